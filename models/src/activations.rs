@@ -1,0 +1,277 @@
+//! The activation stream: a seeded shuffle buffer on the device, refilled at half, with all hook
+//! points of a model filled by the same forward passes.
+//!
+//! Which row of the stream lies where follows from integers alone ([`ShufflePlan`]); the activations
+//! only follow the plan. So every model, hook and SAE sees the same order, and the state of a
+//! buffer can be rebuilt from the tokens without the training that came before.
+
+use burn::tensor::{Device, Int, Tensor};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::decoder::{Decoder, center_residual};
+use crate::error::Result;
+use crate::hooks::HookPoint;
+use crate::tokens::TokenSource;
+
+/// What to stream. Sizes are in tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamConfig {
+    /// First context to read.
+    pub first_context: usize,
+    /// Tokens to serve in all; a multiple of `batch_size`.
+    pub tokens: usize,
+    /// Tokens of one training batch.
+    pub batch_size: usize,
+    /// Tokens that the buffer holds.
+    pub buffer_tokens: usize,
+    /// Contexts of one forward pass.
+    pub contexts_per_pass: usize,
+    /// Seed of the buffer's order.
+    pub seed: u64,
+    /// Subtract the mean over d_model from every activation.
+    pub center_residual: bool,
+}
+
+/// The integers behind the stream: which row is in which place of the buffer, and which are served.
+#[derive(Clone, Debug)]
+pub struct ShufflePlan {
+    half: usize,
+    total: u64,
+    seed: u64,
+    round: u64,
+    next_row: u64,
+    /// Stream row in each place.
+    places: Vec<u64>,
+    /// Places served in the round before, which the next round replaces.
+    served: Vec<u32>,
+}
+
+/// One round of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundPlan {
+    /// Places of the old buffer that stay, in order; they come first in the new one.
+    pub kept: Vec<u32>,
+    /// Stream rows that are appended.
+    pub fresh: std::ops::Range<u64>,
+    /// Places of the new buffer that this round serves.
+    pub served: Vec<u32>,
+}
+
+impl ShufflePlan {
+    /// A plan that serves each of `total` rows once, from a buffer of about `capacity` rows of which
+    /// half, a multiple of `batch`, is served before it is refilled.
+    pub fn new(total: usize, capacity: usize, batch: usize, seed: u64) -> Self {
+        let half = (capacity / 2 / batch).max(1) * batch;
+        Self { half, total: total as u64, seed, round: 0, next_row: 0, places: Vec::new(), served: Vec::new() }
+    }
+
+    /// Rounds that have been given out.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The stream rows now in the buffer, by place.
+    pub fn places(&self) -> &[u64] {
+        &self.places
+    }
+
+    /// The next round, or `None` when every row has been served.
+    pub fn next_round(&mut self) -> Option<RoundPlan> {
+        let mut gone = vec![false; self.places.len()];
+        for &place in &self.served {
+            gone[place as usize] = true;
+        }
+        let kept: Vec<u32> = (0..self.places.len() as u32).filter(|&p| !gone[p as usize]).collect();
+        let room = (2 * self.half - kept.len()) as u64;
+        let fresh = self.next_row..self.total.min(self.next_row + room);
+        self.next_row = fresh.end;
+        self.places = kept.iter().map(|&p| self.places[p as usize]).chain(fresh.clone()).collect();
+        if self.places.is_empty() {
+            return None;
+        }
+        let mut served: Vec<u32> = (0..self.places.len() as u32).collect();
+        served.shuffle(&mut stream_rng(self.seed, self.round));
+        if self.next_row < self.total {
+            served.truncate(self.half);
+        }
+        self.round += 1;
+        self.served.clone_from(&served);
+        Some(RoundPlan { kept, fresh, served })
+    }
+}
+
+/// One round of activations: a set of buffer places that every SAE visits once, in the order of its own seed.
+pub struct Round {
+    index: u64,
+    served: Vec<u32>,
+}
+
+impl Round {
+    /// The places of this round in the order of one SAE's seed.
+    pub fn order(&self, seed: u64) -> Vec<u32> {
+        let mut order = self.served.clone();
+        // The buffer's own order uses the even streams of its seed; an SAE of the same seed must not repeat it.
+        order.shuffle(&mut stream_rng(seed ^ 0x5AE0_0DE2, self.index));
+        order
+    }
+
+    /// Tokens of this round.
+    pub fn tokens(&self) -> usize {
+        self.served.len()
+    }
+}
+
+fn stream_rng(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    rng
+}
+
+/// Activations of a model at some hooks, shuffled.
+pub struct ActivationStream<'a> {
+    model: &'a Decoder,
+    source: &'a TokenSource,
+    hooks: Vec<HookPoint>,
+    config: StreamConfig,
+    plan: ShufflePlan,
+    /// One `[places, d_model]` a hook.
+    buffers: Vec<Tensor<2>>,
+}
+
+impl<'a> ActivationStream<'a> {
+    /// A stream from the start.
+    ///
+    /// # Errors
+    /// If a hook does not exist in the model, or the source is too short for the budget.
+    pub fn new(model: &'a Decoder, source: &'a TokenSource, hooks: &[HookPoint], config: StreamConfig) -> Result<Self> {
+        for hook in hooks {
+            hook.check(model.config())?;
+        }
+        source.check_range(config.first_context, config.tokens.div_ceil(source.context_size()))?;
+        let plan = ShufflePlan::new(config.tokens, config.buffer_tokens, config.batch_size, config.seed);
+        let empty = || Tensor::zeros([0, model.config().d_model], model.device());
+        Ok(Self { model, source, hooks: hooks.to_vec(), config, plan, buffers: hooks.iter().map(|_| empty()).collect() })
+    }
+
+    /// Goes to where a stream is after `rounds` rounds, reading only the contexts whose rows are
+    /// still in the buffer then.
+    ///
+    /// # Errors
+    /// If the tokens can't be read.
+    pub fn skip_rounds(&mut self, rounds: u64) -> Result<()> {
+        while self.plan.round() < rounds && self.plan.next_round().is_some() {}
+        let places = self.plan.places().to_vec();
+        let context = self.source.context_size() as u64;
+        let mut contexts: Vec<u64> = places.iter().map(|row| row / context).collect();
+        contexts.sort_unstable();
+        contexts.dedup();
+        let mut parts: Vec<Vec<Tensor<2>>> = self.hooks.iter().map(|_| Vec::new()).collect();
+        let mut run_start = 0;
+        // Consecutive contexts are captured together.
+        for i in 1..=contexts.len() {
+            if i == contexts.len() || contexts[i] != contexts[i - 1] + 1 {
+                let rows = contexts[run_start] * context..(contexts[i - 1] + 1) * context;
+                for (part, captured) in parts.iter_mut().zip(self.capture(rows)?) {
+                    part.push(captured);
+                }
+                run_start = i;
+            }
+        }
+        let index: Vec<i32> = places
+            .iter()
+            .map(|row| {
+                let at = contexts.binary_search(&(row / context)).expect("its context was captured");
+                (at as u64 * context + row % context) as i32
+            })
+            .collect();
+        let index = int_tensor(&index, self.model.device());
+        self.buffers = parts.into_iter().map(|part| Tensor::cat(part, 0).select(0, index.clone())).collect();
+        Ok(())
+    }
+
+    /// Refills the buffer and gives the next round, or `None` at the end of the budget.
+    ///
+    /// # Errors
+    /// If the tokens can't be read.
+    pub fn next_round(&mut self) -> Result<Option<Round>> {
+        let index = self.plan.round();
+        let Some(round) = self.plan.next_round() else {
+            return Ok(None);
+        };
+        let kept: Vec<i32> = round.kept.iter().map(|&p| p as i32).collect();
+        let kept = (!kept.is_empty()).then(|| int_tensor(&kept, self.model.device()));
+        let fresh = if round.fresh.is_empty() { None } else { Some(self.capture(round.fresh)?) };
+        for (hook, buffer) in self.buffers.iter_mut().enumerate() {
+            let old = kept.as_ref().map(|index| buffer.clone().select(0, index.clone()));
+            let parts: Vec<Tensor<2>> = old.into_iter().chain(fresh.as_ref().map(|f| f[hook].clone())).collect();
+            *buffer = Tensor::cat(parts, 0);
+        }
+        Ok(Some(Round { index, served: round.served }))
+    }
+
+    /// The activations at some places, `[places.len(), d_model]`, of hook number `hook`.
+    pub fn batch(&self, hook: usize, places: &[u32]) -> Tensor<2> {
+        let index: Vec<i32> = places.iter().map(|&p| p as i32).collect();
+        self.buffers[hook].clone().select(0, int_tensor(&index, self.model.device()))
+    }
+
+    /// Rows of the stream, by hook, `[rows, d_model]` each.
+    fn capture(&self, rows: std::ops::Range<u64>) -> Result<Vec<Tensor<2>>> {
+        let context = self.source.context_size();
+        let (first, last) = (rows.start as usize / context, (rows.end as usize).div_ceil(context));
+        let mut parts: Vec<Vec<Tensor<2>>> = self.hooks.iter().map(|_| Vec::new()).collect();
+        let mut at = first;
+        while at < last {
+            let count = self.config.contexts_per_pass.min(last - at);
+            let tokens = self.source.read(self.config.first_context + at, count)?;
+            for (part, h) in parts.iter_mut().zip(self.model.capture(tokens.view(), &self.hooks)?) {
+                let h = if self.config.center_residual { center_residual(h) } else { h };
+                part.push(h.reshape([count * context, self.model.config().d_model]));
+            }
+            at += count;
+        }
+        let skip = rows.start as usize - first * context;
+        let len = (rows.end - rows.start) as usize;
+        Ok(parts.into_iter().map(|part| Tensor::cat(part, 0).narrow(0, skip, len)).collect())
+    }
+}
+
+fn int_tensor(values: &[i32], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(values, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_served_once_and_the_order_is_mixed() {
+        for (total, capacity, batch) in [(960, 256, 32), (96, 1024, 32), (640, 64, 32), (32, 8, 32)] {
+            let mut plan = ShufflePlan::new(total, capacity, batch, 7);
+            let mut seen = Vec::new();
+            let mut rounds = 0;
+            while let Some(round) = plan.next_round() {
+                assert_eq!(round.served.len() % batch, 0);
+                seen.extend(round.served.iter().map(|&p| plan.places()[p as usize]));
+                rounds += 1;
+            }
+            assert_eq!(rounds as u64, plan.round());
+            assert_ne!(seen, (0..total as u64).collect::<Vec<_>>());
+            seen.sort_unstable();
+            assert_eq!(seen, (0..total as u64).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn seeds_share_the_rows_of_a_round_but_not_their_order() {
+        let round = Round { index: 3, served: (0..64).collect() };
+        let (a, b) = (round.order(1), round.order(2));
+        assert_ne!(a, b);
+        assert_eq!(a, round.order(1));
+        let mut sorted = b;
+        sorted.sort_unstable();
+        assert_eq!(sorted, round.served);
+    }
+}

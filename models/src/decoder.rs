@@ -1,0 +1,371 @@
+//! The GPT-NeoX decoder, with hook points.
+//!
+//! All weights are plain tensors: a gradient with respect to an activation builds no weight gradients.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use burn::tensor::activation::{gelu_approximate, relu};
+use burn::tensor::module::{attention, embedding, layer_norm, linear};
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ndarray::ArrayView2;
+
+use crate::config::{HiddenAct, NeoxConfig};
+use crate::error::{ModelError, Result};
+use crate::hooks::{HookKind, HookPoint};
+use crate::kernels::gelu_exact;
+use crate::rotary::Rotary;
+use crate::weights::Checkpoint;
+
+/// A GPT-NeoX language model.
+pub struct Decoder {
+    config: NeoxConfig,
+    device: Device,
+    weights_hash: String,
+    embed: Tensor<2>,
+    layers: Vec<Layer>,
+    final_norm: LayerNorm,
+    unembed: Tensor<2>,
+    rotary: Mutex<Option<(usize, Rotary)>>,
+}
+
+struct Layer {
+    norm_attn: LayerNorm,
+    norm_mlp: LayerNorm,
+    qkv: Linear,
+    attn_out: Linear,
+    mlp_in: Linear,
+    mlp_out: Linear,
+}
+
+struct LayerNorm {
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    eps: f64,
+}
+
+/// `x W + b`, W of shape `[d_in, d_out]`.
+struct Linear {
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+}
+
+impl LayerNorm {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.eps)
+    }
+}
+
+impl Linear {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(x, self.weight.clone(), self.bias.clone())
+    }
+}
+
+impl Decoder {
+    /// Loads a Hugging Face checkpoint directory.
+    ///
+    /// # Errors
+    /// If `config.json` or a tensor is missing, unsupported, misshapen or not finite, or if the
+    /// files hold tensors that the architecture does not have.
+    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
+        let config = NeoxConfig::load(dir)?;
+        let mut checkpoint = Checkpoint::open(dir)?;
+        let unembed_name = ["embed_out.weight", "lm_head.weight"].into_iter().find(|n| checkpoint.contains(n));
+        let tied = config.tied_embeddings;
+        let ignored = |name: &str| is_buffer(name) || (tied && unembed_name == Some(name));
+        let weights_hash = checkpoint.hash(ignored);
+        let mut load = Loader { checkpoint: &mut checkpoint, config: &config, device };
+        let embed = load.matrix("gpt_neox.embed_in.weight", [config.vocab_size, config.d_model])?;
+        let layers = (0..config.n_layers).map(|i| load.layer(i)).collect::<Result<_>>()?;
+        let final_norm = load.norm("gpt_neox.final_layer_norm")?;
+        let unembed = if tied {
+            embed.clone().transpose()
+        } else {
+            let name = unembed_name.unwrap_or("embed_out.weight");
+            load.linear_weight(name, config.d_model, config.vocab_size)?
+        };
+        checkpoint.finish(ignored)?;
+        Ok(Self {
+            config,
+            device: device.clone(),
+            weights_hash,
+            embed,
+            layers,
+            final_norm,
+            unembed,
+            rotary: Mutex::new(None),
+        })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &NeoxConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// BLAKE3 of the weights, the same for any sharding and path.
+    pub fn weights_hash(&self) -> &str {
+        &self.weights_hash
+    }
+
+    /// Next-token logits.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, context]`; the result is `[batch, context, vocab_size]`.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary.
+    pub fn forward(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
+        let x = self.embed(tokens)?;
+        Ok(self.unembed(self.run_layers(x, 0, self.layers.len(), &[], &mut Vec::new())))
+    }
+
+    /// Activations at `hooks`, from one pass that stops after the highest of them.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, context]`; the result has one `[batch, context, d_model]` a hook, in the order of `hooks`.
+    ///
+    /// # Errors
+    /// If a hook does not exist in this model or a token is not in the vocabulary.
+    pub fn capture(&self, tokens: ArrayView2<'_, u32>, hooks: &[HookPoint]) -> Result<Vec<Tensor<3>>> {
+        for hook in hooks {
+            hook.check(&self.config)?;
+        }
+        let Some(last) = hooks.iter().map(|h| h.layer).max() else {
+            return Ok(Vec::new());
+        };
+        let x = self.embed(tokens)?;
+        let mut captured = vec![None; hooks.len()];
+        self.run_layers(x, 0, last + 1, hooks, &mut captured);
+        Ok(captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
+    }
+
+    /// Logits from the activation `h` put in place of what the model computes at `hook`; costs only
+    /// the layers above, and is differentiable with respect to `h`.
+    ///
+    /// # Shapes
+    /// - `h`: `[batch, context, d_model]`; the result is `[batch, context, vocab_size]`.
+    ///
+    /// # Errors
+    /// If the hook does not exist or holds only one component of the residual stream.
+    pub fn forward_from(&self, hook: HookPoint, h: Tensor<3>) -> Result<Tensor<3>> {
+        hook.check(&self.config)?;
+        let (x, next) = match hook.kind {
+            HookKind::ResidPre => (h, hook.layer),
+            HookKind::ResidPost => (h, hook.layer + 1),
+            HookKind::ResidMid => {
+                let mlp = self.layers[hook.layer].mlp(&self.config, h.clone());
+                (h + mlp, hook.layer + 1)
+            }
+            HookKind::AttnOut | HookKind::MlpOut => return Err(ModelError::NotPatchable { hook }),
+        };
+        Ok(self.unembed(self.run_layers(x, next, self.layers.len(), &[], &mut Vec::new())))
+    }
+
+    fn embed(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
+        check_tokens(tokens, self.config.vocab_size)?;
+        let (batch, context) = tokens.dim();
+        let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
+        let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
+        Ok(embedding(self.embed.clone(), ids))
+    }
+
+    fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
+        linear(self.final_norm.forward(x), self.unembed.clone(), None)
+    }
+
+    /// Runs layers `from..to`, filing what `hooks` name in `captured`.
+    fn run_layers(
+        &self,
+        mut x: Tensor<3>,
+        from: usize,
+        to: usize,
+        hooks: &[HookPoint],
+        captured: &mut Vec<Option<Tensor<3>>>,
+    ) -> Tensor<3> {
+        let rotary = self.rotary(x.dims()[1]);
+        for (index, layer) in self.layers.iter().enumerate().take(to).skip(from) {
+            let mut keep = |kind: HookKind, value: &Tensor<3>| {
+                for (slot, hook) in captured.iter_mut().zip(hooks) {
+                    if hook.layer == index && hook.kind == kind {
+                        *slot = Some(value.clone());
+                    }
+                }
+            };
+            keep(HookKind::ResidPre, &x);
+            let attn = layer.attention(&self.config, &rotary, x.clone());
+            keep(HookKind::AttnOut, &attn);
+            let mlp_input = if self.config.parallel_residual {
+                x.clone()
+            } else {
+                x = x + attn.clone();
+                keep(HookKind::ResidMid, &x);
+                x.clone()
+            };
+            let mlp = layer.mlp(&self.config, mlp_input);
+            keep(HookKind::MlpOut, &mlp);
+            x = if self.config.parallel_residual { mlp + attn + x } else { mlp + x };
+            keep(HookKind::ResidPost, &x);
+        }
+        x
+    }
+
+    /// The tables for a context length, made once.
+    fn rotary(&self, context_size: usize) -> Rotary {
+        let mut cached = self.rotary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*cached {
+            Some((size, rotary)) if *size == context_size => rotary.clone(),
+            _ => {
+                let rotary = Rotary::new(&self.config, context_size, &self.device);
+                *cached = Some((context_size, rotary.clone()));
+                rotary
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// What attention adds to the residual stream `x`, `[batch, context, d_model]`.
+    fn attention(&self, config: &NeoxConfig, rotary: &Rotary, x: Tensor<3>) -> Tensor<3> {
+        let [batch, context, d_model] = x.dims();
+        let qkv = self.qkv.forward(self.norm_attn.forward(x));
+        let head = |part: usize| {
+            qkv.clone()
+                .slice([0..batch, 0..context, part * d_model..(part + 1) * d_model])
+                .reshape([batch, context, config.n_heads, config.d_head()])
+                .swap_dims(1, 2)
+        };
+        let (q, k, v) = (rotary.apply(head(0)), rotary.apply(head(1)), head(2));
+        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
+        let mixed = attention(q, k, v, None, None, options);
+        self.attn_out.forward(mixed.swap_dims(1, 2).reshape([batch, context, d_model]))
+    }
+
+    /// What the MLP adds to its input `x`, `[batch, context, d_model]`.
+    fn mlp(&self, config: &NeoxConfig, x: Tensor<3>) -> Tensor<3> {
+        let hidden = self.mlp_in.forward(self.norm_mlp.forward(x));
+        let hidden = match config.hidden_act {
+            HiddenAct::Gelu => gelu_exact(hidden),
+            HiddenAct::GeluTanh => gelu_approximate(hidden),
+            HiddenAct::Relu => relu(hidden),
+        };
+        self.mlp_out.forward(hidden)
+    }
+}
+
+/// Subtracts the mean over d_model, which is what TransformerLens' `center_writing_weights` does to
+/// the residual stream. The model's output does not change: every reader starts with a LayerNorm.
+pub fn center_residual(h: Tensor<3>) -> Tensor<3> {
+    h.clone() - h.mean_dim(2)
+}
+
+fn check_tokens(tokens: ArrayView2<'_, u32>, vocab_size: usize) -> Result<()> {
+    match tokens.indexed_iter().find(|&(_, &id)| id as usize >= vocab_size) {
+        None => Ok(()),
+        Some(((sequence, position), &id)) => Err(ModelError::TokenOutOfRange { id, sequence, position, vocab_size }),
+    }
+}
+
+/// Tensors that real Pythia files hold and that are not weights: masks and rotary tables.
+fn is_buffer(name: &str) -> bool {
+    [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
+}
+
+/// Takes tensors out of a checkpoint by the names that transformers gives them.
+struct Loader<'a> {
+    checkpoint: &'a mut Checkpoint,
+    config: &'a NeoxConfig,
+    device: &'a Device,
+}
+
+impl Loader<'_> {
+    fn layer(&mut self, index: usize) -> Result<Layer> {
+        let NeoxConfig { d_model, d_mlp, attention_bias, .. } = *self.config;
+        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
+        Ok(Layer {
+            norm_attn: self.norm(&name("input_layernorm"))?,
+            norm_mlp: self.norm(&name("post_attention_layernorm"))?,
+            qkv: self.qkv(&name("attention.query_key_value"))?,
+            attn_out: self.linear(&name("attention.dense"), d_model, d_model, attention_bias)?,
+            mlp_in: self.linear(&name("mlp.dense_h_to_4h"), d_model, d_mlp, true)?,
+            mlp_out: self.linear(&name("mlp.dense_4h_to_h"), d_mlp, d_model, true)?,
+        })
+    }
+
+    fn norm(&mut self, name: &str) -> Result<LayerNorm> {
+        let d_model = self.config.d_model;
+        Ok(LayerNorm {
+            weight: self.vector(&format!("{name}.weight"), d_model)?,
+            bias: self.vector(&format!("{name}.bias"), d_model)?,
+            eps: self.config.layer_norm_eps,
+        })
+    }
+
+    fn linear(&mut self, name: &str, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
+        Ok(Linear {
+            weight: self.linear_weight(&format!("{name}.weight"), d_in, d_out)?,
+            bias: bias.then(|| self.vector(&format!("{name}.bias"), d_out)).transpose()?,
+        })
+    }
+
+    /// The fused projection. On disk its rows are ordered head by head, (q, k, v) within each; here
+    /// all of q comes first, then all of k, then all of v.
+    fn qkv(&mut self, name: &str) -> Result<Linear> {
+        let NeoxConfig { d_model, n_heads, attention_bias, .. } = *self.config;
+        let d_head = self.config.d_head();
+        let source = |row: usize| {
+            let (part, rest) = (row / d_model, row % d_model);
+            let (head, dim) = (rest / d_head, rest % d_head);
+            (head * 3 + part) * d_head + dim
+        };
+        debug_assert_eq!(n_heads * d_head, d_model);
+        let weight = self.checkpoint.take(&format!("{name}.weight"), &[3 * d_model, d_model])?;
+        let weight = transpose_rows(&weight, 3 * d_model, d_model, source);
+        let bias = if attention_bias {
+            let bias = self.checkpoint.take(&format!("{name}.bias"), &[3 * d_model])?;
+            let bias: Vec<f32> = (0..3 * d_model).map(|row| bias[source(row)]).collect();
+            Some(Tensor::from_data(bias.as_slice(), self.device))
+        } else {
+            None
+        };
+        Ok(Linear { weight: self.tensor(weight, [d_model, 3 * d_model]), bias })
+    }
+
+    /// `[d_out, d_in]` on disk, `[d_in, d_out]` here.
+    fn linear_weight(&mut self, name: &str, d_in: usize, d_out: usize) -> Result<Tensor<2>> {
+        let values = self.checkpoint.take(name, &[d_out, d_in])?;
+        Ok(self.tensor(transpose_rows(&values, d_out, d_in, |row| row), [d_in, d_out]))
+    }
+
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>> {
+        let values = self.checkpoint.take(name, &shape)?;
+        Ok(self.tensor(values, shape))
+    }
+
+    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<1>> {
+        let values = self.checkpoint.take(name, &[len])?;
+        Ok(Tensor::from_data(values.as_slice(), self.device))
+    }
+
+    fn tensor(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+}
+
+/// `out[c, r] = values[source(r), c]` for a row-major `[rows, cols]` matrix.
+fn transpose_rows(values: &[f32], rows: usize, cols: usize, source: impl Fn(usize) -> usize) -> Vec<f32> {
+    let mut out = vec![0.0; rows * cols];
+    for row in 0..rows {
+        let from = source(row) * cols;
+        for (col, &value) in values[from..from + cols].iter().enumerate() {
+            out[col * rows + row] = value;
+        }
+    }
+    out
+}

@@ -1,0 +1,166 @@
+//! What can go wrong between a checkpoint or a text file and an activation.
+
+use std::path::{Path, PathBuf};
+
+use crate::hooks::HookPoint;
+
+/// Result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+/// Every error names the file or value at fault and, where there is one, the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `config.json` is missing something or asks for something unsupported.
+    #[error("{}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No weights in a model directory.
+    #[error("{} holds neither model.safetensors nor model.safetensors.index.json; convert pickled weights with transformers' save_pretrained", dir.display())]
+    NoWeights {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A safetensors file that cannot be parsed.
+    #[error("{} is not a complete safetensors file ({why}); download or copy it again", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The parser's word.
+        why: String,
+    },
+    /// A tensor that the decoder needs is in none of the files.
+    #[error("{}: tensor `{name}` is missing", path.display())]
+    MissingTensor {
+        /// The file or directory.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
+    /// Tensors that the decoder has no place for.
+    #[error("{}: {} tensor(s) that this architecture does not have, first `{first}`; is config.json that of another model?", path.display(), count)]
+    SurplusTensors {
+        /// The directory.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A tensor with another shape than config.json says.
+    #[error("{}: tensor `{name}` has shape {found:?}, config.json asks for {expected:?}", path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Shape by the configuration.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// A dtype that is not a float we can widen to f32.
+    #[error("{}: tensor `{name}` has dtype {dtype}; f32, f16, bf16 and f64 are read", path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// What it is.
+        dtype: String,
+    },
+    /// NaN or infinity among the weights.
+    #[error("{}: tensor `{name}` holds {value} at element {index}; the checkpoint is damaged or diverged", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The value.
+        value: f32,
+        /// Flat index of the first such element.
+        index: usize,
+    },
+    /// A token that the embedding has no row for.
+    #[error("token id {id} (sequence {sequence}, position {position}) is out of range: the model's vocabulary has {vocab_size} entries; were these tokens made for another model?")]
+    TokenOutOfRange {
+        /// The token.
+        id: u32,
+        /// Row.
+        sequence: usize,
+        /// Column.
+        position: usize,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// A hook that does not exist in this model.
+    #[error("hook {hook} does not exist: the model has {n_layers} layers, 0 to {}", n_layers - 1)]
+    HookBeyondModel {
+        /// The hook.
+        hook: HookPoint,
+        /// Layers of the model.
+        n_layers: usize,
+    },
+    /// `hook_resid_mid` in a model whose attention and MLP run in parallel.
+    #[error("hook {hook} does not exist in a model with parallel residual: attention and MLP both read hook_resid_pre")]
+    NoResidMid {
+        /// The hook.
+        hook: HookPoint,
+    },
+    /// A hook from which the forward pass cannot be continued.
+    #[error("hook {hook} holds one component of the residual stream; patching continues from hook_resid_pre, hook_resid_mid or hook_resid_post")]
+    NotPatchable {
+        /// The hook.
+        hook: HookPoint,
+    },
+    /// A hook name that cannot be parsed.
+    #[error("`{name}` is not a hook point; expected for example blocks.3.hook_resid_post")]
+    HookName {
+        /// The text.
+        name: String,
+    },
+    /// A token, text or dataset file with unusable content.
+    #[error("{}: {why}", path.display())]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Fewer tokens than asked for.
+    #[error("{}: {wanted} contexts of {context_size} tokens are asked for, starting at context {first}, but there are only {available}; lower the budget or give more text", path.display())]
+    TooFewTokens {
+        /// The file.
+        path: PathBuf,
+        /// Contexts asked for.
+        wanted: usize,
+        /// Where they start.
+        first: usize,
+        /// Contexts that there are, in all.
+        available: usize,
+        /// Tokens a context.
+        context_size: usize,
+    },
+}
+
+impl ModelError {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        Self::Read { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn data(path: &Path, why: impl Into<String>) -> Self {
+        Self::Data { path: path.to_owned(), why: why.into() }
+    }
+}

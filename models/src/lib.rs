@@ -1,0 +1,26 @@
+//! From text to activations: the first stages of Assay's pipeline.
+//!
+//! 1. [`corpus`]: documents from text and JSON lines.
+//! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
+//! 3. [`decoder`] and [`hooks`]: a GPT-NeoX (Pythia) language model whose activations can be captured
+//!    at a hook point, replaced there, and differentiated against ([`loss`]).
+//! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on.
+
+pub mod activations;
+pub mod config;
+pub mod corpus;
+pub mod decoder;
+pub mod error;
+pub mod hooks;
+mod kernels;
+pub mod loss;
+mod rotary;
+pub mod tokens;
+pub mod weights;
+
+pub use activations::{ActivationStream, Round, StreamConfig};
+pub use config::NeoxConfig;
+pub use decoder::Decoder;
+pub use error::ModelError;
+pub use hooks::{HookKind, HookPoint};
+pub use tokens::{RowUse, TokenSource};

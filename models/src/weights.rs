@@ -1,0 +1,175 @@
+//! Hugging Face checkpoints: one safetensors file, or shards with an index; any float dtype, read as f32.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::error::{ModelError, Result};
+
+/// An opened checkpoint, whose tensors are taken by name.
+pub struct Checkpoint {
+    dir: PathBuf,
+    shards: Vec<(PathBuf, Mmap)>,
+    entries: BTreeMap<String, Entry>,
+}
+
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+    taken: bool,
+}
+
+impl Checkpoint {
+    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// If there are no weights, or a file is unreadable or truncated.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut this = Self { dir: dir.to_owned(), shards: Vec::new(), entries: BTreeMap::new() };
+        for path in weight_files(dir)? {
+            this.add_shard(path)?;
+        }
+        Ok(this)
+    }
+
+    fn add_shard(&mut self, path: PathBuf) -> Result<()> {
+        let file = File::open(&path).map_err(|e| ModelError::read(&path, e))?;
+        // SAFETY: the map is only read, and only while the checkpoint loads; a file that somebody
+        // truncates during those seconds can fault, as with every memory-mapped loader.
+        #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::read(&path, e))?;
+        let shard = self.shards.len();
+        let tensors = SafeTensors::deserialize(&map)
+            .map_err(|e| ModelError::Corrupt { path: path.clone(), why: e.to_string() })?;
+        let base = map.as_ptr() as usize;
+        for (name, view) in tensors.iter() {
+            let start = view.data().as_ptr() as usize - base;
+            let entry = Entry {
+                shard,
+                dtype: view.dtype(),
+                shape: view.shape().to_vec(),
+                bytes: start..start + view.data().len(),
+                taken: false,
+            };
+            self.entries.insert(name.to_owned(), entry);
+        }
+        drop(tensors);
+        self.shards.push((path, map));
+        Ok(())
+    }
+
+    /// Whether a tensor of that name is in the files.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// The values of a tensor, widened to f32, in row-major order.
+    ///
+    /// # Errors
+    /// If the tensor is missing, has another shape, is not a float, or holds NaN or infinity.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let entry = self.entries.get_mut(name).ok_or_else(|| ModelError::MissingTensor {
+            path: self.dir.clone(),
+            name: name.to_owned(),
+        })?;
+        entry.taken = true;
+        let (path, map) = &self.shards[entry.shard];
+        if entry.shape != shape {
+            return Err(ModelError::WrongShape {
+                path: path.clone(),
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                found: entry.shape.clone(),
+            });
+        }
+        let values = widen(&map[entry.bytes.clone()], entry.dtype).ok_or_else(|| ModelError::Dtype {
+            path: path.clone(),
+            name: name.to_owned(),
+            dtype: format!("{:?}", entry.dtype),
+        })?;
+        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+            return Err(ModelError::NotFinite {
+                path: path.clone(),
+                name: name.to_owned(),
+                value: values[index],
+                index,
+            });
+        }
+        Ok(values)
+    }
+
+    /// A hash of every tensor's name, dtype, shape and bytes: the same however the checkpoint is
+    /// sharded and wherever it lies. Tensors that `ignored` names don't count.
+    pub fn hash(&self, ignored: impl Fn(&str) -> bool) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
+            hasher.update(format!("{name} {:?} {:?}\n", entry.dtype, entry.shape).as_bytes());
+            hasher.update(&self.shards[entry.shard].1[entry.bytes.clone()]);
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Ends loading.
+    ///
+    /// # Errors
+    /// If tensors were left over that `ignored` does not know.
+    pub fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        let left: Vec<&String> =
+            self.entries.iter().filter(|(name, e)| !e.taken && !ignored(name)).map(|(name, _)| name).collect();
+        match left.first() {
+            None => Ok(()),
+            Some(first) => Err(ModelError::SurplusTensors {
+                path: self.dir,
+                count: left.len(),
+                first: (*first).clone(),
+            }),
+        }
+    }
+}
+
+/// The safetensors files of a checkpoint directory, in order.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let single = dir.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = dir.join("model.safetensors.index.json");
+    if !index.is_file() {
+        return Err(ModelError::NoWeights { dir: dir.to_owned() });
+    }
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read_to_string(&index).map_err(|e| ModelError::read(&index, e))?;
+    let parsed: Index = serde_json::from_str(&text)
+        .map_err(|e| ModelError::Config { path: index.clone(), why: e.to_string() })?;
+    let mut names: Vec<String> = parsed.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    // A shard is a file beside its index; a path that leaves the directory is not one.
+    if let Some(bad) = names.iter().find(|name| name.contains(['/', '\\'])) {
+        return Err(ModelError::Config { path: index, why: format!("shard `{bad}` is not a plain file name") });
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+    Some(match dtype {
+        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        Dtype::F64 => bytes
+            .chunks_exact(8)
+            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
+            .collect(),
+        _ => return None,
+    })
+}

@@ -1,0 +1,204 @@
+//! The settings of a training run, and the two recipes that fill them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, SaeError};
+
+/// A named set of defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recipe {
+    /// Unit-norm decoder rows, b_dec from the data, AuxK 1/32, learning rate by dictionary size with
+    /// warm-up and decay: what sparsify and dictionary_learning converged on (Gao et al. 2024, arXiv:2406.04093).
+    #[default]
+    Assay,
+    /// What SAELens 6 does when nothing is said: for comparison with numbers made with it.
+    Saelens,
+}
+
+/// The reconstruction loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// Σ over d_model of the squared error, mean over tokens.
+    Mse,
+    /// The same divided by the batch's variance about its mean (fraction of variance unexplained).
+    Fvu,
+}
+
+/// What holds the decoder's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecoderNorm {
+    /// Norm 1 after every step; the gradient's part along the row is dropped first.
+    Unit,
+    /// Nothing; pre-activations may be rescaled by the norm instead.
+    Free,
+}
+
+/// How b_dec starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DecoderBias {
+    /// At zero.
+    Zero,
+    /// At the mean of the first activations.
+    Mean,
+}
+
+/// What is done to activations before the SAE sees them; undone in the saved weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputScaling {
+    /// Nothing.
+    None,
+    /// One factor that brings the mean norm of the first activations to √d_model.
+    ExpectedNorm,
+}
+
+/// Everything that decides what a trainer computes, apart from the activations and the seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Width of the activations.
+    pub d_model: usize,
+    /// Number of latents.
+    pub d_sae: usize,
+    /// Active latents a token.
+    pub k: usize,
+    /// Tokens a step.
+    pub batch_size: usize,
+    /// Steps in all; only the learning-rate schedule uses it.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Steps at the end over which the rate falls linearly to 0.
+    pub decay_steps: u64,
+    /// Adam's β1.
+    pub adam_beta1: f64,
+    /// Adam's β2.
+    pub adam_beta2: f64,
+    /// Adam's ε.
+    pub adam_eps: f64,
+    /// Largest global gradient norm.
+    pub clip_norm: f64,
+    /// The reconstruction loss.
+    pub loss: Loss,
+    /// Coefficient of the auxiliary loss; 0 turns it off.
+    pub aux_coefficient: f64,
+    /// A latent is dead when it has not fired for more than this many tokens.
+    pub dead_after: u64,
+    /// What holds the decoder's rows.
+    pub decoder_norm: DecoderNorm,
+    /// Norm of the decoder's rows at the start.
+    pub decoder_init_norm: f64,
+    /// Select latents by pre-activation times decoder norm.
+    pub rescale_acts_by_decoder_norm: bool,
+    /// Subtract b_dec from the input.
+    pub apply_b_dec_to_input: bool,
+    /// How b_dec starts.
+    pub decoder_bias: DecoderBias,
+    /// What is done to activations first.
+    pub input_scaling: InputScaling,
+}
+
+impl TrainConfig {
+    /// A recipe's settings for one SAE trained on `tokens` tokens.
+    pub fn from_recipe(recipe: Recipe, d_model: usize, d_sae: usize, k: usize, batch_size: usize, tokens: u64) -> Self {
+        let steps = tokens / batch_size.max(1) as u64;
+        let common = Self {
+            d_model,
+            d_sae,
+            k,
+            batch_size,
+            steps,
+            lr: 3e-4,
+            warmup_steps: 0,
+            decay_steps: 0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_eps: 1e-8,
+            clip_norm: 1.0,
+            loss: Loss::Mse,
+            aux_coefficient: 1.0,
+            dead_after: 1000 * batch_size as u64,
+            decoder_norm: DecoderNorm::Free,
+            decoder_init_norm: 0.1,
+            rescale_acts_by_decoder_norm: true,
+            apply_b_dec_to_input: true,
+            decoder_bias: DecoderBias::Zero,
+            input_scaling: InputScaling::None,
+        };
+        match recipe {
+            Recipe::Saelens => common,
+            Recipe::Assay => Self {
+                lr: 2e-4 / (d_sae as f64 / 16_384.0).sqrt(),
+                warmup_steps: (steps / 20).min(1000),
+                decay_steps: steps / 5,
+                aux_coefficient: 1.0 / 32.0,
+                // 10M tokens as in Gao et al.; a short run has no use for a window longer than itself.
+                dead_after: (tokens / 10).min(10_000_000),
+                decoder_norm: DecoderNorm::Unit,
+                decoder_init_norm: 1.0,
+                rescale_acts_by_decoder_norm: false,
+                decoder_bias: DecoderBias::Mean,
+                ..common
+            },
+        }
+    }
+
+    /// How many dead latents the auxiliary loss may use: d_model / 2.
+    pub fn k_aux(&self) -> usize {
+        (self.d_model / 2).min(self.d_sae).max(1)
+    }
+
+    /// The learning rate of step `step`, from 0.
+    pub fn lr_at(&self, step: u64) -> f64 {
+        let warmup = if step < self.warmup_steps { (step + 1) as f64 / self.warmup_steps as f64 } else { 1.0 };
+        let left = self.steps.saturating_sub(step);
+        let decay = if left < self.decay_steps { left as f64 / self.decay_steps as f64 } else { 1.0 };
+        self.lr * warmup * decay
+    }
+
+    /// Checks that the settings can be.
+    ///
+    /// # Errors
+    /// Names the first setting that cannot.
+    pub fn check(&self) -> Result<()> {
+        let bad = |text: String| Err(SaeError::Setting(text));
+        if self.d_model == 0 || self.d_sae == 0 || self.batch_size == 0 {
+            return bad("d_model, d_sae and batch_size must be at least 1".to_owned());
+        }
+        if self.k == 0 || self.k > self.d_sae {
+            return bad(format!("k is {}; it must lie between 1 and d_sae = {}", self.k, self.d_sae));
+        }
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return bad(format!("lr is {}; it must be positive", self.lr));
+        }
+        if self.clip_norm <= 0.0 || self.decoder_init_norm <= 0.0 || self.aux_coefficient < 0.0 {
+            return bad("clip_norm and decoder_init_norm must be positive, aux_coefficient not negative".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_warms_up_and_decays() {
+        let config = TrainConfig {
+            lr: 1.0,
+            warmup_steps: 4,
+            decay_steps: 5,
+            ..TrainConfig::from_recipe(Recipe::Assay, 8, 16, 2, 10, 200)
+        };
+        assert_eq!(config.steps, 20);
+        let rates: Vec<f64> = (0..20).map(|s| config.lr_at(s)).collect();
+        assert_eq!(&rates[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
+        assert_eq!(&rates[14..], [1.0, 1.0, 0.8, 0.6, 0.4, 0.2]);
+    }
+}

@@ -1,0 +1,87 @@
+//! What can go wrong with an SAE on disk or in training.
+
+use std::path::{Path, PathBuf};
+
+/// Result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, SaeError>;
+
+/// Every error names the file and the value at fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaeError {
+    /// A file could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// `cfg.json` is unreadable or asks for something that is not supported.
+    #[error("{}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A safetensors file that cannot be parsed.
+    #[error("{} is not a complete safetensors file ({why}); copy or download it again", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The parser's word.
+        why: String,
+    },
+    /// A tensor that is not in the file.
+    #[error("{}: tensor `{name}` is missing", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A tensor whose shape or dtype is not what cfg.json says.
+    #[error("{}: tensor `{name}` is {found}, cfg.json asks for f32 {expected:?}", path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Shape by the configuration.
+        expected: Vec<usize>,
+        /// Dtype and shape in the file.
+        found: String,
+    },
+    /// NaN or infinity among the weights.
+    #[error("{}: tensor `{name}` holds {value} at element {index}; the SAE is damaged or its training diverged", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The value.
+        value: f32,
+        /// Flat index of the first such element.
+        index: usize,
+    },
+    /// A setting that cannot be.
+    #[error("{0}")]
+    Setting(String),
+}
+
+impl SaeError {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action: "read", path: path.to_owned(), source }
+    }
+
+    pub(crate) fn write(path: &Path, source: std::io::Error) -> Self {
+        Self::Io { action: "write", path: path.to_owned(), source }
+    }
+
+    pub(crate) fn config(path: &Path, why: impl Into<String>) -> Self {
+        Self::Config { path: path.to_owned(), why: why.into() }
+    }
+}

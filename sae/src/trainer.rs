@@ -1,0 +1,354 @@
+//! Training of one SAE: the closed-form step.
+//!
+//! Several SAEs train in lockstep by taking steps in turn on batches of one stream; each holds all
+//! of its own state, so company changes no bit of it.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::coder::Sae;
+use crate::config::{DecoderBias, DecoderNorm, InputScaling, Loss, TrainConfig};
+use crate::error::Result;
+use crate::kernels::{self, AdamStep, LatentGradients};
+
+/// The four parameters of an SAE, or anything that exists once for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Params {
+    /// `[d_sae, d_model]`
+    pub w_enc: Tensor<2>,
+    /// `[d_sae]`
+    pub b_enc: Tensor<1>,
+    /// `[d_sae, d_model]`
+    pub w_dec: Tensor<2>,
+    /// `[d_model]`
+    pub b_dec: Tensor<1>,
+}
+
+impl Params {
+    fn zeros(config: &TrainConfig, device: &Device) -> Self {
+        let TrainConfig { d_model, d_sae, .. } = *config;
+        Self {
+            w_enc: Tensor::zeros([d_sae, d_model], device),
+            b_enc: Tensor::zeros([d_sae], device),
+            w_dec: Tensor::zeros([d_sae, d_model], device),
+            b_dec: Tensor::zeros([d_model], device),
+        }
+    }
+}
+
+/// The losses of a step, still on the device: reading one waits for the step.
+#[derive(Clone, Debug)]
+pub struct StepLoss {
+    reconstruction: Tensor<1>,
+    auxiliary: Option<Tensor<1>>,
+}
+
+impl StepLoss {
+    /// The reconstruction loss: Σ over d_model of the squared error, mean over tokens, or its share of the variance.
+    pub fn reconstruction(&self) -> f64 {
+        scalar(&self.reconstruction)
+    }
+
+    /// The auxiliary loss times its coefficient; 0 where it is off or no latent is dead.
+    pub fn auxiliary(&self) -> f64 {
+        self.auxiliary.as_ref().map_or(0.0, scalar)
+    }
+}
+
+fn scalar(x: &Tensor<1>) -> f64 {
+    f64::from(x.clone().into_scalar::<f32>())
+}
+
+/// An SAE in training.
+pub struct Trainer {
+    pub(crate) config: TrainConfig,
+    pub(crate) params: Params,
+    pub(crate) first: Params,
+    pub(crate) second: Params,
+    /// Tokens since each latent was active.
+    pub(crate) since_fired: Tensor<1, Int>,
+    /// Tokens on which each latent was active, in all.
+    pub(crate) fires: Tensor<1, Int>,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Factor on the inputs.
+    pub(crate) input_scale: f64,
+}
+
+impl Trainer {
+    /// An untrained SAE: decoder rows random directions of `decoder_init_norm`, encoder its transpose, biases 0.
+    ///
+    /// # Errors
+    /// If the settings can't be.
+    pub fn new(config: TrainConfig, seed: u64, device: &Device) -> Result<Self> {
+        config.check()?;
+        let TrainConfig { d_model, d_sae, decoder_init_norm, .. } = config;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rows = vec![0.0_f32; d_sae * d_model];
+        for row in rows.chunks_mut(d_model) {
+            for v in row.iter_mut() {
+                *v = StandardNormal.sample(&mut rng);
+            }
+            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            for v in row {
+                *v = (f64::from(*v) * decoder_init_norm / norm) as f32;
+            }
+        }
+        let matrix = || Tensor::from_data(TensorData::new(rows.clone(), [d_sae, d_model]), device);
+        let params = Params { w_enc: matrix(), w_dec: matrix(), ..Params::zeros(&config, device) };
+        Ok(Self::with_params(config, params, device))
+    }
+
+    /// A trainer that starts from given weights.
+    ///
+    /// # Shapes
+    /// - `w_enc`, `w_dec`: `[d_sae, d_model]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_model]`
+    ///
+    /// # Errors
+    /// If the settings can't be.
+    pub fn from_weights(config: TrainConfig, [w_enc, w_dec]: [Tensor<2>; 2], [b_enc, b_dec]: [Tensor<1>; 2]) -> Result<Self> {
+        config.check()?;
+        let device = w_dec.device();
+        Ok(Self::with_params(config, Params { w_enc, b_enc, w_dec, b_dec }, &device))
+    }
+
+    pub(crate) fn with_params(config: TrainConfig, params: Params, device: &Device) -> Self {
+        let zeros = || Tensor::from_data(vec![0_i32; config.d_sae].as_slice(), device);
+        Self {
+            first: Params::zeros(&config, device),
+            second: Params::zeros(&config, device),
+            since_fired: zeros(),
+            fires: zeros(),
+            step: 0,
+            input_scale: 1.0,
+            params,
+            config,
+        }
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.step
+    }
+
+    /// Sets what a recipe takes from the data: the input's scale and the decoder's bias, from some
+    /// of the first activations. To be called once, before the first step.
+    ///
+    /// # Shapes
+    /// - `sample`: `[tokens, d_model]`
+    pub fn calibrate(&mut self, sample: &Tensor<2>) {
+        let [tokens, d_model] = sample.dims();
+        let needed = self.config.input_scaling != InputScaling::None || self.config.decoder_bias != DecoderBias::Zero;
+        if !needed || tokens == 0 {
+            return;
+        }
+        let values: Vec<f32> = host(sample.clone());
+        let mut mean = vec![0.0_f64; d_model];
+        let mut norms = 0.0;
+        for row in values.chunks(d_model) {
+            let mut square = 0.0;
+            for (m, &v) in mean.iter_mut().zip(row) {
+                *m += f64::from(v);
+                square += f64::from(v) * f64::from(v);
+            }
+            norms += square.sqrt();
+        }
+        if self.config.input_scaling == InputScaling::ExpectedNorm && norms > 0.0 {
+            self.input_scale = (d_model as f64).sqrt() * tokens as f64 / norms;
+        }
+        if self.config.decoder_bias == DecoderBias::Mean {
+            let mean: Vec<f32> = mean.iter().map(|m| (m / tokens as f64 * self.input_scale) as f32).collect();
+            self.params.b_dec = Tensor::from_data(mean.as_slice(), &sample.device());
+        }
+    }
+
+    /// One step on a batch.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, d_model]`
+    pub fn step(&mut self, x: Tensor<2>) -> StepLoss {
+        let (loss, gradients) = self.gradients(x);
+        self.update(gradients);
+        loss
+    }
+
+    /// Losses and gradients of the parameters as they are; counts dead latents.
+    ///
+    /// With r = x̂ − x, the main path gives dx̂ = 2r/batch; a value z_j > 0 has gradient dx̂·W_dec[j],
+    /// which goes to W_enc[j] times the input and to b_enc[j]; W_dec[j] receives z_j·dx̂. The auxiliary
+    /// path does the same for its own latents with dê = 2(ê − e)·coefficient·scale/batch, where ê
+    /// reconstructs the detached error e = x − x̂ without b_dec. b_dec receives Σ_t dx̂ from the decoder and
+    /// −Σ_j db_enc[j]·W_enc[j] through the encoder's input. Under `rescale_acts_by_decoder_norm` the norm
+    /// multiplies before the selection and divides after it, so that only the selection sees it.
+    fn gradients(&mut self, x: Tensor<2>) -> (StepLoss, Params) {
+        let config = &self.config;
+        let p = &self.params;
+        let device = x.device();
+        let batch = x.dims()[0] as f64;
+        let x = if self.input_scale == 1.0 { x } else { x.mul_scalar(self.input_scale) };
+        let input = if config.apply_b_dec_to_input { x.clone() - p.b_dec.clone().unsqueeze() } else { x.clone() };
+        let linear = input.clone().matmul(p.w_enc.clone().transpose());
+        let scale = if config.rescale_acts_by_decoder_norm {
+            kernels::row_norms(p.w_dec.clone())
+        } else {
+            Tensor::ones([config.d_sae], &device)
+        };
+        let weight = match config.loss {
+            Loss::Mse => Tensor::from_data([1.0 / batch as f32], &device),
+            Loss::Fvu => kernels::sum_squares(x.clone() - x.clone().mean_dim(0)).clamp_min(1e-30).recip(),
+        };
+
+        let (values, indices) = kernels::topk_relu(linear.clone(), p.b_enc.clone(), scale.clone(), config.k);
+        let reconstruction =
+            kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + p.b_dec.clone().unsqueeze();
+        let residual = reconstruction - x;
+        let loss = kernels::sum_squares(residual.clone()) * weight.clone();
+        let output_grad = residual.clone() * weight.clone().mul_scalar(2.0).unsqueeze();
+        let value_grads = kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
+        let zeros = Params::zeros(config, &device);
+        let mut to = kernels::accumulate_gradients(
+            LatentGradients { w_enc: zeros.w_enc, b_enc: zeros.b_enc, w_dec: zeros.w_dec },
+            values.clone(),
+            value_grads,
+            indices.clone(),
+            input.clone(),
+            output_grad.clone(),
+        );
+        let mut b_dec = output_grad.sum_dim(0);
+
+        let mut auxiliary = None;
+        if config.aux_coefficient > 0.0 {
+            let dead_after = self.dead_after();
+            let k_aux = config.k_aux();
+            let n_dead = self.since_fired.clone().greater_elem(dead_after).float().sum();
+            // min(n_dead / k_aux, 1) scales the loss; it is 0 when nothing is dead, and so is the gradient.
+            let factor = (n_dead / k_aux as f64).clamp_max(1.0) * weight.mul_scalar(config.aux_coefficient);
+            let (values, indices) =
+                kernels::topk_dead(linear, p.b_enc.clone(), scale, self.since_fired.clone(), dead_after, k_aux);
+            let error = kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + residual;
+            auxiliary = Some(kernels::sum_squares(error.clone()) * factor.clone());
+            let output_grad = error * factor.mul_scalar(2.0).unsqueeze();
+            let value_grads =
+                kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
+            to = kernels::accumulate_gradients(to, values, value_grads, indices, input, output_grad);
+        }
+        if config.apply_b_dec_to_input {
+            b_dec = b_dec - to.b_enc.clone().unsqueeze::<2>().matmul(p.w_enc.clone());
+        }
+        (self.since_fired, self.fires) =
+            kernels::count_fires(self.since_fired.clone(), self.fires.clone(), values, indices);
+        let gradients = Params { w_enc: to.w_enc, b_enc: to.b_enc, w_dec: to.w_dec, b_dec: b_dec.flatten(0, 1) };
+        (StepLoss { reconstruction: loss, auxiliary }, gradients)
+    }
+
+    /// Projection, clipping, Adam, renormalisation.
+    fn update(&mut self, mut grad: Params) {
+        let config = &self.config;
+        if config.decoder_norm == DecoderNorm::Unit {
+            grad.w_dec = kernels::remove_parallel(grad.w_dec, self.params.w_dec.clone());
+        }
+        let norm = (kernels::sum_squares(grad.w_enc.clone())
+            + kernels::sum_squares(grad.b_enc.clone())
+            + kernels::sum_squares(grad.w_dec.clone())
+            + kernels::sum_squares(grad.b_dec.clone()))
+        .sqrt();
+        let clip = ((norm + 1e-6).recip() * config.clip_norm).clamp_max(1.0);
+        let adam = AdamStep {
+            lr: config.lr_at(self.step),
+            beta1: config.adam_beta1,
+            beta2: config.adam_beta2,
+            eps: config.adam_eps,
+            step: self.step + 1,
+        };
+        adam_in_place(&mut self.params.w_enc, grad.w_enc, &mut self.first.w_enc, &mut self.second.w_enc, &clip, adam);
+        adam_in_place(&mut self.params.b_enc, grad.b_enc, &mut self.first.b_enc, &mut self.second.b_enc, &clip, adam);
+        adam_in_place(&mut self.params.w_dec, grad.w_dec, &mut self.first.w_dec, &mut self.second.w_dec, &clip, adam);
+        adam_in_place(&mut self.params.b_dec, grad.b_dec, &mut self.first.b_dec, &mut self.second.b_dec, &clip, adam);
+        if config.decoder_norm == DecoderNorm::Unit {
+            let norms = kernels::row_norms(self.params.w_dec.clone());
+            let w_dec = take(&mut self.params.w_dec);
+            self.params.w_dec = kernels::scale_rows(w_dec, norms.clamp_min(f32::MIN_POSITIVE).recip());
+        }
+        self.step += 1;
+    }
+
+    /// The SAE as it is for inference: the input's scale and, where pre-activations are rescaled, the decoder's norms
+    /// are folded into the weights. It encodes and decodes raw activations.
+    pub fn sae(&self) -> Sae {
+        let p = self.params.clone();
+        let (mut w_enc, mut b_enc, mut w_dec, mut b_dec) = (p.w_enc, p.b_enc, p.w_dec, p.b_dec);
+        if self.config.rescale_acts_by_decoder_norm {
+            let norms = kernels::row_norms(w_dec.clone());
+            w_enc = kernels::scale_rows(w_enc, norms.clone());
+            b_enc = b_enc * norms.clone();
+            w_dec = kernels::scale_rows(w_dec, norms.clamp_min(f32::MIN_POSITIVE).recip());
+        }
+        if self.input_scale != 1.0 {
+            w_enc = w_enc.mul_scalar(self.input_scale);
+            w_dec = w_dec.div_scalar(self.input_scale);
+            b_dec = b_dec.div_scalar(self.input_scale);
+        }
+        Sae::new([w_enc, w_dec], [b_enc, b_dec], self.config.k, self.config.apply_b_dec_to_input, false)
+    }
+
+    /// The weights as they are in training, not folded: encoder and decoder, `[d_sae, d_model]` each.
+    pub fn weights(&self) -> [Tensor<2>; 2] {
+        [self.params.w_enc.clone(), self.params.w_dec.clone()]
+    }
+
+    /// The biases in training: `[d_sae]` and `[d_model]`.
+    pub fn biases(&self) -> [Tensor<1>; 2] {
+        [self.params.b_enc.clone(), self.params.b_dec.clone()]
+    }
+
+    /// Tokens on which each latent was active in training, `[d_sae]`.
+    pub fn fires(&self) -> Vec<i32> {
+        host_int(self.fires.clone())
+    }
+
+    /// Latents that have not been active for more than `dead_after` tokens.
+    pub fn n_dead(&self) -> usize {
+        let limit = self.dead_after();
+        host_int(self.since_fired.clone()).into_iter().filter(|&s| s > limit).count()
+    }
+
+    /// The window in the width of the counters, which stop at `i32::MAX`: a longer window means never.
+    fn dead_after(&self) -> i32 {
+        i32::try_from(self.config.dead_after).unwrap_or(i32::MAX)
+    }
+}
+
+/// Takes a tensor out of its place, so that an operation may write into its memory.
+fn take<const D: usize>(place: &mut Tensor<D>) -> Tensor<D> {
+    let empty = Tensor::empty([0; D], &place.device());
+    std::mem::replace(place, empty)
+}
+
+fn adam_in_place<const D: usize>(
+    param: &mut Tensor<D>,
+    grad: Tensor<D>,
+    first: &mut Tensor<D>,
+    second: &mut Tensor<D>,
+    clip: &Tensor<1>,
+    step: AdamStep,
+) {
+    (*param, (*first, *second)) =
+        kernels::adam(take(param), grad, (take(first), take(second)), clip.clone(), step);
+}
+
+/// The values of a float tensor.
+pub(crate) fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_into_vec::<f32>().expect("SAE tensors are f32")
+}
+
+/// The values of an int tensor.
+pub(crate) fn host_int(x: Tensor<1, Int>) -> Vec<i32> {
+    x.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32")
+}

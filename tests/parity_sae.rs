@@ -1,0 +1,115 @@
+//! Encode, decode and the training step against SAELens (`tests/golden/README.md`).
+
+use assay_sae::config::{DecoderBias, DecoderNorm};
+use assay_sae::{Recipe, Sae, TrainConfig, Trainer, checkpoint};
+use burn::tensor::{Int, Tensor};
+use serde_json::Value;
+
+use crate::common::{Reference, assert_close, cpu, golden, values};
+
+const TRACES: [&str; 5] =
+    ["saelens-topk", "saelens-topk-aux", "saelens-topk-few-dead", "saelens-topk-no-bdec", "saelens-topk-rescaled"];
+
+/// The code as SAELens returns it, dense `[batch, d_sae]`.
+fn dense(sae: &Sae, x: Tensor<2>) -> Vec<f32> {
+    let code = sae.encode(x);
+    let [batch, k] = code.values.dims();
+    let indices: Vec<i32> = code.indices.into_data().try_into_vec::<i32>().unwrap();
+    let mut out = vec![0.0; batch * sae.d_sae()];
+    for (at, (value, index)) in values(code.values).into_iter().zip(indices).enumerate() {
+        out[at / k * sae.d_sae() + index as usize] = value;
+    }
+    out
+}
+
+#[test]
+fn encode_and_decode_agree() {
+    for name in TRACES {
+        let (sae, metadata) = checkpoint::load(&golden(name).join("sae"), &cpu()).unwrap();
+        assert_eq!(metadata.hook_name.as_deref(), Some("blocks.2.hook_resid_post"));
+        let expected = Reference::open(golden(name).join("encode.safetensors"));
+        let x: Tensor<2> = expected.tensor("x");
+        assert_close(&format!("{name} latents"), &dense(&sae, x.clone()), &expected.floats("latents").0, 1e-5);
+        let decoded = sae.decode(sae.encode(x.clone()));
+        assert_close(&format!("{name} decode"), &values(decoded), &expected.floats("recon").0, 1e-5);
+        let recon = sae.reconstruct(x).0;
+        assert_close(&format!("{name} recon"), &values(recon), &expected.floats("recon").0, 1e-5);
+    }
+}
+
+#[test]
+fn training_reproduces_the_traces() {
+    for name in TRACES {
+        let settings: Value =
+            serde_json::from_str(&std::fs::read_to_string(golden(name).join("config.json")).unwrap()).unwrap();
+        let number = |key: &str| settings[key].as_u64().unwrap() as usize;
+        let trace = Reference::open(golden(name).join("trace.safetensors"));
+        let batch = number("batch");
+        let recipe =
+            TrainConfig::from_recipe(Recipe::Saelens, number("d_in"), number("d_sae"), number("k"), batch, 1_000_000);
+        assert_eq!(
+            (recipe.lr, recipe.decoder_norm, recipe.decoder_bias),
+            (3e-4, DecoderNorm::Free, DecoderBias::Zero),
+        );
+        let config = TrainConfig {
+            lr: settings["lr"].as_f64().unwrap(),
+            rescale_acts_by_decoder_norm: settings["rescale_acts_by_decoder_norm"].as_bool().unwrap(),
+            apply_b_dec_to_input: settings["apply_b_dec_to_input"].as_bool().unwrap_or(true),
+            dead_after: settings["dead_feature_window_steps"].as_u64().unwrap() * batch as u64,
+            ..recipe
+        };
+        let matrix = |n: &str| trace.tensor::<2>(n);
+        let mut trainer = Trainer::from_weights(
+            config,
+            [matrix("init.W_enc").transpose(), matrix("init.W_dec")],
+            [trace.tensor("init.b_enc"), trace.tensor("init.b_dec")],
+        )
+        .unwrap();
+
+        let batches: Tensor<3> = trace.tensor("batches");
+        let [steps, batch, d] = batches.dims();
+        let (mut mse, mut aux) = (Vec::new(), Vec::new());
+        for step in 0..steps {
+            if trace.names().contains(&"n_dead".to_owned()) {
+                let expected: Vec<i64> = trace.integers("n_dead");
+                assert_eq!(trainer.n_dead() as i64, expected[step], "{name}: dead latents before step {step}");
+            }
+            let x = batches.clone().slice([step..step + 1, 0..batch, 0..d]).reshape([batch, d]);
+            let loss = trainer.step(x);
+            mse.push(loss.reconstruction() as f32);
+            aux.push(loss.auxiliary() as f32);
+        }
+        assert_close(&format!("{name} mse_loss"), &mse, &trace.floats("mse_loss").0, 1e-5);
+        let expected_aux = trace.floats("aux_loss").0;
+        if expected_aux.iter().any(|&a| a != 0.0) {
+            assert_close(&format!("{name} aux_loss"), &aux, &expected_aux, 1e-5);
+        } else {
+            assert!(aux.iter().all(|&a| a == 0.0), "{name}: {aux:?}");
+        }
+        let [w_enc, w_dec] = trainer.weights();
+        let [b_enc, b_dec] = trainer.biases();
+        for (what, ours) in [
+            ("W_enc", values(w_enc.transpose())),
+            ("W_dec", values(w_dec)),
+            ("b_enc", values(b_enc)),
+            ("b_dec", values(b_dec)),
+        ] {
+            assert_close(&format!("{name} {what}"), &ours, &trace.floats(&format!("final.{what}")).0, 1e-5);
+        }
+        // What SAELens saves for inference is what we would save: norms folded in.
+        let x = batches.slice([steps - 1..steps, 0..batch, 0..d]).reshape([batch, d]);
+        let encoded = Reference::open(golden(name).join("encode.safetensors"));
+        let recon = trainer.sae().reconstruct(x).0;
+        assert_close(&format!("{name} folded"), &values(recon), &encoded.floats("recon").0, 1e-5);
+    }
+}
+
+#[test]
+fn a_code_has_its_latents_in_ascending_order() {
+    let (sae, _) = checkpoint::load(&golden("saelens-topk/sae"), &cpu()).unwrap();
+    let x: Tensor<2> = Reference::open(golden("saelens-topk/encode.safetensors")).tensor("x");
+    let indices: Tensor<2, Int> = sae.encode(x).indices;
+    let [_, k] = indices.dims();
+    let indices = indices.into_data().try_into_vec::<i32>().unwrap();
+    assert!(indices.chunks(k).all(|row| row.is_sorted()));
+}
