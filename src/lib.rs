@@ -1,1 +1,29 @@
-//! Assay.
+//! Assay: from text to the proxy-gap table.
+//!
+//! The stages, in order, and where each lives:
+//!
+//! 1. corpus: [`assay_models::corpus`]
+//! 2. tokens: [`assay_models::tokens`]
+//! 3. decoder and hooks: [`assay_models::decoder`], [`assay_models::hooks`]
+//! 4. activations: [`assay_models::activations`]
+//! 5. SAE training: [`assay_sae::trainer`]
+//! 6. patching: [`assay_probes::evaluate`]
+//! 7. metrics: [`assay_probes::metrics`], [`assay_probes::rate`], [`assay_probes::geometry`]
+//! 8. statistics: [`assay_probes::stats`]
+//! 9. tables, plots, report: [`frames`], [`report`]
+//!
+//! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
+//! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
+
+pub mod cli;
+pub mod commands;
+pub mod device;
+pub mod frames;
+pub mod markdown;
+pub mod plan;
+pub mod progress;
+pub mod record;
+pub mod replicates;
+pub mod report;
+pub mod runner;
+pub mod spec;

@@ -211,6 +211,11 @@ impl<'a> ActivationStream<'a> {
         Ok(Some(Round { index, served: round.served }))
     }
 
+    /// Rounds that have been given out.
+    pub fn rounds_done(&self) -> u64 {
+        self.plan.round()
+    }
+
     /// The activations at some places, `[places.len(), d_model]`, of hook number `hook`.
     pub fn batch(&self, hook: usize, places: &[u32]) -> Tensor<2> {
         let index: Vec<i32> = places.iter().map(|&p| p as i32).collect();

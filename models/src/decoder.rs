@@ -265,7 +265,11 @@ pub fn center_residual(h: Tensor<3>) -> Tensor<3> {
     h.clone() - h.mean_dim(2)
 }
 
-fn check_tokens(tokens: ArrayView2<'_, u32>, vocab_size: usize) -> Result<()> {
+/// Checks that every token is in the vocabulary.
+///
+/// # Errors
+/// Names the first token that is not.
+pub fn check_tokens(tokens: ArrayView2<'_, u32>, vocab_size: usize) -> Result<()> {
     match tokens.indexed_iter().find(|&(_, &id)| id as usize >= vocab_size) {
         None => Ok(()),
         Some(((sequence, position), &id)) => Err(ModelError::TokenOutOfRange { id, sequence, position, vocab_size }),

@@ -1,0 +1,262 @@
+//! Patching: the model is run on with something else in place of an activation, and what it then says is
+//! compared with what it would have said.
+//!
+//! Several SAEs of one hook are evaluated in one sweep over the tokens: the unpatched pass, its gradient and the
+//! ablations are shared.
+
+use assay_models::hooks::HookPoint;
+use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
+use assay_models::{Decoder, decoder::center_residual};
+use assay_sae::{Sae, SparseCode};
+use burn::tensor::{Int, Tensor, TensorData};
+use ndarray::{ArrayView2, s};
+use rayon::prelude::*;
+
+use crate::error::{ProbeError, Result};
+use crate::geometry::{Covariance, Spectrum};
+use crate::metrics::{Subset, Subsets, Sums, add_reconstruction};
+use crate::rate::Firing;
+
+/// How to evaluate.
+#[derive(Clone, Copy, Debug)]
+pub struct EvalConfig {
+    /// Sequences of one forward pass.
+    pub batch: usize,
+    /// Subtract the mean over d_model from every activation at the hook.
+    pub center_residual: bool,
+}
+
+/// Anything that takes activations apart and puts them together again.
+pub trait Codec {
+    /// Width of the activations.
+    fn d_model(&self) -> usize;
+    /// Number of latents.
+    fn d_sae(&self) -> usize;
+    /// The reconstruction of `x`, `[tokens, d_model]`, and the code that it comes from.
+    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode);
+}
+
+impl Codec for Sae {
+    fn d_model(&self) -> usize {
+        Self::d_model(self)
+    }
+    fn d_sae(&self) -> usize {
+        Self::d_sae(self)
+    }
+    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode) {
+        Self::reconstruct(self, x)
+    }
+}
+
+/// What an evaluation of one SAE found.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// Sums of each sequence, for each subset (see [`Subset::index`]).
+    pub sequences: Vec<[Sums; 3]>,
+    /// Firings over all tokens.
+    pub firing: Firing,
+    /// Spectrum of the activations at the hook; the same for every SAE of it.
+    pub spectrum: Spectrum,
+}
+
+impl Evaluation {
+    /// The sums over all sequences.
+    pub fn total(&self, subset: Subset) -> Sums {
+        let mut total = Sums::default();
+        for sequence in &self.sequences {
+            total += &sequence[subset.index()];
+        }
+        total
+    }
+}
+
+/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`; `progress` is told of every batch of sequences.
+///
+/// # Errors
+/// If the hook can't be patched, an SAE has another width than the model, a token is not in the
+/// vocabulary, or an activation, reconstruction or loss is not finite.
+pub fn evaluate(
+    model: &Decoder,
+    hook: HookPoint,
+    tokens: ArrayView2<'_, u32>,
+    saes: &[&dyn Codec],
+    config: EvalConfig,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Evaluation>> {
+    let d_model = model.config().d_model;
+    for sae in saes {
+        if sae.d_model() != d_model {
+            return Err(ProbeError::WidthMismatch { d_in: sae.d_model(), d_model });
+        }
+    }
+    let context = tokens.ncols();
+    let batches: Vec<(usize, usize)> = (0..tokens.nrows())
+        .step_by(config.batch.max(1))
+        .map(|start| (start, (start + config.batch.max(1)).min(tokens.nrows())))
+        .collect();
+
+    // First pass: the activations themselves, whose mean and median norm the second needs.
+    let mut activations: Vec<f32> = Vec::with_capacity(tokens.len() * d_model);
+    let mut covariance = Covariance::new(d_model);
+    for &(start, end) in &batches {
+        let h = model.capture(tokens.slice(s![start..end, ..]), &[hook])?.remove(0);
+        let h = if config.center_residual { center_residual(h) } else { h };
+        let values = host(h);
+        covariance.add(ArrayView2::from_shape((values.len() / d_model, d_model), &values).expect("whole rows"));
+        activations.extend(values);
+    }
+    check_finite("the activation", &activations, d_model, 0, context)?;
+    let subsets = Subsets::new(&activations, d_model, context);
+    let spectrum = covariance.spectrum();
+
+    let mut found: Vec<Evaluation> = saes
+        .iter()
+        .map(|sae| Evaluation {
+            sequences: Vec::with_capacity(tokens.nrows()),
+            firing: Firing { fires: vec![0; sae.d_sae()], tokens: 0 },
+            spectrum: spectrum.clone(),
+        })
+        .collect();
+    for &(start, end) in &batches {
+        let part = tokens.slice(s![start..end, ..]);
+        let a = &activations[start * context * d_model..end * context * d_model];
+        let batch = Batch::new(model, hook, part, a, start, &subsets)?;
+        for (sae, found) in saes.iter().zip(&mut found) {
+            batch.evaluate(*sae, found)?;
+        }
+        progress(end - start);
+    }
+    Ok(found)
+}
+
+/// A batch of sequences and what all SAEs share about it.
+struct Batch<'a> {
+    model: &'a Decoder,
+    hook: HookPoint,
+    tokens: ArrayView2<'a, u32>,
+    subsets: &'a Subsets,
+    /// First sequence of the batch.
+    start: usize,
+    a: &'a [f32],
+    h: Tensor<3>,
+    gradient: Vec<f32>,
+    log_probs: Tensor<3>,
+    argmax: Vec<i32>,
+    ce_orig: Vec<f32>,
+    ce_zero: Vec<f32>,
+    ce_mean: Vec<f32>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(
+        model: &'a Decoder,
+        hook: HookPoint,
+        tokens: ArrayView2<'a, u32>,
+        a: &'a [f32],
+        start: usize,
+        subsets: &'a Subsets,
+    ) -> Result<Self> {
+        let (batch, context) = tokens.dim();
+        let d_model = model.config().d_model;
+        let device = model.device();
+        let h: Tensor<3> = Tensor::from_data(TensorData::new(a.to_vec(), [batch, context, d_model]), device);
+        let cross_entropy = |h: Tensor<3>| -> Result<(Tensor<3>, Vec<f32>)> {
+            let log_probs = scored_log_probs(model.forward_from(hook, h)?);
+            let ce = host(token_cross_entropy(log_probs.clone(), tokens, device));
+            Ok((log_probs, ce))
+        };
+        let (log_probs, ce_orig) = cross_entropy(h.clone())?;
+        check_finite("the loss", &ce_orig, 1, start, context - 1)?;
+        let ce_zero = cross_entropy(h.zeros_like())?.1;
+        let mean: Vec<f32> = subsets.mean(Subset::All).iter().map(|&m| m as f32).collect();
+        let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), device);
+        let ce_mean = cross_entropy(mean.unsqueeze::<3>().expand([batch, context, d_model]))?.1;
+        let gradient = host(loss_gradient(model, hook, h.clone(), tokens)?);
+        let argmax = host_int(log_probs.clone().argmax(2));
+        Ok(Self { model, hook, tokens, subsets, start, a, h, gradient, log_probs, argmax, ce_orig, ce_zero, ce_mean })
+    }
+
+    fn evaluate(&self, sae: &dyn Codec, found: &mut Evaluation) -> Result<()> {
+        let [batch, context, d_model] = self.h.dims();
+        let (recon, code) = sae.reconstruct(self.h.clone().reshape([batch * context, d_model]));
+        let patched = recon.clone().reshape([batch, context, d_model]);
+        let recon = host(recon);
+        check_finite("the reconstruction", &recon, d_model, self.start, context)?;
+        let log_probs = scored_log_probs(self.model.forward_from(self.hook, patched)?);
+        let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, self.model.device()));
+        check_finite("the patched loss", &ce_recon, 1, self.start, context - 1)?;
+        let kl = host((self.log_probs.clone().exp() * (self.log_probs.clone() - log_probs.clone())).sum_dim(2));
+        let argmax = host_int(log_probs.argmax(2));
+
+        let [_, k] = code.values.dims();
+        let active = host(code.values);
+        let indices = host_int(code.indices);
+        for (&value, &latent) in active.iter().zip(&indices) {
+            found.firing.fires[latent as usize] += u64::from(value != 0.0);
+        }
+        found.firing.tokens += (batch * context) as u64;
+
+        let sums: Vec<[Sums; 3]> = (0..batch)
+            .into_par_iter()
+            .map(|row| {
+                Subset::ALL.map(|subset| {
+                    let mut sums = Sums::default();
+                    for position in 0..context {
+                        let token = row * context + position;
+                        if !self.subsets.contains(subset, (self.start + row) * context + position) {
+                            continue;
+                        }
+                        let at = token * d_model..(token + 1) * d_model;
+                        let (a, r) = (&self.a[at.clone()], &recon[at.clone()]);
+                        add_reconstruction(&mut sums, a, r, self.subsets.mean(subset));
+                        sums.l0 += active[token * k..(token + 1) * k].iter().filter(|&&v| v != 0.0).count() as f64;
+                        if position + 1 < context {
+                            let scored = row * (context - 1) + position;
+                            let gdelta = directional(&self.gradient[at], a, r);
+                            sums.scored += 1.0;
+                            sums.ce_orig += f64::from(self.ce_orig[scored]);
+                            sums.ce_recon += f64::from(ce_recon[scored]);
+                            sums.ce_zero += f64::from(self.ce_zero[scored]);
+                            sums.ce_mean += f64::from(self.ce_mean[scored]);
+                            sums.kl += f64::from(kl[scored]);
+                            sums.top1_agreement += f64::from(self.argmax[scored] == argmax[scored]);
+                            sums.swd += gdelta * gdelta;
+                            sums.abs_gdelta += gdelta.abs();
+                            sums.gdelta += gdelta;
+                        }
+                    }
+                    if sums.ce_orig > 0.0 {
+                        sums.sequences = 1.0;
+                        sums.ce_rec = 2.0 - sums.ce_recon / sums.ce_orig;
+                    }
+                    sums
+                })
+            })
+            .collect();
+        found.sequences.extend(sums);
+        Ok(())
+    }
+}
+
+/// gᵀδ with δ = â − a.
+fn directional(gradient: &[f32], a: &[f32], recon: &[f32]) -> f64 {
+    gradient.iter().zip(a).zip(recon).map(|((&g, &a), &r)| f64::from(g) * (f64::from(r) - f64::from(a))).sum()
+}
+
+fn check_finite(what: &'static str, values: &[f32], width: usize, start: usize, context: usize) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let token = at / width;
+            Err(ProbeError::NotFinite { what, sequence: start + token / context, position: token % context })
+        }
+    }
+}
+
+fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().try_into_vec::<f32>().expect("activations are f32")
+}
+
+fn host_int<const D: usize>(x: Tensor<D, Int>) -> Vec<i32> {
+    x.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32")
+}

@@ -1,0 +1,294 @@
+//! Every metric of an evaluation, each defined once.
+//!
+//! A metric is a function of [`Sums`], which add up over tokens and over sequences: sum first, divide
+//! last. The same function gives the value on the whole evaluation set, on a subset of its tokens and
+//! in a bootstrap replicate. Where a denominator is zero the value is `None`, never 0.
+//!
+//! Notation: a is the activation, â its reconstruction, δ = â − a; g = ∂(Σ_t ce_t)/∂a at the hook. The "scored"
+//! positions are the T − 1 of a sequence whose next token lies in it.
+
+use std::ops::AddAssign;
+
+/// Tokens that a metric is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subset {
+    /// Every token.
+    All,
+    /// Without position 0 of each sequence, where attention sinks live.
+    NoFirst,
+    /// Without tokens whose ‖a‖ exceeds 10 × the median ‖a‖: a few massive activations can hold nearly all variance
+    /// (Sun et al. 2024, arXiv:2402.17762).
+    NoOutlier,
+}
+
+impl Subset {
+    /// All of them, in the order of [`Self::index`].
+    pub const ALL: [Self; 3] = [Self::All, Self::NoFirst, Self::NoOutlier];
+
+    /// Position in arrays that hold one element a subset.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::NoFirst => "no_first",
+            Self::NoOutlier => "no_outlier",
+        }
+    }
+}
+
+macro_rules! sums {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Sums over the tokens of a subset: of one sequence, or of several added together.
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        pub struct Sums {
+            $($(#[doc = $doc])+ pub $name: f64,)+
+        }
+
+        impl Sums {
+            /// Names of the fields.
+            pub const FIELDS: &'static [&'static str] = &[$(stringify!($name)),+];
+
+            /// The fields' values, in the order of [`Self::FIELDS`].
+            pub fn values(&self) -> Vec<f64> {
+                vec![$(self.$name),+]
+            }
+
+            /// The inverse of [`Self::values`]; `None` if the number of values differs.
+            pub fn from_values(values: &[f64]) -> Option<Self> {
+                let mut values = values.iter().copied();
+                let sums = Self { $($name: values.next()?),+ };
+                values.next().is_none().then_some(sums)
+            }
+        }
+
+        impl AddAssign<&Self> for Sums {
+            fn add_assign(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+    };
+}
+
+sums! {
+    /// Tokens.
+    tokens,
+    /// Tokens × d_model.
+    elements,
+    /// ‖δ‖².
+    sse,
+    /// ‖a − ā‖², ā the mean of the subset over the whole evaluation set.
+    sst,
+    /// ‖a‖².
+    norm_sq,
+    /// ‖â‖².
+    recon_norm_sq,
+    /// a·â.
+    dot,
+    /// cos(a, â).
+    cosine,
+    /// ‖δ‖ / (‖a‖ + 1e-10).
+    rel_err,
+    /// ‖â‖ / ‖a‖.
+    l2_ratio,
+    /// Latents with z ≠ 0.
+    l0,
+    /// Scored positions.
+    scored,
+    /// Cross-entropy of the unpatched model.
+    ce_orig,
+    /// Cross-entropy with â in place of a.
+    ce_recon,
+    /// Cross-entropy with 0 in place of a.
+    ce_zero,
+    /// Cross-entropy with the evaluation set's mean in place of a.
+    ce_mean,
+    /// KL(p_orig ‖ p_recon).
+    kl,
+    /// Whether both distributions have the same argmax.
+    top1_agreement,
+    /// (gᵀδ)².
+    swd,
+    /// |gᵀδ|.
+    abs_gdelta,
+    /// gᵀδ.
+    gdelta,
+    /// Sequences with a defined ce_rec.
+    sequences,
+    /// 2 − ce_recon(s)/ce_orig(s), of each sequence.
+    ce_rec,
+}
+
+/// What a metric speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What the model does with the reconstruction.
+    Behaviour,
+    /// What the reconstruction looks like.
+    Reconstruction,
+}
+
+/// A metric: its name in every result, its definition, and the formula.
+pub struct Metric {
+    /// Column name.
+    pub name: &'static str,
+    /// What it speaks of.
+    pub kind: Kind,
+    /// The definition in words and symbols, with its source where it is somebody's.
+    pub definition: &'static str,
+    /// Its value, or `None` where it is undefined.
+    pub value: fn(&Sums) -> Option<f64>,
+}
+
+/// The metric of that name.
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|m| m.name == name)
+}
+
+fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
+    let value = numerator / denominator;
+    (denominator != 0.0 && value.is_finite()).then_some(value)
+}
+
+macro_rules! metrics {
+    ($($name:ident $kind:ident $definition:literal |$s:ident| $value:expr;)+) => {
+        /// All metrics that are functions of sums.
+        pub const METRICS: &[Metric] = &[
+            $(Metric { name: stringify!($name), kind: Kind::$kind, definition: $definition, value: |$s| $value },)+
+        ];
+    };
+}
+
+metrics! {
+    ce_orig Behaviour "mean next-token cross-entropy of the unpatched model, nats"
+        |s| ratio(s.ce_orig, s.scored);
+    ce_recon Behaviour "the same with â patched in at the hook"
+        |s| ratio(s.ce_recon, s.scored);
+    ce_zero Behaviour "the same with 0 patched in"
+        |s| ratio(s.ce_zero, s.scored);
+    ce_mean Behaviour "the same with the evaluation set's mean activation patched in"
+        |s| ratio(s.ce_mean, s.scored);
+    ce_rec Behaviour "mean over sequences of 2 − ce_recon(s)/ce_orig(s); 1 is perfect, 0 is a doubled loss; not ablation-normalised (Ohiagwu 2026, 'Your SAE looks solved')"
+        |s| ratio(s.ce_rec, s.sequences);
+    ce_rec_pooled Behaviour "2 − Σ ce_recon / Σ ce_orig over all scored positions"
+        |s| ratio(s.ce_recon, s.ce_orig).map(|r| 2.0 - r);
+    ce_loss_score Behaviour "(ce_zero − ce_recon)/(ce_zero − ce_orig), pooled: 1 is perfect, 0 is no better than zero ablation (Bricken et al. 2023; SAELens)"
+        |s| ratio(s.ce_zero - s.ce_recon, s.ce_zero - s.ce_orig);
+    ce_loss_score_mean Behaviour "the same against mean ablation"
+        |s| ratio(s.ce_mean - s.ce_recon, s.ce_mean - s.ce_orig);
+    kl Behaviour "mean KL(p_orig ‖ p_recon) over scored positions, nats"
+        |s| ratio(s.kl, s.scored);
+    top1_agreement Behaviour "fraction of scored positions where both distributions have the same argmax"
+        |s| ratio(s.top1_agreement, s.scored);
+    swd Behaviour "sensitivity-weighted distortion E[(gᵀδ)²], g = ∂(Σ_t ce_t)/∂a, over scored positions (Ohiagwu 2026, 'Transport Geometry')"
+        |s| ratio(s.swd, s.scored);
+    abs_gdelta Behaviour "E|gᵀδ| over scored positions"
+        |s| ratio(s.abs_gdelta, s.scored);
+    gdelta Behaviour "E[gᵀδ] over scored positions: the first-order change of the loss"
+        |s| ratio(s.gdelta, s.scored);
+    tokens Reconstruction "tokens that the reconstruction metrics are taken over"
+        |s| Some(s.tokens);
+    r2 Reconstruction "1 − SSE/SST, SST centred on the subset's mean and summed over dimensions"
+        |s| ratio(s.sse, s.sst).map(|r| 1.0 - r);
+    sse_per_token Reconstruction "mean ‖δ‖²"
+        |s| ratio(s.sse, s.tokens);
+    sst_per_token Reconstruction "mean ‖a − ā‖²"
+        |s| ratio(s.sst, s.tokens);
+    mse_mean Reconstruction "mean ‖δ‖²/d_model"
+        |s| ratio(s.sse, s.elements);
+    nmse Reconstruction "Σ‖δ‖²/Σ‖a‖²"
+        |s| ratio(s.sse, s.norm_sq);
+    cosine Reconstruction "mean over tokens of cos(a, â)"
+        |s| ratio(s.cosine, s.tokens);
+    rel_err Reconstruction "mean over tokens of ‖δ‖/(‖a‖ + 1e-10)"
+        |s| ratio(s.rel_err, s.tokens);
+    l2_ratio Reconstruction "mean over tokens of ‖â‖/‖a‖; below 1 is shrinkage"
+        |s| ratio(s.l2_ratio, s.tokens);
+    recon_bias Reconstruction "mean‖â‖²/mean(a·â) (relative reconstruction bias, Rajamanoharan et al. 2024, arXiv:2404.16014)"
+        |s| ratio(s.recon_norm_sq, s.dot);
+    l0 Reconstruction "mean number of active latents a token"
+        |s| ratio(s.l0, s.tokens);
+}
+
+/// The sums that come from one token's activation and reconstruction; `mean` is ā of the subset.
+pub fn add_reconstruction(sums: &mut Sums, a: &[f32], recon: &[f32], mean: &[f64]) {
+    let (mut sse, mut sst, mut norm_sq, mut recon_norm_sq, mut dot) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for ((&a, &r), &m) in a.iter().zip(recon).zip(mean) {
+        let (a, r) = (f64::from(a), f64::from(r));
+        sse += (r - a) * (r - a);
+        sst += (a - m) * (a - m);
+        norm_sq += a * a;
+        recon_norm_sq += r * r;
+        dot += a * r;
+    }
+    let (norm, recon_norm) = (norm_sq.sqrt(), recon_norm_sq.sqrt());
+    sums.tokens += 1.0;
+    sums.elements += a.len() as f64;
+    sums.sse += sse;
+    sums.sst += sst;
+    sums.norm_sq += norm_sq;
+    sums.recon_norm_sq += recon_norm_sq;
+    sums.dot += dot;
+    // A zero vector has no direction: it counts as cosine 0, as in torch.
+    sums.cosine += dot / (norm * recon_norm).max(1e-8);
+    sums.rel_err += sse.sqrt() / (norm + 1e-10);
+    sums.l2_ratio += recon_norm / norm.max(f64::MIN_POSITIVE);
+}
+
+/// Which tokens each subset has, and the mean activation over them.
+pub struct Subsets {
+    norms: Vec<f64>,
+    context: usize,
+    limit: f64,
+    means: [Vec<f64>; 3],
+}
+
+impl Subsets {
+    /// # Shapes
+    /// - `activations`: `[tokens, d_model]`, row-major, sequences of `context` tokens one after another
+    pub fn new(activations: &[f32], d_model: usize, context: usize) -> Self {
+        let norms: Vec<f64> = activations
+            .chunks(d_model)
+            .map(|row| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt())
+            .collect();
+        let limit = 10.0 * crate::stats::median(&norms).unwrap_or(f64::INFINITY);
+        let mut this = Self { norms, context, limit, means: Default::default() };
+        for subset in Subset::ALL {
+            let mut mean = vec![0.0; d_model];
+            let mut count = 0.0;
+            for (token, row) in activations.chunks(d_model).enumerate() {
+                if this.contains(subset, token) {
+                    count += 1.0;
+                    for (m, &v) in mean.iter_mut().zip(row) {
+                        *m += f64::from(v);
+                    }
+                }
+            }
+            mean.iter_mut().for_each(|m| *m /= f64::max(count, 1.0));
+            this.means[subset.index()] = mean;
+        }
+        this
+    }
+
+    /// Whether token number `token` of the evaluation set belongs to the subset.
+    pub fn contains(&self, subset: Subset, token: usize) -> bool {
+        match subset {
+            Subset::All => true,
+            Subset::NoFirst => token % self.context != 0,
+            Subset::NoOutlier => self.norms[token] <= self.limit,
+        }
+    }
+
+    /// The mean activation of a subset, `[d_model]`.
+    pub fn mean(&self, subset: Subset) -> &[f64] {
+        &self.means[subset.index()]
+    }
+
+    /// ‖a‖ of every token.
+    pub fn norms(&self) -> &[f64] {
+        &self.norms
+    }
+}

@@ -1,0 +1,61 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::eval::EvalArgs;
+use crate::commands::geometry::GeometryArgs;
+use crate::commands::inspect::InspectArgs;
+use crate::commands::report::ReportArgs;
+use crate::commands::sweep::SweepArgs;
+use crate::progress::Progress;
+
+/// A workbench for sparse autoencoders on language-model activations: does the SAE preserve what the model does, or only what
+/// its activations look like?
+///
+/// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 an error (its message says what, where and what
+/// to do), 2 a mistake on the command line.
+#[derive(Parser, Debug)]
+#[command(name = "assay", version, max_term_width = 100)]
+#[command(after_help = "Example:\n  assay sweep sweeps/demo.toml")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Device: auto or cpu
+    #[arg(long, global = true, value_name = "NAME", default_value = "auto")]
+    device: String,
+    /// Threads to use [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    /// No progress on standard error
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Sweep(SweepArgs),
+    Eval(EvalArgs),
+    Geometry(GeometryArgs),
+    Report(ReportArgs),
+    Inspect(InspectArgs),
+}
+
+impl Cli {
+    /// Runs the command that was asked for.
+    ///
+    /// # Errors
+    /// As the command says.
+    pub fn run(&self) -> anyhow::Result<()> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        }
+        let progress = Progress::detect(self.quiet);
+        match &self.command {
+            Command::Sweep(args) => args.run(&self.device, progress),
+            Command::Eval(args) => args.run(&self.device, progress),
+            Command::Geometry(args) => args.run(&self.device, progress),
+            Command::Report(args) => args.run(),
+            Command::Inspect(args) => args.run(),
+        }
+    }
+}

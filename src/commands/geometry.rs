@@ -1,0 +1,77 @@
+//! `assay geometry`: the residual stream of every layer.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use assay_models::Decoder;
+use assay_models::tokens::read_token_file;
+use assay_probes::geometry::{ModelGeometry, model_geometry};
+
+use crate::progress::Progress;
+use crate::{device, markdown};
+
+/// Measure the geometry of every layer's residual stream: participation ratios, norms, variance.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors")]
+pub struct GeometryArgs {
+    /// Model: a Hugging Face checkpoint directory (GPT-NeoX)
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// Subtract the mean over d_model from every activation
+    #[arg(long)]
+    center_residual: bool,
+    /// Sequences of one forward pass
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch: usize,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+impl GeometryArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the model or the tokens are unusable.
+    pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        let device = device::open(device_name)?;
+        let model = Decoder::load(&self.model, &device)?;
+        let tokens = read_token_file(&self.tokens)?;
+        let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
+        let found = model_geometry(&model, tokens.view(), self.batch, self.center_residual, |n| {
+            stage.advance(n as u64, String::new);
+        })?;
+        stage.finish("");
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&found)?);
+        } else {
+            print_table(&found);
+        }
+        Ok(())
+    }
+}
+
+fn print_table(found: &ModelGeometry) {
+    let mut table = markdown::Table::new([
+        "layer", "pr", "pr/d_model", "pr_deflated_1", "pr_deflated_4", "variance", "top eigenvalue", "mean ‖a‖", "max ‖a‖", "outliers",
+    ]);
+    for layer in &found.layers {
+        let percent = |share: Option<f64>| share.map_or_else(|| markdown::NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s));
+        table.row([
+            layer.layer.to_string(),
+            markdown::number(layer.pr),
+            markdown::number(layer.pr_over_d_model),
+            markdown::number(layer.pr_deflated_1),
+            markdown::number(layer.pr_deflated_4),
+            markdown::number(Some(layer.variance)),
+            percent(layer.top_eigenvalue_share),
+            markdown::number(Some(layer.mean_norm)),
+            markdown::number(Some(layer.max_norm)),
+            percent(Some(layer.outlier_frac)),
+        ]);
+    }
+    println!("ce_orig {}\n\n{table}", markdown::number(Some(found.ce_orig)));
+}

@@ -1,0 +1,7 @@
+//! One file a command.
+
+pub mod eval;
+pub mod geometry;
+pub mod inspect;
+pub mod report;
+pub mod sweep;

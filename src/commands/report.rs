@@ -1,0 +1,28 @@
+//! `assay report`: tables, plots and report of a results directory, from its parquet files alone.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::report;
+
+/// Rebuild the tables, plots and report of a results directory from its parquet files.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  assay report results/demo")]
+pub struct ReportArgs {
+    /// A directory that `assay sweep` wrote
+    #[arg(value_name = "DIR")]
+    results: PathBuf,
+}
+
+impl ReportArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the directory has no results or can't be written.
+    pub fn run(&self) -> Result<()> {
+        report::write(&self.results)?;
+        println!("{}", self.results.join("report.md").display());
+        Ok(())
+    }
+}

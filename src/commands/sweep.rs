@@ -1,0 +1,176 @@
+//! `assay sweep`: from a spec to tables, plots and a report.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use assay_probes::geometry::model_geometry;
+
+use crate::plan::{self, Group, Inputs};
+use crate::progress::Progress;
+use crate::record::{Record, Timing, write_atomic};
+use crate::runner::{run_group, tokens_text};
+use crate::spec::SweepSpec;
+use crate::{device, frames, markdown, report};
+
+/// Train and evaluate every SAE that a spec asks for, and report.
+///
+/// Finished runs are skipped, so the same command goes on where it was stopped.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k")]
+pub struct SweepArgs {
+    /// The spec, a TOML file
+    #[arg(value_name = "SPEC")]
+    spec: PathBuf,
+    /// Results directory [default: results/<name of the sweep>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Override a key of the spec; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// List the runs, what they need and which are done; train nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl SweepArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the spec, a model or a token file is unusable, another process works in the results directory, training
+    /// diverges, or a file can't be written.
+    pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        let started = Instant::now();
+        let spec = SweepSpec::load(&self.spec, &self.overrides)?;
+        let device = device::open(device_name)?;
+        let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
+        // Everything is opened and checked before anything is trained.
+        let mut planned = Vec::new();
+        for model in &spec.models {
+            let inputs = Inputs::open(&spec, model, &device)?;
+            planned.push((plan::groups(&spec, model, &inputs)?, inputs));
+        }
+        if self.dry_run {
+            return describe(&spec, &planned, &results);
+        }
+        let _lock = lock(&results)?;
+        let source = std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
+        write_atomic(&results.join("sweep.toml"), recorded_spec(&source, &self.spec, &self.overrides).as_bytes())?;
+        let mut geometry = Vec::new();
+        for (groups, inputs) in &planned {
+            for group in groups {
+                run_group(&spec, group, inputs, &results, &device, progress)?;
+            }
+            if let Some(group) = groups.first() {
+                geometry.push((group.model.name.clone(), measure_geometry(&spec, inputs, &group.model.name, progress)?));
+            }
+        }
+        let (records, timings) = collect(&planned, &results)?;
+        frames::write(&results, &spec, &records, &geometry)?;
+        frames::write_timings(&results, &timings)?;
+        report::write(&results)?;
+        progress.say(&format!("{} runs in {:.1} s", records.len(), started.elapsed().as_secs_f64()));
+        println!("{}", results.join("report.md").display());
+        Ok(())
+    }
+}
+
+fn measure_geometry(
+    spec: &SweepSpec,
+    inputs: &Inputs,
+    name: &str,
+    progress: Progress,
+) -> Result<assay_probes::geometry::ModelGeometry> {
+    let mut stage = progress.stage(format!("{name} geometry"), inputs.eval_tokens.nrows() as u64, "sequences");
+    let found = model_geometry(&inputs.decoder, inputs.eval_tokens.view(), spec.eval.batch, spec.center_residual, |n| {
+        stage.advance(n as u64, String::new);
+    })?;
+    stage.finish("");
+    Ok(found)
+}
+
+/// All records of a plan, in its order.
+fn collect(planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<(Vec<Record>, Vec<Timing>)> {
+    let (mut records, mut timings) = (Vec::new(), Vec::new());
+    for group in planned.iter().flat_map(|(groups, _)| groups) {
+        for run in &group.runs {
+            let Some(mut record) = Record::load(results, &run.id)? else {
+                bail!("run {} has no record though its group is done; run the sweep again", run.id);
+            };
+            // Names are the spec's: a record may have been made under others.
+            record.model.clone_from(&group.model.name);
+            record.depth.clone_from(&run.depth);
+            records.push(record);
+            timings.extend(Timing::load(results, &run.id));
+        }
+    }
+    Ok((records, timings))
+}
+
+/// The spec as run: its text, after a line that says where from, and the overrides.
+fn recorded_spec(source: &str, path: &Path, overrides: &[String]) -> String {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut text = format!("# Recorded by assay {} from {name}; paths are relative to that file.\n", env!("CARGO_PKG_VERSION"));
+    for entry in overrides {
+        text.push_str(&format!("# overridden on the command line: --set '{entry}'\n"));
+    }
+    text + source
+}
+
+/// Keeps a second process out of a results directory for as long as it is held.
+fn lock(results: &Path) -> Result<File> {
+    std::fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
+    let path = results.join(".lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another process is working in {}; wait for it, or give another --out", results.display())
+        }
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// What a sweep would do.
+fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<()> {
+    let mut table = markdown::Table::new(["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"]);
+    let (mut runs, mut left, mut flops, mut most_bytes) = (0, 0, 0.0, 0.0_f64);
+    for group in planned.iter().flat_map(|(groups, _)| groups) {
+        let mut parameters = 0.0;
+        for run in &group.runs {
+            let done = Record::load(results, &run.id)?.is_some();
+            let train = &run.key.train;
+            let matrix = (train.d_model * train.d_sae) as f64;
+            runs += 1;
+            if !done {
+                left += 1;
+                // The encoder's product is nearly all of a step; sparse parts cost k/d_sae of it each.
+                flops += 2.0 * matrix * group.training_tokens as f64;
+                parameters += 2.0 * matrix;
+            }
+            table.row([
+                run.id.clone(),
+                group.model.name.clone(),
+                run.depth.clone(),
+                run.hook.to_string(),
+                train.d_sae.to_string(),
+                train.k.to_string(),
+                run.key.seed.to_string(),
+                tokens_text(group.training_tokens),
+                if done { "yes" } else { "no" }.to_owned(),
+            ]);
+        }
+        // Weights, two moments and gradients, and the buffer of each hook.
+        let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
+        let hooks = group.runs.iter().map(|r| r.hook.layer).collect::<std::collections::BTreeSet<_>>().len();
+        let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
+        most_bytes = most_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
+    }
+    println!("{table}");
+    println!("{runs} runs, {left} to do; results in {}", results.display());
+    println!("encoder products of training: {:.2} TFLOP (at 50 GFLOP/s: {:.0} s)", flops / 1e12, flops / 5e10);
+    println!("memory of the largest group beside the model: {:.2} GB", most_bytes / 1e9);
+    Ok(())
+}
+

@@ -1,0 +1,111 @@
+//! Markdown tables, and numbers as they appear in them.
+
+use std::fmt;
+
+use assay_probes::stats::Interval;
+
+/// A table whose cells are text already.
+pub struct Table {
+    head: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
+        Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| {
+            let cells = std::iter::once(&self.head).chain(&self.rows).filter_map(|row| row.get(column));
+            cells.map(|c| c.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let line = |f: &mut fmt::Formatter<'_>, cells: &[String]| {
+            for (cell, &width) in cells.iter().zip(&widths) {
+                write!(f, "| {cell:width$} ")?;
+            }
+            writeln!(f, "|")
+        };
+        line(f, &self.head)?;
+        for &width in &widths {
+            write!(f, "| {} ", "-".repeat(width.max(3)))?;
+        }
+        writeln!(f, "|")?;
+        self.rows.iter().try_for_each(|row| line(f, row))
+    }
+}
+
+/// What stands where a value is undefined.
+pub const NONE: &str = "—";
+
+/// A number in four significant digits, or a dash.
+pub fn number(value: Option<f64>) -> String {
+    match value {
+        None => NONE.to_owned(),
+        Some(v) if !v.is_finite() => v.to_string(),
+        Some(v) if v == v.trunc() && v.abs() < 1e6 => format!("{v}"),
+        Some(v) if v.abs() >= 1e5 || v.abs() < 1e-4 => format!("{v:.3e}"),
+        Some(v) => {
+            let decimals = (3 - v.abs().log10().floor() as i32).clamp(0, 7) as usize;
+            format!("{v:.decimals$}")
+        }
+    }
+}
+
+/// A share or score in three decimals, or a dash.
+pub fn score(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.3}"))
+}
+
+/// A difference with its sign, in three decimals.
+pub fn signed(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |v| format!("{v:+.3}"))
+}
+
+/// `[low, high]` in four significant digits.
+pub fn interval(interval: Option<Interval>) -> String {
+    interval.map_or_else(|| NONE.to_owned(), |i| format!("[{}, {}]", number(Some(i.low)), number(Some(i.high))))
+}
+
+/// `0.340 [0.169, 0.469]`.
+pub fn with_interval(value: Option<f64>, interval: Option<Interval>) -> String {
+    match interval {
+        Some(i) => format!("{} [{:.3}, {:.3}]", score(value), i.low, i.high),
+        None => score(value),
+    }
+}
+
+/// `+0.154 [+0.120, +0.190]`.
+pub fn signed_with_interval(value: Option<f64>, interval: Option<Interval>) -> String {
+    match interval {
+        Some(i) => format!("{} [{:+.3}, {:+.3}]", signed(value), i.low, i.high),
+        None => signed(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_four_digits() {
+        let shown: Vec<String> =
+            [0.12345, 12.345, 4131.06, 1e-9, 3072.0, -0.5, 0.0].map(|v| number(Some(v))).to_vec();
+        assert_eq!(shown, ["0.1235", "12.35", "4131", "1.000e-9", "3072", "-0.5000", "0"]);
+        assert_eq!(number(None), "—");
+    }
+}

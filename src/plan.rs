@@ -1,0 +1,157 @@
+//! From a spec to runs: models are opened, tokens hashed, and every run gets its id.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use assay_models::{Decoder, HookPoint, TokenSource};
+use burn::tensor::Device;
+use ndarray::Array2;
+
+use crate::device;
+use crate::record::{METRIC_VERSION, RunKey};
+use crate::spec::{ModelSpec, SweepSpec};
+
+/// One run: an SAE to train and evaluate.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Id and all that it hashes.
+    pub id: String,
+    /// What changes the run's numbers.
+    pub key: RunKey,
+    /// Name of the depth.
+    pub depth: String,
+    /// Where it is hooked.
+    pub hook: HookPoint,
+}
+
+/// The runs that share a capture: one model and one token budget, all hooks, k and seeds.
+pub struct Group {
+    /// The spec's entry.
+    pub model: ModelSpec,
+    /// The budget.
+    pub training_tokens: u64,
+    /// Its runs, by hook, seed and k.
+    pub runs: Vec<Run>,
+}
+
+/// A model and the tokens that it is run on.
+pub struct Inputs {
+    /// The language model.
+    pub decoder: Decoder,
+    /// Where training contexts are read.
+    pub source: TokenSource,
+    /// Held-out sequences.
+    pub eval_tokens: Array2<u32>,
+}
+
+impl Inputs {
+    /// Opens a model and the sweep's tokens.
+    ///
+    /// # Errors
+    /// If the checkpoint or a token file is unusable, there are too few tokens, a token is out of range, or an
+    /// evaluation sequence is also a training context.
+    pub fn open(spec: &SweepSpec, model: &ModelSpec, device: &Device) -> Result<Self> {
+        let decoder = Decoder::load(&model.path, device).with_context(|| format!("model `{}`", model.name))?;
+        let eos = decoder.config().eos_token_id;
+        let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(&model.path), eos);
+        let source = open(&spec.tokens.train, spec.tokens.context_size, spec.tokens.rows)?;
+        let train_contexts = train_contexts(spec);
+        source.check_range(0, train_contexts).context("training tokens")?;
+        let eval_tokens = match &spec.tokens.eval {
+            Some(path) => open(path, spec.eval.context_size, spec.tokens.eval_rows)?.read(0, spec.eval.sequences),
+            None => source.read(train_contexts, spec.eval.sequences),
+        }
+        .context("evaluation tokens")?;
+        Ok(Self { decoder, source, eval_tokens })
+    }
+}
+
+/// Contexts that the largest budget reads.
+fn train_contexts(spec: &SweepSpec) -> usize {
+    let most = spec.training_tokens.iter().copied().max().unwrap_or(0) as usize;
+    most.div_ceil(spec.tokens.context_size)
+}
+
+/// The groups of one model.
+///
+/// # Errors
+/// If tokens can't be read, a hook does not exist, a setting can't be, or an evaluation sequence is a training context.
+pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Vec<Group>> {
+    let hooks = spec.hooks(model, inputs.decoder.config())?;
+    let d_model = inputs.decoder.config().d_model;
+    check_vocabulary(inputs)?;
+    let eval_hash = hash_tokens(inputs.eval_tokens.iter().copied());
+    let mut groups = Vec::new();
+    for &training_tokens in &spec.training_tokens {
+        let contexts = (training_tokens as usize).div_ceil(spec.tokens.context_size);
+        let train_hash = hash_training(inputs, contexts)?;
+        let mut runs = Vec::new();
+        for (depth, hook) in &hooks {
+            for &seed in &spec.seeds {
+                for &k in &spec.k {
+                    let train = spec.train.config(d_model, k, training_tokens);
+                    train.check().with_context(|| format!("model `{}`, k {k}", model.name))?;
+                    let key = RunKey {
+                        metric_version: METRIC_VERSION,
+                        device_class: device::CLASS.to_owned(),
+                        precision: "f32".to_owned(),
+                        weights: inputs.decoder.weights_hash().to_owned(),
+                        hook: hook.to_string(),
+                        center_residual: spec.center_residual,
+                        train_tokens: train_hash.clone(),
+                        context_size: spec.tokens.context_size,
+                        buffer_tokens: spec.train.buffer_tokens,
+                        contexts_per_pass: spec.train.contexts_per_pass,
+                        training_tokens,
+                        seed,
+                        train,
+                        eval_tokens: eval_hash.clone(),
+                        eval_batch: spec.eval.batch,
+                    };
+                    runs.push(Run { id: key.id(), key, depth: depth.clone(), hook: *hook });
+                }
+            }
+        }
+        groups.push(Group { model: model.clone(), training_tokens, runs });
+    }
+    Ok(groups)
+}
+
+/// Contexts that are read at a time when all are looked at.
+const CHUNK: usize = 1024;
+
+/// Hashes the training contexts, and makes sure that none of them is an evaluation sequence.
+fn hash_training(inputs: &Inputs, contexts: usize) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let held_out: std::collections::HashSet<Vec<u32>> = inputs.eval_tokens.rows().into_iter().map(|r| r.to_vec()).collect();
+    for first in (0..contexts).step_by(CHUNK) {
+        let chunk = inputs.source.read(first, CHUNK.min(contexts - first))?;
+        for (row, context) in chunk.rows().into_iter().enumerate() {
+            // Contexts of another length can't be equal; the token files are disjoint by document.
+            ensure!(
+                !held_out.contains(context.as_slice().unwrap_or(&[])),
+                "training context {} is also an evaluation sequence: train and eval text overlap",
+                first + row
+            );
+            hash_into(&mut hasher, context.iter().copied());
+        }
+    }
+    Ok(hasher.finalize().to_hex()[..16].to_owned())
+}
+
+fn hash_tokens(tokens: impl Iterator<Item = u32>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hash_into(&mut hasher, tokens);
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+fn hash_into(hasher: &mut blake3::Hasher, tokens: impl Iterator<Item = u32>) {
+    for token in tokens {
+        hasher.update(&token.to_le_bytes());
+    }
+}
+
+/// Fails before hours of training if an evaluation token is not in the vocabulary.
+fn check_vocabulary(inputs: &Inputs) -> Result<()> {
+    assay_models::decoder::check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")
+}

@@ -1,0 +1,315 @@
+//! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use assay_models::{ActivationStream, HookPoint, StreamConfig};
+use assay_probes::evaluate::Codec;
+use assay_probes::{EvalConfig, evaluate};
+use assay_sae::{Sae, TrainConfig, Trainer, checkpoint};
+use burn::tensor::Device;
+
+use crate::plan::{Group, Inputs, Run};
+use crate::progress::Progress;
+use crate::record::{Record, Timing, write_atomic};
+use crate::spec::SweepSpec;
+
+/// Steps between two looks at a loss.
+const LOOK_EVERY: u64 = 50;
+
+/// An SAE in training, and what is known of it.
+struct Pupil<'a> {
+    run: &'a Run,
+    /// Number of its hook in the stream.
+    hook: usize,
+    trainer: Trainer,
+    /// Sum of the losses of the last tenth of the steps.
+    late_loss: f64,
+    late_steps: u64,
+}
+
+/// Trains and evaluates the runs of a group that have no record yet.
+///
+/// # Errors
+/// If tokens can't be read, training diverges, or a file can't be written.
+pub fn run_group(
+    spec: &SweepSpec,
+    group: &Group,
+    inputs: &Inputs,
+    results: &Path,
+    device: &Device,
+    progress: Progress,
+) -> Result<()> {
+    let mut missing = Vec::new();
+    for run in &group.runs {
+        if Record::load(results, &run.id)?.is_none() {
+            missing.push(run);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let label = format!("{} {}", group.model.name, tokens_text(group.training_tokens));
+    let started = Instant::now();
+    let (pupils, capture_seconds) = train(spec, group, &missing, inputs, results, device, progress, &label)?;
+    let train_seconds = started.elapsed().as_secs_f64() - capture_seconds;
+    let count = pupils.len() as f64;
+    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
+    hooks.dedup();
+    for hook in hooks {
+        let started = Instant::now();
+        let pupils: Vec<&Pupil<'_>> = pupils.iter().filter(|p| p.run.hook == hook).collect();
+        let saes: Vec<Sae> = pupils.iter().map(|p| p.trainer.sae()).collect();
+        let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
+        let mut stage = progress.stage(format!("{label} evaluate {hook}"), inputs.eval_tokens.nrows() as u64, "sequences");
+        let config = EvalConfig { batch: spec.eval.batch, center_residual: spec.center_residual };
+        let found = evaluate(&inputs.decoder, hook, inputs.eval_tokens.view(), &codecs, config, |n| {
+            stage.advance(n as u64, String::new);
+        })
+        .with_context(|| format!("model `{}`, {hook}", group.model.name))?;
+        stage.finish("");
+        let eval_seconds = started.elapsed().as_secs_f64() / pupils.len() as f64;
+        for ((pupil, sae), found) in pupils.iter().zip(&saes).zip(&found) {
+            if spec.train.save_saes {
+                save_sae(spec, group, pupil, sae, results)?;
+            }
+            let mut record = record_of(spec, group, pupil, inputs);
+            record.set_evaluation(found);
+            let timing = Timing {
+                id: record.id.clone(),
+                train_seconds: train_seconds / count,
+                capture_seconds: capture_seconds / count,
+                eval_seconds,
+                tokens_per_second: group.training_tokens as f64 * count / train_seconds.max(1e-9),
+                threads: rayon::current_num_threads(),
+                finished_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            timing.save(results)?;
+            // Last: a run is finished when its record is there.
+            record.save(results)?;
+        }
+    }
+    let state = state_dir(results, &missing);
+    if state.exists() {
+        std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+    }
+    Ok(())
+}
+
+/// Trains the SAEs of `missing` in lockstep; gives them and the seconds spent on capturing.
+#[expect(clippy::too_many_arguments, reason = "one caller; a struct for it would only rename them")]
+fn train<'a>(
+    spec: &SweepSpec,
+    group: &Group,
+    missing: &[&'a Run],
+    inputs: &Inputs,
+    results: &Path,
+    device: &Device,
+    progress: Progress,
+    label: &str,
+) -> Result<(Vec<Pupil<'a>>, f64)> {
+    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
+    hooks.dedup();
+    let batch_size = spec.train.batch_size;
+    let stream_config = StreamConfig {
+        first_context: 0,
+        tokens: group.training_tokens as usize,
+        batch_size,
+        buffer_tokens: spec.train.buffer_tokens,
+        contexts_per_pass: spec.train.contexts_per_pass,
+        // The buffer's order is the same for every seed: seeds differ by initialisation and batch order.
+        seed: 0,
+        center_residual: spec.center_residual,
+    };
+    let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, stream_config)?;
+    let mut pupils = Vec::with_capacity(missing.len());
+    for &run in missing {
+        let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");
+        let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
+        pupils.push(Pupil { run, hook, trainer, late_loss: 0.0, late_steps: 0 });
+    }
+    let state = state_dir(results, missing);
+    let mut captured = 0.0;
+    let mut done_tokens = 0;
+    if let Some((rounds, tokens)) = load_state(&state, &mut pupils, device)? {
+        progress.say(&format!("{label}: going on after {} of {} tokens", tokens, group.training_tokens));
+        let started = Instant::now();
+        stream.skip_rounds(rounds)?;
+        captured += started.elapsed().as_secs_f64();
+        done_tokens = tokens;
+    }
+    let mut stage = progress.stage(format!("{label} train {} SAEs", pupils.len()), group.training_tokens, "tokens");
+    stage.advance(done_tokens, String::new);
+    let mut saved_at = done_tokens;
+    loop {
+        let started = Instant::now();
+        let Some(round) = stream.next_round()? else { break };
+        captured += started.elapsed().as_secs_f64();
+        if done_tokens == 0 {
+            let sample: Vec<u32> = (0..round.tokens().min(16 * batch_size) as u32).collect();
+            for pupil in &mut pupils {
+                pupil.trainer.calibrate(&stream.batch(pupil.hook, &sample));
+            }
+        }
+        train_round(&mut pupils, &stream, &round, batch_size, &mut stage)?;
+        done_tokens += round.tokens() as u64;
+        if done_tokens - saved_at >= spec.train.checkpoint_tokens && done_tokens < group.training_tokens {
+            save_state(&state, &pupils, stream.rounds_done(), done_tokens)?;
+            saved_at = done_tokens;
+        }
+    }
+    stage.finish(&format!("({captured:.1} s of it capturing)"));
+    Ok((pupils, captured))
+}
+
+/// One round of the buffer: every SAE visits its activations in the order of its seed, all of them batch by batch together.
+fn train_round(
+    pupils: &mut [Pupil<'_>],
+    stream: &ActivationStream<'_>,
+    round: &assay_models::Round,
+    batch_size: usize,
+    stage: &mut crate::progress::Stage,
+) -> Result<()> {
+    let mut seeds: Vec<u64> = pupils.iter().map(|p| p.run.key.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let orders: Vec<(u64, Vec<u32>)> = seeds.into_iter().map(|seed| (seed, round.order(seed))).collect();
+    for at in (0..round.tokens()).step_by(batch_size) {
+        let mut note = String::new();
+        // SAEs of one hook and seed see the same batch, which is gathered once.
+        let mut shared: Option<((usize, u64), burn::tensor::Tensor<2>)> = None;
+        for pupil in &mut *pupils {
+            let of = (pupil.hook, pupil.run.key.seed);
+            let x = match &shared {
+                Some((key, x)) if *key == of => x.clone(),
+                _ => {
+                    let order = &orders.iter().find(|(seed, _)| *seed == of.1).expect("every seed has an order").1;
+                    stream.batch(of.0, &order[at..(at + batch_size).min(order.len())])
+                }
+            };
+            shared = Some((of, x.clone()));
+            let step = pupil.trainer.steps_done();
+            let steps = pupil.trainer.config().steps;
+            let late = step + steps.div_ceil(10) >= steps;
+            let loss = pupil.trainer.step(x);
+            // Reading a loss waits for the step, so most are not read.
+            if late || step % LOOK_EVERY == 0 {
+                let value = loss.reconstruction();
+                ensure!(
+                    value.is_finite(),
+                    "training diverged: the loss of {} k {} seed {} is {value} at step {step}; lower the learning rate",
+                    pupil.run.hook,
+                    pupil.trainer.config().k,
+                    pupil.run.key.seed
+                );
+                note = format!("loss {value:.3}");
+                if late {
+                    pupil.late_loss += value;
+                    pupil.late_steps += 1;
+                }
+            }
+        }
+        stage.advance(batch_size as u64, || note);
+    }
+    Ok(())
+}
+
+fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs) -> Record {
+    Record {
+        id: pupil.run.id.clone(),
+        key: pupil.run.key.clone(),
+        model: group.model.name.clone(),
+        depth: pupil.run.depth.clone(),
+        layer: pupil.run.hook.layer,
+        n_layers: inputs.decoder.config().n_layers,
+        recipe: format!("{:?}", spec.train.recipe).to_lowercase(),
+        final_loss: pupil.late_loss / pupil.late_steps.max(1) as f64,
+        n_dead: pupil.trainer.n_dead(),
+        pr: [None; 3],
+        fires: Vec::new(),
+        eval_token_count: 0,
+        sequences: Vec::new(),
+    }
+}
+
+fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, results: &Path) -> Result<()> {
+    let TrainConfig { k, .. } = *pupil.trainer.config();
+    let name = format!(
+        "{}-L{}-k{k}-s{}-{}",
+        group.model.name,
+        pupil.run.hook.layer,
+        pupil.run.key.seed,
+        tokens_text(group.training_tokens).replace(' ', "")
+    );
+    let metadata = checkpoint::Metadata {
+        model_name: Some(group.model.name.clone()),
+        hook_name: Some(pupil.run.hook.to_string()),
+        dataset_path: spec.tokens.train.file_name().map(|n| n.to_string_lossy().into_owned()),
+        context_size: Some(spec.tokens.context_size),
+        prepend_bos: Some(false),
+    };
+    let rates: Vec<f64> =
+        pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
+    let dir = results.join("saes").join(name);
+    Ok(checkpoint::save(&dir, sae, &metadata, Some(&rates))?)
+}
+
+/// Where the state of a half-trained group lies: named after the runs in it, so that another set of runs finds nothing.
+fn state_dir(results: &Path, runs: &[&Run]) -> PathBuf {
+    let ids: Vec<&str> = runs.iter().map(|r| r.id.as_str()).collect();
+    results.join(".state").join(&blake3::hash(ids.concat().as_bytes()).to_hex()[..16])
+}
+
+/// What a group's state says beside the trainers'.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct GroupState {
+    rounds: u64,
+    tokens: u64,
+    late: Vec<(f64, u64)>,
+}
+
+/// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
+fn save_state(dir: &Path, pupils: &[Pupil<'_>], rounds: u64, tokens: u64) -> Result<()> {
+    let name = format!("round-{rounds}");
+    for pupil in pupils {
+        pupil.trainer.save_state(&dir.join(&name).join(&pupil.run.id))?;
+    }
+    let group = GroupState { rounds, tokens, late: pupils.iter().map(|p| (p.late_loss, p.late_steps)).collect() };
+    write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
+    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
+        let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
+        if old {
+            std::fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings SAEs to the state that was saved, if one was, and says after how many rounds and tokens that was.
+fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<Option<(u64, u64)>> {
+    let path = dir.join("group.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let group: GroupState = serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; remove {} to train from the start", path.display(), dir.display()))?;
+    for (pupil, (late_loss, late_steps)) in pupils.iter_mut().zip(group.late) {
+        let dir = dir.join(format!("round-{}", group.rounds)).join(&pupil.run.id);
+        pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)?;
+        pupil.late_loss = late_loss;
+        pupil.late_steps = late_steps;
+    }
+    Ok(Some((group.rounds, group.tokens)))
+}
+
+/// `61k tokens`, `10M tokens`.
+pub fn tokens_text(tokens: u64) -> String {
+    match tokens {
+        t if t >= 1_000_000 => format!("{}M tokens", (t as f64 / 1e5).round() / 10.0),
+        t if t >= 10_000 => format!("{}k tokens", (t as f64 / 1e3).round()),
+        t => format!("{t} tokens"),
+    }
+}

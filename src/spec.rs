@@ -1,0 +1,384 @@
+//! A sweep's specification: one TOML file, parsed strictly.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use assay_models::tokens::RowUse;
+use assay_models::{HookKind, HookPoint, NeoxConfig};
+use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
+use assay_sae::{Recipe, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+/// Models × depths × k × seeds × training tokens, and how each SAE is trained and evaluated.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepSpec {
+    /// Names the directory under `results/`.
+    pub name: String,
+    /// Active latents a token, one SAE each.
+    pub k: Vec<usize>,
+    /// Seeds of initialisation and batch order.
+    #[serde(default = "default_seeds")]
+    pub seeds: Vec<u64>,
+    /// Token budgets; each is a training run of its own.
+    pub training_tokens: Vec<u64>,
+    /// Depths that every model without `layers` of its own is probed at: `early`, `mid`, `late`
+    /// (1/6, 1/2 and 5/6 of its layers, rounded; 1, 3, 5 of 6 and 4, 12, 20 of 24).
+    #[serde(default = "default_depths")]
+    pub depths: Vec<String>,
+    /// Subtract the mean over d_model from every activation, as TransformerLens' processed models do.
+    #[serde(default)]
+    pub center_residual: bool,
+    /// The models, smallest first: tables compare the last with the first.
+    pub models: Vec<ModelSpec>,
+    /// Where the tokens are.
+    pub tokens: TokenSpec,
+    /// How SAEs are trained.
+    pub train: TrainSpec,
+    /// How they are evaluated.
+    #[serde(default)]
+    pub eval: EvalSpec,
+}
+
+/// One model of a sweep.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Its name in tables.
+    pub name: String,
+    /// A Hugging Face checkpoint directory, relative to the spec.
+    pub path: PathBuf,
+    /// Layers by the name of their depth, instead of the sweep's `depths`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<BTreeMap<String, usize>>,
+}
+
+/// Where tokens come from. Paths are relative to the spec.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSpec {
+    /// Parquet file or directory, safetensors, jsonl or text.
+    pub train: PathBuf,
+    /// Held-out tokens. Without it they are read from `train`, after the training stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval: Option<PathBuf>,
+    /// Use only the `first` context of each pre-tokenised training row, as SAELens does, or `split` it into all.
+    #[serde(default)]
+    pub rows: RowUse,
+    /// The same for the rows of `eval`; `first` gives sequences from as many documents as there are rows.
+    #[serde(default)]
+    pub eval_rows: RowUse,
+    /// Tokens a training context.
+    pub context_size: usize,
+}
+
+/// How SAEs are trained: a recipe, and what is to be different from it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// The set of defaults.
+    #[serde(default)]
+    pub recipe: Recipe,
+    /// d_sae / d_model.
+    pub expansion: usize,
+    /// Tokens a step.
+    #[serde(default = "default_batch_size")]
+    pub batch_size: usize,
+    /// Tokens in the shuffle buffer.
+    #[serde(default = "default_buffer_tokens")]
+    pub buffer_tokens: usize,
+    /// Contexts of one capturing forward pass.
+    #[serde(default = "default_contexts_per_pass")]
+    pub contexts_per_pass: usize,
+    /// Tokens after which the state of training is saved, so that a killed run goes on from there.
+    #[serde(default = "default_checkpoint_tokens", skip_serializing_if = "is_default_checkpoint")]
+    pub checkpoint_tokens: u64,
+    /// Keep the trained SAEs, in SAELens format, under `saes/`.
+    #[serde(default)]
+    pub save_saes: bool,
+    /// Peak learning rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f64>,
+    /// Steps of linear warm-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u64>,
+    /// Steps of linear decay at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay_steps: Option<u64>,
+    /// The reconstruction loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+    /// Coefficient of the auxiliary loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aux_coefficient: Option<f64>,
+    /// Tokens without firing after which a latent is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_after: Option<u64>,
+    /// Largest global gradient norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// What holds the decoder's rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_norm: Option<DecoderNorm>,
+    /// Norm of the decoder's rows at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_init_norm: Option<f64>,
+    /// Select latents by pre-activation times decoder norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescale_acts_by_decoder_norm: Option<bool>,
+    /// Subtract b_dec from the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply_b_dec_to_input: Option<bool>,
+    /// How b_dec starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder_bias: Option<DecoderBias>,
+    /// What is done to activations first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_scaling: Option<InputScaling>,
+}
+
+/// How SAEs are evaluated.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalSpec {
+    /// Held-out sequences.
+    pub sequences: usize,
+    /// Tokens a sequence.
+    pub context_size: usize,
+    /// Sequences of one forward pass.
+    pub batch: usize,
+    /// Bootstrap replicates.
+    pub resamples: usize,
+    /// Level of the intervals.
+    pub level: f64,
+    /// Seed of the bootstrap's draw.
+    pub seed: u64,
+}
+
+impl Default for EvalSpec {
+    fn default() -> Self {
+        Self { sequences: 200, context_size: 256, batch: 8, resamples: 5000, level: 0.95, seed: 0 }
+    }
+}
+
+fn default_seeds() -> Vec<u64> {
+    vec![0]
+}
+fn default_depths() -> Vec<String> {
+    ["early", "mid", "late"].map(str::to_owned).to_vec()
+}
+fn default_batch_size() -> usize {
+    4096
+}
+fn default_buffer_tokens() -> usize {
+    1 << 18
+}
+fn default_contexts_per_pass() -> usize {
+    32
+}
+fn default_checkpoint_tokens() -> u64 {
+    2_000_000
+}
+fn is_default_checkpoint(tokens: &u64) -> bool {
+    *tokens == default_checkpoint_tokens()
+}
+
+impl SweepSpec {
+    /// Reads a spec, applies `key=value` overrides (dotted keys, TOML values) and checks it. Paths come
+    /// back resolved against the spec's directory.
+    ///
+    /// # Errors
+    /// If the file is unreadable or not TOML, has a key that is not known, or a value that can't be.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the sweep {}", path.display()))?;
+        let mut table: toml::Table = toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))?;
+        for text in overrides {
+            set(&mut table, text)?;
+        }
+        // Parsed from the text where nothing is overridden: then errors show line and column.
+        let parsed = if overrides.is_empty() { toml::from_str(&text) } else { table.try_into() };
+        let mut spec: Self = parsed.map_err(|e: toml::de::Error| explain(&e, path))?;
+        let dir = path.parent().unwrap_or(Path::new(""));
+        spec.check().with_context(|| format!("{}", path.display()))?;
+        for model in &mut spec.models {
+            model.path = dir.join(&model.path);
+        }
+        spec.tokens.train = dir.join(&spec.tokens.train);
+        spec.tokens.eval = spec.tokens.eval.map(|p| dir.join(p));
+        Ok(spec)
+    }
+
+    fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        ensure!(
+            !self.name.is_empty() && self.name.chars().all(plain) && !self.name.starts_with('.'),
+            "name = \"{}\": letters, digits, '-', '_' and '.' make a directory name",
+            self.name
+        );
+        ensure!(!self.models.is_empty(), "[[models]]: at least one model is needed");
+        ensure!(!self.k.is_empty(), "k: at least one value is needed");
+        ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
+        ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
+        for (what, values) in [
+            ("k", self.k.iter().map(|&k| k as u64).collect::<Vec<_>>()),
+            ("seeds", self.seeds.clone()),
+            ("training_tokens", self.training_tokens.clone()),
+        ] {
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            ensure!(sorted.len() == values.len(), "{what}: a value is listed twice");
+        }
+        let mut names: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        ensure!(names.len() == self.models.len(), "[[models]]: two models have the same name");
+        let batch = self.train.batch_size;
+        ensure!(batch > 0 && self.train.expansion > 0, "[train]: batch_size and expansion must be at least 1");
+        ensure!(self.train.contexts_per_pass > 0, "[train]: contexts_per_pass must be at least 1");
+        for &tokens in &self.training_tokens {
+            ensure!(
+                tokens >= batch as u64 && tokens % batch as u64 == 0,
+                "training_tokens = {tokens} is not a multiple of batch_size = {batch}; {} would be",
+                (tokens / batch as u64).max(1) * batch as u64
+            );
+        }
+        let eval = &self.eval;
+        ensure!(eval.sequences > 0 && eval.context_size > 1 && eval.batch > 0, "[eval]: sequences and batch must be at least 1, context_size at least 2");
+        ensure!(eval.level > 0.0 && eval.level < 1.0, "[eval]: level = {} must lie between 0 and 1", eval.level);
+        ensure!(
+            self.tokens.eval.is_some() || eval.context_size == self.tokens.context_size,
+            "[eval] context_size must be that of [tokens] when both are read from one stream; give tokens.eval otherwise"
+        );
+        for depth in &self.depths {
+            depth_fraction(depth)?;
+        }
+        Ok(())
+    }
+
+    /// The hook points of a model, with the name of their depth.
+    ///
+    /// # Errors
+    /// If a layer does not exist, or two depths fall on one layer.
+    pub fn hooks(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, HookPoint)>> {
+        let mut hooks: Vec<(String, HookPoint)> = match &model.layers {
+            Some(layers) => layers.iter().map(|(depth, &layer)| (depth.clone(), HookPoint::resid_post(layer))).collect(),
+            None => self
+                .depths
+                .iter()
+                .map(|depth| {
+                    let layer = (depth_fraction(depth)? * config.n_layers as f64).round() as usize;
+                    Ok((depth.clone(), HookPoint::resid_post(layer.min(config.n_layers - 1))))
+                })
+                .collect::<Result<_>>()?,
+        };
+        hooks.sort_by_key(|(_, hook)| hook.layer);
+        for (depth, hook) in &hooks {
+            hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
+            debug_assert_eq!(hook.kind, HookKind::ResidPost);
+        }
+        if let Some(pair) = hooks.windows(2).find(|w| w[0].1 == w[1].1) {
+            bail!("model `{}`: depths `{}` and `{}` are both layer {}; give its `layers`", model.name, pair[0].0, pair[1].0, pair[0].1.layer);
+        }
+        Ok(hooks)
+    }
+}
+
+impl TrainSpec {
+    /// The settings of one SAE: the recipe's, and what the spec says instead.
+    pub fn config(&self, d_model: usize, k: usize, tokens: u64) -> TrainConfig {
+        let recipe = TrainConfig::from_recipe(self.recipe, d_model, d_model * self.expansion, k, self.batch_size, tokens);
+        TrainConfig {
+            lr: self.lr.unwrap_or(recipe.lr),
+            warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
+            decay_steps: self.decay_steps.unwrap_or(recipe.decay_steps),
+            loss: self.loss.unwrap_or(recipe.loss),
+            aux_coefficient: self.aux_coefficient.unwrap_or(recipe.aux_coefficient),
+            dead_after: self.dead_after.unwrap_or(recipe.dead_after),
+            clip_norm: self.clip_norm.unwrap_or(recipe.clip_norm),
+            decoder_norm: self.decoder_norm.unwrap_or(recipe.decoder_norm),
+            decoder_init_norm: self.decoder_init_norm.unwrap_or(recipe.decoder_init_norm),
+            rescale_acts_by_decoder_norm: self.rescale_acts_by_decoder_norm.unwrap_or(recipe.rescale_acts_by_decoder_norm),
+            apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
+            decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
+            input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
+            ..recipe
+        }
+    }
+}
+
+fn depth_fraction(depth: &str) -> Result<f64> {
+    Ok(match depth {
+        "early" => 1.0 / 6.0,
+        "mid" => 0.5,
+        "late" => 5.0 / 6.0,
+        other => bail!("depths: `{other}` is none of early, mid, late; give a model's `layers` for other names"),
+    })
+}
+
+/// Sets a dotted key of a table to a TOML value; what is not a TOML value is taken as a string.
+fn set(table: &mut toml::Table, text: &str) -> Result<()> {
+    let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected key=value"))?;
+    let value = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut t| t.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.trim().to_owned()));
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    let mut at = table;
+    for part in parts {
+        let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = entry.as_table_mut().with_context(|| format!("--set {text}: `{part}` is not a table"))?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// A TOML error with the file's name and, for an unknown key, the known one that it is closest to.
+fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
+    let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
+    let closest = quoted.split_first().filter(|_| error.message().starts_with("unknown field")).and_then(|(key, known)| {
+        let scored = known.iter().map(|k| (strsim::jaro_winkler(key, k), k));
+        scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
+    });
+    let hint = closest.map(|(_, known)| format!("did you mean `{known}`?")).unwrap_or_default();
+    anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = "name = 's'\nk = [4]\ntraining_tokens = [512]\nmodels = [{ name = 'm', path = 'm' }]\n\
+        tokens = { train = 't', context_size = 256 }\ntrain = { expansion = 4, batch_size = 256 }\n";
+
+    fn load(text: &str, overrides: &[&str]) -> Result<SweepSpec> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.toml");
+        std::fs::write(&path, text).unwrap();
+        SweepSpec::load(&path, &overrides.iter().map(|&o| o.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn overrides_reach_nested_keys() {
+        let spec = load(SPEC, &["train.lr=1e-3", "k=[1,2]", "eval.seed=7", "name=other"]).unwrap();
+        assert_eq!((spec.train.lr, spec.k, spec.eval.seed), (Some(1e-3), vec![1, 2], 7));
+        assert_eq!(spec.name, "other");
+        assert!(load(SPEC, &["train.lr.x=1"]).is_err());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (change, expected) in [
+            (("batch_size", "bach_size"), "did you mean `batch_size`?"),
+            (("[512]", "[500]"), "256 would be"),
+            (("'s'", "'../s'"), "directory name"),
+            (("k = [4]", "k = [4, 4]"), "listed twice"),
+        ] {
+            let error = format!("{:#}", load(&SPEC.replace(change.0, change.1), &[]).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}
