@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes train.parquet and eval.parquet beside this script from the corpus the bundled models were trained on.
 
-    pip install tokenizers pyarrow
+    pip install tokenizers pyarrow numpy
     python make_tokens.py CORPUS_TXT_XZ TOKENIZER_JSON OUT_DIR [--fixtures DIR]
 
 CORPUS_TXT_XZ is UTF-8 text, documents separated by a NUL byte. The order of documents and the border between
@@ -12,9 +12,12 @@ held-out and training tokens are those of the models' training, rebuilt here ste
 3. the first  int(len * 0.02) // 1024 * 1024  tokens are held out, the rest is for training.
 
 eval.parquet takes documents that lie wholly in the held-out part, from token 3,072 on (the first 24 x 128 held-out
-tokens are the fixture tests/golden/eval-small). train.parquet takes documents wholly in the training part. Both go
+tokens are the fixture tests/golden/eval-small) and of which at most a twentieth of the 24-token windows also occur
+in the training part: the sources repeat themselves (boilerplate, two Bibles), and text that the models know by heart
+is not held out. train.parquet takes documents wholly in the training part. Both go
 through the documents in order and take token 0 and at most the first 1,023 tokens of each, so that no long document
-dominates, concatenated and cut into rows of 1,024 tokens. Documents that match LEFT_OUT below are in neither.
+dominates, concatenated and cut into rows of 1,024 tokens. Documents that match LEFT_OUT below, and pages
+that only list symbols, are in neither.
 
 With --fixtures it also writes sample.jsonl, sample.txt and sample-tokens.json (short documents of the training part
 from public-domain sources, and their token ids) for tests of the text sources.
@@ -28,6 +31,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
@@ -35,6 +39,8 @@ from tokenizers import Tokenizer
 ROW = 1024
 ROWS = {"train": 160, "eval": 48}
 SKIP_EVAL_TOKENS = 24 * 128
+WINDOW = 24
+KNOWN_SHARE = 0.05
 PUBLIC_DOMAIN_SAMPLE = ["Jane Austen", "Shakespeare", "Bible", "State of the Union", "World Factbook"]
 
 # Which source a document came from is not recorded in the corpus. These patterns tell with good but not perfect
@@ -85,11 +91,26 @@ LEFT_OUT = re.compile(r"cortex-m|embedded rust|embedded-hal|svd2rust|openocd|sem
 SOURCES = {name: [(re.compile(p, re.M), w) for p, w in ps] for name, ps in SOURCES.items()}
 
 
+def is_list(doc: str) -> bool:
+    """An index page: more than half of its lines are one path or symbol name. Such a page is no text to speak of."""
+    lines = [line for line in doc.splitlines() if line.strip()]
+    return sum(re.fullmatch(r"[\w:.]{12,}", line.strip()) is not None for line in lines) > len(lines) / 2
+
+
 def source(doc: str) -> str:
     head = doc[:6000]
     score = {name: sum(w * len(p.findall(head)) for p, w in ps) for name, ps in SOURCES.items()}
     best = max(score, key=score.get)
     return best if score[best] > 0 else "unclear"
+
+
+def windows(ids: np.ndarray) -> np.ndarray:
+    """A 64-bit polynomial hash of every WINDOW consecutive tokens."""
+    n = max(len(ids) - WINDOW + 1, 0)
+    h = np.zeros(n, np.uint64)
+    for j in range(WINDOW):
+        h = h * np.uint64(0x9E3779B97F4A7C15) + ids[j : j + n].astype(np.uint64) + np.uint64(1)
+    return h
 
 
 def main() -> None:
@@ -107,18 +128,25 @@ def main() -> None:
     tok = Tokenizer.from_file(str(args.tokenizer))
 
     # Only the first ROW - 1 tokens and the length of each document are kept.
-    heads, spans, at = [], [], 0
+    heads, spans, at, stream = [], [], 0, []
     for i in range(0, len(docs), 500):
         for e in tok.encode_batch(docs[i : i + 500], add_special_tokens=False):
             heads.append([0] + e.ids[: ROW - 1])
+            stream.append(np.array([0] + e.ids, np.uint16))
             spans.append((at, at + 1 + len(e.ids)))
             at = spans[-1][1]
     border = int(at * 0.02) // 1024 * 1024
     print(f"{len(docs):,} documents, {at:,} tokens, held out: the first {border:,}")
 
-    left_out = {i for i, d in enumerate(docs) if LEFT_OUT.search(d)}
+    known = np.unique(windows(np.concatenate(stream)[border:]))
+
+    def is_known(i: int) -> bool:
+        h = windows(np.array(heads[i], np.uint16)[1:])
+        return len(h) > 0 and (known[np.searchsorted(known, h).clip(max=len(known) - 1)] == h).mean() > KNOWN_SHARE
+
+    left_out = {i for i, d in enumerate(docs) if LEFT_OUT.search(d) or is_list(d)}
     parts = {
-        "eval": [i for i, (s, e) in enumerate(spans) if s >= SKIP_EVAL_TOKENS and e <= border and i not in left_out],
+        "eval": [i for i, (s, e) in enumerate(spans) if s >= SKIP_EVAL_TOKENS and e <= border and i not in left_out and not is_known(i)],
         "train": [i for i, (s, _) in enumerate(spans) if s >= border and i not in left_out],
     }
     assert not {docs[i] for i in parts["eval"]} & {docs[i] for i in parts["train"]}, "a document is in both parts"
