@@ -8,7 +8,8 @@ use assay_models::{ActivationStream, HookPoint, StreamConfig};
 use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, evaluate};
 use assay_sae::{Sae, TrainConfig, Trainer, checkpoint};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::plan::{Group, Inputs, Run};
 use crate::progress::Progress;
@@ -176,44 +177,57 @@ fn train_round(
     seeds.sort_unstable();
     seeds.dedup();
     let orders: Vec<(u64, Vec<u32>)> = seeds.into_iter().map(|seed| (seed, round.order(seed))).collect();
+    let mut streams: Vec<(usize, u64)> = pupils.iter().map(|p| (p.hook, p.run.key.seed)).collect();
+    streams.sort_unstable();
+    streams.dedup();
     for at in (0..round.tokens()).step_by(batch_size) {
-        let mut note = String::new();
         // SAEs of one hook and seed see the same batch, which is gathered once.
-        let mut shared: Option<((usize, u64), burn::tensor::Tensor<2>)> = None;
-        for pupil in &mut *pupils {
-            let of = (pupil.hook, pupil.run.key.seed);
-            let x = match &shared {
-                Some((key, x)) if *key == of => x.clone(),
-                _ => {
-                    let order = &orders.iter().find(|(seed, _)| *seed == of.1).expect("every seed has an order").1;
-                    stream.batch(of.0, &order[at..(at + batch_size).min(order.len())])
-                }
-            };
-            shared = Some((of, x.clone()));
-            let step = pupil.trainer.steps_done();
-            let steps = pupil.trainer.config().steps;
-            let late = step + steps.div_ceil(10) >= steps;
-            let loss = pupil.trainer.step(x);
-            // Reading a loss waits for the step, so most are not read.
-            if late || step % LOOK_EVERY == 0 {
-                let value = loss.reconstruction();
-                ensure!(
-                    value.is_finite(),
-                    "training diverged: the loss of {} k {} seed {} is {value} at step {step}; lower the learning rate",
-                    pupil.run.hook,
-                    pupil.trainer.config().k,
-                    pupil.run.key.seed
-                );
-                note = format!("loss {value:.3}");
-                if late {
-                    pupil.late_loss += value;
-                    pupil.late_steps += 1;
-                }
-            }
-        }
-        stage.advance(batch_size as u64, || note);
+        let batches: Vec<((usize, u64), Tensor<2>)> = streams
+            .iter()
+            .map(|&(hook, seed)| {
+                let order = &orders.iter().find(|(s, _)| *s == seed).expect("every seed has an order").1;
+                ((hook, seed), stream.batch(hook, &order[at..(at + batch_size).min(order.len())]))
+            })
+            .collect();
+        // SAEs side by side; each holds all of its own state, so no result depends on who runs when.
+        let losses: Vec<Option<f64>> = pupils
+            .par_iter_mut()
+            .map(|pupil| {
+                let of = (pupil.hook, pupil.run.key.seed);
+                let x = &batches.iter().find(|(key, _)| *key == of).expect("every stream has a batch").1;
+                pupil.step(x.clone())
+            })
+            .collect::<Result<_>>()?;
+        stage.advance(batch_size as u64, || losses.iter().flatten().next().map_or_else(String::new, |l| format!("loss {l:.3}")));
     }
     Ok(())
+}
+
+impl Pupil<'_> {
+    /// One step; the loss if it was looked at.
+    fn step(&mut self, x: Tensor<2>) -> Result<Option<f64>> {
+        let step = self.trainer.steps_done();
+        let steps = self.trainer.config().steps;
+        let late = step + steps.div_ceil(10) >= steps;
+        let loss = self.trainer.step(x);
+        // Reading a loss waits for the step, so most are not read.
+        if !late && step % LOOK_EVERY != 0 {
+            return Ok(None);
+        }
+        let value = loss.reconstruction();
+        ensure!(
+            value.is_finite(),
+            "training diverged: the loss of {} k {} seed {} is {value} at step {step}; lower the learning rate",
+            self.run.hook,
+            self.trainer.config().k,
+            self.run.key.seed
+        );
+        if late {
+            self.late_loss += value;
+            self.late_steps += 1;
+        }
+        Ok(Some(value))
+    }
 }
 
 fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs) -> Record {

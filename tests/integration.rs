@@ -1,9 +1,25 @@
 //! All integration tests, in one binary: one link step.
 //!
-//! - `common`: paths of fixtures, relative errors, safetensors in and out.
+//! - `common`: paths of fixtures, relative errors, safetensors in and out, small sweeps, the program.
 //! - `parity_models`: the decoder against transformers.
 //! - `parity_sae`: encode, decode and the training step against SAELens.
+//! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
+//! - `text`: text, JSON lines, parquet and safetensors as contexts.
+//! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
+//! - `evaluate`: codecs whose metrics are known.
+//! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files.
+//! - `bad_input`: what is broken is named, with the remedy.
+//! - `cli`: help and tables as they are printed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod cli;
 mod common;
+mod evaluate;
+mod parity_eval;
 mod parity_models;
 mod parity_sae;
+mod sweep;
+mod text;
+mod training;

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Int, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use crate::decoder::{Decoder, center_residual};
 use crate::error::Result;
@@ -226,20 +227,24 @@ impl<'a> ActivationStream<'a> {
     fn capture(&self, rows: std::ops::Range<u64>) -> Result<Vec<Tensor<2>>> {
         let context = self.source.context_size();
         let (first, last) = (rows.start as usize / context, (rows.end as usize).div_ceil(context));
-        let mut parts: Vec<Vec<Tensor<2>>> = self.hooks.iter().map(|_| Vec::new()).collect();
-        let mut at = first;
-        while at < last {
-            let count = self.config.contexts_per_pass.min(last - at);
-            let tokens = self.source.read(self.config.first_context + at, count)?;
-            for (part, h) in parts.iter_mut().zip(self.model.capture(tokens.view(), &self.hooks)?) {
-                let h = if self.config.center_residual { center_residual(h) } else { h };
-                part.push(h.reshape([count * context, self.model.config().d_model]));
-            }
-            at += count;
-        }
+        let passes: Vec<usize> = (first..last).step_by(self.config.contexts_per_pass.max(1)).collect();
+        // Passes side by side: much of a forward pass on the CPU runs on one thread.
+        let captured: Vec<Vec<Tensor<2>>> = passes
+            .into_par_iter()
+            .map(|at| {
+                let count = self.config.contexts_per_pass.min(last - at);
+                let tokens = self.source.read(self.config.first_context + at, count)?;
+                let flat = |h: Tensor<3>| {
+                    let h = if self.config.center_residual { center_residual(h) } else { h };
+                    h.reshape([count * context, self.model.config().d_model])
+                };
+                Ok(self.model.capture(tokens.view(), &self.hooks)?.into_iter().map(flat).collect())
+            })
+            .collect::<Result<_>>()?;
         let skip = rows.start as usize - first * context;
         let len = (rows.end - rows.start) as usize;
-        Ok(parts.into_iter().map(|part| Tensor::cat(part, 0).narrow(0, skip, len)).collect())
+        let of_hook = |hook: usize| captured.iter().map(|pass| pass[hook].clone()).collect::<Vec<_>>();
+        Ok((0..self.hooks.len()).map(|hook| Tensor::cat(of_hook(hook), 0).narrow(0, skip, len)).collect())
     }
 }
 

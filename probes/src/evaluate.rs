@@ -27,7 +27,7 @@ pub struct EvalConfig {
 }
 
 /// Anything that takes activations apart and puts them together again.
-pub trait Codec {
+pub trait Codec: Sync {
     /// Width of the activations.
     fn d_model(&self) -> usize;
     /// Number of latents.
@@ -121,9 +121,8 @@ pub fn evaluate(
         let part = tokens.slice(s![start..end, ..]);
         let a = &activations[start * context * d_model..end * context * d_model];
         let batch = Batch::new(model, hook, part, a, start, &subsets)?;
-        for (sae, found) in saes.iter().zip(&mut found) {
-            batch.evaluate(*sae, found)?;
-        }
+        // SAEs side by side: much of a forward pass on the CPU runs on one thread. Each works on its own.
+        saes.par_iter().zip(&mut found).try_for_each(|(sae, found)| batch.evaluate(*sae, found))?;
         progress(end - start);
     }
     Ok(found)

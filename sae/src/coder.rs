@@ -108,8 +108,8 @@ impl Sae {
     /// The code in units of the decoder rows as stored: the factors of SAELens' rescaling cancel.
     fn encode_unscaled(&self, x: Tensor<2>) -> SparseCode {
         let x = if self.apply_b_dec_to_input { x - self.b_dec.clone().unsqueeze() } else { x };
-        let linear = x.matmul(self.w_enc.clone().transpose());
-        let (values, indices) = kernels::topk_relu(linear, self.b_enc.clone(), self.scale.clone(), self.k);
+        let (values, indices) =
+            kernels::encode_topk(x, self.w_enc.clone(), self.b_enc.clone(), self.scale.clone(), self.k);
         SparseCode { values, indices }
     }
 

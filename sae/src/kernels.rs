@@ -2,8 +2,8 @@
 //! do them well implements them once, and nothing above this file knows which backend it runs on.
 //!
 //! Sparse activations are a pair `values`, `indices`, both `[batch, k]`: of each token, the k chosen
-//! latents in ascending order. An entry with value 0 is not active. Nothing here is ever dense in
-//! `[batch, d_sae]` but the pre-activations themselves.
+//! latents in ascending order. An entry with value 0 is not active. Nothing here has to be dense in `[batch, d_sae]`: the
+//! encoder's product and the selection are one operation, so that a backend may select from pre-activations it never stores.
 //!
 //! Every sum has a fixed order, so that results do not depend on the number of threads.
 
@@ -20,23 +20,27 @@ pub use adam::AdamStep;
 /// Backend operations of a TopK SAE. The functions of this module wrap them for tensors and say what they do.
 #[backend_extension(Flex)]
 pub trait SaeOps: Backend {
-    /// See [`topk_relu`].
-    fn sae_topk_relu(
-        linear: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+    /// See [`encode_topk`].
+    fn sae_encode_topk(
+        input: FloatTensor<Self>,
+        w_enc: FloatTensor<Self>,
+        b_enc: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         k: usize,
     ) -> (FloatTensor<Self>, IntTensor<Self>);
 
-    /// See [`topk_dead`].
-    fn sae_topk_dead(
-        linear: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+    /// See [`encode_topk_and_dead`].
+    #[expect(clippy::too_many_arguments, reason = "one pass over the pre-activations instead of two")]
+    fn sae_encode_topk_and_dead(
+        input: FloatTensor<Self>,
+        w_enc: FloatTensor<Self>,
+        b_enc: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         since_fired: IntTensor<Self>,
-        dead_after: i32,
         k: usize,
-    ) -> (FloatTensor<Self>, IntTensor<Self>);
+        dead_after: i32,
+        k_aux: usize,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
 
     /// See [`decode`].
     fn sae_decode(values: FloatTensor<Self>, indices: IntTensor<Self>, w_dec: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -48,6 +52,16 @@ pub trait SaeOps: Backend {
         indices: IntTensor<Self>,
         w_dec: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+
+    /// See [`latent_gradients`].
+    fn sae_latent_gradients(
+        values: FloatTensor<Self>,
+        value_grads: FloatTensor<Self>,
+        indices: IntTensor<Self>,
+        input: FloatTensor<Self>,
+        output_grad: FloatTensor<Self>,
+        d_sae: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`accumulate_gradients`].
     #[expect(clippy::too_many_arguments, reason = "one call instead of three that sort the same indices")]
@@ -98,40 +112,64 @@ pub trait SaeOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-/// The k latents of each token with the largest `(linear + bias)·scale`, ties to the lowest index;
-/// values are `ReLU(linear + bias)`, not scaled.
+/// The k latents of each token with the largest `pre·scale`, pre = input·W_encᵀ + b_enc, ties to the lowest index; values
+/// are `ReLU(pre)`, not scaled.
 ///
 /// # Shapes
-/// - `linear`: `[batch, d_sae]`; `bias`, `scale`: `[d_sae]`
+/// - `input`: `[batch, d_model]`; `w_enc`: `[d_sae, d_model]`; `b_enc`, `scale`: `[d_sae]`
 /// - result: values and indices, `[batch, k]`, indices ascending
-pub fn topk_relu(linear: Tensor<2>, bias: Tensor<1>, scale: Tensor<1>, k: usize) -> (Tensor<2>, Tensor<2, Int>) {
-    let (values, indices) =
-        Dispatch::sae_topk_relu(linear.into_dispatch(), bias.into_dispatch(), scale.into_dispatch(), k);
-    (Tensor::from_dispatch(values), Tensor::from_dispatch(indices))
-}
-
-/// As [`topk_relu`], but only among latents with `since_fired > dead_after`, and without the ReLU:
-/// negative values are kept. Where fewer than k are dead, the entries left over have value 0.
-///
-/// # Shapes
-/// - `since_fired`: `[d_sae]`, in tokens; the others as in [`topk_relu`]
-pub fn topk_dead(
-    linear: Tensor<2>,
-    bias: Tensor<1>,
+pub fn encode_topk(
+    input: Tensor<2>,
+    w_enc: Tensor<2>,
+    b_enc: Tensor<1>,
     scale: Tensor<1>,
-    since_fired: Tensor<1, Int>,
-    dead_after: i32,
     k: usize,
 ) -> (Tensor<2>, Tensor<2, Int>) {
-    let (values, indices) = Dispatch::sae_topk_dead(
-        linear.into_dispatch(),
-        bias.into_dispatch(),
+    let (values, indices) = Dispatch::sae_encode_topk(
+        input.into_dispatch(),
+        w_enc.into_dispatch(),
+        b_enc.into_dispatch(),
         scale.into_dispatch(),
-        since_fired.into_dispatch(),
-        dead_after,
         k,
     );
     (Tensor::from_dispatch(values), Tensor::from_dispatch(indices))
+}
+
+/// Which latents the auxiliary loss may use.
+#[derive(Clone, Debug)]
+pub struct Dead {
+    /// Tokens since each latent was active, `[d_sae]`.
+    pub since_fired: Tensor<1, Int>,
+    /// A latent is dead above this many.
+    pub after: i32,
+    /// How many of them a token may use.
+    pub k: usize,
+}
+
+/// As [`encode_topk`], and with it, from the same pre-activations, the `dead.k` largest among the dead latents: without the
+/// ReLU, so negative values are kept. Where fewer are dead, the entries left over have value 0.
+pub fn encode_topk_and_dead(
+    input: Tensor<2>,
+    w_enc: Tensor<2>,
+    b_enc: Tensor<1>,
+    scale: Tensor<1>,
+    k: usize,
+    dead: Dead,
+) -> [(Tensor<2>, Tensor<2, Int>); 2] {
+    let (values, indices, dead_values, dead_indices) = Dispatch::sae_encode_topk_and_dead(
+        input.into_dispatch(),
+        w_enc.into_dispatch(),
+        b_enc.into_dispatch(),
+        scale.into_dispatch(),
+        dead.since_fired.into_dispatch(),
+        k,
+        dead.after,
+        dead.k,
+    );
+    [
+        (Tensor::from_dispatch(values), Tensor::from_dispatch(indices)),
+        (Tensor::from_dispatch(dead_values), Tensor::from_dispatch(dead_indices)),
+    ]
 }
 
 /// Σ_j values[t, j] · w_dec[indices[t, j]], the sparse product z·W_dec.
@@ -166,11 +204,35 @@ pub struct LatentGradients {
     pub w_dec: Tensor<2>,
 }
 
-/// Adds to each latent's gradients, over the tokens on which it is active, in token order:
-/// value_grads·input to `w_enc`, value_grads to `b_enc`, values·output_grad to `w_dec`.
+/// Each latent's gradients, summed over the tokens on which it is active, in token order: value_grads·input for `w_enc`,
+/// value_grads for `b_enc`, values·output_grad for `w_dec`.
 ///
 /// # Shapes
 /// - `values`, `value_grads`, `indices`: `[batch, k]`; `input`, `output_grad`: `[batch, d_model]`
+pub fn latent_gradients(
+    values: Tensor<2>,
+    value_grads: Tensor<2>,
+    indices: Tensor<2, Int>,
+    input: Tensor<2>,
+    output_grad: Tensor<2>,
+    d_sae: usize,
+) -> LatentGradients {
+    let (w_enc, b_enc, w_dec) = Dispatch::sae_latent_gradients(
+        values.into_dispatch(),
+        value_grads.into_dispatch(),
+        indices.into_dispatch(),
+        input.into_dispatch(),
+        output_grad.into_dispatch(),
+        d_sae,
+    );
+    LatentGradients {
+        w_enc: Tensor::from_dispatch(w_enc),
+        b_enc: Tensor::from_dispatch(b_enc),
+        w_dec: Tensor::from_dispatch(w_dec),
+    }
+}
+
+/// As [`latent_gradients`], added to what is there.
 pub fn accumulate_gradients(
     to: LatentGradients,
     values: Tensor<2>,

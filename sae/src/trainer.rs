@@ -11,7 +11,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::coder::Sae;
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Loss, TrainConfig};
 use crate::error::Result;
-use crate::kernels::{self, AdamStep, LatentGradients};
+use crate::kernels::{self, AdamStep, Dead};
 
 /// The four parameters of an SAE, or anything that exists once for each.
 #[derive(Clone, Debug)]
@@ -194,7 +194,6 @@ impl Trainer {
         let batch = x.dims()[0] as f64;
         let x = if self.input_scale == 1.0 { x } else { x.mul_scalar(self.input_scale) };
         let input = if config.apply_b_dec_to_input { x.clone() - p.b_dec.clone().unsqueeze() } else { x.clone() };
-        let linear = input.clone().matmul(p.w_enc.clone().transpose());
         let scale = if config.rescale_acts_by_decoder_norm {
             kernels::row_norms(p.w_dec.clone())
         } else {
@@ -205,33 +204,35 @@ impl Trainer {
             Loss::Fvu => kernels::sum_squares(x.clone() - x.clone().mean_dim(0)).clamp_min(1e-30).recip(),
         };
 
-        let (values, indices) = kernels::topk_relu(linear.clone(), p.b_enc.clone(), scale.clone(), config.k);
+        let (w_enc, b_enc) = (p.w_enc.clone(), p.b_enc.clone());
+        let ((values, indices), dead) = if config.aux_coefficient > 0.0 {
+            let dead = Dead { since_fired: self.since_fired.clone(), after: self.dead_after(), k: config.k_aux() };
+            let [chosen, dead] = kernels::encode_topk_and_dead(input.clone(), w_enc, b_enc, scale, config.k, dead);
+            (chosen, Some(dead))
+        } else {
+            (kernels::encode_topk(input.clone(), w_enc, b_enc, scale, config.k), None)
+        };
         let reconstruction =
             kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + p.b_dec.clone().unsqueeze();
         let residual = reconstruction - x;
         let loss = kernels::sum_squares(residual.clone()) * weight.clone();
         let output_grad = residual.clone() * weight.clone().mul_scalar(2.0).unsqueeze();
         let value_grads = kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
-        let zeros = Params::zeros(config, &device);
-        let mut to = kernels::accumulate_gradients(
-            LatentGradients { w_enc: zeros.w_enc, b_enc: zeros.b_enc, w_dec: zeros.w_dec },
+        let mut to = kernels::latent_gradients(
             values.clone(),
             value_grads,
             indices.clone(),
             input.clone(),
             output_grad.clone(),
+            config.d_sae,
         );
         let mut b_dec = output_grad.sum_dim(0);
 
         let mut auxiliary = None;
-        if config.aux_coefficient > 0.0 {
-            let dead_after = self.dead_after();
-            let k_aux = config.k_aux();
-            let n_dead = self.since_fired.clone().greater_elem(dead_after).float().sum();
+        if let Some((values, indices)) = dead {
+            let n_dead = self.since_fired.clone().greater_elem(self.dead_after()).float().sum();
             // min(n_dead / k_aux, 1) scales the loss; it is 0 when nothing is dead, and so is the gradient.
-            let factor = (n_dead / k_aux as f64).clamp_max(1.0) * weight.mul_scalar(config.aux_coefficient);
-            let (values, indices) =
-                kernels::topk_dead(linear, p.b_enc.clone(), scale, self.since_fired.clone(), dead_after, k_aux);
+            let factor = (n_dead / config.k_aux() as f64).clamp_max(1.0) * weight.mul_scalar(config.aux_coefficient);
             let error = kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + residual;
             auxiliary = Some(kernels::sum_squares(error.clone()) * factor.clone());
             let output_grad = error * factor.mul_scalar(2.0).unsqueeze();

@@ -1,9 +1,12 @@
 //! Shared by the integration tests.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use assert_cmd::Command;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::Array2;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 pub fn root() -> &'static Path {
@@ -79,4 +82,138 @@ pub fn rel_error(a: &[f32], b: &[f32]) -> f64 {
 pub fn assert_close(what: &str, ours: &[f32], reference: &[f32], tolerance: f64) {
     let error = rel_error(ours, reference);
     assert!(error <= tolerance, "{what}: relative error {error:.3e} exceeds {tolerance:e}");
+}
+
+/// `assay`, without progress.
+pub fn assay() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
+    // Help is as wide as the terminal, if somebody's environment says how wide that is.
+    command.env_remove("COLUMNS").arg("--quiet");
+    command
+}
+
+/// What `assay` prints when it succeeds.
+#[track_caller]
+pub fn stdout_of(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The message of an `assay` that fails as it should: exit code 1, nothing on standard output, and every one of `parts` in it.
+#[track_caller]
+pub fn refused(command: &mut Command, parts: &[&str]) {
+    let output = command.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.starts_with("error: ") && output.stdout.is_empty(), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+}
+
+/// Copies a directory and all below it.
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+/// All files below a directory, by their path in it.
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(path.strip_prefix(dir).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Tensors of a file by name: dtype, shape, bytes.
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+pub fn write_tensors(path: &Path, tensors: &Tensors) {
+    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// Changes the tensors of a safetensors file.
+pub fn edit_tensors(path: &Path, change: impl FnOnce(&mut Tensors)) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Tensors = file
+        .iter()
+        .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())))
+        .collect();
+    change(&mut tensors);
+    write_tensors(path, &tensors);
+}
+
+pub fn write_tokens(path: &Path, tokens: &Array2<i64>) {
+    let bytes = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
+    write_tensors(path, &BTreeMap::from([("tokens".to_owned(), (Dtype::I64, tokens.shape().to_vec(), bytes))]));
+}
+
+/// Writes a sweep of two small SAEs into `dir`, with some of its text changed.
+#[track_caller]
+pub fn write_spec(dir: &Path, changes: &[(&str, &str)]) -> PathBuf {
+    let mut text = format!(
+        r#"name = "tiny"
+k = [2, 4]
+training_tokens = [20480]
+
+[[models]]
+name = "small"
+path = '{}'
+layers = {{ mid = 3 }}
+
+[tokens]
+train = '{}'
+eval = '{}'
+rows = "split"
+context_size = 64
+
+[train]
+expansion = 2
+batch_size = 128
+buffer_tokens = 2048
+checkpoint_tokens = 2048
+lr = 3e-3
+
+[eval]
+sequences = 4
+context_size = 32
+resamples = 200
+"#,
+        bundled("small").display(),
+        bundled("train.parquet").display(),
+        bundled("eval.parquet").display(),
+    );
+    for (from, to) in changes {
+        assert!(text.contains(from), "the spec has no `{from}`");
+        text = text.replacen(from, to, 1);
+    }
+    let path = dir.join("tiny.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// `assay sweep SPEC --out OUT`.
+pub fn sweep(spec: &Path, out: &Path) -> Command {
+    let mut command = assay();
+    command.arg("sweep").arg(spec).arg("--out").arg(out);
+    command
 }

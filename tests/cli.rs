@@ -1,0 +1,74 @@
+//! What the program prints, as snapshots.
+
+use crate::common::{assay, bundled, golden, stdout_of, sweep, write_spec};
+
+fn help(args: &[&str]) -> String {
+    stdout_of(assay().args(args).arg("--help"))
+}
+
+#[test]
+fn help_says_what_there_is() {
+    insta::assert_snapshot!("help", help(&[]));
+    insta::assert_snapshot!("help_sweep", help(&["sweep"]));
+    insta::assert_snapshot!("help_eval", help(&["eval"]));
+    insta::assert_snapshot!("help_geometry", help(&["geometry"]));
+    insta::assert_snapshot!("help_report", help(&["report"]));
+    insta::assert_snapshot!("help_inspect", help(&["inspect"]));
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_exit_code_2() {
+    assert_eq!(assay().args(["sweep"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(assay().args(["sweep", "x.toml", "--no-such"]).output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn inspect_says_what_a_path_holds() {
+    let inspect = |path| stdout_of(assay().arg("inspect").arg(path));
+    insta::assert_snapshot!("inspect_model", inspect(bundled("small")));
+    insta::assert_snapshot!("inspect_sae", inspect(golden("eval-small/L3_k8")));
+    insta::assert_snapshot!("inspect_tokens", inspect(golden("eval-small/tokens.safetensors")));
+}
+
+/// Numbers, yes and no hidden, cells not padded: floats depend on the processor, and widths on them.
+fn masked(table: &str) -> String {
+    let mut out = String::new();
+    for (at, line) in table.lines().enumerate() {
+        let cell = |cell: &str| if at == 0 { cell.trim().to_owned() } else { mask_numbers(cell.trim()) };
+        let cells: Vec<String> = line.split('|').map(cell).collect();
+        out += cells.join(" | ").trim();
+        out.push('\n');
+    }
+    out
+}
+
+fn mask_numbers(cell: &str) -> String {
+    if cell == "yes" || cell == "no" {
+        return "yes/no".to_owned();
+    }
+    if !cell.is_empty() && cell.chars().all(|c| c == '-') {
+        return "---".to_owned();
+    }
+    let number = |c: char| c.is_ascii_digit() || "+-.".contains(c);
+    let words = cell.split(' ').map(|word| {
+        let bare = word.trim_matches(|c| "[],".contains(c));
+        if !bare.is_empty() && bare.chars().all(number) { word.replace(bare, "#") } else { word.to_owned() }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn tables_have_their_columns_and_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let medium = bundled("medium");
+    let second = format!("layers = {{ mid = 3 }}\n\n[[models]]\nname = \"medium\"\npath = '{}'\nlayers = {{ mid = 4 }}", medium.display());
+    let spec = write_spec(dir.path(), &[("layers = { mid = 3 }", &second), ("[20480]", "[2048]")]);
+    let out = dir.path().join("out");
+    stdout_of(&mut sweep(&spec, &out));
+    let table = |name: &str| masked(&std::fs::read_to_string(out.join(format!("tables/{name}.md"))).unwrap());
+    insta::assert_snapshot!("grid", table("grid"));
+    insta::assert_snapshot!("proxy_gap", table("proxy-gap"));
+    let report = std::fs::read_to_string(out.join("report.md")).unwrap();
+    let headings: Vec<&str> = report.lines().filter(|l| l.starts_with('#')).collect();
+    insta::assert_snapshot!("report_headings", headings.join("\n"));
+}

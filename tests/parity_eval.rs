@@ -1,0 +1,130 @@
+//! A whole evaluation, the geometry and the metrics against values computed in float64 (`tests/golden/README.md`).
+
+use assay_probes::geometry::Covariance;
+use assay_probes::metrics::{METRICS, Subset, Subsets, Sums, add_reconstruction};
+use assay_probes::rate::Firing;
+use ndarray::ArrayView2;
+use serde_json::{Value, json};
+
+use crate::common::{Reference, assay, bundled, golden, stdout_of};
+
+fn expected(folder: &str) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(golden(folder).join("expected.json")).unwrap()).unwrap()
+}
+
+/// Compares every number of `expected` with the one in the same place of `found`; gives how many there were.
+#[track_caller]
+fn agree(path: &str, found: &Value, expected: &Value, tolerance: &dyn Fn(&str) -> f64) -> usize {
+    match expected {
+        Value::Object(entries) => {
+            entries.iter().map(|(key, value)| agree(&format!("{path}.{key}"), &found[key], value, tolerance)).sum()
+        }
+        Value::Array(values) => {
+            assert_eq!(found.as_array().map(Vec::len), Some(values.len()), "{path}");
+            values.iter().zip(found.as_array().unwrap()).map(|(value, found)| agree(path, found, value, tolerance)).sum()
+        }
+        value => {
+            let reference = value.as_f64().unwrap();
+            let ours = found.as_f64().unwrap_or_else(|| panic!("{path} is {found}"));
+            let error = (ours - reference).abs() / reference.abs().max(f64::MIN_POSITIVE);
+            assert!(error <= tolerance(path), "{path}: {ours} against {reference}, relative error {error:.2e}");
+            1
+        }
+    }
+}
+
+fn eval_small(name: &str) -> Value {
+    let mut command = assay();
+    command.args(["eval", "--json", "--resamples", "100", "--model"]).arg(bundled("small"));
+    command.arg("--sae").arg(golden("eval-small").join(name));
+    command.arg("--tokens").arg(golden("eval-small/tokens.safetensors"));
+    serde_json::from_str(&stdout_of(&mut command)).unwrap()
+}
+
+/// Counts and gradients depend on near ties and on differences of nearly equal numbers; all else is a plain mean.
+fn tolerance(path: &str) -> f64 {
+    let loose = ["swd", "abs_gdelta", "gdelta", "per_sequence", "top1_agreement", "alive_frac", "bits_bernoulli"];
+    if path.split('.').any(|part| loose.contains(&part)) { 2e-3 } else { 1e-4 }
+}
+
+#[test]
+fn a_whole_evaluation_agrees() {
+    for name in ["L3_k8", "L4_k32"] {
+        let mut expected = expected(&format!("eval-small/{name}"));
+        // Jacobians: measured for the reference only.
+        expected.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_2x24"));
+        let found = eval_small(name);
+        assert_eq!(agree(name, &found, &expected, &tolerance), 101);
+        for metric in ["ce_rec", "kl"] {
+            let ends = &found["intervals_95"][metric];
+            let value = found[metric].as_f64().unwrap();
+            assert!(ends[0].as_f64().unwrap() < value && value < ends[1].as_f64().unwrap(), "{metric}: {value}, {ends}");
+        }
+    }
+}
+
+#[test]
+fn the_geometry_of_a_layer_is_that_of_an_evaluation_there() {
+    let mut command = assay();
+    command.args(["geometry", "--json", "--model"]).arg(bundled("small"));
+    command.arg("--tokens").arg(golden("eval-small/tokens.safetensors"));
+    let found: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+    for name in ["L3_k8", "L4_k32"] {
+        let expected = expected(&format!("eval-small/{name}"));
+        let layer = &found["layers"][expected["layer"].as_u64().unwrap() as usize];
+        for key in ["pr", "pr_deflated_1", "pr_deflated_4"] {
+            agree(key, &layer[key], &expected[key], &|_| 1e-4);
+        }
+        agree("ce_orig", &found["ce_orig"], &expected["ce_orig"], &|_| 1e-4);
+        agree("variance", &layer["variance"], &expected["all"]["sst_per_token"], &|_| 1e-4);
+    }
+    let layers = found["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 6);
+    for (index, layer) in layers.iter().enumerate() {
+        assert_eq!(layer["layer"], json!(index));
+        assert!(layer["mean_norm"].as_f64().unwrap() < layer["max_norm"].as_f64().unwrap());
+    }
+}
+
+#[test]
+fn reconstruction_metrics_agree_on_every_subset() {
+    let inputs = Reference::open(golden("recon-metrics/inputs.safetensors"));
+    let (activations, shape) = inputs.floats("activations");
+    let (reconstructions, _) = inputs.floats("reconstructions");
+    let (latents, latents_shape) = inputs.floats("latents");
+    let &[_, context, d_model] = &shape[..] else { panic!("{shape:?}") };
+    let d_sae = latents_shape[2];
+
+    let subsets = Subsets::new(&activations, d_model, context);
+    let mut found = json!({});
+    for subset in Subset::ALL {
+        let mut sums = Sums::default();
+        for (token, (a, r)) in activations.chunks(d_model).zip(reconstructions.chunks(d_model)).enumerate() {
+            if subsets.contains(subset, token) {
+                add_reconstruction(&mut sums, a, r, subsets.mean(subset));
+            }
+        }
+        found[subset.name()] = METRICS.iter().map(|m| (m.name.to_owned(), json!((m.value)(&sums)))).collect();
+    }
+    let mut covariance = Covariance::new(d_model);
+    // In two parts: moments are taken about the first one's mean.
+    let rows = ArrayView2::from_shape((activations.len() / d_model, d_model), &activations).unwrap();
+    let (head, tail) = rows.split_at(ndarray::Axis(0), 100);
+    covariance.add(head);
+    covariance.add(tail);
+    let spectrum = covariance.spectrum();
+    found["pr"] = json!(spectrum.participation_ratio(0));
+    for top in [1, 2, 4] {
+        found[format!("pr_deflated_{top}")] = json!(spectrum.participation_ratio(top));
+    }
+    let mut firing = Firing { fires: vec![0; d_sae], tokens: (latents.len() / d_sae) as u64 };
+    for (at, _) in latents.iter().enumerate().filter(|(_, v)| **v != 0.0) {
+        firing.fires[at % d_sae] += 1;
+    }
+    found["l0"] = json!(firing.density().iter().sum::<f64>());
+    found["alive_frac"] = json!(firing.alive_frac());
+    found["bits_per_token"] = json!(firing.bits_per_token());
+    found["bits_bernoulli"] = json!(firing.bits_bernoulli());
+
+    assert_eq!(agree("", &found, &expected("recon-metrics"), &|_| 1e-6), 38);
+}

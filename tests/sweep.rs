@@ -1,0 +1,176 @@
+//! A sweep gives the same files however it comes about.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
+
+use assay::frames;
+use tempfile::TempDir;
+
+use crate::common::{assay, bundled, copy_dir, files, stdout_of, sweep, write_spec};
+
+/// What may not depend on how a sweep was run.
+const SAME: [&str; 4] = ["runs.parquet", "sequences.parquet", "latents.parquet", "geometry.parquet"];
+
+/// The results of one uninterrupted sweep on one thread, which the tests compare with or copy.
+fn reference() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sweep-reference");
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let spec = write_spec(&dir, &[("lr = 3e-3", "lr = 3e-3\nsave_saes = true")]);
+        let out = dir.join("tiny");
+        stdout_of(sweep(&spec, &out).args(["--threads", "1"]));
+        out
+    })
+}
+
+/// A copy of the reference under the same name, and its spec.
+fn copy() -> (TempDir, PathBuf, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("tiny");
+    copy_dir(reference(), &out);
+    let spec = write_spec(dir.path(), &[]);
+    (dir, spec, out)
+}
+
+#[track_caller]
+fn assert_same(out: &Path) {
+    for name in SAME {
+        let (ours, reference) = (std::fs::read(out.join(name)).unwrap(), std::fs::read(reference().join(name)).unwrap());
+        assert!(ours == reference, "{name} differs");
+    }
+}
+
+fn records(out: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let runs = std::fs::read_dir(out.join("runs")).unwrap().map(|e| e.unwrap().path());
+    runs.map(|p| (p.clone(), (p.metadata().unwrap().modified().unwrap(), std::fs::read(&p).unwrap()))).collect()
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[]);
+    let out = dir.path().join("out");
+    stdout_of(sweep(&spec, &out).env("RAYON_NUM_THREADS", "3"));
+    assert_same(&out);
+}
+
+#[test]
+fn a_killed_sweep_goes_on_and_ends_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[]);
+    let out = dir.path().join("out");
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
+        .arg("sweep")
+        .args([&spec, Path::new("--out"), &out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let saved = || {
+        let groups = std::fs::read_dir(out.join(".state")).into_iter().flatten();
+        groups.flatten().any(|group| group.path().join("group.json").exists())
+    };
+    while !saved() {
+        assert!(started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(), "no state was saved");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!out.join("runs").exists() && saved(), "it was killed too late");
+
+    let output = sweep_aloud(&spec, &out);
+    assert!(output.contains("going on after"), "{output}");
+    assert_same(&out);
+    assert_eq!(std::fs::read_dir(out.join(".state")).unwrap().count(), 0, "a finished sweep keeps no state");
+}
+
+/// Standard error of a sweep with progress.
+fn sweep_aloud(spec: &Path, out: &Path) -> String {
+    let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_assay")).arg("sweep").arg(spec).arg("--out").arg(out).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[test]
+fn a_finished_sweep_trains_nothing_again() {
+    let (_dir, spec, out) = copy();
+    let before = records(&out);
+    assert_eq!(before.len(), 4, "two records and their timings");
+    let all = files(&out);
+    stdout_of(&mut sweep(&spec, &out));
+    assert_eq!(records(&out), before);
+    assert_same(&out);
+    let after = files(&out);
+    // The spec's copy says save_saes no more.
+    for (path, bytes) in all.iter().filter(|(path, _)| !path.ends_with("sweep.toml")) {
+        assert!(after[path] == *bytes, "{} changed", path.display());
+    }
+}
+
+#[test]
+fn an_sae_trained_alone_is_the_one_trained_in_company() {
+    let (_dir, spec, out) = copy();
+    let record = records(&out).into_keys().find(|p| !p.to_string_lossy().ends_with(".timing.json")).unwrap();
+    let bytes = std::fs::read(&record).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    stdout_of(&mut sweep(&spec, &out));
+    assert!(std::fs::read(&record).unwrap() == bytes);
+    assert_same(&out);
+}
+
+#[test]
+fn a_report_is_rebuilt_from_the_parquet_files_alone() {
+    let (_dir, _, out) = copy();
+    let before = files(&out);
+    for folder in ["tables", "plots", "runs", "saes"] {
+        std::fs::remove_dir_all(out.join(folder)).unwrap();
+    }
+    std::fs::remove_file(out.join("report.md")).unwrap();
+    stdout_of(assay().arg("report").arg(&out));
+    let after = files(&out);
+    let made = |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");
+    assert_eq!(after.keys().filter(made).count(), before.keys().filter(made).count());
+    for path in before.keys().filter(made) {
+        assert!(after[path] == before[path], "{} differs", path.display());
+    }
+    assert!(before.keys().filter(made).count() >= 10, "five tables, two plots twice, a report");
+}
+
+#[test]
+fn a_saved_sae_evaluates_to_its_record() {
+    let grid = frames::read(reference()).unwrap();
+    assert_eq!(grid.runs.len(), 2);
+    for run in &grid.runs {
+        let mut command = assay();
+        command.args(["eval", "--json", "--sequences", "4", "--context-size", "32", "--resamples", "10", "--model"]);
+        command.arg(bundled("small")).arg("--tokens").arg(bundled("eval.parquet"));
+        command.arg("--sae").arg(reference().join(format!("saes/small-L3-k{}-s0-20ktokens", run.k)));
+        let found: serde_json::Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+        assert_eq!(found["hook"], run.hook);
+        assert_eq!(found["all"]["r2"].as_f64(), run.value("r2"));
+        assert_eq!(found["ce_rec"].as_f64(), run.value("ce_rec"));
+        assert_eq!(found["alive_frac"].as_f64(), run.value("alive_frac"));
+    }
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[]);
+    let out = dir.path().join("out");
+    let listed = stdout_of(sweep(&spec, &out).arg("--dry-run"));
+    assert!(listed.contains("2 runs, 2 to do"), "{listed}");
+    assert_eq!(files(dir.path()).len(), 1, "only the spec");
+    assert!(!out.exists());
+    // And it knows what is done: the same runs under other names of model and depth.
+    let spec = write_spec(dir.path(), &[("\"small\"", "\"other\""), ("mid = 3", "middle = 3")]);
+    let listed = stdout_of(sweep(&spec, reference()).arg("--dry-run"));
+    assert!(listed.contains("2 runs, 0 to do"), "{listed}");
+}

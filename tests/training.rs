@@ -1,0 +1,408 @@
+//! The training step against autodiff, and what must not change a bit of it.
+
+use std::path::Path;
+
+use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, StreamConfig, TokenSource};
+use assay_sae::checkpoint::{self, Metadata};
+use assay_sae::{DecoderNorm, InputScaling, Loss, Recipe, Sae, TrainConfig, Trainer};
+use burn::tensor::activation::relu;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::common::{assert_close, bundled, cpu, values};
+
+const BATCH: usize = 128;
+const TOKENS: usize = 4096;
+
+struct Text {
+    model: Decoder,
+    source: TokenSource,
+}
+
+impl Text {
+    fn open() -> Self {
+        let source = TokenSource::open(&bundled("train.parquet"), 96, RowUse::Split, None, None).unwrap();
+        Self { model: Decoder::load(&bundled("small"), &cpu()).unwrap(), source }
+    }
+
+    /// Small passes and a small buffer, so that rounds begin and end within contexts and passes.
+    fn stream(&self, hooks: &[usize]) -> ActivationStream<'_> {
+        let hooks: Vec<HookPoint> = hooks.iter().map(|&layer| HookPoint::resid_post(layer)).collect();
+        let config = StreamConfig {
+            first_context: 5,
+            tokens: TOKENS,
+            batch_size: BATCH,
+            buffer_tokens: 1024,
+            contexts_per_pass: 4,
+            seed: 0,
+            center_residual: false,
+        };
+        ActivationStream::new(&self.model, &self.source, &hooks, config).unwrap()
+    }
+
+    /// All batches in the order of a seed.
+    fn batches(&self, seed: u64) -> Vec<Tensor<2>> {
+        let mut stream = self.stream(&[3]);
+        let mut out = Vec::new();
+        while let Some(round) = stream.next_round().unwrap() {
+            out.extend(round.order(seed).chunks(BATCH).map(|places| stream.batch(0, places)));
+        }
+        assert_eq!(out.len(), TOKENS / BATCH);
+        out
+    }
+}
+
+fn settings(k: usize) -> TrainConfig {
+    TrainConfig { lr: 2e-3, ..TrainConfig::from_recipe(Recipe::Assay, 128, 256, k, BATCH, TOKENS as u64) }
+}
+
+/// Everything that a trainer holds, as bytes.
+fn state(trainer: &Trainer) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    trainer.save_state(dir.path()).unwrap();
+    std::fs::read(dir.path().join("trainer_state.safetensors")).unwrap()
+}
+
+/// Trains several SAEs, given by k and seed, in turn on the batches of one stream.
+fn lockstep(text: &Text, pupils: &[(usize, u64)]) -> Vec<Trainer> {
+    let mut trainers: Vec<Trainer> =
+        pupils.iter().map(|&(k, seed)| Trainer::new(settings(k), seed, &cpu()).unwrap()).collect();
+    let mut stream = text.stream(&[3]);
+    while let Some(round) = stream.next_round().unwrap() {
+        for at in (0..round.tokens()).step_by(BATCH) {
+            for (trainer, &(_, seed)) in trainers.iter_mut().zip(pupils) {
+                trainer.step(stream.batch(0, &round.order(seed)[at..at + BATCH]));
+            }
+        }
+    }
+    trainers
+}
+
+#[test]
+fn five_companions_change_no_bit_of_an_sae() {
+    let text = Text::open();
+    let alone = lockstep(&text, &[(8, 1)]);
+    let together = lockstep(&text, &[(4, 0), (8, 0), (4, 1), (8, 1), (32, 1), (8, 2)]);
+    let untrained = Trainer::new(settings(8), 1, &cpu()).unwrap();
+    assert!(state(&alone[0]) == state(&together[3]));
+    assert!(state(&alone[0]) != state(&untrained) && state(&together[3]) != state(&together[1]));
+    assert!(alone[0].n_dead() > 0, "the auxiliary loss had something to do");
+}
+
+#[test]
+fn training_goes_on_from_a_saved_state_as_if_it_had_not_stopped() {
+    let batches = Text::open().batches(0);
+    let mut whole = Trainer::new(settings(8), 0, &cpu()).unwrap();
+    whole.calibrate(&batches[0]);
+    let dir = tempfile::tempdir().unwrap();
+    for (step, x) in batches.iter().enumerate() {
+        if step == 17 {
+            whole.save_state(dir.path()).unwrap();
+        }
+        whole.step(x.clone());
+    }
+    let mut resumed = Trainer::load_state(dir.path(), &settings(8), &cpu()).unwrap();
+    assert_eq!(resumed.steps_done(), 17);
+    for x in &batches[17..] {
+        resumed.step(x.clone());
+    }
+    assert!(state(&whole) == state(&resumed));
+
+    let error = Trainer::load_state(dir.path(), &settings(4), &cpu()).err().unwrap().to_string();
+    assert!(error.contains("trainer_state.safetensors") && error.contains("other settings"), "{error}");
+}
+
+fn save_and_load(sae: &Sae, dir: &Path) -> (Sae, Metadata) {
+    let metadata = Metadata {
+        model_name: Some("small".to_owned()),
+        hook_name: Some("blocks.3.hook_resid_post".to_owned()),
+        context_size: Some(96),
+        prepend_bos: Some(false),
+        ..Metadata::default()
+    };
+    checkpoint::save(dir, sae, &metadata, None).unwrap();
+    let (loaded, found) = checkpoint::load(dir, &cpu()).unwrap();
+    assert_eq!(found, metadata);
+    (loaded, found)
+}
+
+/// The weights of training with their rescaling, not folded.
+fn unfolded(trainer: &Trainer) -> Sae {
+    let TrainConfig { k, apply_b_dec_to_input, rescale_acts_by_decoder_norm, .. } = *trainer.config();
+    Sae::new(trainer.weights(), trainer.biases(), k, apply_b_dec_to_input, rescale_acts_by_decoder_norm)
+}
+
+#[test]
+fn a_saved_sae_reconstructs_bit_for_bit() {
+    let batches = Text::open().batches(0);
+    let dir = tempfile::tempdir().unwrap();
+    let saelens = TrainConfig::from_recipe(Recipe::Saelens, 128, 256, 8, BATCH, TOKENS as u64);
+    let scaled = TrainConfig { input_scaling: InputScaling::ExpectedNorm, ..settings(8) };
+    for config in [settings(8), saelens, scaled] {
+        let mut trainer = Trainer::new(config.clone(), 3, &cpu()).unwrap();
+        trainer.calibrate(&batches[0]);
+        for x in &batches {
+            trainer.step(x.clone());
+        }
+        // Saving twice replaces the first.
+        save_and_load(&trainer.sae(), &dir.path().join("sae"));
+        let (loaded, _) = save_and_load(&trainer.sae(), &dir.path().join("sae"));
+        let x = batches[5].clone();
+        let folded = values(trainer.sae().reconstruct(x.clone()).0);
+        assert_eq!(values(loaded.reconstruct(x.clone()).0), folded);
+
+        // Folding changes rounding only.
+        let factor = if config.input_scaling == InputScaling::ExpectedNorm {
+            let rows = values(batches[0].clone());
+            let norm = |row: &[f32]| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+            128_f64.sqrt() * BATCH as f64 / rows.chunks(128).map(norm).sum::<f64>()
+        } else {
+            1.0
+        };
+        let (direct, _) = unfolded(&trainer).reconstruct(x.mul_scalar(factor));
+        assert_close("unfolded", &values(direct.div_scalar(factor)), &folded, 1e-5);
+    }
+}
+
+#[test]
+fn skipped_rounds_leave_the_same_batches() {
+    let text = Text::open();
+    let hooks = [1, 3];
+    let rounds = |skip: u64, walk: u64| {
+        let mut stream = text.stream(&hooks);
+        if skip > 0 {
+            stream.skip_rounds(skip).unwrap();
+        }
+        for _ in 0..walk {
+            stream.next_round().unwrap();
+        }
+        let mut out = Vec::new();
+        while let Some(round) = stream.next_round().unwrap() {
+            out.push([0, 1].map(|hook| values(stream.batch(hook, &round.order(4)))));
+        }
+        out
+    };
+    for skip in [1, 3, 6] {
+        let walked = rounds(0, skip);
+        assert!(!walked.is_empty() && walked[0][0] != walked[0][1]);
+        assert!(walked == rounds(skip, 0), "after {skip} rounds");
+    }
+}
+
+/// Sizes and settings of one comparison with autodiff.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    d_model: usize,
+    d_sae: usize,
+    k: usize,
+    batch: usize,
+    /// Tokens of a first step; latents that it does not activate are dead in the second.
+    first_batch: usize,
+    loss: Loss,
+    aux: f64,
+    rescale: bool,
+    center: bool,
+}
+
+/// Plain gradient descent: without momentum and with an ε that dwarfs the gradient, an Adam step is −lr/ε·g.
+const RATE: f64 = 0.1;
+
+impl Case {
+    fn config(self) -> TrainConfig {
+        TrainConfig {
+            lr: RATE * 1e6,
+            adam_beta1: 0.0,
+            adam_eps: 1e6,
+            clip_norm: 1e12,
+            loss: self.loss,
+            aux_coefficient: self.aux,
+            dead_after: self.first_batch as u64 - 1,
+            rescale_acts_by_decoder_norm: self.rescale,
+            apply_b_dec_to_input: self.center,
+            ..TrainConfig::from_recipe(Recipe::Saelens, self.d_model, self.d_sae, self.k, self.batch, 1_000_000)
+        }
+    }
+
+    fn matrix(rows: usize, cols: usize, scale: f32, seed: u64) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(noise(rows * cols, scale, seed), [rows, cols]), &cpu())
+    }
+
+    /// A trainer after a first step.
+    fn trainer(self) -> Trainer {
+        let Self { d_model, d_sae, .. } = self;
+        let weights = [1, 2].map(|seed| Self::matrix(d_sae, d_model, 1.0 / (d_model as f32).sqrt(), seed));
+        let biases = [(d_sae, 3), (d_model, 4)].map(|(len, seed)| Tensor::from_data(noise(len, 0.1, seed).as_slice(), &cpu()));
+        let mut trainer = Trainer::from_weights(self.config(), weights, biases).unwrap();
+        trainer.step(Self::matrix(self.first_batch, d_model, 0.3, 5));
+        trainer
+    }
+
+    fn input(self) -> Tensor<2> {
+        Self::matrix(self.batch, self.d_model, 1.0, 6)
+    }
+}
+
+/// Reproducible numbers about 0.
+fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut uniform = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
+    };
+    (0..20).for_each(|_| _ = uniform());
+    (0..len).map(|_| scale * (uniform() + uniform() + uniform())).collect()
+}
+
+/// 1 where a value is among the k largest of its row and its column is allowed, else 0.
+fn top_k_mask(rows: &[f32], k: usize, allowed: &[bool]) -> Vec<f32> {
+    let mut mask = vec![0.0; rows.len()];
+    for (row, mask) in rows.chunks(allowed.len()).zip(mask.chunks_mut(allowed.len())) {
+        let mut order: Vec<usize> = (0..row.len()).filter(|&i| allowed[i]).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        order.truncate(k);
+        order.into_iter().for_each(|i| mask[i] = 1.0);
+    }
+    mask
+}
+
+/// Gradients of W_enc, W_dec, b_enc and b_dec and the loss, from dense operations and autodiff.
+fn by_autodiff(case: Case, trainer: &Trainer, x: &Tensor<2>) -> ([Vec<f32>; 4], f64) {
+    let [w_enc, w_dec] = trainer.weights().map(|w| w.autodiff().require_grad());
+    let [b_enc, b_dec] = trainer.biases().map(|b| b.autodiff().require_grad());
+    let device = w_enc.device();
+    let x: Tensor<2> = x.clone().autodiff();
+    let square = |t: Tensor<2>| t.clone() * t;
+    let dense = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [case.batch, case.d_sae]), &device);
+
+    let input = if case.center { x.clone() - b_dec.clone().unsqueeze() } else { x.clone() };
+    let linear = input.matmul(w_enc.clone().transpose()) + b_enc.clone().unsqueeze();
+    let norms = square(w_dec.clone()).sum_dim(1).sqrt().transpose();
+    let scaled = if case.rescale { linear * norms.clone() } else { linear };
+    let unscale = |z: Tensor<2>| if case.rescale { z / norms.clone() } else { z };
+    let host = values(scaled.clone().inner());
+
+    let mask = dense(top_k_mask(&host, case.k, &vec![true; case.d_sae]));
+    let residual = unscale(relu(scaled.clone()) * mask).matmul(w_dec.clone()) + b_dec.clone().unsqueeze() - x.clone();
+    let weight = match case.loss {
+        Loss::Mse => 1.0 / case.batch as f64,
+        Loss::Fvu => 1.0 / values(square(x.clone() - x.mean_dim(0)).inner()).into_iter().map(f64::from).sum::<f64>(),
+    };
+    let mut loss = square(residual.clone()).sum() * weight;
+    let dead: Vec<bool> = trainer.fires().iter().map(|&f| f == 0).collect();
+    let n_dead = dead.iter().filter(|d| **d).count();
+    assert_eq!(n_dead, trainer.n_dead());
+    if case.aux > 0.0 {
+        let k_aux = case.d_model / 2;
+        let mask = dense(top_k_mask(&host, k_aux, &dead));
+        let error = unscale(scaled * mask).matmul(w_dec.clone()) + residual.detach();
+        loss = loss + square(error).sum() * (case.aux * weight * (n_dead as f64 / k_aux as f64).min(1.0));
+    }
+    let total = f64::from(loss.clone().into_scalar::<f32>());
+    let gradients = loss.backward();
+    let of = |t: Tensor<2>| values(t.grad(&gradients).unwrap());
+    let of_bias = |t: Tensor<1>| values(t.grad(&gradients).unwrap());
+    ([of(w_enc), of(w_dec), of_bias(b_enc), of_bias(b_dec)], total)
+}
+
+fn parameters(trainer: &Trainer) -> [Vec<f32>; 4] {
+    let ([w_enc, w_dec], [b_enc, b_dec]) = (trainer.weights(), trainer.biases());
+    [values(w_enc), values(w_dec), values(b_enc), values(b_dec)]
+}
+
+const NAMES: [&str; 4] = ["W_enc", "W_dec", "b_enc", "b_dec"];
+
+#[test]
+fn the_closed_form_step_is_the_gradient_of_autodiff() {
+    let (mut few, mut many, mut none) = (0, 0, 0);
+    // d_model, d_sae, k, batch, tokens of the first step
+    for sizes in [[24, 96, 4, 40, 8], [31, 77, 5, 13, 60], [17, 45, 1, 29, 30], [10, 12, 12, 7, 3], [3, 1, 1, 5, 2], [16, 40, 7, 1, 9]] {
+        let [d_model, d_sae, k, batch, first_batch] = sizes;
+        for (loss, aux, rescale, center) in [
+            (Loss::Mse, 0.0, false, true),
+            (Loss::Mse, 1.0, false, true),
+            (Loss::Fvu, 1.0 / 32.0, false, true),
+            (Loss::Mse, 1.0, true, true),
+            (Loss::Mse, 0.5, true, false),
+            (Loss::Fvu, 0.0, true, true),
+        ] {
+            if batch == 1 && loss == Loss::Fvu {
+                continue; // One token has no variance.
+            }
+            let case = Case { d_model, d_sae, k, batch, first_batch, loss, aux, rescale, center };
+            let mut trainer = case.trainer();
+            match trainer.n_dead() {
+                0 => none += 1,
+                n if n < d_model / 2 => few += 1,
+                _ => many += 1,
+            }
+            let x = case.input();
+            let (gradients, total) = by_autodiff(case, &trainer, &x);
+            let before = parameters(&trainer);
+            let found = trainer.step(x);
+            let ours = found.reconstruction() + found.auxiliary();
+            assert!((ours - total).abs() <= 1e-5 * total, "{case:?}: loss {ours} against {total}");
+            for (((name, before), after), gradient) in NAMES.iter().zip(&before).zip(&parameters(&trainer)).zip(&gradients) {
+                let step: Vec<f32> = before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32).collect();
+                if gradient.iter().all(|&g| g == 0.0) {
+                    assert!(step.iter().all(|&s| s == 0.0), "{case:?}: {name}");
+                } else {
+                    assert_close(&format!("{case:?}: {name}"), &step, gradient, 1e-4);
+                }
+            }
+        }
+    }
+    assert!(few > 0 && many > 0 && none > 0, "dead latents: few {few}, many {many}, none {none}");
+}
+
+#[test]
+fn unit_norm_decoders_move_along_the_sphere() {
+    let case = Case {
+        d_model: 24, d_sae: 60, k: 4, batch: 32, first_batch: 8, loss: Loss::Mse, aux: 1.0, rescale: false, center: true,
+    };
+    let config = TrainConfig { decoder_norm: DecoderNorm::Unit, ..case.config() };
+    // The first step leaves rows of norm 1.
+    let free = case.trainer();
+    let mut trainer = Trainer::from_weights(config, free.weights(), free.biases()).unwrap();
+    trainer.step(Case::matrix(8, 24, 0.3, 5));
+    let rows = values(trainer.weights()[1].clone());
+    let norm = |row: &[f64]| row.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+    assert!(rows.chunks(24).all(|row| (norm(&wide(row)) - 1.0).abs() < 1e-6));
+
+    let (gradients, _) = by_autodiff(case, &trainer, &case.input());
+    trainer.step(case.input());
+    let mut expected = Vec::new();
+    for (row, gradient) in rows.chunks(24).zip(gradients[1].chunks(24)) {
+        let (row, gradient) = (wide(row), wide(gradient));
+        let along: f64 = row.iter().zip(&gradient).map(|(w, g)| w * g).sum();
+        let moved: Vec<f64> = row.iter().zip(&gradient).map(|(w, g)| w - RATE * (g - along * w)).collect();
+        expected.extend(moved.iter().map(|v| (v / norm(&moved)) as f32));
+    }
+    let after = values(trainer.weights()[1].clone());
+    let step = |to: &[f32]| to.iter().zip(&rows).map(|(&a, &b)| a - b).collect::<Vec<f32>>();
+    assert_close("W_dec", &step(&after), &step(&expected), 1e-3);
+}
+
+#[test]
+fn the_gradient_is_clipped_as_a_whole() {
+    let case = Case {
+        d_model: 24, d_sae: 60, k: 4, batch: 32, first_batch: 8, loss: Loss::Mse, aux: 1.0, rescale: false, center: true,
+    };
+    let free = case.trainer();
+    let start = |clip_norm| {
+        let config = TrainConfig { clip_norm, aux_coefficient: 0.0, ..case.config() };
+        let mut trainer = Trainer::from_weights(config, free.weights(), free.biases()).unwrap();
+        trainer.step(case.input());
+        parameters(&trainer)
+    };
+    let before = parameters(&free);
+    let moved = |after: &[Vec<f32>; 4]| -> Vec<f32> {
+        before.iter().flatten().zip(after.iter().flatten()).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32).collect()
+    };
+    let whole = moved(&start(1e12));
+    let norm = whole.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let clipped = moved(&start(norm / 2.0));
+    let half: Vec<f32> = whole.iter().map(|v| v / 2.0).collect();
+    assert_close("clipped", &clipped, &half, 1e-4);
+}
