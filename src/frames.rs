@@ -118,9 +118,9 @@ impl Grid {
 
     /// The run of a cell.
     pub fn find(&self, model: &str, depth: &str, k: u64, seed: u64, budget: u64) -> Option<&Run> {
-        self.runs.iter().find(|r| {
-            r.model == model && r.depth == depth && r.k == k && r.seed == seed && r.training_tokens == budget
-        })
+        self.runs
+            .iter()
+            .find(|r| r.model == model && r.depth == depth && r.k == k && r.seed == seed && r.training_tokens == budget)
     }
 
     /// The draw that all runs share.
@@ -234,10 +234,8 @@ pub fn column_name(subset: Subset, metric: &str) -> String {
 
 fn sequences_frame(records: &[Record]) -> Result<DataFrame> {
     let rows = || records.iter().flat_map(|r| r.sequences.iter().enumerate().map(move |(i, s)| (r, i, s)));
-    let mut columns = vec![
-        text("id", rows().map(|(r, _, _)| r.id.clone())),
-        whole("sequence", rows().map(|(_, i, _)| i as u64)),
-    ];
+    let mut columns =
+        vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("sequence", rows().map(|(_, i, _)| i as u64))];
     for subset in Subset::ALL {
         for (field, name) in Sums::FIELDS.iter().enumerate() {
             let values = rows().map(|(_, _, sums)| sums[subset.index()].get(field).copied());
@@ -327,7 +325,8 @@ pub fn read(results: &Path) -> Result<Grid> {
 fn read_geometry(results: &Path) -> Result<Vec<(String, Vec<LayerGeometry>)>> {
     let frame = Frame::open(&results.join(GEOMETRY))?;
     let column = |name: &str| frame.numbers(name);
-    let (layer, pr, deflated_1, deflated_4) = (column("layer")?, column("pr")?, column("pr_deflated_1")?, column("pr_deflated_4")?);
+    let (layer, pr, deflated_1, deflated_4) =
+        (column("layer")?, column("pr")?, column("pr_deflated_1")?, column("pr_deflated_4")?);
     let (relative, mean, max) = (column("pr_over_d_model")?, column("mean_norm")?, column("max_norm")?);
     let (variance, share, outliers) = (column("variance")?, column("top_eigenvalue_share")?, column("outlier_frac")?);
     let mut out: Vec<(String, Vec<LayerGeometry>)> = Vec::new();
@@ -360,7 +359,8 @@ struct Frame {
 
 impl Frame {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
+        let file =
+            File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
         let frame = ParquetReader::new(file)
             .finish()
             .with_context(|| format!("{} is no parquet file or damaged; run the sweep again", path.display()))?;
@@ -385,7 +385,8 @@ impl Frame {
     }
 
     fn numeric_columns(&self) -> Result<Vec<(String, Vec<Option<f64>>)>> {
-        let names = self.frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric()).map(|c| c.name().to_string());
+        let names =
+            self.frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric()).map(|c| c.name().to_string());
         names.map(|name| Ok((name.clone(), self.numbers(&name)?))).collect()
     }
 }

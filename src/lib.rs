@@ -7,7 +7,7 @@
 //! 3. decoder and hooks: [`assay_models::decoder`], [`assay_models::hooks`]
 //! 4. activations: [`assay_models::activations`]
 //! 5. SAE training: [`assay_sae::trainer`]
-//! 6. patching: [`assay_probes::evaluate`]
+//! 6. patching: [`mod@assay_probes::evaluate`]
 //! 7. metrics: [`assay_probes::metrics`], [`assay_probes::rate`], [`assay_probes::geometry`]
 //! 8. statistics: [`assay_probes::stats`]
 //! 9. tables, plots, report: [`frames`], [`report`]

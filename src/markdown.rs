@@ -103,8 +103,7 @@ mod tests {
 
     #[test]
     fn numbers_keep_four_digits() {
-        let shown: Vec<String> =
-            [0.12345, 12.345, 4131.06, 1e-9, 3072.0, -0.5, 0.0].map(|v| number(Some(v))).to_vec();
+        let shown: Vec<String> = [0.12345, 12.345, 4131.06, 1e-9, 3072.0, -0.5, 0.0].map(|v| number(Some(v))).to_vec();
         assert_eq!(shown, ["0.1235", "12.35", "4131", "1.000e-9", "3072", "-0.5000", "0"]);
         assert_eq!(number(None), "—");
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use assay_models::decoder::check_tokens;
 use assay_models::{Decoder, HookPoint, TokenSource};
 use burn::tensor::Device;
 use ndarray::Array2;
@@ -79,7 +80,8 @@ fn train_contexts(spec: &SweepSpec) -> usize {
 pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Vec<Group>> {
     let hooks = spec.hooks(model, inputs.decoder.config())?;
     let d_model = inputs.decoder.config().d_model;
-    check_vocabulary(inputs)?;
+    // Before hours of training, not after.
+    check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")?;
     let eval_hash = hash_tokens(inputs.eval_tokens.iter().copied());
     let mut groups = Vec::new();
     for &training_tokens in &spec.training_tokens {
@@ -123,7 +125,8 @@ const CHUNK: usize = 1024;
 /// Hashes the training contexts, and makes sure that none of them is an evaluation sequence.
 fn hash_training(inputs: &Inputs, contexts: usize) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let held_out: std::collections::HashSet<Vec<u32>> = inputs.eval_tokens.rows().into_iter().map(|r| r.to_vec()).collect();
+    let held_out: std::collections::HashSet<Vec<u32>> =
+        inputs.eval_tokens.rows().into_iter().map(|r| r.to_vec()).collect();
     for first in (0..contexts).step_by(CHUNK) {
         let chunk = inputs.source.read(first, CHUNK.min(contexts - first))?;
         for (row, context) in chunk.rows().into_iter().enumerate() {
@@ -135,6 +138,8 @@ fn hash_training(inputs: &Inputs, contexts: usize) -> Result<String> {
             );
             hash_into(&mut hasher, context.iter().copied());
         }
+        check_tokens(chunk.view(), inputs.decoder.config().vocab_size)
+            .with_context(|| format!("training tokens, contexts from {first} on"))?;
     }
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
@@ -149,9 +154,4 @@ fn hash_into(hasher: &mut blake3::Hasher, tokens: impl Iterator<Item = u32>) {
     for token in tokens {
         hasher.update(&token.to_le_bytes());
     }
-}
-
-/// Fails before hours of training if an evaluation token is not in the vocabulary.
-fn check_vocabulary(inputs: &Inputs) -> Result<()> {
-    assay_models::decoder::check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")
 }

@@ -59,7 +59,9 @@ impl Progress {
             Self::Quiet => Display::Quiet,
             Self::Lines => Display::Lines,
             Self::Bars => {
-                let template = format!("{{prefix:32}} {{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left {{msg}}");
+                let template = format!(
+                    "{{prefix:32}} {{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left {{msg}}"
+                );
                 let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
                 Display::Bar(ProgressBar::new(total).with_style(style).with_prefix(label.clone()))
             }

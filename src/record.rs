@@ -98,7 +98,8 @@ impl Record {
     /// If the record was written with other fields.
     pub fn sums(&self) -> Result<Vec<[Sums; 3]>> {
         let parse = |values: &Vec<f64>| {
-            Sums::from_values(values).with_context(|| format!("run {}: its sums have other fields than this version's", self.id))
+            Sums::from_values(values)
+                .with_context(|| format!("run {}: its sums have other fields than this version's", self.id))
         };
         self.sequences.iter().map(|[a, b, c]| Ok([parse(a)?, parse(b)?, parse(c)?])).collect()
     }
@@ -178,7 +179,10 @@ impl Timing {
     /// # Errors
     /// If it can't be written.
     pub fn save(&self, results: &Path) -> Result<()> {
-        write_atomic(&Self::path(results, &self.id), serde_json::to_string(self).context("a timing serialises")?.as_bytes())
+        write_atomic(
+            &Self::path(results, &self.id),
+            serde_json::to_string(self).context("a timing serialises")?.as_bytes(),
+        )
     }
 
     /// Reads it; `None` if it is missing or damaged, since no number depends on it.

@@ -34,11 +34,21 @@ pub fn write(results: &Path) -> Result<()> {
     write_atomic(&results.join("report.md"), text(results, &grid, &cells, &tables, &figures).as_bytes())
 }
 
-fn text(results: &Path, grid: &Grid, cells: &tables::Cells<'_>, tables: &[(&str, Table)], figures: &[String]) -> String {
+fn text(
+    results: &Path,
+    grid: &Grid,
+    cells: &tables::Cells<'_>,
+    tables: &[(&str, Table)],
+    figures: &[String],
+) -> String {
     let name = results.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let table = |name: &str| tables.iter().find(|(n, _)| *n == name).map(|(_, t)| t.to_string()).unwrap_or_default();
     let figure = |name: &str, caption: &str| {
-        if figures.iter().any(|f| f == name) { format!("![{caption}](plots/{name}.svg)\n\n*{caption}*\n\n") } else { String::new() }
+        if figures.iter().any(|f| f == name) {
+            format!("![{caption}](plots/{name}.svg)\n\n*{caption}*\n\n")
+        } else {
+            String::new()
+        }
     };
     let sequences = grid.runs.first().map_or(0, |r| r.sequences.len());
     let mut out = format!("# {name}: reconstruction and behaviour\n\n");

@@ -48,6 +48,13 @@ pub fn run_group(
             missing.push(run);
         }
     }
+    let done = group.runs.len() - missing.len();
+    if spec.train.save_saes && done > 0 {
+        progress.say(&format!(
+            "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
+            group.model.name
+        ));
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -63,7 +70,8 @@ pub fn run_group(
         let pupils: Vec<&Pupil<'_>> = pupils.iter().filter(|p| p.run.hook == hook).collect();
         let saes: Vec<Sae> = pupils.iter().map(|p| p.trainer.sae()).collect();
         let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
-        let mut stage = progress.stage(format!("{label} evaluate {hook}"), inputs.eval_tokens.nrows() as u64, "sequences");
+        let mut stage =
+            progress.stage(format!("{label} evaluate {hook}"), inputs.eval_tokens.nrows() as u64, "sequences");
         let config = EvalConfig { batch: spec.eval.batch, center_residual: spec.center_residual };
         let found = evaluate(&inputs.decoder, hook, inputs.eval_tokens.view(), &codecs, config, |n| {
             stage.advance(n as u64, String::new);
@@ -198,7 +206,9 @@ fn train_round(
                 pupil.step(x.clone())
             })
             .collect::<Result<_>>()?;
-        stage.advance(batch_size as u64, || losses.iter().flatten().next().map_or_else(String::new, |l| format!("loss {l:.3}")));
+        stage.advance(batch_size as u64, || {
+            losses.iter().flatten().next().map_or_else(String::new, |l| format!("loss {l:.3}"))
+        });
     }
     Ok(())
 }
@@ -211,7 +221,7 @@ impl Pupil<'_> {
         let late = step + steps.div_ceil(10) >= steps;
         let loss = self.trainer.step(x);
         // Reading a loss waits for the step, so most are not read.
-        if !late && step % LOOK_EVERY != 0 {
+        if !late && !step.is_multiple_of(LOOK_EVERY) {
             return Ok(None);
         }
         let value = loss.reconstruction();
@@ -250,13 +260,8 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
 
 fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, results: &Path) -> Result<()> {
     let TrainConfig { k, .. } = *pupil.trainer.config();
-    let name = format!(
-        "{}-L{}-k{k}-s{}-{}",
-        group.model.name,
-        pupil.run.hook.layer,
-        pupil.run.key.seed,
-        tokens_text(group.training_tokens).replace(' ', "")
-    );
+    let (layer, seed, tokens) = (pupil.run.hook.layer, pupil.run.key.seed, group.training_tokens);
+    let name = format!("{}-L{layer}-k{k}-seed{seed}-{tokens}tokens", group.model.name);
     let metadata = checkpoint::Metadata {
         model_name: Some(group.model.name.clone()),
         hook_name: Some(pupil.run.hook.to_string()),
@@ -295,7 +300,8 @@ fn save_state(dir: &Path, pupils: &[Pupil<'_>], rounds: u64, tokens: u64) -> Res
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
         if old {
-            std::fs::remove_dir_all(entry.path()).with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
         }
     }
     Ok(())

@@ -191,8 +191,10 @@ impl SweepSpec {
     /// # Errors
     /// If the file is unreadable or not TOML, has a key that is not known, or a value that can't be.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the sweep {}", path.display()))?;
-        let mut table: toml::Table = toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the sweep {}", path.display()))?;
+        let mut table: toml::Table =
+            toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))?;
         for text in overrides {
             set(&mut table, text)?;
         }
@@ -235,7 +237,12 @@ impl SweepSpec {
         names.dedup();
         ensure!(names.len() == self.models.len(), "[[models]]: two models have the same name");
         let batch = self.train.batch_size;
-        ensure!(batch > 0 && self.train.expansion > 0, "[train]: batch_size and expansion must be at least 1");
+        ensure!(batch > 0, "[train]: batch_size must be at least 1");
+        ensure!(
+            (1..=4096).contains(&self.train.expansion),
+            "[train]: expansion = {} is d_sae / d_model; between 1 and 4096",
+            self.train.expansion
+        );
         ensure!(self.train.contexts_per_pass > 0, "[train]: contexts_per_pass must be at least 1");
         for &tokens in &self.training_tokens {
             ensure!(
@@ -245,7 +252,10 @@ impl SweepSpec {
             );
         }
         let eval = &self.eval;
-        ensure!(eval.sequences > 0 && eval.context_size > 1 && eval.batch > 0, "[eval]: sequences and batch must be at least 1, context_size at least 2");
+        ensure!(
+            eval.sequences > 0 && eval.context_size > 1 && eval.batch > 0,
+            "[eval]: sequences and batch must be at least 1, context_size at least 2"
+        );
         ensure!(eval.level > 0.0 && eval.level < 1.0, "[eval]: level = {} must lie between 0 and 1", eval.level);
         ensure!(
             self.tokens.eval.is_some() || eval.context_size == self.tokens.context_size,
@@ -263,7 +273,9 @@ impl SweepSpec {
     /// If a layer does not exist, or two depths fall on one layer.
     pub fn hooks(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, HookPoint)>> {
         let mut hooks: Vec<(String, HookPoint)> = match &model.layers {
-            Some(layers) => layers.iter().map(|(depth, &layer)| (depth.clone(), HookPoint::resid_post(layer))).collect(),
+            Some(layers) => {
+                layers.iter().map(|(depth, &layer)| (depth.clone(), HookPoint::resid_post(layer))).collect()
+            }
             None => self
                 .depths
                 .iter()
@@ -279,7 +291,13 @@ impl SweepSpec {
             debug_assert_eq!(hook.kind, HookKind::ResidPost);
         }
         if let Some(pair) = hooks.windows(2).find(|w| w[0].1 == w[1].1) {
-            bail!("model `{}`: depths `{}` and `{}` are both layer {}; give its `layers`", model.name, pair[0].0, pair[1].0, pair[0].1.layer);
+            bail!(
+                "model `{}`: depths `{}` and `{}` are both layer {}; give its `layers`",
+                model.name,
+                pair[0].0,
+                pair[1].0,
+                pair[0].1.layer
+            );
         }
         Ok(hooks)
     }
@@ -288,7 +306,8 @@ impl SweepSpec {
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
     pub fn config(&self, d_model: usize, k: usize, tokens: u64) -> TrainConfig {
-        let recipe = TrainConfig::from_recipe(self.recipe, d_model, d_model * self.expansion, k, self.batch_size, tokens);
+        let recipe =
+            TrainConfig::from_recipe(self.recipe, d_model, d_model * self.expansion, k, self.batch_size, tokens);
         TrainConfig {
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
@@ -299,7 +318,9 @@ impl TrainSpec {
             clip_norm: self.clip_norm.unwrap_or(recipe.clip_norm),
             decoder_norm: self.decoder_norm.unwrap_or(recipe.decoder_norm),
             decoder_init_norm: self.decoder_init_norm.unwrap_or(recipe.decoder_init_norm),
-            rescale_acts_by_decoder_norm: self.rescale_acts_by_decoder_norm.unwrap_or(recipe.rescale_acts_by_decoder_norm),
+            rescale_acts_by_decoder_norm: self
+                .rescale_acts_by_decoder_norm
+                .unwrap_or(recipe.rescale_acts_by_decoder_norm),
             apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
             input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
@@ -339,10 +360,11 @@ fn set(table: &mut toml::Table, text: &str) -> Result<()> {
 /// A TOML error with the file's name and, for an unknown key, the known one that it is closest to.
 fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
     let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
-    let closest = quoted.split_first().filter(|_| error.message().starts_with("unknown field")).and_then(|(key, known)| {
-        let scored = known.iter().map(|k| (strsim::jaro_winkler(key, k), k));
-        scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
-    });
+    let closest =
+        quoted.split_first().filter(|_| error.message().starts_with("unknown field")).and_then(|(key, known)| {
+            let scored = known.iter().map(|k| (strsim::jaro_winkler(key, k), k));
+            scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
+        });
     let hint = closest.map(|(_, known)| format!("did you mean `{known}`?")).unwrap_or_default();
     anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
 }

@@ -116,8 +116,14 @@ fn a_surplus_tensor_is_named() {
 #[test]
 fn truncated_files_are_named() {
     let remedy = "copy";
-    model_refused(|dir| truncate(&dir.join("model.safetensors")), &["model.safetensors", "not a complete safetensors file", remedy]);
-    sae_refused(|dir| truncate(&dir.join("sae_weights.safetensors")), &["sae_weights.safetensors", "not a complete", remedy]);
+    model_refused(
+        |dir| truncate(&dir.join("model.safetensors")),
+        &["model.safetensors", "not a complete safetensors file", remedy],
+    );
+    sae_refused(
+        |dir| truncate(&dir.join("sae_weights.safetensors")),
+        &["sae_weights.safetensors", "not a complete", remedy],
+    );
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("short.safetensors");
     std::fs::copy(tokens(), &path).unwrap();
@@ -143,7 +149,10 @@ fn a_token_beyond_the_vocabulary_is_found_where_it_is() {
 
     let eval = format!("eval = '{}'", path.display());
     let from = format!("eval = '{}'", bundled("eval.parquet").display());
-    let spec = write_spec(dir.path(), &[(&from, &eval), ("sequences = 4\ncontext_size = 32", "sequences = 3\ncontext_size = 16")]);
+    let spec = write_spec(
+        dir.path(),
+        &[(&from, &eval), ("sequences = 4\ncontext_size = 32", "sequences = 3\ncontext_size = 16")],
+    );
     spec_refused(&spec, &[], &parts);
 }
 
@@ -179,13 +188,22 @@ fn what_is_not_json_is_named() {
 
 #[test]
 fn settings_that_are_not_supported_are_named() {
-    model_refused(|dir| replace(&dir.join("config.json"), "\"gpt_neox\"", "\"llama\""), &["config.json", "`llama`", "`gpt_neox`"]);
+    model_refused(
+        |dir| replace(&dir.join("config.json"), "\"gpt_neox\"", "\"llama\""),
+        &["config.json", "`llama`", "`gpt_neox`"],
+    );
     sae_refused(
         |dir| replace(&dir.join("cfg.json"), "\"architecture\": \"topk\"}", "\"architecture\": \"jumprelu\"}"),
         &["cfg.json", "`jumprelu`", "only `topk`"],
     );
     sae_refused(
-        |dir| replace(&dir.join("cfg.json"), "\"normalize_activations\": \"none\"", "\"normalize_activations\": \"layer_norm\""),
+        |dir| {
+            replace(
+                &dir.join("cfg.json"),
+                "\"normalize_activations\": \"none\"",
+                "\"normalize_activations\": \"layer_norm\"",
+            );
+        },
         &["cfg.json", "normalize_activations", "layer_norm"],
     );
 }
@@ -228,7 +246,10 @@ fn evaluation_text_that_is_also_training_text_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let from = format!("eval = '{}'", bundled("eval.parquet").display());
     let eval = format!("eval = '{}'", bundled("train.parquet").display());
-    let spec = write_spec(dir.path(), &[(&from, &eval), ("sequences = 4\ncontext_size = 32", "sequences = 4\ncontext_size = 64")]);
+    let spec = write_spec(
+        dir.path(),
+        &[(&from, &eval), ("sequences = 4\ncontext_size = 32", "sequences = 4\ncontext_size = 64")],
+    );
     spec_refused(&spec, &[], &["overlap"]);
 }
 

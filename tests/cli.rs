@@ -61,7 +61,10 @@ fn mask_numbers(cell: &str) -> String {
 fn tables_have_their_columns_and_rows() {
     let dir = tempfile::tempdir().unwrap();
     let medium = bundled("medium");
-    let second = format!("layers = {{ mid = 3 }}\n\n[[models]]\nname = \"medium\"\npath = '{}'\nlayers = {{ mid = 4 }}", medium.display());
+    let second = format!(
+        "layers = {{ mid = 3 }}\n\n[[models]]\nname = \"medium\"\npath = '{}'\nlayers = {{ mid = 4 }}",
+        medium.display()
+    );
     let spec = write_spec(dir.path(), &[("layers = { mid = 3 }", &second), ("[20480]", "[2048]")]);
     let out = dir.path().join("out");
     stdout_of(&mut sweep(&spec, &out));

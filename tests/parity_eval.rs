@@ -21,7 +21,11 @@ fn agree(path: &str, found: &Value, expected: &Value, tolerance: &dyn Fn(&str) -
         }
         Value::Array(values) => {
             assert_eq!(found.as_array().map(Vec::len), Some(values.len()), "{path}");
-            values.iter().zip(found.as_array().unwrap()).map(|(value, found)| agree(path, found, value, tolerance)).sum()
+            values
+                .iter()
+                .zip(found.as_array().unwrap())
+                .map(|(value, found)| agree(path, found, value, tolerance))
+                .sum()
         }
         value => {
             let reference = value.as_f64().unwrap();
@@ -58,7 +62,10 @@ fn a_whole_evaluation_agrees() {
         for metric in ["ce_rec", "kl"] {
             let ends = &found["intervals_95"][metric];
             let value = found[metric].as_f64().unwrap();
-            assert!(ends[0].as_f64().unwrap() < value && value < ends[1].as_f64().unwrap(), "{metric}: {value}, {ends}");
+            assert!(
+                ends[0].as_f64().unwrap() < value && value < ends[1].as_f64().unwrap(),
+                "{metric}: {value}, {ends}"
+            );
         }
     }
 }

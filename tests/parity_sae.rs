@@ -47,10 +47,7 @@ fn training_reproduces_the_traces() {
         let batch = number("batch");
         let recipe =
             TrainConfig::from_recipe(Recipe::Saelens, number("d_in"), number("d_sae"), number("k"), batch, 1_000_000);
-        assert_eq!(
-            (recipe.lr, recipe.decoder_norm, recipe.decoder_bias),
-            (3e-4, DecoderNorm::Free, DecoderBias::Zero),
-        );
+        assert_eq!((recipe.lr, recipe.decoder_norm, recipe.decoder_bias), (3e-4, DecoderNorm::Free, DecoderBias::Zero),);
         let config = TrainConfig {
             lr: settings["lr"].as_f64().unwrap(),
             rescale_acts_by_decoder_norm: settings["rescale_acts_by_decoder_norm"].as_bool().unwrap(),
@@ -111,5 +108,5 @@ fn a_code_has_its_latents_in_ascending_order() {
     let indices: Tensor<2, Int> = sae.encode(x).indices;
     let [_, k] = indices.dims();
     let indices = indices.into_data().try_into_vec::<i32>().unwrap();
-    assert!(indices.chunks(k).all(|row| row.is_sorted()));
+    assert!(indices.chunks(k).all(<[i32]>::is_sorted));
 }

@@ -230,7 +230,8 @@ impl Case {
     fn trainer(self) -> Trainer {
         let Self { d_model, d_sae, .. } = self;
         let weights = [1, 2].map(|seed| Self::matrix(d_sae, d_model, 1.0 / (d_model as f32).sqrt(), seed));
-        let biases = [(d_sae, 3), (d_model, 4)].map(|(len, seed)| Tensor::from_data(noise(len, 0.1, seed).as_slice(), &cpu()));
+        let biases =
+            [(d_sae, 3), (d_model, 4)].map(|(len, seed)| Tensor::from_data(noise(len, 0.1, seed).as_slice(), &cpu()));
         let mut trainer = Trainer::from_weights(self.config(), weights, biases).unwrap();
         trainer.step(Self::matrix(self.first_batch, d_model, 0.3, 5));
         trainer
@@ -316,7 +317,14 @@ const NAMES: [&str; 4] = ["W_enc", "W_dec", "b_enc", "b_dec"];
 fn the_closed_form_step_is_the_gradient_of_autodiff() {
     let (mut few, mut many, mut none) = (0, 0, 0);
     // d_model, d_sae, k, batch, tokens of the first step
-    for sizes in [[24, 96, 4, 40, 8], [31, 77, 5, 13, 60], [17, 45, 1, 29, 30], [10, 12, 12, 7, 3], [3, 1, 1, 5, 2], [16, 40, 7, 1, 9]] {
+    for sizes in [
+        [24, 96, 4, 40, 8],
+        [31, 77, 5, 13, 60],
+        [17, 45, 1, 29, 30],
+        [10, 12, 12, 7, 3],
+        [3, 1, 1, 5, 2],
+        [16, 40, 7, 1, 9],
+    ] {
         let [d_model, d_sae, k, batch, first_batch] = sizes;
         for (loss, aux, rescale, center) in [
             (Loss::Mse, 0.0, false, true),
@@ -342,8 +350,11 @@ fn the_closed_form_step_is_the_gradient_of_autodiff() {
             let found = trainer.step(x);
             let ours = found.reconstruction() + found.auxiliary();
             assert!((ours - total).abs() <= 1e-5 * total, "{case:?}: loss {ours} against {total}");
-            for (((name, before), after), gradient) in NAMES.iter().zip(&before).zip(&parameters(&trainer)).zip(&gradients) {
-                let step: Vec<f32> = before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32).collect();
+            for (((name, before), after), gradient) in
+                NAMES.iter().zip(&before).zip(&parameters(&trainer)).zip(&gradients)
+            {
+                let step: Vec<f32> =
+                    before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32).collect();
                 if gradient.iter().all(|&g| g == 0.0) {
                     assert!(step.iter().all(|&s| s == 0.0), "{case:?}: {name}");
                 } else {
@@ -358,7 +369,15 @@ fn the_closed_form_step_is_the_gradient_of_autodiff() {
 #[test]
 fn unit_norm_decoders_move_along_the_sphere() {
     let case = Case {
-        d_model: 24, d_sae: 60, k: 4, batch: 32, first_batch: 8, loss: Loss::Mse, aux: 1.0, rescale: false, center: true,
+        d_model: 24,
+        d_sae: 60,
+        k: 4,
+        batch: 32,
+        first_batch: 8,
+        loss: Loss::Mse,
+        aux: 1.0,
+        rescale: false,
+        center: true,
     };
     let config = TrainConfig { decoder_norm: DecoderNorm::Unit, ..case.config() };
     // The first step leaves rows of norm 1.
@@ -387,7 +406,15 @@ fn unit_norm_decoders_move_along_the_sphere() {
 #[test]
 fn the_gradient_is_clipped_as_a_whole() {
     let case = Case {
-        d_model: 24, d_sae: 60, k: 4, batch: 32, first_batch: 8, loss: Loss::Mse, aux: 1.0, rescale: false, center: true,
+        d_model: 24,
+        d_sae: 60,
+        k: 4,
+        batch: 32,
+        first_batch: 8,
+        loss: Loss::Mse,
+        aux: 1.0,
+        rescale: false,
+        center: true,
     };
     let free = case.trainer();
     let start = |clip_norm| {
@@ -398,7 +425,12 @@ fn the_gradient_is_clipped_as_a_whole() {
     };
     let before = parameters(&free);
     let moved = |after: &[Vec<f32>; 4]| -> Vec<f32> {
-        before.iter().flatten().zip(after.iter().flatten()).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32).collect()
+        before
+            .iter()
+            .flatten()
+            .zip(after.iter().flatten())
+            .map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32)
+            .collect()
     };
     let whole = moved(&start(1e12));
     let norm = whole.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();

@@ -153,7 +153,14 @@ impl<'a> ActivationStream<'a> {
         source.check_range(config.first_context, config.tokens.div_ceil(source.context_size()))?;
         let plan = ShufflePlan::new(config.tokens, config.buffer_tokens, config.batch_size, config.seed);
         let empty = || Tensor::zeros([0, model.config().d_model], model.device());
-        Ok(Self { model, source, hooks: hooks.to_vec(), config, plan, buffers: hooks.iter().map(|_| empty()).collect() })
+        Ok(Self {
+            model,
+            source,
+            hooks: hooks.to_vec(),
+            config,
+            plan,
+            buffers: hooks.iter().map(|_| empty()).collect(),
+        })
     }
 
     /// Goes to where a stream is after `rounds` rounds, reading only the contexts whose rows are
@@ -164,6 +171,9 @@ impl<'a> ActivationStream<'a> {
     pub fn skip_rounds(&mut self, rounds: u64) -> Result<()> {
         while self.plan.round() < rounds && self.plan.next_round().is_some() {}
         let places = self.plan.places().to_vec();
+        if places.is_empty() {
+            return Ok(());
+        }
         let context = self.source.context_size() as u64;
         let mut contexts: Vec<u64> = places.iter().map(|row| row / context).collect();
         contexts.sort_unstable();

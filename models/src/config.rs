@@ -70,24 +70,18 @@ impl NeoxConfig {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let raw: RawConfig = serde_json::from_str(text).map_err(|e| e.to_string())?;
         if raw.model_type != "gpt_neox" {
-            return Err(format!(
-                "model_type is `{}`; only `gpt_neox` (Pythia) is supported",
-                raw.model_type
-            ));
+            return Err(format!("model_type is `{}`; only `gpt_neox` (Pythia) is supported", raw.model_type));
         }
-        if raw.num_attention_heads == 0 || raw.hidden_size % raw.num_attention_heads != 0 {
+        if raw.num_attention_heads == 0 || !raw.hidden_size.is_multiple_of(raw.num_attention_heads) {
             return Err(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}",
                 raw.hidden_size, raw.num_attention_heads
             ));
         }
         let rope = raw.rope_parameters.unwrap_or_default();
-        for kind in [
-            rope.rope_type.as_deref(),
-            raw.rope_scaling.as_ref().and_then(|s| s.rope_type.as_deref()),
-        ]
-        .into_iter()
-        .flatten()
+        for kind in [rope.rope_type.as_deref(), raw.rope_scaling.as_ref().and_then(|s| s.rope_type.as_deref())]
+            .into_iter()
+            .flatten()
         {
             if kind != "default" {
                 return Err(format!("rope_type `{kind}` is not supported, only `default`"));
@@ -102,7 +96,7 @@ impl NeoxConfig {
         let d_head = raw.hidden_size / raw.num_attention_heads;
         let fraction = rope.partial_rotary_factor.or(raw.rotary_pct).unwrap_or(0.25);
         let rotary_dims = (d_head as f64 * fraction) as usize;
-        if rotary_dims % 2 != 0 || rotary_dims > d_head {
+        if !rotary_dims.is_multiple_of(2) || rotary_dims > d_head {
             return Err(format!(
                 "rotary fraction {fraction} of d_head {d_head} gives {rotary_dims} dimensions; an even number up to d_head is needed"
             ));

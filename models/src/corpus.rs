@@ -37,8 +37,9 @@ fn read_jsonl(path: &Path) -> Result<Vec<String>> {
         if line.trim().is_empty() {
             continue;
         }
-        let parsed: Line = serde_json::from_str(&line)
-            .map_err(|e| ModelError::data(path, format!("line {}: {e}; each line is an object with a string `text`", number + 1)))?;
+        let parsed: Line = serde_json::from_str(&line).map_err(|e| {
+            ModelError::data(path, format!("line {}: {e}; each line is an object with a string `text`", number + 1))
+        })?;
         if !parsed.text.trim().is_empty() {
             documents.push(parsed.text);
         }

@@ -120,10 +120,10 @@ impl Decoder {
     /// - `tokens`: `[batch, context]`; the result is `[batch, context, vocab_size]`.
     ///
     /// # Errors
-    /// If a token is not in the vocabulary.
+    /// If a token is not in the vocabulary, or the context is longer than the model allows.
     pub fn forward(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
         let x = self.embed(tokens)?;
-        Ok(self.unembed(self.run_layers(x, 0, self.layers.len(), &[], &mut Vec::new())))
+        Ok(self.unembed(self.run_layers(x, 0, self.layers.len(), &[], &mut [])))
     }
 
     /// Activations at `hooks`, from one pass that stops after the highest of them.
@@ -132,7 +132,7 @@ impl Decoder {
     /// - `tokens`: `[batch, context]`; the result has one `[batch, context, d_model]` a hook, in the order of `hooks`.
     ///
     /// # Errors
-    /// If a hook does not exist in this model or a token is not in the vocabulary.
+    /// If a hook does not exist in this model, a token is not in the vocabulary, or the context is longer than the model allows.
     pub fn capture(&self, tokens: ArrayView2<'_, u32>, hooks: &[HookPoint]) -> Result<Vec<Tensor<3>>> {
         for hook in hooks {
             hook.check(&self.config)?;
@@ -165,12 +165,15 @@ impl Decoder {
             }
             HookKind::AttnOut | HookKind::MlpOut => return Err(ModelError::NotPatchable { hook }),
         };
-        Ok(self.unembed(self.run_layers(x, next, self.layers.len(), &[], &mut Vec::new())))
+        Ok(self.unembed(self.run_layers(x, next, self.layers.len(), &[], &mut [])))
     }
 
     fn embed(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
         check_tokens(tokens, self.config.vocab_size)?;
         let (batch, context) = tokens.dim();
+        if context > self.config.max_positions {
+            return Err(ModelError::ContextTooLong { context_size: context, max_positions: self.config.max_positions });
+        }
         let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
         Ok(embedding(self.embed.clone(), ids))
@@ -187,7 +190,7 @@ impl Decoder {
         from: usize,
         to: usize,
         hooks: &[HookPoint],
-        captured: &mut Vec<Option<Tensor<3>>>,
+        captured: &mut [Option<Tensor<3>>],
     ) -> Tensor<3> {
         let rotary = self.rotary(x.dims()[1]);
         for (index, layer) in self.layers.iter().enumerate().take(to).skip(from) {

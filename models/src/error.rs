@@ -42,7 +42,7 @@ pub enum ModelError {
         why: String,
     },
     /// A tensor that the decoder needs is in none of the files.
-    #[error("{}: tensor `{name}` is missing", path.display())]
+    #[error("{}: tensor `{name}` is missing; is the checkpoint complete, and config.json its own?", path.display())]
     MissingTensor {
         /// The file or directory.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum ModelError {
         first: String,
     },
     /// A tensor with another shape than config.json says.
-    #[error("{}: tensor `{name}` has shape {found:?}, config.json asks for {expected:?}", path.display())]
+    #[error("{}: tensor `{name}` has shape {found:?}, config.json asks for {expected:?}; is it that of another model?", path.display())]
     WrongShape {
         /// The file.
         path: PathBuf,
@@ -94,7 +94,9 @@ pub enum ModelError {
         index: usize,
     },
     /// A token that the embedding has no row for.
-    #[error("token id {id} (sequence {sequence}, position {position}) is out of range: the model's vocabulary has {vocab_size} entries; were these tokens made for another model?")]
+    #[error(
+        "token id {id} (sequence {sequence}, position {position}) is out of range: the model's vocabulary has {vocab_size} entries; were these tokens made for another model?"
+    )]
     TokenOutOfRange {
         /// The token.
         id: u32,
@@ -104,6 +106,16 @@ pub enum ModelError {
         position: usize,
         /// Rows of the embedding.
         vocab_size: usize,
+    },
+    /// A context longer than the model was made for.
+    #[error(
+        "contexts of {context_size} tokens are longer than the model's max_position_embeddings, {max_positions}; use a smaller context_size"
+    )]
+    ContextTooLong {
+        /// Tokens a context.
+        context_size: usize,
+        /// The model's limit.
+        max_positions: usize,
     },
     /// A hook that does not exist in this model.
     #[error("hook {hook} does not exist: the model has {n_layers} layers, 0 to {}", n_layers - 1)]
@@ -120,7 +132,9 @@ pub enum ModelError {
         hook: HookPoint,
     },
     /// A hook from which the forward pass cannot be continued.
-    #[error("hook {hook} holds one component of the residual stream; patching continues from hook_resid_pre, hook_resid_mid or hook_resid_post")]
+    #[error(
+        "hook {hook} holds one component of the residual stream; patching continues from hook_resid_pre, hook_resid_mid or hook_resid_post"
+    )]
     NotPatchable {
         /// The hook.
         hook: HookPoint,

@@ -24,8 +24,11 @@ pub fn scored_log_probs(logits: Tensor<3>) -> Tensor<3> {
 /// - `tokens`: `[batch, context]`; the result is `[batch, context − 1]`.
 pub fn token_cross_entropy(log_probs: Tensor<3>, tokens: ArrayView2<'_, u32>, device: &Device) -> Tensor<2> {
     let [batch, scored, _] = log_probs.dims();
-    let targets: Vec<i32> =
-        tokens.rows().into_iter().flat_map(|row| row.into_iter().skip(1).map(|&t| t as i32).collect::<Vec<_>>()).collect();
+    let targets: Vec<i32> = tokens
+        .rows()
+        .into_iter()
+        .flat_map(|row| row.into_iter().skip(1).map(|&t| t as i32).collect::<Vec<_>>())
+        .collect();
     let targets: Tensor<3, Int> = Tensor::from_data(TensorData::new(targets, [batch, scored, 1]), device);
     log_probs.gather(2, targets).neg().reshape([batch, scored])
 }
@@ -38,12 +41,7 @@ pub fn token_cross_entropy(log_probs: Tensor<3>, tokens: ArrayView2<'_, u32>, de
 ///
 /// # Errors
 /// If the forward pass can't continue from `hook`.
-pub fn loss_gradient(
-    model: &Decoder,
-    hook: HookPoint,
-    h: Tensor<3>,
-    tokens: ArrayView2<'_, u32>,
-) -> Result<Tensor<3>> {
+pub fn loss_gradient(model: &Decoder, hook: HookPoint, h: Tensor<3>, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
     let h = h.autodiff().require_grad();
     let device = h.device();
     let logits = model.forward_from(hook, h.clone())?;

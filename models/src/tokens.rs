@@ -63,7 +63,10 @@ impl TokenSource {
         eos: Option<u32>,
     ) -> Result<Self> {
         if context_size < 2 {
-            return Err(ModelError::data(path, format!("context_size {context_size}: a context needs two tokens at least")));
+            return Err(ModelError::data(
+                path,
+                format!("context_size {context_size}: a context needs two tokens at least"),
+            ));
         }
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
         if path.is_dir() || extension == "parquet" {
@@ -74,11 +77,19 @@ impl TokenSource {
             split_rows(path, tokens.iter().copied(), tokens.ncols(), context_size, rows)?
         } else {
             let Some(dir) = tokenizer_dir else {
-                return Err(ModelError::data(path, "text needs a tokenizer; give a model directory that has tokenizer.json"));
+                return Err(ModelError::data(
+                    path,
+                    "text needs a tokenizer; give a model directory that has tokenizer.json",
+                ));
             };
             pack_documents(&tokenize(path, dir)?, eos)
         };
-        Ok(Self { path: path.to_owned(), context_size, contexts: packed.len() / context_size, data: Data::Packed(packed) })
+        Ok(Self {
+            path: path.to_owned(),
+            context_size,
+            contexts: packed.len() / context_size,
+            data: Data::Packed(packed),
+        })
     }
 
     fn open_parquet(path: &Path, context_size: usize, rows: RowUse) -> Result<Self> {
@@ -91,7 +102,10 @@ impl TokenSource {
         let first = shards.iter().find(|s| s.rows > 0).ok_or_else(|| ModelError::data(path, "no rows in it"))?;
         let row_len = read_rows(&first.path, 0, 1)?[0].len();
         if row_len < context_size {
-            return Err(ModelError::data(path, format!("rows of {row_len} tokens are shorter than context_size {context_size}")));
+            return Err(ModelError::data(
+                path,
+                format!("rows of {row_len} tokens are shorter than context_size {context_size}"),
+            ));
         }
         let per_row = match rows {
             RowUse::First => 1,
@@ -131,7 +145,10 @@ impl TokenSource {
                 for row in read_range(shards, rows.start, rows.len())? {
                     let (path, row) = row;
                     if row.len() < *row_len.min(&(per_row * len)) {
-                        return Err(ModelError::data(path, format!("a row of {} tokens among rows of {row_len}", row.len())));
+                        return Err(ModelError::data(
+                            path,
+                            format!("a row of {} tokens among rows of {row_len}", row.len()),
+                        ));
                     }
                     values.extend_from_slice(&row[..per_row * len]);
                 }
@@ -213,7 +230,10 @@ fn split_rows(
     rows: RowUse,
 ) -> Result<Vec<u32>> {
     if row_len < context_size {
-        return Err(ModelError::data(path, format!("rows of {row_len} tokens are shorter than context_size {context_size}")));
+        return Err(ModelError::data(
+            path,
+            format!("rows of {row_len} tokens are shorter than context_size {context_size}"),
+        ));
     }
     let used = match rows {
         RowUse::First => context_size,
@@ -226,24 +246,35 @@ fn read_safetensors(path: &Path) -> Result<Array2<u32>> {
     let bytes = std::fs::read(path).map_err(|e| ModelError::read(path, e))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| ModelError::Corrupt { path: path.to_owned(), why: e.to_string() })?;
-    let tensor = file.tensor("tokens").map_err(|_| ModelError::MissingTensor {
-        path: path.to_owned(),
-        name: "tokens".to_owned(),
-    })?;
+    let tensor = file
+        .tensor("tokens")
+        .map_err(|_| ModelError::MissingTensor { path: path.to_owned(), name: "tokens".to_owned() })?;
     let &[s, t] = tensor.shape() else {
-        return Err(ModelError::data(path, format!("`tokens` has shape {:?}; [sequences, tokens] is needed", tensor.shape())));
+        return Err(ModelError::data(
+            path,
+            format!("`tokens` has shape {:?}; [sequences, tokens] is needed", tensor.shape()),
+        ));
     };
     if s == 0 || t < 2 {
-        return Err(ModelError::data(path, format!("`tokens` has shape {:?}; at least one sequence of two tokens is needed", tensor.shape())));
+        return Err(ModelError::data(
+            path,
+            format!("`tokens` has shape {:?}; at least one sequence of two tokens is needed", tensor.shape()),
+        ));
     }
     let data = tensor.data();
     let values: Vec<i64> = match tensor.dtype() {
         Dtype::I64 => data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
-        Dtype::I32 => data.chunks_exact(4).map(|b| i64::from(i32::from_le_bytes(b.try_into().expect("4 bytes")))).collect(),
-        Dtype::U32 => data.chunks_exact(4).map(|b| i64::from(u32::from_le_bytes(b.try_into().expect("4 bytes")))).collect(),
+        Dtype::I32 => {
+            data.chunks_exact(4).map(|b| i64::from(i32::from_le_bytes(b.try_into().expect("4 bytes")))).collect()
+        }
+        Dtype::U32 => {
+            data.chunks_exact(4).map(|b| i64::from(u32::from_le_bytes(b.try_into().expect("4 bytes")))).collect()
+        }
         Dtype::U16 => data.chunks_exact(2).map(|b| i64::from(u16::from_le_bytes([b[0], b[1]]))).collect(),
         Dtype::I16 => data.chunks_exact(2).map(|b| i64::from(i16::from_le_bytes([b[0], b[1]]))).collect(),
-        other => return Err(ModelError::data(path, format!("`tokens` has dtype {other:?}; an integer type is needed"))),
+        other => {
+            return Err(ModelError::data(path, format!("`tokens` has dtype {other:?}; an integer type is needed")));
+        }
     };
     let ids = values.into_iter().map(|v| token_id(path, v)).collect::<Result<Vec<u32>>>()?;
     Ok(Array2::from_shape_vec((s, t), ids).expect("the file's shape matches its data"))
@@ -302,19 +333,16 @@ fn read_rows(path: &Path, first: usize, count: usize) -> Result<Vec<Vec<u32>>> {
         .finish()
         .map_err(bad)?;
     let series = frame.column(column).map_err(bad)?.as_materialized_series().clone();
-    let lists = series
-        .cast(&DataType::List(Box::new(DataType::Int64)))
-        .map_err(|_| ModelError::data(path, format!("column `{column}` is {}, not lists of integers", series.dtype())))?;
+    let lists = series.cast(&DataType::List(Box::new(DataType::Int64))).map_err(|_| {
+        ModelError::data(path, format!("column `{column}` is {}, not lists of integers", series.dtype()))
+    })?;
     let lists = lists.list().map_err(bad)?;
     let mut rows = Vec::with_capacity(count);
     for row in 0..lists.len() {
-        let values = lists.get_as_series(row).ok_or_else(|| ModelError::data(path, format!("row {} is null", first + row)))?;
-        let ids = values
-            .i64()
-            .map_err(bad)?
-            .iter()
-            .map(|v| token_id(path, v.unwrap_or(-1)))
-            .collect::<Result<Vec<u32>>>()?;
+        let values =
+            lists.get_as_series(row).ok_or_else(|| ModelError::data(path, format!("row {} is null", first + row)))?;
+        let ids =
+            values.i64().map_err(bad)?.iter().map(|v| token_id(path, v.unwrap_or(-1))).collect::<Result<Vec<u32>>>()?;
         rows.push(ids);
     }
     Ok(rows)

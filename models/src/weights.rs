@@ -75,10 +75,10 @@ impl Checkpoint {
     /// # Errors
     /// If the tensor is missing, has another shape, is not a float, or holds NaN or infinity.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let entry = self.entries.get_mut(name).ok_or_else(|| ModelError::MissingTensor {
-            path: self.dir.clone(),
-            name: name.to_owned(),
-        })?;
+        let entry = self
+            .entries
+            .get_mut(name)
+            .ok_or_else(|| ModelError::MissingTensor { path: self.dir.clone(), name: name.to_owned() })?;
         entry.taken = true;
         let (path, map) = &self.shards[entry.shard];
         if entry.shape != shape {
@@ -125,11 +125,9 @@ impl Checkpoint {
             self.entries.iter().filter(|(name, e)| !e.taken && !ignored(name)).map(|(name, _)| name).collect();
         match left.first() {
             None => Ok(()),
-            Some(first) => Err(ModelError::SurplusTensors {
-                path: self.dir,
-                count: left.len(),
-                first: (*first).clone(),
-            }),
+            Some(first) => {
+                Err(ModelError::SurplusTensors { path: self.dir, count: left.len(), first: (*first).clone() })
+            }
         }
     }
 }
@@ -149,8 +147,8 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
         weight_map: BTreeMap<String, String>,
     }
     let text = std::fs::read_to_string(&index).map_err(|e| ModelError::read(&index, e))?;
-    let parsed: Index = serde_json::from_str(&text)
-        .map_err(|e| ModelError::Config { path: index.clone(), why: e.to_string() })?;
+    let parsed: Index =
+        serde_json::from_str(&text).map_err(|e| ModelError::Config { path: index.clone(), why: e.to_string() })?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();
     names.sort();
     names.dedup();

@@ -140,6 +140,7 @@ struct Batch<'a> {
     h: Tensor<3>,
     gradient: Vec<f32>,
     log_probs: Tensor<3>,
+    probs: Tensor<3>,
     argmax: Vec<i32>,
     ce_orig: Vec<f32>,
     ce_zero: Vec<f32>,
@@ -172,7 +173,23 @@ impl<'a> Batch<'a> {
         let ce_mean = cross_entropy(mean.unsqueeze::<3>().expand([batch, context, d_model]))?.1;
         let gradient = host(loss_gradient(model, hook, h.clone(), tokens)?);
         let argmax = host_int(log_probs.clone().argmax(2));
-        Ok(Self { model, hook, tokens, subsets, start, a, h, gradient, log_probs, argmax, ce_orig, ce_zero, ce_mean })
+        let probs = log_probs.clone().exp();
+        Ok(Self {
+            model,
+            hook,
+            tokens,
+            subsets,
+            start,
+            a,
+            h,
+            gradient,
+            log_probs,
+            probs,
+            argmax,
+            ce_orig,
+            ce_zero,
+            ce_mean,
+        })
     }
 
     fn evaluate(&self, sae: &dyn Codec, found: &mut Evaluation) -> Result<()> {
@@ -184,7 +201,7 @@ impl<'a> Batch<'a> {
         let log_probs = scored_log_probs(self.model.forward_from(self.hook, patched)?);
         let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, self.model.device()));
         check_finite("the patched loss", &ce_recon, 1, self.start, context - 1)?;
-        let kl = host((self.log_probs.clone().exp() * (self.log_probs.clone() - log_probs.clone())).sum_dim(2));
+        let kl = host((self.probs.clone() * (self.log_probs.clone() - log_probs.clone())).sum_dim(2));
         let argmax = host_int(log_probs.argmax(2));
 
         let [_, k] = code.values.dims();

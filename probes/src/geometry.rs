@@ -151,8 +151,11 @@ pub fn model_geometry(
         for ((h, covariance), norms) in captured.drain(..).zip(&mut covariances).zip(&mut norms) {
             let h = if centered { center_residual(h) } else { h };
             let values = h.into_data().try_into_vec::<f32>().expect("f32 activations");
-            let rows = ArrayView2::from_shape((values.len() / config.d_model, config.d_model), &values).expect("whole rows");
-            norms.extend(rows.rows().into_iter().map(|r| r.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()));
+            let rows =
+                ArrayView2::from_shape((values.len() / config.d_model, config.d_model), &values).expect("whole rows");
+            norms.extend(
+                rows.rows().into_iter().map(|r| r.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()),
+            );
             covariance.add(rows);
         }
         progress(end - start);

@@ -1,6 +1,6 @@
 //! Does an SAE preserve what the model does, or only what its activations look like?
 //!
-//! - [`evaluate`]: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
+//! - [`mod@evaluate`]: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
 //! - [`metrics`]: every metric, each defined once over sums that add up from sequence to sequence.
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.

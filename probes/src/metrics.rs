@@ -277,7 +277,7 @@ impl Subsets {
     pub fn contains(&self, subset: Subset, token: usize) -> bool {
         match subset {
             Subset::All => true,
-            Subset::NoFirst => token % self.context != 0,
+            Subset::NoFirst => !token.is_multiple_of(self.context),
             Subset::NoOutlier => self.norms[token] <= self.limit,
         }
     }

@@ -15,7 +15,13 @@ fn main() {
     let args: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
     let shapes = match args[..] {
         [batch, d, n, k] => vec![(batch, d, n, k)],
-        _ => vec![(1024, 128, 4096, 8), (1024, 128, 4096, 32), (256, 128, 512, 8), (256, 256, 1024, 8), (256, 256, 1024, 32)],
+        _ => vec![
+            (1024, 128, 4096, 8),
+            (1024, 128, 4096, 32),
+            (256, 128, 512, 8),
+            (256, 256, 1024, 8),
+            (256, 256, 1024, 32),
+        ],
     };
     println!("{} threads", std::thread::available_parallelism().map_or(1, usize::from));
     for (batch, d, n, k) in shapes {

@@ -189,7 +189,9 @@ impl Cfg {
         }
         let kwargs = self.model_from_pretrained_kwargs.as_object();
         if let Some((key, value)) = kwargs.and_then(|k| k.iter().find(|(_, v)| **v != Value::Bool(false))) {
-            return refuse(format!("model_from_pretrained_kwargs has {key} = {value}: the SAE was trained on a processed model"));
+            return refuse(format!(
+                "model_from_pretrained_kwargs has {key} = {value}: the SAE was trained on a processed model"
+            ));
         }
         Ok(())
     }
@@ -229,7 +231,10 @@ impl Trainer {
             .and_then(|text| serde_json::from_str(&text).ok())
             .ok_or_else(|| SaeError::config(&path, "no readable training state in it"))?;
         if state.config != *config {
-            return Err(SaeError::config(&path, "it was written by a run with other settings; remove it to start over"));
+            return Err(SaeError::config(
+                &path,
+                "it was written by a run with other settings; remove it to start over",
+            ));
         }
         let (n, d) = (config.d_sae, config.d_model);
         let group = |name: &str| -> Result<Params> {
@@ -240,11 +245,15 @@ impl Trainer {
             let vector = |part: &str, len: usize| -> Result<Tensor<1>> {
                 Ok(Tensor::from_data(file.floats(&format!("{name}.{part}"), &[len])?.as_slice(), device))
             };
-            Ok(Params { w_enc: matrix("w_enc")?, b_enc: vector("b_enc", n)?, w_dec: matrix("w_dec")?, b_dec: vector("b_dec", d)? })
+            Ok(Params {
+                w_enc: matrix("w_enc")?,
+                b_enc: vector("b_enc", n)?,
+                w_dec: matrix("w_dec")?,
+                b_dec: vector("b_dec", d)?,
+            })
         };
-        let counter = |name: &str| -> Result<Tensor<1, Int>> {
-            Ok(Tensor::from_data(file.ints(name, n)?.as_slice(), device))
-        };
+        let counter =
+            |name: &str| -> Result<Tensor<1, Int>> { Ok(Tensor::from_data(file.ints(name, n)?.as_slice(), device)) };
         let mut trainer = Self::with_params(state.config, group("param")?, device);
         trainer.first = group("first")?;
         trainer.second = group("second")?;
@@ -351,12 +360,9 @@ impl TensorFile {
         let values: Vec<f32> = self.raw(name, Dtype::F32, shape)?.into_iter().map(f32::from_le_bytes).collect();
         match values.iter().position(|v| !v.is_finite()) {
             None => Ok(values),
-            Some(index) => Err(SaeError::NotFinite {
-                path: self.path.clone(),
-                name: name.to_owned(),
-                value: values[index],
-                index,
-            }),
+            Some(index) => {
+                Err(SaeError::NotFinite { path: self.path.clone(), name: name.to_owned(), value: values[index], index })
+            }
         }
     }
 

@@ -149,9 +149,9 @@ impl TrainConfig {
         }
     }
 
-    /// How many dead latents the auxiliary loss may use: d_model / 2.
+    /// How many dead latents the auxiliary loss may use of a token: d_model / 2.
     pub fn k_aux(&self) -> usize {
-        (self.d_model / 2).min(self.d_sae).max(1)
+        (self.d_model / 2).max(1)
     }
 
     /// The learning rate of step `step`, from 0.
@@ -177,8 +177,20 @@ impl TrainConfig {
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return bad(format!("lr is {}; it must be positive", self.lr));
         }
-        if self.clip_norm <= 0.0 || self.decoder_init_norm <= 0.0 || self.aux_coefficient < 0.0 {
-            return bad("clip_norm and decoder_init_norm must be positive, aux_coefficient not negative".to_owned());
+        for (name, value) in
+            [("clip_norm", self.clip_norm), ("decoder_init_norm", self.decoder_init_norm), ("adam_eps", self.adam_eps)]
+        {
+            if !(value > 0.0 && value.is_finite()) {
+                return bad(format!("{name} is {value}; it must be positive"));
+            }
+        }
+        if !(self.aux_coefficient >= 0.0 && self.aux_coefficient.is_finite()) {
+            return bad(format!("aux_coefficient is {}; it must be 0 or positive", self.aux_coefficient));
+        }
+        for (name, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return bad(format!("{name} is {value}; it must lie in [0, 1)"));
+            }
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub enum SaeError {
         why: String,
     },
     /// A tensor that is not in the file.
-    #[error("{}: tensor `{name}` is missing", path.display())]
+    #[error("{}: tensor `{name}` is missing; is the file complete, and of the architecture that cfg.json says?", path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,

@@ -7,6 +7,8 @@
 //!
 //! Every sum has a fixed order, so that results do not depend on the number of threads.
 
+#![expect(clippy::too_many_arguments, reason = "tensors and scalars cross the dispatch boundary one by one")]
+
 mod adam;
 mod cpu;
 mod select;
@@ -30,7 +32,6 @@ pub trait SaeOps: Backend {
     ) -> (FloatTensor<Self>, IntTensor<Self>);
 
     /// See [`encode_topk_and_dead`].
-    #[expect(clippy::too_many_arguments, reason = "one pass over the pre-activations instead of two")]
     fn sae_encode_topk_and_dead(
         input: FloatTensor<Self>,
         w_enc: FloatTensor<Self>,
@@ -64,7 +65,6 @@ pub trait SaeOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`accumulate_gradients`].
-    #[expect(clippy::too_many_arguments, reason = "one call instead of three that sort the same indices")]
     fn sae_accumulate_gradients(
         w_enc: FloatTensor<Self>,
         b_enc: FloatTensor<Self>,
@@ -97,7 +97,6 @@ pub trait SaeOps: Backend {
     fn sae_scale_rows(x: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`adam`].
-    #[expect(clippy::too_many_arguments, reason = "scalars cross the dispatch boundary one by one")]
     fn sae_adam(
         param: FloatTensor<Self>,
         grad: FloatTensor<Self>,
@@ -172,7 +171,7 @@ pub fn encode_topk_and_dead(
     ]
 }
 
-/// Σ_j values[t, j] · w_dec[indices[t, j]], the sparse product z·W_dec.
+/// `Σ_j values[t, j] · w_dec[indices[t, j]]`, the sparse product z·W_dec.
 ///
 /// # Shapes
 /// - `w_dec`: `[d_sae, d_model]`; result `[batch, d_model]`
@@ -180,7 +179,7 @@ pub fn decode(values: Tensor<2>, indices: Tensor<2, Int>, w_dec: Tensor<2>) -> T
     Tensor::from_dispatch(Dispatch::sae_decode(values.into_dispatch(), indices.into_dispatch(), w_dec.into_dispatch()))
 }
 
-/// grad[t] · w_dec[indices[t, j]] where values[t, j] ≠ 0, else 0: the gradient of the active values
+/// `grad[t] · w_dec[indices[t, j]]` where `values[t, j] ≠ 0`, else 0: the gradient of the active values
 /// when `grad` is that of the decoder's output.
 ///
 /// # Shapes

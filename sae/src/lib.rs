@@ -16,6 +16,6 @@ pub mod kernels;
 pub mod trainer;
 
 pub use coder::{Sae, SparseCode};
-pub use config::{DecoderNorm, DecoderBias, InputScaling, Loss, Recipe, TrainConfig};
+pub use config::{DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
 pub use trainer::{StepLoss, Trainer};

@@ -108,7 +108,11 @@ impl Trainer {
     ///
     /// # Errors
     /// If the settings can't be.
-    pub fn from_weights(config: TrainConfig, [w_enc, w_dec]: [Tensor<2>; 2], [b_enc, b_dec]: [Tensor<1>; 2]) -> Result<Self> {
+    pub fn from_weights(
+        config: TrainConfig,
+        [w_enc, w_dec]: [Tensor<2>; 2],
+        [b_enc, b_dec]: [Tensor<1>; 2],
+    ) -> Result<Self> {
         config.check()?;
         let device = w_dec.device();
         Ok(Self::with_params(config, Params { w_enc, b_enc, w_dec, b_dec }, &device))
@@ -217,7 +221,8 @@ impl Trainer {
         let residual = reconstruction - x;
         let loss = kernels::sum_squares(residual.clone()) * weight.clone();
         let output_grad = residual.clone() * weight.clone().mul_scalar(2.0).unsqueeze();
-        let value_grads = kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
+        let value_grads =
+            kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
         let mut to = kernels::latent_gradients(
             values.clone(),
             value_grads,
@@ -340,8 +345,7 @@ fn adam_in_place<const D: usize>(
     clip: &Tensor<1>,
     step: AdamStep,
 ) {
-    (*param, (*first, *second)) =
-        kernels::adam(take(param), grad, (take(first), take(second)), clip.clone(), step);
+    (*param, (*first, *second)) = kernels::adam(take(param), grad, (take(first), take(second)), clip.clone(), step);
 }
 
 /// The values of a float tensor.

@@ -23,7 +23,9 @@ use crate::{device, markdown};
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json")]
+#[command(
+    after_help = "Example:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json"
+)]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX)
     #[arg(long, value_name = "DIR")]
@@ -77,14 +79,21 @@ impl EvalArgs {
         let hook = match (self.hook, &metadata.hook_name) {
             (Some(hook), _) => hook,
             (None, Some(name)) => name.parse().with_context(|| format!("{}", self.sae.join("cfg.json").display()))?,
-            (None, None) => anyhow::bail!("{} names no hook; give --hook blocks.L.hook_resid_post", self.sae.join("cfg.json").display()),
+            (None, None) => anyhow::bail!(
+                "{} names no hook; give --hook blocks.L.hook_resid_post",
+                self.sae.join("cfg.json").display()
+            ),
         };
         let tokens = self.read_tokens()?;
         let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
         let config = EvalConfig { batch: self.batch, center_residual: self.center_residual };
-        let found = evaluate(&model, hook, tokens.view(), &[&sae as &dyn Codec], config, |n| stage.advance(n as u64, String::new))
-            .with_context(|| format!("SAE {}, model {}", self.sae.display(), self.model.display()))?
-            .remove(0);
+        let found = evaluate(&model, hook, tokens.view(), &[&sae as &dyn Codec], config, |n| {
+            stage.advance(n as u64, String::new);
+        })
+        .with_context(|| {
+            format!("SAE {}, model {}, tokens {}", self.sae.display(), self.model.display(), self.tokens.display())
+        })?
+        .remove(0);
         stage.finish("");
         if let Some(path) = &self.save_reconstructions {
             save_reconstructions(path, &model, hook, &tokens, &sae, config)?;
@@ -209,7 +218,13 @@ fn save_reconstructions(
         let [batch, context, d_model] = h.dims();
         let h: Tensor<2> = h.reshape([batch * context, d_model]);
         for (to, from) in [(&mut x, h.clone()), (&mut recon, sae.reconstruct(h).0)] {
-            to.extend(from.into_data().try_into_vec::<f32>().expect("activations are f32").into_iter().flat_map(f32::to_le_bytes));
+            to.extend(
+                from.into_data()
+                    .try_into_vec::<f32>()
+                    .expect("activations are f32")
+                    .into_iter()
+                    .flat_map(f32::to_le_bytes),
+            );
         }
     }
     let shape = vec![tokens.len(), sae.d_model()];

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use assay_models::Decoder;
 use assay_models::tokens::read_token_file;
 use assay_probes::geometry::{ModelGeometry, model_geometry};
@@ -12,7 +12,9 @@ use crate::{device, markdown};
 
 /// Measure the geometry of every layer's residual stream: participation ratios, norms, variance.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors")]
+#[command(
+    after_help = "Example:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors"
+)]
 pub struct GeometryArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX)
     #[arg(long, value_name = "DIR")]
@@ -43,7 +45,8 @@ impl GeometryArgs {
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
         let found = model_geometry(&model, tokens.view(), self.batch, self.center_residual, |n| {
             stage.advance(n as u64, String::new);
-        })?;
+        })
+        .with_context(|| format!("model {}, tokens {}", self.model.display(), self.tokens.display()))?;
         stage.finish("");
         if self.json {
             println!("{}", serde_json::to_string_pretty(&found)?);
@@ -56,10 +59,20 @@ impl GeometryArgs {
 
 fn print_table(found: &ModelGeometry) {
     let mut table = markdown::Table::new([
-        "layer", "pr", "pr/d_model", "pr_deflated_1", "pr_deflated_4", "variance", "top eigenvalue", "mean ‖a‖", "max ‖a‖", "outliers",
+        "layer",
+        "pr",
+        "pr/d_model",
+        "pr_deflated_1",
+        "pr_deflated_4",
+        "variance",
+        "top eigenvalue",
+        "mean ‖a‖",
+        "max ‖a‖",
+        "outliers",
     ]);
     for layer in &found.layers {
-        let percent = |share: Option<f64>| share.map_or_else(|| markdown::NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s));
+        let percent =
+            |share: Option<f64>| share.map_or_else(|| markdown::NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s));
         table.row([
             layer.layer.to_string(),
             markdown::number(layer.pr),

@@ -11,7 +11,9 @@ use crate::{device, frames, markdown};
 
 /// Say what a model, SAE, token file or results directory holds.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/demo")]
+#[command(
+    after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/demo"
+)]
 pub struct InspectArgs {
     /// What to look at
     #[arg(value_name = "PATH")]
@@ -35,7 +37,10 @@ impl InspectArgs {
         } else if path.is_file() {
             tokens(path, &mut table)?;
         } else {
-            bail!("{} is no model (config.json), SAE (cfg.json), token file or results directory (runs.parquet)", path.display());
+            bail!(
+                "{} is no model (config.json), SAE (cfg.json), token file or results directory (runs.parquet)",
+                path.display()
+            );
         }
         print!("{table}");
         Ok(())

@@ -18,12 +18,14 @@ use crate::{device, frames, markdown, report};
 ///
 /// Finished runs are skipped, so the same command goes on where it was stopped.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k")]
+#[command(
+    after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k"
+)]
 pub struct SweepArgs {
     /// The spec, a TOML file
     #[arg(value_name = "SPEC")]
     spec: PathBuf,
-    /// Results directory [default: results/<name of the sweep>]
+    /// Results directory [default: `results/` and the name of the sweep]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Override a key of the spec; may be repeated
@@ -51,11 +53,13 @@ impl SweepArgs {
             let inputs = Inputs::open(&spec, model, &device)?;
             planned.push((plan::groups(&spec, model, &inputs)?, inputs));
         }
+        refuse_twins(&planned)?;
         if self.dry_run {
             return describe(&spec, &planned, &results);
         }
         let _lock = lock(&results)?;
-        let source = std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
+        let source =
+            std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
         write_atomic(&results.join("sweep.toml"), recorded_spec(&source, &self.spec, &self.overrides).as_bytes())?;
         let mut geometry = Vec::new();
         for (groups, inputs) in &planned {
@@ -63,10 +67,16 @@ impl SweepArgs {
                 run_group(&spec, group, inputs, &results, &device, progress)?;
             }
             if let Some(group) = groups.first() {
-                geometry.push((group.model.name.clone(), measure_geometry(&spec, inputs, &group.model.name, progress)?));
+                geometry
+                    .push((group.model.name.clone(), measure_geometry(&spec, inputs, &group.model.name, progress)?));
             }
         }
         let (records, timings) = collect(&planned, &results)?;
+        // States of groups that were stopped and then asked for otherwise.
+        let state = results.join(".state");
+        if state.exists() {
+            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+        }
         frames::write(&results, &spec, &records, &geometry)?;
         frames::write_timings(&results, &timings)?;
         report::write(&results)?;
@@ -83,11 +93,28 @@ fn measure_geometry(
     progress: Progress,
 ) -> Result<assay_probes::geometry::ModelGeometry> {
     let mut stage = progress.stage(format!("{name} geometry"), inputs.eval_tokens.nrows() as u64, "sequences");
-    let found = model_geometry(&inputs.decoder, inputs.eval_tokens.view(), spec.eval.batch, spec.center_residual, |n| {
-        stage.advance(n as u64, String::new);
-    })?;
+    let found =
+        model_geometry(&inputs.decoder, inputs.eval_tokens.view(), spec.eval.batch, spec.center_residual, |n| {
+            stage.advance(n as u64, String::new);
+        })?;
     stage.finish("");
     Ok(found)
+}
+
+/// Two models of the same weights would have the same runs.
+fn refuse_twins(planned: &[(Vec<Group>, Inputs)]) -> Result<()> {
+    let mut seen = std::collections::BTreeMap::new();
+    for group in planned.iter().flat_map(|(groups, _)| groups) {
+        for run in &group.runs {
+            if let Some(other) = seen.insert(run.id.as_str(), group.model.name.as_str()) {
+                bail!(
+                    "models `{other}` and `{}` have the same weights: their runs would be the same; remove one",
+                    group.model.name
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All records of a plan, in its order.
@@ -111,7 +138,8 @@ fn collect(planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<(Vec<Reco
 /// The spec as run: its text, after a line that says where from, and the overrides.
 fn recorded_spec(source: &str, path: &Path, overrides: &[String]) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut text = format!("# Recorded by assay {} from {name}; paths are relative to that file.\n", env!("CARGO_PKG_VERSION"));
+    let mut text =
+        format!("# Recorded by assay {} from {name}; paths are relative to that file.\n", env!("CARGO_PKG_VERSION"));
     for entry in overrides {
         text.push_str(&format!("# overridden on the command line: --set '{entry}'\n"));
     }
@@ -173,4 +201,3 @@ fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) 
     println!("memory of the largest group beside the model: {:.2} GB", most_bytes / 1e9);
     Ok(())
 }
-

@@ -109,7 +109,8 @@ fn curves(cells: &Cells<'_>) -> Figure {
             for (i, model) in grid.models().iter().enumerate() {
                 let mut points = Vec::new();
                 for k in grid.ks() {
-                    let runs: Vec<_> = grid.seeds().iter().filter_map(|&s| grid.find(model, &depth, k, s, budget)).collect();
+                    let runs: Vec<_> =
+                        grid.seeds().iter().filter_map(|&s| grid.find(model, &depth, k, s, budget)).collect();
                     let values: Vec<f64> = runs.iter().filter_map(|r| r.value(name)).collect();
                     if values.is_empty() {
                         continue;
@@ -118,7 +119,11 @@ fn curves(cells: &Cells<'_>) -> Figure {
                         [run] => metric(name).and_then(|m| cells.interval(run, m, Subset::All)),
                         _ => None,
                     };
-                    points.push(Point { x: (k as f64).log2(), y: values.iter().sum::<f64>() / values.len() as f64, interval });
+                    points.push(Point {
+                        x: (k as f64).log2(),
+                        y: values.iter().sum::<f64>() / values.len() as f64,
+                        interval,
+                    });
                 }
                 if !points.is_empty() {
                     lines.push(Line { label: model.clone(), color: COLORS[i % COLORS.len()], dashed: false, points });
@@ -154,19 +159,26 @@ fn gap(cells: &Cells<'_>) -> Figure {
     for depth in grid.depths() {
         let of_depth: Vec<_> = gaps
             .iter()
-            .filter(|g| g.from.model == first && g.to.model == last && g.to.depth == depth && g.to.training_tokens == budget)
+            .filter(|g| {
+                g.from.model == first && g.to.model == last && g.to.depth == depth && g.to.training_tokens == budget
+            })
             .collect();
         let mut lines = Vec::new();
         for (i, label) in ["ΔR²", "ΔCE_rec"].into_iter().enumerate() {
             let mut points = Vec::new();
             for k in grid.ks() {
-                let found: Vec<_> = of_depth.iter().filter(|g| g.to.k == k).map(|g| if i == 0 { g.r2 } else { g.ce_rec }).collect();
+                let found: Vec<_> =
+                    of_depth.iter().filter(|g| g.to.k == k).map(|g| if i == 0 { g.r2 } else { g.ce_rec }).collect();
                 let values: Vec<f64> = found.iter().filter_map(|(v, _)| *v).collect();
                 if values.is_empty() {
                     continue;
                 }
                 let interval = if let [(_, interval)] = found[..] { interval } else { None };
-                points.push(Point { x: (k as f64).log2(), y: values.iter().sum::<f64>() / values.len() as f64, interval });
+                points.push(Point {
+                    x: (k as f64).log2(),
+                    y: values.iter().sum::<f64>() / values.len() as f64,
+                    interval,
+                });
             }
             if !points.is_empty() {
                 lines.push(Line { label: label.to_owned(), color: COLORS[i], dashed: i == 1, points });
@@ -272,7 +284,8 @@ fn draw_panel<B: DrawingBackend>(
         .y_label_formatter(&y_text)
         .draw()?;
     if panel.zero_line {
-        chart.draw_series(std::iter::once(PathElement::new(vec![(x_low, 0.0), (x_high, 0.0)], BLACK.stroke_width(1))))?;
+        chart
+            .draw_series(std::iter::once(PathElement::new(vec![(x_low, 0.0), (x_high, 0.0)], BLACK.stroke_width(1))))?;
     }
     let count = panel.lines.len() as f64;
     for (i, line) in panel.lines.iter().enumerate() {
@@ -286,7 +299,9 @@ fn draw_panel<B: DrawingBackend>(
         } else {
             chart.draw_series(LineSeries::new(points.clone(), style))?
         };
-        series.label(&line.label).legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2)));
+        series
+            .label(&line.label)
+            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2)));
         chart.draw_series(points.iter().map(|&at| Circle::new(at, 3, color.filled())))?;
         let bars = line.points.iter().filter_map(|p| p.interval.map(|i| (p.x + shift, i.low, p.y, i.high)));
         chart.draw_series(bars.map(|(x, low, y, high)| ErrorBar::new_vertical(x, low, y, high, color.filled(), 7)))?;

@@ -54,7 +54,9 @@ impl<'a> Cells<'a> {
         let value = to.value(metric.name).zip(from.value(metric.name)).map(|(a, b)| a - b);
         // Only what was measured on the same sequences can be paired.
         let interval = (from.sequences.len() == to.sequences.len())
-            .then(|| self.replicates(to)?.difference(self.replicates(from)?, metric, Subset::All, self.grid.bootstrap.level))
+            .then(|| {
+                self.replicates(to)?.difference(self.replicates(from)?, metric, Subset::All, self.grid.bootstrap.level)
+            })
             .flatten();
         (value, interval)
     }
@@ -71,7 +73,9 @@ impl<'a> Cells<'a> {
                     for budget in grid.budgets() {
                         for k in grid.ks() {
                             for seed in grid.seeds() {
-                                let pair = grid.find(from, &depth, k, seed, budget).zip(grid.find(to, &depth, k, seed, budget));
+                                let pair = grid
+                                    .find(from, &depth, k, seed, budget)
+                                    .zip(grid.find(to, &depth, k, seed, budget));
                                 if let Some((from, to)) = pair {
                                     gaps.push(Gap {
                                         from,
@@ -93,11 +97,27 @@ impl<'a> Cells<'a> {
 /// One row a run: R² and CE_rec with intervals, and what explains them.
 pub fn grid(cells: &Cells<'_>) -> Table {
     let mut table = Table::new([
-        "depth", "model", "hook", "k", "tokens", "seed", "R²", "CE_rec", "L_recon/L_orig", "ce_loss_score", "KL", "cosine", "rel. error", "alive %",
+        "depth",
+        "model",
+        "hook",
+        "k",
+        "tokens",
+        "seed",
+        "R²",
+        "CE_rec",
+        "L_recon/L_orig",
+        "ce_loss_score",
+        "KL",
+        "cosine",
+        "rel. error",
+        "alive %",
     ]);
     for run in &cells.grid.runs {
         let cell = |name: &str| {
-            metric(name).map_or_else(|| NONE.to_owned(), |m| with_interval(run.value(name), cells.interval(run, m, Subset::All)))
+            metric(name).map_or_else(
+                || NONE.to_owned(),
+                |m| with_interval(run.value(name), cells.interval(run, m, Subset::All)),
+            )
         };
         table.row([
             run.depth.clone(),
@@ -121,7 +141,17 @@ pub fn grid(cells: &Cells<'_>) -> Table {
 
 /// ΔR² and ΔCE_rec between models.
 pub fn proxy_gap(cells: &Cells<'_>) -> Table {
-    let mut table = Table::new(["depth", "models", "k", "tokens", "seed", "ΔR²", "ΔCE_rec", "opposite signs", "both intervals exclude 0"]);
+    let mut table = Table::new([
+        "depth",
+        "models",
+        "k",
+        "tokens",
+        "seed",
+        "ΔR²",
+        "ΔCE_rec",
+        "opposite signs",
+        "both intervals exclude 0",
+    ]);
     for gap in cells.gaps() {
         let certain = gap.r2.1.zip(gap.ce_rec.1).map(|(a, b)| a.excludes_zero() && b.excludes_zero());
         let yes_no = |value: Option<bool>| value.map_or(NONE, |v| if v { "yes" } else { "no" }).to_owned();
@@ -167,7 +197,10 @@ pub fn subsets(cells: &Cells<'_>) -> Table {
             let value = run.value(&column_name(subset, "r2"));
             row.push(with_interval(value, metric("r2").and_then(|m| cells.interval(run, m, subset))));
         }
-        let share = run.value(&column_name(Subset::NoOutlier, "tokens")).zip(run.value("tokens")).map(|(some, all)| 100.0 * some / all);
+        let share = run
+            .value(&column_name(Subset::NoOutlier, "tokens"))
+            .zip(run.value("tokens"))
+            .map(|(some, all)| 100.0 * some / all);
         row.push(share.map_or_else(|| NONE.to_owned(), |s| format!("{s:.2} %")));
         table.row(row);
     }
@@ -177,7 +210,17 @@ pub fn subsets(cells: &Cells<'_>) -> Table {
 /// Geometry of every layer.
 pub fn geometry(grid: &Grid) -> Table {
     let mut table = Table::new([
-        "model", "layer", "PR", "PR/d_model", "PR without top 1", "PR without top 4", "variance", "top eigenvalue %", "mean ‖a‖", "max ‖a‖", "outliers %",
+        "model",
+        "layer",
+        "PR",
+        "PR/d_model",
+        "PR without top 1",
+        "PR without top 4",
+        "variance",
+        "top eigenvalue %",
+        "mean ‖a‖",
+        "max ‖a‖",
+        "outliers %",
     ]);
     for (model, layers) in &grid.geometry {
         for layer in layers {
@@ -201,9 +244,20 @@ pub fn geometry(grid: &Grid) -> Table {
 
 /// Every column on all tokens, a row a run.
 pub fn everything(grid: &Grid) -> Table {
-    let extra = ["alive_frac", "bits_per_token", "bits_bernoulli", "pr", "pr_deflated_1", "pr_deflated_4", "final_loss", "n_dead"];
+    let extra = [
+        "alive_frac",
+        "bits_per_token",
+        "bits_bernoulli",
+        "pr",
+        "pr_deflated_1",
+        "pr_deflated_4",
+        "final_loss",
+        "n_dead",
+    ];
     let names: Vec<&str> = METRICS.iter().map(|m| m.name).chain(extra).collect();
-    let mut table = Table::new(["model", "hook", "k", "tokens", "seed"].into_iter().chain(names.iter().copied()).chain(["CE_rec interval"]));
+    let mut table = Table::new(
+        ["model", "hook", "k", "tokens", "seed"].into_iter().chain(names.iter().copied()).chain(["CE_rec interval"]),
+    );
     for run in &grid.runs {
         let mut row = vec![
             run.model.clone(),

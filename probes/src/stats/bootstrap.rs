@@ -53,16 +53,16 @@ impl Resamples {
     /// Takes a given index matrix, row by row, to compare with another program exactly. `None` if a row
     /// is cut short or an index is out of range.
     pub fn from_indices(items: usize, indices: Vec<u32>) -> Option<Self> {
-        let whole = items > 0 && indices.len() % items == 0;
+        let whole = items > 0 && indices.len().is_multiple_of(items);
         (whole && indices.iter().all(|&i| (i as usize) < items)).then_some(Self { items, indices })
     }
 
     /// The value of a statistic in every replicate; it is given the indices of the replicate's items.
-    pub fn map<T: Send>(&self, statistic: impl Fn(&[u32]) -> T + Sync) -> Vec<T> {
+    pub fn map<T: Send>(&self, statistic: impl Fn(&[u32]) -> T + Send + Sync) -> Vec<T> {
         if self.items == 0 {
             return Vec::new();
         }
-        self.indices.par_chunks(self.items).map(|rows| statistic(rows)).collect()
+        self.indices.par_chunks(self.items).map(statistic).collect()
     }
 }
 

@@ -5,9 +5,9 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
+use super::SaeOps;
 use super::adam::AdamStep;
 use super::select::Select;
-use super::SaeOps;
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -109,8 +109,7 @@ impl SaeOps for Flex {
         output_grad: FlexTensor,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (mut w_enc, mut b_enc, mut w_dec) = (contiguous(w_enc), contiguous(b_enc), contiguous(w_dec));
-        let (values, value_grads, indices) =
-            (contiguous(values), contiguous(value_grads), contiguous(indices));
+        let (values, value_grads, indices) = (contiguous(values), contiguous(value_grads), contiguous(indices));
         let (input, output_grad) = (contiguous(input), contiguous(output_grad));
         let ([_, k], [n, d]) = (dims2(&values), dims2(&w_dec));
         let uses = Uses::new(floats(&values), ints(&indices), n);
@@ -122,7 +121,9 @@ impl SaeOps for Flex {
             .zip(floats_mut(&mut b_enc).par_chunks_mut(ROWS))
             .enumerate()
             .for_each(|(task, ((w_enc, w_dec), b_enc))| {
-                for (row, ((w_enc, w_dec), b_enc)) in w_enc.chunks_mut(d).zip(w_dec.chunks_mut(d)).zip(b_enc).enumerate() {
+                for (row, ((w_enc, w_dec), b_enc)) in
+                    w_enc.chunks_mut(d).zip(w_dec.chunks_mut(d)).zip(b_enc).enumerate()
+                {
                     for &at in uses.of(task * ROWS + row) {
                         let at = at as usize;
                         add_scaled(w_enc, value_grads[at], row_of(input, at / k, d));
@@ -265,7 +266,9 @@ impl Encoder {
                     let tokens = input.len() / d;
                     product(input, w_enc, &mut pre[..tokens * n], [tokens, d, n]);
                     let mut aux = aux_values.chunks_mut(k_aux.max(1)).zip(aux_indices.chunks_mut(k_aux.max(1)));
-                    for ((values, indices), pre) in values.chunks_mut(k).zip(indices.chunks_mut(k)).zip(pre.chunks_mut(n)) {
+                    for ((values, indices), pre) in
+                        values.chunks_mut(k).zip(indices.chunks_mut(k)).zip(pre.chunks_mut(n))
+                    {
                         for (((pre, score), &bias), &scale) in pre.iter_mut().zip(&mut *scores).zip(b_enc).zip(scale) {
                             *pre += bias;
                             *score = *pre * scale;
@@ -276,7 +279,9 @@ impl Encoder {
                         }
                         if let Some((values, indices)) = aux.next().filter(|_| !dead.is_empty()) {
                             let dead_scores: Vec<f32> = dead.iter().map(|&i| scores[i as usize]).collect();
-                            for ((value, index), &at) in values.iter_mut().zip(indices).zip(select_dead.largest(&dead_scores)) {
+                            for ((value, index), &at) in
+                                values.iter_mut().zip(indices).zip(select_dead.largest(&dead_scores))
+                            {
                                 let i = dead[at as usize];
                                 *value = pre[i as usize];
                                 *index = i as i32;
@@ -293,7 +298,11 @@ impl Encoder {
 }
 
 /// Chunks of a fixed size; empty ones, `count` of them, where the size is 0.
-fn chunks_or_none<T: Send>(values: &mut [T], size: usize, count: usize) -> impl IndexedParallelIterator<Item = &mut [T]> {
+fn chunks_or_none<T: Send>(
+    values: &mut [T],
+    size: usize,
+    count: usize,
+) -> impl IndexedParallelIterator<Item = &mut [T]> {
     let mut chunks: Vec<&mut [T]> = if size == 0 { Vec::new() } else { values.chunks_mut(size).collect() };
     chunks.resize_with(count, Default::default);
     chunks.into_par_iter()
