@@ -82,7 +82,7 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Ve
     let d_model = inputs.decoder.config().d_model;
     // Before hours of training, not after.
     check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")?;
-    let eval_hash = hash_tokens(inputs.eval_tokens.iter().copied());
+    let eval_hash = hash_tokens(&inputs.eval_tokens);
     let mut groups = Vec::new();
     for &training_tokens in &spec.training_tokens {
         let contexts = (training_tokens as usize).div_ceil(spec.tokens.context_size);
@@ -144,9 +144,10 @@ fn hash_training(inputs: &Inputs, contexts: usize) -> Result<String> {
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
 
-fn hash_tokens(tokens: impl Iterator<Item = u32>) -> String {
+fn hash_tokens(tokens: &Array2<u32>) -> String {
     let mut hasher = blake3::Hasher::new();
-    hash_into(&mut hasher, tokens);
+    hasher.update(format!("{:?}\n", tokens.dim()).as_bytes());
+    hash_into(&mut hasher, tokens.iter().copied());
     hasher.finalize().to_hex()[..16].to_owned()
 }
 

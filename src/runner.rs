@@ -1,5 +1,6 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -100,7 +101,7 @@ pub fn run_group(
             record.save(results)?;
         }
     }
-    let state = state_dir(results, &missing);
+    let state = state_dir(results, group);
     if state.exists() {
         std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
     }
@@ -139,11 +140,14 @@ fn train<'a>(
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
         pupils.push(Pupil { run, hook, trainer, late_loss: 0.0, late_steps: 0 });
     }
-    let state = state_dir(results, missing);
+    let state = state_dir(results, group);
     let mut captured = 0.0;
     let mut done_tokens = 0;
     if let Some((rounds, tokens)) = load_state(&state, &mut pupils, device)? {
         progress.say(&format!("{label}: going on after {} of {} tokens", tokens, group.training_tokens));
+        if tokens == group.training_tokens {
+            return Ok((pupils, captured));
+        }
         let started = Instant::now();
         stream.skip_rounds(rounds)?;
         captured += started.elapsed().as_secs_f64();
@@ -164,7 +168,8 @@ fn train<'a>(
         }
         train_round(&mut pupils, &stream, &round, batch_size, &mut stage)?;
         done_tokens += round.tokens() as u64;
-        if done_tokens - saved_at >= spec.train.checkpoint_tokens && done_tokens < group.training_tokens {
+        let trained = done_tokens == group.training_tokens && done_tokens >= spec.train.checkpoint_tokens;
+        if trained || done_tokens - saved_at >= spec.train.checkpoint_tokens {
             save_state(&state, &pupils, stream.rounds_done(), done_tokens)?;
             saved_at = done_tokens;
         }
@@ -275,10 +280,10 @@ fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, resul
     Ok(checkpoint::save(&dir, sae, &metadata, Some(&rates))?)
 }
 
-/// Where the state of a half-trained group lies: named after the runs in it, so that another set of runs finds nothing.
-fn state_dir(results: &Path, runs: &[&Run]) -> PathBuf {
-    let ids: Vec<&str> = runs.iter().map(|r| r.id.as_str()).collect();
-    results.join(".state").join(&blake3::hash(ids.concat().as_bytes()).to_hex()[..16])
+/// Where the state of a half-trained group lies.
+fn state_dir(results: &Path, group: &Group) -> PathBuf {
+    let ids: String = group.runs.iter().map(|r| r.id.as_str()).collect();
+    results.join(".state").join(&blake3::hash(ids.as_bytes()).to_hex()[..16])
 }
 
 /// What a group's state says beside the trainers'.
@@ -286,7 +291,8 @@ fn state_dir(results: &Path, runs: &[&Run]) -> PathBuf {
 struct GroupState {
     rounds: u64,
     tokens: u64,
-    late: Vec<(f64, u64)>,
+    /// Of each run: the sum of its late losses, and of how many.
+    late: BTreeMap<String, (f64, u64)>,
 }
 
 /// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
@@ -295,7 +301,11 @@ fn save_state(dir: &Path, pupils: &[Pupil<'_>], rounds: u64, tokens: u64) -> Res
     for pupil in pupils {
         pupil.trainer.save_state(&dir.join(&name).join(&pupil.run.id))?;
     }
-    let group = GroupState { rounds, tokens, late: pupils.iter().map(|p| (p.late_loss, p.late_steps)).collect() };
+    let group = GroupState {
+        rounds,
+        tokens,
+        late: pupils.iter().map(|p| (p.run.id.clone(), (p.late_loss, p.late_steps))).collect(),
+    };
     write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
@@ -316,7 +326,12 @@ fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<O
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let group: GroupState = serde_json::from_str(&text)
         .with_context(|| format!("{} is damaged; remove {} to train from the start", path.display(), dir.display()))?;
-    for (pupil, (late_loss, late_steps)) in pupils.iter_mut().zip(group.late) {
+    // A run that was finished then and is missing now has no state: all start over.
+    if pupils.iter().any(|p| !group.late.contains_key(&p.run.id)) {
+        return Ok(None);
+    }
+    for pupil in pupils {
+        let (late_loss, late_steps) = group.late[&pupil.run.id];
         let dir = dir.join(format!("round-{}", group.rounds)).join(&pupil.run.id);
         pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)?;
         pupil.late_loss = late_loss;

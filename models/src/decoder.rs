@@ -75,7 +75,7 @@ impl Decoder {
         let unembed_name = ["embed_out.weight", "lm_head.weight"].into_iter().find(|n| checkpoint.contains(n));
         let tied = config.tied_embeddings;
         let ignored = |name: &str| is_buffer(name) || (tied && unembed_name == Some(name));
-        let weights_hash = checkpoint.hash(ignored);
+        let weights_hash = checkpoint.hash(&config, ignored);
         let mut load = Loader { checkpoint: &mut checkpoint, config: &config, device };
         let embed = load.matrix("gpt_neox.embed_in.weight", [config.vocab_size, config.d_model])?;
         let layers = (0..config.n_layers).map(|i| load.layer(i)).collect::<Result<_>>()?;
@@ -109,7 +109,7 @@ impl Decoder {
         &self.device
     }
 
-    /// BLAKE3 of the weights, the same for any sharding and path.
+    /// BLAKE3 of the configuration and the weights, the same for any sharding and path.
     pub fn weights_hash(&self) -> &str {
         &self.weights_hash
     }

@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::config::NeoxConfig;
 use crate::error::{ModelError, Result};
 
 /// An opened checkpoint, whose tensors are taken by name.
@@ -105,10 +106,11 @@ impl Checkpoint {
         Ok(values)
     }
 
-    /// A hash of every tensor's name, dtype, shape and bytes: the same however the checkpoint is
-    /// sharded and wherever it lies. Tensors that `ignored` names don't count.
-    pub fn hash(&self, ignored: impl Fn(&str) -> bool) -> String {
+    /// A hash of the configuration and of every tensor's name, dtype, shape and bytes: the same however
+    /// the checkpoint is sharded and wherever it lies. Tensors that `ignored` names don't count.
+    pub fn hash(&self, config: &NeoxConfig, ignored: impl Fn(&str) -> bool) -> String {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{config:?}\n").as_bytes());
         for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
             hasher.update(format!("{name} {:?} {:?}\n", entry.dtype, entry.shape).as_bytes());
             hasher.update(&self.shards[entry.shard].1[entry.bytes.clone()]);

@@ -44,7 +44,6 @@ struct Panel {
 struct Figure {
     title: String,
     columns: usize,
-    legend: SeriesLabelPosition,
     panels: Vec<Panel>,
 }
 
@@ -58,7 +57,8 @@ const COLORS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
 ];
 const PANEL: (u32, u32) = (430, 330);
-const TITLE_HEIGHT: u32 = 40;
+const HEAD_HEIGHT: u32 = 68;
+const LEGEND_Y: i32 = 52;
 const FONT: &str = "sans-serif";
 
 /// Draws what the grid has data for and says what it drew.
@@ -74,7 +74,7 @@ pub fn write(cells: &Cells<'_>, dir: &Path) -> Result<Vec<String>> {
             continue;
         }
         let rows = figure.panels.len().div_ceil(figure.columns) as u32;
-        let size = (PANEL.0 * figure.columns as u32, PANEL.1 * rows + TITLE_HEIGHT);
+        let size = (PANEL.0 * figure.columns as u32, PANEL.1 * rows + HEAD_HEIGHT);
         let failed = |e: String| anyhow!("cannot draw {name}: {e}");
         let svg = dir.join(format!("{name}.svg"));
         draw(&SVGBackend::new(&svg, size).into_drawing_area(), &figure).map_err(failed)?;
@@ -143,7 +143,6 @@ fn curves(cells: &Cells<'_>) -> Figure {
     Figure {
         title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),
         columns: grid.depths().len().max(1),
-        legend: SeriesLabelPosition::LowerRight,
         panels,
     }
 }
@@ -194,12 +193,7 @@ fn gap(cells: &Cells<'_>) -> Figure {
             lines,
         });
     }
-    Figure {
-        title: format!("The proxy gap: {last} against {first} at equal k"),
-        columns: panels.len().max(1),
-        legend: SeriesLabelPosition::UpperRight,
-        panels,
-    }
+    Figure { title: format!("The proxy gap: {last} against {first} at equal k"), columns: panels.len().max(1), panels }
 }
 
 /// Participation ratio by relative depth: raw, and without the top 1 and 4 eigenvalues.
@@ -233,30 +227,50 @@ fn geometry(grid: &Grid) -> Figure {
             lines,
         });
     }
-    Figure {
-        title: "Participation ratio of hook_resid_post".to_owned(),
-        columns: 3,
-        legend: SeriesLabelPosition::LowerRight,
-        panels,
-    }
+    Figure { title: "Participation ratio of hook_resid_post".to_owned(), columns: 3, panels }
 }
 
 fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, figure: &Figure) -> std::result::Result<(), String> {
     let text = |e: DrawingAreaErrorKind<B::ErrorType>| e.to_string();
     area.fill(&WHITE).map_err(text)?;
-    let (head, body) = area.split_vertically(TITLE_HEIGHT);
-    head.titled(&figure.title, (FONT, 20)).map_err(text)?;
+    let (head, body) = area.split_vertically(HEAD_HEIGHT);
+    draw_head(&head, figure).map_err(text)?;
     let rows = figure.panels.len().div_ceil(figure.columns);
-    for (at, (panel, area)) in figure.panels.iter().zip(body.split_evenly((rows, figure.columns))).enumerate() {
-        draw_panel(&area, panel, (at == 0).then(|| figure.legend.clone())).map_err(text)?;
+    for (panel, area) in figure.panels.iter().zip(body.split_evenly((rows, figure.columns))) {
+        draw_panel(&area, panel).map_err(text)?;
     }
     area.present().map_err(text)
+}
+
+/// The title, and under it what each colour is: beside the panels, where it covers no data.
+fn draw_head<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    figure: &Figure,
+) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    use plotters::style::text_anchor::{HPos, Pos, VPos};
+    let middle = area.dim_in_pixel().0 as i32 / 2;
+    let centred = TextStyle::from((FONT, 20).into_font()).pos(Pos::new(HPos::Center, VPos::Top));
+    area.draw(&Text::new(figure.title.clone(), (middle, 10), centred))?;
+    let Some(panel) = figure.panels.iter().max_by_key(|p| p.lines.len()) else { return Ok(()) };
+    // About 8 pixels a character at this size, and room for the stroke before each label.
+    let widths: Vec<i32> = panel.lines.iter().map(|l| 52 + 8 * l.label.chars().count() as i32).collect();
+    let mut x = middle - widths.iter().sum::<i32>() / 2;
+    let style = TextStyle::from((FONT, 14).into_font()).pos(Pos::new(HPos::Left, VPos::Center));
+    for (line, width) in panel.lines.iter().zip(widths) {
+        let strokes = if line.dashed { vec![(0, 8), (14, 22)] } else { vec![(0, 22)] };
+        for (from, to) in strokes {
+            let ends = vec![(x + from, LEGEND_Y), (x + to, LEGEND_Y)];
+            area.draw(&PathElement::new(ends, line.color.stroke_width(3)))?;
+        }
+        area.draw(&Text::new(line.label.clone(), (x + 30, LEGEND_Y), style.clone()))?;
+        x += width;
+    }
+    Ok(())
 }
 
 fn draw_panel<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     panel: &Panel,
-    legend: Option<SeriesLabelPosition>,
 ) -> std::result::Result<(), DrawingAreaErrorKind<B::ErrorType>> {
     let (x_low, x_high) = padded(panel.x_marks.iter().map(|(x, _)| *x), 0.08);
     let ends = panel.lines.iter().flat_map(|l| &l.points).flat_map(|p| {
@@ -264,14 +278,15 @@ fn draw_panel<B: DrawingBackend>(
         [low, high, p.y]
     });
     let (y_low, y_high) = padded(ends.chain(panel.zero_line.then_some(0.0)), 0.08);
+    let y_marks = if panel.log_y { log_marks(y_low, y_high) } else { linear_marks(y_low, y_high) };
+    let y_axis = MarkedAxis { low: y_low, high: y_high, marks: y_marks };
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, (FONT, 16))
         .margin(8)
         .margin_right(14)
         .x_label_area_size(38)
         .y_label_area_size(58)
-        .build_cartesian_2d(MarkedAxis { low: x_low, high: x_high, marks: panel.x_marks.clone() }, y_low..y_high)?;
-    let y_text = |y: &f64| if panel.log_y { crate::markdown::number(Some(10_f64.powf(*y))) } else { format!("{y:.2}") };
+        .build_cartesian_2d(MarkedAxis { low: x_low, high: x_high, marks: panel.x_marks.clone() }, y_axis)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -280,8 +295,6 @@ fn draw_panel<B: DrawingBackend>(
         .y_desc(&panel.y_label)
         .axis_desc_style((FONT, 14))
         .label_style((FONT, 13))
-        .y_labels(6)
-        .y_label_formatter(&y_text)
         .draw()?;
     if panel.zero_line {
         chart
@@ -294,26 +307,14 @@ fn draw_panel<B: DrawingBackend>(
         let points: Vec<(f64, f64)> = line.points.iter().map(|p| (p.x + shift, p.y)).collect();
         let color = line.color;
         let style = color.stroke_width(2);
-        let series = if line.dashed {
-            chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?
+        if line.dashed {
+            chart.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?;
         } else {
-            chart.draw_series(LineSeries::new(points.clone(), style))?
-        };
-        series
-            .label(&line.label)
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], color.stroke_width(2)));
+            chart.draw_series(LineSeries::new(points.clone(), style))?;
+        }
         chart.draw_series(points.iter().map(|&at| Circle::new(at, 3, color.filled())))?;
         let bars = line.points.iter().filter_map(|p| p.interval.map(|i| (p.x + shift, i.low, p.y, i.high)));
         chart.draw_series(bars.map(|(x, low, y, high)| ErrorBar::new_vertical(x, low, y, high, color.filled(), 7)))?;
-    }
-    if let Some(position) = legend {
-        chart
-            .configure_series_labels()
-            .position(position)
-            .background_style(WHITE.mix(0.85))
-            .border_style(RGBColor(160, 160, 160))
-            .label_font((FONT, 14))
-            .draw()?;
     }
     Ok(())
 }
@@ -347,6 +348,29 @@ impl ValueFormatter<f64> for MarkedAxis {
     fn format_ext(&self, value: &f64) -> String {
         self.marks.iter().find(|(at, _)| at == value).map(|(_, text)| text.clone()).unwrap_or_default()
     }
+}
+
+/// About five round numbers between two ends, with as many decimals as tell them apart.
+fn linear_marks(low: f64, high: f64) -> Vec<(f64, String)> {
+    let rough = (high - low) / 5.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(10.0 * power);
+    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+    (first..=last).map(|i| (i as f64 * step, format!("{:.decimals$}", i as f64 * step))).collect()
+}
+
+/// 1, 2 and 5 times powers of ten between two ends, or evenly spaced numbers where that gives few; places are logarithms.
+fn log_marks(low: f64, high: f64) -> Vec<(f64, String)> {
+    let powers = low.floor() as i32..=high.ceil() as i32;
+    let values = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|m| m * 10_f64.powi(power)));
+    let marks =
+        values.map(|v| (v.log10(), crate::markdown::number(Some(v)))).filter(|(at, _)| (low..=high).contains(at));
+    let marks: Vec<(f64, String)> = marks.collect();
+    if marks.len() >= 3 {
+        return marks;
+    }
+    linear_marks(10_f64.powf(low), 10_f64.powf(high)).into_iter().map(|(v, text)| (v.log10(), text)).collect()
 }
 
 /// The range of some values with a margin on both sides.
