@@ -11,6 +11,7 @@
 
 mod adam;
 mod cpu;
+mod encode;
 mod select;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};

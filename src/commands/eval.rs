@@ -140,15 +140,8 @@ fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, V
     for metric in METRICS.iter().filter(|m| m.kind == Kind::Behaviour) {
         object.insert(metric.name.to_owned(), json!((metric.value)(&all)));
     }
-    for (name, value) in [
-        ("l0", assay_probes::metrics::metric("l0").and_then(|m| (m.value)(&all))),
-        ("alive_frac", found.firing.alive_frac()),
-        ("bits_per_token", found.firing.bits_per_token()),
-        ("bits_bernoulli", found.firing.bits_bernoulli()),
-        ("pr", found.spectrum.participation_ratio(0)),
-        ("pr_deflated_1", found.spectrum.participation_ratio(1)),
-        ("pr_deflated_4", found.spectrum.participation_ratio(4)),
-    ] {
+    let l0 = assay_probes::metrics::metric("l0").and_then(|m| (m.value)(&all));
+    for (name, value) in std::iter::once(("l0", l0)).chain(beside_sums(found)) {
         object.insert(name.to_owned(), json!(value));
     }
     for subset in Subset::ALL {
@@ -177,6 +170,18 @@ fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, V
     object
 }
 
+/// The columns that are no functions of sums: rates of the code and the geometry at the hook.
+fn beside_sums(found: &Evaluation) -> [(&'static str, Option<f64>); 6] {
+    [
+        ("alive_frac", found.firing.alive_frac()),
+        ("bits_per_token", found.firing.bits_per_token()),
+        ("bits_bernoulli", found.firing.bits_bernoulli()),
+        ("pr", found.spectrum.participation_ratio(0)),
+        ("pr_deflated_1", found.spectrum.participation_ratio(1)),
+        ("pr_deflated_4", found.spectrum.participation_ratio(4)),
+    ]
+}
+
 fn evaluation_table(found: &Evaluation, replicates: &Replicates) -> String {
     let mut table = markdown::Table::new(["metric", "all", "95 % interval", "no_first", "no_outlier"]);
     for metric in METRICS {
@@ -190,14 +195,7 @@ fn evaluation_table(found: &Evaluation, replicates: &Replicates) -> String {
             value(Subset::NoOutlier),
         ]);
     }
-    for (name, value) in [
-        ("alive_frac", found.firing.alive_frac()),
-        ("bits_per_token", found.firing.bits_per_token()),
-        ("bits_bernoulli", found.firing.bits_bernoulli()),
-        ("pr", found.spectrum.participation_ratio(0)),
-        ("pr_deflated_1", found.spectrum.participation_ratio(1)),
-        ("pr_deflated_4", found.spectrum.participation_ratio(4)),
-    ] {
+    for (name, value) in beside_sums(found) {
         table.row([name.to_owned(), markdown::number(value), String::new(), String::new(), String::new()]);
     }
     table.to_string()

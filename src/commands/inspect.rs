@@ -63,7 +63,7 @@ fn model(path: &Path, table: &mut markdown::Table) -> Result<()> {
         ("residual", if config.parallel_residual { "parallel" } else { "sequential" }.to_owned()),
         ("rotary dimensions", format!("{} of {} a head", config.rotary_dims, config.d_head())),
         ("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers - 1)),
-        ("weights (BLAKE3)", model.weights_hash()[..16].to_owned()),
+        ("configuration and weights (BLAKE3)", model.weights_hash()[..16].to_owned()),
     ] {
         table.row([what.to_owned(), value]);
     }

@@ -7,12 +7,12 @@ use rayon::prelude::*;
 
 use super::SaeOps;
 use super::adam::AdamStep;
-use super::select::Select;
+use super::encode::Encoder;
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
 /// Tokens or latents that one task handles.
-const ROWS: usize = 16;
+pub(super) const ROWS: usize = 16;
 
 impl SaeOps for Flex {
     fn sae_encode_topk(
@@ -223,122 +223,6 @@ impl SaeOps for Flex {
     }
 }
 
-/// The encoder's product and the selection, a block of tokens at a time: a block's pre-activations stay in the cache and are
-/// never written to memory of their own.
-struct Encoder {
-    input: FlexTensor,
-    w_enc: FlexTensor,
-    b_enc: FlexTensor,
-    scale: FlexTensor,
-}
-
-/// Bytes of pre-activations that one task holds.
-const BLOCK_BYTES: usize = 1 << 20;
-
-impl Encoder {
-    fn new(input: &FlexTensor, w_enc: &FlexTensor, b_enc: &FlexTensor, scale: &FlexTensor) -> Self {
-        let own = |x: &FlexTensor| contiguous(x.clone());
-        Self { input: own(input), w_enc: own(w_enc), b_enc: own(b_enc), scale: own(scale) }
-    }
-
-    /// The `k[0]` largest of all latents with ReLU, and the `k[1]` largest of `dead` without.
-    fn run(&self, k: [usize; 2], dead: &[u32]) -> [(FlexTensor, FlexTensor); 2] {
-        let ([batch, d], [n, _]) = (dims2(&self.input), dims2(&self.w_enc));
-        let (input, w_enc) = (floats(&self.input), floats(&self.w_enc));
-        let (b_enc, scale) = (floats(&self.b_enc), floats(&self.scale));
-        let [k, k_aux] = k;
-        let k = k.min(n);
-        // Fixed by the shape alone, so that no result depends on the number of threads.
-        let rows = (BLOCK_BYTES / (4 * n)).clamp(ROWS, 256);
-        let mut values = vec![0.0_f32; batch * k];
-        let mut indices = vec![0_i32; batch * k];
-        let mut aux_values = vec![0.0_f32; batch * k_aux];
-        let mut aux_indices = vec![0_i32; batch * k_aux];
-        values
-            .par_chunks_mut(k * rows)
-            .zip(indices.par_chunks_mut(k * rows))
-            .zip(input.par_chunks(d * rows))
-            .zip(chunks_or_none(&mut aux_values, k_aux * rows, batch.div_ceil(rows)))
-            .zip(chunks_or_none(&mut aux_indices, k_aux * rows, batch.div_ceil(rows)))
-            .for_each_init(
-                || (vec![0.0_f32; rows * n], vec![0.0_f32; n], Select::new(k), Select::new(k_aux.max(1))),
-                |(pre, scores, select, select_dead), ((((values, indices), input), aux_values), aux_indices)| {
-                    let tokens = input.len() / d;
-                    product(input, w_enc, &mut pre[..tokens * n], [tokens, d, n]);
-                    let mut aux = aux_values.chunks_mut(k_aux.max(1)).zip(aux_indices.chunks_mut(k_aux.max(1)));
-                    for ((values, indices), pre) in
-                        values.chunks_mut(k).zip(indices.chunks_mut(k)).zip(pre.chunks_mut(n))
-                    {
-                        for (((pre, score), &bias), &scale) in pre.iter_mut().zip(&mut *scores).zip(b_enc).zip(scale) {
-                            *pre += bias;
-                            *score = *pre * scale;
-                        }
-                        for ((value, index), &i) in values.iter_mut().zip(indices).zip(select.largest(scores)) {
-                            *value = pre[i as usize].max(0.0);
-                            *index = i as i32;
-                        }
-                        if let Some((values, indices)) = aux.next().filter(|_| !dead.is_empty()) {
-                            let dead_scores: Vec<f32> = dead.iter().map(|&i| scores[i as usize]).collect();
-                            for ((value, index), &at) in
-                                values.iter_mut().zip(indices).zip(select_dead.largest(&dead_scores))
-                            {
-                                let i = dead[at as usize];
-                                *value = pre[i as usize];
-                                *index = i as i32;
-                            }
-                        }
-                    }
-                },
-            );
-        [
-            (float_tensor(values, [batch, k]), int_tensor(indices, [batch, k])),
-            (float_tensor(aux_values, [batch, k_aux]), int_tensor(aux_indices, [batch, k_aux])),
-        ]
-    }
-}
-
-/// Chunks of a fixed size; empty ones, `count` of them, where the size is 0.
-fn chunks_or_none<T: Send>(
-    values: &mut [T],
-    size: usize,
-    count: usize,
-) -> impl IndexedParallelIterator<Item = &mut [T]> {
-    let mut chunks: Vec<&mut [T]> = if size == 0 { Vec::new() } else { values.chunks_mut(size).collect() };
-    chunks.resize_with(count, Default::default);
-    chunks.into_par_iter()
-}
-
-/// `out = a·bᵀ` for row-major a `[m, d]`, b `[n, d]`, out `[m, n]`, on one thread.
-fn product(a: &[f32], b: &[f32], out: &mut [f32], [m, d, n]: [usize; 3]) {
-    assert!(a.len() == m * d && b.len() == n * d && out.len() == m * n);
-    // SAFETY: the assertion above makes every element that these strides reach lie within its slice, and `out` is not
-    // shared with `a` or `b`.
-    #[expect(unsafe_code, reason = "the matrix product takes pointers")]
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            d,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            a.as_ptr(),
-            1,
-            d as isize,
-            b.as_ptr(),
-            d as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
 /// Where each latent is active, in token order: the entries of a sparse `[batch, k]` sorted by latent.
 struct Uses {
     starts: Vec<u32>,
@@ -391,7 +275,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The tensor in row-major order; moved, not copied, if it is in that order already.
-fn contiguous(x: FlexTensor) -> FlexTensor {
+pub(super) fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
@@ -399,7 +283,7 @@ fn row_of(values: &[f32], row: usize, d: usize) -> &[f32] {
     &values[row * d..(row + 1) * d]
 }
 
-fn dims2(x: &FlexTensor) -> [usize; 2] {
+pub(super) fn dims2(x: &FlexTensor) -> [usize; 2] {
     x.layout().shape().dims::<2>()
 }
 
@@ -408,7 +292,7 @@ fn len(x: &FlexTensor) -> usize {
 }
 
 /// The values of a [`contiguous`] tensor.
-fn floats(x: &FlexTensor) -> &[f32] {
+pub(super) fn floats(x: &FlexTensor) -> &[f32] {
     let start = x.layout().start_offset();
     &x.storage::<f32>()[start..start + len(x)]
 }
@@ -423,10 +307,10 @@ fn ints(x: &FlexTensor) -> &[i32] {
     &x.storage::<i32>()[start..start + len(x)]
 }
 
-fn float_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+pub(super) fn float_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
 }
 
-fn int_tensor<const D: usize>(values: Vec<i32>, shape: [usize; D]) -> FlexTensor {
+pub(super) fn int_tensor<const D: usize>(values: Vec<i32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::I32)
 }
