@@ -180,6 +180,15 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         whole("k", records.iter().map(|r| r.key.train.k as u64)),
         whole("seed", records.iter().map(|r| r.key.seed)),
         whole("training_tokens", records.iter().map(|r| r.key.training_tokens)),
+        whole("metric_version", records.iter().map(|r| u64::from(r.key.metric_version))),
+        whole("context_size", records.iter().map(|r| r.key.context_size as u64)),
+        whole("buffer_tokens", records.iter().map(|r| r.key.buffer_tokens as u64)),
+        whole("contexts_per_pass", records.iter().map(|r| r.key.contexts_per_pass as u64)),
+        whole("eval_batch", records.iter().map(|r| r.key.eval_batch as u64)),
+        Column::from(Series::new(
+            "center_residual".into(),
+            records.iter().map(|r| r.key.center_residual).collect::<Vec<bool>>(),
+        )),
         whole("eval_sequences", records.iter().map(|r| r.sequences.len() as u64)),
         whole("eval_token_count", records.iter().map(|r| r.eval_token_count)),
         whole("bootstrap_resamples", records.iter().map(|_| spec.eval.resamples as u64)),
@@ -295,29 +304,27 @@ pub fn read(results: &Path) -> Result<Grid> {
         sums.entry(id).or_default().push(parts);
     }
     let (ids, models, depths, hooks) = (runs.text("id")?, runs.text("model")?, runs.text("depth")?, runs.text("hook")?);
-    let (ks, seeds, budgets) = (runs.numbers("k")?, runs.numbers("seed")?, runs.numbers("training_tokens")?);
+    let (ks, seeds, budgets) = (runs.whole("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
     let numeric = runs.numeric_columns()?;
     let mut out = Vec::with_capacity(ids.len());
     for (row, id) in ids.into_iter().enumerate() {
-        let whole = |values: &[Option<f64>]| values[row].map(|v| v as u64).unwrap_or_default();
         out.push(Run {
             model: models[row].clone(),
             depth: depths[row].clone(),
             hook: hooks[row].clone(),
-            k: whole(&ks),
-            seed: whole(&seeds),
-            training_tokens: whole(&budgets),
+            k: ks[row],
+            seed: seeds[row],
+            training_tokens: budgets[row],
             values: numeric.iter().map(|(name, values)| (name.clone(), values[row])).collect(),
             sequences: sums.remove(&id).with_context(|| format!("{SEQUENCES} has no rows of run {id}"))?,
             id,
         });
     }
     let first = out.first().with_context(|| format!("{} holds no runs", results.join(RUNS).display()))?;
-    let setting = |name: &str| first.value(name).with_context(|| format!("{RUNS} has no {name}"));
     let bootstrap = Bootstrap {
-        resamples: setting("bootstrap_resamples")? as usize,
-        level: setting("bootstrap_level")?,
-        seed: setting("bootstrap_seed")? as u64,
+        resamples: runs.whole("bootstrap_resamples")?[0] as usize,
+        level: first.value("bootstrap_level").with_context(|| format!("{RUNS} has no bootstrap_level"))?,
+        seed: runs.whole("bootstrap_seed")?[0],
     };
     Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)? })
 }
@@ -382,6 +389,14 @@ impl Frame {
         let cast = self.column(name)?.cast(&polars::prelude::DataType::Float64);
         let cast = cast.with_context(|| format!("{}: column {name} is not numeric", self.name))?;
         Ok(cast.f64().with_context(|| format!("{}: column {name}", self.name))?.iter().collect())
+    }
+
+    /// Whole numbers, of which f64 would lose digits.
+    fn whole(&self, name: &str) -> Result<Vec<u64>> {
+        let cast = self.column(name)?.cast(&polars::prelude::DataType::UInt64);
+        let cast = cast.with_context(|| format!("{}: column {name} is not whole numbers", self.name))?;
+        let values = cast.u64().with_context(|| format!("{}: column {name}", self.name))?;
+        values.iter().map(|v| v.with_context(|| format!("{}: column {name} holds a null", self.name))).collect()
     }
 
     fn numeric_columns(&self) -> Result<Vec<(String, Vec<Option<f64>>)>> {

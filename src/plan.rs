@@ -1,9 +1,10 @@
 //! From a spec to runs: models are opened, tokens hashed, and every run gets its id.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use assay_models::decoder::check_tokens;
+use assay_models::decoder::{check_context, check_tokens};
 use assay_models::{Decoder, HookPoint, TokenSource};
 use burn::tensor::Device;
 use ndarray::Array2;
@@ -81,6 +82,10 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Ve
     let hooks = spec.hooks(model, inputs.decoder.config())?;
     let d_model = inputs.decoder.config().d_model;
     // Before hours of training, not after.
+    check_context(spec.tokens.context_size, inputs.decoder.config())
+        .with_context(|| format!("model `{}`, [tokens]", model.name))?;
+    check_context(inputs.eval_tokens.ncols(), inputs.decoder.config())
+        .with_context(|| format!("model `{}`, [eval]", model.name))?;
     check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")?;
     let eval_hash = hash_tokens(&inputs.eval_tokens);
     let mut groups = Vec::new();
@@ -122,24 +127,41 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Ve
 /// Contexts that are read at a time when all are looked at.
 const CHUNK: usize = 1024;
 
-/// Hashes the training contexts, and makes sure that none of them is an evaluation sequence.
+/// Hashes the training contexts, and makes sure that they and the evaluation sequences are different text.
+///
+/// Both are cut into pieces of the shorter of the two lengths. Large corpora repeat themselves now and then, so that one
+/// evaluation sequence in a hundred may be found again; more than that is a split that overlaps.
 fn hash_training(inputs: &Inputs, contexts: usize) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let held_out: std::collections::HashSet<Vec<u32>> =
-        inputs.eval_tokens.rows().into_iter().map(|r| r.to_vec()).collect();
+    let piece = inputs.eval_tokens.ncols().min(inputs.source.context_size());
+    let mut held_out: BTreeMap<Vec<u32>, usize> = BTreeMap::new();
+    for (sequence, row) in inputs.eval_tokens.rows().into_iter().enumerate() {
+        for part in row.to_vec().chunks_exact(piece) {
+            held_out.insert(part.to_vec(), sequence);
+        }
+    }
+    let mut found: BTreeMap<usize, usize> = BTreeMap::new();
     for first in (0..contexts).step_by(CHUNK) {
         let chunk = inputs.source.read(first, CHUNK.min(contexts - first))?;
         for (row, context) in chunk.rows().into_iter().enumerate() {
-            // Contexts of another length can't be equal; the token files are disjoint by document.
-            ensure!(
-                !held_out.contains(context.as_slice().unwrap_or(&[])),
-                "training context {} is also an evaluation sequence: train and eval text overlap",
-                first + row
-            );
+            for part in context.to_vec().chunks_exact(piece) {
+                if let Some(&sequence) = held_out.get(part) {
+                    found.insert(sequence, first + row);
+                }
+            }
             hash_into(&mut hasher, context.iter().copied());
         }
         check_tokens(chunk.view(), inputs.decoder.config().vocab_size)
             .with_context(|| format!("training tokens, contexts from {first} on"))?;
+    }
+    if let Some((sequence, context)) = found.first_key_value() {
+        ensure!(
+            100 * found.len() <= inputs.eval_tokens.nrows(),
+            "training context {context} is also an evaluation sequence (number {sequence}; {} of {} are found in the training text): \
+             train and eval text overlap; give tokens.eval of other documents",
+            found.len(),
+            inputs.eval_tokens.nrows()
+        );
     }
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use assay_probes::evaluate::Evaluation;
 use assay_probes::metrics::Sums;
 use assay_probes::rate::Firing;
@@ -142,6 +142,9 @@ impl Record {
     /// # Errors
     /// If it can't be written.
     pub fn save(&self, results: &Path) -> Result<()> {
+        // JSON has no NaN: such a record could be written but never read.
+        let finite = self.sequences.iter().flatten().flatten().all(|v| v.is_finite()) && self.final_loss.is_finite();
+        ensure!(finite, "run {}: a sum is not finite; nothing was recorded", self.id);
         let text = serde_json::to_string(self).context("a record serialises")?;
         write_atomic(&Self::path(results, &self.id), text.as_bytes())
     }

@@ -12,6 +12,7 @@ use assay_probes::METRICS;
 use crate::frames::{self, Grid};
 use crate::markdown::Table;
 use crate::record::write_atomic;
+use crate::runner::tokens_text;
 
 /// Rebuilds `tables/`, `plots/` and `report.md` of a results directory.
 ///
@@ -32,6 +33,15 @@ pub fn write(results: &Path) -> Result<()> {
     }
     let figures = plots::write(&cells, &results.join("plots"))?;
     write_atomic(&results.join("report.md"), text(results, &grid, &cells, &tables, &figures).as_bytes())
+}
+
+/// What the plots against k show of a grid with several seeds or budgets.
+fn plotted(grid: &Grid) -> String {
+    let budget = tokens_text(grid.budgets().last().copied().unwrap_or_default());
+    match grid.seeds().len() {
+        1 => format!("one seed, with intervals over sequences; {budget}"),
+        seeds => format!("means over {seeds} seeds, without intervals; {budget}"),
+    }
 }
 
 fn text(
@@ -67,13 +77,14 @@ fn text(
         grid.bootstrap.resamples,
     );
     out += "## Does a better reconstruction mean better-preserved behaviour?\n\n";
-    out += &figure("curves", "R² and CE_rec against k, with intervals; a column a depth");
+    let of = plotted(grid);
+    out += &figure("curves", &format!("R² and CE_rec against k, a column a depth; {of}"));
     out += &table("grid");
     out += "\n`ce_rec` is 2 − L_recon/L_orig per sequence, averaged: 1 is perfect, 0 a doubled loss. It is not normalised by an ablation; \
             `ce_loss_score` is. Where ‖a‖ has outliers, read R² beside the subsets below.\n\n";
     if grid.models().len() > 1 {
         out += "## Where do R² and CE_rec disagree about which model's SAE is better?\n\n";
-        out += &figure("gap", "ΔR² and ΔCE_rec between models at equal k, with paired intervals");
+        out += &figure("gap", &format!("ΔR² and ΔCE_rec between models at equal k; {of}"));
         out += &table("proxy-gap");
         out += &format!("\n{}\n\n", tables::mismatch_sentence(cells));
         out += "The budget is equal in tokens, not in tokens a latent: the larger model's SAE has more latents and is less trained. \

@@ -253,7 +253,7 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
         depth: pupil.run.depth.clone(),
         layer: pupil.run.hook.layer,
         n_layers: inputs.decoder.config().n_layers,
-        recipe: format!("{:?}", spec.train.recipe).to_lowercase(),
+        recipe: spec.train.recipe.to_string(),
         final_loss: pupil.late_loss / pupil.late_steps.max(1) as f64,
         n_dead: pupil.trainer.n_dead(),
         pr: [None; 3],
@@ -273,6 +273,7 @@ fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, resul
         dataset_path: spec.tokens.train.file_name().map(|n| n.to_string_lossy().into_owned()),
         context_size: Some(spec.tokens.context_size),
         prepend_bos: Some(false),
+        center_residual: spec.center_residual,
     };
     let rates: Vec<f64> =
         pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
@@ -328,12 +329,16 @@ fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<O
         .with_context(|| format!("{} is damaged; remove {} to train from the start", path.display(), dir.display()))?;
     // A run that was finished then and is missing now has no state: all start over.
     if pupils.iter().any(|p| !group.late.contains_key(&p.run.id)) {
+        // The pointer first: no kill may leave it above files that are gone.
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         return Ok(None);
     }
     for pupil in pupils {
         let (late_loss, late_steps) = group.late[&pupil.run.id];
         let dir = dir.join(format!("round-{}", group.rounds)).join(&pupil.run.id);
-        pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)?;
+        pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)
+            .with_context(|| format!("remove {} to train from the start", dir.display()))?;
         pupil.late_loss = late_loss;
         pupil.late_steps = late_steps;
     }

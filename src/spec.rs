@@ -232,6 +232,13 @@ impl SweepSpec {
             sorted.dedup();
             ensure!(sorted.len() == values.len(), "{what}: a value is listed twice");
         }
+        for model in &self.models {
+            ensure!(
+                !model.name.is_empty() && model.name.chars().all(plain) && !model.name.starts_with('.'),
+                "[[models]] name = \"{}\": letters, digits, '-', '_' and '.' make a file name",
+                model.name
+            );
+        }
         let mut names: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -285,6 +292,7 @@ impl SweepSpec {
                 })
                 .collect::<Result<_>>()?,
         };
+        ensure!(!hooks.is_empty(), "model `{}`: no layers to probe; give depths or the model's layers", model.name);
         hooks.sort_by_key(|(_, hook)| hook.layer);
         for (depth, hook) in &hooks {
             hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;

@@ -206,6 +206,31 @@ fn settings_that_are_not_supported_are_named() {
         },
         &["cfg.json", "normalize_activations", "layer_norm"],
     );
+    sae_refused(|dir| trained_with(dir, "fold_ln"), &["cfg.json", "fold_ln", "processed model"]);
+    model_refused(
+        |dir| replace(&dir.join("config.json"), "\"max_position_embeddings\": 2048", "\"max_position_embeddings\": 64"),
+        &["128 tokens", "64", "context_size"],
+    );
+}
+
+/// Says in an SAE's `cfg.json` that its model was processed.
+fn trained_with(dir: &Path, kwarg: &str) {
+    let metadata = format!("\"metadata\": {{\"model_from_pretrained_kwargs\": {{\"{kwarg}\": true}}, ");
+    replace(&dir.join("cfg.json"), "\"metadata\": {", &metadata);
+}
+
+/// The one processing that can be repeated is: an SAE that says so is evaluated on centred activations.
+#[test]
+fn an_sae_of_centred_activations_gets_them() {
+    let (_dir, centred) = copy_of(&sae());
+    trained_with(&centred, "center_writing_weights");
+    let found = |sae: &Path, args: &[&str]| {
+        let mut command = eval(&bundled("small"), sae, &tokens());
+        let text = stdout_of(command.args(["--sequences", "2", "--resamples", "10"]).args(args));
+        text.lines().skip(1).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(found(&centred, &[]), found(&sae(), &["--center-residual"]));
+    assert_ne!(found(&centred, &[]), found(&sae(), &[]));
 }
 
 /// A sweep that is refused before it writes anything.
@@ -251,6 +276,9 @@ fn evaluation_text_that_is_also_training_text_is_refused() {
         &[(&from, &eval), ("sequences = 4\ncontext_size = 32", "sequences = 4\ncontext_size = 64")],
     );
     spec_refused(&spec, &[], &["overlap"]);
+    // The lengths of contexts and sequences need not be equal for that.
+    let spec = write_spec(dir.path(), &[(&from, &eval)]);
+    spec_refused(&spec, &[], &["4 of 4", "overlap"]);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn reconstruction_metrics_agree_on_every_subset() {
     let (head, tail) = rows.split_at(ndarray::Axis(0), 100);
     covariance.add(head);
     covariance.add(tail);
-    let spectrum = covariance.spectrum();
+    let spectrum = covariance.spectrum().unwrap();
     found["pr"] = json!(spectrum.participation_ratio(0));
     for top in [1, 2, 4] {
         found[format!("pr_deflated_{top}")] = json!(spectrum.participation_ratio(top));

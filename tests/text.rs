@@ -58,7 +58,7 @@ fn plain_text_is_one_document_and_nul_separates_several() {
 fn text_is_packed_into_whole_contexts() {
     let small = bundled("small");
     let source = TokenSource::open(&fixture("sample.jsonl"), 100, RowUse::First, Some(&small), Some(0)).unwrap();
-    let packed = pack_documents(&expected(), Some(0));
+    let packed = pack_documents(&expected(), 0);
     assert_eq!(packed.len(), expected().iter().map(Vec::len).sum::<usize>() + 12);
     assert_eq!(source.len(), packed.len() / 100);
     let all = source.read(0, source.len()).unwrap();

@@ -78,13 +78,18 @@ impl ShufflePlan {
         &self.places
     }
 
-    /// The next round, or `None` when every row has been served.
-    pub fn next_round(&mut self) -> Option<RoundPlan> {
+    /// The places of the buffer whose rows have not been served, ascending.
+    fn unserved(&self) -> impl Iterator<Item = usize> {
         let mut gone = vec![false; self.places.len()];
         for &place in &self.served {
             gone[place as usize] = true;
         }
-        let kept: Vec<u32> = (0..self.places.len() as u32).filter(|&p| !gone[p as usize]).collect();
+        gone.into_iter().enumerate().filter(|(_, gone)| !gone).map(|(place, _)| place)
+    }
+
+    /// The next round, or `None` when every row has been served.
+    pub fn next_round(&mut self) -> Option<RoundPlan> {
+        let kept: Vec<u32> = self.unserved().map(|place| place as u32).collect();
         let room = (2 * self.half - kept.len()) as u64;
         let fresh = self.next_row..self.total.min(self.next_row + room);
         self.next_row = fresh.end;
@@ -171,32 +176,24 @@ impl<'a> ActivationStream<'a> {
     pub fn skip_rounds(&mut self, rounds: u64) -> Result<()> {
         while self.plan.round() < rounds && self.plan.next_round().is_some() {}
         let places = self.plan.places().to_vec();
-        if places.is_empty() {
-            return Ok(());
-        }
+        let mut left: Vec<u64> = self.plan.unserved().map(|place| places[place]).collect();
+        left.sort_unstable();
         let context = self.source.context_size() as u64;
-        let mut contexts: Vec<u64> = places.iter().map(|row| row / context).collect();
-        contexts.sort_unstable();
-        contexts.dedup();
         let mut parts: Vec<Vec<Tensor<2>>> = self.hooks.iter().map(|_| Vec::new()).collect();
-        let mut run_start = 0;
-        // Consecutive contexts are captured together.
-        for i in 1..=contexts.len() {
-            if i == contexts.len() || contexts[i] != contexts[i - 1] + 1 {
-                let rows = contexts[run_start] * context..(contexts[i - 1] + 1) * context;
-                for (part, captured) in parts.iter_mut().zip(self.capture(rows)?) {
-                    part.push(captured);
-                }
-                run_start = i;
+        // Rows of contexts that follow each other are captured together, and only the rows that are left are kept.
+        for run in left.chunk_by(|a, b| b / context <= a / context + 1) {
+            let rows = run[0] / context * context..(run[run.len() - 1] / context + 1) * context;
+            let index: Vec<i32> = run.iter().map(|row| (row - rows.start) as i32).collect();
+            let index = int_tensor(&index, self.model.device());
+            for (part, captured) in parts.iter_mut().zip(self.capture(rows)?) {
+                part.push(captured.select(0, index.clone()));
             }
         }
-        let index: Vec<i32> = places
-            .iter()
-            .map(|row| {
-                let at = contexts.binary_search(&(row / context)).expect("its context was captured");
-                (at as u64 * context + row % context) as i32
-            })
-            .collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        // A place that has been served is never read again; it only keeps its number until the next round.
+        let index: Vec<i32> = places.iter().map(|row| left.binary_search(row).unwrap_or(0) as i32).collect();
         let index = int_tensor(&index, self.model.device());
         self.buffers = parts.into_iter().map(|part| Tensor::cat(part, 0).select(0, index.clone())).collect();
         Ok(())

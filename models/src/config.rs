@@ -72,6 +72,16 @@ impl NeoxConfig {
         if raw.model_type != "gpt_neox" {
             return Err(format!("model_type is `{}`; only `gpt_neox` (Pythia) is supported", raw.model_type));
         }
+        for (key, value) in [
+            ("hidden_size", raw.hidden_size),
+            ("num_hidden_layers", raw.num_hidden_layers),
+            ("intermediate_size", raw.intermediate_size),
+            ("vocab_size", raw.vocab_size),
+        ] {
+            if value == 0 {
+                return Err(format!("{key} is 0"));
+            }
+        }
         if raw.num_attention_heads == 0 || !raw.hidden_size.is_multiple_of(raw.num_attention_heads) {
             return Err(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}",

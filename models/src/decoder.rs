@@ -171,9 +171,7 @@ impl Decoder {
     fn embed(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
         check_tokens(tokens, self.config.vocab_size)?;
         let (batch, context) = tokens.dim();
-        if context > self.config.max_positions {
-            return Err(ModelError::ContextTooLong { context_size: context, max_positions: self.config.max_positions });
-        }
+        check_context(context, &self.config)?;
         let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
         Ok(embedding(self.embed.clone(), ids))
@@ -266,6 +264,17 @@ impl Layer {
 /// the residual stream. The model's output does not change: every reader starts with a LayerNorm.
 pub fn center_residual(h: Tensor<3>) -> Tensor<3> {
     h.clone() - h.mean_dim(2)
+}
+
+/// Checks that a context is not longer than the model was made for.
+///
+/// # Errors
+/// [`ModelError::ContextTooLong`] if it is.
+pub fn check_context(context_size: usize, config: &NeoxConfig) -> Result<()> {
+    if context_size > config.max_positions {
+        return Err(ModelError::ContextTooLong { context_size, max_positions: config.max_positions });
+    }
+    Ok(())
 }
 
 /// Checks that every token is in the vocabulary.

@@ -82,6 +82,12 @@ impl TokenSource {
                     "text needs a tokenizer; give a model directory that has tokenizer.json",
                 ));
             };
+            let Some(eos) = eos else {
+                return Err(ModelError::data(
+                    path,
+                    "text needs an end-of-text token between documents, and config.json has no eos_token_id",
+                ));
+            };
             pack_documents(&tokenize(path, dir)?, eos)
         };
         Ok(Self {
@@ -218,8 +224,8 @@ pub fn tokenize(path: &Path, tokenizer_dir: &Path) -> Result<Vec<Vec<u32>>> {
 }
 
 /// All documents in one stream, each preceded by the end-of-text token.
-pub fn pack_documents(documents: &[Vec<u32>], eos: Option<u32>) -> Vec<u32> {
-    documents.iter().flat_map(|d| eos.into_iter().chain(d.iter().copied())).collect()
+pub fn pack_documents(documents: &[Vec<u32>], eos: u32) -> Vec<u32> {
+    documents.iter().flat_map(|d| std::iter::once(eos).chain(d.iter().copied())).collect()
 }
 
 fn split_rows(
@@ -333,6 +339,9 @@ fn read_rows(path: &Path, first: usize, count: usize) -> Result<Vec<Vec<u32>>> {
         .finish()
         .map_err(bad)?;
     let series = frame.column(column).map_err(bad)?.as_materialized_series().clone();
+    if !series.dtype().inner_dtype().is_some_and(DataType::is_integer) {
+        return Err(ModelError::data(path, format!("column `{column}` is {}, not lists of integers", series.dtype())));
+    }
     let lists = series.cast(&DataType::List(Box::new(DataType::Int64))).map_err(|_| {
         ModelError::data(path, format!("column `{column}` is {}, not lists of integers", series.dtype()))
     })?;
@@ -354,9 +363,8 @@ mod tests {
 
     #[test]
     fn documents_are_separated_by_the_end_of_text_token() {
-        let packed = pack_documents(&[vec![5, 6], vec![7]], Some(0));
+        let packed = pack_documents(&[vec![5, 6], vec![7]], 0);
         assert_eq!(packed, [0, 5, 6, 0, 7]);
-        assert_eq!(pack_documents(&[vec![5, 6], vec![7]], None), [5, 6, 7]);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub enum ProbeError {
         /// Width of the model.
         d_model: usize,
     },
+    /// A covariance without eigenvalues.
+    #[error("the eigenvalues of the activations' covariance could not be found; are the activations finite?")]
+    Spectrum,
     /// An activation, reconstruction or loss that is NaN or infinite.
     #[error("{what} is not finite at sequence {sequence}, position {position}; the model or the SAE diverged")]
     NotFinite {
@@ -30,4 +33,22 @@ pub enum ProbeError {
         /// Column.
         position: usize,
     },
+}
+
+/// Fails at the first value that is NaN or infinite. `values` are rows of `width`, `context` of them a sequence, the first of
+/// which is number `start`.
+pub(crate) fn check_finite(
+    what: &'static str,
+    values: &[f32],
+    width: usize,
+    start: usize,
+    context: usize,
+) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let token = at / width;
+            Err(ProbeError::NotFinite { what, sequence: start + token / context, position: token % context })
+        }
+    }
 }

@@ -12,7 +12,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
-use crate::error::{ProbeError, Result};
+use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::{Covariance, Spectrum};
 use crate::metrics::{Subset, Subsets, Sums, add_reconstruction};
 use crate::rate::Firing;
@@ -107,7 +107,7 @@ pub fn evaluate(
     }
     check_finite("the activation", &activations, d_model, 0, context)?;
     let subsets = Subsets::new(&activations, d_model, context);
-    let spectrum = covariance.spectrum();
+    let spectrum = covariance.spectrum()?;
 
     let mut found: Vec<Evaluation> = saes
         .iter()
@@ -172,6 +172,13 @@ impl<'a> Batch<'a> {
         let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), device);
         let ce_mean = cross_entropy(mean.unsqueeze::<3>().expand([batch, context, d_model]))?.1;
         let gradient = host(loss_gradient(model, hook, h.clone(), tokens)?);
+        for (what, values, width, scored) in [
+            ("the zero-ablated loss", &ce_zero, 1, context - 1),
+            ("the mean-ablated loss", &ce_mean, 1, context - 1),
+            ("the gradient", &gradient, d_model, context),
+        ] {
+            check_finite(what, values, width, start, scored)?;
+        }
         let argmax = host_int(log_probs.clone().argmax(2));
         let probs = log_probs.clone().exp();
         Ok(Self {
@@ -202,6 +209,7 @@ impl<'a> Batch<'a> {
         let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, self.model.device()));
         check_finite("the patched loss", &ce_recon, 1, self.start, context - 1)?;
         let kl = host((self.probs.clone() * (self.log_probs.clone() - log_probs.clone())).sum_dim(2));
+        check_finite("the KL divergence", &kl, 1, self.start, context - 1)?;
         let argmax = host_int(log_probs.argmax(2));
 
         let [_, k] = code.values.dims();
@@ -257,16 +265,6 @@ impl<'a> Batch<'a> {
 /// gᵀδ with δ = â − a.
 fn directional(gradient: &[f32], a: &[f32], recon: &[f32]) -> f64 {
     gradient.iter().zip(a).zip(recon).map(|((&g, &a), &r)| f64::from(g) * (f64::from(r) - f64::from(a))).sum()
-}
-
-fn check_finite(what: &'static str, values: &[f32], width: usize, start: usize, context: usize) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(()),
-        Some(at) => {
-            let token = at / width;
-            Err(ProbeError::NotFinite { what, sequence: start + token / context, position: token % context })
-        }
-    }
 }
 
 fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {

@@ -7,7 +7,7 @@ use faer::Side;
 use ndarray::{Array2, ArrayView2, s};
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{ProbeError, Result, check_finite};
 
 /// Mean and second moments, accumulated in f64 from batch to batch.
 ///
@@ -47,17 +47,20 @@ impl Covariance {
     }
 
     /// The eigenvalues of the mean-centred covariance, divided by N; empty if there were no rows.
-    pub fn spectrum(&self) -> Spectrum {
+    ///
+    /// # Errors
+    /// If the eigenvalues can't be found, as when the activations were not finite.
+    pub fn spectrum(&self) -> Result<Spectrum> {
         if self.tokens == 0.0 {
-            return Spectrum(Vec::new());
+            return Ok(Spectrum(Vec::new()));
         }
         let d = self.sum.len();
         let n = self.tokens;
         let matrix = faer::Mat::from_fn(d, d, |i, j| self.moments[[i, j]] / n - self.sum[i] / n * (self.sum[j] / n));
-        let mut values = matrix.self_adjoint_eigenvalues(Side::Lower).unwrap_or_default();
+        let mut values = matrix.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
         values.reverse();
         // A covariance has no negative eigenvalues; rounding does.
-        Spectrum(values.into_iter().map(|v| v.max(0.0)).collect())
+        Ok(Spectrum(values.into_iter().map(|v| if v < 0.0 { 0.0 } else { v }).collect()))
     }
 }
 
@@ -124,7 +127,7 @@ pub struct ModelGeometry {
 /// Measures every layer's residual stream on `tokens`, `[S, T]`, `batch` sequences at a time.
 ///
 /// # Errors
-/// If a token is not in the model's vocabulary.
+/// If a token is not in the model's vocabulary, or an activation or loss is not finite.
 pub fn model_geometry(
     model: &Decoder,
     tokens: ArrayView2<'_, u32>,
@@ -145,12 +148,14 @@ pub fn model_geometry(
             let logits = model.forward_from(hooks[hooks.len() - 1], last.clone())?;
             let losses = token_cross_entropy(scored_log_probs(logits), part, model.device());
             let losses = losses.into_data().try_into_vec::<f32>().expect("f32 losses");
+            check_finite("the loss", &losses, 1, start, tokens.ncols() - 1)?;
             scored += losses.len() as f64;
             ce += losses.into_iter().map(f64::from).sum::<f64>();
         }
         for ((h, covariance), norms) in captured.drain(..).zip(&mut covariances).zip(&mut norms) {
             let h = if centered { center_residual(h) } else { h };
             let values = h.into_data().try_into_vec::<f32>().expect("f32 activations");
+            check_finite("the activation", &values, config.d_model, start, tokens.ncols())?;
             let rows =
                 ArrayView2::from_shape((values.len() / config.d_model, config.d_model), &values).expect("whole rows");
             norms.extend(
@@ -163,10 +168,10 @@ pub fn model_geometry(
     let layers = covariances.iter().zip(&norms).enumerate();
     let layers = layers
         .map(|(layer, (covariance, norms))| {
-            let spectrum = covariance.spectrum();
+            let spectrum = covariance.spectrum()?;
             let limit = 10.0 * crate::stats::median(norms).unwrap_or(f64::INFINITY);
             let pr = spectrum.participation_ratio(0);
-            LayerGeometry {
+            Ok(LayerGeometry {
                 layer,
                 pr,
                 pr_deflated_1: spectrum.participation_ratio(1),
@@ -177,8 +182,8 @@ pub fn model_geometry(
                 variance: spectrum.variance(),
                 top_eigenvalue_share: spectrum.top_share(),
                 outlier_frac: norms.iter().filter(|&&n| n > limit).count() as f64 / norms.len().max(1) as f64,
-            }
+            })
         })
-        .collect();
+        .collect::<Result<_>>()?;
     Ok(ModelGeometry { ce_orig: ce / f64::max(scored, 1.0), layers })
 }

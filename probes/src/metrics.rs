@@ -92,7 +92,9 @@ sums! {
     cosine,
     /// ‖δ‖ / (‖a‖ + 1e-10).
     rel_err,
-    /// ‖â‖ / ‖a‖.
+    /// Tokens with ‖a‖ > 0.
+    nonzero,
+    /// ‖â‖ / ‖a‖ of those.
     l2_ratio,
     /// Latents with z ≠ 0.
     l0,
@@ -205,8 +207,8 @@ metrics! {
         |s| ratio(s.cosine, s.tokens);
     rel_err Reconstruction "mean over tokens of ‖δ‖/(‖a‖ + 1e-10)"
         |s| ratio(s.rel_err, s.tokens);
-    l2_ratio Reconstruction "mean over tokens of ‖â‖/‖a‖; below 1 is shrinkage"
-        |s| ratio(s.l2_ratio, s.tokens);
+    l2_ratio Reconstruction "mean over tokens (with a ≠ 0) of ‖â‖/‖a‖; below 1 is shrinkage"
+        |s| ratio(s.l2_ratio, s.nonzero);
     recon_bias Reconstruction "mean‖â‖²/mean(a·â) (relative reconstruction bias, Rajamanoharan et al. 2024, arXiv:2404.16014)"
         |s| ratio(s.recon_norm_sq, s.dot);
     l0 Reconstruction "mean number of active latents a token"
@@ -235,7 +237,10 @@ pub fn add_reconstruction(sums: &mut Sums, a: &[f32], recon: &[f32], mean: &[f64
     // A zero vector has no direction: it counts as cosine 0, as in torch.
     sums.cosine += dot / (norm * recon_norm).max(1e-8);
     sums.rel_err += sse.sqrt() / (norm + 1e-10);
-    sums.l2_ratio += recon_norm / norm.max(f64::MIN_POSITIVE);
+    if norm > 0.0 {
+        sums.nonzero += 1.0;
+        sums.l2_ratio += recon_norm / norm;
+    }
 }
 
 /// Which tokens each subset has, and the mean activation over them.

@@ -23,6 +23,8 @@ use crate::trainer::{Params, Trainer, host, host_int};
 
 /// The version of SAELens whose format is written.
 const SAE_LENS_VERSION: &str = "6.54.12";
+/// TransformerLens' name for subtracting the mean over d_model from the residual stream.
+const CENTER: &str = "center_writing_weights";
 const WEIGHTS: &str = "sae_weights.safetensors";
 const STATE: &str = "trainer_state.safetensors";
 
@@ -40,6 +42,10 @@ pub struct Metadata {
     pub context_size: Option<usize>,
     /// Whether each context starts with an extra token.
     pub prepend_bos: Option<bool>,
+    /// Whether it was trained on activations without their mean over d_model: on a model that TransformerLens
+    /// processed with `center_writing_weights`, the one processing that an evaluation can repeat.
+    #[serde(skip)]
+    pub center_residual: bool,
 }
 
 /// Writes an SAE as a SAELens directory, replacing an older one only when all of it is on disk.
@@ -88,6 +94,7 @@ fn write_sae(dir: &Path, sae: &Sae, metadata: &Metadata, firing_rates: Option<&[
             "dataset_path": metadata.dataset_path,
             "context_size": metadata.context_size,
             "prepend_bos": metadata.prepend_bos.unwrap_or(false),
+            "model_from_pretrained_kwargs": { CENTER: metadata.center_residual },
             "trained_with": concat!("assay ", env!("CARGO_PKG_VERSION")),
         },
     });
@@ -119,7 +126,7 @@ pub fn load(dir: &Path, device: &Device) -> Result<(Sae, Metadata)> {
     let path = dir.join("cfg.json");
     let text = std::fs::read_to_string(&path).map_err(|e| SaeError::read(&path, e))?;
     let cfg: Cfg = serde_json::from_str(&text).map_err(|e| SaeError::config(&path, e.to_string()))?;
-    cfg.check(&path)?;
+    let metadata = cfg.check(&path)?;
     let file = TensorFile::open(&dir.join(WEIGHTS))?;
     let (d_model, d_sae) = (cfg.d_in, cfg.d_sae);
     let matrix = |values: Vec<f32>, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), device);
@@ -135,7 +142,7 @@ pub fn load(dir: &Path, device: &Device) -> Result<(Sae, Metadata)> {
         cfg.apply_b_dec_to_input,
         cfg.rescale_acts_by_decoder_norm,
     );
-    Ok((sae, cfg.metadata))
+    Ok((sae, metadata))
 }
 
 /// The keys of `cfg.json` that decide what an SAE computes; others are ignored.
@@ -156,7 +163,7 @@ struct Cfg {
     #[serde(default)]
     model_from_pretrained_kwargs: Value,
     #[serde(default)]
-    metadata: Metadata,
+    metadata: Value,
 }
 
 fn yes() -> bool {
@@ -168,7 +175,7 @@ fn none() -> String {
 }
 
 impl Cfg {
-    fn check(&self, path: &Path) -> Result<()> {
+    fn check(&self, path: &Path) -> Result<Metadata> {
         let refuse = |why: String| Err(SaeError::config(path, why));
         if self.architecture != "topk" {
             return refuse(format!("architecture `{}` is not supported; only `topk` is", self.architecture));
@@ -187,13 +194,24 @@ impl Cfg {
                 return refuse(format!("{key} = `{value}` changes what the SAE computes and is not supported"));
             }
         }
-        let kwargs = self.model_from_pretrained_kwargs.as_object();
-        if let Some((key, value)) = kwargs.and_then(|k| k.iter().find(|(_, v)| **v != Value::Bool(false))) {
-            return refuse(format!(
-                "model_from_pretrained_kwargs has {key} = {value}: the SAE was trained on a processed model"
-            ));
+        let mut metadata: Metadata = match &self.metadata {
+            Value::Null => Metadata::default(),
+            value => Metadata::deserialize(value).map_err(|e| SaeError::config(path, format!("metadata: {e}")))?,
+        };
+        // SAELens 6 keeps them in the metadata, older versions beside it.
+        let kwargs = [&self.model_from_pretrained_kwargs, &self.metadata["model_from_pretrained_kwargs"]];
+        for (key, value) in kwargs.into_iter().filter_map(Value::as_object).flatten() {
+            match (key.as_str(), value) {
+                (_, Value::Null | Value::Bool(false)) => {}
+                (CENTER, Value::Bool(true)) => metadata.center_residual = true,
+                _ => {
+                    return refuse(format!(
+                        "model_from_pretrained_kwargs has {key} = {value}: the SAE was trained on a processed model, which is not supported"
+                    ));
+                }
+            }
         }
-        Ok(())
+        Ok(metadata)
     }
 }
 

@@ -16,6 +16,15 @@ pub enum Recipe {
     Saelens,
 }
 
+impl std::fmt::Display for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Assay => "assay",
+            Self::Saelens => "saelens",
+        })
+    }
+}
+
 /// The reconstruction loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -45,7 +45,7 @@ pub struct EvalArgs {
     /// Use only the first N tokens of each sequence
     #[arg(long, value_name = "N")]
     context_size: Option<usize>,
-    /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models
+    /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
     #[arg(long)]
     center_residual: bool,
     /// Sequences of one forward pass
@@ -86,7 +86,8 @@ impl EvalArgs {
         };
         let tokens = self.read_tokens()?;
         let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
-        let config = EvalConfig { batch: self.batch, center_residual: self.center_residual };
+        let center_residual = self.center_residual || metadata.center_residual;
+        let config = EvalConfig { batch: self.batch, center_residual };
         let found = evaluate(&model, hook, tokens.view(), &[&sae as &dyn Codec], config, |n| {
             stage.advance(n as u64, String::new);
         })

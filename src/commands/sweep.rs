@@ -71,7 +71,7 @@ impl SweepArgs {
                     .push((group.model.name.clone(), measure_geometry(&spec, inputs, &group.model.name, progress)?));
             }
         }
-        let (records, timings) = collect(&planned, &results)?;
+        let (records, timings) = collect(&spec, &planned, &results)?;
         // States of groups that were stopped and then asked for otherwise.
         let state = results.join(".state");
         if state.exists() {
@@ -118,7 +118,7 @@ fn refuse_twins(planned: &[(Vec<Group>, Inputs)]) -> Result<()> {
 }
 
 /// All records of a plan, in its order.
-fn collect(planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<(Vec<Record>, Vec<Timing>)> {
+fn collect(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<(Vec<Record>, Vec<Timing>)> {
     let (mut records, mut timings) = (Vec::new(), Vec::new());
     for group in planned.iter().flat_map(|(groups, _)| groups) {
         for run in &group.runs {
@@ -128,6 +128,7 @@ fn collect(planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<(Vec<Reco
             // Names are the spec's: a record may have been made under others.
             record.model.clone_from(&group.model.name);
             record.depth.clone_from(&run.depth);
+            record.recipe = spec.train.recipe.to_string();
             records.push(record);
             timings.extend(Timing::load(results, &run.id));
         }
@@ -158,6 +159,13 @@ fn lock(results: &Path) -> Result<File> {
         }
         Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
+fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)]) -> f64 {
+    let vocab = planned.iter().map(|(_, inputs)| inputs.decoder.config().vocab_size).max().unwrap_or(0);
+    let at_once = rayon::current_num_threads().min(spec.k.len() * spec.seeds.len());
+    4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
 }
 
 /// What a sweep would do.
@@ -198,6 +206,10 @@ fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) 
     println!("{table}");
     println!("{runs} runs, {left} to do; results in {}", results.display());
     println!("encoder products of training: {:.2} TFLOP (at 50 GFLOP/s: {:.0} s)", flops / 1e12, flops / 5e10);
-    println!("memory of the largest group beside the model: {:.2} GB", most_bytes / 1e9);
+    println!(
+        "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
+        most_bytes / 1e9,
+        eval_bytes(spec, planned) / 1e9
+    );
     Ok(())
 }
