@@ -3,7 +3,7 @@
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, HookPoint};
 
-use crate::common::{Reference, assert_close, cpu, golden, values};
+use crate::common::{Reference, assert_close, copy_dir, cpu, edit_tensors, golden, values};
 
 fn agrees_with_transformers(name: &str, tolerance: f64) {
     let model = Decoder::load(&golden(name), &cpu()).unwrap();
@@ -43,4 +43,29 @@ fn sequential_residual_with_full_rotary_agrees() {
 #[test]
 fn extreme_attention_scores_agree() {
     agrees_with_transformers("neox-extreme-scores", 1e-3);
+}
+
+/// Checkpoints as older and newer transformers write them: the other name of the unembedding, the other spelling of the rotary
+/// settings, and the masks that old files hold.
+#[test]
+fn other_spellings_load_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("model");
+    copy_dir(&golden("neox-parallel"), &copy);
+    let config = std::fs::read_to_string(copy.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let rope = config.as_object_mut().unwrap().remove("rope_parameters").unwrap();
+    config["rotary_pct"] = rope["partial_rotary_factor"].clone();
+    config["rotary_emb_base"] = rope["rope_theta"].clone();
+    std::fs::write(copy.join("config.json"), config.to_string()).unwrap();
+    edit_tensors(&copy.join("model.safetensors"), |tensors| {
+        let unembed = tensors.remove("embed_out.weight").unwrap();
+        let mask = tensors["gpt_neox.final_layer_norm.bias"].clone();
+        tensors.insert("lm_head.weight".to_owned(), unembed);
+        tensors.insert("gpt_neox.layers.0.attention.bias".to_owned(), mask.clone());
+        tensors.insert("gpt_neox.layers.0.attention.rotary_emb.inv_freq".to_owned(), mask);
+    });
+    let tokens = Reference::open(golden("neox-parallel").join("expected.safetensors")).tokens("tokens");
+    let logits = |dir: &std::path::Path| values(Decoder::load(dir, &cpu()).unwrap().forward(tokens.view()).unwrap());
+    assert!(logits(&copy) == logits(&golden("neox-parallel")));
 }
