@@ -6,15 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use assay_probes::geometry::{LayerGeometry, ModelGeometry};
-use assay_probes::metrics::{METRICS, Subset, Sums};
-use assay_probes::stats::Resamples;
+use assay_probes::metrics::{METRICS, Subset, Sums, total};
+use assay_probes::stats::{Interval, Resamples};
 use polars::prelude::{Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series};
 
 use crate::record::{Record, Timing, write_atomic_with};
 use crate::replicates::Replicates;
 use crate::spec::SweepSpec;
 
-/// Columns of `runs.parquet` that say which run a row is.
 const RUNS: &str = "runs.parquet";
 const SEQUENCES: &str = "sequences.parquet";
 const LATENTS: &str = "latents.parquet";
@@ -48,6 +47,12 @@ impl Run {
     /// A numeric column.
     pub fn value(&self, column: &str) -> Option<f64> {
         self.values.get(column).copied().flatten()
+    }
+
+    /// The interval of a metric's column.
+    pub fn interval(&self, column: &str) -> Option<Interval> {
+        let end = |name: &str| self.value(&format!("{column}_{name}"));
+        Some(Interval { low: end("low")?, high: end("high")? })
     }
 }
 
@@ -116,11 +121,24 @@ impl Grid {
         seeds
     }
 
-    /// The run of a cell.
-    pub fn find(&self, model: &str, depth: &str, k: u64, seed: u64, budget: u64) -> Option<&Run> {
-        self.runs
-            .iter()
-            .find(|r| r.model == model && r.depth == depth && r.k == k && r.seed == seed && r.training_tokens == budget)
+    /// Everything that a run of one model may be compared at with one of another: depth, budget, k, seed.
+    pub fn conditions(&self) -> Vec<(String, u64, u64, u64)> {
+        let mut conditions = Vec::new();
+        for depth in self.depths() {
+            for budget in self.budgets() {
+                for k in self.ks() {
+                    conditions.extend(self.seeds().into_iter().map(|seed| (depth.clone(), budget, k, seed)));
+                }
+            }
+        }
+        conditions
+    }
+
+    /// Where the run of a cell is.
+    pub fn position(&self, model: &str, depth: &str, k: u64, seed: u64, budget: u64) -> Option<usize> {
+        self.runs.iter().position(|r| {
+            r.model == model && r.depth == depth && r.k == k && r.seed == seed && r.training_tokens == budget
+        })
     }
 
     /// The draw that all runs share.
@@ -207,7 +225,7 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
     let items = sums.first().map_or(0, Vec::len);
     let resamples = Resamples::draw(items, spec.eval.resamples, spec.eval.seed);
     let replicates: Vec<Replicates> = sums.iter().map(|s| Replicates::new(s, &resamples)).collect();
-    let totals: Vec<[Sums; 3]> = sums.iter().map(|sequences| total(sequences)).collect();
+    let totals: Vec<[Sums; 3]> = sums.iter().map(total).collect();
     for subset in Subset::ALL {
         for metric in METRICS {
             let name = column_name(subset, metric.name);
@@ -221,16 +239,6 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         }
     }
     frame(columns)
-}
-
-fn total(sequences: &[[Sums; 3]]) -> [Sums; 3] {
-    let mut total = [Sums::default(); 3];
-    for sequence in sequences {
-        for (total, sums) in total.iter_mut().zip(sequence) {
-            *total += sums;
-        }
-    }
-    total
 }
 
 /// A metric's column: its name on all tokens, with the subset before it otherwise.

@@ -16,7 +16,7 @@ use crate::spec::{ModelSpec, SweepSpec};
 /// One run: an SAE to train and evaluate.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// Id and all that it hashes.
+    /// Hash of `key`.
     pub id: String,
     /// What changes the run's numbers.
     pub key: RunKey,
@@ -50,14 +50,14 @@ impl Inputs {
     /// Opens a model and the sweep's tokens.
     ///
     /// # Errors
-    /// If the checkpoint or a token file is unusable, there are too few tokens, a token is out of range, or an
-    /// evaluation sequence is also a training context.
+    /// If the checkpoint or a token file is unusable, or there are too few tokens.
     pub fn open(spec: &SweepSpec, model: &ModelSpec, device: &Device) -> Result<Self> {
         let decoder = Decoder::load(&model.path, device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
         let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(&model.path), eos);
         let source = open(&spec.tokens.train, spec.tokens.context_size, spec.tokens.rows)?;
-        let train_contexts = train_contexts(spec);
+        let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
+        let train_contexts = contexts_of(most, spec);
         source.check_range(0, train_contexts).context("training tokens")?;
         let eval_tokens = match &spec.tokens.eval {
             Some(path) => open(path, spec.eval.context_size, spec.tokens.eval_rows)?.read(0, spec.eval.sequences),
@@ -68,16 +68,16 @@ impl Inputs {
     }
 }
 
-/// Contexts that the largest budget reads.
-fn train_contexts(spec: &SweepSpec) -> usize {
-    let most = spec.training_tokens.iter().copied().max().unwrap_or(0) as usize;
-    most.div_ceil(spec.tokens.context_size)
+/// Contexts that a budget reads.
+fn contexts_of(training_tokens: u64, spec: &SweepSpec) -> usize {
+    (training_tokens as usize).div_ceil(spec.tokens.context_size)
 }
 
 /// The groups of one model.
 ///
 /// # Errors
-/// If tokens can't be read, a hook does not exist, a setting can't be, or an evaluation sequence is a training context.
+/// If tokens can't be read or are out of range, a context is too long for the model, a hook does not exist, a setting can't
+/// be, or training and evaluation text overlap.
 pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Vec<Group>> {
     let hooks = spec.hooks(model, inputs.decoder.config())?;
     let d_model = inputs.decoder.config().d_model;
@@ -90,8 +90,7 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Ve
     let eval_hash = hash_tokens(&inputs.eval_tokens);
     let mut groups = Vec::new();
     for &training_tokens in &spec.training_tokens {
-        let contexts = (training_tokens as usize).div_ceil(spec.tokens.context_size);
-        let train_hash = hash_training(inputs, contexts)?;
+        let train_hash = hash_training(inputs, contexts_of(training_tokens, spec))?;
         let mut runs = Vec::new();
         for (depth, hook) in &hooks {
             for &seed in &spec.seeds {

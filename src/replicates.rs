@@ -1,6 +1,6 @@
 //! Bootstrap replicates of the sums of an evaluation: every metric of every subset from one draw.
 
-use assay_probes::metrics::{Metric, Subset, Sums};
+use assay_probes::metrics::{Metric, Subset, Sums, total};
 use assay_probes::stats::{Interval, Resamples};
 
 /// The sums of each replicate, by subset.
@@ -9,15 +9,7 @@ pub struct Replicates(Vec<[Sums; 3]>);
 impl Replicates {
     /// Adds up the sequences of every replicate.
     pub fn new(sequences: &[[Sums; 3]], resamples: &Resamples) -> Self {
-        Self(resamples.map(|rows| {
-            let mut total = [Sums::default(); 3];
-            for &row in rows {
-                for (total, sums) in total.iter_mut().zip(&sequences[row as usize]) {
-                    *total += sums;
-                }
-            }
-            total
-        }))
+        Self(resamples.map(|rows| total(rows.iter().map(|&row| &sequences[row as usize]))))
     }
 
     /// A metric's value in every replicate.

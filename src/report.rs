@@ -22,9 +22,9 @@ pub fn write(results: &Path) -> Result<()> {
     let grid = frames::read(results)?;
     let cells = tables::Cells::new(&grid);
     let tables: Vec<(&str, Table)> = vec![
-        ("grid", tables::grid(&cells)),
+        ("grid", tables::grid(&grid)),
         ("proxy-gap", tables::proxy_gap(&cells)),
-        ("subsets", tables::subsets(&cells)),
+        ("subsets", tables::subsets(&grid)),
         ("geometry", tables::geometry(&grid)),
         ("everything", tables::everything(&grid)),
     ];

@@ -366,19 +366,22 @@ fn the_closed_form_step_is_the_gradient_of_autodiff() {
     assert!(few > 0 && many > 0 && none > 0, "dead latents: few {few}, many {many}, none {none}");
 }
 
+/// A case with nothing unusual about it.
+const PLAIN: Case = Case {
+    d_model: 24,
+    d_sae: 60,
+    k: 4,
+    batch: 32,
+    first_batch: 8,
+    loss: Loss::Mse,
+    aux: 1.0,
+    rescale: false,
+    center: true,
+};
+
 #[test]
 fn unit_norm_decoders_move_along_the_sphere() {
-    let case = Case {
-        d_model: 24,
-        d_sae: 60,
-        k: 4,
-        batch: 32,
-        first_batch: 8,
-        loss: Loss::Mse,
-        aux: 1.0,
-        rescale: false,
-        center: true,
-    };
+    let case = PLAIN;
     let config = TrainConfig { decoder_norm: DecoderNorm::Unit, ..case.config() };
     // The first step leaves rows of norm 1.
     let free = case.trainer();
@@ -405,17 +408,7 @@ fn unit_norm_decoders_move_along_the_sphere() {
 
 #[test]
 fn the_gradient_is_clipped_as_a_whole() {
-    let case = Case {
-        d_model: 24,
-        d_sae: 60,
-        k: 4,
-        batch: 32,
-        first_batch: 8,
-        loss: Loss::Mse,
-        aux: 1.0,
-        rescale: false,
-        center: true,
-    };
+    let case = PLAIN;
     let free = case.trainer();
     let start = |clip_norm| {
         let config = TrainConfig { clip_norm, aux_coefficient: 0.0, ..case.config() };

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::{Covariance, Spectrum};
-use crate::metrics::{Subset, Subsets, Sums, add_reconstruction};
+use crate::metrics::{Subset, Subsets, Sums, add_reconstruction, total};
 use crate::rate::Firing;
 
 /// How to evaluate.
@@ -62,11 +62,7 @@ pub struct Evaluation {
 impl Evaluation {
     /// The sums over all sequences.
     pub fn total(&self, subset: Subset) -> Sums {
-        let mut total = Sums::default();
-        for sequence in &self.sequences {
-            total += &sequence[subset.index()];
-        }
-        total
+        total(&self.sequences)[subset.index()]
     }
 }
 

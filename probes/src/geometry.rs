@@ -8,6 +8,7 @@ use ndarray::{Array2, ArrayView2, s};
 use serde::Serialize;
 
 use crate::error::{ProbeError, Result, check_finite};
+use crate::metrics::{norm, outlier_limit};
 
 /// Mean and second moments, accumulated in f64 from batch to batch.
 ///
@@ -158,9 +159,7 @@ pub fn model_geometry(
             check_finite("the activation", &values, config.d_model, start, tokens.ncols())?;
             let rows =
                 ArrayView2::from_shape((values.len() / config.d_model, config.d_model), &values).expect("whole rows");
-            norms.extend(
-                rows.rows().into_iter().map(|r| r.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()),
-            );
+            norms.extend(values.chunks(config.d_model).map(norm));
             covariance.add(rows);
         }
         progress(end - start);
@@ -169,7 +168,7 @@ pub fn model_geometry(
     let layers = layers
         .map(|(layer, (covariance, norms))| {
             let spectrum = covariance.spectrum()?;
-            let limit = 10.0 * crate::stats::median(norms).unwrap_or(f64::INFINITY);
+            let limit = outlier_limit(norms);
             let pr = spectrum.participation_ratio(0);
             Ok(LayerGeometry {
                 layer,

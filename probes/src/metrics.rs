@@ -124,6 +124,27 @@ sums! {
     ce_rec,
 }
 
+/// The sums of some sequences added together, by subset.
+pub fn total<'a>(sequences: impl IntoIterator<Item = &'a [Sums; 3]>) -> [Sums; 3] {
+    let mut total = [Sums::default(); 3];
+    for sequence in sequences {
+        for (total, sums) in total.iter_mut().zip(sequence) {
+            *total += sums;
+        }
+    }
+    total
+}
+
+/// ‖a‖ of one activation, in f64.
+pub fn norm(a: &[f32]) -> f64 {
+    a.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+}
+
+/// The largest ‖a‖ that is no outlier: 10 × the median.
+pub fn outlier_limit(norms: &[f64]) -> f64 {
+    10.0 * crate::stats::median(norms).unwrap_or(f64::INFINITY)
+}
+
 /// What a metric speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -255,11 +276,8 @@ impl Subsets {
     /// # Shapes
     /// - `activations`: `[tokens, d_model]`, row-major, sequences of `context` tokens one after another
     pub fn new(activations: &[f32], d_model: usize, context: usize) -> Self {
-        let norms: Vec<f64> = activations
-            .chunks(d_model)
-            .map(|row| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt())
-            .collect();
-        let limit = 10.0 * crate::stats::median(&norms).unwrap_or(f64::INFINITY);
+        let norms: Vec<f64> = activations.chunks(d_model).map(norm).collect();
+        let limit = outlier_limit(&norms);
         let mut this = Self { norms, context, limit, means: Default::default() };
         for subset in Subset::ALL {
             let mut mean = vec![0.0; d_model];

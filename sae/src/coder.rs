@@ -83,7 +83,7 @@ impl Sae {
     /// - `x`: `[batch, d_model]`; result `[batch, k]`
     pub fn encode(&self, x: Tensor<2>) -> SparseCode {
         let code = self.encode_unscaled(x);
-        let scale = self.scale.clone().select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims());
+        let scale = self.scale_of(&code);
         SparseCode { values: code.values * scale, indices: code.indices }
     }
 
@@ -92,7 +92,7 @@ impl Sae {
     /// # Shapes
     /// - result `[batch, d_model]`
     pub fn decode(&self, code: SparseCode) -> Tensor<2> {
-        let scale = self.scale.clone().select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims());
+        let scale = self.scale_of(&code);
         self.decode_unscaled(SparseCode { values: code.values / scale, indices: code.indices })
     }
 
@@ -103,6 +103,11 @@ impl Sae {
     pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode) {
         let code = self.encode_unscaled(x);
         (self.decode_unscaled(code.clone()), code)
+    }
+
+    /// The factor of every chosen latent, `[batch, k]`.
+    fn scale_of(&self, code: &SparseCode) -> Tensor<2> {
+        self.scale.clone().select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims())
     }
 
     /// The code in units of the decoder rows as stored: the factors of SAELens' rescaling cancel.

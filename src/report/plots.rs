@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow};
-use assay_probes::metrics::{Subset, metric};
 use assay_probes::stats::Interval;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
@@ -69,7 +68,7 @@ pub fn write(cells: &Cells<'_>, dir: &Path) -> Result<Vec<String>> {
     register_font();
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let mut drawn = Vec::new();
-    for (name, figure) in [("curves", curves(cells)), ("gap", gap(cells)), ("geometry", geometry(cells.grid))] {
+    for (name, figure) in [("curves", curves(cells.grid)), ("gap", gap(cells)), ("geometry", geometry(cells.grid))] {
         if figure.panels.iter().all(|p| p.lines.is_empty()) {
             continue;
         }
@@ -94,13 +93,20 @@ fn register_font() {
     });
 }
 
+/// The point at k of what several seeds found: their mean; the interval only of a single one.
+fn over_seeds(k: u64, found: Vec<(Option<f64>, Option<Interval>)>) -> Option<Point> {
+    let values: Vec<f64> = found.iter().filter_map(|(value, _)| *value).collect();
+    let interval = if let [(_, interval)] = found[..] { interval } else { None };
+    let y = values.iter().sum::<f64>() / values.len() as f64;
+    (!values.is_empty()).then_some(Point { x: (k as f64).log2(), y, interval })
+}
+
 fn k_marks(grid: &Grid) -> Vec<(f64, String)> {
     grid.ks().iter().map(|&k| ((k as f64).log2(), k.to_string())).collect()
 }
 
 /// R² above CE_rec, a column a depth, a line a model, the mean over seeds; intervals where there is one seed.
-fn curves(cells: &Cells<'_>) -> Figure {
-    let grid = cells.grid;
+fn curves(grid: &Grid) -> Figure {
     let budget = grid.budgets().last().copied().unwrap_or_default();
     let mut panels = Vec::new();
     for (name, label) in [("r2", "R²"), ("ce_rec", "CE_rec")] {
@@ -109,21 +115,9 @@ fn curves(cells: &Cells<'_>) -> Figure {
             for (i, model) in grid.models().iter().enumerate() {
                 let mut points = Vec::new();
                 for k in grid.ks() {
-                    let runs: Vec<_> =
-                        grid.seeds().iter().filter_map(|&s| grid.find(model, &depth, k, s, budget)).collect();
-                    let values: Vec<f64> = runs.iter().filter_map(|r| r.value(name)).collect();
-                    if values.is_empty() {
-                        continue;
-                    }
-                    let interval = match runs[..] {
-                        [run] => metric(name).and_then(|m| cells.interval(run, m, Subset::All)),
-                        _ => None,
-                    };
-                    points.push(Point {
-                        x: (k as f64).log2(),
-                        y: values.iter().sum::<f64>() / values.len() as f64,
-                        interval,
-                    });
+                    let runs = grid.seeds().into_iter().filter_map(|s| grid.position(model, &depth, k, s, budget));
+                    let found = runs.map(|at| (grid.runs[at].value(name), grid.runs[at].interval(name))).collect();
+                    points.extend(over_seeds(k, found));
                 }
                 if !points.is_empty() {
                     lines.push(Line { label: model.clone(), color: COLORS[i % COLORS.len()], dashed: false, points });
@@ -153,10 +147,10 @@ fn gap(cells: &Cells<'_>) -> Figure {
     let models = grid.models();
     let (first, last) = (models.first().cloned().unwrap_or_default(), models.last().cloned().unwrap_or_default());
     let budget = grid.budgets().last().copied().unwrap_or_default();
-    let gaps = cells.gaps();
     let mut panels = Vec::new();
     for depth in grid.depths() {
-        let of_depth: Vec<_> = gaps
+        let of_depth: Vec<_> = cells
+            .gaps
             .iter()
             .filter(|g| {
                 g.from.model == first && g.to.model == last && g.to.depth == depth && g.to.training_tokens == budget
@@ -166,18 +160,8 @@ fn gap(cells: &Cells<'_>) -> Figure {
         for (i, label) in ["ΔR²", "ΔCE_rec"].into_iter().enumerate() {
             let mut points = Vec::new();
             for k in grid.ks() {
-                let found: Vec<_> =
-                    of_depth.iter().filter(|g| g.to.k == k).map(|g| if i == 0 { g.r2 } else { g.ce_rec }).collect();
-                let values: Vec<f64> = found.iter().filter_map(|(v, _)| *v).collect();
-                if values.is_empty() {
-                    continue;
-                }
-                let interval = if let [(_, interval)] = found[..] { interval } else { None };
-                points.push(Point {
-                    x: (k as f64).log2(),
-                    y: values.iter().sum::<f64>() / values.len() as f64,
-                    interval,
-                });
+                let of_k = of_depth.iter().filter(|g| g.to.k == k);
+                points.extend(over_seeds(k, of_k.map(|g| if i == 0 { g.r2 } else { g.ce_rec }).collect()));
             }
             if !points.is_empty() {
                 lines.push(Line { label: label.to_owned(), color: COLORS[i], dashed: i == 1, points });

@@ -8,11 +8,12 @@ use crate::markdown::{NONE, Table, interval, number, score, signed_with_interval
 use crate::replicates::Replicates;
 use crate::runner::tokens_text;
 
-/// The runs of a grid with their bootstrap replicates, all from one draw.
+/// The runs of a grid, and what follows from comparing them.
 pub struct Cells<'a> {
     /// The grid.
     pub grid: &'a Grid,
-    replicates: Vec<Replicates>,
+    /// Every pair of models at equal depth, budget, k and seed.
+    pub gaps: Vec<Gap<'a>>,
 }
 
 /// The difference between two models' SAEs at one depth, k, seed and budget.
@@ -35,67 +36,53 @@ impl Gap<'_> {
 }
 
 impl<'a> Cells<'a> {
-    /// Resamples every run.
+    /// Resamples every run, by one draw, and compares the models.
     pub fn new(grid: &'a Grid) -> Self {
         let resamples = grid.resamples();
-        Self { grid, replicates: grid.runs.iter().map(|r| Replicates::new(&r.sequences, &resamples)).collect() }
-    }
-
-    fn replicates(&self, run: &Run) -> Option<&Replicates> {
-        self.grid.runs.iter().position(|r| r.id == run.id).map(|at| &self.replicates[at])
-    }
-
-    /// A metric of a run and its interval.
-    pub fn interval(&self, run: &Run, metric: &Metric, subset: Subset) -> Option<Interval> {
-        self.replicates(run)?.interval(metric, subset, self.grid.bootstrap.level)
-    }
-
-    fn difference(&self, from: &Run, to: &Run, metric: &Metric) -> (Option<f64>, Option<Interval>) {
-        let value = to.value(metric.name).zip(from.value(metric.name)).map(|(a, b)| a - b);
-        // Only what was measured on the same sequences can be paired.
-        let interval = (from.sequences.len() == to.sequences.len())
-            .then(|| {
-                self.replicates(to)?.difference(self.replicates(from)?, metric, Subset::All, self.grid.bootstrap.level)
-            })
-            .flatten();
-        (value, interval)
-    }
-
-    /// Every pair of models at equal depth, k, seed and budget.
-    pub fn gaps(&self) -> Vec<Gap<'a>> {
-        let grid = self.grid;
-        let (Some(r2), Some(ce_rec)) = (metric("r2"), metric("ce_rec")) else { return Vec::new() };
-        let models = grid.models();
+        let replicates: Vec<Replicates> = grid.runs.iter().map(|r| Replicates::new(&r.sequences, &resamples)).collect();
         let mut gaps = Vec::new();
-        for (i, from) in models.iter().enumerate() {
-            for to in &models[i + 1..] {
-                for depth in grid.depths() {
-                    for budget in grid.budgets() {
-                        for k in grid.ks() {
-                            for seed in grid.seeds() {
-                                let pair = grid
-                                    .find(from, &depth, k, seed, budget)
-                                    .zip(grid.find(to, &depth, k, seed, budget));
-                                if let Some((from, to)) = pair {
-                                    gaps.push(Gap {
-                                        from,
-                                        to,
-                                        r2: self.difference(from, to, r2),
-                                        ce_rec: self.difference(from, to, ce_rec),
-                                    });
-                                }
-                            }
-                        }
-                    }
-                }
+        if let (Some(r2), Some(ce_rec)) = (metric("r2"), metric("ce_rec")) {
+            let difference = |from: usize, to: usize, metric: &Metric| {
+                let (a, b) = (&grid.runs[from], &grid.runs[to]);
+                let value = b.value(metric.name).zip(a.value(metric.name)).map(|(b, a)| b - a);
+                // Only what was measured on the same sequences can be paired.
+                let paired = a.sequences.len() == b.sequences.len();
+                let level = grid.bootstrap.level;
+                let interval =
+                    paired.then(|| replicates[to].difference(&replicates[from], metric, Subset::All, level)).flatten();
+                (value, interval)
+            };
+            for (from, to) in pairs(grid) {
+                gaps.push(Gap {
+                    from: &grid.runs[from],
+                    to: &grid.runs[to],
+                    r2: difference(from, to, r2),
+                    ce_rec: difference(from, to, ce_rec),
+                });
             }
         }
-        gaps
+        Self { grid, gaps }
     }
 }
 
+/// Positions of the runs that can be compared: of an earlier model and of a later one.
+fn pairs(grid: &Grid) -> Vec<(usize, usize)> {
+    let models = grid.models();
+    let conditions = grid.conditions();
+    let mut pairs = Vec::new();
+    for (i, from) in models.iter().enumerate() {
+        for to in &models[i + 1..] {
+            let position = |model: &str, (depth, budget, k, seed): &(String, u64, u64, u64)| {
+                grid.position(model, depth, *k, *seed, *budget)
+            };
+            pairs.extend(conditions.iter().filter_map(|at| position(from, at).zip(position(to, at))));
+        }
+    }
+    pairs
+}
+
 /// One row a run: R² and CE_rec with intervals, and what explains them.
-pub fn grid(cells: &Cells<'_>) -> Table {
+pub fn grid(grid: &Grid) -> Table {
     let mut table = Table::new([
         "depth",
         "model",
@@ -112,13 +99,8 @@ pub fn grid(cells: &Cells<'_>) -> Table {
         "rel. error",
         "alive %",
     ]);
-    for run in &cells.grid.runs {
-        let cell = |name: &str| {
-            metric(name).map_or_else(
-                || NONE.to_owned(),
-                |m| with_interval(run.value(name), cells.interval(run, m, Subset::All)),
-            )
-        };
+    for run in &grid.runs {
+        let cell = |name: &str| with_interval(run.value(name), run.interval(name));
         table.row([
             run.depth.clone(),
             run.model.clone(),
@@ -152,7 +134,7 @@ pub fn proxy_gap(cells: &Cells<'_>) -> Table {
         "opposite signs",
         "both intervals exclude 0",
     ]);
-    for gap in cells.gaps() {
+    for gap in &cells.gaps {
         let certain = gap.r2.1.zip(gap.ce_rec.1).map(|(a, b)| a.excludes_zero() && b.excludes_zero());
         let yes_no = |value: Option<bool>| value.map_or(NONE, |v| if v { "yes" } else { "no" }).to_owned();
         table.row([
@@ -172,20 +154,20 @@ pub fn proxy_gap(cells: &Cells<'_>) -> Table {
 
 /// How often the signs differ, in words.
 pub fn mismatch_sentence(cells: &Cells<'_>) -> String {
-    let verdicts: Vec<bool> = cells.gaps().iter().filter_map(Gap::mismatch).collect();
+    let verdicts: Vec<bool> = cells.gaps.iter().filter_map(Gap::mismatch).collect();
     let opposite = verdicts.iter().filter(|&&m| m).count();
     format!("ΔR² and ΔCE_rec have opposite signs in {opposite} of {} pairs.", verdicts.len())
 }
 
 /// R² and CE_rec on the subsets of tokens.
-pub fn subsets(cells: &Cells<'_>) -> Table {
+pub fn subsets(grid: &Grid) -> Table {
     let mut head = vec!["depth".to_owned(), "model".to_owned(), "k".to_owned(), "tokens".to_owned(), "seed".to_owned()];
     for subset in Subset::ALL {
         head.push(format!("R² {}", subset.name()));
     }
     head.push("tokens left without outliers".to_owned());
     let mut table = Table::new(head);
-    for run in &cells.grid.runs {
+    for run in &grid.runs {
         let mut row = vec![
             run.depth.clone(),
             run.model.clone(),
@@ -194,8 +176,8 @@ pub fn subsets(cells: &Cells<'_>) -> Table {
             run.seed.to_string(),
         ];
         for subset in Subset::ALL {
-            let value = run.value(&column_name(subset, "r2"));
-            row.push(with_interval(value, metric("r2").and_then(|m| cells.interval(run, m, subset))));
+            let column = column_name(subset, "r2");
+            row.push(with_interval(run.value(&column), run.interval(&column)));
         }
         let share = run
             .value(&column_name(Subset::NoOutlier, "tokens"))
@@ -267,8 +249,7 @@ pub fn everything(grid: &Grid) -> Table {
             run.seed.to_string(),
         ];
         row.extend(names.iter().map(|name| number(run.value(name))));
-        let ends = run.value("ce_rec_low").zip(run.value("ce_rec_high"));
-        row.push(interval(ends.map(|(low, high)| Interval { low, high })));
+        row.push(interval(run.interval("ce_rec")));
         table.row(row);
     }
     table
