@@ -1,58 +1,255 @@
-//! Time of one training step on the CPU: `cargo bench --bench step [-- BATCH D_MODEL D_SAE K]`.
+//! Time of one training step: `cargo bench --bench step [--features cuda] -- [OPTIONS]`; `-- --help` lists them.
 //!
 //! FLOPs of a step: the encoder's product 2·B·d·n, and k-sparse work 2·B·k·d for each of decode, value gradients and the two
-//! weight gradients. Bytes: Adam reads and writes a parameter, its gradient and two moments, 28 B for each of 2·d·n.
+//! weight gradients. The floor on a GPU, in bytes through device memory, f32 (P = d·n, one of the two matrices):
+//!
+//! - Adam reads parameter, gradient and two moments and writes all but the gradient: 28 B for each of 2·P;
+//! - the gradients are written once, 8 B for each P, and the decoder is read for the projection, 4 B for each P;
+//! - pre-activations are written once, 4 B for each of B·n, and a small part of them is read;
+//! - the encoder is rounded and packed for the tensor cores, 6 B for each P, and read by the product, 2 B for each P;
+//! - gathers of rows: decode and value gradients 4·B·k·d B each from the decoder, the weight gradients 8·B·k·d B from batch-sized
+//!   matrices: from L2 where it holds them.
+//!
+//! `share of floor` sets the larger of the product's time at the peak and the bytes' time at the bandwidth, added up stage by
+//! stage as above, against the measured time; the peaks are arguments, by default those of an H100 SXM as measured with large
+//! products and copies (790 TFLOP/s, 3.0 TB/s, 5.5 TB/s from L2).
 
+use std::path::PathBuf;
 use std::time::Instant;
 
-use assay_sae::{Recipe, TrainConfig, Trainer};
-use burn::tensor::{Device, Tensor, TensorData};
+use assay_sae::{Precision, Recipe, TrainConfig, Trainer};
+use burn::tensor::{Device, DeviceType, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+const HELP: &str = "Options:
+  --device cpu|cuda|vulkan|metal|wgpu    [default: cpu]
+  --shapes DxN,…                   d_model x d_sae [cpu: 128x4096; else 512x16384,1024x32768]
+  --k K,…                          [cpu: 8,32; else 8,32,256]
+  --batch B                        tokens a step [cpu: 1024; else 4096]
+  --precision f32,bf16             [cpu: f32; else bf16,f32]
+  --recipe assay,saelens           [default: both]
+  --activations FILE               safetensors with `activations` [tokens, d_model] instead of random data;
+                                   shapes of another width are left out
+  --steps S                        timed steps [default: 50]
+  --lockstep N                     that many SAEs side by side, for the memory they take [default: 1]
+  --json FILE                      rows as JSON lines, beside the table
+  --profile                        time every operation of the step on its own, each waited for";
+
+struct Options {
+    device: String,
+    shapes: Vec<(usize, usize)>,
+    k: Vec<usize>,
+    batch: usize,
+    precisions: Vec<Precision>,
+    recipes: Vec<Recipe>,
+    activations: Option<PathBuf>,
+    steps: usize,
+    lockstep: usize,
+    json: Option<PathBuf>,
+    profile: bool,
+}
+
 fn main() {
-    let args: Vec<usize> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let shapes = match args[..] {
-        [batch, d, n, k] => vec![(batch, d, n, k)],
-        _ => vec![
-            (1024, 128, 4096, 8),
-            (1024, 128, 4096, 32),
-            (256, 128, 512, 8),
-            (256, 256, 1024, 8),
-            (256, 256, 1024, 32),
-        ],
-    };
-    println!("{} threads", std::thread::available_parallelism().map_or(1, usize::from));
-    for (batch, d, n, k) in shapes {
-        for recipe in [Recipe::Assay, Recipe::Saelens] {
-            let steps = 30;
-            let config = TrainConfig::from_recipe(recipe, d, n, k, batch, (steps * batch) as u64 * 10);
-            let device = Device::flex();
-            let mut rng = ChaCha8Rng::seed_from_u64(1);
-            let values: Vec<f32> = (0..batch * d).map(|_| StandardNormal.sample(&mut rng)).collect();
-            let x: Tensor<2> = Tensor::from_data(TensorData::new(values, [batch, d]), &device);
-            let mut trainer = Trainer::new(config, 0, &device).expect("these settings can be");
-            for _ in 0..5 {
+    let options = Options::parse();
+    let device = open(&options.device);
+    let real = options.activations.as_ref().map(|path| load(path));
+    let mut rows = String::new();
+    println!(
+        "| d_model | d_sae | k | batch | recipe | precision | data | SAEs | ms a step | fastest | tokens/s | floor, ms | share of floor | memory, MiB |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for &(d, n) in &options.shapes {
+        let batches = match &real {
+            Some((values, width)) if *width == d => batches_of(values, d, options.batch, &device),
+            Some(_) => continue,
+            None => random_batches(d, options.batch, &device),
+        };
+        for &k in &options.k {
+            for &recipe in &options.recipes {
+                for &precision in &options.precisions {
+                    rows += &row(&options, &device, &batches, [d, n, k], recipe, precision, real.is_some());
+                }
+            }
+        }
+    }
+    if let Some(path) = &options.json {
+        std::fs::write(path, rows).expect("the JSON file can be written");
+    }
+}
+
+fn row(
+    options: &Options,
+    device: &Device,
+    batches: &[Tensor<2>],
+    [d, n, k]: [usize; 3],
+    recipe: Recipe,
+    precision: Precision,
+    real: bool,
+) -> String {
+    let batch = options.batch;
+    // Far from the end of any schedule, and no latent dies while the clock runs: the peers' steps have no dead latents either.
+    let config = TrainConfig { precision, ..TrainConfig::from_recipe(recipe, d, n, k, batch, 100_000_000) };
+    let mut trainers: Vec<Trainer> = (0..options.lockstep)
+        .map(|seed| Trainer::new(config.clone(), seed as u64, device).expect("these settings can be"))
+        .collect();
+    for trainer in &mut trainers {
+        trainer.calibrate(&batches[0]);
+    }
+    let mut at = 0;
+    let mut step = |count: usize| {
+        let started = Instant::now();
+        for _ in 0..count {
+            let x = &batches[at % batches.len()];
+            for trainer in &mut trainers {
                 trainer.step(x.clone());
             }
-            let mut times: Vec<f64> = (0..steps)
-                .map(|_| {
-                    let started = Instant::now();
-                    trainer.step(x.clone());
-                    started.elapsed().as_secs_f64()
-                })
-                .collect();
-            times.sort_by(f64::total_cmp);
-            let median = times[steps / 2];
-            let encoder = 2.0 * (batch * d * n) as f64;
-            println!(
-                "{recipe:?} B {batch} d {d} n {n} k {k}: {:.2} ms a step ({:.2} fastest), {:.0} tokens/s, encoder alone {:.1} GFLOP/s if it were all",
-                median * 1e3,
-                times[0] * 1e3,
-                batch as f64 / median,
-                encoder / median / 1e9
-            );
+            at += 1;
         }
+        device.sync().expect("the device works");
+        started.elapsed().as_secs_f64() / count as f64
+    };
+    step(10);
+    let mut times: Vec<f64> = (0..5).map(|_| step(options.steps)).collect();
+    times.sort_by(f64::total_cmp);
+    let (median, fastest) = (times[2] / options.lockstep as f64, times[0] / options.lockstep as f64);
+    let floor = floor_seconds(batch as f64, d as f64, n as f64, k as f64);
+    let memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved / (1 << 20));
+    let on_gpu = options.device != "cpu";
+    println!(
+        "| {d} | {n} | {k} | {batch} | {recipe} | {precision} | {} | {} | {:.3} | {:.3} | {:.0} | {} | {} | {} |",
+        if real { "real" } else { "random" },
+        options.lockstep,
+        median * 1e3,
+        fastest * 1e3,
+        batch as f64 / median,
+        if on_gpu { format!("{:.3}", floor * 1e3) } else { "–".to_owned() },
+        if on_gpu { format!("{:.2}", floor / median) } else { "–".to_owned() },
+        memory.map_or("–".to_owned(), |m| m.to_string()),
+    );
+    if options.profile {
+        for (name, seconds) in trainers[0].profile(&batches[0], 20) {
+            println!("    {name}: {:.1} µs", seconds * 1e6);
+        }
+    }
+    format!(
+        "{{\"program\":\"assay\",\"work\":\"sae_step\",\"d_model\":{d},\"d_sae\":{n},\"k\":{k},\"batch\":{batch},\"recipe\":\"{recipe}\",\"precision\":\"{precision}\",\"data\":\"{}\",\"saes\":{},\"ms_median\":{},\"ms_min\":{},\"floor_ms\":{},\"memory_mib\":{}}}\n",
+        if real { "real" } else { "random" },
+        options.lockstep,
+        median * 1e3,
+        fastest * 1e3,
+        floor * 1e3,
+        memory.unwrap_or(0)
+    )
+}
+
+/// See the head of the file.
+fn floor_seconds(b: f64, d: f64, n: f64, k: f64) -> f64 {
+    let (peak, bandwidth, l2) = (790e12, 3.0e12, 5.5e12);
+    let p = d * n;
+    let product = (2.0 * b * p / peak).max((4.0 * b * n + 2.0 * p) / bandwidth);
+    let streamed = (28.0 * 2.0 + 8.0 + 4.0 + 6.0) * p / bandwidth;
+    let gathered = (4.0 + 4.0 + 8.0) * b * k * d / l2;
+    product + streamed + gathered
+}
+
+fn open(name: &str) -> Device {
+    let of = |kind: DeviceType| {
+        Device::enumerate(kind).into_iter().next().unwrap_or_else(|| panic!("no {name} device on this machine"))
+    };
+    match name {
+        "cpu" => Device::flex(),
+        #[cfg(feature = "cuda")]
+        "cuda" => of(DeviceType::Cuda),
+        #[cfg(feature = "metal")]
+        "metal" => of(DeviceType::Metal),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => of(DeviceType::Vulkan),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => of(DeviceType::Wgpu),
+        other => {
+            let _ = of;
+            panic!("--device {other}: not in this build; add `--features {other}`")
+        }
+    }
+}
+
+fn load(path: &PathBuf) -> (Vec<f32>, usize) {
+    let bytes = std::fs::read(path).expect("the file of activations can be read");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let tensor = file.tensor("activations").expect("a tensor `activations`");
+    let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    (values, tensor.shape()[1])
+}
+
+fn batches_of(values: &[f32], d: usize, batch: usize, device: &Device) -> Vec<Tensor<2>> {
+    let rows = values.chunks_exact(batch * d);
+    rows.take(16).map(|rows| Tensor::from_data(TensorData::new(rows.to_vec(), [batch, d]), device)).collect()
+}
+
+/// Four batches, so that a step does not find the last one's input in the cache.
+fn random_batches(d: usize, batch: usize, device: &Device) -> Vec<Tensor<2>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let values: Vec<f32> = (0..4 * batch * d).map(|_| StandardNormal.sample(&mut rng)).collect();
+    batches_of(&values, d, batch, device)
+}
+
+impl Options {
+    fn parse() -> Self {
+        let mut args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+        if args.iter().any(|a| a == "--help") {
+            println!("{HELP}");
+            std::process::exit(0);
+        }
+        let mut flag = |name: &str| {
+            let at = args.iter().position(|a| a == name)?;
+            args.remove(at);
+            Some(())
+        };
+        let profile = flag("--profile").is_some();
+        let mut take = |name: &str| {
+            let at = args.iter().position(|a| a == name)?;
+            args.remove(at);
+            Some(args.remove(at))
+        };
+        let list = |text: Option<String>, default: &str| -> Vec<String> {
+            text.unwrap_or_else(|| default.to_owned()).split(',').map(str::to_owned).collect()
+        };
+        let device = take("--device").unwrap_or_else(|| "cpu".to_owned());
+        let gpu = device != "cpu";
+        let number = |text: &str| text.parse::<usize>().expect("a number");
+        let options = Self {
+            shapes: list(take("--shapes"), if gpu { "512x16384,1024x32768" } else { "128x4096" })
+                .iter()
+                .map(|shape| shape.split_once('x').map(|(d, n)| (number(d), number(n))).expect("DxN"))
+                .collect(),
+            k: list(take("--k"), if gpu { "8,32,256" } else { "8,32" }).iter().map(|k| number(k)).collect(),
+            batch: take("--batch").map_or(if gpu { 4096 } else { 1024 }, |b| number(&b)),
+            precisions: list(take("--precision"), if gpu { "bf16,f32" } else { "f32" })
+                .iter()
+                .map(|p| match p.as_str() {
+                    "f32" => Precision::F32,
+                    "bf16" => Precision::Bf16,
+                    other => panic!("--precision {other}: f32 or bf16"),
+                })
+                .collect(),
+            recipes: list(take("--recipe"), "assay,saelens")
+                .iter()
+                .map(|r| match r.as_str() {
+                    "assay" => Recipe::Assay,
+                    "saelens" => Recipe::Saelens,
+                    other => panic!("--recipe {other}: assay or saelens"),
+                })
+                .collect(),
+            activations: take("--activations").map(PathBuf::from),
+            steps: take("--steps").map_or(50, |s| number(&s)),
+            lockstep: take("--lockstep").map_or(1, |s| number(&s)),
+            json: take("--json").map(PathBuf::from),
+            device,
+            profile,
+        };
+        assert!(args.is_empty(), "unknown arguments {args:?}\n{HELP}");
+        options
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::kernels;
+use crate::kernels::{self, Encoder, Precision};
 
 /// The active latents of some tokens: `[batch, k]` each, latents ascending; value 0 means not active.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub struct Sae {
     pub(crate) b_dec: Tensor<1>,
     pub(crate) k: usize,
     pub(crate) apply_b_dec_to_input: bool,
-    /// Norms of the decoder rows if pre-activations are rescaled by them, else ones.
-    scale: Tensor<1>,
+    /// Norms of the decoder rows, if pre-activations are rescaled by them.
+    scale: Option<Tensor<1>>,
 }
 
 impl Sae {
@@ -49,11 +49,7 @@ impl Sae {
         apply_b_dec_to_input: bool,
         rescale_acts_by_decoder_norm: bool,
     ) -> Self {
-        let scale = if rescale_acts_by_decoder_norm {
-            kernels::row_norms(w_dec.clone())
-        } else {
-            Tensor::ones([w_dec.dims()[0]], &w_dec.device())
-        };
+        let scale = rescale_acts_by_decoder_norm.then(|| kernels::row_norms(w_dec.clone()));
         Self { w_enc, b_enc, w_dec, b_dec, k, apply_b_dec_to_input, scale }
     }
 
@@ -83,8 +79,10 @@ impl Sae {
     /// - `x`: `[batch, d_model]`; result `[batch, k]`
     pub fn encode(&self, x: Tensor<2>) -> SparseCode {
         let code = self.encode_unscaled(x);
-        let scale = self.scale_of(&code);
-        SparseCode { values: code.values * scale, indices: code.indices }
+        match self.scale_of(&code) {
+            Some(scale) => SparseCode { values: code.values * scale, indices: code.indices },
+            None => code,
+        }
     }
 
     /// The reconstruction from a code of [`Self::encode`].
@@ -92,8 +90,10 @@ impl Sae {
     /// # Shapes
     /// - result `[batch, d_model]`
     pub fn decode(&self, code: SparseCode) -> Tensor<2> {
-        let scale = self.scale_of(&code);
-        self.decode_unscaled(SparseCode { values: code.values / scale, indices: code.indices })
+        match self.scale_of(&code) {
+            Some(scale) => self.decode_unscaled(SparseCode { values: code.values / scale, indices: code.indices }),
+            None => self.decode_unscaled(code),
+        }
     }
 
     /// x̂ and the code that it is made from.
@@ -106,15 +106,21 @@ impl Sae {
     }
 
     /// The factor of every chosen latent, `[batch, k]`.
-    fn scale_of(&self, code: &SparseCode) -> Tensor<2> {
-        self.scale.clone().select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims())
+    fn scale_of(&self, code: &SparseCode) -> Option<Tensor<2>> {
+        let scale = self.scale.clone()?;
+        Some(scale.select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims()))
     }
 
     /// The code in units of the decoder rows as stored: the factors of SAELens' rescaling cancel.
     fn encode_unscaled(&self, x: Tensor<2>) -> SparseCode {
         let x = if self.apply_b_dec_to_input { x - self.b_dec.clone().unsqueeze() } else { x };
-        let (values, indices) =
-            kernels::encode_topk(x, self.w_enc.clone(), self.b_enc.clone(), self.scale.clone(), self.k);
+        let encoder = Encoder {
+            w_enc: self.w_enc.clone(),
+            b_enc: self.b_enc.clone(),
+            scale: self.scale.clone(),
+            precision: Precision::F32,
+        };
+        let (values, indices) = kernels::encode_topk(x, encoder, self.k);
         SparseCode { values, indices }
     }
 

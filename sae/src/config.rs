@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, SaeError};
+use crate::kernels::Precision;
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,14 @@ pub struct TrainConfig {
     pub decoder_bias: DecoderBias,
     /// What is done to activations first.
     pub input_scaling: InputScaling,
+    /// Number format of the encoder's product.
+    #[serde(default, skip_serializing_if = "is_f32")]
+    pub precision: Precision,
+}
+
+/// Whether the precision goes without saying.
+fn is_f32(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 impl TrainConfig {
@@ -139,6 +148,7 @@ impl TrainConfig {
             apply_b_dec_to_input: true,
             decoder_bias: DecoderBias::Zero,
             input_scaling: InputScaling::None,
+            precision: Precision::F32,
         };
         match recipe {
             Recipe::Saelens => common,

@@ -18,4 +18,5 @@ pub mod trainer;
 pub use coder::{Sae, SparseCode};
 pub use config::{DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
+pub use kernels::Precision;
 pub use trainer::{StepLoss, Trainer};

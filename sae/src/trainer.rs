@@ -11,7 +11,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::coder::Sae;
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Loss, TrainConfig};
 use crate::error::Result;
-use crate::kernels::{self, AdamStep, Dead};
+use crate::kernels::{self, AdamStep, Counters, Dead, Encoder, SparseGradient};
 
 /// The four parameters of an SAE, or anything that exists once for each.
 #[derive(Clone, Debug)]
@@ -38,27 +38,63 @@ impl Params {
     }
 }
 
+/// The gradients of a step, and sums of the squares of all but b_dec's.
+struct Gradients {
+    gradients: Params,
+    squares: Tensor<1>,
+}
+
+/// What the squared error is multiplied by: 1/batch, or 1 over the batch's variance, which is on the device.
+#[derive(Clone, Debug)]
+enum Weight {
+    Known(f32),
+    Computed(Tensor<1>),
+}
+
+impl Weight {
+    /// `x · weight · factor`
+    fn scale(&self, x: Tensor<2>, factor: f64) -> Tensor<2> {
+        match self {
+            Self::Known(weight) => x.mul_scalar(f64::from(*weight) * factor),
+            Self::Computed(weight) => x * weight.clone().mul_scalar(factor).unsqueeze(),
+        }
+    }
+
+    /// `x · weight`
+    fn times(&self, x: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Known(weight) => x.mul_scalar(*weight),
+            Self::Computed(weight) => x * weight.clone(),
+        }
+    }
+
+    fn value(&self) -> f32 {
+        match self {
+            Self::Known(weight) => *weight,
+            Self::Computed(weight) => weight.clone().into_scalar::<f32>(),
+        }
+    }
+}
+
 /// The losses of a step, still on the device: reading one waits for the step.
 #[derive(Clone, Debug)]
 pub struct StepLoss {
-    reconstruction: Tensor<1>,
+    squares: Tensor<1>,
+    weight: Weight,
     auxiliary: Option<Tensor<1>>,
 }
 
 impl StepLoss {
     /// The reconstruction loss: Σ over d_model of the squared error, mean over tokens, or its share of the variance.
     pub fn reconstruction(&self) -> f64 {
-        scalar(&self.reconstruction)
+        let sum: f64 = host(self.squares.clone()).into_iter().map(f64::from).sum();
+        f64::from(sum as f32 * self.weight.value())
     }
 
     /// The auxiliary loss times its coefficient; 0 where it is off or no latent is dead.
     pub fn auxiliary(&self) -> f64 {
-        self.auxiliary.as_ref().map_or(0.0, scalar)
+        self.auxiliary.as_ref().map_or(0.0, |x| f64::from(x.clone().into_scalar::<f32>()))
     }
-}
-
-fn scalar(x: &Tensor<1>) -> f64 {
-    f64::from(x.clone().into_scalar::<f32>())
 }
 
 /// An SAE in training.
@@ -191,81 +227,81 @@ impl Trainer {
     /// reconstructs the detached error e = x − x̂ without b_dec. b_dec receives Σ_t dx̂ from the decoder and
     /// −Σ_j db_enc[j]·W_enc[j] through the encoder's input. Under `rescale_acts_by_decoder_norm` the norm
     /// multiplies before the selection and divides after it, so that only the selection sees it.
-    fn gradients(&mut self, x: Tensor<2>) -> (StepLoss, Params) {
+    fn gradients(&mut self, x: Tensor<2>) -> (StepLoss, Gradients) {
         let config = &self.config;
         let p = &self.params;
-        let device = x.device();
         let batch = x.dims()[0] as f64;
         let x = if self.input_scale == 1.0 { x } else { x.mul_scalar(self.input_scale) };
         let input = if config.apply_b_dec_to_input { x.clone() - p.b_dec.clone().unsqueeze() } else { x.clone() };
-        let scale = if config.rescale_acts_by_decoder_norm {
-            kernels::row_norms(p.w_dec.clone())
-        } else {
-            Tensor::ones([config.d_sae], &device)
+        let encoder = Encoder {
+            w_enc: p.w_enc.clone(),
+            b_enc: p.b_enc.clone(),
+            scale: config.rescale_acts_by_decoder_norm.then(|| kernels::row_norms(p.w_dec.clone())),
+            precision: config.precision,
         };
         let weight = match config.loss {
-            Loss::Mse => Tensor::from_data([1.0 / batch as f32], &device),
-            Loss::Fvu => kernels::sum_squares(x.clone() - x.clone().mean_dim(0)).clamp_min(1e-30).recip(),
+            Loss::Mse => Weight::Known(1.0 / batch as f32),
+            Loss::Fvu => {
+                Weight::Computed(kernels::sum_squares(x.clone() - x.clone().mean_dim(0)).clamp_min(1e-30).recip())
+            }
         };
 
-        let (w_enc, b_enc) = (p.w_enc.clone(), p.b_enc.clone());
-        let ((values, indices), dead) = if config.aux_coefficient > 0.0 {
+        let ((values, indices), dead) = if config.aux_coefficient > 0.0 && self.some_may_be_dead() {
             let dead = Dead { since_fired: self.since_fired.clone(), after: self.dead_after(), k: config.k_aux() };
-            let [chosen, dead] = kernels::encode_topk_and_dead(input.clone(), w_enc, b_enc, scale, config.k, dead);
+            let [chosen, dead] = kernels::encode_topk_and_dead(input.clone(), encoder, config.k, dead);
             (chosen, Some(dead))
         } else {
-            (kernels::encode_topk(input.clone(), w_enc, b_enc, scale, config.k), None)
+            (kernels::encode_topk(input.clone(), encoder, config.k), None)
         };
-        let reconstruction =
-            kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + p.b_dec.clone().unsqueeze();
-        let residual = reconstruction - x;
-        let loss = kernels::sum_squares(residual.clone()) * weight.clone();
-        let output_grad = residual.clone() * weight.clone().mul_scalar(2.0).unsqueeze();
-        let value_grads =
-            kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
-        let mut to = kernels::latent_gradients(
-            values.clone(),
-            value_grads,
-            indices.clone(),
-            input.clone(),
-            output_grad.clone(),
-            config.d_sae,
-        );
-        let mut b_dec = output_grad.sum_dim(0);
+        let (residual, squares) =
+            kernels::residual(values.clone(), indices.clone(), p.w_dec.clone(), p.b_dec.clone(), x);
+        let output_grad = weight.scale(residual.clone(), 2.0);
+        let sparse_gradient = |values: Tensor<2>, indices: Tensor<2, Int>, output_grad: Tensor<2>| SparseGradient {
+            value_grads: kernels::value_gradients(
+                output_grad.clone(),
+                values.clone(),
+                indices.clone(),
+                p.w_dec.clone(),
+            ),
+            values,
+            indices,
+            output_grad,
+        };
 
         let mut auxiliary = None;
-        if let Some((values, indices)) = dead {
+        let aux = dead.map(|(values, indices)| {
             let n_dead = self.since_fired.clone().greater_elem(self.dead_after()).float().sum();
             // min(n_dead / k_aux, 1) scales the loss; it is 0 when nothing is dead, and so is the gradient.
-            let factor = (n_dead / config.k_aux() as f64).clamp_max(1.0) * weight.mul_scalar(config.aux_coefficient);
+            let factor =
+                weight.times((n_dead / config.k_aux() as f64).clamp_max(1.0)).mul_scalar(config.aux_coefficient);
             let error = kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + residual;
             auxiliary = Some(kernels::sum_squares(error.clone()) * factor.clone());
-            let output_grad = error * factor.mul_scalar(2.0).unsqueeze();
-            let value_grads =
-                kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), p.w_dec.clone());
-            to = kernels::accumulate_gradients(to, values, value_grads, indices, input, output_grad);
-        }
+            sparse_gradient(values, indices, error * factor.mul_scalar(2.0).unsqueeze())
+        });
+        let mut b_dec = kernels::column_sums(output_grad.clone());
+        let project = config.decoder_norm == DecoderNorm::Unit;
+        let main = sparse_gradient(values, indices, output_grad);
+        let counters = Counters { since_fired: take_int(&mut self.since_fired), fires: take_int(&mut self.fires) };
+        let (to, counters) = kernels::latent_gradients(main, aux, input, p.w_dec.clone(), counters, project);
         if config.apply_b_dec_to_input {
-            b_dec = b_dec - to.b_enc.clone().unsqueeze::<2>().matmul(p.w_enc.clone());
+            b_dec = b_dec - kernels::weighted_rows(to.b_enc.clone(), p.w_enc.clone());
         }
-        (self.since_fired, self.fires) =
-            kernels::count_fires(self.since_fired.clone(), self.fires.clone(), values, indices);
-        let gradients = Params { w_enc: to.w_enc, b_enc: to.b_enc, w_dec: to.w_dec, b_dec: b_dec.flatten(0, 1) };
-        (StepLoss { reconstruction: loss, auxiliary }, gradients)
+        Counters { since_fired: self.since_fired, fires: self.fires } = counters;
+        let gradients = Params { w_enc: to.w_enc, b_enc: to.b_enc, w_dec: to.w_dec, b_dec };
+        (StepLoss { squares, weight, auxiliary }, Gradients { gradients, squares: to.squares })
     }
 
-    /// Projection, clipping, Adam, renormalisation.
-    fn update(&mut self, mut grad: Params) {
+    /// Whether a latent can have been silent for longer than the window: not before that many tokens have been seen. Where none
+    /// is dead the auxiliary path adds nothing, and is left out.
+    fn some_may_be_dead(&self) -> bool {
+        self.step.saturating_mul(self.config.batch_size as u64) > self.config.dead_after
+    }
+
+    /// Clipping, Adam, renormalisation.
+    fn update(&mut self, Gradients { gradients: grad, squares }: Gradients) {
         let config = &self.config;
-        if config.decoder_norm == DecoderNorm::Unit {
-            grad.w_dec = kernels::remove_parallel(grad.w_dec, self.params.w_dec.clone());
-        }
-        let norm = (kernels::sum_squares(grad.w_enc.clone())
-            + kernels::sum_squares(grad.b_enc.clone())
-            + kernels::sum_squares(grad.w_dec.clone())
-            + kernels::sum_squares(grad.b_dec.clone()))
-        .sqrt();
-        let clip = ((norm + 1e-6).recip() * config.clip_norm).clamp_max(1.0);
+        let clip = kernels::clip_factor(squares, grad.b_dec.clone(), config.clip_norm);
+        let unit_rows = config.decoder_norm == DecoderNorm::Unit;
         let adam = AdamStep {
             lr: config.lr_at(self.step),
             beta1: config.adam_beta1,
@@ -273,16 +309,85 @@ impl Trainer {
             eps: config.adam_eps,
             step: self.step + 1,
         };
-        adam_in_place(&mut self.params.w_enc, grad.w_enc, &mut self.first.w_enc, &mut self.second.w_enc, &clip, adam);
-        adam_in_place(&mut self.params.b_enc, grad.b_enc, &mut self.first.b_enc, &mut self.second.b_enc, &clip, adam);
-        adam_in_place(&mut self.params.w_dec, grad.w_dec, &mut self.first.w_dec, &mut self.second.w_dec, &clip, adam);
-        adam_in_place(&mut self.params.b_dec, grad.b_dec, &mut self.first.b_dec, &mut self.second.b_dec, &clip, adam);
-        if config.decoder_norm == DecoderNorm::Unit {
-            let norms = kernels::row_norms(self.params.w_dec.clone());
-            let w_dec = take(&mut self.params.w_dec);
-            self.params.w_dec = kernels::scale_rows(w_dec, norms.clamp_min(f32::MIN_POSITIVE).recip());
-        }
+        let Params { w_enc, b_enc, w_dec, b_dec } = &mut self.params;
+        let (m, v) = (&mut self.first, &mut self.second);
+        adam_in_place(w_enc, grad.w_enc, &mut m.w_enc, &mut v.w_enc, &clip, adam, false);
+        adam_in_place(b_enc, grad.b_enc, &mut m.b_enc, &mut v.b_enc, &clip, adam, false);
+        adam_in_place(w_dec, grad.w_dec, &mut m.w_dec, &mut v.w_dec, &clip, adam, unit_rows);
+        adam_in_place(b_dec, grad.b_dec, &mut m.b_dec, &mut v.b_dec, &clip, adam, false);
         self.step += 1;
+    }
+
+    /// Seconds of each part of a step, the median of `times` runs, each waited for: for benchmarks. The trainer does not change.
+    #[doc(hidden)]
+    pub fn profile(&self, x: &Tensor<2>, times: usize) -> Vec<(&'static str, f64)> {
+        let (config, p, device) = (&self.config, &self.params, x.device());
+        let input = x.clone() - p.b_dec.clone().unsqueeze();
+        let encoder =
+            Encoder { w_enc: p.w_enc.clone(), b_enc: p.b_enc.clone(), scale: None, precision: config.precision };
+        let (values, indices) = kernels::encode_topk(input.clone(), encoder.clone(), config.k);
+        let grad = || input.clone();
+        let value_grads = kernels::value_gradients(grad(), values.clone(), indices.clone(), p.w_dec.clone());
+        let term =
+            SparseGradient { values: values.clone(), value_grads, indices: indices.clone(), output_grad: grad() };
+        let clip: Tensor<1> = Tensor::ones([1], &device);
+        let adam = AdamStep { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1 };
+        let dead = || Dead { since_fired: self.since_fired.clone(), after: i32::MAX, k: config.k_aux() };
+        let time = |run: &mut dyn FnMut()| {
+            let mut seconds: Vec<f64> = (0..times + 2)
+                .map(|_| {
+                    let started = std::time::Instant::now();
+                    run();
+                    device.sync().expect("the device works");
+                    started.elapsed().as_secs_f64()
+                })
+                .skip(2)
+                .collect();
+            seconds.sort_by(f64::total_cmp);
+            seconds[times / 2]
+        };
+        let adam_of = |unit_rows: bool| {
+            let mut held = Some((p.w_dec.clone() * 1.0, (p.w_dec.clone() * 1.0, p.w_dec.clone().abs())));
+            time(&mut || {
+                let (param, moments) = held.take().expect("put back below");
+                held = Some(kernels::adam(param, p.w_dec.clone(), moments, clip.clone(), adam, unit_rows));
+            })
+        };
+        vec![
+            ("waiting for nothing", time(&mut || {})),
+            ("elementwise on the batch", time(&mut || drop(x.clone() - p.b_dec.clone().unsqueeze()))),
+            ("encode and select", time(&mut || drop(kernels::encode_topk(input.clone(), encoder.clone(), config.k)))),
+            (
+                "the same with dead",
+                time(&mut || drop(kernels::encode_topk_and_dead(input.clone(), encoder.clone(), config.k, dead()))),
+            ),
+            (
+                "residual",
+                time(&mut || {
+                    let (b_dec, x) = (p.b_dec.clone(), x.clone());
+                    drop(kernels::residual(values.clone(), indices.clone(), p.w_dec.clone(), b_dec, x));
+                }),
+            ),
+            ("decode", time(&mut || drop(kernels::decode(values.clone(), indices.clone(), p.w_dec.clone())))),
+            (
+                "value gradients",
+                time(&mut || {
+                    drop(kernels::value_gradients(grad(), values.clone(), indices.clone(), p.w_dec.clone()));
+                }),
+            ),
+            (
+                "latent gradients",
+                time(&mut || {
+                    let counters = Counters { since_fired: self.since_fired.clone(), fires: self.fires.clone() };
+                    drop(kernels::latent_gradients(term.clone(), None, input.clone(), p.w_dec.clone(), counters, true));
+                }),
+            ),
+            ("weighted rows", time(&mut || drop(kernels::weighted_rows(p.b_enc.clone(), p.w_enc.clone())))),
+            ("sum of squares of the batch", time(&mut || drop(kernels::sum_squares(input.clone())))),
+            ("sum over the batch", time(&mut || drop(kernels::column_sums(input.clone())))),
+            ("adam of a matrix", adam_of(false)),
+            ("adam of unit rows", adam_of(true)),
+        ]
     }
 
     /// The SAE as it is for inference: the input's scale and, where pre-activations are rescaled, the decoder's norms
@@ -337,6 +442,11 @@ fn take<const D: usize>(place: &mut Tensor<D>) -> Tensor<D> {
     std::mem::replace(place, empty)
 }
 
+fn take_int(place: &mut Tensor<1, Int>) -> Tensor<1, Int> {
+    let empty = Tensor::empty([0], &place.device());
+    std::mem::replace(place, empty)
+}
+
 fn adam_in_place<const D: usize>(
     param: &mut Tensor<D>,
     grad: Tensor<D>,
@@ -344,8 +454,10 @@ fn adam_in_place<const D: usize>(
     second: &mut Tensor<D>,
     clip: &Tensor<1>,
     step: AdamStep,
+    unit_rows: bool,
 ) {
-    (*param, (*first, *second)) = kernels::adam(take(param), grad, (take(first), take(second)), clip.clone(), step);
+    let moments = (take(first), take(second));
+    (*param, (*first, *second)) = kernels::adam(take(param), grad, moments, clip.clone(), step, unit_rows);
 }
 
 /// The values of a float tensor.

@@ -1,13 +1,14 @@
 //! The operations on the CPU: rayon over rows or latents, plain slices within.
 
 use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
-use super::SaeOps;
 use super::adam::AdamStep;
 use super::encode::Encoder;
+use super::{Precision, SaeOps};
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -21,8 +22,11 @@ impl SaeOps for Flex {
         b_enc: FlexTensor,
         scale: FlexTensor,
         k: usize,
+        scaled: bool,
+        precision: Precision,
     ) -> (FlexTensor, FlexTensor) {
-        let encoder = Encoder::new(&input, &w_enc, &b_enc, &scale);
+        f32_only(precision);
+        let encoder = Encoder::new(&input, &w_enc, &b_enc, scaled.then_some(&scale));
         let [chosen, _] = encoder.run([k, 0], &[]);
         chosen
     }
@@ -34,13 +38,16 @@ impl SaeOps for Flex {
         scale: FlexTensor,
         since_fired: FlexTensor,
         k: usize,
+        scaled: bool,
+        precision: Precision,
         dead_after: i32,
         k_aux: usize,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let since_fired = contiguous(since_fired);
         let dead: Vec<u32> =
             ints(&since_fired).iter().zip(0..).filter(|&(&since, _)| since > dead_after).map(|(_, i)| i).collect();
-        let encoder = Encoder::new(&input, &w_enc, &b_enc, &scale);
+        f32_only(precision);
+        let encoder = Encoder::new(&input, &w_enc, &b_enc, scaled.then_some(&scale));
         let [(values, indices), (dead_values, dead_indices)] = encoder.run([k, k_aux], &dead);
         (values, indices, dead_values, dead_indices)
     }
@@ -61,6 +68,21 @@ impl SaeOps for Flex {
             }
         });
         float_tensor(out, [batch, d])
+    }
+
+    fn sae_residual(
+        values: FlexTensor,
+        indices: FlexTensor,
+        w_dec: FlexTensor,
+        b_dec: FlexTensor,
+        x: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        let [_, d] = dims2(&w_dec);
+        let decoded = Self::sae_decode(values, indices, w_dec);
+        let reconstruction = Self::float_add(decoded, Self::float_reshape(b_dec, Shape::from([1, d])));
+        let residual = contiguous(Self::float_sub(reconstruction, x));
+        let squares = float_tensor(vec![sum_squares(&residual)], [1]);
+        (residual, squares)
     }
 
     fn sae_value_gradients(grad: FlexTensor, values: FlexTensor, indices: FlexTensor, w_dec: FlexTensor) -> FlexTensor {
@@ -88,113 +110,65 @@ impl SaeOps for Flex {
         values: FlexTensor,
         value_grads: FlexTensor,
         indices: FlexTensor,
-        input: FlexTensor,
         output_grad: FlexTensor,
-        d_sae: usize,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let [_, d] = dims2(&input);
-        let matrix = || float_tensor(vec![0.0; d_sae * d], [d_sae, d]);
-        let vector = float_tensor(vec![0.0; d_sae], [d_sae]);
-        Self::sae_accumulate_gradients(matrix(), vector, matrix(), values, value_grads, indices, input, output_grad)
-    }
-
-    fn sae_accumulate_gradients(
-        w_enc: FlexTensor,
-        b_enc: FlexTensor,
+        aux_values: FlexTensor,
+        aux_value_grads: FlexTensor,
+        aux_indices: FlexTensor,
+        aux_output_grad: FlexTensor,
+        input: FlexTensor,
         w_dec: FlexTensor,
-        values: FlexTensor,
-        value_grads: FlexTensor,
-        indices: FlexTensor,
-        input: FlexTensor,
-        output_grad: FlexTensor,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (mut w_enc, mut b_enc, mut w_dec) = (contiguous(w_enc), contiguous(b_enc), contiguous(w_dec));
-        let (values, value_grads, indices) = (contiguous(values), contiguous(value_grads), contiguous(indices));
-        let (input, output_grad) = (contiguous(input), contiguous(output_grad));
-        let ([_, k], [n, d]) = (dims2(&values), dims2(&w_dec));
-        let uses = Uses::new(floats(&values), ints(&indices), n);
-        let (values, value_grads) = (floats(&values), floats(&value_grads));
-        let (input, output_grad) = (floats(&input), floats(&output_grad));
-        floats_mut(&mut w_enc)
-            .par_chunks_mut(d * ROWS)
-            .zip(floats_mut(&mut w_dec).par_chunks_mut(d * ROWS))
-            .zip(floats_mut(&mut b_enc).par_chunks_mut(ROWS))
-            .enumerate()
-            .for_each(|(task, ((w_enc, w_dec), b_enc))| {
-                for (row, ((w_enc, w_dec), b_enc)) in
-                    w_enc.chunks_mut(d).zip(w_dec.chunks_mut(d)).zip(b_enc).enumerate()
-                {
-                    for &at in uses.of(task * ROWS + row) {
-                        let at = at as usize;
-                        add_scaled(w_enc, value_grads[at], row_of(input, at / k, d));
-                        add_scaled(w_dec, values[at], row_of(output_grad, at / k, d));
-                        *b_enc += value_grads[at];
-                    }
-                }
-            });
-        (w_enc, b_enc, w_dec)
-    }
-
-    fn sae_count_fires(
         since_fired: FlexTensor,
         fires: FlexTensor,
-        values: FlexTensor,
-        indices: FlexTensor,
-    ) -> (FlexTensor, FlexTensor) {
-        let (mut since_fired, mut fires) = (contiguous(since_fired), contiguous(fires));
-        let (values, indices) = (contiguous(values), contiguous(indices));
-        let [batch, _] = dims2(&values);
-        let since = since_fired.storage_mut::<i32>();
-        let count = fires.storage_mut::<i32>();
-        for since in since.iter_mut() {
-            *since = since.saturating_add(batch as i32);
+        with_aux: bool,
+        project: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        let [n, d] = dims2(&w_dec);
+        let matrix = || float_tensor(vec![0.0; n * d], [n, d]);
+        let (since_fired, fires) = count_fires(since_fired, fires, &values, &indices);
+        let mut gradients = [matrix(), float_tensor(vec![0.0; n], [n]), matrix()];
+        accumulate(&mut gradients, values, value_grads, indices, &input, output_grad);
+        if with_aux {
+            accumulate(&mut gradients, aux_values, aux_value_grads, aux_indices, &input, aux_output_grad);
         }
-        for (&value, &i) in floats(&values).iter().zip(ints(&indices)) {
-            if value != 0.0 {
-                since[i as usize] = 0;
-                count[i as usize] = count[i as usize].saturating_add(1);
-            }
+        let [w_enc, b_enc, mut g_dec] = gradients;
+        if project {
+            remove_parallel(&mut g_dec, &contiguous(w_dec));
         }
-        (since_fired, fires)
+        let squares = sum_squares(&w_enc) + sum_squares(&b_enc) + sum_squares(&g_dec);
+        (w_enc, b_enc, g_dec, float_tensor(vec![squares], [1]), since_fired, fires)
     }
 
     fn sae_sum_squares(x: FlexTensor) -> FlexTensor {
-        let x = contiguous(x);
-        let parts: Vec<f64> = floats(&x)
-            .par_chunks(CHUNK)
-            .map(|chunk| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum())
-            .collect();
-        float_tensor(vec![parts.iter().sum::<f64>() as f32], [1])
+        float_tensor(vec![sum_squares(&contiguous(x))], [1])
     }
 
     fn sae_row_norms(x: FlexTensor) -> FlexTensor {
-        let x = contiguous(x);
-        let [n, d] = dims2(&x);
-        let norms: Vec<f32> = floats(&x).par_chunks(d).with_min_len(ROWS).map(|row| dot(row, row).sqrt()).collect();
+        let norms = row_norms(&contiguous(x));
+        let n = norms.len();
         float_tensor(norms, [n])
-    }
-
-    fn sae_remove_parallel(grad: FlexTensor, rows: FlexTensor) -> FlexTensor {
-        let (mut grad, rows) = (contiguous(grad), contiguous(rows));
-        let [_, d] = dims2(&rows);
-        let rows = floats(&rows);
-        floats_mut(&mut grad).par_chunks_mut(d).with_min_len(ROWS).zip(rows.par_chunks(d)).for_each(|(g, w)| {
-            let share = dot(g, w) / dot(w, w).max(f32::MIN_POSITIVE);
-            add_scaled(g, -share, w);
-        });
-        grad
     }
 
     fn sae_scale_rows(x: FlexTensor, factors: FlexTensor) -> FlexTensor {
         let (mut x, factors) = (contiguous(x), contiguous(factors));
-        let [_, d] = dims2(&x);
-        let factors = floats(&factors);
-        floats_mut(&mut x).par_chunks_mut(d).with_min_len(ROWS).zip(factors).for_each(|(row, &factor)| {
-            for v in row {
-                *v *= factor;
-            }
-        });
+        scale_rows(&mut x, floats(&factors));
         x
+    }
+
+    fn sae_clip_factor(squares: FlexTensor, extra: FlexTensor, limit: f64) -> FlexTensor {
+        let squares: f32 = floats(&contiguous(squares)).iter().sum();
+        let norm = (squares + sum_squares(&contiguous(extra))).sqrt();
+        float_tensor(vec![((norm + 1e-6).recip() * limit as f32).min(1.0)], [1])
+    }
+
+    fn sae_column_sums(rows: FlexTensor) -> FlexTensor {
+        let [_, d] = dims2(&rows);
+        Self::float_reshape(Self::float_sum_dim(rows, 0), Shape::from([d]))
+    }
+
+    fn sae_weighted_rows(weights: FlexTensor, rows: FlexTensor) -> FlexTensor {
+        let [n, d] = dims2(&rows);
+        let row = Self::float_matmul(Self::float_reshape(weights, Shape::from([1, n])), rows);
+        Self::float_reshape(row, Shape::from([d]))
     }
 
     fn sae_adam(
@@ -208,19 +182,116 @@ impl SaeOps for Flex {
         beta2: f64,
         eps: f64,
         step: u64,
+        unit_rows: bool,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let (mut param, grad) = (contiguous(param), contiguous(grad));
         let (mut first, mut second) = (contiguous(first), contiguous(second));
         let clip = floats(&contiguous(clip))[0];
-        let step = AdamStep { lr, beta1, beta2, eps, step };
+        let scalars = AdamStep { lr, beta1, beta2, eps, step }.scalars();
         floats_mut(&mut param)
             .par_chunks_mut(CHUNK)
             .zip(floats(&grad).par_chunks(CHUNK))
             .zip(floats_mut(&mut first).par_chunks_mut(CHUNK))
             .zip(floats_mut(&mut second).par_chunks_mut(CHUNK))
-            .for_each(|(((p, g), m), v)| step.apply(clip, p, g, m, v));
+            .for_each(|(((p, g), m), v)| scalars.apply(clip, p, g, m, v));
+        if unit_rows {
+            let factors: Vec<f32> =
+                row_norms(&param).into_iter().map(|norm| norm.max(f32::MIN_POSITIVE).recip()).collect();
+            scale_rows(&mut param, &factors);
+        }
         (param, first, second)
     }
+}
+
+/// bf16 is a format of GPUs; the trainer refuses it before anything comes here.
+fn f32_only(precision: Precision) {
+    assert_eq!(precision, Precision::F32, "the CPU computes in f32");
+}
+
+/// Adds what one set of sparse activations contributes to the gradients of encoder, bias and decoder.
+fn accumulate(
+    [w_enc, b_enc, w_dec]: &mut [FlexTensor; 3],
+    values: FlexTensor,
+    value_grads: FlexTensor,
+    indices: FlexTensor,
+    input: &FlexTensor,
+    output_grad: FlexTensor,
+) {
+    let (values, value_grads, indices) = (contiguous(values), contiguous(value_grads), contiguous(indices));
+    let (input, output_grad) = (contiguous(input.clone()), contiguous(output_grad));
+    let ([_, k], [n, d]) = (dims2(&values), dims2(w_dec));
+    let uses = Uses::new(floats(&values), ints(&indices), n);
+    let (values, value_grads) = (floats(&values), floats(&value_grads));
+    let (input, output_grad) = (floats(&input), floats(&output_grad));
+    floats_mut(w_enc)
+        .par_chunks_mut(d * ROWS)
+        .zip(floats_mut(w_dec).par_chunks_mut(d * ROWS))
+        .zip(floats_mut(b_enc).par_chunks_mut(ROWS))
+        .enumerate()
+        .for_each(|(task, ((w_enc, w_dec), b_enc))| {
+            for (row, ((w_enc, w_dec), b_enc)) in w_enc.chunks_mut(d).zip(w_dec.chunks_mut(d)).zip(b_enc).enumerate() {
+                for &at in uses.of(task * ROWS + row) {
+                    let at = at as usize;
+                    add_scaled(w_enc, value_grads[at], row_of(input, at / k, d));
+                    add_scaled(w_dec, values[at], row_of(output_grad, at / k, d));
+                    *b_enc += value_grads[at];
+                }
+            }
+        });
+}
+
+fn count_fires(
+    since_fired: FlexTensor,
+    fires: FlexTensor,
+    values: &FlexTensor,
+    indices: &FlexTensor,
+) -> (FlexTensor, FlexTensor) {
+    let (mut since_fired, mut fires) = (contiguous(since_fired), contiguous(fires));
+    let (values, indices) = (contiguous(values.clone()), contiguous(indices.clone()));
+    let [batch, _] = dims2(&values);
+    let since = since_fired.storage_mut::<i32>();
+    let count = fires.storage_mut::<i32>();
+    for since in since.iter_mut() {
+        *since = since.saturating_add(batch as i32);
+    }
+    for (&value, &i) in floats(&values).iter().zip(ints(&indices)) {
+        if value != 0.0 {
+            since[i as usize] = 0;
+            count[i as usize] = count[i as usize].saturating_add(1);
+        }
+    }
+    (since_fired, fires)
+}
+
+/// Takes from each row of `grad` its part along the same row of `rows`.
+fn remove_parallel(grad: &mut FlexTensor, rows: &FlexTensor) {
+    let [_, d] = dims2(rows);
+    let rows = floats(rows);
+    floats_mut(grad).par_chunks_mut(d).with_min_len(ROWS).zip(rows.par_chunks(d)).for_each(|(g, w)| {
+        let share = dot(g, w) / dot(w, w).max(f32::MIN_POSITIVE);
+        add_scaled(g, -share, w);
+    });
+}
+
+/// Σ x², accumulated in f64.
+fn sum_squares(x: &FlexTensor) -> f32 {
+    let square = |chunk: &[f32]| chunk.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    let parts: Vec<f64> = floats(x).par_chunks(CHUNK).map(square).collect();
+    parts.iter().sum::<f64>() as f32
+}
+
+fn row_norms(x: &FlexTensor) -> Vec<f32> {
+    let [_, d] = dims2(x);
+    floats(x).par_chunks(d).with_min_len(ROWS).map(|row| dot(row, row).sqrt()).collect()
+}
+
+fn scale_rows(x: &mut FlexTensor, factors: &[f32]) {
+    let [_, d] = dims2(x);
+    floats_mut(x).par_chunks_mut(d).with_min_len(ROWS).zip(factors).for_each(|(row, &factor)| {
+        for v in row {
+            *v *= factor;
+        }
+    });
 }
 
 /// Where each latent is active, in token order: the entries of a sparse `[batch, k]` sorted by latent.

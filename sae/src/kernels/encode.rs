@@ -12,23 +12,26 @@ pub(super) struct Encoder {
     input: FlexTensor,
     w_enc: FlexTensor,
     b_enc: FlexTensor,
-    scale: FlexTensor,
+    /// Factors in the selection; `None`: all 1.
+    scale: Option<FlexTensor>,
 }
 
 /// Bytes of pre-activations that one task holds.
 const BLOCK_BYTES: usize = 1 << 20;
 
 impl Encoder {
-    pub(super) fn new(input: &FlexTensor, w_enc: &FlexTensor, b_enc: &FlexTensor, scale: &FlexTensor) -> Self {
+    pub(super) fn new(input: &FlexTensor, w_enc: &FlexTensor, b_enc: &FlexTensor, scale: Option<&FlexTensor>) -> Self {
         let own = |x: &FlexTensor| contiguous(x.clone());
-        Self { input: own(input), w_enc: own(w_enc), b_enc: own(b_enc), scale: own(scale) }
+        Self { input: own(input), w_enc: own(w_enc), b_enc: own(b_enc), scale: scale.map(own) }
     }
 
     /// The `k[0]` largest of all latents with ReLU, and the `k[1]` largest of `dead` without.
     pub(super) fn run(&self, k: [usize; 2], dead: &[u32]) -> [(FlexTensor, FlexTensor); 2] {
         let ([batch, d], [n, _]) = (dims2(&self.input), dims2(&self.w_enc));
         let (input, w_enc) = (floats(&self.input), floats(&self.w_enc));
-        let (b_enc, scale) = (floats(&self.b_enc), floats(&self.scale));
+        let b_enc = floats(&self.b_enc);
+        let ones = if self.scale.is_none() { vec![1.0; n] } else { Vec::new() };
+        let scale = self.scale.as_ref().map_or(ones.as_slice(), floats);
         let [k, k_aux] = k;
         let k = k.min(n);
         // Fixed by the shape alone, so that no result depends on the number of threads.

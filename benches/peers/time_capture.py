@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""Times transformers' GPT-NeoX up to the output of its last layer, at the shapes of Pythia-70M and Pythia-410M.
+
+    python time_capture.py --json capture.jsonl
+
+The model is `GPTNeoXModel` (so there is no unembedding) with random weights and SDPA attention; its final layer norm is
+replaced by `nn.Identity`, so that `last_hidden_state` is the residual stream after the last layer: what a hook on that layer
+would see, without the hook. Under `torch.no_grad`, no key-value cache, no padding mask (SDPA then gets is_causal=True and may
+take its flash kernel), eager mode.
+
+FLOPs, counted for the weight products alone: a layer multiplies each token by 3*d*d (query, key, value), d*d (output) and
+2*d*m (MLP of width m) weights, 2 FLOPs a weight:
+    2 * (4*d*d + 2*d*m) * layers * tokens,   with m = 4*d: 24 * d*d * layers * tokens.
+32 x 256 tokens: 0.31 TFLOP at the 70M shape, 4.95 TFLOP at the 410M shape. Attention itself would add 4*d*(t+1) FLOPs for the
+token at position t (4 % and 2 % at 256 tokens); it is left out, as are norms, GELU and the rotary embedding.
+"""
+
+import argparse
+
+import torch
+
+from peer_bench import Rows, float32_matmul, ints, measure, names, peak_mib, pick_device, versions
+
+SHAPES = {
+    "pythia-70m": {"layers": 6, "d_model": 512, "heads": 8, "mlp": 2048, "vocab": 50304},
+    "pythia-410m": {"layers": 24, "d_model": 1024, "heads": 16, "mlp": 4096, "vocab": 50304},
+    "tiny": {"layers": 2, "d_model": 64, "heads": 4, "mlp": 256, "vocab": 512},
+}
+
+
+def build(shape, precision, device, context):
+    from transformers import GPTNeoXConfig, GPTNeoXModel
+
+    config = GPTNeoXConfig(
+        vocab_size=shape["vocab"],
+        hidden_size=shape["d_model"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        intermediate_size=shape["mlp"],
+        max_position_embeddings=max(2048, context),
+        use_parallel_residual=True,
+        rotary_pct=0.25,
+        use_cache=False,
+        attn_implementation="sdpa",
+    )
+    torch.manual_seed(0)
+    model = GPTNeoXModel(config)
+    model.final_layer_norm = torch.nn.Identity()
+    return model.to(device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
+
+
+def weight_flops(shape, tokens):
+    d, m = shape["d_model"], shape["mlp"]
+    return 2 * (4 * d * d + 2 * d * m) * shape["layers"] * tokens
+
+
+def capture(args, model, shape, precision, batch):
+    float32_matmul(precision)
+    ids = torch.randint(shape["vocab"], (batch, args.context), device=args.device)
+
+    def forward():
+        with torch.no_grad():
+            return model(input_ids=ids, use_cache=False).last_hidden_state
+
+    result = measure(forward, args.device, args.warmup, args.steps, args.repeats)
+    tokens = batch * args.context
+    result["tokens_per_s"] = round(tokens / result["ms_median"] * 1e3)
+    result["tflops"] = round(weight_flops(shape, tokens) / result["ms_median"] / 1e9, 3)
+    result["peak_mib"] = peak_mib(args.device)  # weights included
+    return result
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", help=f"any of {','.join(SHAPES)} (default pythia-70m,pythia-410m; on the CPU tiny)")
+    parser.add_argument("--batches", help="contexts a pass (default 32,64,128,256; on the CPU 2,4)")
+    parser.add_argument("--context", type=int, help="tokens a context (default 256; on the CPU 32)")
+    parser.add_argument("--precision", default="bf16,tf32,fp32", help="any of bf16,tf32,fp32 (default all; no tf32 on the CPU)")
+    parser.add_argument("--steps", type=int, default=20, help="passes a repeat (default 20)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats, at least 3 (default 3)")
+    parser.add_argument("--warmup", type=int, default=5, help="passes before the clock starts (default 5)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
+    parser.add_argument("--json", metavar="FILE", help="write the rows there, one JSON object a line (replaces the file)")
+    args = parser.parse_args()
+    args.device = pick_device(args.device)
+    cpu = args.device == "cpu"
+    args.repeats = max(args.repeats, 3)
+    args.context = args.context or (32 if cpu else 256)
+    models = names(args.models or ("tiny" if cpu else "pythia-70m,pythia-410m"))
+    batches = ints(args.batches or ("2,4" if cpu else "32,64,128,256"))
+    precisions = [p for p in names(args.precision) if not (cpu and p == "tf32")]
+    for given, known in ((models, set(SHAPES)), (precisions, {"bf16", "tf32", "fp32"})):
+        if unknown := set(given) - known:
+            parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+    rows = Rows(args.json, args.device)
+    for name in models:
+        shape = SHAPES[name]
+        for precision in precisions:
+            model = None
+
+            def run(batch):
+                nonlocal model
+                if model is None:
+                    model = build(shape, precision, args.device, args.context)
+                return capture(args, model, shape, precision, batch)
+
+            done = [
+                rows.add(
+                    {
+                        "peer": "transformers", "work": "capture", "model": name, "layers": shape["layers"], "d_model": shape["d_model"],
+                        "batch": batch, "context": args.context, "precision": precision, "data": "random",
+                        "versions": versions("transformers"),
+                    },  # fmt: skip
+                    lambda: run(batch),
+                )
+                for batch in batches
+            ]
+            timed = [row for row in done if "tokens_per_s" in row]
+            if timed:
+                best = max(timed, key=lambda row: row["tokens_per_s"])
+                print(f"# best batch, {name} {precision}: {best['batch']} ({best['tokens_per_s']:,} tokens/s)", flush=True)
+    rows.close()
+
+
+if __name__ == "__main__":
+    main()
