@@ -20,7 +20,7 @@ use crate::progress::Progress;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Device: auto or cpu
+    /// Device: auto (a GPU if there is one), cpu, cuda[:N], vulkan[:N], metal[:N] or wgpu[:N]
     #[arg(long, global = true, value_name = "NAME", default_value = "auto")]
     device: String,
     /// Threads to use [default: all cores]

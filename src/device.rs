@@ -1,18 +1,305 @@
 //! Which device a command runs on.
 
-use anyhow::{Result, bail};
-use burn::tensor::Device;
+use std::time::Instant;
 
-/// A device by its name on the command line.
+use anyhow::{Context, Result, bail, ensure};
+use assay_models::runs_on_cpu;
+use assay_sae::Precision;
+use burn::tensor::Device;
+#[cfg(feature = "gpu")]
+use burn::tensor::{DeviceType, FloatDType, Tensor};
+
+/// A device that is open and works.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The device itself.
+    pub device: Device,
+    /// The part of it that changes numbers: results of one class are comparable, and are not mixed with those of another.
+    pub class: String,
+    /// `cpu`, `cuda:0 (NVIDIA H100 80GB HBM3)`.
+    pub name: String,
+    /// Seconds that opening it took.
+    pub seconds: f64,
+}
+
+/// What runs kernels beside the CPU, in the order in which `auto` prefers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    Cuda,
+    Metal,
+    Vulkan,
+    Wgpu,
+}
+
+const BACKENDS: [Backend; 4] = [Backend::Cuda, Backend::Metal, Backend::Vulkan, Backend::Wgpu];
+
+/// What `--device` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Auto,
+    Cpu,
+    Gpu(Backend, usize),
+}
+
+/// Opens a device by its name on the command line: `auto`, `cpu`, or a backend with the number of its device, `cuda:0`.
 ///
 /// # Errors
-/// If the name is unknown or this build does not have the backend; the message says what there is.
-pub fn open(name: &str) -> Result<Device> {
-    match name {
-        "auto" | "cpu" => Ok(Device::flex()),
-        other => bail!("--device {other}: this build has only `cpu` (and `auto`, which is `cpu` here)"),
+/// If the name means nothing, this build lacks the backend, the device is not there, or it does not work; the message says what
+/// there is and what to do.
+pub fn open(text: &str) -> Result<Opened> {
+    let started = Instant::now();
+    let request = parse(text).with_context(|| format!("--device {text}"))?;
+    let mut opened = match request {
+        Request::Cpu => cpu(),
+        Request::Auto => match first_card() {
+            Some((backend, index, device)) => {
+                open_gpu(backend, index, device).with_context(|| format!("--device {text}"))?
+            }
+            None => cpu(),
+        },
+        Request::Gpu(backend, index) => {
+            let device = find(backend, index).with_context(|| format!("--device {text}"))?;
+            open_gpu(backend, index, device).with_context(|| format!("--device {text}"))?
+        }
+    };
+    opened.seconds = started.elapsed().as_secs_f64();
+    Ok(opened)
+}
+
+fn cpu() -> Opened {
+    Opened { device: Device::flex(), class: "cpu".to_owned(), name: "cpu".to_owned(), seconds: 0.0 }
+}
+
+impl Opened {
+    /// Checks that the device computes in a number format.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn check(&self, precision: Precision) -> Result<()> {
+        if precision == Precision::F32 {
+            return Ok(());
+        }
+        ensure!(
+            !runs_on_cpu(&self.device),
+            "precision = \"{precision}\" needs a GPU (--device cuda); on the CPU use --set precision=f32"
+        );
+        #[cfg(feature = "gpu")]
+        ensure!(
+            self.device.supports_dtype(FloatDType::BF16),
+            "precision = \"{precision}\": {} does not compute in it; use --set precision=f32",
+            self.name
+        );
+        Ok(())
+    }
+
+    /// Waits until all that was asked of the device is done.
+    ///
+    /// # Errors
+    /// If some of it failed.
+    pub fn sync(&self) -> Result<()> {
+        self.device.sync().with_context(|| self.name.clone())
     }
 }
 
-/// The part of a device that changes numbers: results of one class are comparable bit for bit, results of two are not.
-pub const CLASS: &str = "cpu";
+impl Backend {
+    /// Its name on the command line, and that of the Cargo feature.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+        }
+    }
+
+    fn is_built(self) -> bool {
+        match self {
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+        }
+    }
+
+    /// Its devices on this machine; none where this build lacks it or there is no driver.
+    fn devices(self) -> Vec<Device> {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Device::enumerate(DeviceType::Cuda).into_iter().collect(),
+            #[cfg(feature = "metal")]
+            Self::Metal => Device::enumerate(DeviceType::Metal).into_iter().collect(),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Device::enumerate(DeviceType::Vulkan).into_iter().collect(),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Device::enumerate(DeviceType::Wgpu).into_iter().collect(),
+            #[allow(unreachable_patterns, reason = "those that are not built")]
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Request> {
+    let (name, index) = match text.split_once(':') {
+        Some((name, index)) => (name, Some(index)),
+        None => (text, None),
+    };
+    let request = match (name, BACKENDS.into_iter().find(|b| b.name() == name)) {
+        ("auto", _) => Request::Auto,
+        ("cpu", _) => Request::Cpu,
+        (_, Some(backend)) => {
+            let index = index.map_or(Ok(0), str::parse);
+            return Ok(Request::Gpu(backend, index.context("a number is expected after the colon, as in `cuda:0`")?));
+        }
+        _ => bail!("no such kind of device; {}", those_there_are()),
+    };
+    ensure!(index.is_none(), "`{name}` has no number; {}", those_there_are());
+    Ok(request)
+}
+
+/// The device that a request names.
+fn find(backend: Backend, index: usize) -> Result<Device> {
+    let name = backend.name();
+    ensure!(
+        backend.is_built(),
+        "this build lacks it; `cargo install --path . --features {name}` makes one that has it; {}",
+        those_there_are()
+    );
+    match backend.devices().into_iter().nth(index) {
+        Some(device) => Ok(device),
+        None => bail!("no such device, or no driver for it; {}", those_there_are()),
+    }
+}
+
+/// The device that `auto` means, where it is a GPU: an emulation of one on the CPU is slower than the CPU's own code.
+fn first_card() -> Option<(Backend, usize, Device)> {
+    let all = BACKENDS.into_iter().flat_map(|b| b.devices().into_iter().enumerate().map(move |(at, d)| (b, at, d)));
+    all.into_iter().find(|(backend, _, device)| *backend == Backend::Cuda || identity(device).is_card)
+}
+
+/// What a device says of itself.
+#[derive(Default)]
+struct Identity {
+    name: String,
+    /// What its kernels are compiled for.
+    target: String,
+    is_card: bool,
+}
+
+/// Opens the device; one that can't be opened has no name.
+#[cfg(feature = "gpu")]
+fn identity(device: &Device) -> Identity {
+    let found = quietly(|| device.identity()).ok().flatten();
+    found.map(|i| Identity { name: i.name, target: i.fingerprint, is_card: i.physical.is_some() }).unwrap_or_default()
+}
+
+#[cfg(not(feature = "gpu"))]
+fn identity(_: &Device) -> Identity {
+    Identity::default()
+}
+
+fn label(backend: Backend, index: usize, device: &Device) -> String {
+    match (backend.name(), identity(device).name) {
+        (kind, name) if name.is_empty() => format!("{kind}:{index}"),
+        (kind, name) => format!("{kind}:{index} ({name})"),
+    }
+}
+
+/// `devices here: cpu, cuda:0 (NVIDIA H100 80GB HBM3)`
+fn those_there_are() -> String {
+    let mut names = vec!["cpu".to_owned()];
+    for backend in BACKENDS {
+        names.extend(backend.devices().iter().enumerate().map(|(index, device)| label(backend, index, device)));
+    }
+    format!("devices here: {}", names.join(", "))
+}
+
+fn open_gpu(backend: Backend, index: usize, device: Device) -> Result<Opened> {
+    if backend == Backend::Cuda {
+        check_headers()?;
+    }
+    let name = label(backend, index, &device);
+    #[cfg(feature = "gpu")]
+    try_out(&device).map_err(|reason| {
+        let hint =
+            if backend == Backend::Cuda { " (is NVRTC installed, and libnvrtc in LD_LIBRARY_PATH?)" } else { "" };
+        anyhow::anyhow!("{name} does not work{hint}; --device cpu needs no driver: {reason}")
+    })?;
+    let class = match backend {
+        // `ptx_sm90`: NVIDIA's generations differ in their matrix products.
+        Backend::Cuda => format!("cuda-{}", identity(&device).target.trim_start_matches("ptx_")),
+        other => other.name().to_owned(),
+    };
+    Ok(Opened { device, class, name, seconds: 0.0 })
+}
+
+/// CUDA kernels are compiled at run time, and most of them include CUDA's headers: without them CubeCL panics at the first.
+fn check_headers() -> Result<()> {
+    #[cfg(feature = "cuda")]
+    {
+        let remedy = "kernels are compiled at run time and need CUDA's headers: install the CUDA toolkit, or set CUDA_PATH to a \
+            directory whose `include` holds them; --device cpu needs neither";
+        let root = cubecl::cuda::install::cuda_path()
+            .with_context(|| format!("there is no CUDA in CUDA_PATH, /usr/local/cuda or /opt/cuda; {remedy}"))?;
+        let header = root.join("include").join("cuda_fp16.h");
+        ensure!(header.is_file(), "{} is missing; {remedy}", header.display());
+    }
+    Ok(())
+}
+
+/// Compiles and runs one small kernel: a device may be listed and not work, for want of NVRTC, of memory or of a driver that is new
+/// enough.
+#[cfg(feature = "gpu")]
+fn try_out(device: &Device) -> Result<(), String> {
+    let data = quietly(|| (Tensor::<1>::zeros([2], device) + 1.0).try_into_data())?.map_err(|e| e.to_string())?;
+    match data.try_into_vec::<f32>() {
+        Ok(values) if values == [1.0, 1.0] => Ok(()),
+        other => Err(format!("0 + 1 gives {other:?}")),
+    }
+}
+
+/// Runs what may panic in a backend, and gives the panic's text as an error instead of printing it.
+#[cfg(feature = "gpu")]
+fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+    let hook = take_hook();
+    set_hook(Box::new(|_| {}));
+    let found = catch_unwind(AssertUnwindSafe(run));
+    set_hook(hook);
+    found.map_err(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        text.or_else(|| payload.downcast_ref::<&str>().map(|&t| t.to_owned())).unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_mean_devices() {
+        for (text, expected) in [
+            ("auto", Request::Auto),
+            ("cpu", Request::Cpu),
+            ("cuda", Request::Gpu(Backend::Cuda, 0)),
+            ("cuda:3", Request::Gpu(Backend::Cuda, 3)),
+            ("vulkan:1", Request::Gpu(Backend::Vulkan, 1)),
+            ("metal", Request::Gpu(Backend::Metal, 0)),
+            ("wgpu", Request::Gpu(Backend::Wgpu, 0)),
+        ] {
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
+        }
+        for text in ["", "tpu", "cpu:0", "auto:1", "cuda:", "cuda:-1", "cuda:x", "CUDA"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        let cpu = open("cpu").unwrap();
+        // In the ids of all runs that were ever made on it.
+        assert_eq!((cpu.class.as_str(), cpu.name.as_str()), ("cpu", "cpu"));
+        assert!(cpu.check(Precision::F32).is_ok());
+        assert!(cpu.check(Precision::Bf16).is_err());
+        assert!(those_there_are().starts_with("devices here: cpu"));
+    }
+}

@@ -172,6 +172,7 @@ pub fn write_timings(results: &Path, timings: &[Timing]) -> Result<()> {
         Column::from(Series::new("eval_seconds".into(), of(|t| t.eval_seconds))),
         Column::from(Series::new("tokens_per_second".into(), of(|t| t.tokens_per_second))),
         whole("threads", timings.iter().map(|t| t.threads as u64)),
+        text("device", timings.iter().map(|t| t.device.clone())),
         whole("finished_at", timings.iter().map(|t| t.finished_at)),
         text("version", timings.iter().map(|t| t.version.clone())),
     ];

@@ -6,10 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use assay_models::decoder::{check_context, check_tokens};
 use assay_models::{Decoder, HookPoint, TokenSource};
-use burn::tensor::Device;
 use ndarray::Array2;
 
-use crate::device;
+use crate::device::Opened;
 use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{ModelSpec, SweepSpec};
 
@@ -51,8 +50,10 @@ impl Inputs {
     ///
     /// # Errors
     /// If the checkpoint or a token file is unusable, or there are too few tokens.
-    pub fn open(spec: &SweepSpec, model: &ModelSpec, device: &Device) -> Result<Self> {
-        let decoder = Decoder::load(&model.path, device).with_context(|| format!("model `{}`", model.name))?;
+    pub fn open(spec: &SweepSpec, model: &ModelSpec, opened: &Opened) -> Result<Self> {
+        // `spec.precision` is no matter of the weights: captures for training say which they want (`StreamConfig`), and all else
+        // is in f32.
+        let decoder = Decoder::load(&model.path, &opened.device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
         let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(&model.path), eos);
         let source = open(&spec.tokens.train, spec.tokens.context_size, spec.tokens.rows)?;
@@ -78,7 +79,7 @@ fn contexts_of(training_tokens: u64, spec: &SweepSpec) -> usize {
 /// # Errors
 /// If tokens can't be read or are out of range, a context is too long for the model, a hook does not exist, a setting can't
 /// be, or training and evaluation text overlap.
-pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Vec<Group>> {
+pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs, opened: &Opened) -> Result<Vec<Group>> {
     let hooks = spec.hooks(model, inputs.decoder.config())?;
     let d_model = inputs.decoder.config().d_model;
     // Before hours of training, not after.
@@ -95,12 +96,12 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs) -> Result<Ve
         for (depth, hook) in &hooks {
             for &seed in &spec.seeds {
                 for &k in &spec.k {
-                    let train = spec.train.config(d_model, k, training_tokens);
+                    let train = spec.train.config(d_model, k, training_tokens, spec.precision);
                     train.check().with_context(|| format!("model `{}`, k {k}", model.name))?;
                     let key = RunKey {
                         metric_version: METRIC_VERSION,
-                        device_class: device::CLASS.to_owned(),
-                        precision: "f32".to_owned(),
+                        device_class: opened.class.clone(),
+                        precision: spec.precision.to_string(),
                         weights: inputs.decoder.weights_hash().to_owned(),
                         hook: hook.to_string(),
                         center_residual: spec.center_residual,

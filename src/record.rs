@@ -21,7 +21,7 @@ pub const METRIC_VERSION: u32 = 1;
 pub struct RunKey {
     /// [`METRIC_VERSION`] when it was made.
     pub metric_version: u32,
-    /// `cpu`, `cuda`, …
+    /// `cpu`, `cuda-sm90`, `vulkan`, …
     pub device_class: String,
     /// Arithmetic of the matrix products.
     pub precision: String,
@@ -165,6 +165,9 @@ pub struct Timing {
     pub tokens_per_second: f64,
     /// Threads.
     pub threads: usize,
+    /// The device: times on one can't be compared with those on another. Empty in records made before there was a choice.
+    #[serde(default)]
+    pub device: String,
     /// Unix time at which the run finished.
     pub finished_at: u64,
     /// This program's version.

@@ -1,17 +1,19 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use assay_models::{ActivationStream, HookPoint, StreamConfig};
+use assay_models::{ActivationStream, HookPoint, StreamConfig, runs_on_cpu};
 use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, evaluate};
-use assay_sae::{Sae, TrainConfig, Trainer, checkpoint};
-use burn::tensor::{Device, Tensor};
+use assay_sae::{Sae, StepLoss, TrainConfig, Trainer, checkpoint};
+use burn::tensor::{Device, Int, Tensor};
 use rayon::prelude::*;
 
+use crate::device::Opened;
 use crate::plan::{Group, Inputs, Run};
 use crate::progress::Progress;
 use crate::record::{Record, Timing, write_atomic};
@@ -20,12 +22,30 @@ use crate::spec::SweepSpec;
 /// Steps between two looks at a loss.
 const LOOK_EVERY: u64 = 50;
 
+/// A sweep that is being carried out: what all of its groups share.
+pub struct Sweep<'a> {
+    /// What is asked for.
+    pub spec: &'a SweepSpec,
+    /// The results directory.
+    pub results: &'a Path,
+    /// Where it runs.
+    pub opened: &'a Opened,
+    /// How progress is shown.
+    pub progress: Progress,
+    /// When the program started; taken by the group that takes the first step, which says how long that was.
+    pub started: Cell<Option<Instant>>,
+}
+
 /// An SAE in training, and what is known of it.
 struct Pupil<'a> {
     run: &'a Run,
     /// Number of its hook in the stream.
     hook: usize,
     trainer: Trainer,
+    /// Losses that have not been looked at, with their steps: reading one waits for the device.
+    unread: Vec<(u64, StepLoss)>,
+    /// The loss that was looked at last.
+    seen: Option<f64>,
     /// Sum of the losses of the last tenth of the steps.
     late_loss: f64,
     late_steps: u64,
@@ -35,14 +55,8 @@ struct Pupil<'a> {
 ///
 /// # Errors
 /// If tokens can't be read, training diverges, or a file can't be written.
-pub fn run_group(
-    spec: &SweepSpec,
-    group: &Group,
-    inputs: &Inputs,
-    results: &Path,
-    device: &Device,
-    progress: Progress,
-) -> Result<()> {
+pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()> {
+    let Sweep { spec, results, progress, .. } = *sweep;
     let mut missing = Vec::new();
     for run in &group.runs {
         if Record::load(results, &run.id)?.is_none() {
@@ -61,7 +75,7 @@ pub fn run_group(
     }
     let label = format!("{} {}", group.model.name, tokens_text(group.training_tokens));
     let started = Instant::now();
-    let (pupils, capture_seconds) = train(spec, group, &missing, inputs, results, device, progress, &label)?;
+    let (pupils, capture_seconds) = train(sweep, group, &missing, inputs, &label)?;
     let train_seconds = started.elapsed().as_secs_f64() - capture_seconds;
     let count = pupils.len() as f64;
     let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
@@ -93,6 +107,7 @@ pub fn run_group(
                 eval_seconds,
                 tokens_per_second: group.training_tokens as f64 * count / train_seconds.max(1e-9),
                 threads: rayon::current_num_threads(),
+                device: sweep.opened.name.clone(),
                 finished_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             };
@@ -109,17 +124,15 @@ pub fn run_group(
 }
 
 /// Trains the SAEs of `missing` in lockstep; gives them and the seconds spent on capturing.
-#[expect(clippy::too_many_arguments, reason = "one caller; a struct for it would only rename them")]
 fn train<'a>(
-    spec: &SweepSpec,
+    sweep: &Sweep<'_>,
     group: &Group,
     missing: &[&'a Run],
     inputs: &Inputs,
-    results: &Path,
-    device: &Device,
-    progress: Progress,
     label: &str,
 ) -> Result<(Vec<Pupil<'a>>, f64)> {
+    let Sweep { spec, results, opened, progress, .. } = *sweep;
+    let device = &opened.device;
     let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
     hooks.dedup();
     let batch_size = spec.train.batch_size;
@@ -132,13 +145,14 @@ fn train<'a>(
         // The buffer's order is the same for every seed: seeds differ by initialisation and batch order.
         seed: 0,
         center_residual: spec.center_residual,
+        precision: spec.precision,
     };
     let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, stream_config)?;
     let mut pupils = Vec::with_capacity(missing.len());
     for &run in missing {
         let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
-        pupils.push(Pupil { run, hook, trainer, late_loss: 0.0, late_steps: 0 });
+        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), seen: None, late_loss: 0.0, late_steps: 0 });
     }
     let state = state_dir(results, group);
     let mut captured = 0.0;
@@ -156,9 +170,11 @@ fn train<'a>(
     let mut stage = progress.stage(format!("{label} train {} SAEs", pupils.len()), group.training_tokens, "tokens");
     stage.advance(done_tokens, String::new);
     let mut saved_at = done_tokens;
+    let mut start_up = String::new();
     loop {
         let started = Instant::now();
         let Some(round) = stream.next_round()? else { break };
+        opened.sync()?;
         captured += started.elapsed().as_secs_f64();
         if done_tokens == 0 {
             let sample: Vec<u32> = (0..round.tokens().min(16 * batch_size) as u32).collect();
@@ -166,7 +182,7 @@ fn train<'a>(
                 pupil.trainer.calibrate(&stream.batch(pupil.hook, &sample));
             }
         }
-        train_round(&mut pupils, &stream, &round, batch_size, &mut stage)?;
+        start_up += &train_round(sweep, &mut pupils, &stream, &round, &mut stage)?;
         done_tokens += round.tokens() as u64;
         let trained = done_tokens == group.training_tokens && done_tokens >= spec.train.checkpoint_tokens;
         if trained || done_tokens - saved_at >= spec.train.checkpoint_tokens {
@@ -174,74 +190,108 @@ fn train<'a>(
             saved_at = done_tokens;
         }
     }
-    stage.finish(&format!("({captured:.1} s of it capturing)"));
+    stage.finish(&format!("({captured:.1} s of it capturing{start_up})"));
     Ok((pupils, captured))
 }
 
 /// One round of the buffer: every SAE visits its activations in the order of its seed, all of them batch by batch together.
+/// All is done when it returns. After the sweep's first step it gives a note on how long that took to come.
 fn train_round(
+    sweep: &Sweep<'_>,
     pupils: &mut [Pupil<'_>],
     stream: &ActivationStream<'_>,
     round: &assay_models::Round,
-    batch_size: usize,
     stage: &mut crate::progress::Stage,
-) -> Result<()> {
+) -> Result<String> {
+    let Sweep { spec, opened, .. } = *sweep;
+    let batch_size = spec.train.batch_size;
+    let mut start_up = String::new();
     let mut seeds: Vec<u64> = pupils.iter().map(|p| p.run.key.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    let orders: Vec<(u64, Vec<u32>)> = seeds.into_iter().map(|seed| (seed, round.order(seed))).collect();
+    let orders: Vec<(u64, Tensor<1, Int>)> =
+        seeds.into_iter().map(|seed| (seed, stream.upload(&round.order(seed)))).collect();
     let mut streams: Vec<(usize, u64)> = pupils.iter().map(|p| (p.hook, p.run.key.seed)).collect();
     streams.sort_unstable();
     streams.dedup();
     for at in (0..round.tokens()).step_by(batch_size) {
+        let started = Instant::now();
+        let len = batch_size.min(round.tokens() - at);
         // SAEs of one hook and seed see the same batch, which is gathered once.
         let batches: Vec<((usize, u64), Tensor<2>)> = streams
             .iter()
             .map(|&(hook, seed)| {
                 let order = &orders.iter().find(|(s, _)| *s == seed).expect("every seed has an order").1;
-                ((hook, seed), stream.batch(hook, &order[at..(at + batch_size).min(order.len())]))
+                ((hook, seed), stream.batch_at(hook, order.clone().narrow(0, at, len)))
             })
             .collect();
-        // SAEs side by side; each holds all of its own state, so no result depends on who runs when.
-        let losses: Vec<Option<f64>> = pupils
-            .par_iter_mut()
-            .map(|pupil| {
-                let of = (pupil.hook, pupil.run.key.seed);
-                let x = &batches.iter().find(|(key, _)| *key == of).expect("every stream has a batch").1;
-                pupil.step(x.clone())
-            })
-            .collect::<Result<_>>()?;
-        stage.advance(batch_size as u64, || {
-            losses.iter().flatten().next().map_or_else(String::new, |l| format!("loss {l:.3}"))
-        });
+        let step = |pupil: &mut Pupil<'_>| {
+            let of = (pupil.hook, pupil.run.key.seed);
+            let x = &batches.iter().find(|(key, _)| *key == of).expect("every stream has a batch").1;
+            pupil.step(x.clone());
+        };
+        if runs_on_cpu(&opened.device) {
+            // SAEs side by side; each holds all of its own state, so no result depends on who runs when.
+            pupils.par_iter_mut().for_each(step);
+        } else {
+            pupils.iter_mut().for_each(step);
+        }
+        if let Some(program) = sweep.started.take() {
+            opened.sync()?;
+            start_up = format!(", first step {:.1} s after the start", program.elapsed().as_secs_f64());
+            if !runs_on_cpu(&opened.device) {
+                let seconds = opened.seconds + started.elapsed().as_secs_f64();
+                start_up += &format!(", device ready and the step's kernels compiled in {seconds:.1} s");
+            }
+        }
+        // Once all have taken the step, so that none waits for another's loss before it starts.
+        for pupil in pupils.iter_mut().filter(|p| (p.trainer.steps_done() - 1).is_multiple_of(LOOK_EVERY)) {
+            pupil.read_losses()?;
+        }
+        let seen = pupils.first().and_then(|p| p.seen);
+        stage.advance(len as u64, || seen.map_or_else(String::new, |l| format!("loss {l:.3}")));
     }
-    Ok(())
+    for pupil in pupils {
+        pupil.read_losses()?;
+    }
+    opened.sync()?;
+    Ok(start_up)
 }
 
 impl Pupil<'_> {
-    /// One step; the loss if it was looked at.
-    fn step(&mut self, x: Tensor<2>) -> Result<Option<f64>> {
+    /// One step. Reading its loss would wait for it: that of most steps is dropped, the others are kept for later.
+    fn step(&mut self, x: Tensor<2>) {
         let step = self.trainer.steps_done();
-        let steps = self.trainer.config().steps;
-        let late = step + steps.div_ceil(10) >= steps;
         let loss = self.trainer.step(x);
-        // Reading a loss waits for the step, so most are not read.
-        if !late && !step.is_multiple_of(LOOK_EVERY) {
-            return Ok(None);
+        if self.is_late(step) || step.is_multiple_of(LOOK_EVERY) {
+            self.unread.push((step, loss));
         }
-        let value = loss.reconstruction();
-        ensure!(
-            value.is_finite(),
-            "training diverged: the loss of {} k {} seed {} is {value} at step {step}; lower the learning rate",
-            self.run.hook,
-            self.trainer.config().k,
-            self.run.key.seed
-        );
-        if late {
-            self.late_loss += value;
-            self.late_steps += 1;
+    }
+
+    /// Whether a step is of the last tenth, whose mean loss is recorded.
+    fn is_late(&self, step: u64) -> bool {
+        let steps = self.trainer.config().steps;
+        step + steps.div_ceil(10) >= steps
+    }
+
+    /// Looks at the losses that were kept, in the order of their steps.
+    fn read_losses(&mut self) -> Result<()> {
+        for (step, loss) in std::mem::take(&mut self.unread) {
+            let value = loss.reconstruction();
+            ensure!(
+                value.is_finite(),
+                "training diverged: the loss of {} k {} seed {} is {value} at step {step}; lower the learning rate",
+                self.run.hook,
+                self.trainer.config().k,
+                self.run.key.seed
+            );
+            if self.is_late(step) {
+                self.late_loss += value;
+                self.late_steps += 1;
+            }
+            self.seen = Some(value);
         }
-        Ok(Some(value))
+        Ok(())
     }
 }
 

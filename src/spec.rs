@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::RowUse;
 use assay_models::{HookKind, HookPoint, NeoxConfig};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
-use assay_sae::{Recipe, TrainConfig};
+use assay_sae::{Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 /// Models × depths × k × seeds × training tokens, and how each SAE is trained and evaluated.
@@ -30,6 +30,10 @@ pub struct SweepSpec {
     /// Subtract the mean over d_model from every activation, as TransformerLens' processed models do.
     #[serde(default)]
     pub center_residual: bool,
+    /// Number format of the matrix products in training, and of the captures for it: `f32`, or `bf16` (GPU only), which is faster and
+    /// changes numbers. Weights, sums and evaluation are f32 either way.
+    #[serde(default)]
+    pub precision: Precision,
     /// The models, smallest first: tables compare the last with the first.
     pub models: Vec<ModelSpec>,
     /// Where the tokens are.
@@ -313,7 +317,7 @@ impl SweepSpec {
 
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
-    pub fn config(&self, d_model: usize, k: usize, tokens: u64) -> TrainConfig {
+    pub fn config(&self, d_model: usize, k: usize, tokens: u64, precision: Precision) -> TrainConfig {
         let recipe =
             TrainConfig::from_recipe(self.recipe, d_model, d_model * self.expansion, k, self.batch_size, tokens);
         TrainConfig {
@@ -332,6 +336,7 @@ impl TrainSpec {
             apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
             input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
+            precision,
             ..recipe
         }
     }
@@ -396,6 +401,8 @@ mod tests {
         let spec = load(SPEC, &["train.lr=1e-3", "k=[1,2]", "eval.seed=7", "name=other"]).unwrap();
         assert_eq!((spec.train.lr, spec.k, spec.eval.seed), (Some(1e-3), vec![1, 2], 7));
         assert_eq!(spec.name, "other");
+        assert_eq!(spec.precision, Precision::F32);
+        assert_eq!(load(SPEC, &["precision=bf16"]).unwrap().precision, Precision::Bf16);
         assert!(load(SPEC, &["train.lr.x=1"]).is_err());
     }
 
@@ -406,6 +413,7 @@ mod tests {
             (("[512]", "[500]"), "256 would be"),
             (("'s'", "'../s'"), "directory name"),
             (("k = [4]", "k = [4, 4]"), "listed twice"),
+            (("k = [4]", "k = [4]\nprecision = 'fp16'"), "`f32` or `bf16`"),
         ] {
             let error = format!("{:#}", load(&SPEC.replace(change.0, change.1), &[]).unwrap_err());
             assert!(error.contains(expected), "{error}");

@@ -318,5 +318,22 @@ fn a_directory_without_results_makes_no_report() {
 
 #[test]
 fn an_unknown_device_is_refused_with_those_there_are() {
-    refused(eval(&bundled("small"), &sae(), &tokens()).args(["--device", "tpu"]), &["tpu", "`cpu`"]);
+    let with = |device: &str, parts: &[&str]| {
+        let parts = [&["--device", device, "devices here: cpu"], parts].concat();
+        refused(eval(&bundled("small"), &sae(), &tokens()).args(["--device", device]), &parts);
+    };
+    with("tpu", &["no such kind of device"]);
+    with("cpu:1", &["no number"]);
+    with("cuda:99", if cfg!(feature = "cuda") { &["no such device"] } else { &["cargo install", "--features cuda"] });
+    refused(
+        assay().arg("geometry").args(["--device", "cuda:x", "--model", "m", "--tokens", "t"]),
+        &["cuda:x", "`cuda:0`"],
+    );
+}
+
+#[test]
+fn bf16_on_the_cpu_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[("k = [2, 4]", "k = [2, 4]\nprecision = \"bf16\"")]);
+    spec_refused(&spec, &["--device", "cpu"], &["needs a GPU", "--device cuda", "--set precision=f32"]);
 }

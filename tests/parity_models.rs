@@ -1,19 +1,19 @@
 //! The decoder against transformers (`tests/golden/README.md` says how the values were made).
 
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookPoint};
+use assay_models::{Decoder, HookPoint, Precision};
 
-use crate::common::{Reference, assert_close, copy_dir, cpu, edit_tensors, golden, values};
+use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
 
 fn agrees_with_transformers(name: &str, tolerance: f64) {
-    let model = Decoder::load(&golden(name), &cpu()).unwrap();
+    let model = Decoder::load(&golden(name), &device()).unwrap();
     let expected = Reference::open(golden(name).join("expected.safetensors"));
     let tokens = expected.tokens("tokens");
     let hooks: Vec<HookPoint> = (0..model.config().n_layers).map(HookPoint::resid_post).collect();
 
     let logits = model.forward(tokens.view()).unwrap();
     assert_close("logits", &values(logits.clone()), &expected.floats("logits").0, tolerance);
-    let ce = token_cross_entropy(scored_log_probs(logits), tokens.view(), &cpu());
+    let ce = token_cross_entropy(scored_log_probs(logits), tokens.view(), &device());
     assert_close("ce", &values(ce), &expected.floats("ce").0, tolerance);
 
     let captured = model.capture(tokens.view(), &hooks).unwrap();
@@ -26,6 +26,25 @@ fn agrees_with_transformers(name: &str, tolerance: f64) {
         let gradient = loss_gradient(&model, hook, h, tokens.view()).unwrap();
         let reference = expected.floats(&format!("grad_resid_post.{layer}")).0;
         assert_close(&format!("gradient at {hook}"), &values(gradient), &reference, tolerance);
+    }
+}
+
+/// Passes in bf16 give what passes in f32 give, up to the rounding of the products' factors; where the device has no such passes
+/// they are the same.
+#[test]
+fn capture_in_bf16_is_near() {
+    for name in ["neox-parallel", "neox-sequential"] {
+        let model = Decoder::load(&golden(name), &device()).unwrap();
+        let tokens = Reference::open(golden(name).join("expected.safetensors")).tokens("tokens");
+        let hooks: Vec<HookPoint> = (0..model.config().n_layers)
+            .flat_map(|layer| ["hook_resid_pre", "hook_resid_post"].map(|kind| format!("blocks.{layer}.{kind}")))
+            .map(|hook| hook.parse().unwrap())
+            .collect();
+        let exact = model.capture(tokens.view(), &hooks).unwrap();
+        let near = model.capture_in(Precision::Bf16, tokens.view(), &hooks).unwrap();
+        for ((hook, e), n) in hooks.iter().zip(exact).zip(near) {
+            assert_close(&format!("{name}, {hook}"), &values(n), &values(e), if model.has_bf16() { 1e-2 } else { 0.0 });
+        }
     }
 }
 
@@ -66,6 +85,6 @@ fn other_spellings_load_the_same_model() {
         tensors.insert("gpt_neox.layers.0.attention.rotary_emb.inv_freq".to_owned(), mask);
     });
     let tokens = Reference::open(golden("neox-parallel").join("expected.safetensors")).tokens("tokens");
-    let logits = |dir: &std::path::Path| values(Decoder::load(dir, &cpu()).unwrap().forward(tokens.view()).unwrap());
+    let logits = |dir: &std::path::Path| values(Decoder::load(dir, &device()).unwrap().forward(tokens.view()).unwrap());
     assert!(logits(&copy) == logits(&golden("neox-parallel")));
 }

@@ -5,7 +5,7 @@ use assay_sae::{Recipe, Sae, TrainConfig, Trainer, checkpoint};
 use burn::tensor::{Int, Tensor};
 use serde_json::Value;
 
-use crate::common::{Reference, assert_close, cpu, golden, values};
+use crate::common::{Reference, assert_close, device, golden, values};
 
 const TRACES: [&str; 5] =
     ["saelens-topk", "saelens-topk-aux", "saelens-topk-few-dead", "saelens-topk-no-bdec", "saelens-topk-rescaled"];
@@ -25,7 +25,7 @@ fn dense(sae: &Sae, x: Tensor<2>) -> Vec<f32> {
 #[test]
 fn encode_and_decode_agree() {
     for name in TRACES {
-        let (sae, metadata) = checkpoint::load(&golden(name).join("sae"), &cpu()).unwrap();
+        let (sae, metadata) = checkpoint::load(&golden(name).join("sae"), &device()).unwrap();
         assert_eq!(metadata.hook_name.as_deref(), Some("blocks.2.hook_resid_post"));
         let expected = Reference::open(golden(name).join("encode.safetensors"));
         let x: Tensor<2> = expected.tensor("x");
@@ -103,7 +103,7 @@ fn training_reproduces_the_traces() {
 
 #[test]
 fn a_code_has_its_latents_in_ascending_order() {
-    let (sae, _) = checkpoint::load(&golden("saelens-topk/sae"), &cpu()).unwrap();
+    let (sae, _) = checkpoint::load(&golden("saelens-topk/sae"), &device()).unwrap();
     let x: Tensor<2> = Reference::open(golden("saelens-topk/encode.safetensors")).tensor("x");
     let indices: Tensor<2, Int> = sae.encode(x).indices;
     let [_, k] = indices.dims();

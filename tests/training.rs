@@ -4,7 +4,7 @@ use std::path::Path;
 
 use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, StreamConfig, TokenSource};
 use assay_sae::checkpoint::{self, Metadata};
-use assay_sae::{DecoderNorm, InputScaling, Loss, Recipe, Sae, TrainConfig, Trainer};
+use assay_sae::{DecoderNorm, InputScaling, Loss, Precision, Recipe, Sae, TrainConfig, Trainer};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
 
@@ -35,6 +35,7 @@ impl Text {
             contexts_per_pass: 4,
             seed: 0,
             center_residual: false,
+            precision: Precision::F32,
         };
         ActivationStream::new(&self.model, &self.source, &hooks, config).unwrap()
     }

@@ -107,6 +107,48 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
                                          const float* scale, const float* __restrict__ residual, void* __restrict__ out,
                                          float* __restrict__ maxima, const Info& info) {
     const u32 lane = threadIdx.x % 32;
+#if EPILOGUE == SCORES
+    // Of rows lane/4 and lane/4 + 8 a thread holds two neighbouring columns of every eight: the maxima are taken here, where the
+    // four threads of a row need two exchanges for 32 columns.
+    float best[2][4];
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+        const float2 b = *(const float2*)(bias + j * 8 + lane % 4 * 2);
+        const bool inside = column + j * 8 < info.n;
+#if SCALED
+        const float2 s = *(const float2*)(scale + j * 8 + lane % 4 * 2);
+#endif
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float& x = acc[j * 4 + half * 2];
+            float& y = acc[j * 4 + half * 2 + 1];
+            x += b.x;
+            y += b.y;
+#if SCALED
+            const float m = fmaxf(x * s.x, y * s.y);
+#else
+            const float m = fmaxf(x, y);
+#endif
+            const float before = j % 4 == 0 ? LOWEST : best[half][j / 4];
+            best[half][j / 4] = inside ? fmaxf(before, m) : before;
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int g = 0; g < 4; ++g) {
+            float m = best[half][g];
+            m = fmaxf(m, __shfl_xor_sync(0xffffffff, m, 1));
+            m = fmaxf(m, __shfl_xor_sync(0xffffffff, m, 2));
+            best[half][g] = m;
+        }
+        // Each of the four writes one of the four groups.
+        const u32 g = lane % 4;
+        const float m = g == 0 ? best[half][0] : g == 1 ? best[half][1] : g == 2 ? best[half][2] : best[half][3];
+        const u64 r = row + lane / 4 + half * 8;
+        if (r < info.m && column + g * 32 < info.n) maxima[r * ((info.n + 31) / 32) + column / 32 + g] = m;
+    }
+#endif
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
 #pragma unroll
@@ -133,30 +175,15 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
 #else
     const u64 c = column + lane * 4;
     const bool inside = c < info.n;
-#if EPILOGUE != PLAIN
+#if EPILOGUE == ROWS || EPILOGUE == RESIDUAL
     const float4 b = *(const float4*)(bias + lane * 4);
-#endif
-#if EPILOGUE == SCORES && SCALED
-    const float4 s = *(const float4*)(scale + lane * 4);
 #endif
 #pragma unroll 4
     for (int i = 0; i < 16; ++i) {
         const u64 r = row + i;
         float4 v = *(const float4*)(staged + i * PITCH + lane * 4);
-#if EPILOGUE != PLAIN
+#if EPILOGUE == ROWS || EPILOGUE == RESIDUAL
         v = v + b;
-#endif
-#if EPILOGUE == SCORES
-#if SCALED
-        float m = fmaxf(fmaxf(v.x * s.x, v.y * s.y), fmaxf(v.z * s.z, v.w * s.w));
-#else
-        float m = fmaxf(fmaxf(v.x, v.y), fmaxf(v.z, v.w));
-#endif
-        m = inside ? m : LOWEST;
-        m = fmaxf(m, __shfl_xor_sync(0xffffffff, m, 1));
-        m = fmaxf(m, __shfl_xor_sync(0xffffffff, m, 2));
-        m = fmaxf(m, __shfl_xor_sync(0xffffffff, m, 4));
-        if (lane % 8 == 0 && inside && r < info.m) maxima[r * ((info.n + 31) / 32) + c / 32] = m;
 #endif
         if (inside && r < info.m) {
 #if EPILOGUE == ROWS

@@ -1,12 +1,12 @@
 //! What models and SAEs share on the GPU, one idea a file:
 //!
-//! - [`tensor`]: contiguous device buffers, and how kernels are launched on them
-//! - [`source`]: kernels written in CUDA C++, compiled and queued by CubeCL like its own
-//! - [`packed`]: matrices in the order in which Hopper's tensor cores read them
-//! - [`gemm`]: the bf16 product of packed matrices
-//! - [`product`]: the f32 product, one pinned kernel, never TF32
+//! - `tensor`: contiguous device buffers, and how kernels are launched on them
+//! - `source`: kernels written in CUDA C++, compiled and queued by CubeCL like its own
+//! - `packed`: matrices in the order in which Hopper's tensor cores read them
+//! - `gemm`: the bf16 product of packed matrices
+//! - `product`: the f32 product, one pinned kernel, never TF32
 //!
-//! Everything here exists with a GPU feature only; the CPU has its own product.
+//! All but [`Precision`] exists with a GPU feature only; the CPU has its own product.
 
 #[cfg(feature = "cuda")]
 pub mod gemm;
@@ -18,3 +18,26 @@ pub mod product;
 pub mod source;
 #[cfg(feature = "gpu")]
 pub mod tensor;
+
+use serde::{Deserialize, Serialize};
+
+/// Number format of the matrix products in which nearly all of the arithmetic lies: an SAE's encoder in training, and the model's
+/// layers where activations are captured for it. Weights, sums and everything else are f32 either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 factors, products and sums, never TF32; on Hopper by six bf16 products of numbers in three parts.
+    #[default]
+    F32,
+    /// Factors rounded to bf16, sums in f32 (a GPU's tensor cores).
+    Bf16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}

@@ -48,14 +48,13 @@ pub fn f32_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
     out = CubeTensor::new_contiguous(out.client, out.device, Shape::from(shape), out.handle, DType::F32);
     let float = ElemType::Float(FloatKind::F32);
     let strategy = Strategy::MultiLevel(multi_level::Strategy::DoubleUnit(Default::default()));
-    let mut types =
-        MatmulElems::from_globals(&MatmulGlobalElems { lhs: float.into(), rhs: float.into(), out: float.into() });
+    let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });
     let client = out.client.clone();
     launch_ref(
         &strategy,
         &client,
-        InputBinding::new(lhs.binding(), float.into()),
-        InputBinding::new(rhs.binding(), float.into()),
+        InputBinding::new(lhs.binding(), float),
+        InputBinding::new(rhs.binding(), float),
         out.clone().binding(),
         &mut types,
     )

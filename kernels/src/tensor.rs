@@ -48,7 +48,7 @@ pub fn slice(x: &CubeTensor, width: usize) -> BufferArg {
 
 /// The widest vector, up to four elements, into which rows of `columns` can be cut.
 pub fn width_of(columns: usize) -> usize {
-    [4, 2, 1].into_iter().find(|w| columns % w == 0).unwrap_or(1)
+    [4, 2, 1].into_iter().find(|&w| columns.is_multiple_of(w)).unwrap_or(1)
 }
 
 /// Enough cubes of `units` for `work` items, folded into two dimensions where one is too short.

@@ -1,53 +1,123 @@
-//! Tokens a second of capturing activations on the CPU: `cargo bench --bench capture [-- MODEL_DIR]`.
+//! Time of capturing activations at the last layer: `cargo bench --bench capture [--features cuda] -- [OPTIONS]`; `-- --help`.
 //!
-//! FLOPs a token and layer: 2·(4·d² + 2·d·d_mlp) for the weights and 4·T·d for attention's scores and mixing (half of it behind
-//! the causal mask). Nothing is unembedded.
+//! FLOPs a token and layer: 2·(4·d² + 2·d·d_mlp) for the weights and 4·T·d for attention's scores and mixing (half of it behind the
+//! causal mask). Nothing is unembedded. Bytes a token and layer, bf16, where every operation writes its result once and reads its
+//! operands once: the residual stream in f32 five times (4·d each), norms and attention's output 2·d each way, qkv 6·d, the MLP's hidden
+//! activations 2·d_mlp, written and read; the weights once a pass.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, StreamConfig, TokenSource};
-use burn::tensor::Device;
+use assay_kernels::Precision;
+use assay_models::{Decoder, HookPoint};
+use burn::tensor::{Device, DeviceType};
+use ndarray::Array2;
+
+const HELP: &str = "Options:
+  --model DIR,…       GPT-NeoX checkpoints [default: the bundled ones]
+  --device cpu|cuda|vulkan|metal|wgpu   [default: cpu]
+  --batch B,…         contexts of a pass [default: 32]
+  --context T         tokens of a context [cpu: 128; else 256]
+  --precision f32,bf16   [cpu: f32; else bf16,f32]
+  --passes N          timed passes [default: 20]
+  --json FILE         rows as JSON lines, beside the table";
 
 fn main() {
+    let mut args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if args.iter().any(|a| a == "--help") {
+        println!("{HELP}");
+        return;
+    }
+    let mut take = |name: &str| {
+        let at = args.iter().position(|a| a == name)?;
+        args.remove(at);
+        Some(args.remove(at))
+    };
+    let name = take("--device").unwrap_or_else(|| "cpu".to_owned());
+    let on_cpu = name == "cpu";
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundled");
-    let given: Vec<PathBuf> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).map(PathBuf::from).collect();
-    let models = if given.is_empty() { vec![bundled.join("small"), bundled.join("medium")] } else { given };
-    let (contexts, context_size) = (64, 128);
-    let source = TokenSource::open(&bundled.join("train.parquet"), context_size, RowUse::Split, None, None)
-        .expect("the bundled tokens are there");
+    let models: Vec<PathBuf> = match take("--model") {
+        Some(list) => list.split(',').map(PathBuf::from).collect(),
+        None => vec![bundled.join("small"), bundled.join("medium")],
+    };
+    let numbers = |text: String| text.split(',').map(|n| n.parse::<usize>().expect("a number")).collect::<Vec<_>>();
+    let batches = numbers(take("--batch").unwrap_or_else(|| "32".to_owned()));
+    let context = numbers(take("--context").unwrap_or_else(|| if on_cpu { "128" } else { "256" }.to_owned()))[0];
+    let passes = numbers(take("--passes").unwrap_or_else(|| "20".to_owned()))[0];
+    let precisions: Vec<Precision> = take("--precision")
+        .unwrap_or_else(|| if on_cpu { "f32" } else { "bf16,f32" }.to_owned())
+        .split(',')
+        .map(|p| if p == "bf16" { Precision::Bf16 } else { Precision::F32 })
+        .collect();
+    let json = take("--json");
+    assert!(args.is_empty(), "unknown arguments {args:?}\n{HELP}");
+
+    let device = open(&name);
+    let mut rows = String::new();
+    println!("| model | batch | context | precision | ms a pass | fastest | tokens/s | TFLOP/s | memory, MiB |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for dir in models {
-        let model = Decoder::load(&dir, &Device::flex()).expect("a GPT-NeoX checkpoint directory");
-        let config = model.config();
-        let last = [HookPoint::resid_post(config.n_layers - 1)];
-        let tokens = contexts * context_size;
-        let stream = StreamConfig {
-            first_context: 0,
-            tokens,
-            batch_size: 256,
-            buffer_tokens: tokens,
-            contexts_per_pass: 32,
-            seed: 0,
-            center_residual: false,
-        };
-        let mut times: Vec<f64> = (0..8)
-            .map(|_| {
-                let mut stream = ActivationStream::new(&model, &source, &last, stream).expect("the hook exists");
-                let started = Instant::now();
-                stream.next_round().expect("the tokens are there");
-                started.elapsed().as_secs_f64()
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
-        let weights = 4 * config.d_model * config.d_model + 2 * config.d_model * config.d_mlp;
-        let flops = (config.n_layers * (2 * weights + 4 * context_size * config.d_model) * tokens) as f64;
-        println!(
-            "{}: {:.0} tokens/s median, {:.0} best; {:.1} GFLOP/s",
-            dir.display(),
-            tokens as f64 / median,
-            tokens as f64 / times[0],
-            flops / median / 1e9
-        );
+        let model = Decoder::load(&dir, &device).expect("a GPT-NeoX checkpoint directory");
+        let config = model.config().clone();
+        let hook = [HookPoint::resid_post(config.n_layers - 1)];
+        let label = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        for &batch in &batches {
+            let tokens =
+                Array2::from_shape_fn((batch, context), |(s, t)| ((s * 7919 + t * 104_729) % config.vocab_size) as u32);
+            for &precision in &precisions {
+                let pass = |count: usize| {
+                    let started = Instant::now();
+                    for _ in 0..count {
+                        drop(model.capture_in(precision, tokens.view(), &hook).expect("the hook exists"));
+                    }
+                    device.sync().expect("the device works");
+                    started.elapsed().as_secs_f64() / count as f64
+                };
+                pass(3);
+                let mut times: Vec<f64> = (0..5).map(|_| pass(passes)).collect();
+                times.sort_by(f64::total_cmp);
+                let (median, fastest) = (times[2], times[0]);
+                let weights = 4 * config.d_model * config.d_model + 2 * config.d_model * config.d_mlp;
+                let flops = (config.n_layers * (2 * weights + 4 * context * config.d_model) * batch * context) as f64;
+                let memory = device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved / (1 << 20));
+                let speed = (batch * context) as f64 / median;
+                println!(
+                    "| {label} | {batch} | {context} | {precision} | {:.3} | {:.3} | {speed:.0} | {:.3} | {memory} |",
+                    median * 1e3,
+                    fastest * 1e3,
+                    flops / median / 1e12,
+                );
+                rows += &format!(
+                    "{{\"program\":\"assay\",\"work\":\"capture\",\"model\":\"{label}\",\"batch\":{batch},\"context\":{context},\"precision\":\"{precision}\",\"ms_median\":{},\"ms_min\":{},\"tflops\":{},\"memory_mib\":{memory}}}\n",
+                    median * 1e3,
+                    fastest * 1e3,
+                    flops / median / 1e12
+                );
+            }
+        }
+    }
+    if let Some(path) = json {
+        std::fs::write(path, rows).expect("the JSON file can be written");
+    }
+}
+
+fn open(name: &str) -> Device {
+    let of = |kind: DeviceType| {
+        Device::enumerate(kind).into_iter().next().unwrap_or_else(|| panic!("no {name} device on this machine"))
+    };
+    match name {
+        "cpu" => Device::flex(),
+        #[cfg(feature = "cuda")]
+        "cuda" => of(DeviceType::Cuda),
+        #[cfg(feature = "metal")]
+        "metal" => of(DeviceType::Metal),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => of(DeviceType::Vulkan),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => of(DeviceType::Wgpu),
+        other => {
+            let _ = of;
+            panic!("--device {other}: not in this build; add `--features {other}`")
+        }
     }
 }

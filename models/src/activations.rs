@@ -5,6 +5,7 @@
 //! only follow the plan. So every model, hook and SAE sees the same order, and the state of a
 //! buffer can be rebuilt from the tokens without the training that came before.
 
+use assay_kernels::Precision;
 use burn::tensor::{Device, Int, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -33,6 +34,8 @@ pub struct StreamConfig {
     pub seed: u64,
     /// Subtract the mean over d_model from every activation.
     pub center_residual: bool,
+    /// Number format of the layers' products.
+    pub precision: Precision,
 }
 
 /// The integers behind the stream: which row is in which place of the buffer, and which are served.
@@ -226,8 +229,18 @@ impl<'a> ActivationStream<'a> {
 
     /// The activations at some places, `[places.len(), d_model]`, of hook number `hook`.
     pub fn batch(&self, hook: usize, places: &[u32]) -> Tensor<2> {
+        self.batch_at(hook, self.upload(places))
+    }
+
+    /// Places of the buffer on the device: an order is uploaded once a round, not batch by batch.
+    pub fn upload(&self, places: &[u32]) -> Tensor<1, Int> {
         let index: Vec<i32> = places.iter().map(|&p| p as i32).collect();
-        self.buffers[hook].clone().select(0, int_tensor(&index, self.model.device()))
+        int_tensor(&index, self.model.device())
+    }
+
+    /// As [`Self::batch`], at places that are on the device already.
+    pub fn batch_at(&self, hook: usize, places: Tensor<1, Int>) -> Tensor<2> {
+        self.buffers[hook].clone().select(0, places)
     }
 
     /// Rows of the stream, by hook, `[rows, d_model]` each.
@@ -235,24 +248,33 @@ impl<'a> ActivationStream<'a> {
         let context = self.source.context_size();
         let (first, last) = (rows.start as usize / context, (rows.end as usize).div_ceil(context));
         let passes: Vec<usize> = (first..last).step_by(self.config.contexts_per_pass.max(1)).collect();
+        let pass = |at: usize| -> Result<Vec<Tensor<2>>> {
+            let count = self.config.contexts_per_pass.min(last - at);
+            let tokens = self.source.read(self.config.first_context + at, count)?;
+            let flat = |h: Tensor<3>| {
+                let h = if self.config.center_residual { center_residual(h) } else { h };
+                h.reshape([count * context, self.model.config().d_model])
+            };
+            let captured = self.model.capture_in(self.config.precision, tokens.view(), &self.hooks)?;
+            Ok(captured.into_iter().map(flat).collect())
+        };
         // Passes side by side: much of a forward pass on the CPU runs on one thread.
-        let captured: Vec<Vec<Tensor<2>>> = passes
-            .into_par_iter()
-            .map(|at| {
-                let count = self.config.contexts_per_pass.min(last - at);
-                let tokens = self.source.read(self.config.first_context + at, count)?;
-                let flat = |h: Tensor<3>| {
-                    let h = if self.config.center_residual { center_residual(h) } else { h };
-                    h.reshape([count * context, self.model.config().d_model])
-                };
-                Ok(self.model.capture(tokens.view(), &self.hooks)?.into_iter().map(flat).collect())
-            })
-            .collect::<Result<_>>()?;
+        let captured: Vec<Vec<Tensor<2>>> = if runs_on_cpu(self.model.device()) {
+            passes.into_par_iter().map(pass).collect::<Result<_>>()?
+        } else {
+            passes.into_iter().map(pass).collect::<Result<_>>()?
+        };
         let skip = rows.start as usize - first * context;
         let len = (rows.end - rows.start) as usize;
         let of_hook = |hook: usize| captured.iter().map(|pass| pass[hook].clone()).collect::<Vec<_>>();
         Ok((0..self.hooks.len()).map(|hook| Tensor::cat(of_hook(hook), 0).narrow(0, skip, len)).collect())
     }
+}
+
+/// Whether a device is the CPU, where work on tensors is spread over threads. A GPU is only ever used from one thread: each would
+/// get a queue of its own, whose work waits for that of the others and for no good.
+pub fn runs_on_cpu(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 fn int_tensor(values: &[i32], device: &Device) -> Tensor<1, Int> {

@@ -3,9 +3,10 @@
 //! All weights are plain tensors: a gradient with respect to an activation builds no weight gradients.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
-use burn::tensor::activation::{gelu_approximate, relu};
+use assay_kernels::Precision;
+use burn::tensor::activation::{gelu_approximate, relu, softmax};
 use burn::tensor::module::{attention, embedding, layer_norm, linear};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -14,7 +15,7 @@ use ndarray::ArrayView2;
 use crate::config::{HiddenAct, NeoxConfig};
 use crate::error::{ModelError, Result};
 use crate::hooks::{HookKind, HookPoint};
-use crate::kernels::gelu_exact;
+use crate::kernels::{self, BlockShape, PackedBlock, gelu_exact, product};
 use crate::rotary::Rotary;
 use crate::weights::Checkpoint;
 
@@ -28,6 +29,10 @@ pub struct Decoder {
     final_norm: LayerNorm,
     unembed: Tensor<2>,
     rotary: Mutex<Option<(usize, Rotary)>>,
+    /// Whether products go through [`product`], which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
+    pinned: bool,
+    /// The layers for passes in bf16, packed when the first is made.
+    packed: OnceLock<Vec<PackedBlock>>,
 }
 
 struct Layer {
@@ -58,8 +63,15 @@ impl LayerNorm {
 }
 
 impl Linear {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(x, self.weight.clone(), self.bias.clone())
+    fn forward(&self, x: Tensor<3>, pinned: bool) -> Tensor<3> {
+        if !pinned {
+            return linear(x, self.weight.clone(), self.bias.clone());
+        }
+        let out = product(x, self.weight.clone().unsqueeze());
+        match &self.bias {
+            Some(bias) => out + bias.clone().unsqueeze(),
+            None => out,
+        }
     }
 }
 
@@ -96,6 +108,8 @@ impl Decoder {
             final_norm,
             unembed,
             rotary: Mutex::new(None),
+            pinned: *device != Device::flex(),
+            packed: OnceLock::new(),
         })
     }
 
@@ -146,6 +160,64 @@ impl Decoder {
         Ok(captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
     }
 
+    /// As [`Self::capture`], with the layers' products in a format of choice. In bf16 where [`Self::has_bf16`] and only the residual
+    /// stream before and after layers is asked for; else in f32.
+    ///
+    /// # Errors
+    /// As [`Self::capture`].
+    pub fn capture_in(
+        &self,
+        precision: Precision,
+        tokens: ArrayView2<'_, u32>,
+        hooks: &[HookPoint],
+    ) -> Result<Vec<Tensor<3>>> {
+        let of_blocks = |h: &HookPoint| matches!(h.kind, HookKind::ResidPre | HookKind::ResidPost);
+        let Some(last) = hooks.iter().map(|h| h.layer + usize::from(h.kind == HookKind::ResidPost)).max() else {
+            return Ok(Vec::new());
+        };
+        if precision == Precision::F32 || !self.has_bf16() || !hooks.iter().all(of_blocks) {
+            return self.capture(tokens, hooks);
+        }
+        for hook in hooks {
+            hook.check(&self.config)?;
+        }
+        let (batch, context) = tokens.dim();
+        let NeoxConfig { d_model, n_heads, rotary_dims, layer_norm_eps, parallel_residual, hidden_act, .. } =
+            self.config;
+        let shape = BlockShape {
+            batch,
+            context,
+            n_heads,
+            rotary_dims,
+            eps: layer_norm_eps,
+            parallel_residual,
+            act: hidden_act,
+        };
+        let rotary = self.rotary(context);
+        let packed = self.packed.get_or_init(|| self.layers.iter().map(Layer::packed).collect());
+        let mut x = self.embed(tokens)?.reshape([batch * context, d_model]);
+        let mut captured = vec![None; hooks.len()];
+        let mut keep = |depth: usize, x: &Tensor<2>| {
+            for (slot, hook) in captured.iter_mut().zip(hooks) {
+                if hook.layer + usize::from(hook.kind == HookKind::ResidPost) == depth {
+                    *slot = Some(x.clone().reshape([batch, context, d_model]));
+                }
+            }
+        };
+        keep(0, &x);
+        for (layer, block) in packed.iter().enumerate().take(last) {
+            x = kernels::block(x, block, rotary.tables(), shape);
+            keep(layer + 1, &x);
+        }
+        Ok(captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
+    }
+
+    /// Whether the device computes this model's layers in bf16.
+    pub fn has_bf16(&self) -> bool {
+        let NeoxConfig { d_model, d_mlp, .. } = self.config;
+        d_model <= 8192 && kernels::bf16_blocks(&self.device, self.config.d_head(), &[d_model, d_mlp])
+    }
+
     /// Logits from the activation `h` put in place of what the model computes at `hook`; costs only
     /// the layers above, and is differentiable with respect to `h`.
     ///
@@ -160,7 +232,7 @@ impl Decoder {
             HookKind::ResidPre => (h, hook.layer),
             HookKind::ResidPost => (h, hook.layer + 1),
             HookKind::ResidMid => {
-                let mlp = self.layers[hook.layer].mlp(&self.config, h.clone());
+                let mlp = self.layers[hook.layer].mlp(&self.config, h.clone(), self.pinned);
                 (h + mlp, hook.layer + 1)
             }
             HookKind::AttnOut | HookKind::MlpOut => return Err(ModelError::NotPatchable { hook }),
@@ -178,7 +250,7 @@ impl Decoder {
     }
 
     fn unembed(&self, x: Tensor<3>) -> Tensor<3> {
-        linear(self.final_norm.forward(x), self.unembed.clone(), None)
+        Linear { weight: self.unembed.clone(), bias: None }.forward(self.final_norm.forward(x), self.pinned)
     }
 
     /// Runs layers `from..to`, filing what `hooks` name in `captured`.
@@ -200,7 +272,7 @@ impl Decoder {
                 }
             };
             keep(HookKind::ResidPre, &x);
-            let attn = layer.attention(&self.config, &rotary, x.clone());
+            let attn = layer.attention(&self.config, &rotary, x.clone(), self.pinned);
             keep(HookKind::AttnOut, &attn);
             let mlp_input = if self.config.parallel_residual {
                 x.clone()
@@ -209,7 +281,7 @@ impl Decoder {
                 keep(HookKind::ResidMid, &x);
                 x.clone()
             };
-            let mlp = layer.mlp(&self.config, mlp_input);
+            let mlp = layer.mlp(&self.config, mlp_input, self.pinned);
             keep(HookKind::MlpOut, &mlp);
             x = if self.config.parallel_residual { mlp + attn + x } else { mlp + x };
             keep(HookKind::ResidPost, &x);
@@ -232,10 +304,20 @@ impl Decoder {
 }
 
 impl Layer {
+    /// The weights for passes in bf16.
+    fn packed(&self) -> PackedBlock {
+        let norm = |n: &LayerNorm| [n.weight.clone(), n.bias.clone()];
+        let map = |l: &Linear| (l.weight.clone(), l.bias.clone());
+        PackedBlock::new(
+            [norm(&self.norm_attn), norm(&self.norm_mlp)],
+            [map(&self.qkv), map(&self.attn_out), map(&self.mlp_in), map(&self.mlp_out)],
+        )
+    }
+
     /// What attention adds to the residual stream `x`, `[batch, context, d_model]`.
-    fn attention(&self, config: &NeoxConfig, rotary: &Rotary, x: Tensor<3>) -> Tensor<3> {
+    fn attention(&self, config: &NeoxConfig, rotary: &Rotary, x: Tensor<3>, pinned: bool) -> Tensor<3> {
         let [batch, context, d_model] = x.dims();
-        let qkv = self.qkv.forward(self.norm_attn.forward(x));
+        let qkv = self.qkv.forward(self.norm_attn.forward(x), pinned);
         let head = |part: usize| {
             qkv.clone()
                 .slice([0..batch, 0..context, part * d_model..(part + 1) * d_model])
@@ -243,21 +325,39 @@ impl Layer {
                 .swap_dims(1, 2)
         };
         let (q, k, v) = (rotary.apply(head(0)), rotary.apply(head(1)), head(2));
-        let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
-        let mixed = attention(q, k, v, None, None, options);
-        self.attn_out.forward(mixed.swap_dims(1, 2).reshape([batch, context, d_model]))
+        let mixed = if pinned {
+            causal_attention(q, k, v)
+        } else {
+            attention(q, k, v, None, None, AttentionModuleOptions { is_causal: true, ..Default::default() })
+        };
+        self.attn_out.forward(mixed.swap_dims(1, 2).reshape([batch, context, d_model]), pinned)
     }
 
     /// What the MLP adds to its input `x`, `[batch, context, d_model]`.
-    fn mlp(&self, config: &NeoxConfig, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.mlp_in.forward(self.norm_mlp.forward(x));
+    fn mlp(&self, config: &NeoxConfig, x: Tensor<3>, pinned: bool) -> Tensor<3> {
+        let hidden = self.mlp_in.forward(self.norm_mlp.forward(x), pinned);
         let hidden = match config.hidden_act {
+            // Burn's own gradient of GELU is that of the tanh formula on some backends.
+            HiddenAct::Gelu if pinned => {
+                let phi = (hidden.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
+                hidden * phi * 0.5
+            }
             HiddenAct::Gelu => gelu_exact(hidden),
             HiddenAct::GeluTanh => gelu_approximate(hidden),
             HiddenAct::Relu => relu(hidden),
         };
-        self.mlp_out.forward(hidden)
+        self.mlp_out.forward(hidden, pinned)
     }
+}
+
+/// softmax(q·kᵀ/√d_head with −∞ above the diagonal)·v, `[batch, n_heads, context, d_head]` each.
+fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    let [.., context, d_head] = q.dims();
+    let mask: Vec<f32> =
+        (0..context * context).map(|at| if at % context > at / context { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let mask: Tensor<2> = Tensor::from_data(TensorData::new(mask, [context, context]), &q.device());
+    let scores = product(q, k.swap_dims(2, 3)).mul_scalar(1.0 / (d_head as f64).sqrt()) + mask.unsqueeze();
+    product(softmax(scores, 3), v)
 }
 
 /// Subtracts the mean over d_model, which is what TransformerLens' `center_writing_weights` does to

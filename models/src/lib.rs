@@ -18,7 +18,8 @@ mod rotary;
 pub mod tokens;
 pub mod weights;
 
-pub use activations::{ActivationStream, Round, StreamConfig};
+pub use activations::{ActivationStream, Round, StreamConfig, runs_on_cpu};
+pub use assay_kernels::Precision;
 pub use config::NeoxConfig;
 pub use decoder::Decoder;
 pub use error::ModelError;

@@ -31,6 +31,11 @@ impl Rotary {
         Self { cos: table(cos), sin: table(sin), half }
     }
 
+    /// cos and sin, `[1, 1, context_size, rotary_dims / 2]` each.
+    pub fn tables(&self) -> (Tensor<4>, Tensor<4>) {
+        (self.cos.clone(), self.sin.clone())
+    }
+
     /// Rotates the first `rotary_dims` of each head and leaves the rest.
     ///
     /// # Shapes

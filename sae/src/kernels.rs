@@ -19,30 +19,9 @@ mod select;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
-use serde::{Deserialize, Serialize};
 
 pub use adam::AdamStep;
-
-/// Number format of the encoder's product, in which nearly all of a step's arithmetic lies. Weights, sums and everything else are
-/// f32 either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// f32 factors, products and sums, never TF32; on Hopper by six bf16 products of numbers in three parts.
-    #[default]
-    F32,
-    /// Factors rounded to bf16, sums in f32 (a GPU's tensor cores).
-    Bf16,
-}
-
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
+pub use assay_kernels::Precision;
 
 /// Backend operations of a TopK SAE. The functions of this module wrap them for tensors and say what they do.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"))]

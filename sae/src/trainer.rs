@@ -3,7 +3,7 @@
 //! Several SAEs train in lockstep by taking steps in turn on batches of one stream; each holds all
 //! of its own state, so company changes no bit of it.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -11,7 +11,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::coder::Sae;
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Loss, TrainConfig};
 use crate::error::Result;
-use crate::kernels::{self, AdamStep, Counters, Dead, Encoder, SparseGradient};
+use crate::kernels::{self, AdamStep, Counters, Dead, Encoder, Precision, SparseGradient};
 
 /// The four parameters of an SAE, or anything that exists once for each.
 #[derive(Clone, Debug)]
@@ -43,6 +43,9 @@ struct Gradients {
     gradients: Params,
     squares: Tensor<1>,
 }
+
+/// Steps between two looks at which latents are dead.
+const LOOK_EVERY: u64 = 64;
 
 /// What the squared error is multiplied by: 1/batch, or 1 over the batch's variance, which is on the device.
 #[derive(Clone, Debug)]
@@ -105,6 +108,8 @@ pub struct Trainer {
     pub(crate) second: Params,
     /// Tokens since each latent was active.
     pub(crate) since_fired: Tensor<1, Int>,
+    /// No latent has been silent for longer, in tokens: known without asking the device.
+    pub(crate) longest_silence: u64,
     /// Tokens on which each latent was active, in all.
     pub(crate) fires: Tensor<1, Int>,
     /// Steps done.
@@ -160,6 +165,7 @@ impl Trainer {
             first: Params::zeros(&config, device),
             second: Params::zeros(&config, device),
             since_fired: zeros(),
+            longest_silence: 0,
             fires: zeros(),
             step: 0,
             input_scale: 1.0,
@@ -228,6 +234,8 @@ impl Trainer {
     /// −Σ_j db_enc[j]·W_enc[j] through the encoder's input. Under `rescale_acts_by_decoder_norm` the norm
     /// multiplies before the selection and divides after it, so that only the selection sees it.
     fn gradients(&mut self, x: Tensor<2>) -> (StepLoss, Gradients) {
+        let with_aux = self.config.aux_coefficient > 0.0 && self.some_may_be_dead();
+        self.longest_silence = self.longest_silence.saturating_add(x.dims()[0] as u64);
         let config = &self.config;
         let p = &self.params;
         let batch = x.dims()[0] as f64;
@@ -246,26 +254,26 @@ impl Trainer {
             }
         };
 
-        let ((values, indices), dead) = if config.aux_coefficient > 0.0 && self.some_may_be_dead() {
+        let ((values, indices), dead) = if with_aux {
             let dead = Dead { since_fired: self.since_fired.clone(), after: self.dead_after(), k: config.k_aux() };
             let [chosen, dead] = kernels::encode_topk_and_dead(input.clone(), encoder, config.k, dead);
             (chosen, Some(dead))
         } else {
             (kernels::encode_topk(input.clone(), encoder, config.k), None)
         };
-        let (residual, squares) =
-            kernels::residual(values.clone(), indices.clone(), p.w_dec.clone(), p.b_dec.clone(), x);
+        // Rows that are gathered many times over are gathered in bf16 where that is the precision: half the bytes.
+        let often = x.dims()[0] * config.k >= 4 * config.d_sae;
+        let gathered = |rows: Tensor<2>| {
+            if often && config.precision == Precision::Bf16 { rows.cast(FloatDType::BF16) } else { rows }
+        };
+        let rows = gathered(p.w_dec.clone());
+        let (residual, squares) = kernels::residual(values.clone(), indices.clone(), rows.clone(), p.b_dec.clone(), x);
         let output_grad = weight.scale(residual.clone(), 2.0);
         let sparse_gradient = |values: Tensor<2>, indices: Tensor<2, Int>, output_grad: Tensor<2>| SparseGradient {
-            value_grads: kernels::value_gradients(
-                output_grad.clone(),
-                values.clone(),
-                indices.clone(),
-                p.w_dec.clone(),
-            ),
+            value_grads: kernels::value_gradients(output_grad.clone(), values.clone(), indices.clone(), rows.clone()),
             values,
             indices,
-            output_grad,
+            output_grad: gathered(output_grad),
         };
 
         let mut auxiliary = None;
@@ -274,7 +282,7 @@ impl Trainer {
             // min(n_dead / k_aux, 1) scales the loss; it is 0 when nothing is dead, and so is the gradient.
             let factor =
                 weight.times((n_dead / config.k_aux() as f64).clamp_max(1.0)).mul_scalar(config.aux_coefficient);
-            let error = kernels::decode(values.clone(), indices.clone(), p.w_dec.clone()) + residual;
+            let error = kernels::decode(values.clone(), indices.clone(), rows.clone()) + residual;
             auxiliary = Some(kernels::sum_squares(error.clone()) * factor.clone());
             sparse_gradient(values, indices, error * factor.mul_scalar(2.0).unsqueeze())
         });
@@ -282,7 +290,7 @@ impl Trainer {
         let project = config.decoder_norm == DecoderNorm::Unit;
         let main = sparse_gradient(values, indices, output_grad);
         let counters = Counters { since_fired: take_int(&mut self.since_fired), fires: take_int(&mut self.fires) };
-        let (to, counters) = kernels::latent_gradients(main, aux, input, p.w_dec.clone(), counters, project);
+        let (to, counters) = kernels::latent_gradients(main, aux, gathered(input), p.w_dec.clone(), counters, project);
         if config.apply_b_dec_to_input {
             b_dec = b_dec - kernels::weighted_rows(to.b_enc.clone(), p.w_enc.clone());
         }
@@ -291,10 +299,14 @@ impl Trainer {
         (StepLoss { squares, weight, auxiliary }, Gradients { gradients, squares: to.squares })
     }
 
-    /// Whether a latent can have been silent for longer than the window: not before that many tokens have been seen. Where none
-    /// is dead the auxiliary path adds nothing, and is left out.
-    fn some_may_be_dead(&self) -> bool {
-        self.step.saturating_mul(self.config.batch_size as u64) > self.config.dead_after
+    /// Whether a latent may have been silent for longer than the window. Where none has, the auxiliary path adds nothing, and is left
+    /// out. The counters themselves are looked at now and then only, since that waits for the device.
+    fn some_may_be_dead(&mut self) -> bool {
+        if self.longest_silence > self.config.dead_after && self.step.is_multiple_of(LOOK_EVERY) {
+            let longest = host_int(self.since_fired.clone()).into_iter().max().unwrap_or(0);
+            self.longest_silence = u64::try_from(longest).unwrap_or(0);
+        }
+        self.longest_silence > self.config.dead_after
     }
 
     /// Clipping, Adam, renormalisation.

@@ -73,7 +73,7 @@ impl EvalArgs {
     /// # Errors
     /// If the model, the SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
-        let device = device::open(device_name)?;
+        let device = device::open(device_name)?.device;
         let model = Decoder::load(&self.model, &device)?;
         let (sae, metadata) = checkpoint::load(&self.sae, &device)?;
         let hook = match (self.hook, &metadata.hook_name) {

@@ -39,7 +39,7 @@ impl GeometryArgs {
     /// # Errors
     /// If the model or the tokens are unusable.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
-        let device = device::open(device_name)?;
+        let device = device::open(device_name)?.device;
         let model = Decoder::load(&self.model, &device)?;
         let tokens = read_token_file(&self.tokens)?;
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");

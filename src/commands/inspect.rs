@@ -49,7 +49,7 @@ impl InspectArgs {
 
 fn model(path: &Path, table: &mut markdown::Table) -> Result<()> {
     let config = NeoxConfig::load(path)?;
-    let model = Decoder::load(path, &device::open("cpu")?)?;
+    let model = Decoder::load(path, &device::open("cpu")?.device)?;
     let parameters = config.n_layers * (4 * config.d_model * config.d_model + 2 * config.d_model * config.d_mlp)
         + 2 * config.vocab_size * config.d_model;
     for (what, value) in [
@@ -71,7 +71,7 @@ fn model(path: &Path, table: &mut markdown::Table) -> Result<()> {
 }
 
 fn sae(path: &Path, table: &mut markdown::Table) -> Result<()> {
-    let (sae, metadata) = checkpoint::load(path, &device::open("cpu")?)?;
+    let (sae, metadata) = checkpoint::load(path, &device::open("cpu")?.device)?;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| markdown::NONE.to_owned());
     for (what, value) in [
         ("kind", "SAE, topk, SAELens format".to_owned()),

@@ -1,16 +1,19 @@
 //! `assay sweep`: from a spec to tables, plots and a report.
 
+use std::cell::Cell;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use assay_models::runs_on_cpu;
 use assay_probes::geometry::model_geometry;
 
+use crate::device::Opened;
 use crate::plan::{self, Group, Inputs};
 use crate::progress::Progress;
 use crate::record::{Record, Timing, write_atomic};
-use crate::runner::{run_group, tokens_text};
+use crate::runner::{Sweep, run_group, tokens_text};
 use crate::spec::SweepSpec;
 use crate::{device, frames, markdown, report};
 
@@ -45,26 +48,29 @@ impl SweepArgs {
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let started = Instant::now();
         let spec = SweepSpec::load(&self.spec, &self.overrides)?;
-        let device = device::open(device_name)?;
+        let opened = device::open(device_name)?;
+        opened.check(spec.precision)?;
         let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
         // Everything is opened and checked before anything is trained.
         let mut planned = Vec::new();
         for model in &spec.models {
-            let inputs = Inputs::open(&spec, model, &device)?;
-            planned.push((plan::groups(&spec, model, &inputs)?, inputs));
+            let inputs = Inputs::open(&spec, model, &opened)?;
+            planned.push((plan::groups(&spec, model, &inputs, &opened)?, inputs));
         }
         refuse_twins(&planned)?;
         if self.dry_run {
-            return describe(&spec, &planned, &results);
+            return describe(&spec, &planned, &results, &opened);
         }
         let _lock = lock(&results)?;
         let source =
             std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
         write_atomic(&results.join("sweep.toml"), recorded_spec(&source, &self.spec, &self.overrides).as_bytes())?;
         let mut geometry = Vec::new();
+        let started_at = Cell::new(Some(started));
+        let sweep = Sweep { spec: &spec, results: &results, opened: &opened, progress, started: started_at };
         for (groups, inputs) in &planned {
             for group in groups {
-                run_group(&spec, group, inputs, &results, &device, progress)?;
+                run_group(&sweep, group, inputs)?;
             }
             if let Some(group) = groups.first() {
                 geometry
@@ -162,14 +168,15 @@ fn lock(results: &Path) -> Result<File> {
 }
 
 /// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
-fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)]) -> f64 {
+fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], opened: &Opened) -> f64 {
     let vocab = planned.iter().map(|(_, inputs)| inputs.decoder.config().vocab_size).max().unwrap_or(0);
-    let at_once = rayon::current_num_threads().min(spec.k.len() * spec.seeds.len());
+    let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
+    let at_once = threads.min(spec.k.len() * spec.seeds.len());
     4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
 }
 
 /// What a sweep would do.
-fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) -> Result<()> {
+fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path, opened: &Opened) -> Result<()> {
     let mut table = markdown::Table::new(["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"]);
     let (mut runs, mut left, mut flops, mut most_bytes) = (0, 0, 0.0, 0.0_f64);
     for group in planned.iter().flat_map(|(groups, _)| groups) {
@@ -205,11 +212,12 @@ fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) 
     }
     println!("{table}");
     println!("{runs} runs, {left} to do; results in {}", results.display());
+    println!("device: {}", opened.name);
     println!("encoder products of training: {:.2} TFLOP (at 50 GFLOP/s: {:.0} s)", flops / 1e12, flops / 5e10);
     println!(
         "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
         most_bytes / 1e9,
-        eval_bytes(spec, planned) / 1e9
+        eval_bytes(spec, planned, opened) / 1e9
     );
     Ok(())
 }

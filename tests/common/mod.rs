@@ -25,6 +25,12 @@ pub fn cpu() -> Device {
     Device::flex()
 }
 
+/// The device that parity is tested on: the CPU, or the one that ASSAY_TEST_DEVICE names.
+pub fn device() -> Device {
+    let name = std::env::var("ASSAY_TEST_DEVICE");
+    assay::device::open(name.as_deref().unwrap_or("cpu")).unwrap().device
+}
+
 /// A safetensors file of reference values.
 pub struct Reference(Vec<u8>);
 
@@ -49,7 +55,7 @@ impl Reference {
     pub fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
         let (values, shape) = self.floats(name);
         let shape: [usize; D] = shape.try_into().unwrap_or_else(|s| panic!("{name} has shape {s:?}"));
-        Tensor::from_data(TensorData::new(values, shape), &cpu())
+        Tensor::from_data(TensorData::new(values, shape), &device())
     }
 
     pub fn integers(&self, name: &str) -> Vec<i64> {
@@ -88,7 +94,8 @@ pub fn assert_close(what: &str, ours: &[f32], reference: &[f32], tolerance: f64)
 pub fn assay() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
     // Help is as wide as the terminal, if somebody's environment says how wide that is.
-    command.env_remove("COLUMNS").arg("--quiet");
+    // On the CPU, where results are the same bit for bit, also in a build that would choose another device.
+    command.env_remove("COLUMNS").args(["--quiet", "--device", "cpu"]);
     command
 }
 

@@ -21,6 +21,16 @@ use cubecl::prelude::*;
 use super::adam::AdamStep;
 use super::{Precision, SaeOps};
 
+/// A kernel for the element type of the rows that it gathers: f32, or bf16 where half the bytes matter more than the last digits.
+macro_rules! launch_for {
+    ($rows:expr, $kernel:ident :: $name:ident) => {
+        match $rows.dtype {
+            DType::BF16 => $kernel::$name::launch_unchecked::<half::bf16>,
+            _ => $kernel::$name::launch_unchecked::<f32>,
+        }
+    };
+}
+
 /// Units of a cube for work that is element by element.
 const UNITS: usize = 256;
 
@@ -63,7 +73,7 @@ impl SaeOps for CubeBackend {
         // SAFETY: the kernel checks its token and column; indices are below d_sae by construction.
         #[allow(unsafe_code)]
         unsafe {
-            decode::decode::launch_unchecked::<f32>(
+            launch_for!(w_dec, decode::decode)(
                 &out.client,
                 cubes(tokens),
                 CubeDim::new_1d(units_for(d / width)),
@@ -96,7 +106,7 @@ impl SaeOps for CubeBackend {
         // SAFETY: as in `sae_decode`.
         #[allow(unsafe_code)]
         unsafe {
-            decode::residual::launch_unchecked::<f32>(
+            launch_for!(w_dec, decode::residual)(
                 &out.client,
                 cubes(tokens),
                 CubeDim::new_1d(units_for(d / width)),
@@ -125,7 +135,7 @@ impl SaeOps for CubeBackend {
         // SAFETY: as in `sae_decode`.
         #[allow(unsafe_code)]
         unsafe {
-            decode::value_gradients::launch_unchecked::<f32>(
+            launch_for!(w_dec, decode::value_gradients)(
                 &out.client,
                 cubes(tokens),
                 CubeDim::new_1d(UNITS as u32),
@@ -181,7 +191,7 @@ impl SaeOps for CubeBackend {
         // a latent that is not hot.
         #[allow(unsafe_code)]
         unsafe {
-            gradients::latent_gradients::launch_unchecked(
+            launch_for!(input, gradients::latent_gradients)(
                 &input.client,
                 cubes(n),
                 CubeDim::new_1d(units),
@@ -228,7 +238,7 @@ impl SaeOps for CubeBackend {
             // SAFETY: as above; cubes beyond the number of hot latents leave at once.
             #[allow(unsafe_code)]
             unsafe {
-                gradients::hot_parts::launch_unchecked(
+                launch_for!(input, gradients::hot_parts)(
                     &input.client,
                     cubes(most * gradients::PARTS),
                     CubeDim::new_1d(units),
@@ -511,6 +521,7 @@ impl Scores {
                 groups.div_ceil(plane),
                 capacity,
                 planes,
+                plane,
                 self.scaled,
             );
         }

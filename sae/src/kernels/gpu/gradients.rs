@@ -40,13 +40,13 @@ pub(super) fn mark(
 /// Adds to the sums what one set of sparse activations contributes to a latent in the tokens of words `first..last`, of which at
 /// most [`HOT`] may be marked; returns the sum of their value gradients.
 #[cube]
-fn accumulate<N: Size>(
+fn accumulate<F: Float, N: Size>(
     marks: &[u32],
     values: &[f32],
     value_grads: &[f32],
     indices: &[i32],
-    input: &[Vector<f32, N>],
-    output_grad: &[Vector<f32, N>],
+    input: &[Vector<F, N>],
+    output_grad: &[Vector<F, N>],
     latent: usize,
     first: usize,
     last: usize,
@@ -128,8 +128,8 @@ fn accumulate<N: Size>(
         for i in 0..per_unit {
             let c = i * units + unit;
             if c < columns {
-                enc[i] += Vector::new(dze) * input[row + c];
-                dec[i] += Vector::new(ze) * output_grad[row + c];
+                enc[i] += Vector::new(dze) * Vector::cast_from(input[row + c]);
+                dec[i] += Vector::new(ze) * Vector::cast_from(output_grad[row + c]);
             }
         }
         bias += dze;
@@ -209,20 +209,20 @@ fn finish<N: Size>(
 
 /// One latent a cube, of those that are not hot.
 #[cube(launch_unchecked)]
-pub(super) fn latent_gradients<N: Size>(
+pub(super) fn latent_gradients<F: Float, N: Size>(
     marks: &[u32],
     values: &[f32],
     value_grads: &[f32],
     indices: &[i32],
-    output_grad: &[Vector<f32, N>],
+    output_grad: &[Vector<F, N>],
     aux_marks: &[u32],
     aux_values: &[f32],
     aux_value_grads: &[f32],
     aux_indices: &[i32],
-    aux_output_grad: &[Vector<f32, N>],
+    aux_output_grad: &[Vector<F, N>],
     counts: &[i32],
     aux_counts: &[i32],
-    input: &[Vector<f32, N>],
+    input: &[Vector<F, N>],
     w_dec: &[Vector<f32, N>],
     g_enc: &mut [Vector<f32, N>],
     g_bias: &mut [f32],
@@ -234,7 +234,7 @@ pub(super) fn latent_gradients<N: Size>(
     k_aux: usize,
     words: usize,
     columns: usize,
-    n: usize,
+    latents: usize,
     batch: i32,
     #[comptime] per_unit: usize,
     #[comptime] with_aux: bool,
@@ -246,7 +246,7 @@ pub(super) fn latent_gradients<N: Size>(
     let mut of_planes = Shared::<[u32]>::new_slice(64usize);
     let mut scratch = Shared::<[f32]>::new_slice(128usize);
     let latent = CUBE_POS;
-    if latent < n {
+    if latent < latents {
         let active = counts[latent];
         let mut hot = active > HOT as i32;
         if comptime!(with_aux) {
@@ -284,6 +284,7 @@ pub(super) fn latent_gradients<N: Size>(
                     per_unit,
                 );
             }
+            #[allow(clippy::collapsible_if, reason = "the outer one is decided when the kernel is built")]
             if comptime!(with_aux) {
                 if aux_counts[latent] > 0 {
                     bias += accumulate(
@@ -335,18 +336,18 @@ pub(super) fn latent_gradients<N: Size>(
 /// A stretch of a hot latent's tokens a cube, [`PARTS`] cubes a latent: cube h·PARTS + p of the h-th hot latent sums the words of
 /// part p into row h·PARTS + p of `part_enc`, `part_dec` and `part_bias`.
 #[cube(launch_unchecked)]
-pub(super) fn hot_parts<N: Size>(
+pub(super) fn hot_parts<F: Float, N: Size>(
     marks: &[u32],
     values: &[f32],
     value_grads: &[f32],
     indices: &[i32],
-    output_grad: &[Vector<f32, N>],
+    output_grad: &[Vector<F, N>],
     aux_marks: &[u32],
     aux_values: &[f32],
     aux_value_grads: &[f32],
     aux_indices: &[i32],
-    aux_output_grad: &[Vector<f32, N>],
-    input: &[Vector<f32, N>],
+    aux_output_grad: &[Vector<F, N>],
+    input: &[Vector<F, N>],
     hot: &[u32],
     n_hot: &[u32],
     part_enc: &mut [Vector<f32, N>],

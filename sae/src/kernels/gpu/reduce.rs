@@ -137,11 +137,11 @@ pub(super) fn sum_rows<N: Size>(
     rows: &[Vector<f32, N>],
     out: &mut [Vector<f32, N>],
     columns: usize,
-    n: usize,
+    count: usize,
     each: usize,
     #[comptime] weighted: bool,
 ) {
-    let end = smaller((CUBE_POS + 1) * each, n);
+    let end = smaller((CUBE_POS + 1) * each, count);
     let mut c = UNIT_POS as usize;
     while c < columns {
         let mut sum = Vector::<f32, N>::new(0.0f32);

@@ -8,6 +8,9 @@ use cubecl::prelude::*;
 
 use super::reduce::smaller;
 
+/// Strips of groups that are read before the first of them is looked at.
+const AHEAD: usize = 8;
+
 /// Latents of a group.
 pub(super) const GROUP: usize = 32;
 
@@ -17,6 +20,12 @@ fn key_of(x: f32) -> u32 {
     let bits = u32::reinterpret(x + 0.0f32);
     let key = select(bits >> 31 == 1u32, !bits, bits | 0x8000_0000u32);
     select(bits & 0x7FFF_FFFFu32 > 0x7F80_0000u32, 1u32, key)
+}
+
+/// The float that a key was made from.
+#[cube]
+fn float_of(key: u32) -> f32 {
+    f32::reinterpret(select(key >> 31 == 1u32, key & 0x7FFF_FFFFu32, !key))
 }
 
 /// Adds the bias to every pre-activation and takes the largest pre·scale of every group: what Hopper's product does on the way.
@@ -117,8 +126,13 @@ pub(super) fn select_topk(
     #[comptime] per_unit: usize,
     #[comptime] capacity: usize,
     #[comptime] planes: usize,
+    #[comptime] plane: usize,
     #[comptime] scaled: bool,
 ) {
+    // Strips of a group that a plane reads at a time.
+    let subs = comptime!(if plane < GROUP { GROUP / plane } else { 1usize });
+    let mut reaching = Shared::<[u32]>::new_slice(per_unit * plane * planes);
+    let own_groups = PLANE_POS as usize * (per_unit * plane);
     let mut keys = Shared::<[u32]>::new_slice(capacity * planes);
     let mut latents = Shared::<[u32]>::new_slice(capacity * planes);
     let token = CUBE_POS * planes + PLANE_POS as usize;
@@ -152,38 +166,53 @@ pub(super) fn select_topk(
             }
         }
 
-        // Candidates, in the order of their indices.
-        let mut found = 0u32;
+        // The groups that reach the bound, in order.
+        let mut n_reaching = 0u32;
         #[unroll]
         for i in 0..per_unit {
-            let reaches = plane_ballot(of_groups[i] >= select(bound == 0u32, 1u32, bound));
+            let reaches = of_groups[i] >= select(bound == 0u32, 1u32, bound);
+            let rank = rank_and_count(reaches);
+            if reaches {
+                reaching[own_groups + (n_reaching + rank.extract(0usize)) as usize] =
+                    (i * PLANE_DIM as usize) as u32 + UNIT_POS_PLANE;
+            }
+            n_reaching += rank.extract(1usize);
+        }
+        sync_plane();
+
+        // Their latents that reach it, in order: several groups are read before the first is looked at.
+        let mut found = 0u32;
+        let items = n_reaching as usize * subs;
+        let mut item = 0usize;
+        while item < items {
+            let mut held = Array::<u32>::new(AHEAD);
+            let mut which = Array::<u32>::new(AHEAD);
             #[unroll]
-            for w in 0..4usize {
-                let mut word = reaches.extract(w);
-                while word != 0u32 {
-                    let bit = word.trailing_zeros();
-                    word = word & (word - 1u32);
-                    let group = i * PLANE_DIM as usize + w * 32 + bit as usize;
-                    let mut start = 0usize;
-                    while start < GROUP {
-                        let latent = group * GROUP + start + UNIT_POS_PLANE as usize;
-                        let mut key = 0u32;
-                        let mut keep = false;
-                        if start + (UNIT_POS_PLANE as usize) < GROUP && latent < n {
-                            key = key_at(pre, scale, row, latent, scaled);
-                            keep = key >= bound;
-                        }
-                        let rank = rank_and_count(keep);
-                        let at = (found + rank.extract(0usize)) as usize;
-                        if keep && at < capacity {
-                            keys[own + at] = key;
-                            latents[own + at] = latent as u32;
-                        }
-                        found += rank.extract(1usize);
-                        start += PLANE_DIM as usize;
+            for u in 0..AHEAD {
+                held[u] = 0u32;
+                which[u] = 0u32;
+                if item + u < items {
+                    let within = (item + u) % subs * plane + UNIT_POS_PLANE as usize;
+                    let latent = reaching[own_groups + (item + u) / subs] as usize * GROUP + within;
+                    if within < GROUP && latent < n {
+                        held[u] = key_at(pre, scale, row, latent, scaled);
+                        which[u] = latent as u32;
                     }
                 }
             }
+            #[unroll]
+            for u in 0..AHEAD {
+                // A held key is 0 where there is none, and the bound may be 0 where every key counts.
+                let keep = held[u] >= select(bound == 0u32, 1u32, bound);
+                let rank = rank_and_count(keep);
+                let at = (found + rank.extract(0usize)) as usize;
+                if keep && at < capacity {
+                    keys[own + at] = held[u];
+                    latents[own + at] = which[u];
+                }
+                found += rank.extract(1usize);
+            }
+            item += AHEAD;
         }
         sync_plane();
 
@@ -247,7 +276,11 @@ pub(super) fn select_topk(
             let at = written + kept.extract(0usize);
             written += kept.extract(1usize);
             if keep {
-                values[token * k + at as usize] = max(pre[row + latent as usize], 0.0f32);
+                let mut value = float_of(key);
+                if comptime!(scaled) {
+                    value = pre[row + latent as usize];
+                }
+                values[token * k + at as usize] = max(value, 0.0f32);
                 indices[token * k + at as usize] = i32::cast_from(latent);
             }
             start += PLANE_DIM as usize;
