@@ -113,6 +113,13 @@ impl Decoder {
         })
     }
 
+    /// Lets products, attention and GELU go the way that they go on a GPU, on any device: for comparing the two ways.
+    #[must_use]
+    pub fn with_pinned_products(mut self) -> Self {
+        self.pinned = true;
+        self
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &NeoxConfig {
         &self.config

@@ -61,6 +61,7 @@ pub trait NeoxOps: Backend {
 
 /// The sizes of a decoder block and of what goes through it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read by the kernels of that feature"))]
 pub struct BlockShape {
     /// Sequences.
     pub batch: usize,

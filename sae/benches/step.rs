@@ -8,7 +8,7 @@
 //! - pre-activations are written once, 4 B for each of B·n, and a small part of them is read;
 //! - the encoder is rounded and packed for the tensor cores, 6 B for each P, and read by the product, 2 B for each P;
 //! - gathers of rows: decode and value gradients 4·B·k·d B each from the decoder, the weight gradients 8·B·k·d B from batch-sized
-//!   matrices: from L2 where it holds them.
+//!   matrices: from L2 where it holds them. In bf16, where B·k ≥ 4·n, half of that, and 6 B for each P to round the decoder.
 //!
 //! `share of floor` sets the larger of the product's time at the peak and the bytes' time at the bandwidth, added up stage by
 //! stage as above, against the measured time; the peaks are arguments, by default those of an H100 SXM as measured with large
@@ -54,7 +54,7 @@ struct Options {
 fn main() {
     let options = Options::parse();
     let device = open(&options.device);
-    let real = options.activations.as_ref().map(|path| load(path));
+    let real = options.activations.as_ref().map(load);
     let mut rows = String::new();
     println!(
         "| d_model | d_sae | k | batch | recipe | precision | data | SAEs | ms a step | fastest | tokens/s | floor, ms | share of floor | memory, MiB |"
@@ -114,7 +114,8 @@ fn row(
     let mut times: Vec<f64> = (0..5).map(|_| step(options.steps)).collect();
     times.sort_by(f64::total_cmp);
     let (median, fastest) = (times[2] / options.lockstep as f64, times[0] / options.lockstep as f64);
-    let floor = floor_seconds(batch as f64, d as f64, n as f64, k as f64);
+    let halved = precision == Precision::Bf16 && batch * k >= 4 * n;
+    let floor = floor_seconds([batch, d, n, k].map(|v| v as f64), halved);
     let memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved / (1 << 20));
     let on_gpu = options.device != "cpu";
     println!(
@@ -145,13 +146,14 @@ fn row(
 }
 
 /// See the head of the file.
-fn floor_seconds(b: f64, d: f64, n: f64, k: f64) -> f64 {
+fn floor_seconds([b, d, n, k]: [f64; 4], halved: bool) -> f64 {
     let (peak, bandwidth, l2) = (790e12, 3.0e12, 5.5e12);
     let p = d * n;
     let product = (2.0 * b * p / peak).max((4.0 * b * n + 2.0 * p) / bandwidth);
     let streamed = (28.0 * 2.0 + 8.0 + 4.0 + 6.0) * p / bandwidth;
     let gathered = (4.0 + 4.0 + 8.0) * b * k * d / l2;
-    product + streamed + gathered
+    let rounded = 6.0 * p / bandwidth;
+    product + streamed + if halved { gathered / 2.0 + rounded } else { gathered }
 }
 
 fn open(name: &str) -> Device {

@@ -7,7 +7,11 @@
 //!
 //! Every sum has a fixed order, so that results do not depend on the number of threads.
 
-#![expect(clippy::too_many_arguments, reason = "tensors and scalars cross the dispatch boundary one by one")]
+#![expect(
+    clippy::too_many_arguments,
+    clippy::type_complexity,
+    reason = "tensors and scalars cross the dispatch boundary one by one"
+)]
 
 mod adam;
 mod cpu;

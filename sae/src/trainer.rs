@@ -51,7 +51,7 @@ const LOOK_EVERY: u64 = 64;
 #[derive(Clone, Debug)]
 enum Weight {
     Known(f32),
-    Computed(Tensor<1>),
+    Computed(Box<Tensor<1>>),
 }
 
 impl Weight {
@@ -59,7 +59,7 @@ impl Weight {
     fn scale(&self, x: Tensor<2>, factor: f64) -> Tensor<2> {
         match self {
             Self::Known(weight) => x.mul_scalar(f64::from(*weight) * factor),
-            Self::Computed(weight) => x * weight.clone().mul_scalar(factor).unsqueeze(),
+            Self::Computed(weight) => x * weight.as_ref().clone().mul_scalar(factor).unsqueeze(),
         }
     }
 
@@ -67,14 +67,14 @@ impl Weight {
     fn times(&self, x: Tensor<1>) -> Tensor<1> {
         match self {
             Self::Known(weight) => x.mul_scalar(*weight),
-            Self::Computed(weight) => x * weight.clone(),
+            Self::Computed(weight) => x * weight.as_ref().clone(),
         }
     }
 
     fn value(&self) -> f32 {
         match self {
             Self::Known(weight) => *weight,
-            Self::Computed(weight) => weight.clone().into_scalar::<f32>(),
+            Self::Computed(weight) => weight.as_ref().clone().into_scalar::<f32>(),
         }
     }
 }
@@ -250,7 +250,8 @@ impl Trainer {
         let weight = match config.loss {
             Loss::Mse => Weight::Known(1.0 / batch as f32),
             Loss::Fvu => {
-                Weight::Computed(kernels::sum_squares(x.clone() - x.clone().mean_dim(0)).clamp_min(1e-30).recip())
+                let variance = kernels::sum_squares(x.clone() - x.clone().mean_dim(0));
+                Weight::Computed(Box::new(variance.clamp_min(1e-30).recip()))
             }
         };
 

@@ -1,5 +1,12 @@
 //! The operations on any GPU that CubeCL reaches. What each kernel does is in the file of its name under `gpu/`.
 
+#![allow(
+    clippy::assign_op_pattern,
+    clippy::collapsible_if,
+    clippy::manual_div_ceil,
+    reason = "kernels are written in the operators that CubeCL translates"
+)]
+
 mod adam;
 mod decode;
 mod gradients;
@@ -500,8 +507,9 @@ impl Scores {
         let (values, indices) = (empty(&self.pre, [tokens, k], DType::F32), empty(&self.pre, [tokens, k], DType::I32));
         let plane = plane_size(&self.pre);
         let planes = 4;
-        // About k candidates reach the bound; some room, but not so much that few cubes fit on a processor.
-        let capacity = (4 * k).next_power_of_two().clamp(64, 1024);
+        // About k candidates reach the bound; some room, but not so much that few cubes fit on a processor. Two sizes, so that a grid
+        // of k needs two kernels and not one each.
+        let capacity = if k <= 64 { 256 } else { 1024 };
         // SAFETY: the kernel checks its token, groups, latents and candidates.
         #[allow(unsafe_code)]
         unsafe {

@@ -284,7 +284,6 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                     per_unit,
                 );
             }
-            #[allow(clippy::collapsible_if, reason = "the outer one is decided when the kernel is built")]
             if comptime!(with_aux) {
                 if aux_counts[latent] > 0 {
                     bias += accumulate(

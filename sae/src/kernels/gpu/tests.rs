@@ -22,11 +22,11 @@ fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 fn gpu() -> Device {
     let mut found = Vec::new();
     #[cfg(feature = "cuda")]
-    found.extend(Device::enumerate(DeviceType::Cuda).into_iter());
+    found.extend(Device::enumerate(DeviceType::Cuda));
     #[cfg(feature = "vulkan")]
-    found.extend(Device::enumerate(DeviceType::Vulkan).into_iter());
+    found.extend(Device::enumerate(DeviceType::Vulkan));
     #[cfg(all(feature = "wgpu", not(feature = "vulkan")))]
-    found.extend(Device::enumerate(DeviceType::Wgpu).into_iter());
+    found.extend(Device::enumerate(DeviceType::Wgpu));
     found.into_iter().next().expect("a build with a GPU feature is tested on a machine with that GPU")
 }
 
