@@ -15,12 +15,11 @@ use crate::tensor::empty;
 #[cfg(feature = "cuda")]
 use {crate::tensor::contiguous, burn::backend::ops::FloatTensorOps, burn_cubecl::CubeBackend};
 
-/// `a · bᵀ` on Hopper's tensor cores, if the device has them and the shapes suit them: `a` `[m, k]`, `b` `[n, k]`, contiguous.
+/// `a · bᵀ` on Hopper's tensor cores: `a` `[m, k]`, `b` `[n, k]`, contiguous.
 #[cfg(feature = "cuda")]
-fn on_tensor_cores(a: &CubeTensor, b: &CubeTensor, [m, n, k]: [usize; 3]) -> Option<CubeTensor> {
-    use crate::{gemm, packed::Packed, source::is_hopper};
-    let suits = k % 16 == 0 && n % 8 == 0 && is_hopper(&a.client);
-    suits.then(|| gemm::plain(&Packed::split(a, m, k, true), &Packed::split(b, n, k, false)))
+fn on_tensor_cores(a: &CubeTensor, b: &CubeTensor, [m, n, k]: [usize; 3]) -> CubeTensor {
+    use crate::{gemm, packed::Packed};
+    gemm::plain(&Packed::split(a, m, k, true), &Packed::split(b, n, k, false))
 }
 
 /// `lhs · rhs` over the last two dimensions; strides are free, so that a transposed view costs nothing.
@@ -38,9 +37,9 @@ pub fn f32_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
     if right[..rank - 2].iter().all(|&d| d == 1) {
         let (k, n) = (right[rank - 2], right[rank - 1]);
         let m = left.iter().product::<usize>() / k;
-        let (a, b) =
-            (contiguous(lhs.clone()), contiguous(CubeBackend::float_swap_dims(rhs.clone(), rank - 2, rank - 1)));
-        if let Some(out) = on_tensor_cores(&a, &b, [m, n, k]) {
+        if k.is_multiple_of(16) && n.is_multiple_of(8) && crate::source::is_hopper(&lhs.client) {
+            let b = contiguous(CubeBackend::float_swap_dims(rhs, rank - 2, rank - 1));
+            let out = on_tensor_cores(&contiguous(lhs), &b, [m, n, k]);
             return CubeTensor::new_contiguous(out.client, out.device, Shape::from(shape), out.handle, DType::F32);
         }
     }

@@ -327,7 +327,7 @@ pub fn latent_gradients(
     )
 }
 
-/// Σ x², accumulated in f64, as a tensor of one element.
+/// Σ x² as a tensor of one element, accumulated in f64 on the CPU, in f32 by parts of fixed order on a GPU.
 pub fn sum_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::sae_sum_squares(x.into_dispatch()))
 }

@@ -157,7 +157,9 @@ impl SaeOps for Flex {
     fn sae_clip_factor(squares: FlexTensor, extra: FlexTensor, limit: f64) -> FlexTensor {
         let squares: f32 = floats(&contiguous(squares)).iter().sum();
         let norm = (squares + sum_squares(&contiguous(extra))).sqrt();
-        float_tensor(vec![((norm + 1e-6).recip() * limit as f32).min(1.0)], [1])
+        let factor = (norm + 1e-6).recip() * limit as f32;
+        // Not `min`: a gradient that is not a number stays visible.
+        float_tensor(vec![if factor >= 1.0 { 1.0 } else { factor }], [1])
     }
 
     fn sae_column_sums(rows: FlexTensor) -> FlexTensor {

@@ -457,6 +457,11 @@ impl Scores {
     ) -> Self {
         let (input, w_enc) = (contiguous(input), contiguous(w_enc));
         let (b_enc, scale) = (contiguous(b_enc), contiguous(scale));
+        let entries = dims2(&input)[0].saturating_mul(dims2(&w_enc)[0]);
+        assert!(
+            entries <= u32::MAX as usize,
+            "{entries} pre-activations at once: kernels count to 2³²; take fewer tokens a step"
+        );
         #[cfg(feature = "cuda")]
         if assay_kernels::source::is_hopper(&input.client) {
             let ([tokens, d], [n, _]) = (dims2(&input), dims2(&w_enc));
@@ -509,7 +514,11 @@ impl Scores {
         let planes = 4;
         // About k candidates reach the bound; some room, but not so much that few cubes fit on a processor. Two sizes, so that a grid
         // of k needs two kernels and not one each.
-        let capacity = if k <= 64 { 256 } else { 1024 };
+        // A device with little shared memory gets less: what does not fit is found in the row itself.
+        let free = self.pre.client.properties().hardware.max_shared_memory_size / (4 * planes);
+        let room = free.saturating_sub(groups.next_multiple_of(plane)) / 2;
+        let wanted = if k <= 64 { 256 } else { 1024 };
+        let capacity = wanted.min(room.max(32));
         // SAFETY: the kernel checks its token, groups, latents and candidates.
         #[allow(unsafe_code)]
         unsafe {
@@ -693,15 +702,25 @@ fn sum(x: &CubeTensor, squared: bool) -> CubeTensor {
 /// The tensor, contiguous and shared with nobody, so that a kernel may write into it.
 fn owned(x: CubeTensor) -> CubeTensor {
     let x = contiguous(x);
-    if x.handle.can_mut() { x } else { x.copy() }
+    // Of a matrix a copy may have gaps between its rows.
+    if x.handle.can_mut() { x } else { contiguous(x.copy()) }
 }
 
 fn transposed(x: CubeTensor) -> CubeTensor {
     CubeBackend::float_swap_dims(x, 0, 1)
 }
 
+/// Units of a plane: 32. The kernels cut work and shared memory by it, so a device that may choose another size is refused.
 fn plane_size(x: &CubeTensor) -> usize {
-    x.client.properties().hardware.plane_size_max as usize
+    let hardware = &x.client.properties().hardware;
+    assert!(
+        hardware.plane_size_min == 32 && hardware.plane_size_max == 32,
+        "the SAE kernels need a GPU whose planes (warps, subgroups) have 32 units; those of {} have {} to {}: use --device cpu",
+        x.client.properties().identity.name,
+        hardware.plane_size_min,
+        hardware.plane_size_max
+    );
+    32
 }
 
 /// Units of a cube that owns rows of `columns` vectors: whole planes, at most 256.

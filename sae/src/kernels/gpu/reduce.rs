@@ -141,18 +141,21 @@ pub(super) fn sum_rows<N: Size>(
     each: usize,
     #[comptime] weighted: bool,
 ) {
-    let end = smaller((CUBE_POS + 1) * each, count);
-    let mut c = UNIT_POS as usize;
-    while c < columns {
-        let mut sum = Vector::<f32, N>::new(0.0f32);
-        for i in CUBE_POS * each..end {
-            if comptime!(weighted) {
-                sum += Vector::new(weights[i]) * rows[i * columns + c];
-            } else {
-                sum += rows[i * columns + c];
+    let start = CUBE_POS * each;
+    if start < count {
+        let end = smaller(start + each, count);
+        let mut c = UNIT_POS as usize;
+        while c < columns {
+            let mut sum = Vector::<f32, N>::new(0.0f32);
+            for i in start..end {
+                if comptime!(weighted) {
+                    sum += Vector::new(weights[i]) * rows[i * columns + c];
+                } else {
+                    sum += rows[i * columns + c];
+                }
             }
+            out[CUBE_POS * columns + c] = sum;
+            c += CUBE_DIM as usize;
         }
-        out[CUBE_POS * columns + c] = sum;
-        c += CUBE_DIM as usize;
     }
 }

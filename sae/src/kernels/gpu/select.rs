@@ -164,6 +164,10 @@ pub(super) fn select_topk(
                     bound = candidate;
                 }
             }
+            // A group's maximum of −∞ may stand for NaN, which maxima pass over: then no bound is known, and everything counts.
+            if bound <= 0x007F_FFFFu32 {
+                bound = 0u32;
+            }
         }
 
         // The groups that reach the bound, in order.

@@ -173,6 +173,46 @@ fn ties_infinities_and_negative_rows() {
     clustered.check("all in a few groups");
 }
 
+/// What is not a number is chosen last, and the indices are latents all the same: kernels go where they point.
+#[test]
+fn rows_of_nan_select_latents_that_exist() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    for [n, k] in [[512, 8], [4096, 16], [4096, 200]] {
+        let mut case = Case::random(&mut rng, [4, 16, n, k]);
+        case.input[..16].fill(f32::NAN);
+        for b in case.b_enc.iter_mut().skip(3) {
+            *b = f32::NEG_INFINITY;
+        }
+        for precision in [Precision::F32, Precision::Bf16] {
+            let (input, encoder) = case.encoder(precision, &gpu());
+            let (_, indices) = kernels::encode_topk(input, encoder, k);
+            for row in ints(indices).chunks(k) {
+                assert!(row.is_sorted_by(|a, b| a < b) && row[0] >= 0 && row[k - 1] < n as i32, "{precision}: {row:?}");
+            }
+        }
+    }
+}
+
+/// A parameter that somebody else still holds is not written into, at a width whose rows CubeCL lays apart.
+#[test]
+fn adam_leaves_shared_parameters_alone() {
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    let [p, g, m, v] = [0; 4].map(|_| floats(&mut rng, 50 * 48));
+    let v: Vec<f32> = v.iter().map(|v| v.abs()).collect();
+    let run = |device: &Device| {
+        let of = |x: &[f32]| matrix(x, [50, 48], device);
+        let step = AdamStep { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
+        let clip = vector(&[0.7], device);
+        let (p1, moments) = kernels::adam(of(&p), of(&g), (of(&m), of(&v)), clip.clone(), step, true);
+        let held = p1.clone();
+        let (p2, _) = kernels::adam(p1, of(&g), moments, clip, step, true);
+        [values(held), values(p2)]
+    };
+    for (found, expected) in run(&gpu()).iter().zip(run(&cpu())) {
+        assert_close("adam with a parameter held", found, &expected, 1e-6);
+    }
+}
+
 #[test]
 fn dead_latents_are_selected_among_themselves() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
