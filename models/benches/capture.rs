@@ -5,12 +5,14 @@
 //! operands once: the residual stream in f32 five times (4·d each), norms and attention's output 2·d each way, qkv 6·d, the MLP's hidden
 //! activations 2·d_mlp, written and read; the weights once a pass.
 
+#[path = "../../benches/device.rs"]
+mod device;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use assay_kernels::Precision;
 use assay_models::{Decoder, HookPoint};
-use burn::tensor::{Device, DeviceType};
 use ndarray::Array2;
 
 const HELP: &str = "Options:
@@ -52,7 +54,7 @@ fn main() {
     let json = take("--json");
     assert!(args.is_empty(), "unknown arguments {args:?}\n{HELP}");
 
-    let device = open(&name);
+    let device = device::open(&name);
     let mut rows = String::new();
     println!("| model | batch | context | precision | ms a pass | fastest | tokens/s | TFLOP/s | memory, MiB |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
@@ -98,26 +100,5 @@ fn main() {
     }
     if let Some(path) = json {
         std::fs::write(path, rows).expect("the JSON file can be written");
-    }
-}
-
-fn open(name: &str) -> Device {
-    let of = |kind: DeviceType| {
-        Device::enumerate(kind).into_iter().next().unwrap_or_else(|| panic!("no {name} device on this machine"))
-    };
-    match name {
-        "cpu" => Device::flex(),
-        #[cfg(feature = "cuda")]
-        "cuda" => of(DeviceType::Cuda),
-        #[cfg(feature = "metal")]
-        "metal" => of(DeviceType::Metal),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => of(DeviceType::Vulkan),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => of(DeviceType::Wgpu),
-        other => {
-            let _ = of;
-            panic!("--device {other}: not in this build; add `--features {other}`")
-        }
     }
 }

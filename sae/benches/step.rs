@@ -14,11 +14,14 @@
 //! stage as above, against the measured time; the peaks are arguments, by default those of an H100 SXM as measured with large
 //! products and copies (790 TFLOP/s, 3.0 TB/s, 5.5 TB/s from L2).
 
+#[path = "../../benches/device.rs"]
+mod device;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
 use assay_sae::{Precision, Recipe, TrainConfig, Trainer};
-use burn::tensor::{Device, DeviceType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -53,7 +56,7 @@ struct Options {
 
 fn main() {
     let options = Options::parse();
-    let device = open(&options.device);
+    let device = device::open(&options.device);
     let real = options.activations.as_ref().map(load);
     let mut rows = String::new();
     println!(
@@ -154,27 +157,6 @@ fn floor_seconds([b, d, n, k]: [f64; 4], halved: bool) -> f64 {
     let gathered = (4.0 + 4.0 + 8.0) * b * k * d / l2;
     let rounded = 6.0 * p / bandwidth;
     product + streamed + if halved { gathered / 2.0 + rounded } else { gathered }
-}
-
-fn open(name: &str) -> Device {
-    let of = |kind: DeviceType| {
-        Device::enumerate(kind).into_iter().next().unwrap_or_else(|| panic!("no {name} device on this machine"))
-    };
-    match name {
-        "cpu" => Device::flex(),
-        #[cfg(feature = "cuda")]
-        "cuda" => of(DeviceType::Cuda),
-        #[cfg(feature = "metal")]
-        "metal" => of(DeviceType::Metal),
-        #[cfg(feature = "vulkan")]
-        "vulkan" => of(DeviceType::Vulkan),
-        #[cfg(feature = "wgpu")]
-        "wgpu" => of(DeviceType::Wgpu),
-        other => {
-            let _ = of;
-            panic!("--device {other}: not in this build; add `--features {other}`")
-        }
-    }
 }
 
 fn load(path: &PathBuf) -> (Vec<f32>, usize) {
