@@ -347,12 +347,12 @@ pub fn clip_factor(squares: Tensor<1>, extra: Tensor<1>, limit: f64) -> Tensor<1
     Tensor::from_dispatch(Dispatch::sae_clip_factor(squares.into_dispatch(), extra.into_dispatch(), limit))
 }
 
-/// Σ_i rows[i]: `[n, d]` to `[d]`.
+/// The sum of rows: `[n, d]` to `[d]`.
 pub fn column_sums(rows: Tensor<2>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::sae_column_sums(rows.into_dispatch()))
 }
 
-/// Σ_i weights[i]·rows[i]: `[n]` and `[n, d]` to `[d]`.
+/// The sum of rows, each times its weight: `[n]` and `[n, d]` to `[d]`.
 pub fn weighted_rows(weights: Tensor<1>, rows: Tensor<2>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::sae_weighted_rows(weights.into_dispatch(), rows.into_dispatch()))
 }
