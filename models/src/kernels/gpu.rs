@@ -4,7 +4,9 @@ use assay_kernels::product::f32_product;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{BlockShape, NeoxOps};
+#[cfg(feature = "cuda")]
+use super::BlockShape;
+use super::NeoxOps;
 
 impl NeoxOps for CubeBackend {
     fn neox_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
