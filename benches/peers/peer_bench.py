@@ -19,6 +19,28 @@ def pick_device(wanted):
     return wanted
 
 
+def add_clock(parser, unit, steps, warmup):
+    """The options that both scripts have; `unit` is what is timed."""
+    parser.add_argument("--steps", type=int, default=steps, help=f"{unit} a repeat (default {steps})")
+    parser.add_argument("--repeats", type=int, default=3, help="timed repeats, at least 3 (default 3)")
+    parser.add_argument("--warmup", type=int, default=warmup, help=f"{unit} before the clock starts (default {warmup})")
+    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
+    parser.add_argument("--json", metavar="FILE", help="write the rows there, one JSON object a line (replaces the file)")
+
+
+def parse(parser):
+    """The arguments, with a device that is there and enough repeats."""
+    args = parser.parse_args()
+    args.device = pick_device(args.device)
+    args.repeats = max(args.repeats, 3)
+    return args
+
+
+def check_known(parser, given, known):
+    if unknown := set(given) - set(known):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+
+
 def ints(text):
     return [int(part) for part in text.split(",") if part]
 

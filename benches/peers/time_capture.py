@@ -19,7 +19,7 @@ import argparse
 
 import torch
 
-from peer_bench import Rows, float32_matmul, ints, measure, names, peak_mib, pick_device, versions
+from peer_bench import Rows, add_clock, check_known, float32_matmul, ints, measure, names, parse, peak_mib, versions
 
 SHAPES = {
     "pythia-70m": {"layers": 6, "d_model": 512, "heads": 8, "mlp": 2048, "vocab": 50304},
@@ -76,22 +76,15 @@ def main():
     parser.add_argument("--batches", help="contexts a pass (default 32,64,128,256; on the CPU 2,4)")
     parser.add_argument("--context", type=int, help="tokens a context (default 256; on the CPU 32)")
     parser.add_argument("--precision", default="bf16,tf32,fp32", help="any of bf16,tf32,fp32 (default all; no tf32 on the CPU)")
-    parser.add_argument("--steps", type=int, default=20, help="passes a repeat (default 20)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed repeats, at least 3 (default 3)")
-    parser.add_argument("--warmup", type=int, default=5, help="passes before the clock starts (default 5)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
-    parser.add_argument("--json", metavar="FILE", help="write the rows there, one JSON object a line (replaces the file)")
-    args = parser.parse_args()
-    args.device = pick_device(args.device)
+    add_clock(parser, "passes", steps=20, warmup=5)
+    args = parse(parser)
     cpu = args.device == "cpu"
-    args.repeats = max(args.repeats, 3)
     args.context = args.context or (32 if cpu else 256)
     models = names(args.models or ("tiny" if cpu else "pythia-70m,pythia-410m"))
     batches = ints(args.batches or ("2,4" if cpu else "32,64,128,256"))
     precisions = [p for p in names(args.precision) if not (cpu and p == "tf32")]
-    for given, known in ((models, set(SHAPES)), (precisions, {"bf16", "tf32", "fp32"})):
-        if unknown := set(given) - known:
-            parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+    check_known(parser, models, SHAPES)
+    check_known(parser, precisions, ["bf16", "tf32", "fp32"])
     rows = Rows(args.json, args.device)
     for name in models:
         shape = SHAPES[name]

@@ -20,7 +20,9 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 
 import torch
 
-from peer_bench import Rows, allocated_mib, float32_matmul, ints, measure, names, peak_mib, pick_device, synchronise, versions
+from peer_bench import (
+    Rows, add_clock, allocated_mib, check_known, float32_matmul, ints, measure, names, parse, peak_mib, synchronise, versions,
+)
 
 MAX_BATCHES = 64  # real activations: at most this many batches are held on the device and taken in turn
 
@@ -157,26 +159,19 @@ def main():
     parser.add_argument("--shapes", help="d_model x d_sae pairs (default 512x16384,1024x32768; on the CPU 32x256)")
     parser.add_argument("--k", help="default 8,32,256; on the CPU 4,8")
     parser.add_argument("--batch", type=int, help="tokens a step (default 4096; on the CPU 128)")
-    parser.add_argument("--steps", type=int, default=60, help="steps a repeat (default 60)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed repeats, at least 3 (default 3)")
-    parser.add_argument("--warmup", type=int, default=10, help="steps before the clock starts (default 10)")
     parser.add_argument("--activations", help="safetensors file with `activations`, [tokens, d_model]; real data instead of random")
     parser.add_argument("--peers", default="torch,sparsify,saelens,saelens-sparse", help="which of torch,sparsify,saelens,saelens-sparse")
     parser.add_argument("--precision", default="tf32,bf16", help="of SAELens' rows: any of fp32,tf32,bf16 (default tf32,bf16)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cuda", "cpu"])
-    parser.add_argument("--json", metavar="FILE", help="write the rows there, one JSON object a line (replaces the file)")
-    args = parser.parse_args()
-    args.device = pick_device(args.device)
+    add_clock(parser, "steps", steps=60, warmup=10)
+    args = parse(parser)
     cpu = args.device == "cpu"
-    args.repeats = max(args.repeats, 3)
     args.batch = args.batch or (128 if cpu else 4096)
     wanted_k = ints(args.k or ("4,8" if cpu else "8,32,256"))
     wanted_shapes = shapes(args.shapes or ("32x256" if cpu else "512x16384,1024x32768"))
     peers = names(args.peers)
     precisions = names(args.precision)
-    for given, known in ((peers, {"torch", "sparsify", "saelens", "saelens-sparse"}), (precisions, {"fp32", "tf32", "bf16"})):
-        if unknown := set(given) - known:
-            parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(sorted(known))}")
+    check_known(parser, peers, ["torch", "sparsify", "saelens", "saelens-sparse"])
+    check_known(parser, precisions, ["fp32", "tf32", "bf16"])
     args.real = load_activations(args.activations) if args.activations else None
     data = "real" if args.real else "random"
     if args.real:
