@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use assay_models::{ActivationStream, HookPoint, StreamConfig, runs_on_cpu};
+use assay_models::{ActivationStream, HookPoint, StreamConfig, runs_on_cpu, side_by_side};
 use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, evaluate};
 use assay_sae::{Sae, StepLoss, TrainConfig, Trainer, checkpoint};
 use burn::tensor::{Device, Int, Tensor};
-use rayon::prelude::*;
 
 use crate::device::Opened;
 use crate::plan::{Group, Inputs, Run};
@@ -225,17 +224,13 @@ fn train_round(
                 ((hook, seed), stream.batch_at(hook, order.clone().narrow(0, at, len)))
             })
             .collect();
-        let step = |pupil: &mut Pupil<'_>| {
+        // Each holds all of its own state, so no result depends on who runs when.
+        side_by_side(&opened.device, pupils.iter_mut().collect(), |pupil: &mut Pupil<'_>| -> Result<()> {
             let of = (pupil.hook, pupil.run.key.seed);
             let x = &batches.iter().find(|(key, _)| *key == of).expect("every stream has a batch").1;
             pupil.step(x.clone());
-        };
-        if runs_on_cpu(&opened.device) {
-            // SAEs side by side; each holds all of its own state, so no result depends on who runs when.
-            pupils.par_iter_mut().for_each(step);
-        } else {
-            pupils.iter_mut().for_each(step);
-        }
+            Ok(())
+        })?;
         if let Some(program) = sweep.started.take() {
             opened.sync()?;
             start_up = format!(", first step {:.1} s after the start", program.elapsed().as_secs_f64());

@@ -2,13 +2,16 @@
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
 
-use crate::packed::{Packed, TILE};
-use crate::source::CudaSource;
+use crate::packed::{GROUP, Packed, TILE};
+use crate::source::{CudaSource, HOPPER};
 use crate::tensor::empty;
 
-/// Columns of which one maximum is kept.
-pub const GROUP: usize = 32;
+/// Whether a product of `n` columns and depth `k` can be computed here: on a Hopper GPU, in these shapes.
+pub fn suits(client: &Client, n: usize, k: usize) -> bool {
+    n.is_multiple_of(8) && k.is_multiple_of(16) && client.properties().identity.fingerprint == HOPPER
+}
 
 /// pre = A·Bᵀ + bias in f32, `[m, n]`, and the largest pre·scale of every [`GROUP`] columns, `[m, ceil(n / GROUP)]`.
 pub fn scores(a: &Packed, b: &Packed, bias: &CubeTensor, scale: Option<&CubeTensor>) -> (CubeTensor, CubeTensor) {

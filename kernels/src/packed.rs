@@ -8,6 +8,8 @@ use crate::tensor::{cubes_for, empty, slice};
 
 /// Rows of a tile.
 pub const TILE: usize = 128;
+/// Columns of a product of which one maximum is kept, where maxima are asked for.
+pub const GROUP: usize = 32;
 /// Units of a cube.
 const UNITS: usize = 256;
 
@@ -52,9 +54,7 @@ impl Packed {
         }
         packed
     }
-}
 
-impl Packed {
     /// A contiguous f32 matrix in three bf16 parts, x = high + middle + low to 24 bits, laid side by side six times so that one
     /// bf16 product of a `left` and a `right` matrix adds up the six products of parts that matter, the smallest first:
     /// m·m + h·l + l·h + h·m + m·h + h·h. What is left out is below 2⁻²⁵ of the product.

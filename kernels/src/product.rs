@@ -11,18 +11,15 @@ use cubek::matmul::multi_level;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
-use crate::tensor::empty;
+use crate::tensor::{empty, reshaped};
 #[cfg(feature = "cuda")]
-use {crate::tensor::contiguous, burn::backend::ops::FloatTensorOps, burn_cubecl::CubeBackend};
+use {
+    crate::gemm, crate::packed::Packed, crate::tensor::contiguous, burn::backend::ops::FloatTensorOps,
+    burn_cubecl::CubeBackend,
+};
 
-/// `a · bᵀ` on Hopper's tensor cores: `a` `[m, k]`, `b` `[n, k]`, contiguous.
-#[cfg(feature = "cuda")]
-fn on_tensor_cores(a: &CubeTensor, b: &CubeTensor, [m, n, k]: [usize; 3]) -> CubeTensor {
-    use crate::{gemm, packed::Packed};
-    gemm::plain(&Packed::split(a, m, k, true), &Packed::split(b, n, k, false))
-}
-
-/// `lhs · rhs` over the last two dimensions; strides are free, so that a transposed view costs nothing.
+/// `lhs · rhs` over the last two dimensions. Strides are free; on Hopper the right side is read by columns, so there it is a transposed
+/// view of a matrix that costs nothing, and any other a copy.
 ///
 /// # Shapes
 /// - `lhs`: `[.., m, k]`; `rhs`: `[.., k, n]`, leading dimensions equal or 1
@@ -37,14 +34,13 @@ pub fn f32_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
     if right[..rank - 2].iter().all(|&d| d == 1) {
         let (k, n) = (right[rank - 2], right[rank - 1]);
         let m = left.iter().product::<usize>() / k;
-        if k.is_multiple_of(16) && n.is_multiple_of(8) && crate::source::is_hopper(&lhs.client) {
-            let b = contiguous(CubeBackend::float_swap_dims(rhs, rank - 2, rank - 1));
-            let out = on_tensor_cores(&contiguous(lhs), &b, [m, n, k]);
-            return CubeTensor::new_contiguous(out.client, out.device, Shape::from(shape), out.handle, DType::F32);
+        if gemm::suits(&lhs.client, n, k) {
+            let transposed = contiguous(CubeBackend::float_swap_dims(rhs, rank - 2, rank - 1));
+            let (a, b) = (Packed::split(&contiguous(lhs), m, k, true), Packed::split(&transposed, n, k, false));
+            return reshaped(gemm::plain(&a, &b), Shape::from(shape));
         }
     }
-    let mut out = empty(&lhs, [shape.iter().product::<usize>()], DType::F32);
-    out = CubeTensor::new_contiguous(out.client, out.device, Shape::from(shape), out.handle, DType::F32);
+    let out = reshaped(empty(&lhs, [shape.iter().product::<usize>()], DType::F32), Shape::from(shape));
     let float = ElemType::Float(FloatKind::F32);
     let strategy = Strategy::MultiLevel(multi_level::Strategy::DoubleUnit(Default::default()));
     let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });

@@ -33,10 +33,6 @@ impl CudaSource {
         arguments.info = MetadataBindingInfo::new(info.to_vec(), info.len());
         client.launch(Box::new(self), CubeCount::Static(blocks.0, blocks.1, blocks.2), arguments);
     }
-
-    fn settings(&self) -> KernelSettings {
-        KernelSettings::new(CubeDim::new_1d(self.threads).into(), ExecutionMode::Unchecked, AddressType::U64)
-    }
 }
 
 impl KernelMetadata for CudaSource {
@@ -52,7 +48,8 @@ impl KernelMetadata for CudaSource {
 
 impl CubeKernel for CudaSource {
     fn define(&self) -> KernelDefinition {
-        let settings = self.settings();
+        let threads = CubeDim::new_1d(self.threads).into();
+        let settings = KernelSettings::new(threads, ExecutionMode::Unchecked, AddressType::U64);
         KernelDefinition { body: Scope::root(settings.clone()), settings, info: Info::default() }
     }
 
@@ -66,7 +63,5 @@ impl CubeKernel for CudaSource {
     }
 }
 
-/// Whether the device has the instructions that the kernels in CUDA C++ are written in (compute capability 9.0).
-pub fn is_hopper(client: &Client) -> bool {
-    client.properties().identity.fingerprint == "ptx_sm90"
-}
+/// What kernels are compiled for on a device that has the instructions that those in CUDA C++ are written in (compute capability 9.0).
+pub const HOPPER: &str = "ptx_sm90";

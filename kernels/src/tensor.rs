@@ -23,7 +23,13 @@ pub fn zeros<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType)
     // In one dimension: of a matrix CubeCL may lay the rows apart.
     let flat = Shape::from([shape.iter().product::<usize>()]);
     let zeros = burn_cubecl::ops::numeric::zeros_client(like.client.clone(), like.device.clone(), flat, dtype);
-    CubeTensor::new_contiguous(zeros.client, zeros.device, Shape::from(shape), zeros.handle, dtype)
+    reshaped(zeros, Shape::from(shape))
+}
+
+/// A tensor without gaps in another shape of as many elements.
+pub fn reshaped(x: CubeTensor, shape: Shape) -> CubeTensor {
+    debug_assert_eq!(len(&x), shape.num_elements());
+    CubeTensor::new_contiguous(x.client, x.device, shape, x.handle, x.dtype)
 }
 
 /// The shape of a matrix.

@@ -10,9 +10,9 @@ use burn::tensor::{Device, Int, Tensor};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use crate::decoder::{Decoder, center_residual};
+use crate::device::side_by_side;
 use crate::error::Result;
 use crate::hooks::HookPoint;
 use crate::tokens::TokenSource;
@@ -259,22 +259,12 @@ impl<'a> ActivationStream<'a> {
             Ok(captured.into_iter().map(flat).collect())
         };
         // Passes side by side: much of a forward pass on the CPU runs on one thread.
-        let captured: Vec<Vec<Tensor<2>>> = if runs_on_cpu(self.model.device()) {
-            passes.into_par_iter().map(pass).collect::<Result<_>>()?
-        } else {
-            passes.into_iter().map(pass).collect::<Result<_>>()?
-        };
+        let captured: Vec<Vec<Tensor<2>>> = side_by_side(self.model.device(), passes, pass)?;
         let skip = rows.start as usize - first * context;
         let len = (rows.end - rows.start) as usize;
         let of_hook = |hook: usize| captured.iter().map(|pass| pass[hook].clone()).collect::<Vec<_>>();
         Ok((0..self.hooks.len()).map(|hook| Tensor::cat(of_hook(hook), 0).narrow(0, skip, len)).collect())
     }
-}
-
-/// Whether a device is the CPU, where work on tensors is spread over threads. A GPU is only ever used from one thread: each would
-/// get a queue of its own, whose work waits for that of the others and for no good.
-pub fn runs_on_cpu(device: &Device) -> bool {
-    *device == Device::flex()
 }
 
 fn int_tensor(values: &[i32], device: &Device) -> Tensor<1, Int> {

@@ -13,6 +13,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::ArrayView2;
 
 use crate::config::{HiddenAct, NeoxConfig};
+use crate::device::runs_on_cpu;
 use crate::error::{ModelError, Result};
 use crate::hooks::{HookKind, HookPoint};
 use crate::kernels::{self, BlockShape, PackedBlock, gelu_exact, product};
@@ -31,6 +32,8 @@ pub struct Decoder {
     rotary: Mutex<Option<(usize, Rotary)>>,
     /// Whether products go through [`product`], which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
     pinned: bool,
+    /// Whether the device computes this model's layers in bf16.
+    has_bf16: bool,
     /// The layers for passes in bf16, packed when the first is made.
     packed: OnceLock<Vec<PackedBlock>>,
 }
@@ -99,6 +102,7 @@ impl Decoder {
             load.linear_weight(name, config.d_model, config.vocab_size)?
         };
         checkpoint.finish(ignored)?;
+        let has_bf16 = kernels::has_bf16_blocks(device, &config);
         Ok(Self {
             config,
             device: device.clone(),
@@ -108,7 +112,8 @@ impl Decoder {
             final_norm,
             unembed,
             rotary: Mutex::new(None),
-            pinned: *device != Device::flex(),
+            pinned: !runs_on_cpu(device),
+            has_bf16,
             packed: OnceLock::new(),
         })
     }
@@ -178,13 +183,19 @@ impl Decoder {
         tokens: ArrayView2<'_, u32>,
         hooks: &[HookPoint],
     ) -> Result<Vec<Tensor<3>>> {
-        let of_blocks = |h: &HookPoint| matches!(h.kind, HookKind::ResidPre | HookKind::ResidPost);
-        let Some(last) = hooks.iter().map(|h| h.layer + usize::from(h.kind == HookKind::ResidPost)).max() else {
-            return Ok(Vec::new());
-        };
-        if precision == Precision::F32 || !self.has_bf16() || !hooks.iter().all(of_blocks) {
+        // How many blocks come before each hook, if it lies between blocks.
+        let depths: Option<Vec<usize>> = hooks
+            .iter()
+            .map(|hook| match hook.kind {
+                HookKind::ResidPre => Some(hook.layer),
+                HookKind::ResidPost => Some(hook.layer + 1),
+                HookKind::ResidMid | HookKind::AttnOut | HookKind::MlpOut => None,
+            })
+            .collect();
+        let depths = depths.filter(|_| precision == Precision::Bf16 && self.has_bf16);
+        let Some((depths, last)) = depths.and_then(|d| d.iter().copied().max().map(|last| (d, last))) else {
             return self.capture(tokens, hooks);
-        }
+        };
         for hook in hooks {
             hook.check(&self.config)?;
         }
@@ -205,8 +216,8 @@ impl Decoder {
         let mut x = self.embed(tokens)?.reshape([batch * context, d_model]);
         let mut captured = vec![None; hooks.len()];
         let mut keep = |depth: usize, x: &Tensor<2>| {
-            for (slot, hook) in captured.iter_mut().zip(hooks) {
-                if hook.layer + usize::from(hook.kind == HookKind::ResidPost) == depth {
+            for (slot, &wanted) in captured.iter_mut().zip(&depths) {
+                if wanted == depth {
                     *slot = Some(x.clone().reshape([batch, context, d_model]));
                 }
             }
@@ -221,8 +232,7 @@ impl Decoder {
 
     /// Whether the device computes this model's layers in bf16.
     pub fn has_bf16(&self) -> bool {
-        let NeoxConfig { d_model, d_mlp, .. } = self.config;
-        d_model <= 8192 && kernels::bf16_blocks(&self.device, self.config.d_head(), &[d_model, d_mlp])
+        self.has_bf16
     }
 
     /// Logits from the activation `h` put in place of what the model computes at `hook`; costs only

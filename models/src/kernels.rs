@@ -16,7 +16,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::config::HiddenAct;
+use crate::config::{HiddenAct, NeoxConfig};
 
 /// Backend operations of the GPT-NeoX decoder.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"))]
@@ -31,12 +31,12 @@ pub trait NeoxOps: Backend {
         Self::float_matmul(lhs, rhs)
     }
 
-    /// A weight `[d_out, d_in]` in bf16, in the order of the tensor cores; only where [`bf16_blocks`].
+    /// A weight `[d_out, d_in]` in bf16, in the order of the tensor cores; only where [`has_bf16_blocks`].
     fn neox_pack(_weight: FloatTensor<Self>) -> FloatTensor<Self> {
         unreachable!("packed weights are for devices that say they take them")
     }
 
-    /// See [`block`]; only where [`bf16_blocks`].
+    /// See [`block`]; only where [`has_bf16_blocks`].
     fn neox_block(
         _x: FloatTensor<Self>,
         _norm_attn: FloatTensor<Self>,
@@ -138,15 +138,15 @@ pub fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::neox_product(lhs.into_dispatch(), rhs.into_dispatch()))
 }
 
-/// Whether `device` computes whole blocks in bf16, for heads of `d_head` and layers whose widths are given: Hopper's tensor cores.
-pub fn bf16_blocks(device: &Device, d_head: usize, widths: &[usize]) -> bool {
+/// Whether `device` computes whole blocks of a model in bf16: on Hopper's tensor cores, in the widths that the kernels are made for.
+pub fn has_bf16_blocks(device: &Device, config: &NeoxConfig) -> bool {
     #[cfg(feature = "cuda")]
     {
-        device.identity().is_some_and(|identity| gpu::takes_blocks(&identity.fingerprint, d_head, widths))
+        device.identity().is_some_and(|identity| gpu::takes_blocks(&identity.fingerprint, config))
     }
     #[cfg(not(feature = "cuda"))]
     {
-        let _ = (device, d_head, widths);
+        let _ = (device, config);
         false
     }
 }

@@ -6,7 +6,7 @@
 
 use assay_models::hooks::HookPoint;
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, decoder::center_residual, runs_on_cpu};
+use assay_models::{Decoder, decoder::center_residual, side_by_side};
 use assay_sae::{Sae, SparseCode};
 use burn::tensor::{Int, Tensor, TensorData};
 use ndarray::{ArrayView2, s};
@@ -117,12 +117,10 @@ pub fn evaluate(
         let part = tokens.slice(s![start..end, ..]);
         let a = &activations[start * context * d_model..end * context * d_model];
         let batch = Batch::new(model, hook, part, a, start, &subsets)?;
-        if runs_on_cpu(model.device()) {
-            // SAEs side by side: much of a forward pass on the CPU runs on one thread. Each works on its own.
-            saes.par_iter().zip(&mut found).try_for_each(|(sae, found)| batch.evaluate(*sae, found))?;
-        } else {
-            saes.iter().zip(&mut found).try_for_each(|(sae, found)| batch.evaluate(*sae, found))?;
-        }
+        // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
+        side_by_side(model.device(), saes.iter().zip(&mut found).collect(), |(sae, found)| {
+            batch.evaluate(*sae, found)
+        })?;
         progress(end - start);
     }
     Ok(found)

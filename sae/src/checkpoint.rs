@@ -276,8 +276,7 @@ impl Trainer {
         trainer.first = group("first")?;
         trainer.second = group("second")?;
         trainer.since_fired = counter("since_fired")?;
-        let longest = host_int(trainer.since_fired.clone()).into_iter().max().unwrap_or(0);
-        trainer.longest_silence = u64::try_from(longest).unwrap_or(0);
+        trainer.look_at_silence();
         trainer.fires = counter("fires")?;
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;

@@ -173,6 +173,12 @@ impl TrainConfig {
         (self.d_model / 2).max(1)
     }
 
+    /// Whether the sparse products gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
+    /// that half the bytes are worth the rounding.
+    pub fn gathers_bf16(&self, batch: usize) -> bool {
+        self.precision == Precision::Bf16 && batch * self.k >= 4 * self.d_sae
+    }
+
     /// The learning rate of step `step`, from 0.
     pub fn lr_at(&self, step: u64) -> f64 {
         let warmup = if step < self.warmup_steps { (step + 1) as f64 / self.warmup_steps as f64 } else { 1.0 };

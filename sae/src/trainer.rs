@@ -11,7 +11,7 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::coder::Sae;
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Loss, TrainConfig};
 use crate::error::Result;
-use crate::kernels::{self, AdamStep, Counters, Dead, Encoder, Precision, SparseGradient};
+use crate::kernels::{self, AdamStep, Counters, Dead, Encoder, SparseGradient};
 
 /// The four parameters of an SAE, or anything that exists once for each.
 #[derive(Clone, Debug)]
@@ -262,11 +262,8 @@ impl Trainer {
         } else {
             (kernels::encode_topk(input.clone(), encoder, config.k), None)
         };
-        // Rows that are gathered many times over are gathered in bf16 where that is the precision: half the bytes.
-        let often = x.dims()[0] * config.k >= 4 * config.d_sae;
-        let gathered = |rows: Tensor<2>| {
-            if often && config.precision == Precision::Bf16 { rows.cast(FloatDType::BF16) } else { rows }
-        };
+        let rounded = config.gathers_bf16(x.dims()[0]);
+        let gathered = |rows: Tensor<2>| if rounded { rows.cast(FloatDType::BF16) } else { rows };
         let rows = gathered(p.w_dec.clone());
         let (residual, squares) = kernels::residual(values.clone(), indices.clone(), rows.clone(), p.b_dec.clone(), x);
         let output_grad = weight.scale(residual.clone(), 2.0);
@@ -304,10 +301,15 @@ impl Trainer {
     /// out. The counters themselves are looked at now and then only, since that waits for the device.
     fn some_may_be_dead(&mut self) -> bool {
         if self.longest_silence > self.config.dead_after && self.step.is_multiple_of(LOOK_EVERY) {
-            let longest = host_int(self.since_fired.clone()).into_iter().max().unwrap_or(0);
-            self.longest_silence = u64::try_from(longest).unwrap_or(0);
+            self.look_at_silence();
         }
         self.longest_silence > self.config.dead_after
+    }
+
+    /// Asks the device how long the longest silence is.
+    pub(crate) fn look_at_silence(&mut self) {
+        let longest = host_int(self.since_fired.clone()).into_iter().max().unwrap_or(0);
+        self.longest_silence = u64::try_from(longest).unwrap_or(0);
     }
 
     /// Clipping, Adam, renormalisation.

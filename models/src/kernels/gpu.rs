@@ -57,17 +57,19 @@ pub(super) use hopper::takes_blocks;
 mod hopper {
     use assay_kernels::gemm::{self, Activation};
     use assay_kernels::packed::{Packed, TILE};
-    use assay_kernels::source::CudaSource;
+    use assay_kernels::source::{CudaSource, HOPPER};
     use assay_kernels::tensor::{contiguous, dims2};
     use burn_cubecl::tensor::CubeTensor;
 
-    use crate::config::HiddenAct;
+    use crate::config::{HiddenAct, NeoxConfig};
     use crate::kernels::BlockShape;
 
-    /// Whether the kernels below are made for a device, a head and the widths of a model's layers.
-    pub fn takes_blocks(fingerprint: &str, d_head: usize, widths: &[usize]) -> bool {
+    /// Whether the kernels below are made for a device and a model's widths.
+    pub fn takes_blocks(fingerprint: &str, config: &NeoxConfig) -> bool {
         let heads = [16, 32, 48, 64, 80, 96, 112, 128, 256];
-        fingerprint == "ptx_sm90" && heads.contains(&d_head) && widths.iter().all(|w| w % 16 == 0 && *w <= 65_536)
+        let (d_model, d_mlp) = (config.d_model, config.d_mlp);
+        let widths = d_model <= 8192 && d_mlp <= 65_536 && d_model.is_multiple_of(16) && d_mlp.is_multiple_of(16);
+        widths && heads.contains(&config.d_head()) && fingerprint == HOPPER
     }
 
     pub fn pack(weight: CubeTensor) -> CubeTensor {

@@ -205,7 +205,7 @@ impl SaeOps for Flex {
     }
 }
 
-/// bf16 is a format of GPUs; the trainer refuses it before anything comes here.
+/// bf16 is a format of GPUs: whoever chooses the device checks that.
 fn f32_only(precision: Precision) {
     assert_eq!(precision, Precision::F32, "the CPU computes in f32");
 }

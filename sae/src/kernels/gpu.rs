@@ -16,8 +16,9 @@ mod select;
 #[cfg(test)]
 mod tests;
 
+use assay_kernels::packed::GROUP;
 use assay_kernels::product::f32_product;
-use assay_kernels::tensor::{contiguous, cubes, cubes_for, dims2, empty, len, slice, width_of, zeros};
+use assay_kernels::tensor::{contiguous, cubes, cubes_for, dims2, empty, len, reshaped, slice, width_of, zeros};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
@@ -457,25 +458,23 @@ impl Scores {
     ) -> Self {
         let (input, w_enc) = (contiguous(input), contiguous(w_enc));
         let (b_enc, scale) = (contiguous(b_enc), contiguous(scale));
-        let entries = dims2(&input)[0].saturating_mul(dims2(&w_enc)[0]);
+        let ([tokens, _], [n, _]) = (dims2(&input), dims2(&w_enc));
+        let entries = tokens.saturating_mul(n);
         assert!(
             entries <= u32::MAX as usize,
             "{entries} pre-activations at once: kernels count to 2³²; take fewer tokens a step"
         );
         #[cfg(feature = "cuda")]
-        if assay_kernels::source::is_hopper(&input.client) {
-            let ([tokens, d], [n, _]) = (dims2(&input), dims2(&w_enc));
-            if d % 16 == 0 && n % 8 == 0 {
-                use assay_kernels::{gemm, packed::Packed};
-                let (a, b) = match precision {
-                    Precision::F32 => (Packed::split(&input, tokens, d, true), Packed::split(&w_enc, n, d, false)),
-                    Precision::Bf16 => (Packed::from_f32(&input, tokens, d), Packed::from_f32(&w_enc, n, d)),
-                };
-                let (pre, maxima) = gemm::scores(&a, &b, &b_enc, scaled.then_some(&scale));
-                return Self { pre, maxima, scale, scaled };
-            }
+        if assay_kernels::gemm::suits(&input.client, n, dims2(&w_enc)[1]) {
+            use assay_kernels::{gemm, packed::Packed};
+            let [_, d] = dims2(&w_enc);
+            let (a, b) = match precision {
+                Precision::F32 => (Packed::split(&input, tokens, d, true), Packed::split(&w_enc, n, d, false)),
+                Precision::Bf16 => (Packed::from_f32(&input, tokens, d), Packed::from_f32(&w_enc, n, d)),
+            };
+            let (pre, maxima) = gemm::scores(&a, &b, &b_enc, scaled.then_some(&scale));
+            return Self { pre, maxima, scale, scaled };
         }
-        let ([tokens, _], [n, _]) = (dims2(&input), dims2(&w_enc));
         let pre = match precision {
             Precision::F32 => f32_product(input, transposed(w_enc)),
             Precision::Bf16 => {
@@ -485,7 +484,7 @@ impl Scores {
             }
         };
         let pre = contiguous(pre);
-        let groups = n.div_ceil(select::GROUP);
+        let groups = n.div_ceil(GROUP);
         let maxima = empty(&pre, [tokens, groups], DType::F32);
         // SAFETY: the kernel checks its position and its latents.
         #[allow(unsafe_code)]
@@ -670,7 +669,7 @@ fn sum_rows(weights: Option<CubeTensor>, rows: CubeTensor) -> CubeTensor {
             );
         }
         if parts <= 1 {
-            return CubeTensor::new_contiguous(out.client, out.device, Shape::from([d]), out.handle, DType::F32);
+            return reshaped(out, Shape::from([d]));
         }
         (weights, rows, left) = (None, out, parts);
     }

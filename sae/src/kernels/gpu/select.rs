@@ -4,15 +4,13 @@
 //! The encoder leaves the largest value of every 32 latents. The k-th largest of those is a lower bound of the k-th largest of all,
 //! so only the groups that reach it are read: about k of them. A plane does a token.
 
+use assay_kernels::packed::GROUP;
 use cubecl::prelude::*;
 
 use super::reduce::smaller;
 
 /// Strips of groups that are read before the first of them is looked at.
 const AHEAD: usize = 8;
-
-/// Latents of a group.
-pub(super) const GROUP: usize = 32;
 
 /// An integer with the order of the float: negative floats reversed, then positive ones; −0 is made +0 first. NaN is below all.
 #[cube]
