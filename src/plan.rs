@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::decoder::{check_context, check_tokens};
 use assay_models::{Decoder, HookPoint, TokenSource};
 use ndarray::Array2;
@@ -46,26 +46,31 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Opens a model and the sweep's tokens.
+    /// Opens a model and the sweep's tokens; `None` if the spec does not say where the model is.
     ///
     /// # Errors
     /// If the checkpoint or a token file is unusable, or there are too few tokens.
-    pub fn open(spec: &SweepSpec, model: &ModelSpec, opened: &Opened) -> Result<Self> {
+    pub fn open(spec: &SweepSpec, model: &ModelSpec, opened: &Opened) -> Result<Option<Self>> {
+        let Some(checkpoint) = model.checkpoint().with_context(|| format!("model `{}`", model.name))? else {
+            return Ok(None);
+        };
         // `spec.precision` is no matter of the weights: captures for training say which they want (`StreamConfig`), and all else
         // is in f32.
-        let decoder = Decoder::load(&model.path, &opened.device).with_context(|| format!("model `{}`", model.name))?;
+        let decoder = Decoder::load(&checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
-        let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(&model.path), eos);
-        let source = open(&spec.tokens.train, spec.tokens.context_size, spec.tokens.rows)?;
+        let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(&checkpoint), eos);
+        let source = open(&spec.tokens.training_text()?, spec.tokens.context_size, spec.tokens.rows)?;
+        let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
         source.check_range(0, train_contexts).context("training tokens")?;
         let eval_tokens = match &spec.tokens.eval {
             Some(path) => open(path, spec.eval.context_size, spec.tokens.eval_rows)?.read(0, spec.eval.sequences),
+            None if spec.tokens.repeat => bail!("[tokens]: with `repeat` the training text leaves none over; give tokens.eval"),
             None => source.read(train_contexts, spec.eval.sequences),
         }
         .context("evaluation tokens")?;
-        Ok(Self { decoder, source, eval_tokens })
+        Ok(Some(Self { decoder, source, eval_tokens }))
     }
 }
 
@@ -114,6 +119,8 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs, opened: &Ope
                         train,
                         eval_tokens: eval_hash.clone(),
                         eval_batch: spec.eval.batch,
+                        fisher_samples: spec.eval.fisher_samples,
+                        fisher_seed: spec.eval.fisher_seed,
                     };
                     runs.push(Run { id: key.id(), key, depth: depth.clone(), hook: *hook });
                 }

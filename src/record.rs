@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use assay_probes::evaluate::Evaluation;
-use assay_probes::metrics::Sums;
+use assay_probes::metrics::{DEFLATIONS, Sums};
+use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
 use assay_sae::TrainConfig;
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
-pub const METRIC_VERSION: u32 = 1;
+pub const METRIC_VERSION: u32 = 2;
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,10 @@ pub struct RunKey {
     pub eval_tokens: String,
     /// Sequences of one evaluating pass.
     pub eval_batch: usize,
+    /// Draws of labels for `fwd` and `kl_pred`.
+    pub fisher_samples: usize,
+    /// Seed of those draws.
+    pub fisher_seed: u64,
 }
 
 impl RunKey {
@@ -81,12 +86,16 @@ pub struct Record {
     pub final_loss: f64,
     /// Dead latents at the end of training.
     pub n_dead: usize,
-    /// Participation ratio at the hook on the evaluation set, then without the top 1 and 4 eigenvalues.
-    pub pr: [Option<f64>; 3],
+    /// Reconstruction loss by step, thinned.
+    pub curve: Vec<(u64, f64)>,
+    /// Participation ratio at the hook on the evaluation set, then without the top eigenvalues ([`DEFLATIONS`]).
+    pub pr: [Option<f64>; 5],
     /// Active tokens of each latent on the evaluation set.
     pub fires: Vec<u64>,
     /// Tokens of the evaluation set.
     pub eval_token_count: u64,
+    /// Errors by ‖a‖, smallest first.
+    pub by_norm: Vec<NormBin>,
     /// The values of [`Sums`] by sequence and subset.
     pub sequences: Vec<[Vec<f64>; 3]>,
 }
@@ -114,7 +123,9 @@ impl Record {
         self.sequences = found.sequences.iter().map(|s| s.each_ref().map(Sums::values)).collect();
         self.fires.clone_from(&found.firing.fires);
         self.eval_token_count = found.firing.tokens;
-        self.pr = [0, 1, 4].map(|top| found.spectrum.participation_ratio(top));
+        self.by_norm.clone_from(&found.by_norm);
+        let [one, two, four, eight] = DEFLATIONS;
+        self.pr = [0, one, two, four, eight].map(|top| found.spectrum.participation_ratio(top));
     }
 
     /// Where a run's record lies in a results directory.

@@ -18,8 +18,8 @@ use crate::progress::Progress;
 use crate::record::{Record, Timing, write_atomic};
 use crate::spec::SweepSpec;
 
-/// Steps between two looks at a loss.
-const LOOK_EVERY: u64 = 50;
+/// Losses of a run that are looked at and recorded, about: each look waits for the device.
+const LOOKS: u64 = 200;
 
 /// A sweep that is being carried out: what all of its groups share.
 pub struct Sweep<'a> {
@@ -43,8 +43,8 @@ struct Pupil<'a> {
     trainer: Trainer,
     /// Losses that have not been looked at, with their steps: reading one waits for the device.
     unread: Vec<(u64, StepLoss)>,
-    /// The loss that was looked at last.
-    seen: Option<f64>,
+    /// Losses that were looked at on the way, with their steps.
+    curve: Vec<(u64, f64)>,
     /// Sum of the losses of the last tenth of the steps.
     late_loss: f64,
     late_steps: u64,
@@ -86,7 +86,12 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
         let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
         let mut stage =
             progress.stage(format!("{label} evaluate {hook}"), inputs.eval_tokens.nrows() as u64, "sequences");
-        let config = EvalConfig { batch: spec.eval.batch, center_residual: spec.center_residual };
+        let config = EvalConfig {
+            batch: spec.eval.batch,
+            center_residual: spec.center_residual,
+            fisher_samples: spec.eval.fisher_samples,
+            fisher_seed: spec.eval.fisher_seed,
+        };
         let found = evaluate(&inputs.decoder, hook, inputs.eval_tokens.view(), &codecs, config, |n| {
             stage.advance(n as u64, String::new);
         })
@@ -151,7 +156,7 @@ fn train<'a>(
     for &run in missing {
         let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
-        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), seen: None, late_loss: 0.0, late_steps: 0 });
+        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), curve: Vec::new(), late_loss: 0.0, late_steps: 0 });
     }
     let state = state_dir(results, group);
     let mut captured = 0.0;
@@ -240,11 +245,11 @@ fn train_round(
             }
         }
         // Once all have taken the step, so that none waits for another's loss before it starts.
-        for pupil in pupils.iter_mut().filter(|p| (p.trainer.steps_done() - 1).is_multiple_of(LOOK_EVERY)) {
+        for pupil in pupils.iter_mut().filter(|p| p.is_look(p.trainer.steps_done() - 1)) {
             pupil.read_losses()?;
         }
-        let seen = pupils.first().and_then(|p| p.seen);
-        stage.advance(len as u64, || seen.map_or_else(String::new, |l| format!("loss {l:.3}")));
+        let seen = pupils.first().and_then(|p| p.curve.last());
+        stage.advance(len as u64, || seen.map_or_else(String::new, |(_, l)| format!("loss {l:.3}")));
     }
     for pupil in pupils {
         pupil.read_losses()?;
@@ -258,9 +263,14 @@ impl Pupil<'_> {
     fn step(&mut self, x: Tensor<2>) {
         let step = self.trainer.steps_done();
         let loss = self.trainer.step(x);
-        if self.is_late(step) || step.is_multiple_of(LOOK_EVERY) {
+        if self.is_late(step) || self.is_look(step) {
             self.unread.push((step, loss));
         }
+    }
+
+    /// Whether a step's loss is looked at on the way.
+    fn is_look(&self, step: u64) -> bool {
+        step.is_multiple_of(self.trainer.config().steps.div_ceil(LOOKS))
     }
 
     /// Whether a step is of the last tenth, whose mean loss is recorded.
@@ -284,7 +294,9 @@ impl Pupil<'_> {
                 self.late_loss += value;
                 self.late_steps += 1;
             }
-            self.seen = Some(value);
+            if self.is_look(step) {
+                self.curve.push((step, value));
+            }
         }
         Ok(())
     }
@@ -301,7 +313,9 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
         recipe: spec.train.recipe.to_string(),
         final_loss: pupil.late_loss / pupil.late_steps.max(1) as f64,
         n_dead: pupil.trainer.n_dead(),
-        pr: [None; 3],
+        curve: pupil.curve.clone(),
+        by_norm: Vec::new(),
+        pr: [None; 5],
         fires: Vec::new(),
         eval_token_count: 0,
         sequences: Vec::new(),
@@ -315,7 +329,10 @@ fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, resul
     let metadata = checkpoint::Metadata {
         model_name: Some(group.model.name.clone()),
         hook_name: Some(pupil.run.hook.to_string()),
-        dataset_path: spec.tokens.train.file_name().map(|n| n.to_string_lossy().into_owned()),
+        dataset_path: spec.tokens.dataset.clone().or_else(|| {
+            let name = spec.tokens.train.as_deref().and_then(Path::file_name);
+            name.map(|n| n.to_string_lossy().into_owned())
+        }),
         context_size: Some(spec.tokens.context_size),
         prepend_bos: Some(false),
         center_residual: spec.center_residual,
@@ -337,8 +354,8 @@ fn state_dir(results: &Path, group: &Group) -> PathBuf {
 struct GroupState {
     rounds: u64,
     tokens: u64,
-    /// Of each run: the sum of its late losses, and of how many.
-    late: BTreeMap<String, (f64, u64)>,
+    /// Of each run: the sum of its late losses, of how many, and its losses on the way.
+    losses: BTreeMap<String, (f64, u64, Vec<(u64, f64)>)>,
 }
 
 /// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
@@ -350,7 +367,7 @@ fn save_state(dir: &Path, pupils: &[Pupil<'_>], rounds: u64, tokens: u64) -> Res
     let group = GroupState {
         rounds,
         tokens,
-        late: pupils.iter().map(|p| (p.run.id.clone(), (p.late_loss, p.late_steps))).collect(),
+        losses: pupils.iter().map(|p| (p.run.id.clone(), (p.late_loss, p.late_steps, p.curve.clone()))).collect(),
     };
     write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
@@ -370,22 +387,23 @@ fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<O
         return Ok(None);
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let group: GroupState = serde_json::from_str(&text)
+    let mut group: GroupState = serde_json::from_str(&text)
         .with_context(|| format!("{} is damaged; remove {} to train from the start", path.display(), dir.display()))?;
     // A run that was finished then and is missing now has no state: all start over.
-    if pupils.iter().any(|p| !group.late.contains_key(&p.run.id)) {
+    if pupils.iter().any(|p| !group.losses.contains_key(&p.run.id)) {
         // The pointer first: no kill may leave it above files that are gone.
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         return Ok(None);
     }
     for pupil in pupils {
-        let (late_loss, late_steps) = group.late[&pupil.run.id];
+        let (late_loss, late_steps, curve) = group.losses.remove(&pupil.run.id).expect("checked above");
         let dir = dir.join(format!("round-{}", group.rounds)).join(&pupil.run.id);
         pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)
             .with_context(|| format!("remove {} to train from the start", dir.display()))?;
         pupil.late_loss = late_loss;
         pupil.late_steps = late_steps;
+        pupil.curve = curve;
     }
     Ok(Some((group.rounds, group.tokens)))
 }

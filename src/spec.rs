@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use assay_models::hub::{self, RepoKind};
 use assay_models::tokens::RowUse;
 use assay_models::{HookKind, HookPoint, NeoxConfig};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
@@ -51,8 +52,16 @@ pub struct SweepSpec {
 pub struct ModelSpec {
     /// Its name in tables.
     pub name: String,
-    /// A Hugging Face checkpoint directory, relative to the spec.
-    pub path: PathBuf,
+    /// A Hugging Face checkpoint directory, relative to the spec. A model with neither this nor `hub` is left out, and the
+    /// sweep says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Its name on the Hugging Face hub, instead of `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
+    /// Branch, tag or commit of `hub` [default: main].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Layers by the name of their depth, instead of the sweep's `depths`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<BTreeMap<String, usize>>,
@@ -63,7 +72,14 @@ pub struct ModelSpec {
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
     /// Parquet file or directory, safetensors, jsonl or text.
-    pub train: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// A pre-tokenised dataset on the Hugging Face hub, instead of `train`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Branch, tag or commit of `dataset` [default: main].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// Held-out tokens. Without it they are read from `train`, after the training stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<PathBuf>,
@@ -75,6 +91,9 @@ pub struct TokenSpec {
     pub eval_rows: RowUse,
     /// Tokens a training context.
     pub context_size: usize,
+    /// Read the training text again from its start when it is used up. SAEs then see tokens more than once.
+    #[serde(default)]
+    pub repeat: bool,
 }
 
 /// How SAEs are trained: a recipe, and what is to be different from it.
@@ -158,11 +177,16 @@ pub struct EvalSpec {
     pub level: f64,
     /// Seed of the bootstrap's draw.
     pub seed: u64,
+    /// Draws of labels from the model's own output, for `fwd` and `kl_pred`; 0 leaves them out. Each costs a pass forward and
+    /// one back, shared by all SAEs of a hook.
+    pub fisher_samples: usize,
+    /// Seed of those draws.
+    pub fisher_seed: u64,
 }
 
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { sequences: 200, context_size: 256, batch: 8, resamples: 5000, level: 0.95, seed: 0 }
+        Self { sequences: 200, context_size: 256, batch: 8, resamples: 5000, level: 0.95, seed: 0, fisher_samples: 4, fisher_seed: 0 }
     }
 }
 
@@ -208,9 +232,9 @@ impl SweepSpec {
         let dir = path.parent().unwrap_or(Path::new(""));
         spec.check().with_context(|| format!("{}", path.display()))?;
         for model in &mut spec.models {
-            model.path = dir.join(&model.path);
+            model.path = model.path.take().map(|p| dir.join(p));
         }
-        spec.tokens.train = dir.join(&spec.tokens.train);
+        spec.tokens.train = spec.tokens.train.map(|p| dir.join(p));
         spec.tokens.eval = spec.tokens.eval.map(|p| dir.join(p));
         Ok(spec)
     }
@@ -247,6 +271,17 @@ impl SweepSpec {
         names.sort_unstable();
         names.dedup();
         ensure!(names.len() == self.models.len(), "[[models]]: two models have the same name");
+        for model in &self.models {
+            ensure!(
+                model.path.is_none() || model.hub.is_none(),
+                "[[models]] {}: `path` and `hub` exclude each other",
+                model.name
+            );
+        }
+        ensure!(
+            self.tokens.train.is_some() != self.tokens.dataset.is_some(),
+            "[tokens]: give `train` (a file or directory) or `dataset` (a name on the hub), one of them"
+        );
         let batch = self.train.batch_size;
         ensure!(batch > 0, "[train]: batch_size must be at least 1");
         ensure!(
@@ -315,6 +350,37 @@ impl SweepSpec {
     }
 }
 
+impl ModelSpec {
+    /// The checkpoint's directory; `None` where the spec gives neither `path` nor `hub`.
+    ///
+    /// # Errors
+    /// If the hub's cache does not hold it.
+    pub fn checkpoint(&self) -> Result<Option<PathBuf>> {
+        match &self.hub {
+            Some(name) => Ok(Some(cached(RepoKind::Model, name, self.revision.as_deref())?)),
+            None => Ok(self.path.clone()),
+        }
+    }
+}
+
+impl TokenSpec {
+    /// The file or directory of the training text.
+    ///
+    /// # Errors
+    /// If the hub's cache does not hold it.
+    pub fn training_text(&self) -> Result<PathBuf> {
+        match (&self.dataset, &self.train) {
+            (Some(name), _) => cached(RepoKind::Dataset, name, self.revision.as_deref()),
+            (None, Some(path)) => Ok(path.clone()),
+            (None, None) => bail!("[tokens]: give `train` or `dataset`"),
+        }
+    }
+}
+
+fn cached(kind: RepoKind, name: &str, revision: Option<&str>) -> Result<PathBuf> {
+    Ok(hub::snapshot(&hub::cache_dir(), kind, name, revision.unwrap_or("main"))?)
+}
+
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
     pub fn config(&self, d_model: usize, k: usize, tokens: u64, precision: Precision) -> TrainConfig {
@@ -362,9 +428,20 @@ fn set(table: &mut toml::Table, text: &str) -> Result<()> {
     let mut parts: Vec<&str> = key.trim().split('.').collect();
     let last = parts.pop().unwrap_or_default();
     let mut at = table;
-    for part in parts {
+    let mut parts = parts.into_iter();
+    while let Some(part) = parts.next() {
         let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = entry.as_table_mut().with_context(|| format!("--set {text}: `{part}` is not a table"))?;
+        at = match entry {
+            toml::Value::Table(table) => table,
+            // One of several tables, by its name: `models.large.path`.
+            toml::Value::Array(tables) => {
+                let name = parts.next().unwrap_or_default();
+                let named = |t: &&mut toml::Value| t.get("name").and_then(toml::Value::as_str) == Some(name);
+                let found = tables.iter_mut().find(named).and_then(toml::Value::as_table_mut);
+                found.with_context(|| format!("--set {text}: `{part}` has none of the name `{name}`"))?
+            }
+            _ => bail!("--set {text}: `{part}` is not a table"),
+        };
     }
     at.insert(last.to_owned(), value);
     Ok(())
@@ -403,6 +480,8 @@ mod tests {
         assert_eq!(spec.name, "other");
         assert_eq!(spec.precision, Precision::F32);
         assert_eq!(load(SPEC, &["precision=bf16"]).unwrap().precision, Precision::Bf16);
+        assert_eq!(load(SPEC, &["models.m.path=other"]).unwrap().models[0].path.as_deref().unwrap().file_name().unwrap(), "other");
+        assert!(load(SPEC, &["models.n.path=other"]).is_err());
         assert!(load(SPEC, &["train.lr.x=1"]).is_err());
     }
 

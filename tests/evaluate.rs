@@ -11,7 +11,7 @@ use ndarray::{Array2, s};
 use crate::common::{Reference, bundled, cpu, golden, values};
 
 const HOOK: HookPoint = HookPoint { layer: 3, kind: assay_models::HookKind::ResidPost };
-const CONFIG: EvalConfig = EvalConfig { batch: 3, center_residual: false };
+const CONFIG: EvalConfig = EvalConfig { batch: 3, center_residual: false, fisher_samples: 2, fisher_seed: 0 };
 
 /// Gives every activation back, or one vector instead of all.
 struct Fixed {

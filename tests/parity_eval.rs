@@ -1,7 +1,7 @@
 //! A whole evaluation, the geometry and the metrics against values computed in float64 (`tests/golden/README.md`).
 
 use assay_probes::geometry::Covariance;
-use assay_probes::metrics::{METRICS, Subset, Subsets, Sums, add_reconstruction};
+use assay_probes::metrics::{Directions, METRICS, Subset, Subsets, Sums, token_sums};
 use assay_probes::rate::Firing;
 use ndarray::ArrayView2;
 use serde_json::{Value, json};
@@ -102,13 +102,14 @@ fn reconstruction_metrics_agree_on_every_subset() {
     let &[_, context, d_model] = &shape[..] else { panic!("{shape:?}") };
     let d_sae = latents_shape[2];
 
-    let subsets = Subsets::new(&activations, d_model, context);
+    let directions = Directions::default();
+    let subsets = Subsets::new(&activations, d_model, context, &directions);
     let mut found = json!({});
     for subset in Subset::ALL {
         let mut sums = Sums::default();
         for (token, (a, r)) in activations.chunks(d_model).zip(reconstructions.chunks(d_model)).enumerate() {
             if subsets.contains(subset, token) {
-                add_reconstruction(&mut sums, a, r, subsets.mean(subset));
+                sums += &subsets.centred(subset, token, token_sums(a, r, &directions));
             }
         }
         found[subset.name()] = METRICS.iter().map(|m| (m.name.to_owned(), json!((m.value)(&sums)))).collect();

@@ -4,6 +4,7 @@
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
 //! 3. [`decoder`] and [`hooks`]: a GPT-NeoX (Pythia) language model whose activations can be captured
 //!    at a hook point, replaced there, and differentiated against ([`loss`]).
+//!    Checkpoints and datasets that the hub's cache holds are found by name ([`hub`]).
 //! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on.
 
 pub mod activations;
@@ -13,6 +14,7 @@ pub mod decoder;
 pub mod device;
 pub mod error;
 pub mod hooks;
+pub mod hub;
 mod kernels;
 pub mod loss;
 mod rotary;

@@ -1,12 +1,57 @@
-//! Next-token cross-entropy, and its gradient at a hook.
+//! Next-token cross-entropy, its gradient at a hook, and labels drawn from the model's own output.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::hooks::HookPoint;
+
+/// Draws a label at every scored position from the model's own output, by the inverse of its distribution function.
+///
+/// The result has the shape of the text whose next tokens they are, so that [`loss_gradient`] and [`token_cross_entropy`] take
+/// it in place of the text: column t + 1 is the label of position t, and column 0 is 0, which nothing reads.
+///
+/// # Shapes
+/// - `probs`: `[batch, context − 1, vocab]`
+/// - `uniforms`: `batch · (context − 1)` numbers in [0, 1), row by row
+pub fn sample_labels(probs: Tensor<3>, uniforms: &[f32]) -> Array2<u32> {
+    let [batch, scored, vocab] = probs.dims();
+    let (rows, device) = (batch * scored, probs.device());
+    // In two steps, a block and a place in it: cumulative sums over the whole vocabulary cost its square on some devices.
+    let width = (vocab as f64).sqrt().ceil() as usize;
+    let blocks = vocab.div_ceil(width);
+    let padding = blocks * width - vocab;
+    let mut probs: Tensor<2> = probs.reshape([rows, vocab]);
+    if padding > 0 {
+        probs = Tensor::cat(vec![probs, Tensor::zeros([rows, padding], &device)], 1);
+    }
+    let probs: Tensor<3> = probs.reshape([rows, blocks, width]);
+    let sums: Tensor<2> = probs.clone().sum_dim(2).reshape([rows, blocks]);
+    let upto = sums.clone().cumsum(1);
+    let total = upto.clone().narrow(1, blocks - 1, 1);
+    let target: Tensor<2> = Tensor::from_data(TensorData::new(uniforms.to_vec(), [rows, 1]), &device);
+    let target = target * total;
+    let place = |cumulative: Tensor<2>, last: usize| -> Tensor<2, Int> {
+        let below = cumulative.lower_equal(target.clone().expand([rows, last + 1]));
+        below.int().sum_dim(1).clamp(0, last as i64)
+    };
+    let block = place(upto.clone(), blocks - 1);
+    let before = upto.gather(1, block.clone()) - sums.gather(1, block.clone());
+    let inside: Tensor<3> = probs.gather(1, block.clone().reshape([rows, 1, 1]).expand([rows, 1, width]));
+    let inside: Tensor<2> = inside.reshape([rows, width]);
+    let at = place(inside.cumsum(1) + before, width - 1);
+    let labels = (block.mul_scalar(width as i64) + at).clamp(0, vocab as i64 - 1);
+    let labels = labels.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32");
+    let mut text = Array2::zeros((batch, scored + 1));
+    for (row, labels) in text.rows_mut().into_iter().zip(labels.chunks(scored)) {
+        for (slot, &label) in row.into_iter().skip(1).zip(labels) {
+            *slot = label as u32;
+        }
+    }
+    text
+}
 
 /// Log-probabilities of the positions that predict a token of the same context.
 ///

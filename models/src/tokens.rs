@@ -30,6 +30,8 @@ pub struct TokenSource {
     path: PathBuf,
     context_size: usize,
     contexts: usize,
+    /// Whether contexts after the last are the first again.
+    repeats: bool,
     data: Data,
 }
 
@@ -94,6 +96,7 @@ impl TokenSource {
             path: path.to_owned(),
             context_size,
             contexts: packed.len() / context_size,
+            repeats: false,
             data: Data::Packed(packed),
         })
     }
@@ -118,7 +121,14 @@ impl TokenSource {
             RowUse::Split => row_len / context_size,
         };
         let contexts = shards.iter().map(|s| s.rows).sum::<usize>() * per_row;
-        Ok(Self { path: path.to_owned(), context_size, contexts, data: Data::Parquet { shards, row_len, per_row } })
+        Ok(Self { path: path.to_owned(), context_size, contexts, repeats: false, data: Data::Parquet { shards, row_len, per_row } })
+    }
+
+    /// Goes on from the first context after the last, without end.
+    #[must_use]
+    pub fn repeating(mut self) -> Self {
+        self.repeats = true;
+        self
     }
 
     /// Tokens a context.
@@ -126,7 +136,7 @@ impl TokenSource {
         self.context_size
     }
 
-    /// How many contexts there are.
+    /// How many contexts there are, without repetition.
     pub fn len(&self) -> usize {
         self.contexts
     }
@@ -143,7 +153,20 @@ impl TokenSource {
     pub fn read(&self, first: usize, count: usize) -> Result<Array2<u32>> {
         self.check_range(first, count)?;
         let len = self.context_size;
-        let values = match &self.data {
+        let (mut values, mut at) = (Vec::with_capacity(count * len), first);
+        while at < first + count {
+            let from = at % self.contexts;
+            let part = (first + count - at).min(self.contexts - from);
+            values.extend(self.read_once(from, part)?);
+            at += part;
+        }
+        Ok(Array2::from_shape_vec((count, len), values).expect("as many values as contexts hold"))
+    }
+
+    /// Contexts that lie within the source.
+    fn read_once(&self, first: usize, count: usize) -> Result<Vec<u32>> {
+        let len = self.context_size;
+        Ok(match &self.data {
             Data::Packed(tokens) => tokens[first * len..(first + count) * len].to_vec(),
             Data::Parquet { shards, row_len, per_row } => {
                 let rows = first / per_row..(first + count).div_ceil(*per_row);
@@ -163,8 +186,7 @@ impl TokenSource {
                 values.truncate(count * len);
                 values
             }
-        };
-        Ok(Array2::from_shape_vec((count, len), values).expect("as many values as contexts hold"))
+        })
     }
 
     /// Checks that contexts `first..first + count` exist.
@@ -172,7 +194,8 @@ impl TokenSource {
     /// # Errors
     /// [`ModelError::TooFewTokens`] if they don't.
     pub fn check_range(&self, first: usize, count: usize) -> Result<()> {
-        if first + count > self.contexts {
+        let enough = if self.repeats { self.contexts > 0 } else { first + count <= self.contexts };
+        if !enough {
             return Err(ModelError::TooFewTokens {
                 path: self.path.clone(),
                 wanted: count,
@@ -290,12 +313,19 @@ fn token_id(path: &Path, value: i64) -> Result<u32> {
     u32::try_from(value).map_err(|_| ModelError::data(path, format!("{value} is not a token id")))
 }
 
+/// The shards in a directory and those below it, in the order of their paths.
 fn parquet_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(|e| ModelError::read(dir, e))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|e| e.ok().map(|e| e.path()))
-        .filter(|p| p.extension().is_some_and(|e| e == "parquet"))
-        .collect();
+    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).map_err(|e| ModelError::read(&dir, e))? {
+            let path = entry.map_err(|e| ModelError::read(&dir, e))?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "parquet") {
+                files.push(path);
+            }
+        }
+    }
     files.sort();
     if files.is_empty() {
         return Err(ModelError::data(dir, "no .parquet files in it"));
@@ -365,6 +395,19 @@ mod tests {
     fn documents_are_separated_by_the_end_of_text_token() {
         let packed = pack_documents(&[vec![5, 6], vec![7]], 0);
         assert_eq!(packed, [0, 5, 6, 0, 7]);
+    }
+
+    #[test]
+    fn a_repeating_source_starts_over() {
+        let packed = |repeats| TokenSource {
+            path: PathBuf::from("t"),
+            context_size: 2,
+            contexts: 3,
+            repeats,
+            data: Data::Packed(vec![0, 1, 2, 3, 4, 5, 6]),
+        };
+        assert_eq!(packed(true).read(2, 5).unwrap().into_raw_vec_and_offset().0, [4, 5, 0, 1, 2, 3, 4, 5, 0, 1]);
+        assert!(packed(false).read(2, 2).is_err());
     }
 
     #[test]

@@ -5,16 +5,19 @@
 //! ablations are shared.
 
 use assay_models::hooks::HookPoint;
-use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
+use assay_models::loss::{loss_gradient, sample_labels, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, decoder::center_residual, side_by_side};
 use assay_sae::{Sae, SparseCode};
 use burn::tensor::{Int, Tensor, TensorData};
 use ndarray::{ArrayView2, s};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::{Covariance, Spectrum};
-use crate::metrics::{Subset, Subsets, Sums, add_reconstruction, total};
+use crate::metrics::{Directions, Subset, Subsets, Sums, token_sums, total};
+use crate::profile::{NormBin, NormBins};
 use crate::rate::Firing;
 
 /// How to evaluate.
@@ -24,6 +27,11 @@ pub struct EvalConfig {
     pub batch: usize,
     /// Subtract the mean over d_model from every activation at the hook.
     pub center_residual: bool,
+    /// Draws of labels from the model's own output, for `fwd` and `kl_pred`, which are undefined without any. Each costs a pass
+    /// forward and one back, shared by all SAEs of the hook.
+    pub fisher_samples: usize,
+    /// Seed of those draws. A sequence's draws depend on it and on the sequence's number, not on the batch.
+    pub fisher_seed: u64,
 }
 
 /// Anything that takes activations apart and puts them together again.
@@ -57,6 +65,8 @@ pub struct Evaluation {
     pub firing: Firing,
     /// Spectrum of the activations at the hook; the same for every SAE of it.
     pub spectrum: Spectrum,
+    /// Errors by ‖a‖, smallest first.
+    pub by_norm: Vec<NormBin>,
 }
 
 impl Evaluation {
@@ -102,8 +112,9 @@ pub fn evaluate(
         activations.extend(values);
     }
     check_finite("the activation", &activations, d_model, 0, context)?;
-    let subsets = Subsets::new(&activations, d_model, context);
-    let spectrum = covariance.spectrum()?;
+    let (spectrum, directions) = covariance.eigen()?;
+    let subsets = Subsets::new(&activations, d_model, context, &directions);
+    let shared = Shared { model, hook, config, bins: NormBins::new(subsets.norms()), subsets, directions };
 
     let mut found: Vec<Evaluation> = saes
         .iter()
@@ -111,12 +122,13 @@ pub fn evaluate(
             sequences: Vec::with_capacity(tokens.nrows()),
             firing: Firing { fires: vec![0; sae.d_sae()], tokens: 0 },
             spectrum: spectrum.clone(),
+            by_norm: vec![NormBin::default(); NormBins::COUNT],
         })
         .collect();
     for &(start, end) in &batches {
         let part = tokens.slice(s![start..end, ..]);
         let a = &activations[start * context * d_model..end * context * d_model];
-        let batch = Batch::new(model, hook, part, a, start, &subsets)?;
+        let batch = Batch::new(&shared, part, a, start)?;
         // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
         side_by_side(model.device(), saes.iter().zip(&mut found).collect(), |(sae, found)| {
             batch.evaluate(*sae, found)
@@ -126,17 +138,27 @@ pub fn evaluate(
     Ok(found)
 }
 
-/// A batch of sequences and what all SAEs share about it.
-struct Batch<'a> {
+/// What all batches of an evaluation share.
+struct Shared<'a> {
     model: &'a Decoder,
     hook: HookPoint,
+    config: EvalConfig,
+    subsets: Subsets,
+    directions: Directions,
+    bins: NormBins,
+}
+
+/// A batch of sequences and what all SAEs share about it.
+struct Batch<'a> {
+    shared: &'a Shared<'a>,
     tokens: ArrayView2<'a, u32>,
-    subsets: &'a Subsets,
     /// First sequence of the batch.
     start: usize,
     a: &'a [f32],
     h: Tensor<3>,
     gradient: Vec<f32>,
+    /// The same for each draw of labels.
+    drawn_gradients: Vec<Vec<f32>>,
     log_probs: Tensor<3>,
     probs: Tensor<3>,
     argmax: Vec<i32>,
@@ -146,14 +168,8 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(
-        model: &'a Decoder,
-        hook: HookPoint,
-        tokens: ArrayView2<'a, u32>,
-        a: &'a [f32],
-        start: usize,
-        subsets: &'a Subsets,
-    ) -> Result<Self> {
+    fn new(shared: &'a Shared<'a>, tokens: ArrayView2<'a, u32>, a: &'a [f32], start: usize) -> Result<Self> {
+        let Shared { model, hook, config, ref subsets, .. } = *shared;
         let (batch, context) = tokens.dim();
         let d_model = model.config().d_model;
         let device = model.device();
@@ -177,17 +193,32 @@ impl<'a> Batch<'a> {
         ] {
             check_finite(what, values, width, start, scored)?;
         }
-        let argmax = host_int(log_probs.clone().argmax(2));
         let probs = log_probs.clone().exp();
+        let mut draws: Vec<ChaCha8Rng> = (start..start + batch)
+            .map(|sequence| {
+                let mut rng = ChaCha8Rng::seed_from_u64(config.fisher_seed);
+                rng.set_stream(sequence as u64);
+                rng
+            })
+            .collect();
+        let mut drawn_gradients = Vec::with_capacity(config.fisher_samples);
+        for _ in 0..config.fisher_samples {
+            let uniforms: Vec<f32> =
+                draws.iter_mut().flat_map(|rng| (1..context).map(|_| rng.random()).collect::<Vec<f32>>()).collect();
+            let labels = sample_labels(probs.clone(), &uniforms);
+            let gradient = host(loss_gradient(model, hook, h.clone(), labels.view())?);
+            check_finite("the gradient for drawn labels", &gradient, d_model, start, context)?;
+            drawn_gradients.push(gradient);
+        }
+        let argmax = host_int(log_probs.clone().argmax(2));
         Ok(Self {
-            model,
-            hook,
+            shared,
             tokens,
-            subsets,
             start,
             a,
             h,
             gradient,
+            drawn_gradients,
             log_probs,
             probs,
             argmax,
@@ -198,13 +229,14 @@ impl<'a> Batch<'a> {
     }
 
     fn evaluate(&self, sae: &dyn Codec, found: &mut Evaluation) -> Result<()> {
+        let Shared { model, hook, ref subsets, ref directions, ref bins, .. } = *self.shared;
         let [batch, context, d_model] = self.h.dims();
         let (recon, code) = sae.reconstruct(self.h.clone().reshape([batch * context, d_model]));
         let patched = recon.clone().reshape([batch, context, d_model]);
         let recon = host(recon);
         check_finite("the reconstruction", &recon, d_model, self.start, context)?;
-        let log_probs = scored_log_probs(self.model.forward_from(self.hook, patched)?);
-        let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, self.model.device()));
+        let log_probs = scored_log_probs(model.forward_from(hook, patched)?);
+        let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, model.device()));
         check_finite("the patched loss", &ce_recon, 1, self.start, context - 1)?;
         let kl = host((self.probs.clone() * (self.log_probs.clone() - log_probs.clone())).sum_dim(2));
         check_finite("the KL divergence", &kl, 1, self.start, context - 1)?;
@@ -218,44 +250,66 @@ impl<'a> Batch<'a> {
         }
         found.firing.tokens += (batch * context) as u64;
 
-        let sums: Vec<[Sums; 3]> = (0..batch)
-            .into_par_iter()
-            .map(|row| {
-                Subset::ALL.map(|subset| {
-                    let mut sums = Sums::default();
-                    for position in 0..context {
-                        let token = row * context + position;
-                        if !self.subsets.contains(subset, (self.start + row) * context + position) {
-                            continue;
-                        }
-                        let at = token * d_model..(token + 1) * d_model;
-                        let (a, r) = (&self.a[at.clone()], &recon[at.clone()]);
-                        add_reconstruction(&mut sums, a, r, self.subsets.mean(subset));
-                        sums.l0 += active[token * k..(token + 1) * k].iter().filter(|&&v| v != 0.0).count() as f64;
-                        if position + 1 < context {
-                            let scored = row * (context - 1) + position;
-                            let gdelta = directional(&self.gradient[at], a, r);
-                            sums.scored += 1.0;
-                            sums.ce_orig += f64::from(self.ce_orig[scored]);
-                            sums.ce_recon += f64::from(ce_recon[scored]);
-                            sums.ce_zero += f64::from(self.ce_zero[scored]);
-                            sums.ce_mean += f64::from(self.ce_mean[scored]);
-                            sums.kl += f64::from(kl[scored]);
-                            sums.top1_agreement += f64::from(self.argmax[scored] == argmax[scored]);
-                            sums.swd += gdelta * gdelta;
-                            sums.abs_gdelta += gdelta.abs();
-                            sums.gdelta += gdelta;
-                        }
-                    }
-                    if sums.ce_orig > 0.0 {
-                        sums.sequences = 1.0;
-                        sums.ce_rec = 2.0 - sums.ce_recon / sums.ce_orig;
-                    }
-                    sums
-                })
-            })
-            .collect();
-        found.sequences.extend(sums);
+        // One token's sums, all but what depends on a subset's mean, and gᵀδ for each draw of labels.
+        let token = |row: usize, position: usize| -> (Sums, Vec<f64>) {
+            let token = row * context + position;
+            let at = token * d_model..(token + 1) * d_model;
+            let (a, r) = (&self.a[at.clone()], &recon[at.clone()]);
+            let mut sums = token_sums(a, r, directions);
+            sums.l0 = active[token * k..(token + 1) * k].iter().filter(|&&v| v != 0.0).count() as f64;
+            if position + 1 == context {
+                return (sums, Vec::new());
+            }
+            let scored = row * (context - 1) + position;
+            let gdelta = directional(&self.gradient[at.clone()], a, r);
+            let drawn: Vec<f64> = self.drawn_gradients.iter().map(|g| directional(&g[at.clone()], a, r)).collect();
+            sums.scored = 1.0;
+            sums.ce_orig = f64::from(self.ce_orig[scored]);
+            sums.ce_recon = f64::from(ce_recon[scored]);
+            sums.ce_zero = f64::from(self.ce_zero[scored]);
+            sums.ce_mean = f64::from(self.ce_mean[scored]);
+            sums.kl = f64::from(kl[scored]);
+            sums.top1_agreement = f64::from(self.argmax[scored] == argmax[scored]);
+            sums.swd = gdelta * gdelta;
+            sums.abs_gdelta = gdelta.abs();
+            sums.gdelta = gdelta;
+            if !drawn.is_empty() {
+                sums.drawn = 1.0;
+                sums.fwd = drawn.iter().map(|g| g * g).sum::<f64>() / drawn.len() as f64;
+            }
+            (sums, drawn)
+        };
+        let sequence = |row: usize| -> ([Sums; 3], Vec<NormBin>) {
+            let mut sums = [Sums::default(); 3];
+            let mut by_norm = vec![NormBin::default(); NormBins::COUNT];
+            let mut joint = vec![0.0; self.drawn_gradients.len()];
+            for position in 0..context {
+                let (of_token, drawn) = token(row, position);
+                let number = (self.start + row) * context + position;
+                joint.iter_mut().zip(drawn).for_each(|(joint, g)| *joint += g);
+                for subset in Subset::ALL.into_iter().filter(|&s| subsets.contains(s, number)) {
+                    sums[subset.index()] += &subsets.centred(subset, number, of_token);
+                }
+                by_norm[bins.of(number)].add(subsets.norms()[number], &subsets.centred(Subset::All, number, of_token));
+            }
+            if !joint.is_empty() {
+                let whole = &mut sums[Subset::All.index()];
+                whole.kl_pred = 0.5 * joint.iter().map(|g| g * g).sum::<f64>() / joint.len() as f64;
+                whole.drawn_whole = whole.scored;
+            }
+            for sums in &mut sums {
+                if sums.ce_orig > 0.0 {
+                    sums.sequences = 1.0;
+                    sums.ce_rec = 2.0 - sums.ce_recon / sums.ce_orig;
+                }
+            }
+            (sums, by_norm)
+        };
+        let sequences: Vec<([Sums; 3], Vec<NormBin>)> = (0..batch).into_par_iter().map(sequence).collect();
+        for (sums, by_norm) in sequences {
+            found.sequences.push(sums);
+            found.by_norm.iter_mut().zip(&by_norm).for_each(|(total, bin)| *total += bin);
+        }
         Ok(())
     }
 }

@@ -5,10 +5,10 @@ use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, decoder::center_residual};
 use faer::Side;
 use ndarray::{Array2, ArrayView2, s};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{ProbeError, Result, check_finite};
-use crate::metrics::{norm, outlier_limit};
+use crate::metrics::{DEFLATIONS, Directions, norm, outlier_limit};
 
 /// Mean and second moments, accumulated in f64 from batch to batch.
 ///
@@ -47,25 +47,67 @@ impl Covariance {
         self.tokens += rows.nrows() as f64;
     }
 
-    /// The eigenvalues of the mean-centred covariance, divided by N; empty if there were no rows.
+    /// The eigenvalues of the mean-centred covariance, divided by N, and its top eigenvectors (as many as deflation takes
+    /// away at most); empty if there were no rows.
     ///
     /// # Errors
     /// If the eigenvalues can't be found, as when the activations were not finite.
+    pub fn eigen(&self) -> Result<(Spectrum, Directions)> {
+        if self.tokens == 0.0 {
+            return Ok((Spectrum(Vec::new()), Directions::default()));
+        }
+        let mean = self.sum.iter().map(|s| s / self.tokens).collect::<Vec<f64>>();
+        let eigen = self.about(&mean).self_adjoint_eigen(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
+        let top = DEFLATIONS.iter().copied().max().unwrap_or_default();
+        let vector = |rank: usize| eigen.U().col(rank).iter().copied().collect::<Vec<f64>>();
+        let directions = (0..self.sum.len()).rev().take(top).map(vector).collect();
+        Ok((Spectrum::descending(eigen.S().column_vector().iter().copied()), Directions(directions)))
+    }
+
+    /// The eigenvalues alone.
+    ///
+    /// # Errors
+    /// As [`Self::eigen`].
     pub fn spectrum(&self) -> Result<Spectrum> {
+        let mean: Vec<f64> = self.sum.iter().map(|s| s / self.tokens).collect();
+        self.values_about(&mean)
+    }
+
+    /// The eigenvalues of the second moments about zero: what the spectrum is without subtracting the mean.
+    ///
+    /// # Errors
+    /// As [`Self::eigen`].
+    pub fn uncentered_spectrum(&self) -> Result<Spectrum> {
+        let shift = self.shift.clone().unwrap_or_default();
+        self.values_about(&shift.iter().map(|s| -s).collect::<Vec<f64>>())
+    }
+
+    fn values_about(&self, point: &[f64]) -> Result<Spectrum> {
         if self.tokens == 0.0 {
             return Ok(Spectrum(Vec::new()));
         }
-        let d = self.sum.len();
-        let n = self.tokens;
-        let matrix = faer::Mat::from_fn(d, d, |i, j| self.moments[[i, j]] / n - self.sum[i] / n * (self.sum[j] / n));
-        let mut values = matrix.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
-        values.reverse();
-        // A covariance has no negative eigenvalues; rounding does.
-        Ok(Spectrum(values.into_iter().map(|v| if v < 0.0 { 0.0 } else { v }).collect()))
+        let values = self.about(point).self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
+        Ok(Spectrum::descending(values.into_iter()))
+    }
+
+    /// Second moments divided by N about a point, which is given relative to the shift.
+    fn about(&self, point: &[f64]) -> faer::Mat<f64> {
+        let (d, n) = (self.sum.len(), self.tokens);
+        let mean: Vec<f64> = self.sum.iter().map(|s| s / n).collect();
+        faer::Mat::from_fn(d, d, |i, j| {
+            let (p, q) = (point[i], point[j]);
+            self.moments[[i, j]] / n - mean[i] * q - p * mean[j] + p * q
+        })
     }
 }
 
 impl Spectrum {
+    /// From eigenvalues in ascending order.
+    fn descending(ascending: impl DoubleEndedIterator<Item = f64>) -> Self {
+        // Second moments have no negative eigenvalues; rounding does.
+        Self(ascending.rev().map(|v| if v < 0.0 { 0.0 } else { v }).collect())
+    }
+
     /// Participation ratio (Σλ)²/Σλ² of the spectrum without its `top` largest eigenvalues: how many
     /// directions the variance is spread over. `None` where nothing is left.
     pub fn participation_ratio(&self, top: usize) -> Option<f64> {
@@ -92,7 +134,7 @@ impl Spectrum {
 }
 
 /// The geometry of one layer's `hook_resid_post`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerGeometry {
     /// Layer, from 0.
     pub layer: usize,
@@ -100,8 +142,14 @@ pub struct LayerGeometry {
     pub pr: Option<f64>,
     /// Without the largest eigenvalue.
     pub pr_deflated_1: Option<f64>,
+    /// Without the two largest.
+    pub pr_deflated_2: Option<f64>,
     /// Without the four largest.
     pub pr_deflated_4: Option<f64>,
+    /// Without the eight largest.
+    pub pr_deflated_8: Option<f64>,
+    /// Participation ratio of the second moments about zero: the mean not subtracted.
+    pub pr_uncentered: Option<f64>,
     /// `pr` divided by d_model.
     pub pr_over_d_model: Option<f64>,
     /// Mean ‖a‖.
@@ -174,7 +222,10 @@ pub fn model_geometry(
                 layer,
                 pr,
                 pr_deflated_1: spectrum.participation_ratio(1),
+                pr_deflated_2: spectrum.participation_ratio(2),
                 pr_deflated_4: spectrum.participation_ratio(4),
+                pr_deflated_8: spectrum.participation_ratio(8),
+                pr_uncentered: covariance.uncentered_spectrum()?.participation_ratio(0),
                 pr_over_d_model: pr.map(|pr| pr / config.d_model as f64),
                 mean_norm: norms.iter().sum::<f64>() / norms.len().max(1) as f64,
                 max_norm: norms.iter().copied().fold(0.0, f64::max),

@@ -2,6 +2,7 @@
 //!
 //! - [`mod@evaluate`]: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
 //! - [`metrics`]: every metric, each defined once over sums that add up from sequence to sequence.
+//! - [`profile`]: errors by ‖a‖.
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`stats`]: resampling; host arrays only, seeded.
@@ -10,6 +11,7 @@ pub mod error;
 pub mod evaluate;
 pub mod geometry;
 pub mod metrics;
+pub mod profile;
 pub mod rate;
 pub mod stats;
 

@@ -5,9 +5,12 @@
 //! in a bootstrap replicate. Where a denominator is zero the value is `None`, never 0.
 //!
 //! Notation: a is the activation, â its reconstruction, δ = â − a; g = ∂(Σ_t ce_t)/∂a at the hook. The "scored"
-//! positions are the T − 1 of a sequence whose next token lies in it.
+//! positions are the T − 1 of a sequence whose next token lies in it. g̃ is g with labels drawn from the model's own output in
+//! place of the text's next tokens.
 
 use std::ops::AddAssign;
+
+use rayon::prelude::*;
 
 /// Tokens that a metric is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +121,30 @@ sums! {
     abs_gdelta,
     /// gᵀδ.
     gdelta,
+    /// (g̃ᵀδ)², mean over the draws of labels.
+    fwd,
+    /// Scored positions with labels drawn.
+    drawn,
+    /// ½(Σ_t g̃_tᵀδ_t)², mean over the draws of labels; of whole sequences only.
+    kl_pred,
+    /// Scored positions of whole sequences with labels drawn.
+    drawn_whole,
+    /// Part of `sse` along the top eigenvector of the activations' covariance.
+    sse_top_1,
+    /// Along the top two.
+    sse_top_2,
+    /// Along the top four.
+    sse_top_4,
+    /// Along the top eight.
+    sse_top_8,
+    /// Part of `sst` along the top eigenvector.
+    sst_top_1,
+    /// Along the top two.
+    sst_top_2,
+    /// Along the top four.
+    sst_top_4,
+    /// Along the top eight.
+    sst_top_8,
     /// Sequences with a defined ce_rec.
     sequences,
     /// 2 − ce_recon(s)/ce_orig(s), of each sequence.
@@ -176,6 +203,12 @@ fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
     (denominator != 0.0 && value.is_finite()).then_some(value)
 }
 
+/// R² of what is left without some directions. Undefined where they hold all variance but rounding.
+fn deflated_r2(s: &Sums, sse_top: f64, sst_top: f64) -> Option<f64> {
+    let left = s.sst - sst_top;
+    (left > 1e-9 * s.sst).then(|| 1.0 - (s.sse - sse_top) / left)
+}
+
 macro_rules! metrics {
     ($($name:ident $kind:ident $definition:literal |$s:ident| $value:expr;)+) => {
         /// All metrics that are functions of sums.
@@ -212,10 +245,24 @@ metrics! {
         |s| ratio(s.abs_gdelta, s.scored);
     gdelta Behaviour "E[gᵀδ] over scored positions: the first-order change of the loss"
         |s| ratio(s.gdelta, s.scored);
+    fwd Behaviour "Fisher-weighted distortion E[(g̃ᵀδ)²] over scored positions, g̃ as g with labels drawn from the model's own output: an unbiased estimate of δᵀGδ, G = JᵀFJ the pullback of the output's Fisher information at one token (Ohiagwu 2026, 'Transport Geometry'; Martens 2020, arXiv:1412.1193, for the sampled Fisher)"
+        |s| ratio(s.fwd, s.drawn);
+    kl_pred Behaviour "½·E[(Σ_t g̃_tᵀδ_t)²]/(T−1), labels drawn likewise: second-order prediction of kl, all errors of a sequence taken together; all tokens only"
+        |s| ratio(s.kl_pred, s.drawn_whole);
     tokens Reconstruction "tokens that the reconstruction metrics are taken over"
         |s| Some(s.tokens);
     r2 Reconstruction "1 − SSE/SST, SST centred on the subset's mean and summed over dimensions"
         |s| ratio(s.sse, s.sst).map(|r| 1.0 - r);
+    r2_uncentered Reconstruction "1 − SSE/Σ‖a‖²: R² without subtracting the mean"
+        |s| ratio(s.sse, s.norm_sq).map(|r| 1.0 - r);
+    r2_deflated_1 Reconstruction "R² with the top eigenvector of the activations' covariance projected out of δ and of a − ā"
+        |s| deflated_r2(s, s.sse_top_1, s.sst_top_1);
+    r2_deflated_2 Reconstruction "the same without the top two"
+        |s| deflated_r2(s, s.sse_top_2, s.sst_top_2);
+    r2_deflated_4 Reconstruction "the same without the top four"
+        |s| deflated_r2(s, s.sse_top_4, s.sst_top_4);
+    r2_deflated_8 Reconstruction "the same without the top eight"
+        |s| deflated_r2(s, s.sse_top_8, s.sst_top_8);
     sse_per_token Reconstruction "mean ‖δ‖²"
         |s| ratio(s.sse, s.tokens);
     sst_per_token Reconstruction "mean ‖a − ā‖²"
@@ -236,49 +283,79 @@ metrics! {
         |s| ratio(s.l0, s.tokens);
 }
 
-/// The sums that come from one token's activation and reconstruction; `mean` is ā of the subset.
-pub fn add_reconstruction(sums: &mut Sums, a: &[f32], recon: &[f32], mean: &[f64]) {
-    let (mut sse, mut sst, mut norm_sq, mut recon_norm_sq, mut dot) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for ((&a, &r), &m) in a.iter().zip(recon).zip(mean) {
+/// What one token's activation and reconstruction add to the sums of every subset that it belongs to; what depends on a
+/// subset's mean, [`Subsets::centred`] gives. `directions` are those that deflation takes away.
+pub fn token_sums(a: &[f32], recon: &[f32], directions: &Directions) -> Sums {
+    let (mut sse, mut norm_sq, mut recon_norm_sq, mut dot) = (0.0, 0.0, 0.0, 0.0);
+    for (&a, &r) in a.iter().zip(recon) {
         let (a, r) = (f64::from(a), f64::from(r));
         sse += (r - a) * (r - a);
-        sst += (a - m) * (a - m);
         norm_sq += a * a;
         recon_norm_sq += r * r;
         dot += a * r;
     }
     let (norm, recon_norm) = (norm_sq.sqrt(), recon_norm_sq.sqrt());
-    sums.tokens += 1.0;
-    sums.elements += a.len() as f64;
-    sums.sse += sse;
-    sums.sst += sst;
-    sums.norm_sq += norm_sq;
-    sums.recon_norm_sq += recon_norm_sq;
-    sums.dot += dot;
-    // A zero vector has no direction: it counts as cosine 0, as in torch.
-    sums.cosine += dot / (norm * recon_norm).max(1e-8);
-    sums.rel_err += sse.sqrt() / (norm + 1e-10);
-    if norm > 0.0 {
-        sums.nonzero += 1.0;
-        sums.l2_ratio += recon_norm / norm;
+    let nonzero = norm > 0.0;
+    let [sse_top_1, sse_top_2, sse_top_4, sse_top_8] =
+        directions.squares(|i| f64::from(recon[i]) - f64::from(a[i]));
+    Sums {
+        tokens: 1.0,
+        elements: a.len() as f64,
+        sse,
+        norm_sq,
+        recon_norm_sq,
+        dot,
+        // A zero vector has no direction: it counts as cosine 0, as in torch.
+        cosine: dot / (norm * recon_norm).max(1e-8),
+        rel_err: sse.sqrt() / (norm + 1e-10),
+        nonzero: f64::from(nonzero),
+        l2_ratio: if nonzero { recon_norm / norm } else { 0.0 },
+        sse_top_1,
+        sse_top_2,
+        sse_top_4,
+        sse_top_8,
+        ..Sums::default()
     }
 }
 
-/// Which tokens each subset has, and the mean activation over them.
+/// How many top directions deflation takes away: of spectra (`pr_deflated_m`) and of errors (`r2_deflated_m`).
+pub const DEFLATIONS: [usize; 4] = [1, 2, 4, 8];
+
+/// The top eigenvectors of the activations' covariance, most variance first.
+#[derive(Clone, Debug, Default)]
+pub struct Directions(pub Vec<Vec<f64>>);
+
+impl Directions {
+    /// Squared length of a vector's part in the span of the top m directions, for each m of [`DEFLATIONS`].
+    fn squares(&self, vector: impl Fn(usize) -> f64) -> [f64; 4] {
+        let mut squares = [0.0; 4];
+        for (rank, direction) in self.0.iter().enumerate() {
+            let along: f64 = direction.iter().enumerate().map(|(i, d)| d * vector(i)).sum();
+            for (square, _) in squares.iter_mut().zip(DEFLATIONS).filter(|(_, top)| rank < *top) {
+                *square += along * along;
+            }
+        }
+        squares
+    }
+}
+
+/// Which tokens each subset has, the mean activation over them, and how far each token is from it.
 pub struct Subsets {
     norms: Vec<f64>,
     context: usize,
     limit: f64,
     means: [Vec<f64>; 3],
+    /// Of each subset and token: `sst` and the `sst_top`s.
+    centred: [Vec<[f64; 5]>; 3],
 }
 
 impl Subsets {
     /// # Shapes
     /// - `activations`: `[tokens, d_model]`, row-major, sequences of `context` tokens one after another
-    pub fn new(activations: &[f32], d_model: usize, context: usize) -> Self {
+    pub fn new(activations: &[f32], d_model: usize, context: usize, directions: &Directions) -> Self {
         let norms: Vec<f64> = activations.chunks(d_model).map(norm).collect();
         let limit = outlier_limit(&norms);
-        let mut this = Self { norms, context, limit, means: Default::default() };
+        let mut this = Self { norms, context, limit, means: Default::default(), centred: Default::default() };
         for subset in Subset::ALL {
             let mut mean = vec![0.0; d_model];
             let mut count = 0.0;
@@ -291,6 +368,13 @@ impl Subsets {
                 }
             }
             mean.iter_mut().for_each(|m| *m /= f64::max(count, 1.0));
+            let centred = |row: &[f32]| {
+                let from_mean = |i: usize| f64::from(row[i]) - mean[i];
+                let sst = (0..d_model).map(|i| from_mean(i) * from_mean(i)).sum();
+                let [one, two, four, eight] = directions.squares(from_mean);
+                [sst, one, two, four, eight]
+            };
+            this.centred[subset.index()] = activations.par_chunks(d_model).map(centred).collect();
             this.means[subset.index()] = mean;
         }
         this
@@ -308,6 +392,13 @@ impl Subsets {
     /// The mean activation of a subset, `[d_model]`.
     pub fn mean(&self, subset: Subset) -> &[f64] {
         &self.means[subset.index()]
+    }
+
+    /// Gives sums of one token what they owe to the subset's mean.
+    #[must_use]
+    pub fn centred(&self, subset: Subset, token: usize, sums: Sums) -> Sums {
+        let [sst, sst_top_1, sst_top_2, sst_top_4, sst_top_8] = self.centred[subset.index()][token];
+        Sums { sst, sst_top_1, sst_top_2, sst_top_4, sst_top_8, ..sums }
     }
 
     /// ‖a‖ of every token.

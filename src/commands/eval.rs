@@ -51,10 +51,13 @@ pub struct EvalArgs {
     /// Sequences of one forward pass
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
+    /// Draws of labels from the model's own output, for `fwd` and `kl_pred`; 0 leaves them out
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    fisher_samples: usize,
     /// Bootstrap replicates of the 95 % intervals
     #[arg(long, value_name = "N", default_value_t = 5000)]
     resamples: usize,
-    /// Seed of the bootstrap
+    /// Seed of the bootstrap and of those draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file
@@ -87,7 +90,12 @@ impl EvalArgs {
         let tokens = self.read_tokens()?;
         let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
         let center_residual = self.center_residual || metadata.center_residual;
-        let config = EvalConfig { batch: self.batch, center_residual };
+        let config = EvalConfig {
+            batch: self.batch,
+            center_residual,
+            fisher_samples: self.fisher_samples,
+            fisher_seed: self.seed,
+        };
         let found = evaluate(&model, hook, tokens.view(), &[&sae as &dyn Codec], config, |n| {
             stage.advance(n as u64, String::new);
         })
@@ -100,7 +108,7 @@ impl EvalArgs {
             save_reconstructions(path, &model, hook, &tokens, &sae, config)?;
         }
         let resamples = Resamples::draw(tokens.nrows(), self.resamples, self.seed);
-        let replicates = Replicates::new(&found.sequences, &resamples);
+        let replicates = Replicates::new(&found.sequences, &resamples.counts());
         if self.json {
             let mut value = evaluation_json(&found, &replicates);
             let head = json!({
@@ -172,14 +180,17 @@ fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, V
 }
 
 /// The columns that are no functions of sums: rates of the code and the geometry at the hook.
-fn beside_sums(found: &Evaluation) -> [(&'static str, Option<f64>); 6] {
+fn beside_sums(found: &Evaluation) -> [(&'static str, Option<f64>); 8] {
+    let pr = |top| found.spectrum.participation_ratio(top);
     [
         ("alive_frac", found.firing.alive_frac()),
         ("bits_per_token", found.firing.bits_per_token()),
         ("bits_bernoulli", found.firing.bits_bernoulli()),
-        ("pr", found.spectrum.participation_ratio(0)),
-        ("pr_deflated_1", found.spectrum.participation_ratio(1)),
-        ("pr_deflated_4", found.spectrum.participation_ratio(4)),
+        ("pr", pr(0)),
+        ("pr_deflated_1", pr(1)),
+        ("pr_deflated_2", pr(2)),
+        ("pr_deflated_4", pr(4)),
+        ("pr_deflated_8", pr(8)),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::runs_on_cpu;
 use assay_probes::geometry::model_geometry;
 
@@ -53,10 +53,19 @@ impl SweepArgs {
         let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
         // Everything is opened and checked before anything is trained.
         let mut planned = Vec::new();
+        let mut missing = Vec::new();
         for model in &spec.models {
-            let inputs = Inputs::open(&spec, model, &opened)?;
-            planned.push((plan::groups(&spec, model, &inputs, &opened)?, inputs));
+            match Inputs::open(&spec, model, &opened)? {
+                Some(inputs) => planned.push((plan::groups(&spec, model, &inputs, &opened)?, inputs)),
+                None => missing.push(model.name.clone()),
+            }
         }
+        for name in &missing {
+            progress.say(&format!(
+                "model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
+            ));
+        }
+        ensure!(!planned.is_empty(), "{}: no model has a path", self.spec.display());
         refuse_twins(&planned)?;
         if self.dry_run {
             return describe(&spec, &planned, &results, &opened);
@@ -83,7 +92,7 @@ impl SweepArgs {
         if state.exists() {
             std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
         }
-        frames::write(&results, &spec, &records, &geometry)?;
+        frames::write(&results, &spec, &records, &geometry, &missing)?;
         frames::write_timings(&results, &timings)?;
         report::write(&results)?;
         progress.say(&format!("{} runs in {:.1} s", records.len(), started.elapsed().as_secs_f64()));

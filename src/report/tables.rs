@@ -38,8 +38,8 @@ impl Gap<'_> {
 impl<'a> Cells<'a> {
     /// Resamples every run, by one draw, and compares the models.
     pub fn new(grid: &'a Grid) -> Self {
-        let resamples = grid.resamples();
-        let replicates: Vec<Replicates> = grid.runs.iter().map(|r| Replicates::new(&r.sequences, &resamples)).collect();
+        let counts = grid.resamples().counts();
+        let replicates: Vec<Replicates> = grid.runs.iter().map(|r| Replicates::new(&r.sequences, &counts)).collect();
         let mut gaps = Vec::new();
         if let (Some(r2), Some(ce_rec)) = (metric("r2"), metric("ce_rec")) {
             let difference = |from: usize, to: usize, metric: &Metric| {

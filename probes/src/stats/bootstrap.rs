@@ -1,5 +1,6 @@
 //! The bootstrap over sequences (Efron 1979): one draw of indices, shared by everything that is compared.
 
+use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -55,6 +56,15 @@ impl Resamples {
     pub fn from_indices(items: usize, indices: Vec<u32>) -> Option<Self> {
         let whole = items > 0 && indices.len().is_multiple_of(items);
         (whole && indices.iter().all(|&i| (i as usize) < items)).then_some(Self { items, indices })
+    }
+
+    /// How often each item is in each replicate, `[replicates, items]`: sums over a replicate's items are a product with it.
+    pub fn counts(&self) -> Array2<f64> {
+        let mut counts = Array2::zeros((self.indices.len() / self.items.max(1), self.items));
+        for (mut row, indices) in counts.rows_mut().into_iter().zip(self.indices.chunks(self.items.max(1))) {
+            indices.iter().for_each(|&i| row[i as usize] += 1.0);
+        }
+        counts
     }
 
     /// The value of a statistic in every replicate; it is given the indices of the replicate's items.

@@ -1,0 +1,119 @@
+//! Parquet in and out, with errors that name the file and the column.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use polars::prelude::{Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::record::write_atomic_with;
+
+/// A parquet file, with errors that name it and the column.
+pub struct Frame {
+    name: String,
+    frame: DataFrame,
+}
+
+impl Frame {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file =
+            File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
+        let frame = ParquetReader::new(file)
+            .finish()
+            .with_context(|| format!("{} is no parquet file or damaged; run the sweep again", path.display()))?;
+        Ok(Self { name: path.display().to_string(), frame })
+    }
+
+    fn column(&self, name: &str) -> Result<&Series> {
+        let column = self.frame.column(name).with_context(|| format!("{}: no column {name}", self.name))?;
+        Ok(column.as_materialized_series())
+    }
+
+    pub fn text(&self, name: &str) -> Result<Vec<String>> {
+        let series = self.column(name)?;
+        let values = series.str().with_context(|| format!("{}: column {name} is not text", self.name))?;
+        Ok(values.iter().map(|v| v.unwrap_or_default().to_owned()).collect())
+    }
+
+    pub fn numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
+        let cast = self.column(name)?.cast(&polars::prelude::DataType::Float64);
+        let cast = cast.with_context(|| format!("{}: column {name} is not numeric", self.name))?;
+        Ok(cast.f64().with_context(|| format!("{}: column {name}", self.name))?.iter().collect())
+    }
+
+    /// Whole numbers, of which f64 would lose digits.
+    pub fn whole(&self, name: &str) -> Result<Vec<u64>> {
+        let cast = self.column(name)?.cast(&polars::prelude::DataType::UInt64);
+        let cast = cast.with_context(|| format!("{}: column {name} is not whole numbers", self.name))?;
+        let values = cast.u64().with_context(|| format!("{}: column {name}", self.name))?;
+        values.iter().map(|v| v.with_context(|| format!("{}: column {name} holds a null", self.name))).collect()
+    }
+
+    /// The rows as values of a type whose fields are numeric columns; see [`fields`].
+    pub fn fields<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let columns = self.numeric_columns()?;
+        let rows = 0..self.frame.height();
+        let row = |at: usize| {
+            let fields = columns.iter().map(|(name, values)| {
+                // A whole number is one in JSON too: some fields are counts.
+                let whole = values[at].filter(|v| *v == v.trunc() && v.abs() < 1e15);
+                (name.clone(), whole.map_or_else(|| json!(values[at]), |v| json!(v as i64)))
+            });
+            serde_json::from_value(fields.collect()).with_context(|| format!("{}: row {at}", self.name))
+        };
+        rows.map(row).collect()
+    }
+
+    pub fn flags(&self, name: &str) -> Result<Vec<bool>> {
+        let values = self.column(name)?.bool().with_context(|| format!("{}: column {name}", self.name))?;
+        Ok(values.iter().map(|v| v.unwrap_or_default()).collect())
+    }
+
+    pub fn numeric_columns(&self) -> Result<Vec<(String, Vec<Option<f64>>)>> {
+        let names =
+            self.frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric()).map(|c| c.name().to_string());
+        names.map(|name| Ok((name.clone(), self.numbers(&name)?))).collect()
+    }
+}
+
+pub fn text(name: &str, values: impl Iterator<Item = String>) -> Column {
+    Column::from(Series::new(name.into(), values.collect::<Vec<String>>()))
+}
+
+pub fn whole(name: &str, values: impl Iterator<Item = u64>) -> Column {
+    Column::from(Series::new(name.into(), values.collect::<Vec<u64>>()))
+}
+
+pub fn numbers(name: &str, values: impl Iterator<Item = Option<f64>>) -> Column {
+    Column::from(Series::new(name.into(), values.collect::<Vec<Option<f64>>>()))
+}
+
+pub fn frame(columns: Vec<Column>) -> Result<DataFrame> {
+    DataFrame::new_infer_height(columns).context("columns of one length")
+}
+
+/// Writes parquet with nothing in it that depends on when or where, on one thread: the same frame gives the same bytes.
+pub fn write_frame(path: &Path, mut frame: DataFrame) -> Result<()> {
+    write_atomic_with(path, |file| {
+        ParquetWriter::new(file).set_parallel(false).finish(&mut frame)?;
+        Ok(())
+    })
+}
+
+/// A column for each field of some rows, all of whose fields are numbers or null: the type is the one list of its columns.
+pub fn fields<'a, T: Serialize + 'a>(rows: impl Iterator<Item = &'a T>) -> Result<Vec<Column>> {
+    let mut columns: Vec<(String, Vec<Option<f64>>)> = Vec::new();
+    for row in rows {
+        let value = serde_json::to_value(row).context("a row serialises")?;
+        for (at, (name, value)) in value.as_object().into_iter().flatten().enumerate() {
+            if columns.len() == at {
+                columns.push((name.clone(), Vec::new()));
+            }
+            columns[at].1.push(value.as_f64());
+        }
+    }
+    Ok(columns.into_iter().map(|(name, values)| numbers(&name, values.into_iter())).collect())
+}

@@ -1,0 +1,86 @@
+//! A results directory, read back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use assay_probes::geometry::LayerGeometry;
+use assay_probes::metrics::{Subset, Sums};
+use assay_probes::profile::NormBin;
+
+use super::grid::{Bootstrap, Grid, Run};
+use super::parquet::Frame;
+use super::{CURVES, GEOMETRY, MODELS, NORMS, RUNS, SEQUENCES};
+
+/// Reads a results directory.
+///
+/// # Errors
+/// If a file is missing, damaged or lacks a column; the message says which.
+pub fn read(results: &Path) -> Result<Grid> {
+    let runs = Frame::open(&results.join(RUNS))?;
+    let sequences = Frame::open(&results.join(SEQUENCES))?;
+    let mut sums: BTreeMap<String, Vec<[Sums; 3]>> = BTreeMap::new();
+    let mut fields: Vec<Vec<Option<f64>>> = Vec::new();
+    for subset in Subset::ALL {
+        for name in Sums::FIELDS {
+            fields.push(sequences.numbers(&format!("{}.{name}", subset.name()))?);
+        }
+    }
+    for (row, id) in sequences.text("id")?.into_iter().enumerate() {
+        let values: Vec<f64> = fields.iter().map(|f| f[row].unwrap_or(f64::NAN)).collect();
+        let parts: Vec<Sums> = values.chunks(Sums::FIELDS.len()).filter_map(Sums::from_values).collect();
+        let parts: [Sums; 3] = parts.try_into().ok().context("three subsets of sums")?;
+        sums.entry(id).or_default().push(parts);
+    }
+    let mut curves: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
+    let frame = Frame::open(&results.join(CURVES))?;
+    for ((id, step), loss) in frame.text("id")?.into_iter().zip(frame.whole("step")?).zip(frame.numbers("loss")?) {
+        curves.entry(id).or_default().extend(loss.map(|loss| (step, loss)));
+    }
+    let mut norms: BTreeMap<String, Vec<NormBin>> = BTreeMap::new();
+    let frame = Frame::open(&results.join(NORMS))?;
+    for (id, bin) in frame.text("id")?.into_iter().zip(frame.fields()?) {
+        norms.entry(id).or_default().push(bin);
+    }
+    let (ids, models, depths, hooks) = (runs.text("id")?, runs.text("model")?, runs.text("depth")?, runs.text("hook")?);
+    let (ks, seeds, budgets) = (runs.whole("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
+    let numeric = runs.numeric_columns()?;
+    let mut out = Vec::with_capacity(ids.len());
+    for (row, id) in ids.into_iter().enumerate() {
+        out.push(Run {
+            model: models[row].clone(),
+            depth: depths[row].clone(),
+            hook: hooks[row].clone(),
+            k: ks[row],
+            seed: seeds[row],
+            training_tokens: budgets[row],
+            values: numeric.iter().map(|(name, values)| (name.clone(), values[row])).collect(),
+            curve: curves.remove(&id).unwrap_or_default(),
+            by_norm: norms.remove(&id).unwrap_or_default(),
+            sequences: sums.remove(&id).with_context(|| format!("{SEQUENCES} has no rows of run {id}"))?,
+            id,
+        });
+    }
+    let first = out.first().with_context(|| format!("{} holds no runs", results.join(RUNS).display()))?;
+    let bootstrap = Bootstrap {
+        resamples: runs.whole("bootstrap_resamples")?[0] as usize,
+        level: first.value("bootstrap_level").with_context(|| format!("{RUNS} has no bootstrap_level"))?,
+        seed: runs.whole("bootstrap_seed")?[0],
+    };
+    let models = Frame::open(&results.join(MODELS))?;
+    let named = models.text("model")?.into_iter().zip(models.flags("found")?);
+    let missing = named.filter(|(_, found)| !found).map(|(name, _)| name).collect();
+    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, missing })
+}
+
+fn read_geometry(results: &Path) -> Result<Vec<(String, Vec<LayerGeometry>)>> {
+    let frame = Frame::open(&results.join(GEOMETRY))?;
+    let mut out: Vec<(String, Vec<LayerGeometry>)> = Vec::new();
+    for (model, layer) in frame.text("model")?.into_iter().zip(frame.fields()?) {
+        match out.last_mut() {
+            Some((last, layers)) if *last == model => layers.push(layer),
+            _ => out.push((model, vec![layer])),
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,191 @@
+//! Records as frames.
+
+use std::path::Path;
+
+use anyhow::Result;
+use assay_probes::geometry::ModelGeometry;
+use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
+use assay_probes::stats::{Interval, Resamples};
+use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use rayon::prelude::*;
+
+use super::parquet::{fields, frame, numbers, text, whole, write_frame};
+use super::{CURVES, GEOMETRY, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
+use crate::record::{Record, Timing};
+use crate::replicates::Replicates;
+use crate::spec::SweepSpec;
+
+/// Writes all frames but the timings; `missing` are the models that had no path.
+///
+/// # Errors
+/// If a record has other fields than this version's, or a file can't be written.
+pub fn write(
+    results: &Path,
+    spec: &SweepSpec,
+    records: &[Record],
+    geometry: &[(String, ModelGeometry)],
+    missing: &[String],
+) -> Result<()> {
+    write_frame(&results.join(RUNS), runs_frame(spec, records)?)?;
+    write_frame(&results.join(SEQUENCES), sequences_frame(records)?)?;
+    write_frame(&results.join(LATENTS), latents_frame(records)?)?;
+    write_frame(&results.join(GEOMETRY), geometry_frame(geometry)?)?;
+    write_frame(&results.join(CURVES), curves_frame(records)?)?;
+    write_frame(&results.join(NORMS), norms_frame(records)?)?;
+    write_frame(&results.join(MODELS), models_frame(spec, missing)?)
+}
+
+/// Writes `timings`: what may differ when a sweep is run again.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_timings(results: &Path, timings: &[Timing]) -> Result<()> {
+    let of = |f: fn(&Timing) -> f64| timings.iter().map(f).collect::<Vec<f64>>();
+    let columns = vec![
+        text("id", timings.iter().map(|t| t.id.clone())),
+        Column::from(Series::new("train_seconds".into(), of(|t| t.train_seconds))),
+        Column::from(Series::new("capture_seconds".into(), of(|t| t.capture_seconds))),
+        Column::from(Series::new("eval_seconds".into(), of(|t| t.eval_seconds))),
+        Column::from(Series::new("tokens_per_second".into(), of(|t| t.tokens_per_second))),
+        whole("threads", timings.iter().map(|t| t.threads as u64)),
+        text("device", timings.iter().map(|t| t.device.clone())),
+        whole("finished_at", timings.iter().map(|t| t.finished_at)),
+        text("version", timings.iter().map(|t| t.version.clone())),
+    ];
+    write_frame(&results.join(TIMINGS), frame(columns)?)
+}
+
+fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
+    let mut columns = vec![
+        text("id", records.iter().map(|r| r.id.clone())),
+        text("model", records.iter().map(|r| r.model.clone())),
+        text("depth", records.iter().map(|r| r.depth.clone())),
+        text("hook", records.iter().map(|r| r.key.hook.clone())),
+        text("recipe", records.iter().map(|r| r.recipe.clone())),
+        text("weights", records.iter().map(|r| r.key.weights.clone())),
+        text("train_tokens", records.iter().map(|r| r.key.train_tokens.clone())),
+        text("eval_tokens", records.iter().map(|r| r.key.eval_tokens.clone())),
+        text("device_class", records.iter().map(|r| r.key.device_class.clone())),
+        text("precision", records.iter().map(|r| r.key.precision.clone())),
+        text("train_config", records.iter().map(|r| serde_json::to_string(&r.key.train).unwrap_or_default())),
+        whole("layer", records.iter().map(|r| r.layer as u64)),
+        whole("n_layers", records.iter().map(|r| r.n_layers as u64)),
+        whole("d_model", records.iter().map(|r| r.key.train.d_model as u64)),
+        whole("d_sae", records.iter().map(|r| r.key.train.d_sae as u64)),
+        whole("k", records.iter().map(|r| r.key.train.k as u64)),
+        whole("seed", records.iter().map(|r| r.key.seed)),
+        whole("training_tokens", records.iter().map(|r| r.key.training_tokens)),
+        whole("metric_version", records.iter().map(|r| u64::from(r.key.metric_version))),
+        whole("context_size", records.iter().map(|r| r.key.context_size as u64)),
+        whole("buffer_tokens", records.iter().map(|r| r.key.buffer_tokens as u64)),
+        whole("contexts_per_pass", records.iter().map(|r| r.key.contexts_per_pass as u64)),
+        whole("eval_batch", records.iter().map(|r| r.key.eval_batch as u64)),
+        whole("fisher_samples", records.iter().map(|r| r.key.fisher_samples as u64)),
+        whole("fisher_seed", records.iter().map(|r| r.key.fisher_seed)),
+        Column::from(Series::new(
+            "center_residual".into(),
+            records.iter().map(|r| r.key.center_residual).collect::<Vec<bool>>(),
+        )),
+        whole("eval_sequences", records.iter().map(|r| r.sequences.len() as u64)),
+        whole("eval_token_count", records.iter().map(|r| r.eval_token_count)),
+        whole("bootstrap_resamples", records.iter().map(|_| spec.eval.resamples as u64)),
+        whole("bootstrap_seed", records.iter().map(|_| spec.eval.seed)),
+        numbers("bootstrap_level", records.iter().map(|_| Some(spec.eval.level))),
+        numbers("final_loss", records.iter().map(|r| Some(r.final_loss))),
+        whole("n_dead", records.iter().map(|r| r.n_dead as u64)),
+        numbers("alive_frac", records.iter().map(|r| r.firing().alive_frac())),
+        numbers("bits_per_token", records.iter().map(|r| r.firing().bits_per_token())),
+        numbers("bits_bernoulli", records.iter().map(|r| r.firing().bits_bernoulli())),
+        numbers("pr", records.iter().map(|r| r.pr[0])),
+    ];
+    for (at, top) in DEFLATIONS.into_iter().enumerate() {
+        columns.push(numbers(&format!("pr_deflated_{top}"), records.iter().map(|r| r.pr[at + 1])));
+    }
+    let sums = records.iter().map(Record::sums).collect::<Result<Vec<_>>>()?;
+    let items = sums.first().map_or(0, Vec::len);
+    let counts = Resamples::draw(items, spec.eval.resamples, spec.eval.seed).counts();
+    let totals: Vec<[Sums; 3]> = sums.iter().map(total).collect();
+    // Of each run, the intervals of every subset's metrics: a run's replicates are dropped before the next one's are made.
+    let intervals: Vec<Vec<Option<Interval>>> = sums
+        .par_iter()
+        .map(|sums| {
+            let replicates = Replicates::new(sums, &counts);
+            let of = |subset| METRICS.iter().map(move |metric| (metric, subset));
+            let all = Subset::ALL.into_iter().flat_map(of);
+            all.map(|(metric, subset)| replicates.interval(metric, subset, spec.eval.level)).collect()
+        })
+        .collect();
+    for subset in Subset::ALL {
+        for (at, metric) in METRICS.iter().enumerate() {
+            let name = column_name(subset, metric.name);
+            columns.push(numbers(&name, totals.iter().map(|t| (metric.value)(&t[subset.index()]))));
+            if metric.name == "tokens" {
+                continue;
+            }
+            let intervals: Vec<_> = intervals.iter().map(|i| i[subset.index() * METRICS.len() + at]).collect();
+            columns.push(numbers(&format!("{name}_low"), intervals.iter().map(|i| i.map(|i| i.low))));
+            columns.push(numbers(&format!("{name}_high"), intervals.iter().map(|i| i.map(|i| i.high))));
+        }
+    }
+    frame(columns)
+}
+
+fn sequences_frame(records: &[Record]) -> Result<DataFrame> {
+    let rows = || records.iter().flat_map(|r| r.sequences.iter().enumerate().map(move |(i, s)| (r, i, s)));
+    let mut columns =
+        vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("sequence", rows().map(|(_, i, _)| i as u64))];
+    for subset in Subset::ALL {
+        for (field, name) in Sums::FIELDS.iter().enumerate() {
+            let values = rows().map(|(_, _, sums)| sums[subset.index()].get(field).copied());
+            columns.push(numbers(&format!("{}.{name}", subset.name()), values));
+        }
+    }
+    frame(columns)
+}
+
+fn latents_frame(records: &[Record]) -> Result<DataFrame> {
+    let rows = || records.iter().flat_map(|r| r.fires.iter().enumerate().map(move |(i, &f)| (r, i, f)));
+    frame(vec![
+        text("id", rows().map(|(r, _, _)| r.id.clone())),
+        whole("latent", rows().map(|(_, i, _)| i as u64)),
+        whole("fires", rows().map(|(_, _, f)| f)),
+        numbers("density", rows().map(|(r, _, f)| Some(f as f64 / r.eval_token_count.max(1) as f64))),
+    ])
+}
+
+fn geometry_frame(geometry: &[(String, ModelGeometry)]) -> Result<DataFrame> {
+    let rows = || geometry.iter().flat_map(|(model, g)| g.layers.iter().map(move |layer| (model, g, layer)));
+    let mut columns = vec![
+        text("model", rows().map(|(model, _, _)| model.clone())),
+        numbers("ce_orig", rows().map(|(_, g, _)| Some(g.ce_orig))),
+    ];
+    columns.extend(fields(rows().map(|(_, _, layer)| layer))?);
+    frame(columns)
+}
+
+fn curves_frame(records: &[Record]) -> Result<DataFrame> {
+    let rows = || records.iter().flat_map(|r| r.curve.iter().map(move |point| (r, point)));
+    frame(vec![
+        text("id", rows().map(|(r, _)| r.id.clone())),
+        whole("step", rows().map(|(_, (step, _))| *step)),
+        numbers("loss", rows().map(|(_, (_, loss))| Some(*loss))),
+    ])
+}
+
+fn norms_frame(records: &[Record]) -> Result<DataFrame> {
+    let rows = || records.iter().flat_map(|r| r.by_norm.iter().enumerate().map(move |(i, bin)| (r, i, bin)));
+    let mut columns =
+        vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("bin", rows().map(|(_, i, _)| i as u64))];
+    columns.extend(fields(rows().map(|(_, _, bin)| bin))?);
+    frame(columns)
+}
+
+fn models_frame(spec: &SweepSpec, missing: &[String]) -> Result<DataFrame> {
+    frame(vec![
+        text("model", spec.models.iter().map(|m| m.name.clone())),
+        Column::from(Series::new(
+            "found".into(),
+            spec.models.iter().map(|m| !missing.contains(&m.name)).collect::<Vec<bool>>(),
+        )),
+    ])
+}
