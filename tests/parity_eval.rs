@@ -1,12 +1,15 @@
 //! A whole evaluation, the geometry and the metrics against values computed in float64 (`tests/golden/README.md`).
 
+use assay_models::Decoder;
 use assay_probes::geometry::Covariance;
 use assay_probes::metrics::{Directions, METRICS, Subset, Subsets, Sums, token_sums};
 use assay_probes::rate::Firing;
-use ndarray::ArrayView2;
+use assay_probes::{EvalConfig, evaluate};
+use assay_sae::checkpoint;
+use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
 
-use crate::common::{Reference, assay, bundled, golden, stdout_of};
+use crate::common::{Reference, assay, bundled, device, golden, stdout_of};
 
 fn expected(folder: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(golden(folder).join("expected.json")).unwrap()).unwrap()
@@ -135,4 +138,34 @@ fn reconstruction_metrics_agree_on_every_subset() {
     found["bits_bernoulli"] = json!(firing.bits_bernoulli());
 
     assert_eq!(agree("", &found, &expected("recon-metrics"), &|_| 1e-6), 38);
+}
+
+/// The references sum variances over the whole vocabulary, Jacobian by Jacobian; ours are means over drawn labels.
+#[test]
+fn drawn_labels_estimate_the_exact_fisher_distortions() {
+    const COPIES: usize = 60;
+    let model = Decoder::load(&bundled("small"), &device()).unwrap();
+    let tokens = Reference::open(golden("eval-small/tokens.safetensors")).tokens("tokens");
+    // The same two sequences again and again: each copy draws labels of its own.
+    let tokens = Array2::from_shape_fn((2 * COPIES, 24), |(row, column)| tokens[[row % 2, column]]);
+    for name in ["L3_k8", "L4_k32"] {
+        let (sae, metadata) = checkpoint::load(&golden("eval-small").join(name), &device()).unwrap();
+        let hook = metadata.hook_name.unwrap().parse().unwrap();
+        let config = EvalConfig { batch: 2 * COPIES, center_residual: false, fisher_samples: 32, fisher_seed: 1 };
+        let found = evaluate(&model, hook, tokens.view(), &[&sae], config, |_| ()).unwrap().remove(0);
+        let expected = expected(&format!("eval-small/{name}"));
+        // A copy of both sequences is one draw of an estimate; the spread of the draws says how far their mean may be off.
+        let draws = |of: fn(&Sums) -> f64| -> Vec<f64> {
+            let sequences: Vec<Sums> = found.sequences.iter().map(|s| s[Subset::All.index()]).collect();
+            sequences.chunks(2).map(|pair| (of(&pair[0]) + of(&pair[1])) / (pair[0].scored + pair[1].scored)).collect()
+        };
+        for (key, draws) in [("fwd_exact_2x24", draws(|s| s.fwd)), ("kl_pred_exact_2x24", draws(|s| s.kl_pred))] {
+            let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+            let variance = draws.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (draws.len() - 1) as f64;
+            let error = (variance / draws.len() as f64).sqrt();
+            let exact = expected[key].as_f64().unwrap();
+            assert!((mean - exact).abs() < 4.0 * error, "{name} {key}: {mean} ± {error} against {exact}");
+            assert!(error < 0.04 * exact, "{name} {key}: ± {error} tells little of {exact}");
+        }
+    }
 }
