@@ -15,6 +15,7 @@
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
 //! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
 
+pub mod analysis;
 pub mod cli;
 pub mod commands;
 pub mod device;

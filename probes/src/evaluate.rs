@@ -275,7 +275,9 @@ impl<'a> Batch<'a> {
             sums.gdelta = gdelta;
             if !drawn.is_empty() {
                 sums.drawn = 1.0;
-                sums.fwd = drawn.iter().map(|g| g * g).sum::<f64>() / drawn.len() as f64;
+                let mean = |squares: &mut dyn Iterator<Item = f64>| squares.sum::<f64>() / drawn.len() as f64;
+                sums.fwd = mean(&mut drawn.iter().map(|g| g * g));
+                sums.fisher_trace = mean(&mut self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()])));
             }
             (sums, drawn)
         };
@@ -317,6 +319,10 @@ impl<'a> Batch<'a> {
 /// gᵀδ with δ = â − a.
 fn directional(gradient: &[f32], a: &[f32], recon: &[f32]) -> f64 {
     gradient.iter().zip(a).zip(recon).map(|((&g, &a), &r)| f64::from(g) * (f64::from(r) - f64::from(a))).sum()
+}
+
+fn norm_squared(x: &[f32]) -> f64 {
+    x.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
 }
 
 fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {

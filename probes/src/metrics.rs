@@ -123,6 +123,8 @@ sums! {
     gdelta,
     /// (g̃ᵀδ)², mean over the draws of labels.
     fwd,
+    /// ‖g̃‖², mean over the draws of labels.
+    fisher_trace,
     /// Scored positions with labels drawn.
     drawn,
     /// ½(Σ_t g̃_tᵀδ_t)², mean over the draws of labels; of whole sequences only.
@@ -247,6 +249,8 @@ metrics! {
         |s| ratio(s.gdelta, s.scored);
     fwd Behaviour "Fisher-weighted distortion E[(g̃ᵀδ)²] over scored positions, g̃ as g with labels drawn from the model's own output: an unbiased estimate of δᵀGδ, G = JᵀFJ the pullback of the output's Fisher information at one token (Ohiagwu 2026, 'Transport Geometry'; Martens 2020, arXiv:1412.1193, for the sampled Fisher)"
         |s| ratio(s.fwd, s.drawn);
+    fisher_euclidean Behaviour "Fisher–Euclidean deviation: fwd over what it would be if errors pointed in no particular direction, (E‖g̃‖²/d_model)·E‖δ‖²; above 1 the errors lie where the output is sensitive (ours, after Ohiagwu 2026, 'Transport Geometry')"
+        |s| ratio(s.fwd * s.elements, s.fisher_trace * s.sse);
     kl_pred Behaviour "½·E[(Σ_t g̃_tᵀδ_t)²]/(T−1), labels drawn likewise: second-order prediction of kl, all errors of a sequence taken together; all tokens only"
         |s| ratio(s.kl_pred, s.drawn_whole);
     tokens Reconstruction "tokens that the reconstruction metrics are taken over"

@@ -1,0 +1,196 @@
+//! Does a proxy say which SAE keeps more behaviour? Correlations over the rows of a grid.
+
+use assay_probes::stats::{Estimate, Resamples, demean_by, gather, partial, pearson, spearman};
+
+use super::Analysis;
+use crate::frames::Run;
+
+/// A number that is cheaper than behaviour and may stand for it: higher is meant to be better.
+pub struct Proxy {
+    /// Its name in tables.
+    pub name: &'static str,
+    /// Of a run.
+    pub value: fn(&Run) -> Option<f64>,
+}
+
+/// The proxies of the reference's leaderboard and, after them, ours.
+pub const PROXIES: [Proxy; 10] = [
+    Proxy { name: "r2", value: |r| r.value("r2") },
+    Proxy { name: "cosine", value: |r| r.value("cosine") },
+    Proxy { name: "1/nmse", value: |r| inverse(r, "nmse") },
+    Proxy { name: "1/swd", value: |r| inverse(r, "swd") },
+    Proxy { name: "1/abs_gdelta", value: |r| inverse(r, "abs_gdelta") },
+    Proxy { name: "1/fwd", value: |r| inverse(r, "fwd") },
+    Proxy { name: "1/kl_pred", value: |r| inverse(r, "kl_pred") },
+    Proxy { name: "1/rel_err", value: |r| inverse(r, "rel_err") },
+    Proxy { name: "r2_deflated_1", value: |r| r.value("r2_deflated_1") },
+    Proxy { name: "r2 no_outlier", value: |r| r.value("no_outlier.r2") },
+];
+
+fn inverse(run: &Run, column: &str) -> Option<f64> {
+    run.value(column).map(|v| 1.0 / v).filter(|v| v.is_finite())
+}
+
+/// The proxy of that name.
+fn proxy(name: &str) -> &'static Proxy {
+    PROXIES.iter().find(|p| p.name == name).expect("a proxy's name")
+}
+
+/// The runs whose proxies are compared: of one budget, and of one depth or of all.
+struct Rows<'a> {
+    runs: Vec<&'a Run>,
+    ce_rec: Vec<f64>,
+    /// What "within fixed k" keeps fixed: depth and k.
+    groups: Vec<(String, u64)>,
+    resamples: Resamples,
+    level: f64,
+}
+
+impl<'a> Rows<'a> {
+    fn new(analysis: &Analysis<'a>, depth: Option<&str>, budget: u64) -> Option<Self> {
+        let of = |r: &&Run| r.training_tokens == budget && depth.is_none_or(|d| d == r.depth);
+        let runs: Vec<&Run> = analysis.grid.runs.iter().filter(of).collect();
+        let ce_rec: Vec<f64> = runs.iter().map(|r| r.value("ce_rec")).collect::<Option<_>>()?;
+        let bootstrap = analysis.grid.bootstrap;
+        let resamples = Resamples::draw(runs.len(), bootstrap.resamples, bootstrap.seed);
+        let groups = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
+        (runs.len() >= 3).then_some(Self { runs, ce_rec, groups, resamples, level: bootstrap.level })
+    }
+
+    /// A proxy's values; `None` if it is undefined for a row.
+    fn values(&self, proxy: &Proxy) -> Option<Vec<f64>> {
+        self.runs.iter().map(|r| (proxy.value)(r)).collect()
+    }
+
+    /// Values of the rows drawn, as they are or with each group's mean subtracted.
+    fn drawn(&self, values: &[f64], rows: &[u32], within: bool) -> Option<Vec<f64>> {
+        let values = gather(values, rows);
+        if !within {
+            return Some(values);
+        }
+        let groups: Vec<&(String, u64)> = rows.iter().map(|&r| &self.groups[r as usize]).collect();
+        demean_by(&values, &groups)
+    }
+
+    fn correlation(&self, x: &[f64], within: bool, of: fn(&[f64], &[f64]) -> Option<f64>) -> Estimate {
+        Estimate::over_rows(&self.resamples, self.level, |rows| {
+            of(&self.drawn(x, rows, within)?, &self.drawn(&self.ce_rec, rows, within)?)
+        })
+    }
+}
+
+/// How R² and CE_rec go together at one depth.
+pub struct Agreement {
+    /// Name of the depth.
+    pub depth: String,
+    /// Token budget.
+    pub budget: u64,
+    /// Rows of the grid.
+    pub rows: usize,
+    /// Pearson, k and models pooled.
+    pub pooled: Estimate,
+    /// Pearson within fixed k.
+    pub within_k: Estimate,
+    /// Spearman, pooled.
+    pub pooled_ranks: Estimate,
+    /// Spearman within fixed k.
+    pub within_k_ranks: Estimate,
+}
+
+/// The correlation of R² and CE_rec at every depth and budget.
+pub fn agreements(analysis: &Analysis<'_>) -> Vec<Agreement> {
+    let mut out = Vec::new();
+    for depth in analysis.grid.depths() {
+        for budget in analysis.grid.budgets() {
+            let Some(rows) = Rows::new(analysis, Some(&depth), budget) else { continue };
+            let Some(r2) = rows.values(proxy("r2")) else { continue };
+            out.push(Agreement {
+                depth: depth.clone(),
+                budget,
+                rows: rows.runs.len(),
+                pooled: rows.correlation(&r2, false, pearson),
+                within_k: rows.correlation(&r2, true, pearson),
+                pooled_ranks: rows.correlation(&r2, false, spearman),
+                within_k_ranks: rows.correlation(&r2, true, spearman),
+            });
+        }
+    }
+    out
+}
+
+/// A proxy's place on the leaderboard.
+pub struct ProxyRank {
+    /// Its name.
+    pub name: &'static str,
+    /// Pearson with CE_rec, pooled.
+    pub pearson: Estimate,
+    /// Spearman, pooled.
+    pub spearman: Estimate,
+    /// Pearson within fixed depth and k.
+    pub pearson_within: Estimate,
+    /// Spearman within fixed depth and k.
+    pub spearman_within: Estimate,
+    /// |Spearman| minus that of R², over the same resampled rows; `None` for R² itself.
+    pub advantage: Option<Estimate>,
+    /// The same within fixed depth and k.
+    pub advantage_within: Option<Estimate>,
+}
+
+/// All proxies at a depth (or at all together), best |Spearman| first; empty where there are too few rows.
+pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<ProxyRank> {
+    let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
+    let Some(r2) = rows.values(proxy("r2")) else { return Vec::new() };
+    let advantage = |x: &[f64], within: bool| {
+        Estimate::over_rows(&rows.resamples, rows.level, |drawn| {
+            let y = rows.drawn(&rows.ce_rec, drawn, within)?;
+            let of = |x: &[f64]| Some(spearman(&rows.drawn(x, drawn, within)?, &y)?.abs());
+            Some(of(x)? - of(&r2)?)
+        })
+    };
+    let mut ranks: Vec<ProxyRank> = PROXIES
+        .iter()
+        .filter_map(|proxy| {
+            let x = rows.values(proxy)?;
+            let compared = proxy.name != "r2";
+            Some(ProxyRank {
+                name: proxy.name,
+                pearson: rows.correlation(&x, false, pearson),
+                spearman: rows.correlation(&x, false, spearman),
+                pearson_within: rows.correlation(&x, true, pearson),
+                spearman_within: rows.correlation(&x, true, spearman),
+                advantage: compared.then(|| advantage(&x, false)),
+                advantage_within: compared.then(|| advantage(&x, true)),
+            })
+        })
+        .collect();
+    let size = |r: &ProxyRank| r.spearman.value.map_or(-1.0, f64::abs);
+    ranks.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    ranks
+}
+
+/// Partial correlations with CE_rec of proxies given others: does the second say what the first does not?
+///
+/// Rows of `(proxy, given, estimate)`; Spearman's kind, that is, on ranks.
+pub fn beyond_swd(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<(&'static str, &'static str, Estimate)> {
+    let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
+    let deviation = Proxy { name: "fisher_euclidean", value: |r| inverse(r, "fisher_euclidean") };
+    let questions = [
+        (proxy("1/swd"), proxy("r2")),
+        (proxy("1/fwd"), proxy("r2")),
+        (proxy("1/fwd"), proxy("1/swd")),
+        (&deviation, proxy("1/swd")),
+    ];
+    let estimate = |x: &Proxy, given: &Proxy| {
+        let (x, given) = (rows.values(x)?, rows.values(given)?);
+        let ranks = |values: &[f64], drawn: &[u32]| assay_probes::stats::ranks(&gather(values, drawn));
+        Some(Estimate::over_rows(&rows.resamples, rows.level, |drawn| {
+            let controls = ranks(&given, drawn)?;
+            partial(&ranks(&x, drawn)?, &ranks(&rows.ce_rec, drawn)?, &[&controls])
+        }))
+    };
+    let named = |(x, given): (&Proxy, &Proxy)| {
+        let name = if x.name == "fisher_euclidean" { "1/fisher_euclidean" } else { x.name };
+        Some((name, given.name, estimate(x, given)?))
+    };
+    questions.into_iter().filter_map(named).collect()
+}

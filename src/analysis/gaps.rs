@@ -1,0 +1,69 @@
+//! The proxy gap: how R² and CE_rec differ between two models at equal depth, budget and k.
+
+use super::{Analysis, Cell, Score, on_all};
+
+/// The difference between two models' SAEs.
+pub struct Gap<'a> {
+    /// The earlier model's cell.
+    pub from: &'a Cell,
+    /// The later model's.
+    pub to: &'a Cell,
+    /// ΔR², later minus earlier.
+    pub r2: Score,
+    /// ΔCE_rec.
+    pub ce_rec: Score,
+    /// ΔR² − ΔCE_rec: what R² promises beyond what behaviour keeps.
+    pub residual: Score,
+    /// ΔR²/ΔCE_rec.
+    pub ratio: Score,
+    /// Seeds of which ΔR² and ΔCE_rec have opposite signs, and seeds that both models have.
+    pub mismatches: (usize, usize),
+}
+
+impl Gap<'_> {
+    /// Share of the seeds with opposite signs.
+    pub fn mismatch_rate(&self) -> Option<f64> {
+        let (opposite, seeds) = self.mismatches;
+        (seeds > 0).then(|| opposite as f64 / seeds as f64)
+    }
+}
+
+/// Every pair of models at every depth, budget and k that both have.
+pub fn gaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Gap<'a>> {
+    let mut gaps = Vec::new();
+    for (from, to) in analysis.model_pairs() {
+        for depth in analysis.grid.depths() {
+            for budget in analysis.grid.budgets() {
+                for k in analysis.grid.ks() {
+                    let cell = |model: &str| analysis.cell(model, &depth, budget, k);
+                    gaps.extend(cell(&from).zip(cell(&to)).map(|(from, to)| gap(analysis, from, to)));
+                }
+            }
+        }
+    }
+    gaps
+}
+
+fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a> {
+    let (r2, ce_rec) = (on_all("r2"), on_all("ce_rec"));
+    let parts = [(from, r2), (to, r2), (from, ce_rec), (to, ce_rec)];
+    let mut mismatches = (0, 0);
+    for a in analysis.runs(from) {
+        let Some(b) = analysis.runs(to).find(|b| b.seed == a.seed) else { continue };
+        let delta = |name: &str| Some(b.value(name)? - a.value(name)?);
+        if let Some((r2, ce_rec)) = delta("r2").zip(delta("ce_rec")) {
+            mismatches.0 += usize::from(r2 * ce_rec < 0.0);
+            mismatches.1 += 1;
+        }
+    }
+    Gap {
+        from,
+        to,
+        r2: analysis.difference(from, to, r2),
+        ce_rec: analysis.difference(from, to, ce_rec),
+        residual: analysis.derived(&parts, |v| Some((v[1] - v[0]) - (v[3] - v[2]))),
+        // A replicate whose ΔCE_rec is 0 has no ratio; one that straddles 0 has an interval that says little, as it should.
+        ratio: analysis.derived(&parts, |v| Some((v[1] - v[0]) / (v[3] - v[2])).filter(|r| r.is_finite())),
+        mismatches,
+    }
+}

@@ -1,0 +1,80 @@
+//! How far sequences differ, whose intervals overlap, and whether a metric rises or falls with the model.
+
+use assay_probes::metrics::{Subset, metric};
+use assay_probes::stats::{cohen_d, cohen_d_z, sample_sd};
+
+use super::{Analysis, Cell, on_all};
+
+/// Whether the intervals of two models' CE_rec overlap.
+pub struct Overlap<'a> {
+    /// The earlier model's cell.
+    pub from: &'a Cell,
+    /// The later model's.
+    pub to: &'a Cell,
+    /// `None` where one has no interval.
+    pub overlap: Option<bool>,
+    /// Whether the paired interval of the difference holds 0, which is the sharper question.
+    pub difference_holds_zero: Option<bool>,
+    /// Cohen's d of CE_rec over sequences, pooled unpaired SD: later minus earlier.
+    pub cohen_d: Option<f64>,
+    /// The same paired: mean difference over its SD.
+    pub cohen_d_z: Option<f64>,
+}
+
+/// CE_rec over the sequences of one cell.
+pub struct SequenceSpread<'a> {
+    /// The cell.
+    pub cell: &'a Cell,
+    /// Standard deviation over sequences; the mean over seeds of each sequence.
+    pub sd: Option<f64>,
+}
+
+/// CE_rec of each sequence, the mean over the cell's seeds.
+fn by_sequence(analysis: &Analysis<'_>, cell: &Cell) -> Option<Vec<f64>> {
+    let metric = metric("ce_rec")?;
+    let runs: Vec<_> = analysis.runs(cell).collect();
+    let sequences = runs.iter().map(|r| r.sequences.len()).min()?;
+    let value = |at: usize| -> Option<f64> {
+        let values: Option<Vec<f64>> =
+            runs.iter().map(|r| (metric.value)(&r.sequences[at][Subset::All.index()])).collect();
+        super::mean(&values?)
+    };
+    (0..sequences).map(value).collect()
+}
+
+/// The standard deviation of CE_rec over sequences, of every cell.
+pub fn sequence_spread<'a>(analysis: &'a Analysis<'_>) -> Vec<SequenceSpread<'a>> {
+    let spread = |cell| SequenceSpread { cell, sd: by_sequence(analysis, cell).and_then(|v| sample_sd(&v)) };
+    analysis.cells.iter().map(spread).collect()
+}
+
+/// Overlaps of every pair of models at every depth, budget and k.
+pub fn overlaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Overlap<'a>> {
+    let mut out = Vec::new();
+    for gap in super::gaps(analysis) {
+        let interval = |cell| analysis.score(cell, on_all("ce_rec")).interval;
+        let (a, b) = (by_sequence(analysis, gap.to), by_sequence(analysis, gap.from));
+        let effect = |of: fn(&[f64], &[f64]) -> Option<f64>| of(a.as_ref()?, b.as_ref()?);
+        out.push(Overlap {
+            from: gap.from,
+            to: gap.to,
+            overlap: interval(gap.from).zip(interval(gap.to)).map(|(a, b)| a.overlaps(&b)),
+            difference_holds_zero: gap.ce_rec.interval.map(|i| !i.excludes_zero()),
+            cohen_d: effect(cohen_d),
+            cohen_d_z: effect(cohen_d_z),
+        });
+    }
+    out
+}
+
+/// Whether a column rises (`Some(1)`), falls (`Some(-1)`) or does neither (`Some(0)`) from each model of the spec to the next.
+/// `None` with fewer than two models.
+pub fn monotone(analysis: &Analysis<'_>, depth: &str, budget: u64, k: u64, column: &str) -> Option<i32> {
+    let cells = analysis.grid.models().into_iter().filter_map(|m| analysis.cell(&m, depth, budget, k));
+    let values: Vec<f64> = cells.map(|c| analysis.column(c, column)).collect::<Option<_>>()?;
+    let steps: Vec<f64> = values.windows(2).map(|w| w[1] - w[0]).collect();
+    if steps.is_empty() {
+        return None;
+    }
+    Some(i32::from(steps.iter().all(|s| *s > 0.0)) - i32::from(steps.iter().all(|s| *s < 0.0)))
+}
