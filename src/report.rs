@@ -1,5 +1,6 @@
 //! Tables, plots and a report from the parquet files of a sweep.
 
+mod figure;
 mod plots;
 mod tables;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 use anyhow::Result;
 use assay_probes::METRICS;
 
+use crate::analysis::Analysis;
 use crate::frames::{self, Grid};
 use crate::markdown::Table;
 use crate::record::write_atomic;
@@ -31,7 +33,8 @@ pub fn write(results: &Path) -> Result<()> {
     for (name, table) in &tables {
         write_atomic(&results.join("tables").join(format!("{name}.md")), table.to_string().as_bytes())?;
     }
-    let figures = plots::write(&cells, &results.join("plots"))?;
+    let figures: Vec<String> =
+        plots::write(&Analysis::new(&grid), &results.join("plots"))?.into_iter().map(|(name, _)| name).collect();
     write_atomic(&results.join("report.md"), text(results, &grid, &cells, &tables, &figures).as_bytes())
 }
 
