@@ -113,6 +113,20 @@ pub struct Key {
     pub look: Look,
     /// Whether it is a line, too.
     pub joined: bool,
+    /// Whether its marker is an outline.
+    pub hollow: bool,
+}
+
+impl Key {
+    /// Of a series with a line.
+    pub fn line(label: impl Into<String>, look: Look) -> Self {
+        Self { label: label.into(), look, joined: true, hollow: false }
+    }
+
+    /// Of points alone.
+    pub fn mark(label: impl Into<String>, look: Look) -> Self {
+        Self { joined: false, ..Self::line(label, look) }
+    }
 }
 
 /// Panels under one title and legend.
@@ -154,11 +168,16 @@ impl Figure {
 }
 
 /// Gives panels that are to be compared the same vertical axis, and all but the first of them no labels on it.
-pub fn share_y<'a>(panels: impl IntoIterator<Item = &'a mut Panel>) {
-    let mut panels: Vec<&mut Panel> = panels.into_iter().collect();
-    let range = axis::union(panels.iter().map(|p| p.y_range()));
+pub fn share_y(panels: &mut [Panel]) {
+    let range = axis::union(panels.iter().map(Panel::y_range));
     for (at, panel) in panels.iter_mut().enumerate() {
         panel.y.range = Some(range);
         panel.y.bare = at > 0;
     }
+}
+
+/// Gives panels that are to be compared the same horizontal axis.
+pub fn share_x(panels: &mut [Panel]) {
+    let range = axis::union(panels.iter().map(Panel::x_range));
+    panels.iter_mut().for_each(|panel| panel.x.range = Some(range));
 }

@@ -114,8 +114,8 @@ impl<'a> Context<'a> {
 
     /// A key a model.
     fn model_keys(&self) -> Vec<Key> {
-        let key = |(at, model): (usize, &String)| Key { label: model.clone(), look: Look::of_model(at), joined: true };
-        self.models.iter().enumerate().map(key).collect()
+        let models = self.models.iter().enumerate();
+        models.map(|(at, model)| Key::line(model.clone(), Look::of_model(at))).collect()
     }
 
     /// `one seed`, `mean over 3 seeds`.

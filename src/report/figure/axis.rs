@@ -108,7 +108,8 @@ impl Panel {
         (Settled::new(&self.x, self.x_range(), width), Settled::new(&self.y, self.y_range(), height))
     }
 
-    fn x_range(&self) -> (f64, f64) {
+    /// The range of the horizontal axis, in its scale's units.
+    pub(super) fn x_range(&self) -> (f64, f64) {
         let rules = self.rules.iter().filter_map(|r| if let Rule::Upright(x) = r { Some(*x) } else { None });
         let marks = self.x.marks.iter().flatten().map(|(at, _)| *at);
         let stripe = self.stripe.iter().flat_map(|(i, _)| [i.low, i.high]);
@@ -156,7 +157,9 @@ fn padded(values: impl Iterator<Item = f64>, margin: f64) -> (f64, f64) {
 fn linear_marks(low: f64, high: f64, wanted: f64) -> Vec<(f64, String)> {
     let rough = (high - low) / wanted;
     let power = 10_f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|s| *s >= rough).unwrap_or(10.0 * power);
+    let off = |step: &f64| (step / rough).ln().abs();
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|m| m * power);
+    let step = steps.into_iter().min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(power);
     // 1e-9: the logarithm of a tenth need not be −1 to the last bit.
     let decimals = (-(step.log10() + 1e-9).floor()).max(0.0) as usize;
     let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
@@ -183,7 +186,7 @@ fn log_marks(low: f64, high: f64, wanted: f64) -> Vec<(f64, String)> {
     if found.len() >= 3 {
         return found;
     }
-    let even = linear_marks(10_f64.powf(low), 10_f64.powf(high), wanted);
+    let even = linear_marks(10_f64.powf(low), 10_f64.powf(high), 1.4 * wanted);
     even.into_iter().filter(|(v, _)| *v > 0.0).map(|(v, text)| (v.log10(), text)).collect()
 }
 

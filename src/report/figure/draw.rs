@@ -23,8 +23,9 @@ pub fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, figure: &Figure) ->
         if key.joined {
             canvas.line(vec![(x, y), (x + 28, y)], key.look)?;
         }
-        canvas.marker((x + 14, y), key.look.marker, key.look.color, false)?;
-        canvas.text(&key.label, (x + KEY as i32, y), LABEL, Anchor::Start)?;
+        canvas.marker((x + 14, y), key.look.marker, key.look.color, key.hollow)?;
+        // Letters have more above their middle than below.
+        canvas.text(&key.label, (x + KEY as i32, y + 1), LABEL, Anchor::Start)?;
     }
     for (panel, &frame) in figure.panels.iter().zip(&layout.frames) {
         let (x, y) = panel.settled(figure.panel);

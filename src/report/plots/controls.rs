@@ -3,13 +3,14 @@
 use super::gap::{CE_REC, R2};
 use super::{Context, Plot, point};
 use crate::analysis::{CONTROLS, Gap, explained};
-use crate::report::figure::{Axis, Figure, Key, Look, Panel, Point, Rule, Scale, Series, Spread};
+use crate::report::figure::{Axis, Figure, Key, Look, Panel, Point, Rule, Scale, Series, Spread, share_x};
 
 /// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel a k, at the anchor depth.
 pub fn plot(context: &Context<'_>) -> Plot {
     let gaps: Vec<&Gap<'_>> =
         context.ks.iter().filter_map(|&k| context.gap(&context.anchor, context.budget, k)).collect();
-    let columns = gaps.len().clamp(1, 4);
+    // Rows of at most four, as full as they can be.
+    let columns = gaps.len().div_ceil(gaps.len().div_ceil(4).max(1)).max(1);
     let plain = |look: Look| Look { dashed: false, ..look };
     let panel = |(at, gap): (usize, &&Gap<'_>)| {
         let row = |(row, score)| -> Option<Point> {
@@ -27,14 +28,12 @@ pub fn plot(context: &Context<'_>) -> Plot {
             Panel::new(format!("k = {}", gap.to.k), x, y, vec![series(R2, controls), series(CE_REC, behaviour)]);
         Panel { stripe: gap.ce_rec.interval.map(|i| (i, CE_REC)), ..panel.rule(Rule::Upright(0.0)) }
     };
-    let panels: Vec<Panel> = gaps.iter().enumerate().map(panel).collect();
-    let keys = [("ΔR² under a control", R2), ("ΔCE_rec", CE_REC)];
+    let mut panels: Vec<Panel> = gaps.iter().enumerate().map(panel).collect();
+    share_x(&mut panels);
     Plot {
         figure: Figure {
             title: format!("What is left of ΔR² without a few directions or tokens, {}", context.anchor),
-            legend: keys
-                .map(|(label, look)| Key { label: label.to_owned(), look: plain(look), joined: false })
-                .to_vec(),
+            legend: vec![Key::mark("ΔR² under a control", plain(R2)), Key::mark("ΔCE_rec", plain(CE_REC))],
             columns,
             panel: (230, 225),
             panels,

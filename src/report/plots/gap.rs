@@ -13,7 +13,7 @@ pub const R2: Look = Look::new(DARK, Marker::Circle);
 pub const CE_REC: Look = Look::dashed(PURPLE, Marker::Diamond);
 
 fn keys() -> Vec<Key> {
-    [("ΔR²", R2), ("ΔCE_rec", CE_REC)].map(|(label, look)| Key { label: label.to_owned(), look, joined: true }).to_vec()
+    vec![Key::line("ΔR²", R2), Key::line("ΔCE_rec", CE_REC)]
 }
 
 /// Both differences at the x that each gap has.

@@ -4,7 +4,7 @@ use assay_probes::stats::{Interval, KStar};
 
 use super::{Context, Plot, dodge};
 use crate::analysis::{TARGETS, Threshold, thresholds};
-use crate::report::figure::{Axis, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
+use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
 
 /// A panel a depth, a row a target, a point a model.
 pub fn plot(context: &Context<'_>) -> Plot {
@@ -34,13 +34,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
     };
     let mut legend: Vec<Key> = context.model_keys();
     legend.iter_mut().for_each(|key| key.joined = false);
-    let marks = [("reached at the smallest k already", Marker::Left), ("not reached on the grid", Marker::Right)];
-    let grey = |(label, marker): (&str, Marker)| Key {
-        label: label.to_owned(),
-        look: Look::new(crate::report::figure::DARK, marker),
-        joined: false,
-    };
-    legend.extend(marks.map(grey));
+    let marks = [("≤ the smallest k", Marker::Left), ("never on this grid", Marker::Right)];
+    legend.extend(marks.map(|(label, marker)| Key::mark(label, Look::new(DARK, marker))));
     Plot {
         figure: Figure {
             title: "k*: active latents that a target of CE_rec takes".to_owned(),

@@ -35,7 +35,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         Panel::new(*title, x, y, series.collect()).rule(Rule::Upright(0.0))
     });
     let panels = panels.collect();
-    let keys = boards.iter().map(|(label, look, _)| Key { label: label.clone(), look: *look, joined: false });
+    let keys = boards.iter().map(|(label, look, _)| Key::mark(label.clone(), *look));
     let percent = (100.0 * context.analysis.grid.bootstrap.level).round();
     Plot {
         figure: Figure {
@@ -48,8 +48,9 @@ pub fn plot(context: &Context<'_>) -> Plot {
         caption: format!(
             "Rank correlation of each proxy with CE_rec over the grid's SAEs, every seed a row ({}); best pooled one on top. Left all \
              rows as they are, where k alone carries most of it; right each k's (and depth's) mean subtracted, which leaves models \
-             and seeds. Bars are {percent} % bootstrap intervals over rows, which are few and, sharing text and models, not \
-             independent.",
+             and seeds. Bars are {percent} % bootstrap intervals over rows, \
+             which are few and, sharing text and models, not independent; a resample that leaves a k \
+             with one model's rows says nothing within that k, and with few rows a bar may lie beside its point.",
             context.trained(),
         ),
     }

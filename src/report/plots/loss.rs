@@ -6,7 +6,7 @@ use crate::report::figure::{
 };
 
 /// Points in all lines together: a committed figure stays small.
-const POINTS: usize = 4000;
+const POINTS: usize = 5400;
 
 /// A row a depth, a column a model, a line a k; the first seed of the largest budget.
 pub fn plot(context: &Context<'_>) -> Plot {
@@ -31,11 +31,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels.push(Panel::new(title, x, Axis::new("loss", Scale::Log), series.collect()));
         }
     }
-    let key = |(at, k): (usize, &u64)| Key {
-        label: format!("k = {k}"),
-        look: Look { width: 3, ..look(DARK, at) },
-        joined: true,
-    };
+    let key = |(at, k): (usize, &u64)| Key::line(format!("k = {k}"), Look { width: 3, ..look(DARK, at) });
     Plot {
         figure: Figure {
             title: "Reconstruction loss while training".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::{Context, Plot, point};
 use crate::analysis::{Cell, Score, on_all};
-use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread};
+use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread, share_x};
 
 type Distortion = fn(&Context<'_>, &Cell) -> Score;
 
@@ -36,6 +36,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels.push(Panel::new(format!("{label}, {depth}"), Axis::new("bits/token", Scale::Log), y, series));
         }
     }
+    share_x(&mut panels);
     Plot {
         figure: Figure {
             title: "Rate and distortion: what a bit buys depends on the measure".to_owned(),
