@@ -70,8 +70,7 @@ pub struct Settled {
 }
 
 impl Settled {
-    fn new(axis: &Axis, range: (f64, f64), room: u32) -> Self {
-        let wanted = f64::from(room).max(60.0) / 50.0;
+    fn new(axis: &Axis, range: (f64, f64), wanted: f64) -> Self {
         let marks = match (&axis.marks, axis.scale) {
             (Some(marks), scale) => {
                 marks.iter().filter_map(|(at, text)| Some((scale.of(*at)?, text.clone()))).collect()
@@ -105,7 +104,9 @@ impl Settled {
 impl Panel {
     /// Both axes settled for a panel of that size.
     pub(super) fn settled(&self, (width, height): (u32, u32)) -> (Settled, Settled) {
-        (Settled::new(&self.x, self.x_range(), width), Settled::new(&self.y, self.y_range(), height))
+        // Labels are wider than high.
+        let (across, up) = (f64::from(width) / 62.0, f64::from(height) / 48.0);
+        (Settled::new(&self.x, self.x_range(), across), Settled::new(&self.y, self.y_range(), up))
     }
 
     /// The range of the horizontal axis, in its scale's units.
@@ -230,11 +231,11 @@ mod tests {
     #[test]
     fn marks_are_round_and_told_apart() {
         assert_eq!(texts(linear_marks(-0.05, 0.31, 5.0)), ["0.0", "0.1", "0.2", "0.3"]);
-        assert_eq!(texts(linear_marks(0.9712, 0.9838, 5.0)), ["0.975", "0.980"]);
+        assert_eq!(texts(linear_marks(0.9712, 0.9838, 5.0)), ["0.972", "0.974", "0.976", "0.978", "0.980", "0.982"]);
         assert_eq!(texts(log_marks(0.0, 2.1, 5.0)), ["1", "2", "5", "10", "20", "50", "100"]);
         assert_eq!(texts(log_marks(-6.2, -1.9, 6.0)), ["10⁻⁶", "10⁻⁵", "10⁻⁴", "0.001", "0.01"]);
         assert_eq!(texts(log_marks(-9.0, 3.0, 4.0)), ["10⁻⁹", "10⁻⁶", "0.001", "1", "1000"]);
-        assert_eq!(texts(log_marks(2.27, 2.35, 4.0)), ["190", "200", "210", "220"]);
+        assert_eq!(texts(log_marks(2.27, 2.35, 4.0)), ["190", "195", "200", "205", "210", "215", "220"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, figure: &Figure) ->
     let canvas = Canvas(area);
     let layout = Layout::of(figure);
     canvas.clear()?;
-    canvas.text(&figure.title, (layout.size.0 as i32 / 2, 22), TITLE, Anchor::Middle)?;
+    canvas.text(&figure.title, (layout.size.0 as i32 / 2, 24), TITLE, Anchor::Middle)?;
     for (key, &(x, y)) in figure.legend.iter().zip(&layout.keys) {
         if key.joined {
             canvas.line(vec![(x, y), (x + 28, y)], key.look)?;
@@ -95,7 +95,7 @@ impl<B: DrawingBackend> Plot<'_, B> {
             let half = text_width(text, MARK) as i32 / 2;
             // A label that would touch the one before it is left out; its line stays.
             if x - half > free {
-                self.canvas.text(text, (x, bottom + 12), MARK, Anchor::Middle)?;
+                self.canvas.text(text, (x, bottom + 13), MARK, Anchor::Middle)?;
                 free = x + half + 4;
             }
         }
@@ -116,8 +116,8 @@ impl<B: DrawingBackend> Plot<'_, B> {
             }
         }
         self.canvas.stroke(vec![(left, top), (left, bottom), (right, bottom)], AXIS, 1)?;
-        self.canvas.text(&self.panel.title, (middle, top - 13), PANEL_TITLE, Anchor::Middle)?;
-        self.canvas.text(&self.panel.x.label, (middle, bottom + 31), LABEL, Anchor::Middle)?;
+        self.canvas.text(&self.panel.title, (middle, top - 14), PANEL_TITLE, Anchor::Middle)?;
+        self.canvas.text(&self.panel.x.label, (middle, bottom + 35), LABEL, Anchor::Middle)?;
         if self.panel.y.bare || self.panel.y.label.is_empty() {
             return Ok(());
         }

@@ -4,21 +4,21 @@ use super::canvas::text_width;
 use super::{Figure, Panel};
 
 /// Text sizes.
-pub const TITLE: u32 = 19;
+pub const TITLE: u32 = 22;
 /// Above a panel.
-pub const PANEL_TITLE: u32 = 15;
+pub const PANEL_TITLE: u32 = 17;
 /// Of axes and legend.
-pub const LABEL: u32 = 14;
+pub const LABEL: u32 = 16;
 /// Of marks.
-pub const MARK: u32 = 12;
+pub const MARK: u32 = 14;
 
 /// Pixels that the stroke before a legend's label takes.
 pub const KEY: u32 = 36;
 const KEY_GAP: u32 = 22;
-const KEY_ROW: u32 = 22;
-const TOP: u32 = 40;
-const ABOVE_PANEL: u32 = 28;
-const BELOW_PANEL: u32 = 46;
+const KEY_ROW: u32 = 25;
+const TOP: u32 = 44;
+const ABOVE_PANEL: u32 = 30;
+const BELOW_PANEL: u32 = 51;
 const MARGIN: u32 = 16;
 
 /// A rectangle between two axes.

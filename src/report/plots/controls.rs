@@ -20,7 +20,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
         let controls = explained(context.analysis, gap).into_iter().enumerate().filter_map(row).collect();
         let behaviour = row((CONTROLS.len(), gap.ce_rec)).into_iter().collect();
         let series = |look, points| Series { look: plain(look), points, joined: false, spread: Spread::Across };
-        let names = CONTROLS.iter().map(|c| c.name.replacen("R²", "ΔR²", 1)).chain(["ΔCE_rec".to_owned()]);
+        let names = CONTROLS
+            .iter()
+            .map(|c| c.name.replacen("R²", "ΔR²", 1).replace("‖a‖", "norm"))
+            .chain(["ΔCE_rec".to_owned()]);
         let mut y = Axis::names(names);
         y.bare = !at.is_multiple_of(columns);
         let x = Axis::new(context.difference(), Scale::Linear);

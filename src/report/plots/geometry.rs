@@ -39,7 +39,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             title: "Participation ratio of the residual stream after each block".to_owned(),
             legend: context.model_keys(),
             columns: panels.len(),
-            panel: (215, 240),
+            panel: (225, 240),
             panels,
         },
         caption: "Participation ratio of hook_resid_post's covariance on the evaluation tokens by relative depth, (layer + 1)/layers, \
