@@ -24,6 +24,9 @@ struct Plot {
     caption: String,
 }
 
+/// Makes a figure; an empty one where the grid has no data for it.
+type Maker = fn(&Context<'_>) -> Plot;
+
 /// What the figures ask an analysis for again and again.
 struct Context<'a> {
     analysis: &'a Analysis<'a>,
@@ -46,7 +49,7 @@ struct Context<'a> {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&str, fn(&Context<'_>) -> Plot); 10] = [
+    let figures: [(&str, Maker); 10] = [
         ("curves", curves::plot),
         ("gap", gap::plot),
         ("gap-by-budget", gap::by_budget),

@@ -6,6 +6,9 @@ use crate::report::figure::{
     Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Rule, Scale, Series, Spread, share_y,
 };
 
+/// What a row of panels shows.
+type Quantity = fn(&NormPoint) -> Option<f64>;
+
 /// Below so many tokens a bin's mean says little, and its point is hollow.
 const FEW: f64 = 30.0;
 
@@ -13,7 +16,7 @@ const FEW: f64 = 30.0;
 pub fn plot(context: &Context<'_>) -> Plot {
     let mut ks: Vec<u64> = context.ks.first().into_iter().chain(context.ks.last()).copied().collect();
     ks.dedup();
-    let quantities: [(&str, Scale, fn(&NormPoint) -> Option<f64>); 2] = [
+    let quantities: [(&str, Scale, Quantity); 2] = [
         ("relative squared error", Scale::Log, |p| p.relative_error),
         ("CE increase per token", Scale::Linear, |p| p.ce_increase),
     ];

@@ -6,6 +6,8 @@ use super::{Context, Plot, dodge};
 use crate::analysis::{ProxyRank, leaderboard};
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Rule, Scale, Series, Spread, shade};
 
+type Correlation = fn(&ProxyRank) -> Estimate;
+
 /// Spearman with CE_rec, pooled and within fixed k; the anchor depth, and all depths together beside it.
 pub fn plot(context: &Context<'_>) -> Plot {
     let anchor = leaderboard(context.analysis, Some(&context.anchor), context.budget);
@@ -16,7 +18,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     }
     boards.retain(|(.., board)| !board.is_empty());
     let names: Vec<&str> = boards.first().map(|(.., board)| board.iter().map(|r| r.name).collect()).unwrap_or_default();
-    let kinds: [(&str, fn(&ProxyRank) -> Estimate); 2] =
+    let kinds: [(&str, Correlation); 2] =
         [("k and models pooled", |r| r.spearman), ("within fixed k", |r| r.spearman_within)];
     let panels = kinds.iter().enumerate().map(|(panel, (title, of))| {
         let series = boards.iter().enumerate().map(|(at, (_, look, board))| {
