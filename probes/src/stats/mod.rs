@@ -1,5 +1,5 @@
-//! Statistics over host arrays. Everything random takes a seed, or the index matrix itself; what is undefined is `None`,
-//! never 0 and never NaN.
+//! Statistics over host arrays. Everything random takes a seed, or the index matrix itself; what is undefined is
+//! `None`, never 0 and never NaN.
 //!
 //! - [`Resamples`], [`Interval`]: the bootstrap over sequences, percentile and BCa.
 //! - [`SeedResamples`], [`t_interval`]: over training seeds.
