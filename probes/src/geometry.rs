@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ProbeError, Result, check_finite};
 use crate::metrics::{DEFLATIONS, Directions, norm, outlier_limit};
 
+/// Terms of reports that are computed here.
+pub const TERMS: &[(&str, &str)] = &[
+    ("pr", "participation ratio (Σλ)²/Σλ² of the eigenvalues of the mean-centred covariance (divided by N) at the hook: how many directions the variance is spread over"),
+    ("pr_deflated_m", "the same without the m largest eigenvalues, m = 1, 2, 4, 8"),
+    ("pr_uncentered", "the same of the second moments about zero: the mean not subtracted"),
+    ("pr_over_d_model", "pr divided by d_model"),
+];
+
 /// Mean and second moments, accumulated in f64 from batch to batch.
 ///
 /// Moments are taken about the mean of the first batch, so that a large common offset costs no digits.

@@ -18,7 +18,8 @@ pub struct Finding {
     pub verdict: Verdict,
 }
 
-/// H0 and H1 at every depth and k of the largest budget, last model against first, and H2 for each depth.
+/// H0 and H1 at every depth and k of the largest budget, last model against first, and H2 for each depth. H0 and H1 look at
+/// the wider of the bootstrap's interval and t over seeds ([`super::Score::widest`]).
 pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
     let models = analysis.grid.models();
     let budget = analysis.largest_budget();
@@ -33,14 +34,14 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
         };
         let evidence = Evidence { seeds: gap.mismatches.1, budgets: gaps.iter().filter(same).count() };
         let condition = format!("{} − {}, {}, k {}", gap.to.model, gap.from.model, gap.to.depth, gap.to.k);
-        let (zero, one) = (h0(gap.ce_rec.interval, evidence), h1(gap.residual.interval, evidence));
+        let (zero, one) = (h0(gap.ce_rec.widest(), evidence), h1(gap.residual.widest(), evidence));
         let finding = |at: usize, numbers: String, verdict: &Verdict| Finding {
             hypothesis: HYPOTHESES[at],
             condition: condition.clone(),
             numbers,
             verdict: verdict.clone(),
         };
-        let shown = |what: &str, s: super::Score| format!("{what} {}", signed_with_interval(s.value, s.interval));
+        let shown = |what: &str, s: super::Score| format!("{what} {}", signed_with_interval(s.value, s.widest()));
         out.push(finding(0, shown("ΔCE_rec", gap.ce_rec), &zero));
         out.push(finding(1, shown("ΔR² − ΔCE_rec", gap.residual), &one));
         adjudicated.push((gap.to.depth.clone(), evidence, zero, one));
