@@ -27,7 +27,10 @@ pub fn read(results: &Path) -> Result<Grid> {
         }
     }
     for (row, id) in sequences.text("id")?.into_iter().enumerate() {
-        let values: Vec<f64> = fields.iter().map(|f| f[row].unwrap_or(f64::NAN)).collect();
+        // A null in a subset's column is the value on all tokens.
+        let all = |field: usize| fields[field % Sums::FIELDS.len()][row];
+        let value = |(at, field): (usize, &Vec<Option<f64>>)| field[row].or(all(at)).unwrap_or(f64::NAN);
+        let values: Vec<f64> = fields.iter().enumerate().map(value).collect();
         let parts: Vec<Sums> = values.chunks(Sums::FIELDS.len()).filter_map(Sums::from_values).collect();
         let parts: [Sums; 3] = parts.try_into().ok().context("three subsets of sums")?;
         sums.entry(id).or_default().push(parts);

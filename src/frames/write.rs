@@ -136,7 +136,11 @@ fn sequences_frame(records: &[Record]) -> Result<DataFrame> {
         vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("sequence", rows().map(|(_, i, _)| i as u64))];
     for subset in Subset::ALL {
         for (field, name) in Sums::FIELDS.iter().enumerate() {
-            let values = rows().map(|(_, _, sums)| sums[subset.index()].get(field).copied());
+            // What a subset shares with all tokens, as where none is an outlier, is not stored twice.
+            let values = rows().map(|(_, _, sums)| {
+                let [all, value] = [Subset::All, subset].map(|s| sums[s.index()].get(field).copied());
+                value.filter(|_| subset == Subset::All || value != all)
+            });
             columns.push(numbers(&format!("{}.{name}", subset.name()), values));
         }
     }
