@@ -47,6 +47,19 @@ impl Covariance {
         self.tokens += rows.nrows() as f64;
     }
 
+    /// The mean-centred covariance, divided by N; NaN if there were no rows.
+    pub(crate) fn matrix(&self) -> Array2<f64> {
+        let n = self.tokens;
+        let d = self.sum.len();
+        Array2::from_shape_fn((d, d), |(i, j)| self.moments[[i, j]] / n - self.sum[i] / n * (self.sum[j] / n))
+    }
+
+    /// The mean; empty if there were no rows.
+    pub(crate) fn mean(&self) -> Vec<f64> {
+        let shift = self.shift.iter().flatten();
+        shift.zip(&self.sum).map(|(shift, sum)| shift + sum / self.tokens).collect()
+    }
+
     /// The eigenvalues of the mean-centred covariance, divided by N; empty if there were no rows.
     ///
     /// # Errors
@@ -56,8 +69,8 @@ impl Covariance {
             return Ok(Spectrum(Vec::new()));
         }
         let d = self.sum.len();
-        let n = self.tokens;
-        let matrix = faer::Mat::from_fn(d, d, |i, j| self.moments[[i, j]] / n - self.sum[i] / n * (self.sum[j] / n));
+        let matrix = self.matrix();
+        let matrix = faer::Mat::from_fn(d, d, |i, j| matrix[[i, j]]);
         let mut values = matrix.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
         values.reverse();
         // A covariance has no negative eigenvalues; rounding does.
