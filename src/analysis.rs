@@ -4,6 +4,7 @@
 
 mod anisotropy;
 mod correlations;
+mod dimensions;
 mod gaps;
 mod spread;
 mod verdicts;
@@ -14,6 +15,7 @@ use assay_probes::stats::{Interval, SeedResamples, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreements, beyond_swd, leaderboard};
+pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
 pub use gaps::{Gap, gaps};
 pub use spread::{Overlap, SequenceSpread, monotone, overlaps, sequence_spread};
 pub use verdicts::{Finding, findings};

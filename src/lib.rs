@@ -20,6 +20,7 @@ pub mod cli;
 pub mod commands;
 pub mod device;
 pub mod frames;
+pub mod information;
 pub mod markdown;
 pub mod plan;
 pub mod progress;

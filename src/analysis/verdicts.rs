@@ -1,9 +1,9 @@
 //! The hypotheses: each rule's numbers and what follows from them.
 
 use assay_probes::stats::Interval;
-use assay_probes::stats::hypotheses::{Evidence, HYPOTHESES, Hypothesis, Verdict, h0, h1, h2};
+use assay_probes::stats::hypotheses::{Evidence, HYPOTHESES, Hypothesis, Verdict, h0, h1, h2, h3};
 
-use super::{Analysis, gaps, leaderboard};
+use super::{Analysis, gaps, leaderboard, mismatch_and_failure};
 use crate::markdown::signed_with_interval;
 
 /// A rule applied to one condition.
@@ -70,5 +70,29 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
             }
         }
     }
+    out.extend(dimensional_mismatch(analysis, &adjudicated));
     out
+}
+
+/// H3, over all hook points with estimates of mutual information; `None` without any.
+fn dimensional_mismatch(
+    analysis: &Analysis<'_>,
+    adjudicated: &[(String, Evidence, Verdict, Verdict)],
+) -> Option<Finding> {
+    let (correlation, regimes) = mismatch_and_failure(analysis);
+    if analysis.grid.information.is_empty() {
+        return None;
+    }
+    let seeds = adjudicated.iter().map(|(_, e, ..)| e.seeds).min().unwrap_or(0);
+    let evidence = Evidence { seeds, budgets: analysis.grid.budgets().len() };
+    let undecided = Verdict::Undecided("H0 and H1 have not been tested".to_owned());
+    let settled = adjudicated.iter().find(|(_, _, zero, one)| zero.is_decided() || one.is_decided());
+    let (zero, one) = settled.or(adjudicated.first()).map_or((&undecided, &undecided), |(_, _, zero, one)| (zero, one));
+    let interval = correlation.and_then(|c| c.interval);
+    Some(Finding {
+        hypothesis: HYPOTHESES[3],
+        condition: format!("{regimes} hook points"),
+        numbers: format!("Spearman {}", signed_with_interval(correlation.and_then(|c| c.value), interval)),
+        verdict: h3(interval, regimes, evidence, zero, one),
+    })
 }

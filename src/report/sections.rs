@@ -15,7 +15,7 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 15] = [
+const SECTIONS: [Section; 16] = [
     Section {
         question: "What do the hypotheses' rules say?",
         figures: &[],
@@ -114,6 +114,12 @@ const SECTIONS: [Section; 15] = [
         tables: &["geometry"],
         caveats: "A raw participation ratio near 1 means that one direction holds nearly all variance: there R² mostly says how well that \
                   direction is reconstructed.",
+    },
+    Section {
+        question: "How many dimensions does the task need?",
+        figures: &[],
+        tables: &["information"],
+        caveats: "Mutual information of activations and the logits' principal components, by critics trained on part of the text and read off                   the rest. InfoNCE can't exceed its cap, SMILE is no strict bound, and both fall short with few tokens. At the last layer the logits                   follow from the activation: the true value is infinite there, and the estimate shows the critic's limits. The inferred                   dimensionality is the narrowest linear bottleneck that keeps 90 % of the largest value on the curve.",
     },
     Section {
         question: "Everything",

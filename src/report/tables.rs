@@ -8,6 +8,7 @@ mod controls;
 mod geometry;
 mod grid;
 mod hypotheses;
+mod information;
 mod proxies;
 mod scale;
 
@@ -44,6 +45,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("phase2", budgets::phase2(analysis)),
         ("seeds", budgets::seeds(analysis)),
         ("geometry", geometry::geometry(analysis.grid)),
+        ("information", information::information(analysis)),
         ("hypotheses", hypotheses::hypotheses(analysis)),
         ("grid", grid::grid(analysis.grid)),
         ("everything", grid::everything(analysis.grid)),
