@@ -6,9 +6,10 @@ mod anisotropy;
 mod correlations;
 mod dimensions;
 mod gaps;
+mod norms;
 mod spread;
-mod verdicts;
 mod thresholds;
+mod verdicts;
 
 use assay_probes::metrics::{Metric, Subset, metric, total};
 use assay_probes::stats::{Interval, SeedResamples, t_interval};
@@ -17,9 +18,10 @@ pub use anisotropy::{CONTROLS, Control, explained};
 pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreements, beyond_swd, leaderboard};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
 pub use gaps::{Gap, gaps};
+pub use norms::{NormPoint, norm_profile};
 pub use spread::{Overlap, SequenceSpread, monotone, overlaps, sequence_spread};
-pub use verdicts::{Finding, findings};
 pub use thresholds::{TARGETS, Threshold, thresholds};
+pub use verdicts::{Finding, findings};
 
 use crate::frames::{Grid, Run};
 use crate::replicates::Replicates;
@@ -148,13 +150,12 @@ impl<'a> Analysis<'a> {
             return Score::default();
         }
         let point = |runs: &[usize], (metric, subset): Quantity| -> Option<f64> {
-            let values: Option<Vec<f64>> = runs
-                .iter()
-                .map(|&at| (metric.value)(&total(&self.grid.runs[at].sequences)[subset.index()]))
-                .collect();
+            let values: Option<Vec<f64>> =
+                runs.iter().map(|&at| (metric.value)(&total(&self.grid.runs[at].sequences)[subset.index()])).collect();
             mean(&values?)
         };
-        let points: Option<Vec<f64>> = runs.iter().zip(parts).map(|(runs, (_, quantity))| point(runs, *quantity)).collect();
+        let points: Option<Vec<f64>> =
+            runs.iter().zip(parts).map(|(runs, (_, quantity))| point(runs, *quantity)).collect();
         let Some(value) = points.and_then(|points| of(&points)) else { return Score::default() };
         let bootstrap = self.grid.bootstrap;
         let draw = SeedResamples::draw(seeds, bootstrap.resamples, bootstrap.seed);

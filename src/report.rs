@@ -1,5 +1,6 @@
 //! Tables, plots and a report from the parquet files of a sweep.
 
+mod figure;
 mod glossary;
 mod plots;
 mod sections;

@@ -1,8 +1,178 @@
-//! Placeholder until the plots branch lands.
+//! The figures of a report. Each takes its numbers from [`crate::analysis`] and draws them; none computes its own.
+
+mod controls;
+mod curves;
+mod errors_by_norm;
+mod gap;
+mod geometry;
+mod k_star;
+mod leaderboard;
+mod loss;
+mod rate_distortion;
+
 use std::path::Path;
-use anyhow::Result;
-use crate::analysis::Analysis;
-/// Draws.
-pub fn write(_: &Analysis<'_>, _: &Path) -> Result<Vec<(String, String)>> {
-    Ok(Vec::new())
+
+use anyhow::{Context as _, Result};
+
+use super::figure::{Axis, Figure, Key, Look, Point, Scale};
+use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
+use crate::runner::tokens_text;
+
+/// A figure and a sentence about it.
+struct Plot {
+    figure: Figure,
+    caption: String,
+}
+
+/// What the figures ask an analysis for again and again.
+struct Context<'a> {
+    analysis: &'a Analysis<'a>,
+    models: Vec<String>,
+    depths: Vec<String>,
+    ks: Vec<u64>,
+    /// The largest budget, of which all figures are that don't have one on an axis.
+    budget: u64,
+    /// The depth of those figures that show one.
+    anchor: String,
+    /// Last model against first, all depths, budgets and k.
+    gaps: Vec<Gap<'a>>,
+}
+
+/// Draws what the grid has data for, as SVG and PNG, and says what it drew: the files' stem and a caption, in the order in which
+/// a reader wants them.
+///
+/// # Errors
+/// If a file can't be written.
+pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let context = Context::new(analysis);
+    let figures: [(&str, fn(&Context<'_>) -> Plot); 10] = [
+        ("curves", curves::plot),
+        ("gap", gap::plot),
+        ("gap-by-budget", gap::by_budget),
+        ("controls", controls::plot),
+        ("errors-by-norm", errors_by_norm::plot),
+        ("geometry", geometry::plot),
+        ("k-star", k_star::plot),
+        ("leaderboard", leaderboard::plot),
+        ("rate-distortion", rate_distortion::plot),
+        ("loss", loss::plot),
+    ];
+    let mut drawn = Vec::new();
+    for (stem, plot) in figures {
+        let Plot { figure, caption } = plot(&context);
+        if !figure.is_empty() {
+            figure.save(dir, stem)?;
+            drawn.push((stem.to_owned(), caption));
+        }
+    }
+    Ok(drawn)
+}
+
+impl<'a> Context<'a> {
+    fn new(analysis: &'a Analysis<'a>) -> Self {
+        let models = analysis.grid.models();
+        let ends = |g: &Gap<'_>| Some(&g.from.model) == models.first() && Some(&g.to.model) == models.last();
+        Self {
+            gaps: gaps(analysis).into_iter().filter(ends).collect(),
+            depths: analysis.grid.depths(),
+            ks: analysis.grid.ks(),
+            budget: analysis.largest_budget(),
+            anchor: analysis.anchor_depth().unwrap_or_default(),
+            models,
+            analysis,
+        }
+    }
+
+    /// The gap at a depth, budget and k.
+    fn gap(&self, depth: &str, budget: u64, k: u64) -> Option<&Gap<'a>> {
+        self.gaps.iter().find(|g| g.to.depth == depth && g.to.budget == budget && g.to.k == k)
+    }
+
+    /// `medium − small`.
+    fn difference(&self) -> String {
+        match (self.models.first(), self.models.last()) {
+            (Some(first), Some(last)) => format!("{last} − {first}"),
+            _ => String::new(),
+        }
+    }
+
+    /// The cells of every model along k, at the largest budget.
+    fn along_k(&self, depth: &str) -> impl Iterator<Item = (usize, Vec<&Cell>)> {
+        let cells: Vec<_> = self.models.iter().map(|m| self.analysis.along_k(m, depth, self.budget)).collect();
+        cells.into_iter().enumerate()
+    }
+
+    /// The axis of k: by ratios, with a mark at each k of the grid.
+    fn k_axis(&self) -> Axis {
+        Axis::new("k (active latents a token)", Scale::Log).marks(self.k_marks())
+    }
+
+    fn k_marks(&self) -> Vec<(f64, String)> {
+        self.ks.iter().map(|&k| (k as f64, k.to_string())).collect()
+    }
+
+    /// A key a model.
+    fn model_keys(&self) -> Vec<Key> {
+        let key = |(at, model): (usize, &String)| Key { label: model.clone(), look: Look::of_model(at), joined: true };
+        self.models.iter().enumerate().map(key).collect()
+    }
+
+    /// `one seed`, `mean over 3 seeds`.
+    fn seeds(&self) -> String {
+        match self.analysis.grid.seeds().len() {
+            1 => "one seed".to_owned(),
+            seeds => format!("mean over {seeds} seeds"),
+        }
+    }
+
+    /// `61k training tokens`.
+    fn trained(&self) -> String {
+        tokens_text(self.budget).replace(" tokens", " training tokens")
+    }
+
+    /// What intervals cover, and what they don't.
+    fn intervals(&self, what: &str) -> String {
+        let percent = (100.0 * self.analysis.grid.bootstrap.level).round();
+        match self.analysis.grid.seeds().len() {
+            1 => format!(
+                "{what} are {percent} % bootstrap intervals over evaluation sequences, paired between models; they say nothing of \
+                 the seed or text of training"
+            ),
+            seeds => format!(
+                "{what} are {percent} % bootstrap intervals over evaluation sequences and {seeds} seeds together, paired between \
+                 models; so few seeds are drawn that they are rather too narrow, and they say nothing of the text of training"
+            ),
+        }
+    }
+}
+
+/// A point of a score; `None` if it is undefined.
+fn point(x: f64, score: Score) -> Option<Point> {
+    Some(Point::new(x, score.value?, score.interval))
+}
+
+/// How far row i of several that share a place lies from its middle.
+fn dodge(at: usize, of: usize, step: f64) -> f64 {
+    (at as f64 - (of as f64 - 1.0) / 2.0) * step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::{Bootstrap, Grid};
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        let bootstrap = Bootstrap { resamples: 10, level: 0.95, seed: 0 };
+        let grid = Grid { runs: Vec::new(), geometry: Vec::new(), missing: Vec::new(), bootstrap };
+        let dir = tempfile::tempdir().unwrap();
+        assert!(write(&Analysis::new(&grid), dir.path()).unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_shares_a_place_is_centred_on_it() {
+        assert_eq!((dodge(0, 1, 0.2), dodge(0, 3, 0.2), dodge(2, 3, 0.2)), (0.0, -0.2, 0.2));
+    }
 }

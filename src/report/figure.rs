@@ -1,0 +1,164 @@
+//! Figures as data, and how they become SVG and PNG. What they show is [`super::plots`]' business.
+
+mod axis;
+mod canvas;
+mod draw;
+mod layout;
+mod look;
+mod png;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use assay_probes::stats::Interval;
+use plotters::prelude::{BitMapBackend, IntoDrawingArea, SVGBackend};
+
+pub use axis::{Axis, Scale};
+pub use look::{DARK, Look, Marker, PURPLE, model_color, shade};
+
+/// A mark of a series.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// Where, as the axes count.
+    pub x: f64,
+    /// Where, as the axes count.
+    pub y: f64,
+    /// What [`Spread`] draws; its ends may be infinite.
+    pub interval: Option<Interval>,
+    /// Instead of the series' own.
+    pub marker: Option<Marker>,
+    /// Only its outline is drawn.
+    pub hollow: bool,
+}
+
+impl Point {
+    /// A point with an interval or without.
+    pub fn new(x: f64, y: f64, interval: Option<Interval>) -> Self {
+        Self { x, y, interval, marker: None, hollow: false }
+    }
+}
+
+/// How the intervals of a series are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// A shaded band between points; a bar where a point has no neighbour.
+    Band,
+    /// A horizontal bar at each point: the interval is one of x.
+    Across,
+}
+
+/// Points that belong together.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Its colour, marker and dash.
+    pub look: Look,
+    /// Its points, in the order in which a line joins them.
+    pub points: Vec<Point>,
+    /// Whether a line joins them.
+    pub joined: bool,
+    /// How its intervals are drawn.
+    pub spread: Spread,
+}
+
+/// A reference line.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// At this y.
+    Level(f64),
+    /// At this x.
+    Upright(f64),
+}
+
+/// A pair of axes and what is drawn between them.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    /// Above it.
+    pub title: String,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// Reference lines, which both axes make room for.
+    pub rules: Vec<Rule>,
+    /// A range of x shaded from top to bottom.
+    pub stripe: Option<(Interval, Look)>,
+    /// What is drawn.
+    pub series: Vec<Series>,
+}
+
+impl Panel {
+    /// A panel without reference lines.
+    pub fn new(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) -> Self {
+        Self { title: title.into(), x, y, rules: Vec::new(), stripe: None, series }
+    }
+
+    /// With a reference line.
+    #[must_use]
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        self.series.iter().flat_map(|s| &s.points)
+    }
+}
+
+/// An entry of the legend.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// What it says.
+    pub label: String,
+    /// What it looks like.
+    pub look: Look,
+    /// Whether it is a line, too.
+    pub joined: bool,
+}
+
+/// Panels under one title and legend.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Above all.
+    pub title: String,
+    /// The legend: above the panels, where it covers no data.
+    pub legend: Vec<Key>,
+    /// Panels in a row.
+    pub columns: usize,
+    /// Width and height between the axes of a panel, in pixels.
+    pub panel: (u32, u32),
+    /// Row by row.
+    pub panels: Vec<Panel>,
+}
+
+impl Figure {
+    /// Whether there is anything to see.
+    pub fn is_empty(&self) -> bool {
+        self.panels.iter().all(|p| p.points().next().is_none())
+    }
+
+    /// Writes `{stem}.svg` and `{stem}.png`.
+    ///
+    /// # Errors
+    /// If a file can't be written.
+    pub fn save(&self, dir: &Path, stem: &str) -> Result<()> {
+        canvas::register_font();
+        let size = layout::Layout::of(self).size;
+        let at = |extension: &str| dir.join(format!("{stem}.{extension}"));
+        let drawn = || format!("cannot draw {stem}");
+        draw::draw(&SVGBackend::new(&at("svg"), size).into_drawing_area(), self).with_context(drawn)?;
+        let mut pixels = vec![0; 3 * size.0 as usize * size.1 as usize];
+        draw::draw(&BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), self).with_context(drawn)?;
+        let image = png::encode(&pixels, size).map_err(|e| anyhow!("cannot encode {stem}.png: {e}"))?;
+        std::fs::write(at("png"), image).with_context(|| format!("cannot write {stem}.png"))
+    }
+}
+
+/// Gives panels that are to be compared the same vertical axis, and all but the first of them no labels on it.
+pub fn share_y<'a>(panels: impl IntoIterator<Item = &'a mut Panel>) {
+    let mut panels: Vec<&mut Panel> = panels.into_iter().collect();
+    let range = axis::union(panels.iter().map(|p| p.y_range()));
+    for (at, panel) in panels.iter_mut().enumerate() {
+        panel.y.range = Some(range);
+        panel.y.bare = at > 0;
+    }
+}

@@ -1,0 +1,52 @@
+//! How much of the gap is a few directions or a few tokens?
+
+use super::gap::{CE_REC, R2};
+use super::{Context, Plot, point};
+use crate::analysis::{CONTROLS, Gap, explained};
+use crate::report::figure::{Axis, Figure, Key, Look, Panel, Point, Rule, Scale, Series, Spread};
+
+/// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel a k, at the anchor depth.
+pub fn plot(context: &Context<'_>) -> Plot {
+    let gaps: Vec<&Gap<'_>> =
+        context.ks.iter().filter_map(|&k| context.gap(&context.anchor, context.budget, k)).collect();
+    let columns = gaps.len().clamp(1, 4);
+    let plain = |look: Look| Look { dashed: false, ..look };
+    let panel = |(at, gap): (usize, &&Gap<'_>)| {
+        let row = |(row, score)| -> Option<Point> {
+            let point: Point = point(-(row as f64), score)?;
+            Some(Point { x: point.y, y: point.x, ..point })
+        };
+        let controls = explained(context.analysis, gap).into_iter().enumerate().filter_map(row).collect();
+        let behaviour = row((CONTROLS.len(), gap.ce_rec)).into_iter().collect();
+        let series = |look, points| Series { look: plain(look), points, joined: false, spread: Spread::Across };
+        let names = CONTROLS.iter().map(|c| c.name.replacen("R²", "ΔR²", 1)).chain(["ΔCE_rec".to_owned()]);
+        let mut y = Axis::names(names);
+        y.bare = !at.is_multiple_of(columns);
+        let x = Axis::new(context.difference(), Scale::Linear);
+        let panel =
+            Panel::new(format!("k = {}", gap.to.k), x, y, vec![series(R2, controls), series(CE_REC, behaviour)]);
+        Panel { stripe: gap.ce_rec.interval.map(|i| (i, CE_REC)), ..panel.rule(Rule::Upright(0.0)) }
+    };
+    let panels: Vec<Panel> = gaps.iter().enumerate().map(panel).collect();
+    let keys = [("ΔR² under a control", R2), ("ΔCE_rec", CE_REC)];
+    Plot {
+        figure: Figure {
+            title: format!("What is left of ΔR² without a few directions or tokens, {}", context.anchor),
+            legend: keys
+                .map(|(label, look)| Key { label: label.to_owned(), look: plain(look), joined: false })
+                .to_vec(),
+            columns,
+            panel: (230, 225),
+            panels,
+        },
+        caption: format!(
+            "ΔR² ({}) at depth {} as it is and with something taken away, beside ΔCE_rec, whose interval is shaded; a panel a k ({}, \
+             {}); {}. A control that brings ΔR² to the shade accounts for the gap at that k; that their units differ remains.",
+            context.difference(),
+            context.anchor,
+            context.seeds(),
+            context.trained(),
+            context.intervals("bars"),
+        ),
+    }
+}

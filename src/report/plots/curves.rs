@@ -1,0 +1,43 @@
+//! R² above CE_rec against k.
+
+use super::{Context, Plot, point};
+use crate::analysis::on_all;
+use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread, share_y};
+
+/// A column a depth, a row a metric, a line a model.
+pub fn plot(context: &Context<'_>) -> Plot {
+    let columns = context.depths.len().max(1);
+    let mut panels = Vec::new();
+    for (name, label) in [("r2", "R²"), ("ce_rec", "CE_rec")] {
+        for depth in &context.depths {
+            let series = context.along_k(depth).map(|(at, cells)| Series {
+                look: Look::of_model(at),
+                points: cells
+                    .iter()
+                    .filter_map(|cell| point(cell.k as f64, context.analysis.score(cell, on_all(name))))
+                    .collect(),
+                joined: true,
+                spread: Spread::Band,
+            });
+            let y = Axis::new(label, Scale::Linear);
+            panels.push(Panel::new(format!("{label}, {depth}"), context.k_axis(), y, series.collect()));
+        }
+    }
+    panels.chunks_mut(columns).for_each(share_y);
+    Plot {
+        figure: Figure {
+            title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),
+            legend: context.model_keys(),
+            columns,
+            panel: (330, 230),
+            panels,
+        },
+        caption: format!(
+            "R² and CE_rec against k, a column a depth ({}, {}); {}. The rows have axes of their own: equal heights are not equal \
+             scores, and neither axis need begin at 0.",
+            context.seeds(),
+            context.trained(),
+            context.intervals("bands"),
+        ),
+    }
+}

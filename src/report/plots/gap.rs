@@ -1,0 +1,110 @@
+//! ΔR² and ΔCE_rec: against k, and against the token budget.
+
+use super::{Context, Plot, point};
+use crate::analysis::{Gap, on_all};
+use crate::report::figure::{
+    Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, share_y,
+};
+use crate::runner::tokens_text;
+
+/// What both differences look like, in every figure: not like a model.
+pub const R2: Look = Look::new(DARK, Marker::Circle);
+/// Likewise.
+pub const CE_REC: Look = Look::dashed(PURPLE, Marker::Diamond);
+
+fn keys() -> Vec<Key> {
+    [("ΔR²", R2), ("ΔCE_rec", CE_REC)].map(|(label, look)| Key { label: label.to_owned(), look, joined: true }).to_vec()
+}
+
+/// Both differences at the x that each gap has.
+fn differences(gaps: &[(f64, &Gap<'_>)]) -> Vec<Series> {
+    let points = |of: fn(&Gap<'_>) -> crate::analysis::Score| -> Vec<Point> {
+        gaps.iter().filter_map(|(x, gap)| point(*x, of(gap))).collect()
+    };
+    let series = |look, points| Series { look, points, joined: true, spread: Spread::Band };
+    vec![series(R2, points(|g| g.r2)), series(CE_REC, points(|g| g.ce_rec))]
+}
+
+/// Against k, a panel a depth.
+pub fn plot(context: &Context<'_>) -> Plot {
+    let panel = |depth: &String| {
+        let at = |&k: &u64| Some((k as f64, context.gap(depth, context.budget, k)?));
+        let gaps: Vec<_> = context.ks.iter().filter_map(at).collect();
+        let y = Axis::new(context.difference(), Scale::Linear);
+        Panel::new(depth.clone(), context.k_axis(), y, differences(&gaps)).rule(Rule::Level(0.0))
+    };
+    let mut panels: Vec<Panel> = context.depths.iter().map(panel).collect();
+    share_y(&mut panels);
+    Plot {
+        figure: Figure {
+            title: format!("The proxy gap: {} at equal k", context.difference()),
+            legend: keys(),
+            columns: panels.len(),
+            panel: (330, 240),
+            panels,
+        },
+        caption: format!(
+            "ΔR² and ΔCE_rec, {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² names the \
+             wrong SAE; their distance is in different units and is no effect size by itself.",
+            context.difference(),
+            context.seeds(),
+            context.trained(),
+            context.intervals("bands"),
+        ),
+    }
+}
+
+/// Against the token budget, a column a k: the differences above, CE_rec of every model below; at the anchor depth.
+pub fn by_budget(context: &Context<'_>) -> Plot {
+    let grid = context.analysis.grid;
+    let budgets = grid.budgets();
+    let trained_twice = |&&k: &&u64| {
+        let cell =
+            |b: &&u64| context.models.iter().any(|m| context.analysis.cell(m, &context.anchor, **b, k).is_some());
+        budgets.iter().filter(cell).count() >= 2
+    };
+    let ks: Vec<u64> = context.ks.iter().filter(trained_twice).copied().collect();
+    let text = |b: &u64| tokens_text(*b).replace(" tokens", "");
+    let axis =
+        || Axis::new("training tokens", Scale::Log).marks(budgets.iter().map(|b| (*b as f64, text(b))).collect());
+    let several_models = context.models.len() > 1;
+    let mut panels = Vec::new();
+    for k in ks.iter().filter(|_| several_models) {
+        let at = |&b: &u64| Some((b as f64, context.gap(&context.anchor, b, *k)?));
+        let gaps: Vec<_> = budgets.iter().filter_map(at).collect();
+        let y = Axis::new(context.difference(), Scale::Linear);
+        panels.push(Panel::new(format!("k = {k}"), axis(), y, differences(&gaps)).rule(Rule::Level(0.0)));
+    }
+    for k in &ks {
+        let series = context.models.iter().enumerate().map(|(i, model)| {
+            let at = |&b: &u64| {
+                let cell = context.analysis.cell(model, &context.anchor, b, *k)?;
+                point(b as f64, context.analysis.score(cell, on_all("ce_rec")))
+            };
+            let points = budgets.iter().filter_map(at).collect();
+            Series { look: Look::of_model(i), points, joined: true, spread: Spread::Band }
+        });
+        let y = Axis::new("CE_rec", Scale::Linear);
+        panels.push(Panel::new(format!("CE_rec, k = {k}"), axis(), y, series.collect()));
+    }
+    let columns = ks.len().max(1);
+    panels.chunks_mut(columns).for_each(share_y);
+    Plot {
+        figure: Figure {
+            title: format!("The proxy gap against training tokens, {}", context.anchor),
+            legend: if several_models { [keys(), context.model_keys()].concat() } else { context.model_keys() },
+            columns,
+            panel: if columns > 4 { (220, 200) } else { (300, 210) },
+            panels,
+        },
+        caption: format!(
+            "Top: ΔR² and ΔCE_rec ({}) against training tokens at depth {}, a column a k; below: CE_rec of each model ({}); {}. \
+             Budgets are equal in tokens, so that a larger model's SAE, having more latents, is the less trained of the two, and a \
+             learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.",
+            context.difference(),
+            context.anchor,
+            context.seeds(),
+            context.intervals("bands"),
+        ),
+    }
+}

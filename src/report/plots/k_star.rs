@@ -1,0 +1,98 @@
+//! How many active latents a target of CE_rec takes.
+
+use assay_probes::stats::{Interval, KStar};
+
+use super::{Context, Plot, dodge};
+use crate::analysis::{TARGETS, Threshold, thresholds};
+use crate::report::figure::{Axis, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
+
+/// A panel a depth, a row a target, a point a model.
+pub fn plot(context: &Context<'_>) -> Plot {
+    let (first, last) =
+        (context.ks.first().copied().unwrap_or(1) as f64, context.ks.last().copied().unwrap_or(1) as f64);
+    // A place beyond the largest k for what is never reached.
+    let never = last * (last / first).powf(0.22).max(1.3);
+    let thresholds = thresholds(context.analysis);
+    let panel = |depth: &String| {
+        let series = context.models.iter().enumerate().map(|(i, model)| {
+            let points = TARGETS.iter().enumerate().filter_map(|(row, target)| {
+                let of = |t: &&Threshold| {
+                    t.model == *model && t.depth == *depth && t.budget == context.budget && t.target == *target
+                };
+                let y = -(row as f64) - dodge(i, context.models.len(), 0.24);
+                point(thresholds.iter().find(of)?, y, first, never)
+            });
+            let points = points.collect();
+            Series { look: Look::of_model(i), points, joined: false, spread: Spread::Across }
+        });
+        let mut marks = context.k_marks();
+        marks.push((never, "never".to_owned()));
+        let mut y = Axis::names(TARGETS.iter().map(|t| format!("{t:.2}")));
+        y.label = "target CE_rec".to_owned();
+        y.bare = Some(depth) != context.depths.first();
+        Panel::new(depth.clone(), context.k_axis().marks(marks), y, series.collect())
+    };
+    let mut legend: Vec<Key> = context.model_keys();
+    legend.iter_mut().for_each(|key| key.joined = false);
+    let marks = [("reached at the smallest k already", Marker::Left), ("not reached on the grid", Marker::Right)];
+    let grey = |(label, marker): (&str, Marker)| Key {
+        label: label.to_owned(),
+        look: Look::new(crate::report::figure::DARK, marker),
+        joined: false,
+    };
+    legend.extend(marks.map(grey));
+    Plot {
+        figure: Figure {
+            title: "k*: active latents that a target of CE_rec takes".to_owned(),
+            legend,
+            columns: context.depths.len().max(1),
+            panel: (330, (TARGETS.len() * (16 + 12 * context.models.len().max(1))) as u32),
+            panels: context.depths.iter().map(panel).collect(),
+        },
+        caption: format!(
+            "k*(t), the smallest k at which CE_rec reaches t, linear between the grid's k, by model, a panel a depth ({}, {}); {}. \
+             A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
+             upper end.",
+            context.seeds(),
+            context.trained(),
+            context.intervals("bars"),
+        ),
+    }
+}
+
+/// Where a threshold is shown; what lies outside of the grid has a place at its edges.
+fn point(threshold: &Threshold, y: f64, first: f64, never: f64) -> Option<Point> {
+    let shown = |k: f64| k.clamp(first, never);
+    let (x, marker) = match threshold.k_star? {
+        KStar::AtMost(k) => (shown(k), Some(Marker::Left)),
+        KStar::At(k) => (shown(k), None),
+        KStar::Never => (never, Some(Marker::Right)),
+    };
+    let interval = threshold.score.interval.map(|i| Interval { low: shown(i.low), high: shown(i.high) });
+    Some(Point { marker, ..Point::new(x, y, interval.filter(|i| i.low < i.high)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::Score;
+
+    #[test]
+    fn what_is_never_reached_has_a_place() {
+        let threshold = |k: f64, low: f64, high: f64| Threshold {
+            model: String::new(),
+            depth: String::new(),
+            budget: 0,
+            target: 0.9,
+            k_star: Some(KStar::from_f64(k, 8.0)),
+            score: Score { value: Some(k), interval: Some(Interval { low, high }) },
+        };
+        let shown = |t: &Threshold| point(t, 0.0, 8.0, 100.0).map(|p| (p.x, p.marker, p.interval)).unwrap();
+        let until = |low, high| Some(Interval { low, high });
+        let infinity = f64::INFINITY;
+        assert_eq!(shown(&threshold(infinity, 20.0, infinity)), (100.0, Some(Marker::Right), until(20.0, 100.0)));
+        assert_eq!(shown(&threshold(infinity, infinity, infinity)), (100.0, Some(Marker::Right), None));
+        assert_eq!(shown(&threshold(8.0, 8.0, 12.0)), (8.0, Some(Marker::Left), until(8.0, 12.0)));
+        assert_eq!(shown(&threshold(20.0, 10.0, infinity)), (20.0, None, until(10.0, 100.0)));
+    }
+}

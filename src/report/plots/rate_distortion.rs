@@ -1,0 +1,56 @@
+//! What a bit buys, by four measures of distortion.
+
+use super::{Context, Plot, point};
+use crate::analysis::{Cell, Score, on_all};
+use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread};
+
+type Distortion = fn(&Context<'_>, &Cell) -> Score;
+
+const DISTORTIONS: [(&str, Distortion); 4] = [
+    ("1 − R²", |c, cell| c.analysis.derived(&[(cell, on_all("r2"))], |v| Some(1.0 - v[0]))),
+    ("1 − CE_rec", |c, cell| c.analysis.derived(&[(cell, on_all("ce_rec"))], |v| Some(1.0 - v[0]))),
+    ("SWD", |c, cell| c.analysis.score(cell, on_all("swd"))),
+    ("FWD", |c, cell| c.analysis.score(cell, on_all("fwd"))),
+];
+
+/// A row a depth, a column a distortion, a line a model along its k.
+pub fn plot(context: &Context<'_>) -> Plot {
+    // Not every sweep draws labels: then there is no FWD, and no column for it.
+    let measured =
+        |(_, of): &&(&str, Distortion)| context.analysis.cells.iter().any(|c| of(context, c).value.is_some());
+    let distortions: Vec<_> = DISTORTIONS.iter().filter(measured).collect();
+    let mut panels = Vec::new();
+    for depth in &context.depths {
+        for (label, of) in &distortions {
+            let series: Vec<Series> = context
+                .along_k(depth)
+                .map(|(at, cells)| {
+                    let place =
+                        |cell: &&Cell| point(context.analysis.column(cell, "bits_per_token")?, of(context, cell));
+                    let points = cells.iter().filter_map(place).collect();
+                    Series { look: Look::of_model(at), points, joined: true, spread: Spread::Band }
+                })
+                .collect();
+            let positive = series.iter().flat_map(|s| &s.points).all(|p| p.y > 0.0);
+            let y = Axis::new("", if positive { Scale::Log } else { Scale::Linear });
+            panels.push(Panel::new(format!("{label}, {depth}"), Axis::new("bits/token", Scale::Log), y, series));
+        }
+    }
+    Plot {
+        figure: Figure {
+            title: "Rate and distortion: what a bit buys depends on the measure".to_owned(),
+            legend: context.model_keys(),
+            columns: distortions.len().max(1),
+            panel: (245, 190),
+            panels,
+        },
+        caption: format!(
+            "Distortion against bits a token (entropy-coded latents, 8 bits a value), a row a depth, a point a k ({}, {}); lower is \
+             better; {}. SWD and FWD have units of the model's own gradients: compare shapes and crossings between models, not \
+             heights, and no axis with another.",
+            context.seeds(),
+            context.trained(),
+            context.intervals("bands"),
+        ),
+    }
+}
