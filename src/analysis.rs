@@ -181,7 +181,8 @@ impl<'a> Analysis<'a> {
             of(&values?)
         };
         let by_seed: Option<Vec<f64>> = (0..seeds).map(of_seed).collect();
-        let over_seeds = by_seed.filter(|v| v.iter().all(|v| v.is_finite())).and_then(|v| t_interval(&v, bootstrap.level));
+        let over_seeds =
+            by_seed.filter(|v| v.iter().all(|v| v.is_finite())).and_then(|v| t_interval(&v, bootstrap.level));
         Score { value: Some(value), interval, over_seeds }
     }
 

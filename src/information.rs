@@ -67,7 +67,8 @@ pub fn measure(
 ) -> Result<Vec<Estimated>> {
     let mut hooks: Vec<(String, HookPoint)> = group.runs.iter().map(|r| (r.depth.clone(), r.hook)).collect();
     hooks.dedup();
-    let Some(RunKey { device_class, weights, train_tokens, context_size, .. }) = group.runs.first().map(|r| &r.key) else {
+    let Some(RunKey { device_class, weights, train_tokens, context_size, .. }) = group.runs.first().map(|r| &r.key)
+    else {
         return Ok(Vec::new());
     };
     let key = Key {
@@ -89,8 +90,11 @@ pub fn measure(
         return Ok(found.into_iter().map(|e| named(e, &hooks)).collect());
     }
     let critics = critics(settings, inputs.decoder.config().d_model);
-    let mut stage =
-        progress.stage(format!("{} mutual information", group.model.name), (hooks.len() * critics.len()) as u64, "critics");
+    let mut stage = progress.stage(
+        format!("{} mutual information", group.model.name),
+        (hooks.len() * critics.len()) as u64,
+        "critics",
+    );
     let tokens = inputs.source.read(0, settings.tokens.div_ceil(*context_size)).context("[information] tokens")?;
     let pairs = PairsConfig {
         batch: spec.eval.batch,
@@ -104,7 +108,8 @@ pub fn measure(
     for ((depth, hook), x) in hooks.iter().zip(&paired.activations) {
         for config in &critics {
             let of = || format!("model `{}`, {hook}", group.model.name);
-            let mi = estimate(x.view(), paired.scores.view(), config, inputs.decoder.device(), |_| ()).with_context(of)?;
+            let mi =
+                estimate(x.view(), paired.scores.view(), config, inputs.decoder.device(), |_| ()).with_context(of)?;
             found.push(Estimated {
                 depth: depth.clone(),
                 layer: hook.layer,

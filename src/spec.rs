@@ -211,7 +211,16 @@ impl Default for InformationSpec {
 
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { sequences: 200, context_size: 256, batch: 8, resamples: 5000, level: 0.95, seed: 0, fisher_samples: 4, fisher_seed: 0 }
+        Self {
+            sequences: 200,
+            context_size: 256,
+            batch: 8,
+            resamples: 5000,
+            level: 0.95,
+            seed: 0,
+            fisher_samples: 4,
+            fisher_seed: 0,
+        }
     }
 }
 
@@ -505,7 +514,10 @@ mod tests {
         assert_eq!(spec.name, "other");
         assert_eq!(spec.precision, Precision::F32);
         assert_eq!(load(SPEC, &["precision=bf16"]).unwrap().precision, Precision::Bf16);
-        assert_eq!(load(SPEC, &["models.m.path=other"]).unwrap().models[0].path.as_deref().unwrap().file_name().unwrap(), "other");
+        assert_eq!(
+            load(SPEC, &["models.m.path=other"]).unwrap().models[0].path.as_deref().unwrap().file_name().unwrap(),
+            "other"
+        );
         assert!(load(SPEC, &["models.n.path=other"]).is_err());
         assert!(load(SPEC, &["train.lr.x=1"]).is_err());
     }

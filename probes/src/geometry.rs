@@ -12,7 +12,10 @@ use crate::metrics::{DEFLATIONS, Directions, norm, outlier_limit};
 
 /// Terms of reports that are computed here.
 pub const TERMS: &[(&str, &str)] = &[
-    ("pr", "participation ratio (Σλ)²/Σλ² of the eigenvalues of the mean-centred covariance (divided by N) at the hook: how many directions the variance is spread over"),
+    (
+        "pr",
+        "participation ratio (Σλ)²/Σλ² of the eigenvalues of the mean-centred covariance (divided by N) at the hook: how many directions the variance is spread over",
+    ),
     ("pr_deflated_m", "the same without the m largest eigenvalues, m = 1, 2, 4, 8"),
     ("pr_uncentered", "the same of the second moments about zero: the mean not subtracted"),
     ("pr_over_d_model", "pr divided by d_model"),

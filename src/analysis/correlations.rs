@@ -171,7 +171,11 @@ pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) ->
 /// Partial correlations with CE_rec of proxies given others: does the second say what the first does not?
 ///
 /// Rows of `(proxy, given, estimate)`; Spearman's kind, that is, on ranks.
-pub fn beyond_swd(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<(&'static str, &'static str, Estimate)> {
+pub fn beyond_swd(
+    analysis: &Analysis<'_>,
+    depth: Option<&str>,
+    budget: u64,
+) -> Vec<(&'static str, &'static str, Estimate)> {
     let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
     let deviation = Proxy { name: "fisher_euclidean", value: |r| inverse(r, "fisher_euclidean") };
     let questions = [

@@ -30,7 +30,8 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
     let (mut out, mut adjudicated) = (Vec::new(), Vec::new());
     for gap in gaps.iter().filter(between_ends) {
         let same = |g: &&super::Gap<'_>| {
-            (&g.from.model, &g.to.model, &g.to.depth, g.to.k) == (&gap.from.model, &gap.to.model, &gap.to.depth, gap.to.k)
+            (&g.from.model, &g.to.model, &g.to.depth, g.to.k)
+                == (&gap.from.model, &gap.to.model, &gap.to.depth, gap.to.k)
         };
         let evidence = Evidence { seeds: gap.mismatches.1, budgets: gaps.iter().filter(same).count() };
         let condition = format!("{} − {}, {}, k {}", gap.to.model, gap.from.model, gap.to.depth, gap.to.k);
@@ -57,7 +58,8 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
             found.cloned().unwrap_or_else(undecided)
         };
         let (zero, one) = (settled(|a| &a.2), settled(|a| &a.3));
-        for rank in leaderboard(analysis, Some(&depth), budget).iter().filter(|r| ["1/swd", "1/fwd"].contains(&r.name)) {
+        for rank in leaderboard(analysis, Some(&depth), budget).iter().filter(|r| ["1/swd", "1/fwd"].contains(&r.name))
+        {
             for (how, advantage) in [("pooled", rank.advantage), ("within fixed k", rank.advantage_within)] {
                 let Some(advantage) = advantage else { continue };
                 let interval: Option<Interval> = advantage.interval;

@@ -97,8 +97,7 @@ impl SweepArgs {
         if state.exists() {
             std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
         }
-        let found =
-            Found { records: &records, geometry: &geometry, information: &information, missing: &missing };
+        let found = Found { records: &records, geometry: &geometry, information: &information, missing: &missing };
         frames::write(&results, &spec, &found)?;
         frames::write_timings(&results, &timings)?;
         report::write(&results)?;

@@ -144,4 +144,3 @@ impl Grid {
         Resamples::draw(items, self.bootstrap.resamples, self.bootstrap.seed)
     }
 }
-

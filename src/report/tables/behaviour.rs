@@ -72,7 +72,8 @@ pub fn overlap(analysis: &Analysis<'_>) -> Table {
 
 /// How far CE_rec differs from sequence to sequence.
 pub fn spread(analysis: &Analysis<'_>) -> Table {
-    let mut table = Table::new(["model", "depth", "k", "tokens", "SD of CE_rec over sequences", "SD of CE_rec over seeds"]);
+    let mut table =
+        Table::new(["model", "depth", "k", "tokens", "SD of CE_rec over sequences", "SD of CE_rec over seeds"]);
     for found in sequence_spread(analysis) {
         let seeds: Option<Vec<f64>> = analysis.runs(found.cell).map(|r| r.value("ce_rec")).collect();
         table.row([

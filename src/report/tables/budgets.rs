@@ -51,7 +51,18 @@ pub fn budgets(analysis: &Analysis<'_>) -> Table {
 /// The gap by token budget, with its mismatch rate over seeds.
 pub fn phase2(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
-        "tokens", "seeds", "ΔCE", "95% CI", "ΔR²", "mismatch rate", "k", "depth", "models", "ΔR²/ΔCE", "ΔR² 95% CI", "ΔR² − ΔCE",
+        "tokens",
+        "seeds",
+        "ΔCE",
+        "95% CI",
+        "ΔR²",
+        "mismatch rate",
+        "k",
+        "depth",
+        "models",
+        "ΔR²/ΔCE",
+        "ΔR² 95% CI",
+        "ΔR² − ΔCE",
     ]);
     if analysis.grid.budgets().len() < 2 && analysis.grid.seeds().len() < 2 {
         return table;
@@ -59,7 +70,8 @@ pub fn phase2(analysis: &Analysis<'_>) -> Table {
     let mut found = gaps(analysis);
     let depths = analysis.grid.depths();
     found.sort_by_key(|g| (depths.iter().position(|d| *d == g.to.depth), g.to.k, g.to.budget));
-    let ends = |score: Score| score.interval.map_or_else(|| NONE.to_owned(), |i| format!("[{:+.3}, {:+.3}]", i.low, i.high));
+    let ends =
+        |score: Score| score.interval.map_or_else(|| NONE.to_owned(), |i| format!("[{:+.3}, {:+.3}]", i.low, i.high));
     for gap in found {
         let plain = |s: Score| crate::markdown::signed(s.value);
         table.row([
@@ -83,7 +95,15 @@ pub fn phase2(analysis: &Analysis<'_>) -> Table {
 /// Over seeds: mean, t interval and the two-level bootstrap, side by side.
 pub fn seeds(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
-        "model", "depth", "k", "tokens", "seeds", "CE_rec, t interval over seeds", "CE_rec, two-level bootstrap", "R², t interval over seeds", "R², two-level bootstrap",
+        "model",
+        "depth",
+        "k",
+        "tokens",
+        "seeds",
+        "CE_rec, t interval over seeds",
+        "CE_rec, two-level bootstrap",
+        "R², t interval over seeds",
+        "R², two-level bootstrap",
     ]);
     for cell in analysis.cells.iter().filter(|c| c.runs.len() > 1) {
         let over_seeds = |score: Score| scored(Score { interval: score.over_seeds, ..score });

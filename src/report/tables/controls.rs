@@ -17,7 +17,18 @@ fn smallest_k<'a>(analysis: &'a Analysis<'_>) -> impl Iterator<Item = &'a Cell> 
 /// Errors beside the variance that R² divides them by.
 pub fn sst_inflation(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
-        "model", "mse mean", "relative error norm", "R²", "SSE/token", "SST/token", "depth", "layer", "k", "tokens", "NMSE", "cosine",
+        "model",
+        "mse mean",
+        "relative error norm",
+        "R²",
+        "SSE/token",
+        "SST/token",
+        "depth",
+        "layer",
+        "k",
+        "tokens",
+        "NMSE",
+        "cosine",
     ]);
     for cell in smallest_k(analysis) {
         let column = |name: &str| number(analysis.column(cell, name));
@@ -42,7 +53,16 @@ pub fn sst_inflation(analysis: &Analysis<'_>) -> Table {
 /// R² beside the proxies that no variance is divided out of.
 pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
-        "model", "R²", "cosine sim", "relative error norm", "CE_rec", "depth", "k", "tokens", "R² without top direction", "ce_loss_score",
+        "model",
+        "R²",
+        "cosine sim",
+        "relative error norm",
+        "CE_rec",
+        "depth",
+        "k",
+        "tokens",
+        "R² without top direction",
+        "ce_loss_score",
     ]);
     for cell in smallest_k(analysis) {
         let shown = |name: &str| scored(analysis.score(cell, on_all(name)));

@@ -115,8 +115,8 @@ pub fn fisher(analysis: &Analysis<'_>) -> Table {
         if analysis.column(cell, "fwd").is_none() {
             continue;
         }
-        let increase = analysis
-            .derived(&[(cell, on_all("ce_recon")), (cell, on_all("ce_orig"))], |v| Some(v[0] - v[1]));
+        let increase =
+            analysis.derived(&[(cell, on_all("ce_recon")), (cell, on_all("ce_orig"))], |v| Some(v[0] - v[1]));
         table.row([
             cell.model.clone(),
             cell.depth.clone(),
@@ -136,8 +136,18 @@ pub fn fisher(analysis: &Analysis<'_>) -> Table {
 
 /// Bits a token against four distortions.
 pub fn rate_distortion(analysis: &Analysis<'_>) -> Table {
-    let mut table =
-        Table::new(["model", "depth", "k", "tokens", "bits/token", "1 − R²", "1 − CE_rec", "SWD", "FWD", "bits, Bernoulli bound"]);
+    let mut table = Table::new([
+        "model",
+        "depth",
+        "k",
+        "tokens",
+        "bits/token",
+        "1 − R²",
+        "1 − CE_rec",
+        "SWD",
+        "FWD",
+        "bits, Bernoulli bound",
+    ]);
     for cell in &analysis.cells {
         let column = |name: &str| analysis.column(cell, name);
         table.row([

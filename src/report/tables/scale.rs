@@ -6,8 +6,20 @@ use crate::markdown::{NONE, Table, score};
 
 /// The number that started it: the smallest k at the anchor depth.
 pub fn headline(analysis: &Analysis<'_>) -> Table {
-    let mut table =
-        Table::new(["model", "layer", "R²", "CE_rec [95% CI]", "implied L_recon/L_orig", "depth", "k", "tokens", "seeds", "R² [95% CI]", "ce_loss_score", "KL"]);
+    let mut table = Table::new([
+        "model",
+        "layer",
+        "R²",
+        "CE_rec [95% CI]",
+        "implied L_recon/L_orig",
+        "depth",
+        "k",
+        "tokens",
+        "seeds",
+        "R² [95% CI]",
+        "ce_loss_score",
+        "KL",
+    ]);
     let k = analysis.grid.ks().first().copied().unwrap_or_default();
     for cell in analysis.cells.iter().filter(|c| Some(&c.depth) == analysis.anchor_depth().as_ref() && c.k == k) {
         let (r2, ce_rec) = (analysis.score(cell, on_all("r2")), analysis.score(cell, on_all("ce_rec")));
@@ -67,7 +79,18 @@ pub fn delta_by_k(analysis: &Analysis<'_>) -> Table {
 /// All models at the anchor depth.
 pub fn three_model(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
-        "model", "d_model", "k", "R²", "CE_rec [95% CI]", "cosine", "alive %", "tokens", "seeds", "rel. error", "L0", "bits/token",
+        "model",
+        "d_model",
+        "k",
+        "R²",
+        "CE_rec [95% CI]",
+        "cosine",
+        "alive %",
+        "tokens",
+        "seeds",
+        "rel. error",
+        "L0",
+        "bits/token",
     ]);
     let depth = analysis.anchor_depth().unwrap_or_default();
     for budget_of in analysis.grid.budgets() {
