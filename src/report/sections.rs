@@ -64,7 +64,7 @@ const SECTIONS: [Section; 16] = [
         figures: &["leaderboard"],
         tables: &["leaderboard", "beyond-swd"],
         caveats: "Pooled correlations mostly say that more active latents are better, which every proxy knows; within fixed depth and k is \
-                  the harder test. Rows of one grid are not independent, so the intervals are too narrow. SWD and FWD need gradients of the model; \
+                  the harder test, where a proxy that is an inverse varies most at large k. Rows of one grid are not independent, so the intervals are too narrow. SWD and FWD need gradients of the model; \
                   they cost more than R², and less than trust in the wrong number.",
     },
     Section {
