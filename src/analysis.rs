@@ -4,6 +4,7 @@
 
 mod anisotropy;
 mod correlations;
+mod dimensions;
 mod gaps;
 mod norms;
 mod spread;
@@ -11,10 +12,11 @@ mod thresholds;
 mod verdicts;
 
 use assay_probes::metrics::{Metric, Subset, metric, total};
-use assay_probes::stats::{Interval, SeedResamples};
+use assay_probes::stats::{Interval, SeedResamples, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreements, beyond_swd, leaderboard};
+pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
 pub use gaps::{Gap, gaps};
 pub use norms::{NormPoint, norm_profile};
 pub use spread::{Overlap, SequenceSpread, monotone, overlaps, sequence_spread};
@@ -24,13 +26,26 @@ pub use verdicts::{Finding, findings};
 use crate::frames::{Grid, Run};
 use crate::replicates::Replicates;
 
-/// A value and its interval, which covers the choice of evaluation sequences and, where there are several, of seeds.
+/// A value and its intervals.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
     /// The value; over several seeds their mean.
     pub value: Option<f64>,
-    /// `None` where a replicate is undefined.
+    /// Bootstrap over evaluation sequences, and over seeds where there are several. `None` where a replicate is undefined.
     pub interval: Option<Interval>,
+    /// Student's t over seeds; `None` for one.
+    pub over_seeds: Option<Interval>,
+}
+
+impl Score {
+    /// From the lowest end to the highest of both intervals: the bootstrap is too narrow for few seeds, and t knows nothing of
+    /// sequences.
+    pub fn widest(&self) -> Option<Interval> {
+        match (self.interval, self.over_seeds) {
+            (Some(a), Some(b)) => Some(Interval { low: a.low.min(b.low), high: a.high.max(b.high) }),
+            (a, _) => a,
+        }
+    }
 }
 
 /// The runs that differ in nothing but their seed.
@@ -160,7 +175,15 @@ impl<'a> Analysis<'a> {
             (0..bootstrap.resamples).map(replicate).collect::<Vec<Option<f64>>>()
         });
         let interval = replicates.and_then(|r| Interval::percentile(&r, bootstrap.level));
-        Score { value: Some(value), interval }
+        let of_seed = |seed: usize| {
+            let values: Option<Vec<f64>> =
+                runs.iter().zip(parts).map(|(runs, (_, quantity))| point(&runs[seed..=seed], *quantity)).collect();
+            of(&values?)
+        };
+        let by_seed: Option<Vec<f64>> = (0..seeds).map(of_seed).collect();
+        let over_seeds =
+            by_seed.filter(|v| v.iter().all(|v| v.is_finite())).and_then(|v| t_interval(&v, bootstrap.level));
+        Score { value: Some(value), interval, over_seeds }
     }
 
     /// For each part, its runs with the seeds that all parts have, seeds ascending.

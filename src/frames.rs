@@ -7,7 +7,7 @@ mod write;
 
 pub use grid::{Bootstrap, Grid, Run};
 pub use read::read;
-pub use write::{write, write_timings};
+pub use write::{Found, write, write_timings};
 
 use assay_probes::metrics::Subset;
 
@@ -18,6 +18,7 @@ const GEOMETRY: &str = "geometry.parquet";
 const CURVES: &str = "curves.parquet";
 const NORMS: &str = "norms.parquet";
 const MODELS: &str = "models.parquet";
+const INFORMATION: &str = "information.parquet";
 const TIMINGS: &str = "timings.parquet";
 
 /// A metric's column: its name on all tokens, with the subset before it otherwise.

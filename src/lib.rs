@@ -10,7 +10,9 @@
 //! 6. patching: [`mod@assay_probes::evaluate`]
 //! 7. metrics: [`assay_probes::metrics`], [`assay_probes::rate`], [`assay_probes::geometry`]
 //! 8. statistics: [`assay_probes::stats`]
-//! 9. tables, plots, report: [`frames`], [`report`]
+//! 9. results as Parquet: [`frames`]
+//! 10. differences, correlations, thresholds, verdicts: [`analysis`]
+//! 11. tables, plots, report: [`report`]
 //!
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
 //! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
@@ -20,6 +22,7 @@ pub mod cli;
 pub mod commands;
 pub mod device;
 pub mod frames;
+pub mod information;
 pub mod markdown;
 pub mod plan;
 pub mod progress;

@@ -66,7 +66,9 @@ impl Inputs {
         source.check_range(0, train_contexts).context("training tokens")?;
         let eval_tokens = match &spec.tokens.eval {
             Some(path) => open(path, spec.eval.context_size, spec.tokens.eval_rows)?.read(0, spec.eval.sequences),
-            None if spec.tokens.repeat => bail!("[tokens]: with `repeat` the training text leaves none over; give tokens.eval"),
+            None if spec.tokens.repeat => {
+                bail!("[tokens]: with `repeat` the training text leaves none over; give tokens.eval")
+            }
             None => source.read(train_contexts, spec.eval.sequences),
         }
         .context("evaluation tokens")?;

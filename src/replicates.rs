@@ -14,7 +14,8 @@ impl Replicates {
     pub fn new(sequences: &[[Sums; 3]], counts: &Array2<f64>) -> Self {
         let of_subset = |subset: Subset| {
             let values: Vec<f64> = sequences.iter().flat_map(|s| s[subset.index()].values()).collect();
-            let values = Array2::from_shape_vec((sequences.len(), Sums::FIELDS.len()), values).expect("a row a sequence");
+            let values =
+                Array2::from_shape_vec((sequences.len(), Sums::FIELDS.len()), values).expect("a row a sequence");
             counts.dot(&values)
         };
         let subsets = Subset::ALL.map(of_subset);

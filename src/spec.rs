@@ -44,6 +44,9 @@ pub struct SweepSpec {
     /// How they are evaluated.
     #[serde(default)]
     pub eval: EvalSpec,
+    /// Mutual information of the hook points with the logits, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information: Option<InformationSpec>,
 }
 
 /// One model of a sweep.
@@ -184,9 +187,40 @@ pub struct EvalSpec {
     pub fisher_seed: u64,
 }
 
+/// How mutual information is estimated: by critics trained on activations of the training text.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InformationSpec {
+    /// Tokens; a quarter of them is held out. Estimates fall short with fewer than about 100,000.
+    pub tokens: usize,
+    /// Principal components of the logits.
+    pub components: usize,
+    /// Bottleneck widths [default: powers of two up to 64].
+    pub widths: Vec<usize>,
+    /// Training steps of a critic.
+    pub steps: usize,
+    /// Seed of initialisation and batches.
+    pub seed: u64,
+}
+
+impl Default for InformationSpec {
+    fn default() -> Self {
+        Self { tokens: 100_000, components: 16, widths: Vec::new(), steps: 1000, seed: 0 }
+    }
+}
+
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { sequences: 200, context_size: 256, batch: 8, resamples: 5000, level: 0.95, seed: 0, fisher_samples: 4, fisher_seed: 0 }
+        Self {
+            sequences: 200,
+            context_size: 256,
+            batch: 8,
+            resamples: 5000,
+            level: 0.95,
+            seed: 0,
+            fisher_samples: 4,
+            fisher_seed: 0,
+        }
     }
 }
 
@@ -480,7 +514,10 @@ mod tests {
         assert_eq!(spec.name, "other");
         assert_eq!(spec.precision, Precision::F32);
         assert_eq!(load(SPEC, &["precision=bf16"]).unwrap().precision, Precision::Bf16);
-        assert_eq!(load(SPEC, &["models.m.path=other"]).unwrap().models[0].path.as_deref().unwrap().file_name().unwrap(), "other");
+        assert_eq!(
+            load(SPEC, &["models.m.path=other"]).unwrap().models[0].path.as_deref().unwrap().file_name().unwrap(),
+            "other"
+        );
         assert!(load(SPEC, &["models.n.path=other"]).is_err());
         assert!(load(SPEC, &["train.lr.x=1"]).is_err());
     }

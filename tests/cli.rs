@@ -65,12 +65,21 @@ fn tables_have_their_columns_and_rows() {
         "layers = {{ mid = 3 }}\n\n[[models]]\nname = \"medium\"\npath = '{}'\nlayers = {{ mid = 4 }}",
         medium.display()
     );
-    let spec = write_spec(dir.path(), &[("layers = { mid = 3 }", &second), ("[20480]", "[2048]")]);
+    let spec = write_spec(
+        dir.path(),
+        &[
+            ("layers = { mid = 3 }", &second),
+            ("[20480]", "[1024, 2048]"),
+            ("training_tokens", "seeds = [0, 1]\ntraining_tokens"),
+        ],
+    );
     let out = dir.path().join("out");
     stdout_of(&mut sweep(&spec, &out));
     let table = |name: &str| masked(&std::fs::read_to_string(out.join(format!("tables/{name}.md"))).unwrap());
     insta::assert_snapshot!("grid", table("grid"));
-    insta::assert_snapshot!("proxy_gap", table("proxy-gap"));
+    for name in ["headline", "delta-by-k", "phase2", "overlap", "hypotheses"] {
+        insta::assert_snapshot!(name, table(name));
+    }
     let report = std::fs::read_to_string(out.join("report.md")).unwrap();
     let headings: Vec<&str> = report.lines().filter(|l| l.starts_with('#')).collect();
     insta::assert_snapshot!("report_headings", headings.join("\n"));

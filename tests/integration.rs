@@ -6,6 +6,7 @@
 //! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
+//! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files.
 //! - `bad_input`: what is broken is named, with the remedy.
@@ -17,6 +18,7 @@ mod bad_input;
 mod cli;
 mod common;
 mod evaluate;
+mod information;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;

@@ -12,7 +12,16 @@ use tempfile::TempDir;
 use crate::common::{assay, bundled, copy_dir, files, stdout_of, sweep, write_spec};
 
 /// What may not depend on how a sweep was run.
-const SAME: [&str; 4] = ["runs.parquet", "sequences.parquet", "latents.parquet", "geometry.parquet"];
+const SAME: [&str; 8] = [
+    "runs.parquet",
+    "sequences.parquet",
+    "latents.parquet",
+    "geometry.parquet",
+    "curves.parquet",
+    "norms.parquet",
+    "models.parquet",
+    "information.parquet",
+];
 
 /// The results of one uninterrupted sweep on one thread, which the tests compare with or copy.
 fn reference() -> &'static Path {
@@ -185,4 +194,73 @@ fn a_dry_run_writes_nothing() {
     let spec = write_spec(dir.path(), &[("\"small\"", "\"other\""), ("mid = 3", "middle = 3")]);
     let listed = stdout_of(sweep(&spec, reference()).arg("--dry-run"));
     assert!(listed.contains("2 runs, 0 to do"), "{listed}");
+}
+
+#[test]
+fn a_model_without_a_path_is_left_out_until_it_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let second = "layers = { mid = 3 }\n\n[[models]]\nname = \"large\"\nlayers = { mid = 4 }";
+    let spec = write_spec(dir.path(), &[("layers = { mid = 3 }", second), ("[20480]", "[2048]"), ("[2, 4]", "[2]")]);
+    let out = dir.path().join("out");
+    let done = sweep(&spec, &out).output().unwrap();
+    assert!(done.status.success());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.contains("model `large` is left out") && said.contains("--set models.large.path=DIR"), "{said}");
+    let report = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("**`large` is missing**"));
+    assert_eq!(frames::read(&out).unwrap().missing, ["large"]);
+
+    let path = format!("models.large.path={}", bundled("medium").display());
+    stdout_of(sweep(&spec, &out).args(["--set", &path]));
+    let grid = frames::read(&out).unwrap();
+    assert_eq!((grid.runs.len(), grid.models()), (2, vec!["small".to_owned(), "large".to_owned()]));
+    assert!(grid.missing.is_empty());
+    assert!(!std::fs::read_to_string(out.join("report.md")).unwrap().contains("is missing"));
+}
+
+#[test]
+fn mutual_information_is_measured_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = "[information]\ntokens = 4096\nsteps = 4\nwidths = [1, 8]\n\n[eval]";
+    let spec = write_spec(dir.path(), &[("[eval]", settings), ("[20480]", "[2048]"), ("[2, 4]", "[2]")]);
+    let out = dir.path().join("out");
+    stdout_of(&mut sweep(&spec, &out));
+    let (before, frame) = (records(&out), std::fs::read(out.join("information.parquet")).unwrap());
+    let found = frames::read(&out).unwrap().information;
+    let of = |e: &assay::information::Estimated| (e.critic.clone(), e.bound.clone(), e.width);
+    let names = |critic: &str, bound: &str, width| (critic.to_owned(), bound.to_owned(), width);
+    let expected = [
+        names("separable", "info_nce", None),
+        names("separable", "smile", None),
+        names("concatenated", "info_nce", None),
+        names("concatenated", "smile", None),
+        names("concatenated", "smile", Some(1)),
+        names("concatenated", "smile", Some(8)),
+    ];
+    assert_eq!(found.iter().map(|(_, e)| of(e)).collect::<Vec<_>>(), expected);
+    assert!(found.iter().all(|(model, e)| model == "small" && e.depth == "mid" && e.nats.is_finite() && e.pairs > 0));
+    assert!(found.iter().all(|(_, e)| e.cap.is_some() == (e.bound == "info_nce")));
+    assert!(
+        std::fs::read_to_string(out.join("report.md")).unwrap().contains("How many dimensions does the task need?")
+    );
+
+    stdout_of(&mut sweep(&spec, &out));
+    assert!(records(&out) == before, "measured anew");
+    assert!(std::fs::read(out.join("information.parquet")).unwrap() == frame);
+}
+
+#[test]
+fn a_text_that_is_too_short_is_read_again_if_the_spec_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = format!("train = '{}'", bundled("eval.parquet").display());
+    let long = format!("eval = '{}'", bundled("train.parquet").display());
+    let train = format!("train = '{}'", bundled("train.parquet").display());
+    let eval = format!("eval = '{}'", bundled("eval.parquet").display());
+    // 49,152 tokens, of which the budget asks for more.
+    let changes = [(train.as_str(), short.as_str()), (&eval, &long), ("[20480]", "[51200]"), ("[2, 4]", "[2]")];
+    let spec = write_spec(dir.path(), &changes);
+    let refused = sweep(&spec, &dir.path().join("refused")).arg("--dry-run").output().unwrap();
+    assert!(!refused.status.success());
+    stdout_of(sweep(&spec, &dir.path().join("out")).args(["--set", "tokens.repeat=true"]));
+    assert_eq!(frames::read(&dir.path().join("out")).unwrap().runs.len(), 1);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes train.parquet and eval.parquet beside this script from the corpus the bundled models were trained on.
+"""Makes the token files beside this script from the corpus the bundled models were trained on.
 
     pip install tokenizers pyarrow numpy
     python make_tokens.py CORPUS_TXT_XZ TOKENIZER_JSON OUT_DIR [--fixtures DIR]
@@ -19,6 +19,11 @@ through the documents in order and take token 0 and at most the first 1,023 toke
 dominates, concatenated and cut into rows of 1,024 tokens. Documents that match LEFT_OUT below, and pages
 that only list symbols, are in neither.
 
+ladder-eval.parquet takes the documents eligible for eval.parquet once more, one a row: token 0 and the first 255
+tokens of each that is as long as that, if at most a twentieth of the windows of these 255 are known too.
+ladder-train.parquet is made like train.parquet, only longer, and passes over documents that share a window with
+eval.parquet or ladder-eval.parquet.
+
 With --fixtures it also writes sample.jsonl, sample.txt and sample-tokens.json (short documents of the training part
 from public-domain sources, and their token ids) for tests of the text sources.
 """
@@ -37,7 +42,9 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 ROW = 1024
-ROWS = {"train": 160, "eval": 48}
+ROWS = {"train": 160, "eval": 48, "ladder-train": 768, "ladder-eval": 128}
+LADDER_EVAL_ROW = 256
+LADDER = ("ladder-train", "ladder-eval")
 SKIP_EVAL_TOKENS = 24 * 128
 WINDOW = 24
 KNOWN_SHARE = 0.05
@@ -113,6 +120,11 @@ def windows(ids: np.ndarray) -> np.ndarray:
     return h
 
 
+def among(known: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """Which of the hashes are in the sorted array."""
+    return known[np.searchsorted(known, h).clip(max=len(known) - 1)] == h
+
+
 def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("corpus", type=Path, metavar="CORPUS_TXT_XZ")
@@ -140,9 +152,9 @@ def main() -> None:
 
     known = np.unique(windows(np.concatenate(stream)[border:]))
 
-    def is_known(i: int) -> bool:
-        h = windows(np.array(heads[i], np.uint16)[1:])
-        return len(h) > 0 and (known[np.searchsorted(known, h).clip(max=len(known) - 1)] == h).mean() > KNOWN_SHARE
+    def is_known(i: int, length: int = ROW) -> bool:
+        h = windows(np.array(heads[i][:length], np.uint16)[1:])
+        return len(h) > 0 and among(known, h).mean() > KNOWN_SHARE
 
     left_out = {i for i, d in enumerate(docs) if LEFT_OUT.search(d) or is_list(d)}
     parts = {
@@ -150,14 +162,23 @@ def main() -> None:
         "train": [i for i, (s, _) in enumerate(spans) if s >= border and i not in left_out],
     }
     assert not {docs[i] for i in parts["eval"]} & {docs[i] for i in parts["train"]}, "a document is in both parts"
+    parts["ladder-eval"] = [i for i in parts["eval"] if len(heads[i]) >= LADDER_EVAL_ROW and not is_known(i, LADDER_EVAL_ROW)]
+    parts["ladder-train"] = parts["train"]
     print("documents:", {k: len(v) for k, v in parts.items()}, "left out:", len(left_out))
 
+    written, held_out, shared = {}, None, []
     for part, index in parts.items():
-        want, ids, n_docs, n_toks = ROWS[part] * ROW, [], Counter(), Counter()
+        row = LADDER_EVAL_ROW if part == "ladder-eval" else ROW
+        if part == "ladder-train":
+            held_out = np.unique(np.concatenate([windows(written[p]) for p in ("eval", "ladder-eval")]))
+        want, ids, n_docs, n_toks = ROWS[part] * row, [], Counter(), Counter()
         for i in index:
             if len(ids) >= want:
                 break
-            take = heads[i][: want - len(ids)]
+            take = heads[i][:row][: want - len(ids)]
+            if held_out is not None and among(held_out, windows(np.array(heads[i], np.uint16))).any():
+                shared.append(i)
+                continue
             ids += take
             src = source(docs[i])
             n_docs[src] += 1
@@ -165,14 +186,23 @@ def main() -> None:
             if args.list:
                 print(part, f"{src:26}", len(docs[i]), repr(docs[i][:150]))
         assert len(ids) == want, f"{part}: only {len(ids)} tokens"
-        rows = [ids[r * ROW : (r + 1) * ROW] for r in range(ROWS[part])]
+        written[part] = np.array(ids, np.uint16)
+        rows = [ids[r * row : (r + 1) * row] for r in range(ROWS[part])]
         table = pa.table({"tokens": pa.array(rows, type=pa.list_(pa.int32()))})
         args.out.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, args.out / f"{part}.parquet", compression="zstd", row_group_size=16)
-        print(f"\n{part}.parquet: {ROWS[part]} rows of {ROW}, {sum(n_docs.values())} documents")
+        # Of int32 and uint16, plain, dictionary, delta and byte-split, zstd 3 to 22: the smallest that any reader knows.
+        how = {"compression_level": 19, "use_dictionary": False, "row_group_size": 64} if part in LADDER else {"row_group_size": 16}
+        pq.write_table(table, args.out / f"{part}.parquet", compression="zstd", **how)
+        print(f"\n{part}.parquet: {ROWS[part]} rows of {row}, {sum(n_docs.values())} documents")
         for name in [*SOURCES, "unclear"]:
             if n_docs[name]:
                 print(f"  {name:26} {n_docs[name]:4} documents {n_toks[name]:7,} tokens")
+
+    print("\nladder-train passes over", len(shared), "documents that share a window with an eval file")
+    for part in ("eval", "ladder-eval"):
+        h = windows(written[part])
+        within = [f"{among(np.unique(windows(written[t])), h).sum()} in {t}" for t in ("train", "ladder-train")]
+        print(f"{part}: of {len(h):,} windows", ", ".join(within) + f", {among(known, h).sum()} in the training part")
 
     if args.fixtures:
         by = {name: [] for name in PUBLIC_DOMAIN_SAMPLE}

@@ -10,7 +10,8 @@ use burn::tensor::activation::{gelu_approximate, relu, softmax};
 use burn::tensor::module::{attention, embedding, layer_norm, linear};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ndarray::ArrayView2;
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use rayon::prelude::*;
 
 use crate::config::{HiddenAct, NeoxConfig};
 use crate::device::runs_on_cpu;
@@ -255,6 +256,39 @@ impl Decoder {
             HookKind::AttnOut | HookKind::MlpOut => return Err(ModelError::NotPatchable { hook }),
         };
         Ok(self.unembed(self.run_layers(x, next, self.layers.len(), &[], &mut [])))
+    }
+
+    /// The final LayerNorm's output u, of which the logits are W_Uᵀu.
+    ///
+    /// # Shapes
+    /// - `h`: `[batch, context, d_model]`, the residual stream after the last layer; returned alike.
+    pub fn final_norm_output(&self, h: Tensor<3>) -> Tensor<3> {
+        self.final_norm.forward(h)
+    }
+
+    /// G = W_U·W_Uᵀ, `[d_model, d_model]`, in f64: uᵀGv is the inner product of the logits of u and v. If `centered`, of the
+    /// logits less their mean over the vocabulary, which no softmax sees.
+    pub fn unembed_gram(&self, centered: bool) -> Array2<f64> {
+        // Partial sums of this many tokens each are added in order, whatever the number of threads.
+        const TOKENS: usize = 8192;
+        let NeoxConfig { d_model, vocab_size, .. } = self.config;
+        let values = self.unembed.clone().into_data().try_into_vec::<f32>().expect("weights are f32");
+        let unembed = ArrayView2::from_shape((d_model, vocab_size), &values).expect("checked when loaded");
+        let mean: Array1<f64> = unembed
+            .rows()
+            .into_iter()
+            .map(|row| if centered { row.iter().map(|&w| f64::from(w)).sum::<f64>() / vocab_size as f64 } else { 0.0 })
+            .collect();
+        let starts: Vec<usize> = (0..vocab_size).step_by(TOKENS).collect();
+        let parts: Vec<Array2<f64>> = starts
+            .into_par_iter()
+            .map(|start| {
+                let part = unembed.slice(s![.., start..(start + TOKENS).min(vocab_size)]).mapv(f64::from);
+                let part = part - mean.view().insert_axis(Axis(1));
+                part.dot(&part.t())
+            })
+            .collect();
+        parts.into_iter().fold(Array2::zeros((d_model, d_model)), |sum, part| sum + part)
     }
 
     fn embed(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {

@@ -121,7 +121,13 @@ impl TokenSource {
             RowUse::Split => row_len / context_size,
         };
         let contexts = shards.iter().map(|s| s.rows).sum::<usize>() * per_row;
-        Ok(Self { path: path.to_owned(), context_size, contexts, repeats: false, data: Data::Parquet { shards, row_len, per_row } })
+        Ok(Self {
+            path: path.to_owned(),
+            context_size,
+            contexts,
+            repeats: false,
+            data: Data::Parquet { shards, row_len, per_row },
+        })
     }
 
     /// Goes on from the first context after the last, without end.

@@ -5,7 +5,7 @@ use assay_models::ModelError;
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, ProbeError>;
 
-/// Errors of evaluation and geometry.
+/// Errors of evaluation, geometry and estimates of information.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProbeError {
@@ -32,6 +32,46 @@ pub enum ProbeError {
         sequence: usize,
         /// Column.
         position: usize,
+    },
+    /// A setting of a critic, or a view for it, that makes no sense.
+    #[error("mutual information can't be estimated: {problem}")]
+    Critic {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Views of different lengths.
+    #[error("x has {x} rows and y {y}; row i of both must belong together")]
+    Unpaired {
+        /// Rows of x.
+        x: usize,
+        /// Rows of y.
+        y: usize,
+    },
+    /// Too few pairs for the batches of training and estimate.
+    #[error(
+        "{pairs} pairs are too few, at least {needed} are needed; give more or longer sequences, or make the critic's batches smaller"
+    )]
+    TooFewPairs {
+        /// Pairs at hand.
+        pairs: usize,
+        /// Pairs that would do.
+        needed: usize,
+    },
+    /// A value to estimate from that is NaN or infinite.
+    #[error("{view} is not finite at row {row}, column {column}; drop such pairs, or find out where they come from")]
+    PairNotFinite {
+        /// Which view.
+        view: &'static str,
+        /// Row.
+        row: usize,
+        /// Column.
+        column: usize,
+    },
+    /// A critic whose scores are no longer finite.
+    #[error("the critic's training diverged by step {step}; lower its learning rate")]
+    CriticDiverged {
+        /// Training step.
+        step: usize,
     },
 }
 

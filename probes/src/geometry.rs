@@ -10,6 +10,17 @@ use serde::{Deserialize, Serialize};
 use crate::error::{ProbeError, Result, check_finite};
 use crate::metrics::{DEFLATIONS, Directions, norm, outlier_limit};
 
+/// Terms of reports that are computed here.
+pub const TERMS: &[(&str, &str)] = &[
+    (
+        "pr",
+        "participation ratio (Σλ)²/Σλ² of the eigenvalues of the mean-centred covariance (divided by N) at the hook: how many directions the variance is spread over",
+    ),
+    ("pr_deflated_m", "the same without the m largest eigenvalues, m = 1, 2, 4, 8"),
+    ("pr_uncentered", "the same of the second moments about zero: the mean not subtracted"),
+    ("pr_over_d_model", "pr divided by d_model"),
+];
+
 /// Mean and second moments, accumulated in f64 from batch to batch.
 ///
 /// Moments are taken about the mean of the first batch, so that a large common offset costs no digits.
@@ -47,6 +58,22 @@ impl Covariance {
         self.tokens += rows.nrows() as f64;
     }
 
+    /// The mean-centred covariance, divided by N; NaN if there were no rows.
+    pub(crate) fn matrix(&self) -> Array2<f64> {
+        self.about(&self.offset())
+    }
+
+    /// The mean; empty if there were no rows.
+    pub(crate) fn mean(&self) -> Vec<f64> {
+        let shift = self.shift.iter().flatten();
+        shift.zip(&self.offset()).map(|(shift, offset)| shift + offset).collect()
+    }
+
+    /// The mean relative to the shift.
+    fn offset(&self) -> Vec<f64> {
+        self.sum.iter().map(|s| s / self.tokens).collect()
+    }
+
     /// The eigenvalues of the mean-centred covariance, divided by N, and its top eigenvectors (as many as deflation takes
     /// away at most); empty if there were no rows.
     ///
@@ -56,8 +83,7 @@ impl Covariance {
         if self.tokens == 0.0 {
             return Ok((Spectrum(Vec::new()), Directions::default()));
         }
-        let mean = self.sum.iter().map(|s| s / self.tokens).collect::<Vec<f64>>();
-        let eigen = self.about(&mean).self_adjoint_eigen(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
+        let eigen = mat(&self.matrix()).self_adjoint_eigen(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
         let top = DEFLATIONS.iter().copied().max().unwrap_or_default();
         let vector = |rank: usize| eigen.U().col(rank).iter().copied().collect::<Vec<f64>>();
         let directions = (0..self.sum.len()).rev().take(top).map(vector).collect();
@@ -69,8 +95,7 @@ impl Covariance {
     /// # Errors
     /// As [`Self::eigen`].
     pub fn spectrum(&self) -> Result<Spectrum> {
-        let mean: Vec<f64> = self.sum.iter().map(|s| s / self.tokens).collect();
-        self.values_about(&mean)
+        self.values_about(&self.offset())
     }
 
     /// The eigenvalues of the second moments about zero: what the spectrum is without subtracting the mean.
@@ -86,19 +111,22 @@ impl Covariance {
         if self.tokens == 0.0 {
             return Ok(Spectrum(Vec::new()));
         }
-        let values = self.about(point).self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
+        let values = mat(&self.about(point)).self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
         Ok(Spectrum::descending(values.into_iter()))
     }
 
     /// Second moments divided by N about a point, which is given relative to the shift.
-    fn about(&self, point: &[f64]) -> faer::Mat<f64> {
-        let (d, n) = (self.sum.len(), self.tokens);
-        let mean: Vec<f64> = self.sum.iter().map(|s| s / n).collect();
-        faer::Mat::from_fn(d, d, |i, j| {
+    fn about(&self, point: &[f64]) -> Array2<f64> {
+        let offset = self.offset();
+        Array2::from_shape_fn(self.moments.dim(), |(i, j)| {
             let (p, q) = (point[i], point[j]);
-            self.moments[[i, j]] / n - mean[i] * q - p * mean[j] + p * q
+            self.moments[[i, j]] / self.tokens - offset[i] * q - p * offset[j] + p * q
         })
     }
+}
+
+fn mat(values: &Array2<f64>) -> faer::Mat<f64> {
+    faer::Mat::from_fn(values.nrows(), values.ncols(), |i, j| values[[i, j]])
 }
 
 impl Spectrum {

@@ -300,8 +300,7 @@ pub fn token_sums(a: &[f32], recon: &[f32], directions: &Directions) -> Sums {
     }
     let (norm, recon_norm) = (norm_sq.sqrt(), recon_norm_sq.sqrt());
     let nonzero = norm > 0.0;
-    let [sse_top_1, sse_top_2, sse_top_4, sse_top_8] =
-        directions.squares(|i| f64::from(recon[i]) - f64::from(a[i]));
+    let [sse_top_1, sse_top_2, sse_top_4, sse_top_8] = directions.squares(|i| f64::from(recon[i]) - f64::from(a[i]));
     Sums {
         tokens: 1.0,
         elements: a.len() as f64,

@@ -1,5 +1,16 @@
 //! How often latents fire, and what a sparse code costs in bits.
 
+/// Terms of reports that are computed here.
+pub const TERMS: &[(&str, &str)] = &[
+    ("alive_frac", "fraction of latents that fire at least once on the evaluation set"),
+    ("density", "firing rate of each latent"),
+    (
+        "bits_per_token",
+        "L0·H(q) + 8·L0, q the latents' shares of all firings, logarithms to base 2: indices entropy-coded one by one, values in 8 bits (Ohiagwu 2026, 'Your SAE looks solved')",
+    ),
+    ("bits_bernoulli", "Σ_i H_b(p_i), p_i the firing rates: which latents fire, each coded on its own; no values"),
+];
+
 /// Bits that a value of an active latent is counted with.
 const VALUE_BITS: f64 = 8.0;
 

@@ -62,19 +62,28 @@ impl<'a> Rows<'a> {
         self.runs.iter().map(|r| (proxy.value)(r)).collect()
     }
 
-    /// Values of the rows drawn, as they are or with each group's mean subtracted.
-    fn drawn(&self, values: &[f64], rows: &[u32], within: bool) -> Option<Vec<f64>> {
-        let values = gather(values, rows);
-        if !within {
-            return Some(values);
-        }
-        let groups: Vec<&(String, u64)> = rows.iter().map(|&r| &self.groups[r as usize]).collect();
-        demean_by(&values, &groups)
+    /// Values as they are, or with each group's mean over all rows subtracted. The residuals are what is resampled: means over the
+    /// rows drawn would leave nothing of a group of which one row is drawn.
+    fn residuals(&self, values: &[f64], within: bool) -> Option<Vec<f64>> {
+        if within { demean_by(values, &self.groups) } else { Some(values.to_vec()) }
     }
 
     fn correlation(&self, x: &[f64], within: bool, of: fn(&[f64], &[f64]) -> Option<f64>) -> Estimate {
+        let both = self.residuals(x, within).zip(self.residuals(&self.ce_rec, within));
         Estimate::over_rows(&self.resamples, self.level, |rows| {
-            of(&self.drawn(x, rows, within)?, &self.drawn(&self.ce_rec, rows, within)?)
+            let (x, y) = both.as_ref()?;
+            of(&gather(x, rows), &gather(y, rows))
+        })
+    }
+
+    /// |Spearman| of x with CE_rec minus that of a rival, over the same rows.
+    fn advantage(&self, x: &[f64], rival: &[f64], within: bool) -> Estimate {
+        let residuals = |values: &[f64]| self.residuals(values, within);
+        let all = residuals(x).zip(residuals(rival)).zip(residuals(&self.ce_rec));
+        Estimate::over_rows(&self.resamples, self.level, |rows| {
+            let ((x, rival), y) = all.as_ref()?;
+            let y = gather(y, rows);
+            Some(spearman(&gather(x, rows), &y)?.abs() - spearman(&gather(rival, rows), &y)?.abs())
         })
     }
 }
@@ -140,13 +149,6 @@ pub struct ProxyRank {
 pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<ProxyRank> {
     let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
     let Some(r2) = rows.values(proxy("r2")) else { return Vec::new() };
-    let advantage = |x: &[f64], within: bool| {
-        Estimate::over_rows(&rows.resamples, rows.level, |drawn| {
-            let y = rows.drawn(&rows.ce_rec, drawn, within)?;
-            let of = |x: &[f64]| Some(spearman(&rows.drawn(x, drawn, within)?, &y)?.abs());
-            Some(of(x)? - of(&r2)?)
-        })
-    };
     let mut ranks: Vec<ProxyRank> = PROXIES
         .iter()
         .filter_map(|proxy| {
@@ -158,8 +160,8 @@ pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) ->
                 spearman: rows.correlation(&x, false, spearman),
                 pearson_within: rows.correlation(&x, true, pearson),
                 spearman_within: rows.correlation(&x, true, spearman),
-                advantage: compared.then(|| advantage(&x, false)),
-                advantage_within: compared.then(|| advantage(&x, true)),
+                advantage: compared.then(|| rows.advantage(&x, &r2, false)),
+                advantage_within: compared.then(|| rows.advantage(&x, &r2, true)),
             })
         })
         .collect();
@@ -171,7 +173,11 @@ pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) ->
 /// Partial correlations with CE_rec of proxies given others: does the second say what the first does not?
 ///
 /// Rows of `(proxy, given, estimate)`; Spearman's kind, that is, on ranks.
-pub fn beyond_swd(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<(&'static str, &'static str, Estimate)> {
+pub fn beyond_swd(
+    analysis: &Analysis<'_>,
+    depth: Option<&str>,
+    budget: u64,
+) -> Vec<(&'static str, &'static str, Estimate)> {
     let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
     let deviation = Proxy { name: "fisher_euclidean", value: |r| inverse(r, "fisher_euclidean") };
     let questions = [

@@ -15,7 +15,7 @@ pub struct Overlap<'a> {
     pub overlap: Option<bool>,
     /// Whether the paired interval of the difference holds 0, which is the sharper question.
     pub difference_holds_zero: Option<bool>,
-    /// Cohen's d of CE_rec over sequences, pooled unpaired SD: later minus earlier.
+    /// Cohen's d of CE_rec over sequences, pooled unpaired SD: earlier minus later, as the reference has it.
     pub cohen_d: Option<f64>,
     /// The same paired: mean difference over its SD.
     pub cohen_d_z: Option<f64>,
@@ -53,7 +53,7 @@ pub fn overlaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Overlap<'a>> {
     let mut out = Vec::new();
     for gap in super::gaps(analysis) {
         let interval = |cell| analysis.score(cell, on_all("ce_rec")).interval;
-        let (a, b) = (by_sequence(analysis, gap.to), by_sequence(analysis, gap.from));
+        let (a, b) = (by_sequence(analysis, gap.from), by_sequence(analysis, gap.to));
         let effect = |of: fn(&[f64], &[f64]) -> Option<f64>| of(a.as_ref()?, b.as_ref()?);
         out.push(Overlap {
             from: gap.from,

@@ -10,12 +10,13 @@ use assay_models::runs_on_cpu;
 use assay_probes::geometry::model_geometry;
 
 use crate::device::Opened;
+use crate::frames::Found;
 use crate::plan::{self, Group, Inputs};
 use crate::progress::Progress;
 use crate::record::{Record, Timing, write_atomic};
 use crate::runner::{Sweep, run_group, tokens_text};
 use crate::spec::SweepSpec;
-use crate::{device, frames, markdown, report};
+use crate::{device, frames, information, markdown, report};
 
 /// Train and evaluate every SAE that a spec asks for, and report.
 ///
@@ -74,7 +75,7 @@ impl SweepArgs {
         let source =
             std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
         write_atomic(&results.join("sweep.toml"), recorded_spec(&source, &self.spec, &self.overrides).as_bytes())?;
-        let mut geometry = Vec::new();
+        let (mut geometry, mut information) = (Vec::new(), Vec::new());
         let started_at = Cell::new(Some(started));
         let sweep = Sweep { spec: &spec, results: &results, opened: &opened, progress, started: started_at };
         for (groups, inputs) in &planned {
@@ -82,8 +83,12 @@ impl SweepArgs {
                 run_group(&sweep, group, inputs)?;
             }
             if let Some(group) = groups.first() {
-                geometry
-                    .push((group.model.name.clone(), measure_geometry(&spec, inputs, &group.model.name, progress)?));
+                let name = &group.model.name;
+                geometry.push((name.clone(), measure_geometry(&spec, inputs, name, progress)?));
+                if let Some(settings) = &spec.information {
+                    let found = information::measure(&spec, settings, group, inputs, &results, progress)?;
+                    information.extend(found.into_iter().map(|estimated| (name.clone(), estimated)));
+                }
             }
         }
         let (records, timings) = collect(&spec, &planned, &results)?;
@@ -92,7 +97,8 @@ impl SweepArgs {
         if state.exists() {
             std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
         }
-        frames::write(&results, &spec, &records, &geometry, &missing)?;
+        let found = Found { records: &records, geometry: &geometry, information: &information, missing: &missing };
+        frames::write(&results, &spec, &found)?;
         frames::write_timings(&results, &timings)?;
         report::write(&results)?;
         progress.say(&format!("{} runs in {:.1} s", records.len(), started.elapsed().as_secs_f64()));

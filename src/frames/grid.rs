@@ -7,6 +7,8 @@ use assay_probes::metrics::Sums;
 use assay_probes::profile::NormBin;
 use assay_probes::stats::{Interval, Resamples};
 
+use crate::information::Estimated;
+
 /// One run as the report sees it.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -65,6 +67,8 @@ pub struct Grid {
     pub runs: Vec<Run>,
     /// Geometry by model.
     pub geometry: Vec<(String, Vec<LayerGeometry>)>,
+    /// Mutual information by model; empty where none was measured.
+    pub information: Vec<(String, Estimated)>,
     /// Models that the spec names and that had no path.
     pub missing: Vec<String>,
     /// How intervals are made.
@@ -140,4 +144,3 @@ impl Grid {
         Resamples::draw(items, self.bootstrap.resamples, self.bootstrap.seed)
     }
 }
-

@@ -10,7 +10,8 @@ use assay_probes::profile::NormBin;
 
 use super::grid::{Bootstrap, Grid, Run};
 use super::parquet::Frame;
-use super::{CURVES, GEOMETRY, MODELS, NORMS, RUNS, SEQUENCES};
+use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
+use crate::information::Estimated;
 
 /// Reads a results directory.
 ///
@@ -27,7 +28,10 @@ pub fn read(results: &Path) -> Result<Grid> {
         }
     }
     for (row, id) in sequences.text("id")?.into_iter().enumerate() {
-        let values: Vec<f64> = fields.iter().map(|f| f[row].unwrap_or(f64::NAN)).collect();
+        // A null in a subset's column is the value on all tokens.
+        let all = |field: usize| fields[field % Sums::FIELDS.len()][row];
+        let value = |(at, field): (usize, &Vec<Option<f64>>)| field[row].or(all(at)).unwrap_or(f64::NAN);
+        let values: Vec<f64> = fields.iter().enumerate().map(value).collect();
         let parts: Vec<Sums> = values.chunks(Sums::FIELDS.len()).filter_map(Sums::from_values).collect();
         let parts: [Sums; 3] = parts.try_into().ok().context("three subsets of sums")?;
         sums.entry(id).or_default().push(parts);
@@ -67,10 +71,39 @@ pub fn read(results: &Path) -> Result<Grid> {
         level: first.value("bootstrap_level").with_context(|| format!("{RUNS} has no bootstrap_level"))?,
         seed: runs.whole("bootstrap_seed")?[0],
     };
+    let information = read_information(results)?;
     let models = Frame::open(&results.join(MODELS))?;
     let named = models.text("model")?.into_iter().zip(models.flags("found")?);
     let missing = named.filter(|(_, found)| !found).map(|(name, _)| name).collect();
-    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, missing })
+    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, information, missing })
+}
+
+fn read_information(results: &Path) -> Result<Vec<(String, Estimated)>> {
+    let frame = Frame::open(&results.join(INFORMATION))?;
+    let (models, depths) = (frame.text("model")?, frame.text("depth")?);
+    let (critics, bounds) = (frame.text("critic")?, frame.text("bound")?);
+    let column = |name: &str| frame.numbers(name);
+    let (layer, width, nats, cap) = (column("layer")?, column("width")?, column("nats")?, column("cap")?);
+    let (error, components) = (column("standard_error")?, column("components")?);
+    let (share, pairs) = (column("variance_share")?, column("pairs")?);
+    let count = |value: Option<f64>| value.unwrap_or_default() as usize;
+    let row = |at: usize| {
+        let estimated = Estimated {
+            depth: depths[at].clone(),
+            layer: count(layer[at]),
+            critic: critics[at].clone(),
+            bound: bounds[at].clone(),
+            width: width[at].map(|w| w as usize),
+            nats: nats[at].unwrap_or(f64::NAN),
+            standard_error: error[at],
+            cap: cap[at],
+            components: count(components[at]),
+            variance_share: share[at],
+            pairs: count(pairs[at]),
+        };
+        (models[at].clone(), estimated)
+    };
+    Ok((0..models.len()).map(row).collect())
 }
 
 fn read_geometry(results: &Path) -> Result<Vec<(String, Vec<LayerGeometry>)>> {

@@ -10,22 +10,31 @@ use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
 use super::parquet::{fields, frame, numbers, text, whole, write_frame};
-use super::{CURVES, GEOMETRY, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
+use super::{CURVES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
+use crate::information::Estimated;
 use crate::record::{Record, Timing};
 use crate::replicates::Replicates;
 use crate::spec::SweepSpec;
 
-/// Writes all frames but the timings; `missing` are the models that had no path.
+/// What a sweep found, to be written.
+pub struct Found<'a> {
+    /// Every run.
+    pub records: &'a [Record],
+    /// Geometry by model.
+    pub geometry: &'a [(String, ModelGeometry)],
+    /// Mutual information by model, if it was asked for.
+    pub information: &'a [(String, Estimated)],
+    /// Models that had no path.
+    pub missing: &'a [String],
+}
+
+/// Writes all frames but the timings.
 ///
 /// # Errors
 /// If a record has other fields than this version's, or a file can't be written.
-pub fn write(
-    results: &Path,
-    spec: &SweepSpec,
-    records: &[Record],
-    geometry: &[(String, ModelGeometry)],
-    missing: &[String],
-) -> Result<()> {
+pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> {
+    let Found { records, geometry, information, missing } = *found;
+    write_frame(&results.join(INFORMATION), information_frame(information)?)?;
     write_frame(&results.join(RUNS), runs_frame(spec, records)?)?;
     write_frame(&results.join(SEQUENCES), sequences_frame(records)?)?;
     write_frame(&results.join(LATENTS), latents_frame(records)?)?;
@@ -136,7 +145,11 @@ fn sequences_frame(records: &[Record]) -> Result<DataFrame> {
         vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("sequence", rows().map(|(_, i, _)| i as u64))];
     for subset in Subset::ALL {
         for (field, name) in Sums::FIELDS.iter().enumerate() {
-            let values = rows().map(|(_, _, sums)| sums[subset.index()].get(field).copied());
+            // What a subset shares with all tokens, as where none is an outlier, is not stored twice.
+            let values = rows().map(|(_, _, sums)| {
+                let [all, value] = [Subset::All, subset].map(|s| sums[s.index()].get(field).copied());
+                value.filter(|_| subset == Subset::All || value != all)
+            });
             columns.push(numbers(&format!("{}.{name}", subset.name()), values));
         }
     }
@@ -178,6 +191,25 @@ fn norms_frame(records: &[Record]) -> Result<DataFrame> {
         vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("bin", rows().map(|(_, i, _)| i as u64))];
     columns.extend(fields(rows().map(|(_, _, bin)| bin))?);
     frame(columns)
+}
+
+fn information_frame(information: &[(String, Estimated)]) -> Result<DataFrame> {
+    let rows = || information.iter().map(|(_, e)| e);
+    let count = |f: fn(&Estimated) -> Option<usize>| rows().map(move |e| f(e).map(|v| v as f64));
+    frame(vec![
+        text("model", information.iter().map(|(model, _)| model.clone())),
+        text("depth", rows().map(|e| e.depth.clone())),
+        numbers("layer", count(|e| Some(e.layer))),
+        text("critic", rows().map(|e| e.critic.clone())),
+        text("bound", rows().map(|e| e.bound.clone())),
+        numbers("width", count(|e| e.width)),
+        numbers("nats", rows().map(|e| Some(e.nats))),
+        numbers("standard_error", rows().map(|e| e.standard_error)),
+        numbers("cap", rows().map(|e| e.cap)),
+        numbers("components", count(|e| Some(e.components))),
+        numbers("variance_share", rows().map(|e| e.variance_share)),
+        numbers("pairs", count(|e| Some(e.pairs))),
+    ])
 }
 
 fn models_frame(spec: &SweepSpec, missing: &[String]) -> Result<DataFrame> {

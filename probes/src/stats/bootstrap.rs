@@ -29,15 +29,17 @@ impl Interval {
         Self::between(&sorted(replicates)?, tail, 1.0 - tail)
     }
 
-    /// The bias-corrected and accelerated interval of `level` (BCa, Efron 1987), as `scipy.stats.bootstrap` computes it.
+    /// The bias-corrected and accelerated interval of `level` (BCa, Efron 1987), as `scipy.stats.bootstrap` computes
+    /// it.
     ///
-    /// `estimate` is the statistic of all items, `replicates` that of every resample, `jackknife` that of all items but one,
-    /// each left out in turn (see [`jackknife`]). The bias correction z₀ is the normal quantile of the share of replicates
-    /// below the estimate, ties counted half; the acceleration is a sixth of the skewness of the jackknife's deviations.
+    /// `estimate` is the statistic of all items, `replicates` that of every resample, `jackknife` that of all items
+    /// but one, each left out in turn (see [`jackknife`]). The bias correction z₀ is the normal quantile of the share
+    /// of replicates below the estimate, ties counted half; the acceleration is a sixth of the skewness of the
+    /// jackknife's deviations.
     ///
-    /// Replicates that are all equal give that point, as the percentile interval does (scipy gives NaN). Otherwise `None`
-    /// where a value is undefined, where the jackknife does not vary or is infinite, and where z₀ is infinite, because the
-    /// estimate lies outside all replicates.
+    /// Replicates that are all equal give that point, as the percentile interval does (scipy gives NaN). Otherwise
+    /// `None` where a value is undefined, where the jackknife does not vary or is infinite, and where z₀ is infinite,
+    /// because the estimate lies outside all replicates.
     pub fn bca(estimate: f64, replicates: &[Option<f64>], jackknife: &[Option<f64>], level: f64) -> Option<Self> {
         let sorted = sorted(replicates)?;
         let (first, last) = (*sorted.first()?, *sorted.last()?);
@@ -77,8 +79,8 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
-    /// Whether the two have a value in common. That they do says little about the difference of what they are about: its own
-    /// interval, from paired replicates, does.
+    /// Whether the two have a value in common. That they do says little about the difference of what they are about:
+    /// its own interval, from paired replicates, does.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.low <= other.high && other.low <= self.high
     }
@@ -94,8 +96,8 @@ fn sorted(replicates: &[Option<f64>]) -> Option<Vec<f64>> {
     Some(sorted)
 }
 
-/// Efron's acceleration, Σ u³ / 6 (Σ u²)^{3/2} with u the mean of the jackknife values minus each. `None` where they do not
-/// vary.
+/// Efron's acceleration, Σ u³ / 6 (Σ u²)^{3/2} with u the mean of the jackknife values minus each. `None` where they
+/// do not vary.
 fn acceleration(jackknife: &[f64]) -> Option<f64> {
     let mean = mean(jackknife)?;
     let powers = |p: i32| jackknife.iter().map(|v| (mean - v).powi(p)).sum::<f64>();
@@ -172,8 +174,8 @@ impl Resamples {
     }
 }
 
-/// The value of a statistic without each of the items in turn (Quenouille 1949); it is given the indices of the items that
-/// stay.
+/// The value of a statistic without each of the items in turn (Quenouille 1949); it is given the indices of the items
+/// that stay.
 pub fn jackknife<T: Send>(items: usize, statistic: impl Fn(&[u32]) -> T + Sync) -> Vec<T> {
     let without = |left_out| (0..items as u32).filter(|&i| i != left_out).collect::<Vec<_>>();
     (0..items as u32).into_par_iter().map(|i| statistic(&without(i))).collect()
@@ -360,8 +362,8 @@ mod tests {
         }
     }
 
-    /// Shares of `data_sets` samples of 150 gamma variates of shape 4 (skewness 1) whose 95 % interval holds the true mean:
-    /// percentile and BCa.
+    /// Shares of `data_sets` samples of 150 gamma variates of shape 4 (skewness 1) whose 95 % interval holds the true
+    /// mean: percentile and BCa.
     fn coverage(draws: u64, data_sets: u64) -> [f64; 2] {
         const ITEMS: usize = 150;
         let mut hits = [0u64; 2];
@@ -383,8 +385,8 @@ mod tests {
         hits.map(|h| h as f64 / (draws * data_sets) as f64)
     }
 
-    /// Of ten times as many samples 94.4 % are held, by either interval: the skewness costs the rest. The standard error of a
-    /// share of 4,000 is 0.36 %, so the edge of the band is almost four of them away.
+    /// Of ten times as many samples 94.4 % are held, by either interval: the skewness costs the rest. The standard
+    /// error of a share of 4,000 is 0.36 %, so the edge of the band is almost four of them away.
     #[test]
     fn both_intervals_hold_the_true_mean_95_times_in_100() {
         for share in coverage(40, 100) {

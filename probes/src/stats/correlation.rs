@@ -9,8 +9,9 @@ use super::effect::mean;
 
 /// Pearson's product-moment correlation, in [−1, 1].
 ///
-/// `None` where it is undefined: samples of different size, a value that is not finite, or one that does not vary by more
-/// than rounding (within 1e-13 of its mean, scipy's limit); and for fewer than three rows, where it is ±1 whatever the data.
+/// `None` where it is undefined: samples of different size, a value that is not finite, or one that does not vary by
+/// more than rounding (within 1e-13 of its mean, scipy's limit); and for fewer than three rows, where it is ±1
+/// whatever the data.
 pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
     (x.len() == y.len() && x.len() > 2).then_some(())?;
     cosine(&centred(x)?, &centred(y)?)
@@ -54,9 +55,9 @@ pub fn demean_by<G: Ord>(values: &[f64], groups: &[G]) -> Option<Vec<f64>> {
 
 /// The partial correlation of x and y: of what is left of each after regression on the controls and an intercept.
 ///
-/// A control that is constant, or a combination of others up to rounding, changes nothing and is left out. `None` if x or y
-/// is itself such a combination, where nothing but rounding would be correlated; if sizes differ or a value is not finite;
-/// and if fewer than two degrees of freedom remain, where the result is ±1 whatever the data.
+/// A control that is constant, or a combination of others up to rounding, changes nothing and is left out. `None` if x
+/// or y is itself such a combination, where nothing but rounding would be correlated; if sizes differ or a value is
+/// not finite; and if fewer than two degrees of freedom remain, where the result is ±1 whatever the data.
 pub fn partial(x: &[f64], y: &[f64], controls: &[&[f64]]) -> Option<f64> {
     let n = x.len();
     let mut basis = Basis::default();
@@ -92,8 +93,8 @@ fn cosine(x: &[f64], y: &[f64]) -> Option<f64> {
     r.is_finite().then_some(r.clamp(-1.0, 1.0))
 }
 
-/// An orthonormal basis of the controls, by Gram and Schmidt with every vector orthogonalised twice, which is enough (Giraud
-/// et al. 2005). The normal equations would square the condition number.
+/// An orthonormal basis of the controls by the modified Gram-Schmidt method, whose residuals are as accurate as
+/// Householder's (Björck 1967). The normal equations would square the condition number.
 struct Basis {
     vectors: Vec<Vec<f64>>,
     /// The share of a vector's length below which its residual is rounding.
@@ -110,11 +111,9 @@ impl Basis {
     /// What is left of a vector, and the share of its length that this is.
     fn split(&self, mut vector: Vec<f64>) -> (Vec<f64>, f64) {
         let before = dot(&vector, &vector).sqrt();
-        for _ in 0..2 {
-            for unit in &self.vectors {
-                let along = dot(&vector, unit);
-                vector.iter_mut().zip(unit).for_each(|(v, u)| *v -= along * u);
-            }
+        for unit in &self.vectors {
+            let along = dot(&vector, unit);
+            vector.iter_mut().zip(unit).for_each(|(v, u)| *v -= along * u);
         }
         let share = dot(&vector, &vector).sqrt() / before;
         (vector, share)
@@ -142,8 +141,9 @@ impl Basis {
 pub struct Estimate {
     /// On all rows.
     pub value: Option<f64>,
-    /// Percentile interval over the replicates in which the statistic is defined. `None` if the value is, or if more than half
-    /// of the replicates are degenerate: the rest would describe the draws that happened to work, not the statistic.
+    /// Percentile interval over the replicates in which the statistic is defined. `None` if the value is, or if more
+    /// than half of the replicates are degenerate: the rest would describe the draws that happened to work, not the
+    /// statistic.
     pub interval: Option<Interval>,
     /// Replicates in which the statistic is undefined, because the rows drawn do not vary.
     pub degenerate: usize,
@@ -152,7 +152,8 @@ pub struct Estimate {
 impl Estimate {
     /// Evaluates a statistic on all rows and on every resample of them; it is given the indices of the rows.
     ///
-    /// A statistic may compare: the difference of two absolute correlations, both taken over the rows it is given, is paired.
+    /// A statistic may compare: the difference of two absolute correlations, both taken over the rows it is given, is
+    /// paired.
     pub fn over_rows(resamples: &Resamples, level: f64, statistic: impl Fn(&[u32]) -> Option<f64> + Sync) -> Self {
         let statistic = |rows: &[u32]| statistic(rows).filter(|v| !v.is_nan());
         let value = statistic(&(0..resamples.items() as u32).collect::<Vec<_>>());
@@ -230,8 +231,9 @@ mod tests {
     ///
     /// ```python
     /// c = lambda u, v: abs(np.corrcoef(u, v)[0, 1])
-    /// c(1 / s, b) - c(a, b)                                                            # 0.3161991504827405
-    /// np.quantile([c(1 / s[j], b[j]) - c(a[j], b[j]) for j in i], [.025, .975])        # [-0.13692345537682987, 0.7497079984327991]
+    /// c(1 / s, b) - c(a, b)   # 0.3161991504827405
+    /// np.quantile([c(1 / s[j], b[j]) - c(a[j], b[j]) for j in i], [.025, .975])
+    ///                         # [-0.13692345537682987, 0.7497079984327991]
     /// ```
     #[test]
     fn a_difference_of_two_correlations_is_paired() {

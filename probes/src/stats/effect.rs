@@ -15,17 +15,19 @@ pub fn sample_sd(values: &[f64]) -> Option<f64> {
     Some((squares(values)? / (values.len() as f64 - 1.0)).sqrt())
 }
 
-/// Cohen's d, (mean a − mean b) / pooled standard deviation, in standard deviations of one observation (Cohen 1988, §2.2).
+/// Cohen's d, (mean a − mean b) / pooled standard deviation, in standard deviations of one observation (Cohen 1988,
+/// §2.2).
 ///
 /// The samples count as unpaired, though both may hold the same sequences: the spread between sequences stays in the
-/// denominator, which makes d far smaller than [`cohen_d_z`]. `None` if a sample has fewer than two values or neither varies.
+/// denominator, which makes d far smaller than [`cohen_d_z`]. `None` if a sample has fewer than two values or neither
+/// varies.
 pub fn cohen_d(a: &[f64], b: &[f64]) -> Option<f64> {
     let freedom = (a.len() + b.len()) as f64 - 2.0;
     ratio(mean(a)? - mean(b)?, ((squares(a)? + squares(b)?) / freedom).sqrt())
 }
 
-/// Cohen's d_z, mean of a − b / standard deviation of a − b, for pairs (Cohen 1988, §2.3.5). `None` for fewer than two pairs,
-/// samples of different size, or a difference that does not vary.
+/// Cohen's d_z, mean of a − b / standard deviation of a − b, for pairs (Cohen 1988, §2.3.5). `None` for fewer than two
+/// pairs, samples of different size, or a difference that does not vary.
 pub fn cohen_d_z(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.len() != b.len() {
         return None;

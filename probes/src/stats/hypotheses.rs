@@ -1,7 +1,8 @@
-//! The decision rules for H0 to H3 of the reference write-up (part 2, "hypothesis stack"), fixed before the data are seen.
+//! The decision rules for H0 to H3 of the reference write-up (part 2, "hypothesis stack"), fixed before the data are
+//! seen.
 //!
-//! Every rule is a function of numbers, so that a report can print the numbers beside the verdict. "Δ" is the larger model
-//! minus the smaller, at the same depth and k; intervals are of the level the report states.
+//! Every rule is a function of numbers, so that a report can print the numbers beside the verdict. "Δ" is the larger
+//! model minus the smaller, at the same depth and k; intervals are of the level the report states.
 
 use std::fmt;
 
@@ -32,31 +33,33 @@ pub const HYPOTHESES: [Hypothesis; 4] = [
     Hypothesis {
         name: "H0",
         claim: "Optimisation only: the difference in ce_rec between models vanishes as SAEs are trained longer.",
-        rule: "Supported if the interval of Δce_rec at the largest token budget lies within ±0.01, rejected if it lies wholly \
-               outside, undecided if it straddles an edge. Undecided below 3 seeds or with a single token budget.",
+        rule: "Supported if the interval of Δce_rec at the largest token budget lies within ±0.01, rejected if it lies \
+               wholly outside, undecided if it straddles an edge. Undecided below 3 seeds or with a single token \
+               budget.",
     },
     Hypothesis {
         name: "H1",
-        claim: "A residual gap: R² still favours a model by more than ce_rec does once training has converged.",
-        rule: "Supported if the interval of ΔR² − Δce_rec at the largest token budget excludes 0. Otherwise rejected, which \
-               means that these data show no gap, not that there is none: the width of the interval says how large a gap \
-               they could have missed. Undecided below 3 seeds or with a single token budget.",
+        claim: "A residual gap: R² and ce_rec still differ in how far they favour one model once training has \
+               converged.",
+        rule: "Supported if the interval of ΔR² − Δce_rec at the largest token budget excludes 0. Otherwise rejected, \
+               which means that these data show no gap, not that there is none: the width of the interval says how \
+               large a gap they could have missed. Undecided below 3 seeds or with a single token budget.",
     },
     Hypothesis {
         name: "H2",
         claim: "Geometry-aware proxies: sensitivity-weighted distortion predicts ce_rec better than R² does.",
-        rule: "Supported if the paired interval of |ρ(proxy, ce_rec)| − |ρ(R², ce_rec)| lies above 0, rejected if it lies below \
-               0, undecided if it holds 0; the proxy is 1/swd, and likewise 1/fwd. Interpreted only once H0 or H1 is decided. \
-               Undecided below 3 seeds.",
+        rule: "Supported if the paired interval of |ρ(proxy, ce_rec)| − |ρ(R², ce_rec)| lies above 0, rejected if it \
+               lies below 0, undecided if it holds 0; the proxy is 1/swd, and likewise 1/fwd. Interpreted only once H0 \
+               or H1 is decided. Undecided below 3 seeds.",
     },
     Hypothesis {
         name: "H3",
-        claim: "Dimensional mismatch: task-relevant dimensionality departs from the participation ratio where proxies fail \
-                worst.",
-        rule: "Supported if the interval of the rank correlation, over regimes (model, depth), between ln(dimensionality \
-               inferred from mutual information / participation ratio) and the size of the proxy failure lies above 0, \
-               rejected if it lies below 0, undecided if it holds 0. Interpreted only once H0 or H1 is decided. Undecided \
-               below 6 regimes or below 3 seeds.",
+        claim: "Dimensional mismatch: task-relevant dimensionality departs from the participation ratio where proxies \
+               fail worst.",
+        rule: "Supported if the interval of the rank correlation, over regimes (model, depth), between \
+               ln(dimensionality inferred from mutual information / participation ratio) and the size of the proxy \
+               failure lies above 0, rejected if it lies below 0, undecided if it holds 0. Interpreted only once H0 or \
+               H1 is decided. Undecided below 6 regimes or below 3 seeds.",
     },
 ];
 
@@ -141,8 +144,8 @@ pub fn h2(advantage: Option<Interval>, evidence: Evidence, h0: &Verdict, h1: &Ve
     decide(evidence.enough_seeds().and_then(|()| adjudicated(h0, h1)), advantage, sign)
 }
 
-/// H3, from the interval of the rank correlation between ln(inferred dimensionality / participation ratio) and the size of the
-/// proxy failure over `regimes` pairs of model and depth, and the verdicts on H0 and H1.
+/// H3, from the interval of the rank correlation between ln(inferred dimensionality / participation ratio) and the
+/// size of the proxy failure over `regimes` pairs of model and depth, and the verdicts on H0 and H1.
 pub fn h3(correlation: Option<Interval>, regimes: usize, evidence: Evidence, h0: &Verdict, h1: &Verdict) -> Verdict {
     let enough = || {
         evidence.enough_seeds()?;
@@ -199,8 +202,8 @@ mod tests {
         }
     }
 
-    /// The intervals of Δce_rec that part 2 gives for the middle layer at k = 8: 10M tokens (were it the largest budget), and
-    /// 100M tokens, whose upper end of +0.013 leaves H0 open.
+    /// The intervals of Δce_rec that part 2 gives for the middle layer at k = 8: 10M tokens (were it the largest
+    /// budget), and 100M tokens, whose upper end of +0.013 leaves H0 open.
     #[test]
     fn the_published_intervals() {
         assert_eq!(h0(interval(-0.117, -0.082), ENOUGH), Rejected);

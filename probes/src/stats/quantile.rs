@@ -3,8 +3,8 @@
 /// The `q`-quantile of sorted values, interpolated linearly between the two nearest order statistics
 /// (numpy's `linear`, definition 7 of Hyndman and Fan 1996).
 ///
-/// Values may be infinite, where numpy gives NaN: anything between a number and an infinity is that infinity. `None` for no
-/// values, and between −∞ and +∞.
+/// Values may be infinite, where numpy gives NaN: anything between a number and an infinity is that infinity. `None`
+/// for no values, and between −∞ and +∞.
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let at = q.clamp(0.0, 1.0) * last as f64;

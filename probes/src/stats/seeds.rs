@@ -18,14 +18,15 @@ pub fn t_interval(values: &[f64], level: f64) -> Option<Interval> {
     Some(Interval { low: mean - half, high: mean + half })
 }
 
-/// Which seeds each replicate of the two-level bootstrap takes: seeds first, then sequences (Davison and Hinkley 1997, §3.8).
+/// Which seeds each replicate of the two-level bootstrap takes: seeds first, then sequences (Davison and Hinkley 1997,
+/// §3.8).
 ///
-/// All seeds are evaluated on the same sequences, so the sequences of a replicate are drawn once and serve every seed. What
-/// is compared under the same draw of seeds is paired by seed.
+/// All seeds are evaluated on the same sequences, so the sequences of a replicate are drawn once and serve every seed.
+/// What is compared under the same draw of seeds is paired by seed.
 ///
-/// With few seeds it is anticonservative: n seeds resampled have (n − 1)/n of the variance that their mean has, and a few
-/// values have no tails. In a simulation with normal seed effects and no other noise, 95 % intervals held the mean 75 % of
-/// the time with three seeds and 89 % with eight. Report [`t_interval`] beside it.
+/// With few seeds it is anticonservative: n seeds resampled have (n − 1)/n of the variance that their mean has, and a
+/// few values have no tails. In a simulation with normal seed effects and no other noise, 95 % intervals held the mean
+/// 75 % of the time with three seeds and 89 % with eight. Report [`t_interval`] beside it.
 #[derive(Clone, Debug)]
 pub struct SeedResamples {
     seeds: usize,
@@ -46,9 +47,9 @@ impl SeedResamples {
         (whole && indices.iter().all(|&i| (i as usize) < seeds)).then_some(Self { seeds, indices })
     }
 
-    /// The replicates of the mean over seeds, given for every seed the metric's value in each sequence replicate: in replicate
-    /// r, the mean over the seeds drawn of their values in r, undefined if one of them is. One seed gives its own replicates,
-    /// bit for bit.
+    /// The replicates of the mean over seeds, given for every seed the metric's value in each sequence replicate: in
+    /// replicate r, the mean over the seeds drawn of their values in r, undefined if one of them is. One seed gives
+    /// its own replicates, bit for bit.
     ///
     /// `None` if there are not as many seeds, or not as many replicates of one, as were drawn.
     pub fn combine(&self, per_seed: &[Vec<Option<f64>>]) -> Option<Vec<Option<f64>>> {
@@ -106,8 +107,8 @@ mod tests {
         assert_eq!(combined, Some(replicates));
     }
 
-    /// Shares of samples of `seeds` standard normal values whose 95 % interval holds 0: t, and the two-level bootstrap with
-    /// every sequence alike.
+    /// Shares of samples of `seeds` standard normal values whose 95 % interval holds 0: t, and the two-level bootstrap
+    /// with every sequence alike.
     fn coverage(seeds: usize, samples: u64) -> [f64; 2] {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let draw = SeedResamples::draw(seeds, 2000, 6);

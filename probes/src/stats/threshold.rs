@@ -16,8 +16,8 @@ pub enum KStar {
 }
 
 impl KStar {
-    /// As a number, for differences, ratios and intervals: the smallest k where k* may be smaller, +∞ where the target is never
-    /// reached.
+    /// As a number, for differences, ratios and intervals: the smallest k where k* may be smaller, +∞ where the target
+    /// is never reached.
     pub fn as_f64(self) -> f64 {
         match self {
             Self::AtMost(k) | Self::At(k) => k,
@@ -50,9 +50,9 @@ impl fmt::Display for KStar {
 
 /// The smallest k at which the score is at least `target`: the first crossing, linear in k between grid points.
 ///
-/// Scores need not rise with k; where they fall below the target again, the first crossing still counts. Replicates of a
-/// curve give replicates of k*, whose interval may have an infinite end. `None` if there is no grid point, the sizes differ, k
-/// does not rise, or a value is not finite.
+/// Scores need not rise with k; where they fall below the target again, the first crossing still counts. Replicates of
+/// a curve give replicates of k*, whose interval may have an infinite end. `None` if there is no grid point, the sizes
+/// differ, k does not rise, or a value is not finite.
 pub fn k_star(ks: &[f64], scores: &[f64], target: f64) -> Option<KStar> {
     let finite = ks.iter().chain(scores).chain([&target]).all(|v| v.is_finite());
     (finite && ks.len() == scores.len() && ks.is_sorted_by(|a, b| a < b)).then_some(())?;
@@ -74,10 +74,10 @@ mod tests {
 
     const KS: [f64; 6] = [8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-    /// Part 1 of the reference write-up gives, for the middle layer, k* of both models and the difference of their ce_rec at
-    /// every k, but not the curves. The small model's two k* (71.2 at 0.85, 116.5 at 0.90) lie between k = 64 and 128, and so
-    /// fix its curve there; less the published differences (−0.027, −0.032) it is the large model's, and reproduces that
-    /// one's k* of 98.0 at 0.85. Interpolated in log k, both steps give 95.5.
+    /// Part 1 of the reference write-up gives, for the middle layer, k* of both models and the difference of their
+    /// ce_rec at every k, but not the curves. The small model's two k* (71.2 at 0.85, 116.5 at 0.90) lie between k =
+    /// 64 and 128, and so fix its curve there; less the published differences (−0.027, −0.032) it is the large
+    /// model's, and reproduces that one's k* of 98.0 at 0.85. Interpolated in log k, both steps give 95.5.
     #[test]
     fn the_published_budgets_follow_from_one_another() {
         let slope = (0.90 - 0.85) / (116.5 - 71.2);

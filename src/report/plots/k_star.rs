@@ -80,7 +80,7 @@ mod tests {
             budget: 0,
             target: 0.9,
             k_star: Some(KStar::from_f64(k, 8.0)),
-            score: Score { value: Some(k), interval: Some(Interval { low, high }) },
+            score: Score { value: Some(k), interval: Some(Interval { low, high }), ..Score::default() },
         };
         let shown = |t: &Threshold| point(t, 0.0, 8.0, 100.0).map(|p| (p.x, p.marker, p.interval)).unwrap();
         let until = |low, high| Some(Interval { low, high });

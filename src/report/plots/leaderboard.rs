@@ -50,9 +50,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
         caption: format!(
             "Rank correlation of each proxy with CE_rec over the grid's SAEs, every seed a row ({}); best pooled one on top. Left all \
              rows as they are, where k alone carries most of it; right each k's (and depth's) mean subtracted, which leaves models \
-             and seeds. Bars are {percent} % bootstrap intervals over rows, \
-             which are few and, sharing text and models, not independent; a resample that leaves a k \
-             with one model's rows says nothing within that k, and with few rows a bar may lie beside its point.",
+             and seeds. Bars are {percent} % bootstrap intervals over rows, which are few and, sharing text and models, not \
+             independent.",
             context.trained(),
         ),
     }

@@ -1,0 +1,173 @@
+//! Mutual information of a sweep's hook points with the logits: what H3 needs, measured once a model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use assay_models::HookPoint;
+use assay_probes::information::{Bound, Critic, CriticConfig, PairsConfig, estimate, logit_pairs, widths};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Group, Inputs};
+use crate::progress::Progress;
+use crate::record::{METRIC_VERSION, RunKey, write_atomic};
+use crate::spec::{InformationSpec, SweepSpec};
+
+/// One estimate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimated {
+    /// Name of the depth.
+    pub depth: String,
+    /// Layer of the hook.
+    pub layer: usize,
+    /// `separable` or `concatenated`.
+    pub critic: String,
+    /// `info_nce` or `smile`.
+    pub bound: String,
+    /// Dimensions that the activation was first mapped to; `None` for all of them.
+    pub width: Option<usize>,
+    /// The estimate, nats.
+    pub nats: f64,
+    /// Its standard error over held-out batches.
+    pub standard_error: Option<f64>,
+    /// The largest value that the bound can take.
+    pub cap: Option<f64>,
+    /// Principal components of the logits.
+    pub components: usize,
+    /// Share of the logits' variance in them.
+    pub variance_share: Option<f64>,
+    /// Held-out pairs that it was read off.
+    pub pairs: usize,
+}
+
+/// What the estimates of a model follow from.
+#[derive(Serialize)]
+struct Key<'a> {
+    metric_version: u32,
+    device_class: &'a str,
+    weights: &'a str,
+    train_tokens: &'a str,
+    context_size: usize,
+    center_residual: bool,
+    hooks: Vec<String>,
+    settings: &'a InformationSpec,
+}
+
+/// Measures every hook point of a model, or reads what was measured before.
+///
+/// # Errors
+/// If there are too few tokens, a critic diverges, or the record can't be read or written.
+pub fn measure(
+    spec: &SweepSpec,
+    settings: &InformationSpec,
+    group: &Group,
+    inputs: &Inputs,
+    results: &Path,
+    progress: Progress,
+) -> Result<Vec<Estimated>> {
+    let mut hooks: Vec<(String, HookPoint)> = group.runs.iter().map(|r| (r.depth.clone(), r.hook)).collect();
+    hooks.dedup();
+    let Some(RunKey { device_class, weights, train_tokens, context_size, .. }) = group.runs.first().map(|r| &r.key)
+    else {
+        return Ok(Vec::new());
+    };
+    let key = Key {
+        metric_version: METRIC_VERSION,
+        device_class,
+        weights,
+        train_tokens,
+        context_size: *context_size,
+        center_residual: spec.center_residual,
+        hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
+        settings,
+    };
+    let path = record_path(results, &key)?;
+    if path.exists() {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let found: Vec<Estimated> = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
+        // Names of depths are the spec's.
+        return Ok(found.into_iter().map(|e| named(e, &hooks)).collect());
+    }
+    let critics = critics(settings, inputs.decoder.config().d_model);
+    let mut stage = progress.stage(
+        format!("{} mutual information", group.model.name),
+        (hooks.len() * critics.len()) as u64,
+        "critics",
+    );
+    let tokens = inputs.source.read(0, settings.tokens.div_ceil(*context_size)).context("[information] tokens")?;
+    let pairs = PairsConfig {
+        batch: spec.eval.batch,
+        components: settings.components,
+        center_residual: spec.center_residual,
+        ..PairsConfig::default()
+    };
+    let points: Vec<HookPoint> = hooks.iter().map(|(_, hook)| *hook).collect();
+    let paired = logit_pairs(&inputs.decoder, &points, tokens.view(), &pairs, |_| ())?;
+    let mut found = Vec::new();
+    for ((depth, hook), x) in hooks.iter().zip(&paired.activations) {
+        for config in &critics {
+            let of = || format!("model `{}`, {hook}", group.model.name);
+            let mi =
+                estimate(x.view(), paired.scores.view(), config, inputs.decoder.device(), |_| ()).with_context(of)?;
+            found.push(Estimated {
+                depth: depth.clone(),
+                layer: hook.layer,
+                critic: name_of(config.critic).to_owned(),
+                bound: if config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
+                width: config.width,
+                nats: mi.nats,
+                standard_error: mi.standard_error,
+                cap: mi.cap,
+                components: paired.scores.ncols(),
+                variance_share: paired.variance_share,
+                pairs: mi.pairs,
+            });
+            stage.advance(1, || format!("{hook} {:.2} nats", mi.nats));
+        }
+    }
+    stage.finish("");
+    write_atomic(&path, serde_json::to_string(&found).context("estimates serialise")?.as_bytes())?;
+    Ok(found)
+}
+
+/// Both critics with both bounds, and the concatenated one behind bottlenecks: a separable critic needs more dimensions
+/// than the information has (Gulati et al. 2026, arXiv:2602.08105).
+fn critics(settings: &InformationSpec, d_model: usize) -> Vec<CriticConfig> {
+    let config = |critic, bound, width| {
+        // All pairs of a batch go through a concatenated critic: fewer at a time, in larger steps, for the same work.
+        let (batch, lr) = match critic {
+            Critic::Separable => (128, 2e-3),
+            Critic::Concatenated => (64, 6e-3),
+        };
+        let base = CriticConfig::new(critic, bound);
+        CriticConfig { width, batch, lr, steps: settings.steps, seed: settings.seed, ..base }
+    };
+    let mut all = Vec::new();
+    for critic in [Critic::Separable, Critic::Concatenated] {
+        all.extend([Bound::InfoNce, Bound::SMILE].map(|bound| config(critic, bound, None)));
+    }
+    let bottlenecks = if settings.widths.is_empty() { widths(d_model.min(64)) } else { settings.widths.clone() };
+    all.extend(bottlenecks.into_iter().map(|w| config(Critic::Concatenated, Bound::SMILE, Some(w.min(d_model)))));
+    all
+}
+
+fn name_of(critic: Critic) -> &'static str {
+    match critic {
+        Critic::Separable => "separable",
+        Critic::Concatenated => "concatenated",
+    }
+}
+
+fn named(mut estimated: Estimated, hooks: &[(String, HookPoint)]) -> Estimated {
+    if let Some((depth, _)) = hooks.iter().find(|(_, hook)| hook.layer == estimated.layer) {
+        estimated.depth.clone_from(depth);
+    }
+    estimated
+}
+
+fn record_path(results: &Path, key: &Key<'_>) -> Result<PathBuf> {
+    let text = serde_json::to_string(key).context("a key serialises")?;
+    let id = &blake3::hash(text.as_bytes()).to_hex()[..16];
+    Ok(results.join("runs").join(format!("{id}.information.json")))
+}

@@ -1,0 +1,111 @@
+//! What it takes to keep behaviour, and how sure its measurement is.
+
+use assay_probes::stats::{Interval, KStar};
+
+use super::{budget, percent, yes_no};
+use crate::analysis::{Analysis, Threshold, overlaps, sequence_spread, thresholds};
+use crate::markdown::{NONE, Table, score};
+
+/// k*(t) of each model, and the ratio of the last to the first.
+pub fn k_star(analysis: &Analysis<'_>) -> Table {
+    let models = analysis.grid.models();
+    let mut head = vec!["depth".to_owned(), "target t".to_owned()];
+    head.extend(models.iter().map(|m| format!("k*({m})")));
+    head.extend(["ratio".to_owned(), "tokens".to_owned()]);
+    let mut table = Table::new(head);
+    let found = thresholds(analysis);
+    let k_min = analysis.grid.ks().first().copied().unwrap_or_default() as f64;
+    for rows in found.chunk_by(|a, b| (&a.depth, a.budget, a.target) == (&b.depth, b.budget, b.target)) {
+        let of = |model: &String| rows.iter().find(|t| t.model == *model);
+        let mut row = vec![rows[0].depth.clone(), format!("{:.2}", rows[0].target)];
+        row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), |t| shown(t, k_min))));
+        row.push(score(ratio(of(&models[0]), models.last().and_then(of))));
+        row.push(budget(rows[0].budget));
+        table.row(row);
+    }
+    table
+}
+
+fn shown(threshold: &Threshold, k_min: f64) -> String {
+    let Some(k_star) = threshold.k_star else { return NONE.to_owned() };
+    let end = |value: f64| KStar::from_f64(value, k_min);
+    match threshold.score.interval {
+        Some(Interval { low, high }) => format!("{k_star} [{}, {}]", end(low), end(high)),
+        None => k_star.to_string(),
+    }
+}
+
+/// Only of thresholds that both models reach between grid points.
+fn ratio(first: Option<&Threshold>, last: Option<&Threshold>) -> Option<f64> {
+    match (first?.k_star?, last?.k_star?) {
+        (KStar::At(first), KStar::At(last)) => Some(last / first),
+        _ => None,
+    }
+}
+
+/// Whose intervals of CE_rec overlap, and the effect size.
+pub fn overlap(analysis: &Analysis<'_>) -> Table {
+    let mut table = Table::new([
+        "models",
+        "depth",
+        "k",
+        "tokens",
+        "CIs overlap",
+        "paired difference holds 0",
+        "Cohen's d (unpaired)",
+        "d_z (paired)",
+    ]);
+    for found in overlaps(analysis) {
+        table.row([
+            format!("{} vs {}", found.from.model, found.to.model),
+            found.to.depth.clone(),
+            found.to.k.to_string(),
+            budget(found.to.budget),
+            yes_no(found.overlap),
+            yes_no(found.difference_holds_zero),
+            score(found.cohen_d),
+            score(found.cohen_d_z),
+        ]);
+    }
+    table
+}
+
+/// How far CE_rec differs from sequence to sequence.
+pub fn spread(analysis: &Analysis<'_>) -> Table {
+    let mut table =
+        Table::new(["model", "depth", "k", "tokens", "SD of CE_rec over sequences", "SD of CE_rec over seeds"]);
+    for found in sequence_spread(analysis) {
+        let seeds: Option<Vec<f64>> = analysis.runs(found.cell).map(|r| r.value("ce_rec")).collect();
+        table.row([
+            found.cell.model.clone(),
+            found.cell.depth.clone(),
+            found.cell.k.to_string(),
+            budget(found.cell.budget),
+            score(found.sd),
+            score(seeds.and_then(|s| assay_probes::stats::sample_sd(&s))),
+        ]);
+    }
+    table
+}
+
+/// Alive latents by depth, k and model.
+pub fn alive(analysis: &Analysis<'_>) -> Table {
+    let models = analysis.grid.models();
+    let mut table = Table::new(
+        ["depth", "k", "tokens"].map(str::to_owned).into_iter().chain(models.iter().map(|m| format!("alive % ({m})"))),
+    );
+    for depth in analysis.grid.depths() {
+        for budget_of in analysis.grid.budgets() {
+            for k in analysis.grid.ks() {
+                let of = |model: &String| {
+                    let cell = analysis.cell(model, &depth, budget_of, k)?;
+                    analysis.column(cell, "alive_frac")
+                };
+                let mut row = vec![depth.clone(), k.to_string(), budget(budget_of)];
+                row.extend(models.iter().map(|m| percent(of(m))));
+                table.row(row);
+            }
+        }
+    }
+    table
+}

@@ -1,0 +1,119 @@
+//! Is it the normalisation, a few directions or a few tokens?
+
+use assay_probes::metrics::{Subset, metric};
+
+use super::scale::layer;
+use super::{budget, scored, signed};
+use crate::analysis::{Analysis, CONTROLS, Cell, explained, gaps, on_all};
+use crate::frames::column_name;
+use crate::markdown::{NONE, Table, number, score};
+
+/// The smallest k at every depth.
+fn smallest_k<'a>(analysis: &'a Analysis<'_>) -> impl Iterator<Item = &'a Cell> {
+    let k = analysis.grid.ks().first().copied().unwrap_or_default();
+    analysis.cells.iter().filter(move |c| c.k == k)
+}
+
+/// Errors beside the variance that R² divides them by.
+pub fn sst_inflation(analysis: &Analysis<'_>) -> Table {
+    let mut table = Table::new([
+        "model",
+        "mse mean",
+        "relative error norm",
+        "R²",
+        "SSE/token",
+        "SST/token",
+        "depth",
+        "layer",
+        "k",
+        "tokens",
+        "NMSE",
+        "cosine",
+    ]);
+    for cell in smallest_k(analysis) {
+        let column = |name: &str| number(analysis.column(cell, name));
+        table.row([
+            cell.model.clone(),
+            column("mse_mean"),
+            score(analysis.column(cell, "rel_err")),
+            score(analysis.column(cell, "r2")),
+            column("sse_per_token"),
+            column("sst_per_token"),
+            cell.depth.clone(),
+            layer(analysis, cell),
+            cell.k.to_string(),
+            budget(cell.budget),
+            score(analysis.column(cell, "nmse")),
+            score(analysis.column(cell, "cosine")),
+        ]);
+    }
+    table
+}
+
+/// R² beside the proxies that no variance is divided out of.
+pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
+    let mut table = Table::new([
+        "model",
+        "R²",
+        "cosine sim",
+        "relative error norm",
+        "CE_rec",
+        "depth",
+        "k",
+        "tokens",
+        "R² without top direction",
+        "ce_loss_score",
+    ]);
+    for cell in smallest_k(analysis) {
+        let shown = |name: &str| scored(analysis.score(cell, on_all(name)));
+        table.row([
+            cell.model.clone(),
+            shown("r2"),
+            shown("cosine"),
+            shown("rel_err"),
+            shown("ce_rec"),
+            cell.depth.clone(),
+            cell.k.to_string(),
+            budget(cell.budget),
+            shown("r2_deflated_1"),
+            shown("ce_loss_score"),
+        ]);
+    }
+    table
+}
+
+/// ΔR² with directions or tokens taken away.
+pub fn controls(analysis: &Analysis<'_>) -> Table {
+    let head = ["models", "depth", "k", "tokens", "ΔCE_rec"].map(str::to_owned);
+    let mut table = Table::new(head.into_iter().chain(CONTROLS.iter().map(|c| format!("Δ {}", c.name))));
+    for gap in gaps(analysis) {
+        let mut row = vec![
+            format!("{} − {}", gap.to.model, gap.from.model),
+            gap.to.depth.clone(),
+            gap.to.k.to_string(),
+            budget(gap.to.budget),
+            signed(gap.ce_rec),
+        ];
+        row.extend(explained(analysis, &gap).into_iter().map(signed));
+        table.row(row);
+    }
+    table
+}
+
+/// R² and CE_rec on the subsets of tokens.
+pub fn subsets(analysis: &Analysis<'_>) -> Table {
+    let mut head = ["model", "depth", "k", "tokens"].map(str::to_owned).to_vec();
+    head.extend(Subset::ALL.map(|s| format!("R² {}", s.name())));
+    head.push("tokens left without outliers".to_owned());
+    let mut table = Table::new(head);
+    let r2 = metric("r2").expect("a metric's name");
+    for cell in &analysis.cells {
+        let mut row = vec![cell.model.clone(), cell.depth.clone(), cell.k.to_string(), budget(cell.budget)];
+        row.extend(Subset::ALL.map(|subset| scored(analysis.score(cell, (r2, subset)))));
+        let left = analysis.column(cell, &column_name(Subset::NoOutlier, "tokens"));
+        let share = left.zip(analysis.column(cell, "tokens")).map(|(some, all)| 100.0 * some / all);
+        row.push(share.map_or_else(|| NONE.to_owned(), |s| format!("{s:.2}%")));
+        table.row(row);
+    }
+    table
+}

@@ -1,0 +1,80 @@
+//! Every run.
+
+use assay_probes::METRICS;
+
+use super::{budget, percent};
+use crate::frames::Grid;
+use crate::markdown::{Table, interval, number, score, with_interval};
+
+/// One row a run: R² and CE_rec with intervals, and what explains them.
+pub fn grid(grid: &Grid) -> Table {
+    let mut table = Table::new([
+        "depth",
+        "model",
+        "hook",
+        "k",
+        "tokens",
+        "seed",
+        "R²",
+        "CE_rec",
+        "L_recon/L_orig",
+        "ce_loss_score",
+        "KL",
+        "cosine",
+        "rel. error",
+        "alive %",
+    ]);
+    for run in &grid.runs {
+        let cell = |name: &str| with_interval(run.value(name), run.interval(name));
+        table.row([
+            run.depth.clone(),
+            run.model.clone(),
+            run.hook.clone(),
+            run.k.to_string(),
+            budget(run.training_tokens),
+            run.seed.to_string(),
+            cell("r2"),
+            cell("ce_rec"),
+            score(run.value("ce_rec").map(|c| 2.0 - c)),
+            score(run.value("ce_loss_score")),
+            score(run.value("kl")),
+            score(run.value("cosine")),
+            score(run.value("rel_err")),
+            percent(run.value("alive_frac")),
+        ]);
+    }
+    table
+}
+
+/// Every column on all tokens, a row a run.
+pub fn everything(grid: &Grid) -> Table {
+    let extra = [
+        "alive_frac",
+        "bits_per_token",
+        "bits_bernoulli",
+        "pr",
+        "pr_deflated_1",
+        "pr_deflated_2",
+        "pr_deflated_4",
+        "pr_deflated_8",
+        "final_loss",
+        "n_dead",
+    ];
+    let names: Vec<&str> = METRICS.iter().map(|m| m.name).chain(extra).collect();
+    let mut table = Table::new(
+        ["model", "hook", "k", "tokens", "seed"].into_iter().chain(names.iter().copied()).chain(["CE_rec interval"]),
+    );
+    for run in &grid.runs {
+        let mut row = vec![
+            run.model.clone(),
+            run.hook.clone(),
+            run.k.to_string(),
+            run.training_tokens.to_string(),
+            run.seed.to_string(),
+        ];
+        row.extend(names.iter().map(|name| number(run.value(name))));
+        row.push(interval(run.interval("ce_rec")));
+        table.row(row);
+    }
+    table
+}
