@@ -10,7 +10,7 @@
 //! 6. patching: [`mod@assay_probes::evaluate`]
 //! 7. metrics: [`assay_probes::metrics`], [`assay_probes::rate`], [`assay_probes::geometry`]
 //! 8. statistics: [`assay_probes::stats`]
-//! 9. tables, plots, report: [`frames`], [`report`]
+//! 9. tables, plots, report: [`frames`], [`analysis`], [`report`]; beside published numbers: [`mod@compare`]
 //!
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
 //! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
@@ -18,6 +18,7 @@
 pub mod analysis;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod device;
 pub mod frames;
 pub mod markdown;

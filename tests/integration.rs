@@ -8,6 +8,7 @@
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files.
+//! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `cli`: help and tables as they are printed.
 
@@ -20,6 +21,7 @@ mod evaluate;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;
+mod reference;
 mod sweep;
 mod text;
 mod training;
