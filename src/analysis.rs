@@ -15,12 +15,12 @@ use assay_probes::metrics::{Metric, Subset, metric, total};
 use assay_probes::stats::{Interval, SeedResamples, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
-pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreements, beyond_swd, leaderboard};
+pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreement, agreements, beyond_swd, leaderboard};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
-pub use gaps::{Gap, gaps};
+pub use gaps::{Gap, gap, gaps};
 pub use norms::{NormPoint, norm_profile};
-pub use spread::{Overlap, SequenceSpread, monotone, overlaps, sequence_spread};
-pub use thresholds::{TARGETS, Threshold, thresholds};
+pub use spread::{Overlap, SequenceSpread, monotone, overlap, overlaps, sequence_sd, sequence_spread};
+pub use thresholds::{TARGETS, Threshold, k_star_ratio, threshold, thresholds};
 pub use verdicts::{Finding, findings};
 
 use crate::frames::{Grid, Run};
@@ -72,6 +72,11 @@ pub type Quantity = (&'static Metric, Subset);
 /// If there is none: names are those of this program.
 pub fn on_all(name: &str) -> Quantity {
     (metric(name).expect("a metric's name"), Subset::All)
+}
+
+/// L_recon/L_orig as the reference texts imply it from CE_rec.
+pub fn loss_ratio(ce_rec: f64) -> f64 {
+    2.0 - ce_rec
 }
 
 /// A grid of runs with its bootstrap replicates, by one draw for all.
@@ -139,6 +144,12 @@ impl<'a> Analysis<'a> {
     /// The later minus the earlier cell's metric.
     pub fn difference(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
         self.derived(&[(from, quantity), (to, quantity)], |values| Some(values[1] - values[0]))
+    }
+
+    /// The later over the earlier cell's metric.
+    pub fn ratio(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
+        let over = |values: &[f64]| Some(values[1] / values[0]).filter(|r| r.is_finite());
+        self.derived(&[(from, quantity), (to, quantity)], over)
     }
 
     /// A function of metrics of some cells, each the mean over the seeds that all of the cells have. Its interval comes from

@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::compare::CompareArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
@@ -37,6 +38,7 @@ enum Command {
     Eval(EvalArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
+    Compare(CompareArgs),
     Inspect(InspectArgs),
 }
 
@@ -55,6 +57,7 @@ impl Cli {
             Command::Eval(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
+            Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(),
         }
     }

@@ -12,7 +12,7 @@
 //! 8. statistics: [`assay_probes::stats`]
 //! 9. results as Parquet: [`frames`]
 //! 10. differences, correlations, thresholds, verdicts: [`analysis`]
-//! 11. tables, plots, report: [`report`]
+//! 11. tables, plots, report: [`report`]; beside published numbers: [`mod@compare`]
 //!
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
 //! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
@@ -20,6 +20,7 @@
 pub mod analysis;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod device;
 pub mod frames;
 pub mod information;

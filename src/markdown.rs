@@ -13,7 +13,7 @@ pub struct Table {
 impl Table {
     /// A table with these columns.
     pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
-        Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Self { head: head.into_iter().map(escaped).collect(), rows: Vec::new() }
     }
 
     /// Whether it has no rows.
@@ -23,8 +23,13 @@ impl Table {
 
     /// Adds a row.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self.rows.push(cells.into_iter().map(escaped).collect());
     }
+}
+
+/// A cell's text; a bar in it, as in |ΔCE_rec|, would end the cell.
+fn escaped(cell: impl Into<String>) -> String {
+    cell.into().replace('|', "\\|")
 }
 
 impl fmt::Display for Table {
@@ -100,6 +105,13 @@ pub fn signed_with_interval(value: Option<f64>, interval: Option<Interval>) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bar_ends_no_cell() {
+        let mut table = Table::new(["|Δ|"]);
+        table.row(["a | b"]);
+        assert_eq!(table.to_string(), "| \\|Δ\\|  |\n| ------ |\n| a \\| b |\n");
+    }
 
     #[test]
     fn numbers_keep_four_digits() {

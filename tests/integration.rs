@@ -9,6 +9,7 @@
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files.
+//! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `cli`: help and tables as they are printed.
 
@@ -22,6 +23,7 @@ mod information;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;
+mod reference;
 mod sweep;
 mod text;
 mod training;

@@ -14,15 +14,14 @@ held-out and training tokens are those of the models' training, rebuilt here ste
 eval.parquet takes documents that lie wholly in the held-out part, from token 3,072 on (the first 24 x 128 held-out
 tokens are the fixture tests/golden/eval-small) and of which at most a twentieth of the 24-token windows also occur
 in the training part: the sources repeat themselves (boilerplate, two Bibles), and text that the models know by heart
-is not held out. train.parquet takes documents wholly in the training part. Both go
-through the documents in order and take token 0 and at most the first 1,023 tokens of each, so that no long document
-dominates, concatenated and cut into rows of 1,024 tokens. Documents that match LEFT_OUT below, and pages
-that only list symbols, are in neither.
+is not held out. train.parquet takes documents wholly in the training part that share no window with the other two
+files. Both go through the documents in order and take token 0 and at most the first 1,023 tokens of each, so that no
+long document dominates, concatenated and cut into rows of 1,024 tokens.
 
-ladder-eval.parquet takes the documents eligible for eval.parquet once more, one a row: token 0 and the first 255
+eval-documents.parquet takes the documents eligible for eval.parquet once more, one a row: token 0 and the first 255
 tokens of each that is as long as that, if at most a twentieth of the windows of these 255 are known too.
-ladder-train.parquet is made like train.parquet, only longer, and passes over documents that share a window with
-eval.parquet or ladder-eval.parquet.
+
+Documents that match LEFT_OUT below, and pages that only list symbols, are in none of the three.
 
 With --fixtures it also writes sample.jsonl, sample.txt and sample-tokens.json (short documents of the training part
 from public-domain sources, and their token ids) for tests of the text sources.
@@ -42,9 +41,12 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 ROW = 1024
-ROWS = {"train": 160, "eval": 48, "ladder-train": 768, "ladder-eval": 128}
-LADDER_EVAL_ROW = 256
-LADDER = ("ladder-train", "ladder-eval")
+# Rows and tokens a row of each file, in the order they are made: train.parquet passes over what is in the others.
+SHAPES = {"eval": (48, ROW), "eval-documents": (128, 256), "train": (768, ROW)}
+# Of int32 and uint16, plain, dictionary, delta and byte-split, zstd 3 to 22: the smallest that any reader knows.
+# eval.parquet came first, and its bytes are to stay as they are.
+SMALL = {"compression_level": 19, "use_dictionary": False, "row_group_size": 64}
+WRITTEN = {"eval": {"row_group_size": 16}, "eval-documents": SMALL, "train": SMALL}
 SKIP_EVAL_TOKENS = 24 * 128
 WINDOW = 24
 KNOWN_SHARE = 0.05
@@ -157,28 +159,28 @@ def main() -> None:
         return len(h) > 0 and among(known, h).mean() > KNOWN_SHARE
 
     left_out = {i for i, d in enumerate(docs) if LEFT_OUT.search(d) or is_list(d)}
+    held_out = [i for i, (s, e) in enumerate(spans) if s >= SKIP_EVAL_TOKENS and e <= border and i not in left_out and not is_known(i)]
+    length = SHAPES["eval-documents"][1]
     parts = {
-        "eval": [i for i, (s, e) in enumerate(spans) if s >= SKIP_EVAL_TOKENS and e <= border and i not in left_out and not is_known(i)],
+        "eval": held_out,
+        "eval-documents": [i for i in held_out if len(heads[i]) >= length and not is_known(i, length)],
         "train": [i for i, (s, _) in enumerate(spans) if s >= border and i not in left_out],
     }
-    assert not {docs[i] for i in parts["eval"]} & {docs[i] for i in parts["train"]}, "a document is in both parts"
-    parts["ladder-eval"] = [i for i in parts["eval"] if len(heads[i]) >= LADDER_EVAL_ROW and not is_known(i, LADDER_EVAL_ROW)]
-    parts["ladder-train"] = parts["train"]
+    assert not {docs[i] for i in held_out} & {docs[i] for i in parts["train"]}, "a document is in both parts"
     print("documents:", {k: len(v) for k, v in parts.items()}, "left out:", len(left_out))
 
-    written, held_out, shared = {}, None, []
-    for part, index in parts.items():
-        row = LADDER_EVAL_ROW if part == "ladder-eval" else ROW
-        if part == "ladder-train":
-            held_out = np.unique(np.concatenate([windows(written[p]) for p in ("eval", "ladder-eval")]))
-        want, ids, n_docs, n_toks = ROWS[part] * row, [], Counter(), Counter()
-        for i in index:
+    written, shared = {}, []
+    args.out.mkdir(parents=True, exist_ok=True)
+    for part, (n_rows, row) in SHAPES.items():
+        want, ids, n_docs, n_toks = n_rows * row, [], Counter(), Counter()
+        passed_over = np.unique(np.concatenate([windows(w) for w in written.values()])) if part == "train" else None
+        for i in parts[part]:
             if len(ids) >= want:
                 break
-            take = heads[i][:row][: want - len(ids)]
-            if held_out is not None and among(held_out, windows(np.array(heads[i], np.uint16))).any():
+            if passed_over is not None and among(passed_over, windows(np.array(heads[i], np.uint16))).any():
                 shared.append(i)
                 continue
+            take = heads[i][:row][: want - len(ids)]
             ids += take
             src = source(docs[i])
             n_docs[src] += 1
@@ -187,22 +189,19 @@ def main() -> None:
                 print(part, f"{src:26}", len(docs[i]), repr(docs[i][:150]))
         assert len(ids) == want, f"{part}: only {len(ids)} tokens"
         written[part] = np.array(ids, np.uint16)
-        rows = [ids[r * row : (r + 1) * row] for r in range(ROWS[part])]
+        rows = [ids[r * row : (r + 1) * row] for r in range(n_rows)]
         table = pa.table({"tokens": pa.array(rows, type=pa.list_(pa.int32()))})
-        args.out.mkdir(parents=True, exist_ok=True)
-        # Of int32 and uint16, plain, dictionary, delta and byte-split, zstd 3 to 22: the smallest that any reader knows.
-        how = {"compression_level": 19, "use_dictionary": False, "row_group_size": 64} if part in LADDER else {"row_group_size": 16}
-        pq.write_table(table, args.out / f"{part}.parquet", compression="zstd", **how)
-        print(f"\n{part}.parquet: {ROWS[part]} rows of {row}, {sum(n_docs.values())} documents")
+        pq.write_table(table, args.out / f"{part}.parquet", compression="zstd", **WRITTEN[part])
+        print(f"\n{part}.parquet: {n_rows} rows of {row}, {sum(n_docs.values())} documents")
         for name in [*SOURCES, "unclear"]:
             if n_docs[name]:
                 print(f"  {name:26} {n_docs[name]:4} documents {n_toks[name]:7,} tokens")
 
-    print("\nladder-train passes over", len(shared), "documents that share a window with an eval file")
-    for part in ("eval", "ladder-eval"):
+    print("\ntrain passes over", len(shared), "documents that share a window with an evaluation file")
+    in_train = np.unique(windows(written["train"]))
+    for part in ("eval", "eval-documents"):
         h = windows(written[part])
-        within = [f"{among(np.unique(windows(written[t])), h).sum()} in {t}" for t in ("train", "ladder-train")]
-        print(f"{part}: of {len(h):,} windows", ", ".join(within) + f", {among(known, h).sum()} in the training part")
+        print(f"{part}: of {len(h):,} windows {among(in_train, h).sum()} in train, {among(known, h).sum()} in the training part")
 
     if args.fixtures:
         by = {name: [] for name in PUBLIC_DOMAIN_SAMPLE}

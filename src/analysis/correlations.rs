@@ -110,21 +110,24 @@ pub struct Agreement {
 pub fn agreements(analysis: &Analysis<'_>) -> Vec<Agreement> {
     let mut out = Vec::new();
     for depth in analysis.grid.depths() {
-        for budget in analysis.grid.budgets() {
-            let Some(rows) = Rows::new(analysis, Some(&depth), budget) else { continue };
-            let Some(r2) = rows.values(proxy("r2")) else { continue };
-            out.push(Agreement {
-                depth: depth.clone(),
-                budget,
-                rows: rows.runs.len(),
-                pooled: rows.correlation(&r2, false, pearson),
-                within_k: rows.correlation(&r2, true, pearson),
-                pooled_ranks: rows.correlation(&r2, false, spearman),
-                within_k_ranks: rows.correlation(&r2, true, spearman),
-            });
-        }
+        out.extend(analysis.grid.budgets().into_iter().filter_map(|budget| agreement(analysis, &depth, budget)));
     }
     out
+}
+
+/// The correlation of R² and CE_rec at one depth and budget; `None` where there are too few rows.
+pub fn agreement(analysis: &Analysis<'_>, depth: &str, budget: u64) -> Option<Agreement> {
+    let rows = Rows::new(analysis, Some(depth), budget)?;
+    let r2 = rows.values(proxy("r2"))?;
+    Some(Agreement {
+        depth: depth.to_owned(),
+        budget,
+        rows: rows.runs.len(),
+        pooled: rows.correlation(&r2, false, pearson),
+        within_k: rows.correlation(&r2, true, pearson),
+        pooled_ranks: rows.correlation(&r2, false, spearman),
+        within_k_ranks: rows.correlation(&r2, true, spearman),
+    })
 }
 
 /// A proxy's place on the leaderboard.

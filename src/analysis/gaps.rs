@@ -44,7 +44,8 @@ pub fn gaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Gap<'a>> {
     gaps
 }
 
-fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a> {
+/// The gap between two cells.
+pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a> {
     let (r2, ce_rec) = (on_all("r2"), on_all("ce_rec"));
     let parts = [(from, r2), (to, r2), (from, ce_rec), (to, ce_rec)];
     let mut mismatches = (0, 0);

@@ -44,27 +44,33 @@ fn by_sequence(analysis: &Analysis<'_>, cell: &Cell) -> Option<Vec<f64>> {
 
 /// The standard deviation of CE_rec over sequences, of every cell.
 pub fn sequence_spread<'a>(analysis: &'a Analysis<'_>) -> Vec<SequenceSpread<'a>> {
-    let spread = |cell| SequenceSpread { cell, sd: by_sequence(analysis, cell).and_then(|v| sample_sd(&v)) };
-    analysis.cells.iter().map(spread).collect()
+    analysis.cells.iter().map(|cell| SequenceSpread { cell, sd: sequence_sd(analysis, cell) }).collect()
+}
+
+/// The standard deviation of CE_rec over the sequences of one cell.
+pub fn sequence_sd(analysis: &Analysis<'_>, cell: &Cell) -> Option<f64> {
+    by_sequence(analysis, cell).and_then(|v| sample_sd(&v))
 }
 
 /// Overlaps of every pair of models at every depth, budget and k.
 pub fn overlaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Overlap<'a>> {
-    let mut out = Vec::new();
-    for gap in super::gaps(analysis) {
-        let interval = |cell| analysis.score(cell, on_all("ce_rec")).interval;
-        let (a, b) = (by_sequence(analysis, gap.from), by_sequence(analysis, gap.to));
-        let effect = |of: fn(&[f64], &[f64]) -> Option<f64>| of(a.as_ref()?, b.as_ref()?);
-        out.push(Overlap {
-            from: gap.from,
-            to: gap.to,
-            overlap: interval(gap.from).zip(interval(gap.to)).map(|(a, b)| a.overlaps(&b)),
-            difference_holds_zero: gap.ce_rec.interval.map(|i| !i.excludes_zero()),
-            cohen_d: effect(cohen_d),
-            cohen_d_z: effect(cohen_d_z),
-        });
+    super::gaps(analysis).into_iter().map(|gap| overlap(analysis, gap.from, gap.to)).collect()
+}
+
+/// The overlap of two cells.
+pub fn overlap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Overlap<'a> {
+    let interval = |cell| analysis.score(cell, on_all("ce_rec")).interval;
+    let difference = analysis.difference(from, to, on_all("ce_rec"));
+    let (a, b) = (by_sequence(analysis, from), by_sequence(analysis, to));
+    let effect = |of: fn(&[f64], &[f64]) -> Option<f64>| of(a.as_ref()?, b.as_ref()?);
+    Overlap {
+        from,
+        to,
+        overlap: interval(from).zip(interval(to)).map(|(a, b)| a.overlaps(&b)),
+        difference_holds_zero: difference.interval.map(|i| !i.excludes_zero()),
+        cohen_d: effect(cohen_d),
+        cohen_d_z: effect(cohen_d_z),
     }
-    out
 }
 
 /// Whether a column rises (`Some(1)`), falls (`Some(-1)`) or does neither (`Some(0)`) from each model of the spec to the next.

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod compare;
 pub mod eval;
 pub mod geometry;
 pub mod inspect;

@@ -3,7 +3,7 @@
 use assay_probes::stats::{Interval, KStar};
 
 use super::{budget, percent, yes_no};
-use crate::analysis::{Analysis, Threshold, overlaps, sequence_spread, thresholds};
+use crate::analysis::{Analysis, Threshold, k_star_ratio, overlaps, sequence_spread, thresholds};
 use crate::markdown::{NONE, Table, score};
 
 /// k*(t) of each model, and the ratio of the last to the first.
@@ -19,7 +19,8 @@ pub fn k_star(analysis: &Analysis<'_>) -> Table {
         let of = |model: &String| rows.iter().find(|t| t.model == *model);
         let mut row = vec![rows[0].depth.clone(), format!("{:.2}", rows[0].target)];
         row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), |t| shown(t, k_min))));
-        row.push(score(ratio(of(&models[0]), models.last().and_then(of))));
+        let ends = of(&models[0]).zip(models.last().and_then(of));
+        row.push(score(ends.and_then(|(first, last)| k_star_ratio(first, last))));
         row.push(budget(rows[0].budget));
         table.row(row);
     }
@@ -32,14 +33,6 @@ fn shown(threshold: &Threshold, k_min: f64) -> String {
     match threshold.score.interval {
         Some(Interval { low, high }) => format!("{k_star} [{}, {}]", end(low), end(high)),
         None => k_star.to_string(),
-    }
-}
-
-/// Only of thresholds that both models reach between grid points.
-fn ratio(first: Option<&Threshold>, last: Option<&Threshold>) -> Option<f64> {
-    match (first?.k_star?, last?.k_star?) {
-        (KStar::At(first), KStar::At(last)) => Some(last / first),
-        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What training longer changes, and what another seed does.
 
 use super::{budget, percent, scored, signed};
-use crate::analysis::{Analysis, Score, gaps, on_all};
+use crate::analysis::{Analysis, Score, gaps, loss_ratio, on_all};
 use crate::markdown::{NONE, Table, score};
 
 /// Every cell by its token budget, where there are several.
@@ -33,7 +33,7 @@ pub fn budgets(analysis: &Analysis<'_>) -> Table {
                         budget(budget_of),
                         k.to_string(),
                         scored(ce_rec),
-                        score(ce_rec.value.map(|c| 2.0 - c)),
+                        score(ce_rec.value.map(loss_ratio)),
                         percent(analysis.column(cell, "alive_frac")),
                         scored(analysis.score(cell, on_all("r2"))),
                         depth.clone(),

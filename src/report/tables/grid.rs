@@ -3,6 +3,7 @@
 use assay_probes::METRICS;
 
 use super::{budget, percent};
+use crate::analysis::loss_ratio;
 use crate::frames::Grid;
 use crate::markdown::{Table, interval, number, score, with_interval};
 
@@ -35,7 +36,7 @@ pub fn grid(grid: &Grid) -> Table {
             run.seed.to_string(),
             cell("r2"),
             cell("ce_rec"),
-            score(run.value("ce_rec").map(|c| 2.0 - c)),
+            score(run.value("ce_rec").map(loss_ratio)),
             score(run.value("ce_loss_score")),
             score(run.value("kl")),
             score(run.value("cosine")),

@@ -1,7 +1,7 @@
 //! What changes from one model to a larger one.
 
 use super::{budget, percent, scored, signed, yes_no};
-use crate::analysis::{self, Analysis, Cell, gaps, on_all};
+use crate::analysis::{self, Analysis, Cell, gaps, loss_ratio, on_all};
 use crate::markdown::{NONE, Table, score};
 
 /// The number that started it: the smallest k at the anchor depth.
@@ -28,7 +28,7 @@ pub fn headline(analysis: &Analysis<'_>) -> Table {
             layer(analysis, cell),
             score(r2.value),
             scored(ce_rec),
-            score(ce_rec.value.map(|c| 2.0 - c)),
+            score(ce_rec.value.map(loss_ratio)),
             cell.depth.clone(),
             cell.k.to_string(),
             budget(cell.budget),

@@ -1,0 +1,81 @@
+//! `assay compare`: a results directory beside published numbers.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::analysis::Analysis;
+use crate::compare::{Compared, Numbers, compare, published, show};
+use crate::frames;
+
+/// Compare a results directory with published numbers.
+///
+/// Numbers answer to each other by model, depth, layer, k, token budget (within 1 %) and quantity. What has no counterpart is
+/// listed with the reason.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  assay compare results/demo --reference fast2\n  assay compare results/reference/proxy-gap.csv --reference fast3 --check 0"
+)]
+pub struct CompareArgs {
+    /// A directory that `assay sweep` wrote, or a CSV file like results/reference/proxy-gap.csv
+    #[arg(value_name = "RESULTS")]
+    results: PathBuf,
+    /// The published numbers: fast2, fast3, budget-k32-100m, budget-k8-50m, phase2, geometry, all, or a CSV file
+    #[arg(long, value_name = "EXPERIMENT", default_value = "all")]
+    reference: String,
+    /// Fail, and name the cells, if one differs by more than this
+    #[arg(long, value_name = "TOLERANCE", value_parser = tolerance)]
+    check: Option<f64>,
+    /// Print a JSON array, an object a published number, instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|v: &f64| v.is_finite() && *v >= 0.0);
+    value.ok_or_else(|| "a number, 0 or greater, is wanted".to_owned())
+}
+
+impl CompareArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the results or the reference can't be read, or, with `--check`, a number differs by more than the tolerance or there is
+    /// nothing to compare.
+    pub fn run(&self) -> Result<()> {
+        let reference = published::selected(&self.reference)?;
+        if self.results.is_file() {
+            self.report(&compare(&reference, &published::read_file(&self.results)?))
+        } else {
+            let grid = frames::read(&self.results)?;
+            let analysis: &dyn Numbers = &Analysis::new(&grid);
+            self.report(&compare(&reference, analysis))
+        }
+    }
+
+    fn report(&self, compared: &[Compared<'_>]) -> Result<()> {
+        let results = self.results.display().to_string();
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&show::json(compared))?);
+        } else {
+            print!("{}", show::markdown(compared, &results));
+        }
+        let Some(tolerance) = self.check else { return Ok(()) };
+        let answered = compared.iter().filter(|c| c.found().is_some()).count();
+        ensure!(
+            answered > 0,
+            "--check: no number of {} has a counterpart in {results}; the reasons are in the list",
+            self.reference
+        );
+        let beyond: Vec<&Compared<'_>> = compared.iter().filter(|c| c.differs_by_more_than(tolerance)).collect();
+        if !beyond.is_empty() {
+            bail!(
+                "{} of {answered} numbers of {results} differ from {} by more than {tolerance}:{}",
+                beyond.len(),
+                self.reference,
+                show::named(beyond.into_iter())
+            );
+        }
+        Ok(())
+    }
+}
