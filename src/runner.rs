@@ -43,10 +43,17 @@ struct Pupil<'a> {
     trainer: Trainer,
     /// Losses that have not been looked at, with their steps: reading one waits for the device.
     unread: Vec<(u64, StepLoss)>,
-    /// Losses that were looked at on the way, with their steps.
+    losses: Losses,
+}
+
+/// The losses that were looked at.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Losses {
+    /// On the way, with their steps.
     curve: Vec<(u64, f64)>,
-    /// Sum of the losses of the last tenth of the steps.
-    late_loss: f64,
+    /// Sum over the last tenth of the steps.
+    late_sum: f64,
+    /// How many those are.
     late_steps: u64,
 }
 
@@ -156,7 +163,7 @@ fn train<'a>(
     for &run in missing {
         let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
-        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), curve: Vec::new(), late_loss: 0.0, late_steps: 0 });
+        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), losses: Losses::default() });
     }
     let state = state_dir(results, group);
     let mut captured = 0.0;
@@ -248,7 +255,7 @@ fn train_round(
         for pupil in pupils.iter_mut().filter(|p| p.is_look(p.trainer.steps_done() - 1)) {
             pupil.read_losses()?;
         }
-        let seen = pupils.first().and_then(|p| p.curve.last());
+        let seen = pupils.first().and_then(|p| p.losses.curve.last());
         stage.advance(len as u64, || seen.map_or_else(String::new, |(_, l)| format!("loss {l:.3}")));
     }
     for pupil in pupils {
@@ -291,11 +298,11 @@ impl Pupil<'_> {
                 self.run.key.seed
             );
             if self.is_late(step) {
-                self.late_loss += value;
-                self.late_steps += 1;
+                self.losses.late_sum += value;
+                self.losses.late_steps += 1;
             }
             if self.is_look(step) {
-                self.curve.push((step, value));
+                self.losses.curve.push((step, value));
             }
         }
         Ok(())
@@ -311,9 +318,9 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
         layer: pupil.run.hook.layer,
         n_layers: inputs.decoder.config().n_layers,
         recipe: spec.train.recipe.to_string(),
-        final_loss: pupil.late_loss / pupil.late_steps.max(1) as f64,
+        final_loss: pupil.losses.late_sum / pupil.losses.late_steps.max(1) as f64,
         n_dead: pupil.trainer.n_dead(),
-        curve: pupil.curve.clone(),
+        curve: pupil.losses.curve.clone(),
         by_norm: Vec::new(),
         pr: [None; 5],
         fires: Vec::new(),
@@ -354,8 +361,8 @@ fn state_dir(results: &Path, group: &Group) -> PathBuf {
 struct GroupState {
     rounds: u64,
     tokens: u64,
-    /// Of each run: the sum of its late losses, of how many, and its losses on the way.
-    losses: BTreeMap<String, (f64, u64, Vec<(u64, f64)>)>,
+    /// Of each run.
+    losses: BTreeMap<String, Losses>,
 }
 
 /// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
@@ -364,11 +371,8 @@ fn save_state(dir: &Path, pupils: &[Pupil<'_>], rounds: u64, tokens: u64) -> Res
     for pupil in pupils {
         pupil.trainer.save_state(&dir.join(&name).join(&pupil.run.id))?;
     }
-    let group = GroupState {
-        rounds,
-        tokens,
-        losses: pupils.iter().map(|p| (p.run.id.clone(), (p.late_loss, p.late_steps, p.curve.clone()))).collect(),
-    };
+    let group =
+        GroupState { rounds, tokens, losses: pupils.iter().map(|p| (p.run.id.clone(), p.losses.clone())).collect() };
     write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
@@ -397,13 +401,10 @@ fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<O
         return Ok(None);
     }
     for pupil in pupils {
-        let (late_loss, late_steps, curve) = group.losses.remove(&pupil.run.id).expect("checked above");
+        pupil.losses = group.losses.remove(&pupil.run.id).expect("checked above");
         let dir = dir.join(format!("round-{}", group.rounds)).join(&pupil.run.id);
         pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)
             .with_context(|| format!("remove {} to train from the start", dir.display()))?;
-        pupil.late_loss = late_loss;
-        pupil.late_steps = late_steps;
-        pupil.curve = curve;
     }
     Ok(Some((group.rounds, group.tokens)))
 }

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use polars::prelude::{Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series};
+use polars::prelude::{
+    Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series, StatisticsOptions,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -69,7 +71,7 @@ impl Frame {
 
     pub fn flags(&self, name: &str) -> Result<Vec<bool>> {
         let values = self.column(name)?.bool().with_context(|| format!("{}: column {name}", self.name))?;
-        Ok(values.iter().map(|v| v.unwrap_or_default()).collect())
+        Ok(values.iter().map(Option::unwrap_or_default).collect())
     }
 
     pub fn numeric_columns(&self) -> Result<Vec<(String, Vec<Option<f64>>)>> {
@@ -98,7 +100,8 @@ pub fn frame(columns: Vec<Column>) -> Result<DataFrame> {
 /// Writes parquet with nothing in it that depends on when or where, on one thread: the same frame gives the same bytes.
 pub fn write_frame(path: &Path, mut frame: DataFrame) -> Result<()> {
     write_atomic_with(path, |file| {
-        ParquetWriter::new(file).set_parallel(false).finish(&mut frame)?;
+        // Frames are small, wide and committed: statistics of each column would take more room than most columns.
+        ParquetWriter::new(file).set_parallel(false).with_statistics(StatisticsOptions::empty()).finish(&mut frame)?;
         Ok(())
     })
 }

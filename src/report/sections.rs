@@ -119,7 +119,8 @@ const SECTIONS: [Section; 16] = [
         question: "How many dimensions does the task need?",
         figures: &[],
         tables: &["information"],
-        caveats: "Mutual information of activations and the logits' principal components, by critics trained on part of the text and read off                   the rest. InfoNCE can't exceed its cap, SMILE is no strict bound, and both fall short with few tokens. At the last layer the logits                   follow from the activation: the true value is infinite there, and the estimate shows the critic's limits. The inferred                   dimensionality is the narrowest linear bottleneck that keeps 90 % of the largest value on the curve.",
+        caveats: "Mutual information of activations and the logits' principal components, by critics trained on part of the text and read off                   the rest. InfoNCE can't exceed its cap, SMILE is no strict bound, and both fall short with few tokens. At the last layer the logits                   follow from the activation: the true value is infinite there, and the estimate shows the critic's limits. The inferred                   dimensionality is the narrowest linear bottleneck that keeps 90 % of the largest value on the curve; it can hardly exceed the \
+                  number of principal components asked for.",
     },
     Section {
         question: "Everything",
