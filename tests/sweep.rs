@@ -221,7 +221,7 @@ fn a_model_without_a_path_is_left_out_until_it_has_one() {
 #[test]
 fn mutual_information_is_measured_once() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = "[information]\ntokens = 4096\nsteps = 4\nwidths = [1, 8]\n\n[eval]";
+    let settings = "[information]\ntokens = 16384\nsteps = 4\nwidths = [1, 8]\n\n[eval]";
     let spec = write_spec(dir.path(), &[("[eval]", settings), ("[20480]", "[2048]"), ("[2, 4]", "[2]")]);
     let out = dir.path().join("out");
     stdout_of(&mut sweep(&spec, &out));

@@ -1,6 +1,6 @@
 //! Does a proxy say which SAE keeps more behaviour? Correlations over the rows of a grid.
 
-use assay_probes::stats::{Estimate, Resamples, demean_by, gather, partial, pearson, spearman};
+use assay_probes::stats::{Estimate, Resamples, demean_by, gather, partial, pearson, ranks_by, spearman};
 
 use super::Analysis;
 use crate::frames::Run;
@@ -62,29 +62,54 @@ impl<'a> Rows<'a> {
         self.runs.iter().map(|r| (proxy.value)(r)).collect()
     }
 
-    /// Values as they are, or with each group's mean over all rows subtracted. The residuals are what is resampled: means over the
-    /// rows drawn would leave nothing of a group of which one row is drawn.
-    fn residuals(&self, values: &[f64], within: bool) -> Option<Vec<f64>> {
-        if within { demean_by(values, &self.groups) } else { Some(values.to_vec()) }
+    /// What is left of values within each group: without its mean over all rows, or as centred ranks. These residuals are what is
+    /// resampled: means over the rows drawn would leave nothing of a group of which one row is drawn.
+    fn residuals(&self, values: &[f64], kind: Kind) -> Option<Vec<f64>> {
+        match kind {
+            Kind { within: false, .. } => Some(values.to_vec()),
+            Kind { ranked: false, .. } => demean_by(values, &self.groups),
+            Kind { ranked: true, .. } => ranks_by(values, &self.groups),
+        }
     }
 
-    fn correlation(&self, x: &[f64], within: bool, of: fn(&[f64], &[f64]) -> Option<f64>) -> Estimate {
-        let both = self.residuals(x, within).zip(self.residuals(&self.ce_rec, within));
+    /// The correlation with CE_rec.
+    fn correlation(&self, x: &[f64], kind: Kind) -> Estimate {
+        let both = self.residuals(x, kind).zip(self.residuals(&self.ce_rec, kind));
         Estimate::over_rows(&self.resamples, self.level, |rows| {
             let (x, y) = both.as_ref()?;
-            of(&gather(x, rows), &gather(y, rows))
+            kind.of(&gather(x, rows), &gather(y, rows))
         })
     }
 
     /// |Spearman| of x with CE_rec minus that of a rival, over the same rows.
     fn advantage(&self, x: &[f64], rival: &[f64], within: bool) -> Estimate {
-        let residuals = |values: &[f64]| self.residuals(values, within);
+        let kind = Kind { ranked: true, within };
+        let residuals = |values: &[f64]| self.residuals(values, kind);
         let all = residuals(x).zip(residuals(rival)).zip(residuals(&self.ce_rec));
         Estimate::over_rows(&self.resamples, self.level, |rows| {
             let ((x, rival), y) = all.as_ref()?;
             let y = gather(y, rows);
-            Some(spearman(&gather(x, rows), &y)?.abs() - spearman(&gather(rival, rows), &y)?.abs())
+            Some(kind.of(&gather(x, rows), &y)?.abs() - kind.of(&gather(rival, rows), &y)?.abs())
         })
+    }
+}
+
+/// Pearson's correlation or Spearman's, of all rows together or within depth and k.
+#[derive(Clone, Copy)]
+struct Kind {
+    ranked: bool,
+    within: bool,
+}
+
+const PEARSON: Kind = Kind { ranked: false, within: false };
+const PEARSON_WITHIN: Kind = Kind { ranked: false, within: true };
+const SPEARMAN: Kind = Kind { ranked: true, within: false };
+const SPEARMAN_WITHIN: Kind = Kind { ranked: true, within: true };
+
+impl Kind {
+    fn of(self, x: &[f64], y: &[f64]) -> Option<f64> {
+        // Within groups the values are ranks already.
+        if self.ranked && !self.within { spearman(x, y) } else { pearson(x, y) }
     }
 }
 
@@ -123,10 +148,10 @@ pub fn agreement(analysis: &Analysis<'_>, depth: &str, budget: u64) -> Option<Ag
         depth: depth.to_owned(),
         budget,
         rows: rows.runs.len(),
-        pooled: rows.correlation(&r2, false, pearson),
-        within_k: rows.correlation(&r2, true, pearson),
-        pooled_ranks: rows.correlation(&r2, false, spearman),
-        within_k_ranks: rows.correlation(&r2, true, spearman),
+        pooled: rows.correlation(&r2, PEARSON),
+        within_k: rows.correlation(&r2, PEARSON_WITHIN),
+        pooled_ranks: rows.correlation(&r2, SPEARMAN),
+        within_k_ranks: rows.correlation(&r2, SPEARMAN_WITHIN),
     })
 }
 
@@ -159,10 +184,10 @@ pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) ->
             let compared = proxy.name != "r2";
             Some(ProxyRank {
                 name: proxy.name,
-                pearson: rows.correlation(&x, false, pearson),
-                spearman: rows.correlation(&x, false, spearman),
-                pearson_within: rows.correlation(&x, true, pearson),
-                spearman_within: rows.correlation(&x, true, spearman),
+                pearson: rows.correlation(&x, PEARSON),
+                spearman: rows.correlation(&x, SPEARMAN),
+                pearson_within: rows.correlation(&x, PEARSON_WITHIN),
+                spearman_within: rows.correlation(&x, SPEARMAN_WITHIN),
                 advantage: compared.then(|| rows.advantage(&x, &r2, false)),
                 advantage_within: compared.then(|| rows.advantage(&x, &r2, true)),
             })

@@ -62,9 +62,10 @@ impl SweepArgs {
             }
         }
         for name in &missing {
-            progress.say(&format!(
-                "model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
-            ));
+            // No progress, which --quiet would hide: the results lack something that the spec asks for.
+            eprintln!(
+                "warning: model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
+            );
         }
         ensure!(!planned.is_empty(), "{}: no model has a path", self.spec.display());
         refuse_twins(&planned)?;

@@ -57,14 +57,14 @@ const SECTIONS: [Section; 16] = [
         figures: &[],
         tables: &["correlations"],
         caveats: "Rows are the runs at one depth; intervals resample rows, and resamples without variation are counted as degenerate. Within \
-                  fixed k the mean of each k is subtracted: with two models this is mostly a sign.",
+                  fixed k the mean of each k is subtracted, or ranks are taken within it: with two models this is mostly a sign.",
     },
     Section {
         question: "Which proxy predicts behaviour?",
         figures: &["leaderboard"],
         tables: &["leaderboard", "beyond-swd"],
         caveats: "Pooled correlations mostly say that more active latents are better, which every proxy knows; within fixed depth and k is \
-                  the harder test, where a proxy that is an inverse varies most at large k. Rows of one grid are not independent, so the intervals are too narrow. SWD and FWD need gradients of the model; \
+                  the harder test: Pearson's there follows the k where a proxy spreads most, Spearman's takes ranks within each k. Rows of one grid are not independent, so the intervals are too narrow. SWD and FWD need gradients of the model; \
                   they cost more than R², and less than trust in the wrong number.",
     },
     Section {

@@ -17,7 +17,7 @@ mod seeds;
 mod threshold;
 
 pub use bootstrap::{Interval, Resamples, jackknife};
-pub use correlation::{Estimate, demean_by, gather, partial, pearson, ranks, spearman};
+pub use correlation::{Estimate, demean_by, gather, partial, pearson, ranks, ranks_by, spearman};
 pub use effect::{cohen_d, cohen_d_z, mean, sample_sd};
 pub use quantile::{median, quantile};
 pub use seeds::{SeedResamples, t_interval};
@@ -41,7 +41,7 @@ pub const TERMS: &[(&str, &str)] = &[
     ),
     (
         "Pearson, Spearman",
-        "correlations over rows of the grid, intervals from resampled rows; within fixed k: the mean of each k (and depth) subtracted first",
+        "correlations over rows of the grid, intervals from resampled rows; within fixed k: the mean of each k (and depth) subtracted first, or ranks taken within it, and what is left resampled",
     ),
     ("partial correlation", "of a proxy with CE_rec, after regressing both on the given one; on ranks here"),
     (
