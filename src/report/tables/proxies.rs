@@ -50,7 +50,7 @@ pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
         "Spearman with CE_rec",
         "Pearson within fixed k",
         "Spearman within fixed k",
-        "|Spearman| minus that of R²",
+        "absolute Spearman minus that of R²",
         "the same within fixed k",
         "tokens",
     ]);
