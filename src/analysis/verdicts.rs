@@ -58,15 +58,18 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
             found.cloned().unwrap_or_else(undecided)
         };
         let (zero, one) = (settled(|a| &a.2), settled(|a| &a.3));
-        for rank in leaderboard(analysis, Some(&depth), budget).iter().filter(|r| ["1/swd", "1/fwd"].contains(&r.name))
-        {
+        let ranks = leaderboard(analysis, Some(&depth), budget);
+        for rank in ["1/swd", "1/fwd"].iter().filter_map(|name| ranks.iter().find(|r| r.name == *name)) {
             for (how, advantage) in [("pooled", rank.advantage), ("within fixed k", rank.advantage_within)] {
                 let Some(advantage) = advantage else { continue };
                 let interval: Option<Interval> = advantage.interval;
                 out.push(Finding {
                     hypothesis: HYPOTHESES[2],
                     condition: format!("{} against R², {depth}, {how}", rank.name),
-                    numbers: format!("difference of |Spearman| {}", signed_with_interval(advantage.value, interval)),
+                    numbers: format!(
+                        "difference of absolute Spearman {}",
+                        signed_with_interval(advantage.value, interval)
+                    ),
                     verdict: h2(interval, evidence, &zero, &one),
                 });
             }
