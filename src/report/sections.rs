@@ -130,6 +130,9 @@ const SECTIONS: [Section; 16] = [
     },
 ];
 
+/// The table that is too wide to be read in a page.
+const WIDE: &str = "everything";
+
 /// All sections that have something to show.
 pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, String)]) -> String {
     let mut out = String::new();
@@ -149,7 +152,11 @@ pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, Stri
             let _ = write!(out, "![{caption}](plots/{name}.svg)\n\n*{caption}*\n\n");
         }
         for (name, table) in found {
-            let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
+            if *name == WIDE {
+                let _ = write!(out, "Every metric of every run: [`tables/{name}.md`](tables/{name}.md)\n\n");
+            } else {
+                let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
+            }
         }
         if section.tables.contains(&"delta-by-k") {
             let _ = write!(out, "{}\n\n", mismatches(analysis));
