@@ -149,7 +149,7 @@ pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, Stri
             out.push('\n');
         }
         for (name, caption) in section.figures.iter().filter_map(|f| figures.iter().find(|(name, _)| name == f)) {
-            let _ = write!(out, "![{caption}](plots/{name}.svg)\n\n*{caption}*\n\n");
+            let _ = write!(out, "![{name}](plots/{name}.svg)\n\n*{caption}*\n\n");
         }
         for (name, table) in found {
             if *name == WIDE {
