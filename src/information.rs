@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use assay_models::HookPoint;
-use assay_probes::information::{Bound, Critic, CriticConfig, PairsConfig, estimate, logit_pairs, widths};
+use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Group, Inputs};
@@ -86,7 +86,6 @@ pub fn measure(
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let found: Vec<Estimated> = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
-        // Names of depths are the spec's.
         return Ok(found.into_iter().map(|e| named(e, &hooks)).collect());
     }
     let critics = critics(settings, inputs.decoder.config().d_model);
@@ -103,29 +102,11 @@ pub fn measure(
         ..PairsConfig::default()
     };
     let points: Vec<HookPoint> = hooks.iter().map(|(_, hook)| *hook).collect();
-    let paired = logit_pairs(&inputs.decoder, &points, tokens.view(), &pairs, |_| ())?;
-    let mut found = Vec::new();
-    for ((depth, hook), x) in hooks.iter().zip(&paired.activations) {
-        for config in &critics {
-            let of = || format!("model `{}`, {hook}", group.model.name);
-            let mi =
-                estimate(x.view(), paired.scores.view(), config, inputs.decoder.device(), |_| ()).with_context(of)?;
-            found.push(Estimated {
-                depth: depth.clone(),
-                layer: hook.layer,
-                critic: name_of(config.critic).to_owned(),
-                bound: if config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
-                width: config.width,
-                nats: mi.nats,
-                standard_error: mi.standard_error,
-                cap: mi.cap,
-                components: paired.scores.ncols(),
-                variance_share: paired.variance_share,
-                pairs: mi.pairs,
-            });
-            stage.advance(1, || format!("{hook} {:.2} nats", mi.nats));
-        }
-    }
+    let measured = model_information(&inputs.decoder, &points, tokens.view(), &pairs, &critics, |n| {
+        stage.advance(n as u64, String::new);
+    })
+    .with_context(|| format!("model `{}`, mutual information", group.model.name))?;
+    let found: Vec<Estimated> = measured.into_iter().map(|m| named(estimated(m), &hooks)).collect();
     stage.finish("");
     write_atomic(&path, serde_json::to_string(&found).context("estimates serialise")?.as_bytes())?;
     Ok(found)
@@ -152,6 +133,22 @@ fn critics(settings: &InformationSpec, d_model: usize) -> Vec<CriticConfig> {
     all
 }
 
+fn estimated(found: Information) -> Estimated {
+    Estimated {
+        depth: String::new(),
+        layer: found.hook.layer,
+        critic: name_of(found.config.critic).to_owned(),
+        bound: if found.config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
+        width: found.config.width,
+        nats: found.information.nats,
+        standard_error: found.information.standard_error,
+        cap: found.information.cap,
+        components: found.components,
+        variance_share: found.variance_share,
+        pairs: found.information.pairs,
+    }
+}
+
 fn name_of(critic: Critic) -> &'static str {
     match critic {
         Critic::Separable => "separable",
@@ -159,6 +156,7 @@ fn name_of(critic: Critic) -> &'static str {
     }
 }
 
+/// Names of depths are the spec's.
 fn named(mut estimated: Estimated, hooks: &[(String, HookPoint)]) -> Estimated {
     if let Some((depth, _)) = hooks.iter().find(|(_, hook)| hook.layer == estimated.layer) {
         estimated.depth.clone_from(depth);

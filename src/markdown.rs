@@ -78,12 +78,7 @@ pub fn score(value: Option<f64>) -> String {
 
 /// A difference with its sign, in three decimals.
 pub fn signed(value: Option<f64>) -> String {
-    value.map_or_else(|| NONE.to_owned(), plus)
-}
-
-/// What rounds to zero has no sign of its own.
-fn plus(value: f64) -> String {
-    if value.abs() < 0.0005 { "+0.000".to_owned() } else { format!("{value:+.3}") }
+    value.map_or_else(|| NONE.to_owned(), |v| format!("{v:+.3}"))
 }
 
 /// `[low, high]` in four significant digits.
@@ -102,7 +97,7 @@ pub fn with_interval(value: Option<f64>, interval: Option<Interval>) -> String {
 /// `+0.154 [+0.120, +0.190]`.
 pub fn signed_with_interval(value: Option<f64>, interval: Option<Interval>) -> String {
     match interval {
-        Some(i) => format!("{} [{}, {}]", signed(value), plus(i.low), plus(i.high)),
+        Some(i) => format!("{} [{:+.3}, {:+.3}]", signed(value), i.low, i.high),
         None => signed(value),
     }
 }

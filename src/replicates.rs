@@ -37,11 +37,4 @@ impl Replicates {
     pub fn interval(&self, metric: &Metric, subset: Subset, level: f64) -> Option<Interval> {
         Interval::percentile(&self.values(metric, subset), level)
     }
-
-    /// The percentile interval of the difference of a metric, `self` minus `other`, paired replicate by replicate.
-    pub fn difference(&self, other: &Self, metric: &Metric, subset: Subset, level: f64) -> Option<Interval> {
-        let pairs = self.values(metric, subset).into_iter().zip(other.values(metric, subset));
-        let differences: Vec<Option<f64>> = pairs.map(|(a, b)| Some(a? - b?)).collect();
-        Interval::percentile(&differences, level)
-    }
 }

@@ -42,6 +42,9 @@ struct Rows<'a> {
     ce_rec: Vec<f64>,
     /// What "within fixed k" keeps fixed: depth and k.
     groups: Vec<(String, u64)>,
+    /// Rows of one model, depth and k, a row a seed. These are drawn, and all of their seeds with them: seeds of one SAE are no
+    /// independent witnesses.
+    clusters: Vec<Vec<u32>>,
     resamples: Resamples,
     level: f64,
 }
@@ -52,14 +55,32 @@ impl<'a> Rows<'a> {
         let runs: Vec<&Run> = analysis.grid.runs.iter().filter(of).collect();
         let ce_rec: Vec<f64> = runs.iter().map(|r| r.value("ce_rec")).collect::<Option<_>>()?;
         let bootstrap = analysis.grid.bootstrap;
-        let resamples = Resamples::draw(runs.len(), bootstrap.resamples, bootstrap.seed);
         let groups = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
-        (runs.len() >= 3).then_some(Self { runs, ce_rec, groups, resamples, level: bootstrap.level })
+        let mut clusters: Vec<((&str, &str, u64), Vec<u32>)> = Vec::new();
+        for (row, run) in runs.iter().enumerate() {
+            let key = (run.model.as_str(), run.depth.as_str(), run.k);
+            match clusters.iter_mut().find(|(k, _)| *k == key) {
+                Some((_, rows)) => rows.push(row as u32),
+                None => clusters.push((key, vec![row as u32])),
+            }
+        }
+        let clusters: Vec<Vec<u32>> = clusters.into_iter().map(|(_, rows)| rows).collect();
+        let resamples = Resamples::draw(clusters.len(), bootstrap.resamples, bootstrap.seed);
+        let level = bootstrap.level;
+        (runs.len() >= 3).then_some(Self { runs, ce_rec, groups, clusters, resamples, level })
     }
 
     /// A proxy's values; `None` if it is undefined for a row.
     fn values(&self, proxy: &Proxy) -> Option<Vec<f64>> {
         self.runs.iter().map(|r| (proxy.value)(r)).collect()
+    }
+
+    /// A statistic of the rows of the clusters drawn.
+    fn estimate(&self, statistic: impl Fn(&[u32]) -> Option<f64> + Sync) -> Estimate {
+        Estimate::over_rows(&self.resamples, self.level, |drawn| {
+            let rows: Vec<u32> = drawn.iter().flat_map(|&at| self.clusters[at as usize].iter().copied()).collect();
+            statistic(&rows)
+        })
     }
 
     /// What is left of values within each group: without its mean over all rows, or as centred ranks. These residuals are what is
@@ -75,21 +96,21 @@ impl<'a> Rows<'a> {
     /// The correlation with CE_rec.
     fn correlation(&self, x: &[f64], kind: Kind) -> Estimate {
         let both = self.residuals(x, kind).zip(self.residuals(&self.ce_rec, kind));
-        Estimate::over_rows(&self.resamples, self.level, |rows| {
+        self.estimate(|rows| {
             let (x, y) = both.as_ref()?;
             kind.of(&gather(x, rows), &gather(y, rows))
         })
     }
 
-    /// |Spearman| of x with CE_rec minus that of a rival, over the same rows.
+    /// Spearman of x with CE_rec minus that of a rival, over the same rows.
     fn advantage(&self, x: &[f64], rival: &[f64], within: bool) -> Estimate {
         let kind = Kind { ranked: true, within };
         let residuals = |values: &[f64]| self.residuals(values, kind);
         let all = residuals(x).zip(residuals(rival)).zip(residuals(&self.ce_rec));
-        Estimate::over_rows(&self.resamples, self.level, |rows| {
+        self.estimate(|rows| {
             let ((x, rival), y) = all.as_ref()?;
             let y = gather(y, rows);
-            Some(kind.of(&gather(x, rows), &y)?.abs() - kind.of(&gather(rival, rows), &y)?.abs())
+            Some(kind.of(&gather(x, rows), &y)? - kind.of(&gather(rival, rows), &y)?)
         })
     }
 }
@@ -167,13 +188,13 @@ pub struct ProxyRank {
     pub pearson_within: Estimate,
     /// Spearman within fixed depth and k.
     pub spearman_within: Estimate,
-    /// |Spearman| minus that of R², over the same resampled rows; `None` for R² itself.
+    /// Spearman minus that of R², over the same resampled rows; `None` for R² itself.
     pub advantage: Option<Estimate>,
     /// The same within fixed depth and k.
     pub advantage_within: Option<Estimate>,
 }
 
-/// All proxies at a depth (or at all together), best |Spearman| first; empty where there are too few rows.
+/// All proxies at a depth (or at all together), best Spearman first: signed, since higher is meant to be better; empty where there are too few rows.
 pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<ProxyRank> {
     let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
     let Some(r2) = rows.values(proxy("r2")) else { return Vec::new() };
@@ -193,8 +214,8 @@ pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) ->
             })
         })
         .collect();
-    let size = |r: &ProxyRank| r.spearman.value.map_or(-1.0, f64::abs);
-    ranks.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    let place = |r: &ProxyRank| r.spearman.value.unwrap_or(f64::NEG_INFINITY);
+    ranks.sort_by(|a, b| place(b).total_cmp(&place(a)));
     ranks
 }
 
@@ -217,7 +238,7 @@ pub fn beyond_swd(
     let estimate = |x: &Proxy, given: &Proxy| {
         let (x, given) = (rows.values(x)?, rows.values(given)?);
         let ranks = |values: &[f64], drawn: &[u32]| assay_probes::stats::ranks(&gather(values, drawn));
-        Some(Estimate::over_rows(&rows.resamples, rows.level, |drawn| {
+        Some(rows.estimate(|drawn| {
             let controls = ranks(&given, drawn)?;
             partial(&ranks(&x, drawn)?, &ranks(&rows.ce_rec, drawn)?, &[&controls])
         }))

@@ -63,10 +63,10 @@ pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
     rows.chunk_by(|a, b| (&a.0, a.1.layer) == (&b.0, b.1.layer)).map(of_hook).collect()
 }
 
-/// The rank correlation, over hook points, between [`Dimensions::mismatch`] and [`Dimensions::failure`], and how many there are.
+/// The rank correlation, over hook points, between the size of [`Dimensions::mismatch`] and [`Dimensions::failure`], and how many there are.
 pub fn mismatch_and_failure(analysis: &Analysis<'_>) -> (Option<Estimate>, usize) {
     let found = dimensions(analysis);
-    let both: Vec<(f64, f64)> = found.iter().filter_map(|d| d.mismatch().zip(d.failure)).collect();
+    let both: Vec<(f64, f64)> = found.iter().filter_map(|d| d.mismatch().map(f64::abs).zip(d.failure)).collect();
     let (mismatch, failure): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
     if mismatch.len() < 3 {
         return (None, mismatch.len());

@@ -57,14 +57,17 @@ pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a>
             mismatches.1 += 1;
         }
     }
+    let ce_rec = analysis.difference(from, to, ce_rec);
+    let ratio = analysis.derived(&parts, |v| Some((v[1] - v[0]) / (v[3] - v[2])).filter(|r| r.is_finite()));
+    // A quotient has no percentile interval where its denominator may be 0.
+    let certain = ce_rec.interval.is_some_and(|i| i.excludes_zero());
     Gap {
         from,
         to,
         r2: analysis.difference(from, to, r2),
-        ce_rec: analysis.difference(from, to, ce_rec),
+        ce_rec,
         residual: analysis.derived(&parts, |v| Some((v[1] - v[0]) - (v[3] - v[2]))),
-        // A replicate whose ΔCE_rec is 0 has no ratio; one that straddles 0 has an interval that says little, as it should.
-        ratio: analysis.derived(&parts, |v| Some((v[1] - v[0]) / (v[3] - v[2])).filter(|r| r.is_finite())),
+        ratio: if certain { ratio } else { Score { interval: None, ..ratio } },
         mismatches,
     }
 }

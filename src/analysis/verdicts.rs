@@ -66,10 +66,7 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
                 out.push(Finding {
                     hypothesis: HYPOTHESES[2],
                     condition: format!("{} against R², {depth}, {how}", rank.name),
-                    numbers: format!(
-                        "difference of absolute Spearman {}",
-                        signed_with_interval(advantage.value, interval)
-                    ),
+                    numbers: format!("difference of Spearman {}", signed_with_interval(advantage.value, interval)),
                     verdict: h2(interval, evidence, &zero, &one),
                 });
             }
@@ -88,7 +85,7 @@ fn dimensional_mismatch(
     if analysis.grid.information.is_empty() {
         return None;
     }
-    let seeds = adjudicated.iter().map(|(_, e, ..)| e.seeds).min().unwrap_or(0);
+    let seeds = adjudicated.iter().map(|(_, e, ..)| e.seeds).min().unwrap_or(analysis.grid.seeds().len());
     let evidence = Evidence { seeds, budgets: analysis.grid.budgets().len() };
     let undecided = Verdict::Undecided("H0 and H1 have not been tested".to_owned());
     let settled = adjudicated.iter().find(|(_, _, zero, one)| zero.is_decided() || one.is_decided());

@@ -14,7 +14,7 @@ use crate::frames;
 /// listed with the reason.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay compare results/demo --reference fast2\n  assay compare results/reference/proxy-gap.csv --reference fast3 --check 0"
+    after_help = "Examples:\n  assay compare results/fast2 --reference fast2\n  assay compare results/reference/proxy-gap.csv --reference fast3 --check 0"
 )]
 pub struct CompareArgs {
     /// A directory that `assay sweep` wrote, or a CSV file like results/reference/proxy-gap.csv

@@ -20,7 +20,7 @@ const SECTIONS: [Section; 16] = [
         question: "What do the hypotheses' rules say?",
         figures: &[],
         tables: &["hypotheses"],
-        caveats: "Rules were fixed before the data; each row shows the number that its rule looks at. H0 and H1 take the wider of the \
+        caveats: "Rules are those of the program, whatever the data; each row shows the number that its rule looks at. H0 and H1 take the wider of the \
                   bootstrap's interval and t over seeds. Where seeds or budgets are too few the verdict is `undecided`, whatever the number.",
     },
     Section {
@@ -56,7 +56,7 @@ const SECTIONS: [Section; 16] = [
         question: "How well do R² and behaviour go together?",
         figures: &[],
         tables: &["correlations"],
-        caveats: "Rows are the runs at one depth; intervals resample rows, and resamples without variation are counted as degenerate. Within \
+        caveats: "Rows are the runs at one depth; intervals resample models and k with all of their seeds, and resamples without variation are counted as degenerate. Within \
                   fixed k the mean of each k is subtracted, or ranks are taken within it: with two models this is mostly a sign.",
     },
     Section {
@@ -64,8 +64,8 @@ const SECTIONS: [Section; 16] = [
         figures: &["leaderboard"],
         tables: &["leaderboard", "beyond-swd"],
         caveats: "Pooled correlations mostly say that more active latents are better, which every proxy knows; within fixed depth and k is \
-                  the harder test: Pearson's there follows the k where a proxy spreads most, Spearman's takes ranks within each k. Rows of one grid are not independent, so the intervals are too narrow. SWD and FWD need gradients of the model; \
-                  they cost more than R², and less than trust in the wrong number.",
+                  the harder test: Pearson's there follows the k where a proxy spreads most, Spearman's takes ranks within each k. Resamples draw models, depths and k with all of their seeds; these are few and share text, so the \
+                  intervals are still too narrow. Proxies are oriented so that higher is meant to be better, and correlations are signed.",
     },
     Section {
         question: "Do first and second order predict what happens?",
@@ -105,7 +105,7 @@ const SECTIONS: [Section; 16] = [
         question: "How many latents are alive?",
         figures: &[],
         tables: &["alive"],
-        caveats: "On the evaluation set. Low shares say that the SAE is undertrained at this budget, which confounds every comparison of models \
+        caveats: "On the evaluation set. Low shares may say that the SAE is undertrained at this budget, which confounds every comparison of models \
                   above.",
     },
     Section {
@@ -119,8 +119,12 @@ const SECTIONS: [Section; 16] = [
         question: "How many dimensions does the task need?",
         figures: &[],
         tables: &["information"],
-        caveats: "Mutual information of activations and the logits' principal components, by critics trained on part of the text and read off                   the rest. InfoNCE can't exceed its cap, SMILE is no strict bound, and both fall short with few tokens. At the last layer the logits                   follow from the activation: the true value is infinite there, and the estimate shows the critic's limits. The inferred                   dimensionality is the narrowest linear bottleneck that keeps 90 % of the largest value on the curve; it can hardly exceed the \
-                  number of principal components asked for.",
+        caveats: "Mutual information of activations and the logits' principal components, by critics trained on part of the \
+                  text and read off the rest. InfoNCE can't exceed its cap, SMILE is no strict bound, and both fall short \
+                  with few tokens. At the last layer the logits follow from the activation: the true value is infinite \
+                  there, and the estimate shows the critic's limits. The inferred dimensionality is the narrowest linear \
+                  bottleneck that keeps 90 % of the largest value on the curve; it can hardly exceed the number of \
+                  principal components asked for.",
     },
     Section {
         question: "Everything",

@@ -27,6 +27,12 @@ pub use logits::{LogitPairs, PairsConfig, logit_pairs};
 
 use crate::error::Result;
 
+/// Terms of reports that are computed here.
+pub const TERMS: &[(&str, &str)] = &[(
+    "InfoNCE, SMILE",
+    "bounds of mutual information read off a trained critic: van den Oord et al. 2018 (at most ln of the batch, its cap) and Song and Ermon 2020 (no strict bound); the inferred dimensionality is the narrowest linear bottleneck that keeps 90 % of the largest estimate (after Gulati et al. 2026)",
+)];
+
 /// What a critic found about one hook.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Information {

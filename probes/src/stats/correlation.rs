@@ -160,7 +160,7 @@ impl Basis {
 pub struct Estimate {
     /// On all rows.
     pub value: Option<f64>,
-    /// Percentile interval over the replicates in which the statistic is defined. `None` if the value is, or if more
+    /// Percentile interval over the replicates in which the statistic is defined. `None` if the value is, if all of them are equal, or if more
     /// than half of the replicates are degenerate: the rest would describe the draws that happened to work, not the
     /// statistic.
     pub interval: Option<Interval>,
@@ -179,7 +179,9 @@ impl Estimate {
         let mut replicates = resamples.map(statistic);
         replicates.retain(Option::is_some);
         let degenerate = resamples.len() - replicates.len();
-        let enough = value.is_some() && 2 * degenerate <= resamples.len();
+        // Replicates that are all alike, as where each group has two rows, say nothing of how sure the value is.
+        let vary = replicates.windows(2).any(|pair| pair[0] != pair[1]);
+        let enough = value.is_some() && vary && 2 * degenerate <= resamples.len();
         let interval = if enough { Interval::percentile(&replicates, level) } else { None };
         Self { value, interval, degenerate }
     }

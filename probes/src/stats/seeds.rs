@@ -37,6 +37,8 @@ impl SeedResamples {
     /// Draws `seeds` of `seeds` with replacement for every replicate.
     pub fn draw(seeds: usize, replicates: usize, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Stream 0 of the same seed draws the sequences.
+        rng.set_stream(1);
         let indices = (0..seeds * replicates).map(|_| rng.random_range(0..seeds as u32)).collect();
         Self { seeds, indices }
     }

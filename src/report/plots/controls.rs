@@ -43,7 +43,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         },
         caption: format!(
             "ΔR² ({}) at depth {} as it is and with something taken away, beside ΔCE_rec, whose interval is shaded; a panel a k ({}, \
-             {}); {}. A control that brings ΔR² to the shade accounts for the gap at that k; that their units differ remains.",
+             {}); {}. A control that brings ΔR² to the shade makes the two look alike at that k, which explains nothing by itself: their units differ.",
             context.difference(),
             context.anchor,
             context.seeds(),

@@ -49,9 +49,9 @@ pub fn plot(context: &Context<'_>) -> Plot {
         },
         caption: format!(
             "Rank correlation of each proxy with CE_rec over the grid's SAEs, every seed a row ({}); best pooled one on top. Left all \
-             rows as they are, where k alone carries most of it; right each k's (and depth's) mean subtracted, which leaves models \
-             and seeds. Bars are {percent} % bootstrap intervals over rows, which are few and, sharing text and models, not \
-             independent.",
+             rows as they are, where k alone carries most of it; right ranks within each k (and depth), which leaves models \
+             and seeds. Bars are {percent} % bootstrap intervals over models, depths and k with all of their seeds, which are few and, \
+             sharing text and models, not independent; none where all resamples agree.",
             context.trained(),
         ),
     }

@@ -50,7 +50,7 @@ pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
         "Spearman with CE_rec",
         "Pearson within fixed k",
         "Spearman within fixed k",
-        "absolute Spearman minus that of R²",
+        "Spearman minus that of R²",
         "the same within fixed k",
         "tokens",
     ]);
