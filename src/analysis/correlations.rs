@@ -51,20 +51,15 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(analysis: &Analysis<'a>, depth: Option<&str>, budget: u64) -> Option<Self> {
-        let of = |r: &&Run| r.training_tokens == budget && depth.is_none_or(|d| d == r.depth);
-        let runs: Vec<&Run> = analysis.grid.runs.iter().filter(of).collect();
-        let ce_rec: Vec<f64> = runs.iter().map(|r| r.value("ce_rec")).collect::<Option<_>>()?;
-        let bootstrap = analysis.grid.bootstrap;
-        let groups = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
-        let mut clusters: Vec<((&str, &str, u64), Vec<u32>)> = Vec::new();
-        for (row, run) in runs.iter().enumerate() {
-            let key = (run.model.as_str(), run.depth.as_str(), run.k);
-            match clusters.iter_mut().find(|(k, _)| *k == key) {
-                Some((_, rows)) => rows.push(row as u32),
-                None => clusters.push((key, vec![row as u32])),
-            }
+        let cells = analysis.cells.iter().filter(|c| c.budget == budget && depth.is_none_or(|d| d == c.depth));
+        let (mut runs, mut clusters): (Vec<&Run>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
+        for cell in cells {
+            clusters.push((runs.len() as u32..(runs.len() + cell.runs.len()) as u32).collect());
+            runs.extend(cell.runs.iter().map(|&at| &analysis.grid.runs[at]));
         }
-        let clusters: Vec<Vec<u32>> = clusters.into_iter().map(|(_, rows)| rows).collect();
+        let ce_rec: Vec<f64> = runs.iter().map(|r| r.value("ce_rec")).collect::<Option<_>>()?;
+        let groups = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
+        let bootstrap = analysis.grid.bootstrap;
         let resamples = Resamples::draw(clusters.len(), bootstrap.resamples, bootstrap.seed);
         let level = bootstrap.level;
         (runs.len() >= 3).then_some(Self { runs, ce_rec, groups, clusters, resamples, level })
