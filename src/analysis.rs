@@ -11,13 +11,13 @@ mod spread;
 mod thresholds;
 mod verdicts;
 
-use assay_probes::metrics::{Metric, Subset, metric, total};
-use assay_probes::stats::{Interval, SeedResamples, t_interval};
+use assay_probes::metrics::{Metric, Subset, metric, ratio, total};
+use assay_probes::stats::{Interval, SeedResamples, mean, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreement, agreements, beyond_swd, leaderboard};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
-pub use gaps::{Gap, gap, gaps};
+pub use gaps::{Gap, gap, gaps, mismatches, pairs};
 pub use norms::{NormPoint, norm_profile};
 pub use spread::{Overlap, SequenceSpread, monotone, overlap, overlaps, sequence_sd, sequence_spread};
 pub use thresholds::{TARGETS, Threshold, k_star_ratio, threshold, thresholds};
@@ -148,8 +148,7 @@ impl<'a> Analysis<'a> {
 
     /// The later over the earlier cell's metric.
     pub fn ratio(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
-        let over = |values: &[f64]| Some(values[1] / values[0]).filter(|r| r.is_finite());
-        self.derived(&[(from, quantity), (to, quantity)], over)
+        self.derived(&[(from, quantity), (to, quantity)], |values| ratio(values[1], values[0]))
     }
 
     /// A function of metrics of some cells, each the mean over the seeds that all of the cells have. Its interval comes from
@@ -227,8 +226,4 @@ impl<'a> Analysis<'a> {
         let later = |i: usize| models[i + 1..].iter().map(move |to| (i, to));
         (0..models.len()).flat_map(later).map(|(i, to)| (models[i].clone(), to.clone())).collect()
     }
-}
-
-fn mean(values: &[f64]) -> Option<f64> {
-    assay_probes::stats::mean(values)
 }

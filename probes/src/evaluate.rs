@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::{Covariance, Spectrum};
-use crate::metrics::{Directions, Subset, Subsets, Sums, token_sums, total};
+use crate::metrics::{Directions, Subset, Subsets, Sums, norm_squared, token_sums, total};
 use crate::profile::{NormBin, NormBins};
 use crate::rate::Firing;
 
@@ -319,10 +319,6 @@ impl<'a> Batch<'a> {
 /// gᵀδ with δ = â − a.
 fn directional(gradient: &[f32], a: &[f32], recon: &[f32]) -> f64 {
     gradient.iter().zip(a).zip(recon).map(|((&g, &a), &r)| f64::from(g) * (f64::from(r) - f64::from(a))).sum()
-}
-
-fn norm_squared(x: &[f32]) -> f64 {
-    x.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
 }
 
 fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {

@@ -164,9 +164,14 @@ pub fn total<'a>(sequences: impl IntoIterator<Item = &'a [Sums; 3]>) -> [Sums; 3
     total
 }
 
-/// ‖a‖ of one activation, in f64.
+/// ‖a‖² of one vector, in f64.
+pub fn norm_squared(a: &[f32]) -> f64 {
+    a.iter().map(|&v| f64::from(v) * f64::from(v)).sum()
+}
+
+/// ‖a‖ of one vector.
 pub fn norm(a: &[f32]) -> f64 {
-    a.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+    norm_squared(a).sqrt()
 }
 
 /// The largest ‖a‖ that is no outlier: 10 × the median.
@@ -200,7 +205,8 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|m| m.name == name)
 }
 
-fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
+/// A quotient, `None` where it is undefined.
+pub fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
     let value = numerator / denominator;
     (denominator != 0.0 && value.is_finite()).then_some(value)
 }

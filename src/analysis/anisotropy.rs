@@ -2,7 +2,7 @@
 
 use assay_probes::metrics::{Subset, metric};
 
-use super::{Analysis, Gap, Quantity, Score};
+use super::{Analysis, Cell, Quantity, Score};
 
 /// R² with something taken away.
 pub struct Control {
@@ -31,7 +31,7 @@ impl Control {
     }
 }
 
-/// ΔR² of a gap under each control.
-pub fn explained(analysis: &Analysis<'_>, gap: &Gap<'_>) -> Vec<Score> {
-    CONTROLS.iter().map(|control| analysis.difference(gap.from, gap.to, control.quantity())).collect()
+/// ΔR² of two models' cells under each control.
+pub fn explained(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> Vec<Score> {
+    CONTROLS.iter().map(|control| analysis.difference(from, to, control.quantity())).collect()
 }

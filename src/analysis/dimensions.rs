@@ -1,9 +1,9 @@
 //! Task-relevant dimensionality beside geometric: what H3 compares.
 
 use assay_probes::information::{PLATEAU_SHARE, inferred_dimensionality};
-use assay_probes::stats::{Estimate, Resamples, gather, spearman};
+use assay_probes::stats::{Estimate, Resamples, gather, mean, spearman};
 
-use super::{Analysis, mean};
+use super::Analysis;
 
 /// One hook point of one model.
 pub struct Dimensions {

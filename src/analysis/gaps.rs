@@ -1,5 +1,7 @@
 //! The proxy gap: how R² and CE_rec differ between two models at equal depth, budget and k.
 
+use assay_probes::metrics;
+
 use super::{Analysis, Cell, Score, on_all};
 
 /// The difference between two models' SAEs.
@@ -16,7 +18,7 @@ pub struct Gap<'a> {
     pub residual: Score,
     /// ΔR²/ΔCE_rec.
     pub ratio: Score,
-    /// Seeds of which ΔR² and ΔCE_rec have opposite signs, and seeds that both models have.
+    /// As [`mismatches`] counts them.
     pub mismatches: (usize, usize),
 }
 
@@ -28,37 +30,47 @@ impl Gap<'_> {
     }
 }
 
-/// Every pair of models at every depth, budget and k that both have.
-pub fn gaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Gap<'a>> {
-    let mut gaps = Vec::new();
+/// The cells of every pair of models, earlier and later, at every depth, budget and k that both have.
+pub fn pairs<'a>(analysis: &'a Analysis<'_>) -> Vec<(&'a Cell, &'a Cell)> {
+    let mut pairs = Vec::new();
     for (from, to) in analysis.model_pairs() {
         for depth in analysis.grid.depths() {
             for budget in analysis.grid.budgets() {
                 for k in analysis.grid.ks() {
                     let cell = |model: &str| analysis.cell(model, &depth, budget, k);
-                    gaps.extend(cell(&from).zip(cell(&to)).map(|(from, to)| gap(analysis, from, to)));
+                    pairs.extend(cell(&from).zip(cell(&to)));
                 }
             }
         }
     }
-    gaps
+    pairs
+}
+
+/// The gap of every pair.
+pub fn gaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Gap<'a>> {
+    pairs(analysis).into_iter().map(|(from, to)| gap(analysis, from, to)).collect()
+}
+
+/// Seeds of which ΔR² and ΔCE_rec have opposite signs, and seeds that both cells have.
+pub fn mismatches(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> (usize, usize) {
+    let (mut opposite, mut seeds) = (0, 0);
+    for a in analysis.runs(from) {
+        let Some(b) = analysis.runs(to).find(|b| b.seed == a.seed) else { continue };
+        let delta = |name: &str| Some(b.value(name)? - a.value(name)?);
+        if let Some((r2, ce_rec)) = delta("r2").zip(delta("ce_rec")) {
+            opposite += usize::from(r2 * ce_rec < 0.0);
+            seeds += 1;
+        }
+    }
+    (opposite, seeds)
 }
 
 /// The gap between two cells.
 pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a> {
     let (r2, ce_rec) = (on_all("r2"), on_all("ce_rec"));
     let parts = [(from, r2), (to, r2), (from, ce_rec), (to, ce_rec)];
-    let mut mismatches = (0, 0);
-    for a in analysis.runs(from) {
-        let Some(b) = analysis.runs(to).find(|b| b.seed == a.seed) else { continue };
-        let delta = |name: &str| Some(b.value(name)? - a.value(name)?);
-        if let Some((r2, ce_rec)) = delta("r2").zip(delta("ce_rec")) {
-            mismatches.0 += usize::from(r2 * ce_rec < 0.0);
-            mismatches.1 += 1;
-        }
-    }
     let ce_rec = analysis.difference(from, to, ce_rec);
-    let ratio = analysis.derived(&parts, |v| Some((v[1] - v[0]) / (v[3] - v[2])).filter(|r| r.is_finite()));
+    let ratio = analysis.derived(&parts, |v| metrics::ratio(v[1] - v[0], v[3] - v[2]));
     // A quotient has no percentile interval where its denominator may be 0.
     let certain = ce_rec.interval.is_some_and(|i| i.excludes_zero());
     Gap {
@@ -68,6 +80,6 @@ pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a>
         ce_rec,
         residual: analysis.derived(&parts, |v| Some((v[1] - v[0]) - (v[3] - v[2]))),
         ratio: if certain { ratio } else { Score { interval: None, ..ratio } },
-        mismatches,
+        mismatches: mismatches(analysis, from, to),
     }
 }

@@ -1,5 +1,6 @@
 //! Who carries the error: relative error and cost by ‖a‖.
 
+use assay_probes::metrics::ratio;
 use assay_probes::profile::NormBin;
 
 use super::{Analysis, Cell};
@@ -21,7 +22,6 @@ pub struct NormPoint {
 pub fn norm_profile(analysis: &Analysis<'_>, cell: &Cell) -> Vec<NormPoint> {
     let bins = analysis.runs(cell).map(|r| r.by_norm.len()).max().unwrap_or(0);
     let seeds = cell.runs.len() as f64;
-    let ratio = |a: f64, b: f64| Some(a / b).filter(|r| r.is_finite());
     let point = |at: usize| {
         let mut sum = NormBin::default();
         for bin in analysis.runs(cell).filter_map(|r| r.by_norm.get(at)) {

@@ -1,9 +1,9 @@
 //! How far sequences differ, whose intervals overlap, and whether a metric rises or falls with the model.
 
 use assay_probes::metrics::{Subset, metric};
-use assay_probes::stats::{cohen_d, cohen_d_z, sample_sd};
+use assay_probes::stats::{cohen_d, cohen_d_z, mean, sample_sd};
 
-use super::{Analysis, Cell, on_all};
+use super::{Analysis, Cell, on_all, pairs};
 
 /// Whether the intervals of two models' CE_rec overlap.
 pub struct Overlap<'a> {
@@ -37,7 +37,7 @@ fn by_sequence(analysis: &Analysis<'_>, cell: &Cell) -> Option<Vec<f64>> {
     let value = |at: usize| -> Option<f64> {
         let values: Option<Vec<f64>> =
             runs.iter().map(|r| (metric.value)(&r.sequences[at][Subset::All.index()])).collect();
-        super::mean(&values?)
+        mean(&values?)
     };
     (0..sequences).map(value).collect()
 }
@@ -54,7 +54,7 @@ pub fn sequence_sd(analysis: &Analysis<'_>, cell: &Cell) -> Option<f64> {
 
 /// Overlaps of every pair of models at every depth, budget and k.
 pub fn overlaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Overlap<'a>> {
-    super::gaps(analysis).into_iter().map(|gap| overlap(analysis, gap.from, gap.to)).collect()
+    pairs(analysis).into_iter().map(|(from, to)| overlap(analysis, from, to)).collect()
 }
 
 /// The overlap of two cells.

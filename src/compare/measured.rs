@@ -5,7 +5,8 @@ use assay_probes::metrics::metric;
 use super::numbers::{Found, Missing, Numbers, narrow};
 use super::published::{End, Models, Published, is_budget};
 use crate::analysis::{
-    Analysis, Cell, Score, agreement, gap, k_star_ratio, loss_ratio, on_all, overlap, sequence_sd, threshold,
+    Analysis, Cell, Score, agreement, gap, k_star_ratio, loss_ratio, mismatches, on_all, overlap, sequence_sd,
+    threshold,
 };
 
 impl Numbers for Analysis<'_> {
@@ -193,7 +194,7 @@ fn mismatch_rate(analysis: &Analysis<'_>, from: &str, to: &str, wanted: &Publish
     let (from, to) = (cells(analysis, Some(from), wanted)?, cells(analysis, Some(to), wanted)?);
     condition(&from, wanted)?;
     condition(&to, wanted)?;
-    let pairs = from.iter().flat_map(|a| to.iter().filter(|b| b.k == a.k).map(move |b| gap(analysis, a, b).mismatches));
+    let pairs = from.iter().flat_map(|a| to.iter().filter(|b| b.k == a.k).map(move |b| mismatches(analysis, a, b)));
     let (opposite, all) = pairs.fold((0, 0), |(o, n), (opposite, pairs)| (o + opposite, n + pairs));
     Ok((all > 0).then(|| opposite as f64 / all as f64))
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use assay_probes::stats::hypotheses::HYPOTHESES;
 
 use super::tables::Named;
-use crate::analysis::{Analysis, gaps};
+use crate::analysis::{self, Analysis, pairs};
 
 /// A question and what answers it; left out where there is no table for it.
 struct Section {
@@ -172,6 +172,7 @@ pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, Stri
 
 /// How often the signs differ, in words.
 fn mismatches(analysis: &Analysis<'_>) -> String {
-    let (opposite, pairs) = gaps(analysis).iter().fold((0, 0), |(o, p), g| (o + g.mismatches.0, p + g.mismatches.1));
+    let counts = pairs(analysis).into_iter().map(|(from, to)| analysis::mismatches(analysis, from, to));
+    let (opposite, pairs) = counts.fold((0, 0), |(o, p), (opposite, seeds)| (o + opposite, p + seeds));
     format!("ΔR² and ΔCE_rec have opposite signs in {opposite} of {pairs} pairs.")
 }

@@ -17,7 +17,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             let point: Point = point(-(row as f64), score)?;
             Some(Point { x: point.y, y: point.x, ..point })
         };
-        let controls = explained(context.analysis, gap).into_iter().enumerate().filter_map(row).collect();
+        let controls = explained(context.analysis, gap.from, gap.to).into_iter().enumerate().filter_map(row).collect();
         let behaviour = row((CONTROLS.len(), gap.ce_rec)).into_iter().collect();
         let series = |look, points| Series { look: plain(look), points, joined: false, spread: Spread::Across };
         let names = CONTROLS

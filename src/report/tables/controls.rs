@@ -4,7 +4,7 @@ use assay_probes::metrics::{Subset, metric};
 
 use super::scale::layer;
 use super::{budget, scored, signed};
-use crate::analysis::{Analysis, CONTROLS, Cell, explained, gaps, on_all};
+use crate::analysis::{Analysis, CONTROLS, Cell, explained, on_all, pairs};
 use crate::frames::column_name;
 use crate::markdown::{NONE, Table, number, score};
 
@@ -86,15 +86,15 @@ pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
 pub fn controls(analysis: &Analysis<'_>) -> Table {
     let head = ["models", "depth", "k", "tokens", "ΔCE_rec"].map(str::to_owned);
     let mut table = Table::new(head.into_iter().chain(CONTROLS.iter().map(|c| format!("Δ {}", c.name))));
-    for gap in gaps(analysis) {
+    for (from, to) in pairs(analysis) {
         let mut row = vec![
-            format!("{} − {}", gap.to.model, gap.from.model),
-            gap.to.depth.clone(),
-            gap.to.k.to_string(),
-            budget(gap.to.budget),
-            signed(gap.ce_rec),
+            format!("{} − {}", to.model, from.model),
+            to.depth.clone(),
+            to.k.to_string(),
+            budget(to.budget),
+            signed(analysis.difference(from, to, on_all("ce_rec"))),
         ];
-        row.extend(explained(analysis, &gap).into_iter().map(signed));
+        row.extend(explained(analysis, from, to).into_iter().map(signed));
         table.row(row);
     }
     table
