@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::compare::CompareArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
@@ -40,6 +41,7 @@ enum Command {
     Report(ReportArgs),
     Compare(CompareArgs),
     Inspect(InspectArgs),
+    Completions(CompletionsArgs),
 }
 
 impl Cli {
@@ -59,6 +61,10 @@ impl Cli {
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(),
+            Command::Completions(args) => {
+                args.run();
+                Ok(())
+            }
         }
     }
 }

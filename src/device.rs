@@ -206,11 +206,21 @@ fn label(backend: Backend, index: usize, device: &Device) -> String {
 
 /// `devices here: cpu, cuda:0 (NVIDIA H100 80GB HBM3)`
 fn those_there_are() -> String {
+    format!("devices here: {}", names().join(", "))
+}
+
+/// The devices of this machine that this build can open: `cpu`, `cuda:0 (NVIDIA H100 80GB HBM3)`.
+pub fn names() -> Vec<String> {
     let mut names = vec!["cpu".to_owned()];
     for backend in BACKENDS {
         names.extend(backend.devices().iter().enumerate().map(|(index, device)| label(backend, index, device)));
     }
-    format!("devices here: {}", names.join(", "))
+    names
+}
+
+/// The backends of this build beside the CPU, by the names of their Cargo features.
+pub fn backends() -> Vec<&'static str> {
+    BACKENDS.into_iter().filter(|b| b.is_built()).map(Backend::name).collect()
 }
 
 fn open_gpu(backend: Backend, index: usize, device: Device) -> Result<Opened> {

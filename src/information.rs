@@ -5,40 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use assay_models::HookPoint;
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::files::write_atomic;
+use crate::frames::Estimated;
 use crate::plan::{Group, Inputs};
 use crate::progress::Progress;
-use crate::record::{METRIC_VERSION, RunKey, write_atomic};
+use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{InformationSpec, SweepSpec};
-
-/// One estimate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Estimated {
-    /// Name of the depth.
-    pub depth: String,
-    /// Layer of the hook.
-    pub layer: usize,
-    /// `separable` or `concatenated`.
-    pub critic: String,
-    /// `info_nce` or `smile`.
-    pub bound: String,
-    /// Dimensions that the activation was first mapped to; `None` for all of them.
-    pub width: Option<usize>,
-    /// The estimate, nats.
-    pub nats: f64,
-    /// Its standard error over held-out batches.
-    pub standard_error: Option<f64>,
-    /// The largest value that the bound can take.
-    pub cap: Option<f64>,
-    /// Principal components of the logits.
-    pub components: usize,
-    /// Share of the logits' variance in them.
-    pub variance_share: Option<f64>,
-    /// Held-out pairs that it was read off.
-    pub pairs: usize,
-}
 
 /// What the estimates of a model follow from.
 #[derive(Serialize)]

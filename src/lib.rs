@@ -18,17 +18,29 @@
 //! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
 
 pub mod analysis;
+#[cfg(feature = "workbench")]
 pub mod cli;
+#[cfg(feature = "workbench")]
 pub mod commands;
 pub mod compare;
+#[cfg(feature = "workbench")]
 pub mod device;
+pub mod files;
 pub mod frames;
+#[cfg(feature = "workbench")]
 pub mod information;
 pub mod markdown;
+#[cfg(feature = "notebook")]
+pub mod notebook;
+#[cfg(feature = "workbench")]
 pub mod plan;
+#[cfg(feature = "workbench")]
 pub mod progress;
+#[cfg(feature = "workbench")]
 pub mod record;
 pub mod replicates;
 pub mod report;
+#[cfg(feature = "workbench")]
 pub mod runner;
+#[cfg(feature = "workbench")]
 pub mod spec;

@@ -13,7 +13,7 @@ pub struct Table {
 impl Table {
     /// A table with these columns.
     pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
-        Self { head: head.into_iter().map(escaped).collect(), rows: Vec::new() }
+        Self { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Whether it has no rows.
@@ -23,19 +23,33 @@ impl Table {
 
     /// Adds a row.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(escaped).collect());
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// Names of its columns.
+    pub fn head(&self) -> &[String] {
+        &self.head
+    }
+
+    /// Its rows.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
     }
 }
 
 /// A cell's text; a bar in it, as in |ΔCE_rec|, would end the cell.
-fn escaped(cell: impl Into<String>) -> String {
-    cell.into().replace('|', "\\|")
+fn escaped(cell: &str) -> String {
+    cell.replace('|', "\\|")
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<Vec<String>> = std::iter::once(&self.head)
+            .chain(&self.rows)
+            .map(|line| line.iter().map(|cell| escaped(cell)).collect())
+            .collect();
         let width = |column: usize| {
-            let cells = std::iter::once(&self.head).chain(&self.rows).filter_map(|row| row.get(column));
+            let cells = lines.iter().filter_map(|row| row.get(column));
             cells.map(|c| c.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
@@ -45,12 +59,12 @@ impl fmt::Display for Table {
             }
             writeln!(f, "|")
         };
-        line(f, &self.head)?;
+        line(f, &lines[0])?;
         for &width in &widths {
             write!(f, "| {} ", "-".repeat(width.max(3)))?;
         }
         writeln!(f, "|")?;
-        self.rows.iter().try_for_each(|row| line(f, row))
+        lines[1..].iter().try_for_each(|row| line(f, row))
     }
 }
 
@@ -99,6 +113,15 @@ pub fn signed_with_interval(value: Option<f64>, interval: Option<Interval>) -> S
     match interval {
         Some(i) => format!("{} [{:+.3}, {:+.3}]", signed(value), i.low, i.high),
         None => signed(value),
+    }
+}
+
+/// `61k tokens`, `10M tokens`.
+pub fn tokens_text(tokens: u64) -> String {
+    match tokens {
+        t if t >= 1_000_000 => format!("{}M tokens", (t as f64 / 1e5).round() / 10.0),
+        t if t >= 10_000 => format!("{}k tokens", (t as f64 / 1e3).round()),
+        t => format!("{t} tokens"),
     }
 }
 

@@ -1,7 +1,5 @@
 //! What one run leaves: a record with everything that its numbers follow from.
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +9,8 @@ use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
 use assay_sae::TrainConfig;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
+
+use crate::files::write_atomic;
 
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
 pub const METRIC_VERSION: u32 = 2;
@@ -206,31 +205,4 @@ impl Timing {
     pub fn load(results: &Path, id: &str) -> Option<Self> {
         serde_json::from_str(&std::fs::read_to_string(Self::path(results, id)).ok()?).ok()
     }
-}
-
-/// Writes a file beside its place and renames it into it: it is there whole or not at all.
-///
-/// # Errors
-/// If it can't be written.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_atomic_with(path, |file| Ok(file.write_all(bytes)?))
-}
-
-/// As [`write_atomic`], for what writes to a file itself.
-///
-/// # Errors
-/// If it can't be written.
-pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let write = || -> Result<()> {
-        std::fs::create_dir_all(dir)?;
-        let mut staged = NamedTempFile::with_prefix_in(".assay-", dir)?;
-        write(staged.as_file_mut())?;
-        // A temporary file is private; a result is not.
-        #[cfg(unix)]
-        staged.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        staged.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,6 +1,6 @@
 //! Tables, plots and a report from the parquet files of a sweep.
 
-mod figure;
+pub mod figure;
 mod glossary;
 mod plots;
 mod sections;
@@ -12,8 +12,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::analysis::Analysis;
+use crate::files::write_atomic;
 use crate::frames::{self, Grid};
-use crate::record::write_atomic;
 
 /// Rebuilds `tables/`, `plots/` and `report.md` of a results directory.
 ///

@@ -13,9 +13,11 @@ use assay_sae::{Sae, StepLoss, TrainConfig, Trainer, checkpoint};
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::device::Opened;
+use crate::files::write_atomic;
+use crate::markdown::tokens_text;
 use crate::plan::{Group, Inputs, Run};
 use crate::progress::Progress;
-use crate::record::{Record, Timing, write_atomic};
+use crate::record::{Record, Timing};
 use crate::spec::SweepSpec;
 
 /// Losses of a run that are looked at and recorded, about: each look waits for the device.
@@ -407,13 +409,4 @@ fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<O
             .with_context(|| format!("remove {} to train from the start", dir.display()))?;
     }
     Ok(Some((group.rounds, group.tokens)))
-}
-
-/// `61k tokens`, `10M tokens`.
-pub fn tokens_text(tokens: u64) -> String {
-    match tokens {
-        t if t >= 1_000_000 => format!("{}M tokens", (t as f64 / 1e5).round() / 10.0),
-        t if t >= 10_000 => format!("{}k tokens", (t as f64 / 1e3).round()),
-        t => format!("{t} tokens"),
-    }
 }

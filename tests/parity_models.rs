@@ -2,6 +2,7 @@
 
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, HookPoint, Precision};
+use burn::tensor::Tensor;
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
 
@@ -93,4 +94,24 @@ fn other_spellings_load_the_same_model() {
     let tokens = Reference::open(golden("neox-parallel").join("expected.safetensors")).tokens("tokens");
     let logits = |dir: &std::path::Path| values(Decoder::load(dir, &device()).unwrap().forward(tokens.view()).unwrap());
     assert!(logits(&copy) == logits(&golden("neox-parallel")));
+}
+
+/// A standardised vector after the last layer passes the final LayerNorm as it is, but for its gain, bias and ε.
+#[test]
+fn the_logit_lens_is_the_end_of_the_forward_pass() {
+    let model = Decoder::load(&golden("neox-parallel"), &device()).unwrap();
+    let (d_model, last) = (model.config().d_model, HookPoint::resid_post(model.config().n_layers - 1));
+    let wave = |at: usize| ((at * at + 3 * at) as f32 * 0.37).sin();
+    let raw: Vec<f32> = (0..d_model).map(wave).collect();
+    let mean = raw.iter().sum::<f32>() / d_model as f32;
+    let sd = (raw.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / d_model as f32).sqrt();
+    let standard: Vec<f32> = raw.iter().map(|v| (v - mean) / sd).collect();
+    let tensor = |v: &[f32]| Tensor::<1>::from_data(v, &device());
+    let logits = |h: &[f32]| values(model.forward_from(last, tensor(h).unsqueeze()).unwrap());
+    let beyond_bias: Vec<f32> =
+        logits(&standard).iter().zip(&logits(&vec![0.0; d_model])).map(|(a, b)| a - b).collect();
+    // A constant added to all of a direction is lost in the norm.
+    let shifted: Vec<f32> = standard.iter().map(|v| v + 2.0).collect();
+    let lens = values(model.logit_lens(tensor(&shifted).unsqueeze()));
+    assert_close("logit lens", &lens, &beyond_bias, 1e-4);
 }

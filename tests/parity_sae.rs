@@ -69,12 +69,9 @@ fn training_reproduces_the_traces() {
         } else {
             w_dec.clone()
         };
-        let mut trainer = Trainer::from_weights(
-            config,
-            [w_enc, w_dec],
-            [trace.tensor("init.b_enc"), trace.tensor("init.b_dec")],
-        )
-        .unwrap();
+        let mut trainer =
+            Trainer::from_weights(config, [w_enc, w_dec], [trace.tensor("init.b_enc"), trace.tensor("init.b_dec")])
+                .unwrap();
 
         let batches: Tensor<3> = trace.tensor("batches");
         let [steps, batch, d] = batches.dims();

@@ -227,7 +227,7 @@ fn mutual_information_is_measured_once() {
     stdout_of(&mut sweep(&spec, &out));
     let (before, frame) = (records(&out), std::fs::read(out.join("information.parquet")).unwrap());
     let found = frames::read(&out).unwrap().information;
-    let of = |e: &assay::information::Estimated| (e.critic.clone(), e.bound.clone(), e.width);
+    let of = |e: &assay::frames::Estimated| (e.critic.clone(), e.bound.clone(), e.width);
     let names = |critic: &str, bound: &str, width| (critic.to_owned(), bound.to_owned(), width);
     let expected = [
         names("separable", "info_nce", None),

@@ -266,6 +266,19 @@ impl Decoder {
         self.final_norm.forward(h)
     }
 
+    /// The logit lens of directions v in the residual stream (nostalgebraist 2020, "interpreting GPT: the logit lens"):
+    /// W_Uᵀ(γ ⊙ (v − mean v)), what adding v after the last layer adds to the logits, times the standard deviation by which the
+    /// final LayerNorm divides; γ is that norm's gain. What layers in between do with v is left out.
+    ///
+    /// # Shapes
+    /// - `directions`: `[count, d_model]`; the result is `[count, vocab_size]`.
+    pub fn logit_lens(&self, directions: Tensor<2>) -> Tensor<2> {
+        let mean = directions.clone().mean_dim(1);
+        let scaled = (directions - mean) * self.final_norm.weight.clone().unsqueeze();
+        let unembed = Linear { weight: self.unembed.clone(), bias: None };
+        unembed.forward(scaled.unsqueeze::<3>(), self.pinned).squeeze_dim(0)
+    }
+
     /// G = W_U·W_Uᵀ, `[d_model, d_model]`, in f64: uᵀGv is the inner product of the logits of u and v. If `centered`, of the
     /// logits less their mean over the vocabulary, which no softmax sees.
     pub fn unembed_gram(&self, centered: bool) -> Array2<f64> {

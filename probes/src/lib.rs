@@ -1,14 +1,19 @@
 //! Does an SAE preserve what the model does, or only what its activations look like?
 //!
-//! - [`mod@evaluate`]: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
+//! - `evaluate`: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
 //! - [`metrics`]: every metric, each defined once over sums that add up from sequence to sequence.
 //! - [`profile`]: errors by ‖a‖.
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
 //! - [`stats`]: resampling; host arrays only, seeded.
+//!
+//! What touches a model or an SAE needs the feature `tensors`, which is on by default. Without it, what reads results
+//! compiles without Burn.
 
+#[cfg(feature = "tensors")]
 pub mod error;
+#[cfg(feature = "tensors")]
 pub mod evaluate;
 pub mod geometry;
 pub mod information;
@@ -17,7 +22,10 @@ pub mod profile;
 pub mod rate;
 pub mod stats;
 
-pub use error::ProbeError;
-pub use evaluate::{EvalConfig, Evaluation, evaluate};
-pub use information::{Bound, Critic, CriticConfig, Information, model_information};
 pub use metrics::{METRICS, Metric, Subset, Sums};
+#[cfg(feature = "tensors")]
+pub use {
+    error::ProbeError,
+    evaluate::{EvalConfig, Evaluation, evaluate},
+    information::{Bound, Critic, CriticConfig, Information, model_information},
+};

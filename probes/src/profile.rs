@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "tensors")]
 use crate::metrics::Sums;
 use crate::stats::quantile;
 
@@ -34,6 +35,7 @@ pub struct NormBin {
 
 impl NormBin {
     /// Adds a token of that norm.
+    #[cfg(feature = "tensors")]
     pub(crate) fn add(&mut self, norm: f64, sums: &Sums) {
         *self += &Self {
             tokens: 1.0,

@@ -35,7 +35,7 @@ impl Dimensions {
 /// Every hook point with estimates.
 pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
     let budget = analysis.largest_budget();
-    let of_hook = |rows: &[(String, crate::information::Estimated)]| {
+    let of_hook = |rows: &[(String, crate::frames::Estimated)]| {
         let (model, first) = &rows[0];
         let curve: Vec<(usize, f64)> = rows.iter().filter_map(|(_, e)| Some((e.width?, e.nats))).collect();
         let geometry = analysis.grid.geometry.iter().find(|(m, _)| m == model);

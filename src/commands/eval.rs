@@ -16,8 +16,8 @@ use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, Value, json};
 
+use crate::files::write_atomic;
 use crate::progress::Progress;
-use crate::record::write_atomic;
 use crate::replicates::Replicates;
 use crate::{device, markdown};
 

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod compare;
+pub mod completions;
 pub mod eval;
 pub mod geometry;
 pub mod inspect;

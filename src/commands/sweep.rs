@@ -10,11 +10,13 @@ use assay_models::runs_on_cpu;
 use assay_probes::geometry::model_geometry;
 
 use crate::device::Opened;
+use crate::files::write_atomic;
 use crate::frames::Found;
+use crate::markdown::tokens_text;
 use crate::plan::{self, Group, Inputs};
 use crate::progress::Progress;
-use crate::record::{Record, Timing, write_atomic};
-use crate::runner::{Sweep, run_group, tokens_text};
+use crate::record::{Record, Timing};
+use crate::runner::{Sweep, run_group};
 use crate::spec::SweepSpec;
 use crate::{device, frames, information, markdown, report};
 

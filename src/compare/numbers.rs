@@ -5,7 +5,7 @@ use std::fmt;
 use assay_probes::stats::Interval;
 
 use super::published::{End, Published, is_budget};
-use crate::runner::tokens_text;
+use crate::markdown::tokens_text;
 
 /// A number that answers to a published one.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,8 +6,7 @@ use assay_probes::geometry::LayerGeometry;
 use assay_probes::metrics::Sums;
 use assay_probes::profile::NormBin;
 use assay_probes::stats::{Interval, Resamples};
-
-use crate::information::Estimated;
+use serde::{Deserialize, Serialize};
 
 /// One run as the report sees it.
 #[derive(Clone, Debug)]
@@ -47,6 +46,34 @@ impl Run {
         let end = |name: &str| self.value(&format!("{column}_{name}"));
         Some(Interval { low: end("low")?, high: end("high")? })
     }
+}
+
+/// One estimate of the mutual information of a hook's activations with the logits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimated {
+    /// Name of the depth.
+    pub depth: String,
+    /// Layer of the hook.
+    pub layer: usize,
+    /// `separable` or `concatenated`.
+    pub critic: String,
+    /// `info_nce` or `smile`.
+    pub bound: String,
+    /// Dimensions that the activation was first mapped to; `None` for all of them.
+    pub width: Option<usize>,
+    /// The estimate, nats.
+    pub nats: f64,
+    /// Its standard error over held-out batches.
+    pub standard_error: Option<f64>,
+    /// The largest value that the bound can take.
+    pub cap: Option<f64>,
+    /// Principal components of the logits.
+    pub components: usize,
+    /// Share of the logits' variance in them.
+    pub variance_share: Option<f64>,
+    /// Held-out pairs that it was read off.
+    pub pairs: usize,
 }
 
 /// How intervals are made: as the spec had it.

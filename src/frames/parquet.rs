@@ -1,17 +1,23 @@
-//! Parquet in and out, with errors that name the file and the column.
+//! Parquet read, with errors that name the file and the column.
 
 use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use polars::prelude::{
-    Column, DataFrame, NamedFrom, ParquetReader, ParquetWriter, SerReader, Series, StatisticsOptions,
-};
-use serde::Serialize;
+use polars::prelude::{DataFrame, ParquetReader, SerReader, Series};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::record::write_atomic_with;
+/// A parquet file as a frame.
+///
+/// # Errors
+/// If it is missing or damaged.
+pub fn open(path: &Path) -> Result<DataFrame> {
+    let file = File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
+    ParquetReader::new(file)
+        .finish()
+        .with_context(|| format!("{} is no parquet file or damaged; run the sweep again", path.display()))
+}
 
 /// A parquet file, with errors that name it and the column.
 pub struct Frame {
@@ -21,12 +27,7 @@ pub struct Frame {
 
 impl Frame {
     pub fn open(path: &Path) -> Result<Self> {
-        let file =
-            File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
-        let frame = ParquetReader::new(file)
-            .finish()
-            .with_context(|| format!("{} is no parquet file or damaged; run the sweep again", path.display()))?;
-        Ok(Self { name: path.display().to_string(), frame })
+        Ok(Self { name: path.display().to_string(), frame: open(path)? })
     }
 
     fn column(&self, name: &str) -> Result<&Series> {
@@ -79,44 +80,4 @@ impl Frame {
             self.frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric()).map(|c| c.name().to_string());
         names.map(|name| Ok((name.clone(), self.numbers(&name)?))).collect()
     }
-}
-
-pub fn text(name: &str, values: impl Iterator<Item = String>) -> Column {
-    Column::from(Series::new(name.into(), values.collect::<Vec<String>>()))
-}
-
-pub fn whole(name: &str, values: impl Iterator<Item = u64>) -> Column {
-    Column::from(Series::new(name.into(), values.collect::<Vec<u64>>()))
-}
-
-pub fn numbers(name: &str, values: impl Iterator<Item = Option<f64>>) -> Column {
-    Column::from(Series::new(name.into(), values.collect::<Vec<Option<f64>>>()))
-}
-
-pub fn frame(columns: Vec<Column>) -> Result<DataFrame> {
-    DataFrame::new_infer_height(columns).context("columns of one length")
-}
-
-/// Writes parquet with nothing in it that depends on when or where, on one thread: the same frame gives the same bytes.
-pub fn write_frame(path: &Path, mut frame: DataFrame) -> Result<()> {
-    write_atomic_with(path, |file| {
-        // Frames are small, wide and committed: statistics of each column would take more room than most columns.
-        ParquetWriter::new(file).set_parallel(false).with_statistics(StatisticsOptions::empty()).finish(&mut frame)?;
-        Ok(())
-    })
-}
-
-/// A column for each field of some rows, all of whose fields are numbers or null: the type is the one list of its columns.
-pub fn fields<'a, T: Serialize + 'a>(rows: impl Iterator<Item = &'a T>) -> Result<Vec<Column>> {
-    let mut columns: Vec<(String, Vec<Option<f64>>)> = Vec::new();
-    for row in rows {
-        let value = serde_json::to_value(row).context("a row serialises")?;
-        for (at, (name, value)) in value.as_object().into_iter().flatten().enumerate() {
-            if columns.len() == at {
-                columns.push((name.clone(), Vec::new()));
-            }
-            columns[at].1.push(value.as_f64());
-        }
-    }
-    Ok(columns.into_iter().map(|(name, values)| numbers(&name, values.into_iter())).collect())
 }

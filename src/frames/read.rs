@@ -8,10 +8,9 @@ use assay_probes::geometry::LayerGeometry;
 use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
-use super::grid::{Bootstrap, Grid, Run};
+use super::grid::{Bootstrap, Estimated, Grid, Run};
 use super::parquet::Frame;
 use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
-use crate::information::Estimated;
 
 /// Reads a results directory.
 ///

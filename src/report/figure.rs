@@ -60,6 +60,18 @@ pub struct Series {
     pub spread: Spread,
 }
 
+impl Series {
+    /// Points alone.
+    pub fn marks(look: Look, points: Vec<Point>) -> Self {
+        Self { look, points, joined: false, spread: Spread::Band }
+    }
+
+    /// Points that a line joins, their intervals as a band about it.
+    pub fn line(look: Look, points: Vec<Point>) -> Self {
+        Self { joined: true, ..Self::marks(look, points) }
+    }
+}
+
 /// A reference line.
 #[derive(Clone, Copy, Debug)]
 pub enum Rule {
@@ -145,9 +157,27 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// Panels side by side, with a legend.
+    pub fn new(title: impl Into<String>, legend: Vec<Key>, panels: Vec<Panel>) -> Self {
+        Self { title: title.into(), legend, columns: panels.len().max(1), panel: (330, 230), panels }
+    }
+
     /// Whether there is anything to see.
     pub fn is_empty(&self) -> bool {
         self.panels.iter().all(|p| p.points().next().is_none())
+    }
+
+    /// The figure as SVG.
+    ///
+    /// # Errors
+    /// If it can't be drawn.
+    pub fn svg(&self) -> Result<String> {
+        canvas::register_font();
+        let mut text = String::new();
+        let area = SVGBackend::with_string(&mut text, layout::Layout::of(self).size).into_drawing_area();
+        draw::draw(&area, self).with_context(|| format!("cannot draw {}", self.title))?;
+        drop(area);
+        Ok(text)
     }
 
     /// Writes `{stem}.svg` and `{stem}.png`.
@@ -158,12 +188,15 @@ impl Figure {
         canvas::register_font();
         let size = layout::Layout::of(self).size;
         let at = |extension: &str| dir.join(format!("{stem}.{extension}"));
-        let drawn = || format!("cannot draw {stem}");
-        draw::draw(&SVGBackend::new(&at("svg"), size).into_drawing_area(), self).with_context(drawn)?;
+        let write = |extension: &str, bytes: &[u8]| {
+            std::fs::write(at(extension), bytes).with_context(|| format!("cannot write {stem}.{extension}"))
+        };
+        write("svg", self.svg()?.as_bytes())?;
         let mut pixels = vec![0; 3 * size.0 as usize * size.1 as usize];
-        draw::draw(&BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), self).with_context(drawn)?;
+        draw::draw(&BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), self)
+            .with_context(|| format!("cannot draw {stem}"))?;
         let image = png::encode(&pixels, size).map_err(|e| anyhow!("cannot encode {stem}.png: {e}"))?;
-        std::fs::write(at("png"), image).with_context(|| format!("cannot write {stem}.png"))
+        write("png", &image)
     }
 }
 

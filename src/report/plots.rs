@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 
 use super::figure::{Axis, Figure, Key, Look, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
-use crate::runner::tokens_text;
+use crate::markdown::tokens_text;
 
 /// A figure and a sentence about it.
 struct Plot {

@@ -15,8 +15,8 @@ mod scale;
 use assay_probes::stats::Estimate;
 
 use crate::analysis::{Analysis, Score};
+use crate::markdown::tokens_text;
 use crate::markdown::{self, NONE, Table};
-use crate::runner::tokens_text;
 
 /// A table and the name of its file.
 pub type Named = (&'static str, Table);

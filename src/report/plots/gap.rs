@@ -2,10 +2,10 @@
 
 use super::{Context, Plot, point};
 use crate::analysis::{Gap, on_all};
+use crate::markdown::tokens_text;
 use crate::report::figure::{
     Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, share_y,
 };
-use crate::runner::tokens_text;
 
 /// What both differences look like, in every figure: not like a model.
 pub const R2: Look = Look::new(DARK, Marker::Circle);

@@ -1,0 +1,147 @@
+//! Means, second moments and their eigenvalues, in f64.
+
+use faer::Side;
+use ndarray::{Array2, ArrayView2};
+
+use crate::error::{ProbeError, Result};
+use crate::metrics::{DEFLATIONS, Directions};
+
+/// Mean and second moments, accumulated in f64 from batch to batch.
+///
+/// Moments are taken about the mean of the first batch, so that a large common offset costs no digits.
+pub struct Covariance {
+    tokens: f64,
+    shift: Option<Vec<f64>>,
+    sum: Vec<f64>,
+    moments: Array2<f64>,
+}
+
+/// Eigenvalues of a covariance divided by N, descending.
+#[derive(Clone, Debug)]
+pub struct Spectrum(Vec<f64>);
+
+impl Covariance {
+    /// Of vectors of `d_model` elements.
+    pub fn new(d_model: usize) -> Self {
+        Self { tokens: 0.0, shift: None, sum: vec![0.0; d_model], moments: Array2::zeros((d_model, d_model)) }
+    }
+
+    /// Adds rows, `[tokens, d_model]`.
+    pub fn add(&mut self, rows: ArrayView2<'_, f32>) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut rows = rows.mapv(f64::from);
+        let shift = self.shift.get_or_insert_with(|| rows.mean_axis(ndarray::Axis(0)).expect("rows").to_vec());
+        for mut row in rows.rows_mut() {
+            for ((v, &shift), sum) in row.iter_mut().zip(shift.iter()).zip(&mut self.sum) {
+                *v -= shift;
+                *sum += *v;
+            }
+        }
+        self.moments += &rows.t().dot(&rows);
+        self.tokens += rows.nrows() as f64;
+    }
+
+    /// The mean-centred covariance, divided by N; NaN if there were no rows.
+    pub(crate) fn matrix(&self) -> Array2<f64> {
+        self.about(&self.offset())
+    }
+
+    /// The mean; empty if there were no rows.
+    pub(crate) fn mean(&self) -> Vec<f64> {
+        let shift = self.shift.iter().flatten();
+        shift.zip(&self.offset()).map(|(shift, offset)| shift + offset).collect()
+    }
+
+    /// The mean relative to the shift.
+    fn offset(&self) -> Vec<f64> {
+        self.sum.iter().map(|s| s / self.tokens).collect()
+    }
+
+    /// The eigenvalues of the mean-centred covariance, divided by N, and its top eigenvectors (as many as deflation takes
+    /// away at most); empty if there were no rows.
+    ///
+    /// # Errors
+    /// If the eigenvalues can't be found, as when the activations were not finite.
+    pub fn eigen(&self) -> Result<(Spectrum, Directions)> {
+        if self.tokens == 0.0 {
+            return Ok((Spectrum(Vec::new()), Directions::default()));
+        }
+        let eigen = mat(&self.matrix()).self_adjoint_eigen(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
+        let top = DEFLATIONS.iter().copied().max().unwrap_or_default();
+        let vector = |rank: usize| eigen.U().col(rank).iter().copied().collect::<Vec<f64>>();
+        let directions = (0..self.sum.len()).rev().take(top).map(vector).collect();
+        Ok((Spectrum::descending(eigen.S().column_vector().iter().copied()), Directions(directions)))
+    }
+
+    /// The eigenvalues alone.
+    ///
+    /// # Errors
+    /// As [`Self::eigen`].
+    pub fn spectrum(&self) -> Result<Spectrum> {
+        self.values_about(&self.offset())
+    }
+
+    /// The eigenvalues of the second moments about zero: what the spectrum is without subtracting the mean.
+    ///
+    /// # Errors
+    /// As [`Self::eigen`].
+    pub fn uncentered_spectrum(&self) -> Result<Spectrum> {
+        let shift = self.shift.clone().unwrap_or_default();
+        self.values_about(&shift.iter().map(|s| -s).collect::<Vec<f64>>())
+    }
+
+    fn values_about(&self, point: &[f64]) -> Result<Spectrum> {
+        if self.tokens == 0.0 {
+            return Ok(Spectrum(Vec::new()));
+        }
+        let values = mat(&self.about(point)).self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
+        Ok(Spectrum::descending(values.into_iter()))
+    }
+
+    /// Second moments divided by N about a point, which is given relative to the shift.
+    fn about(&self, point: &[f64]) -> Array2<f64> {
+        let offset = self.offset();
+        Array2::from_shape_fn(self.moments.dim(), |(i, j)| {
+            let (p, q) = (point[i], point[j]);
+            self.moments[[i, j]] / self.tokens - offset[i] * q - p * offset[j] + p * q
+        })
+    }
+}
+
+fn mat(values: &Array2<f64>) -> faer::Mat<f64> {
+    faer::Mat::from_fn(values.nrows(), values.ncols(), |i, j| values[[i, j]])
+}
+
+impl Spectrum {
+    /// From eigenvalues in ascending order.
+    fn descending(ascending: impl DoubleEndedIterator<Item = f64>) -> Self {
+        // Second moments have no negative eigenvalues; rounding does.
+        Self(ascending.rev().map(|v| if v < 0.0 { 0.0 } else { v }).collect())
+    }
+
+    /// Participation ratio (Σλ)²/Σλ² of the spectrum without its `top` largest eigenvalues: how many
+    /// directions the variance is spread over. `None` where nothing is left.
+    pub fn participation_ratio(&self, top: usize) -> Option<f64> {
+        let rest = self.0.get(top..)?;
+        let (sum, squares) = rest.iter().fold((0.0, 0.0), |(s, q), &v| (s + v, q + v * v));
+        (squares > 0.0).then(|| sum * sum / squares)
+    }
+
+    /// Trace of the covariance.
+    pub fn variance(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
+    /// The largest eigenvalue's share of the trace.
+    pub fn top_share(&self) -> Option<f64> {
+        let variance = self.variance();
+        self.0.first().filter(|_| variance > 0.0).map(|top| top / variance)
+    }
+
+    /// The eigenvalues, descending.
+    pub fn values(&self) -> &[f64] {
+        &self.0
+    }
+}

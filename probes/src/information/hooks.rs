@@ -1,0 +1,50 @@
+//! Mutual information of a model's hooks with its logits.
+
+use assay_models::{Decoder, HookPoint};
+use ndarray::ArrayView2;
+
+use super::estimate::{CriticConfig, MutualInformation, estimate};
+use super::logits::{LogitPairs, PairsConfig, logit_pairs};
+use crate::error::Result;
+
+/// What a critic found about one hook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Information {
+    /// Where the activations are from.
+    pub hook: HookPoint,
+    /// The critic and its training.
+    pub config: CriticConfig,
+    /// Mutual information of the activation and the logits' first principal components.
+    pub information: MutualInformation,
+    /// Components of the logits.
+    pub components: usize,
+    /// Share of the logits' variance in them.
+    pub variance_share: Option<f64>,
+}
+
+/// Mutual information between the activations at each of `hooks` and the logits' first principal components on `tokens`,
+/// `[S, T]`, with each of `critics`: hook after hook, in the order given. `progress` is told of every finished estimate.
+///
+/// Sequences are split in the order given: the last are held out.
+///
+/// # Errors
+/// As [`logit_pairs`] and [`estimate()`].
+pub fn model_information(
+    model: &Decoder,
+    hooks: &[HookPoint],
+    tokens: ArrayView2<'_, u32>,
+    pairs: &PairsConfig,
+    critics: &[CriticConfig],
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Information>> {
+    let LogitPairs { activations, scores, variance_share, .. } = logit_pairs(model, hooks, tokens, pairs, |_| ())?;
+    let mut found = Vec::with_capacity(hooks.len() * critics.len());
+    for (&hook, x) in hooks.iter().zip(&activations) {
+        for &config in critics {
+            let information = estimate(x.view(), scores.view(), &config, model.device(), |_| ())?;
+            found.push(Information { hook, config, information, components: scores.ncols(), variance_share });
+            progress(1);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,35 @@
+//! Files that are there whole or not at all.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+/// Writes a file beside its place and renames it into it: it is there whole or not at all.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// As [`write_atomic`], for what writes to a file itself.
+///
+/// # Errors
+/// If it can't be written.
+pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let write = || -> Result<()> {
+        std::fs::create_dir_all(dir)?;
+        let mut staged = NamedTempFile::with_prefix_in(".assay-", dir)?;
+        write(staged.as_file_mut())?;
+        // A temporary file is private; a result is not.
+        #[cfg(unix)]
+        staged.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        staged.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
