@@ -60,7 +60,7 @@ impl Cli {
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
-            Command::Inspect(args) => args.run(),
+            Command::Inspect(args) => args.run(progress),
             Command::Completions(args) => {
                 args.run();
                 Ok(())

@@ -25,6 +25,8 @@ pub mod commands;
 pub mod compare;
 #[cfg(feature = "workbench")]
 pub mod device;
+#[cfg(feature = "workbench")]
+pub mod fetch;
 pub mod files;
 pub mod frames;
 #[cfg(feature = "workbench")]

@@ -46,20 +46,17 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Opens a model and the sweep's tokens; `None` if the spec does not say where the model is.
+    /// Opens a model in the directory `checkpoint`, and the sweep's tokens, those for training in `text`.
     ///
     /// # Errors
     /// If the checkpoint or a token file is unusable, or there are too few tokens.
-    pub fn open(spec: &SweepSpec, model: &ModelSpec, opened: &Opened) -> Result<Option<Self>> {
-        let Some(checkpoint) = model.checkpoint().with_context(|| format!("model `{}`", model.name))? else {
-            return Ok(None);
-        };
+    pub fn open(spec: &SweepSpec, model: &ModelSpec, checkpoint: &Path, text: &Path, opened: &Opened) -> Result<Self> {
         // `spec.precision` is no matter of the weights: captures for training say which they want (`StreamConfig`), and all else
         // is in f32.
-        let decoder = Decoder::load(&checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
+        let decoder = Decoder::load(checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
-        let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(&checkpoint), eos);
-        let source = open(&spec.tokens.training_text()?, spec.tokens.context_size, spec.tokens.rows)?;
+        let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(checkpoint), eos);
+        let source = open(text, spec.tokens.context_size, spec.tokens.rows)?;
         let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
@@ -72,7 +69,7 @@ impl Inputs {
             None => source.read(train_contexts, spec.eval.sequences),
         }
         .context("evaluation tokens")?;
-        Ok(Some(Self { decoder, source, eval_tokens }))
+        Ok(Self { decoder, source, eval_tokens })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::hub::{self, RepoKind};
+use assay_models::hub::HubName;
 use assay_models::tokens::RowUse;
 use assay_models::{HookKind, HookPoint, NeoxConfig};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
@@ -59,7 +59,7 @@ pub struct ModelSpec {
     /// sweep says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Its name on the Hugging Face hub, instead of `path`.
+    /// Its name on the Hugging Face hub, `org/name[@revision][:path]`, instead of `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub: Option<String>,
     /// Branch, tag or commit of `hub` [default: main].
@@ -77,7 +77,8 @@ pub struct TokenSpec {
     /// Parquet file or directory, safetensors, jsonl or text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
-    /// A pre-tokenised dataset on the Hugging Face hub, instead of `train`.
+    /// A dataset's name on the Hugging Face hub, `org/name[@revision][:path]`, instead of `train`. The path may be a directory, a
+    /// file or a pattern; without it all shards are fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
     /// Branch, tag or commit of `dataset` [default: main].
@@ -311,7 +312,9 @@ impl SweepSpec {
                 "[[models]] {}: `path` and `hub` exclude each other",
                 model.name
             );
+            model.hub_name().with_context(|| format!("[[models]] {}", model.name))?;
         }
+        self.tokens.hub_name().context("[tokens] dataset")?;
         ensure!(
             self.tokens.train.is_some() != self.tokens.dataset.is_some(),
             "[tokens]: give `train` (a file or directory) or `dataset` (a name on the hub), one of them"
@@ -385,34 +388,27 @@ impl SweepSpec {
 }
 
 impl ModelSpec {
-    /// The checkpoint's directory; `None` where the spec gives neither `path` nor `hub`.
+    /// The name on the hub with its revision; `None` where the spec gives a path, or nothing.
     ///
     /// # Errors
-    /// If the hub's cache does not hold it.
-    pub fn checkpoint(&self) -> Result<Option<PathBuf>> {
-        match &self.hub {
-            Some(name) => Ok(Some(cached(RepoKind::Model, name, self.revision.as_deref())?)),
-            None => Ok(self.path.clone()),
-        }
+    /// If it is no name.
+    pub fn hub_name(&self) -> Result<Option<HubName>> {
+        hub_name(self.hub.as_deref(), self.revision.as_deref())
     }
 }
 
 impl TokenSpec {
-    /// The file or directory of the training text.
+    /// The dataset's name on the hub with its revision; `None` where the spec gives a path.
     ///
     /// # Errors
-    /// If the hub's cache does not hold it.
-    pub fn training_text(&self) -> Result<PathBuf> {
-        match (&self.dataset, &self.train) {
-            (Some(name), _) => cached(RepoKind::Dataset, name, self.revision.as_deref()),
-            (None, Some(path)) => Ok(path.clone()),
-            (None, None) => bail!("[tokens]: give `train` or `dataset`"),
-        }
+    /// If it is no name.
+    pub fn hub_name(&self) -> Result<Option<HubName>> {
+        hub_name(self.dataset.as_deref(), self.revision.as_deref())
     }
 }
 
-fn cached(kind: RepoKind, name: &str, revision: Option<&str>) -> Result<PathBuf> {
-    Ok(hub::snapshot(&hub::cache_dir(), kind, name, revision.unwrap_or("main"))?)
+fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName>> {
+    Ok(name.map(|name| name.parse::<HubName>()?.at(revision)).transpose()?)
 }
 
 impl TrainSpec {

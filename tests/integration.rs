@@ -10,6 +10,7 @@
 //! - `evaluate`: codecs whose metrics are known.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
+//! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `cli`: help and tables as they are printed.
 
@@ -19,6 +20,7 @@ mod bad_input;
 mod cli;
 mod common;
 mod evaluate;
+mod hub;
 mod information;
 mod parity_eval;
 mod parity_models;

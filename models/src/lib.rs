@@ -4,7 +4,7 @@
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
 //! 3. [`decoder`] and [`hooks`]: a GPT-NeoX (Pythia) language model whose activations can be captured
 //!    at a hook point, replaced there, and differentiated against ([`loss`]).
-//!    Checkpoints and datasets that the hub's cache holds are found by name ([`hub`]).
+//!    Checkpoints, SAEs and datasets are fetched by their name on the Hugging Face hub ([`hub`]).
 //! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on.
 
 pub mod activations;

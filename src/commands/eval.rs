@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
-use crate::{device, markdown};
+use crate::{device, fetch, markdown};
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
 #[derive(clap::Args, Debug)]
@@ -27,11 +27,11 @@ use crate::{device, markdown};
     after_help = "Example:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json"
 )]
 pub struct EvalArgs {
-    /// Model: a Hugging Face checkpoint directory (GPT-NeoX)
-    #[arg(long, value_name = "DIR")]
+    /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
+    #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
-    /// SAE: a SAELens directory (cfg.json, sae_weights.safetensors)
-    #[arg(long, value_name = "DIR")]
+    /// SAE: a SAELens directory (cfg.json, sae_weights.safetensors), or its name on the hub, org/name[@revision][:path]
+    #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
     /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
     #[arg(long, value_name = "FILE")]
@@ -77,8 +77,8 @@ impl EvalArgs {
     /// If the model, the SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let device = device::open(device_name)?.device;
-        let model = Decoder::load(&self.model, &device)?;
-        let (sae, metadata) = checkpoint::load(&self.sae, &device)?;
+        let model = Decoder::load(&fetch::model(&self.model, progress)?, &device)?;
+        let (sae, metadata) = checkpoint::load(&fetch::sae(&self.sae, progress)?, &device)?;
         let hook = match (self.hook, &metadata.hook_name) {
             (Some(hook), _) => hook,
             (None, Some(name)) => name.parse().with_context(|| format!("{}", self.sae.join("cfg.json").display()))?,

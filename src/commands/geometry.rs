@@ -8,7 +8,7 @@ use assay_models::tokens::read_token_file;
 use assay_probes::geometry::{ModelGeometry, model_geometry};
 
 use crate::progress::Progress;
-use crate::{device, markdown};
+use crate::{device, fetch, markdown};
 
 /// Measure the geometry of every layer's residual stream: participation ratios, norms, variance.
 #[derive(clap::Args, Debug)]
@@ -16,8 +16,8 @@ use crate::{device, markdown};
     after_help = "Example:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors"
 )]
 pub struct GeometryArgs {
-    /// Model: a Hugging Face checkpoint directory (GPT-NeoX)
-    #[arg(long, value_name = "DIR")]
+    /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
+    #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
     /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
     #[arg(long, value_name = "FILE")]
@@ -40,7 +40,7 @@ impl GeometryArgs {
     /// If the model or the tokens are unusable.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let device = device::open(device_name)?.device;
-        let model = Decoder::load(&self.model, &device)?;
+        let model = Decoder::load(&fetch::model(&self.model, progress)?, &device)?;
         let tokens = read_token_file(&self.tokens)?;
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
         let found = model_geometry(&model, tokens.view(), self.batch, self.center_residual, |n| {

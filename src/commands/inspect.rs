@@ -7,7 +7,8 @@ use assay_models::tokens::read_token_file;
 use assay_models::{Decoder, NeoxConfig};
 use assay_sae::checkpoint;
 
-use crate::{device, frames, markdown};
+use crate::progress::Progress;
+use crate::{device, fetch, frames, markdown};
 
 /// Say what a model, SAE, token file or results directory holds.
 #[derive(clap::Args, Debug)]
@@ -15,8 +16,8 @@ use crate::{device, frames, markdown};
     after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/demo"
 )]
 pub struct InspectArgs {
-    /// What to look at
-    #[arg(value_name = "PATH")]
+    /// What to look at: a path, or the name of a model or SAE on the hub, org/name[@revision][:path]
+    #[arg(value_name = "PATH|NAME")]
     path: PathBuf,
 }
 
@@ -25,8 +26,9 @@ impl InspectArgs {
     ///
     /// # Errors
     /// If the path is none of these, or damaged.
-    pub fn run(&self) -> Result<()> {
-        let path = self.path.as_path();
+    pub fn run(&self, progress: Progress) -> Result<()> {
+        let path = fetch::anything(&self.path, progress)?;
+        let path = path.as_path();
         let mut table = markdown::Table::new(["what", "value"]);
         if path.join("runs.parquet").is_file() {
             results(path, &mut table)?;

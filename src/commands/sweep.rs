@@ -5,9 +5,11 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use assay_models::hub::{HubName, Pending};
 use assay_models::runs_on_cpu;
 use assay_probes::geometry::model_geometry;
+use indicatif::DecimalBytes;
 
 use crate::device::Opened;
 use crate::files::write_atomic;
@@ -18,7 +20,7 @@ use crate::progress::Progress;
 use crate::record::{Record, Timing};
 use crate::runner::{Sweep, run_group};
 use crate::spec::SweepSpec;
-use crate::{device, frames, information, markdown, report};
+use crate::{device, fetch, frames, information, markdown, report};
 
 /// Train and evaluate every SAE that a spec asks for, and report.
 ///
@@ -54,14 +56,24 @@ impl SweepArgs {
         let opened = device::open(device_name)?;
         opened.check(spec.precision)?;
         let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
+        if self.dry_run {
+            let pending = fetch::pending(&spec)?;
+            if !pending.is_empty() {
+                describe_downloads(&pending);
+                return Ok(());
+            }
+        }
+        let sources = fetch::sources(&spec, progress).with_context(|| format!("{}", self.spec.display()))?;
         // Everything is opened and checked before anything is trained.
         let mut planned = Vec::new();
         let mut missing = Vec::new();
-        for model in &spec.models {
-            match Inputs::open(&spec, model, &opened)? {
-                Some(inputs) => planned.push((plan::groups(&spec, model, &inputs, &opened)?, inputs)),
-                None => missing.push(model.name.clone()),
-            }
+        for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
+            let Some(checkpoint) = checkpoint else {
+                missing.push(model.name.clone());
+                continue;
+            };
+            let inputs = Inputs::open(&spec, model, checkpoint, &sources.text, &opened)?;
+            planned.push((plan::groups(&spec, model, &inputs, &opened)?, inputs));
         }
         for name in &missing {
             // No progress, which --quiet would hide: the results lack something that the spec asks for.
@@ -69,7 +81,6 @@ impl SweepArgs {
                 "warning: model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
             );
         }
-        ensure!(!planned.is_empty(), "{}: no model has a path", self.spec.display());
         refuse_twins(&planned)?;
         if self.dry_run {
             return describe(&spec, &planned, &results, &opened);
@@ -77,7 +88,10 @@ impl SweepArgs {
         let _lock = lock(&results)?;
         let source =
             std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
-        write_atomic(&results.join("sweep.toml"), recorded_spec(&source, &self.spec, &self.overrides).as_bytes())?;
+        write_atomic(
+            &results.join("sweep.toml"),
+            recorded_spec(&source, &self.spec, &self.overrides, &sources.commits).as_bytes(),
+        )?;
         let (mut geometry, mut information) = (Vec::new(), Vec::new());
         let started_at = Cell::new(Some(started));
         let sweep = Sweep { spec: &spec, results: &results, opened: &opened, progress, started: started_at };
@@ -160,13 +174,16 @@ fn collect(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) -
     Ok((records, timings))
 }
 
-/// The spec as run: its text, after a line that says where from, and the overrides.
-fn recorded_spec(source: &str, path: &Path, overrides: &[String]) -> String {
+/// The spec as run: its text, after a line that says where from, the overrides, and the commits of what came from the hub.
+fn recorded_spec(source: &str, path: &Path, overrides: &[String], commits: &[(HubName, String)]) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut text =
         format!("# Recorded by assay {} from {name}; paths are relative to that file.\n", env!("CARGO_PKG_VERSION"));
     for entry in overrides {
         text.push_str(&format!("# overridden on the command line: --set '{entry}'\n"));
+    }
+    for (name, commit) in commits {
+        text.push_str(&format!("# from the hub: {name} was commit {commit}\n"));
     }
     text + source
 }
@@ -191,6 +208,14 @@ fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], opened: &Opene
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
     let at_once = threads.min(spec.k.len() * spec.seeds.len());
     4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
+}
+
+/// What a sweep would download first. A run's id has the weights' and tokens' hashes in it, so runs can't be listed before.
+fn describe_downloads(pending: &[(HubName, Pending)]) {
+    for (name, Pending { commit, files, bytes }) in pending {
+        println!("to download: {name}, commit {commit}: {files} files, {}", DecimalBytes(*bytes));
+    }
+    println!("the runs can be listed when these are in the hub's cache");
 }
 
 /// What a sweep would do.

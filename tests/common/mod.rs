@@ -1,5 +1,7 @@
 //! Shared by the integration tests.
 
+pub mod hub_server;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

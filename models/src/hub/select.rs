@@ -1,0 +1,329 @@
+//! Which files of a repository are needed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use glob::Pattern;
+
+use crate::hub::Want;
+use crate::hub::tree::{Entry, Tree};
+
+/// The files to fetch, and the place to hand on.
+pub(crate) struct Selection<'a> {
+    pub(crate) files: Vec<&'a Entry>,
+    pub(crate) root: Root,
+}
+
+/// What in a snapshot stands for the selection.
+pub(crate) enum Root {
+    /// A directory or file; the snapshot itself if empty.
+    Path(String),
+    /// Files by pattern.
+    Glob(String),
+}
+
+impl Root {
+    pub(crate) fn within(&self, snapshot: &Path) -> PathBuf {
+        match self {
+            Self::Path(path) if path.is_empty() => snapshot.to_owned(),
+            Self::Path(path) => snapshot.join(path),
+            // A directory of the user's may hold letters that mean something in a pattern.
+            Self::Glob(pattern) => Path::new(&Pattern::escape(&snapshot.to_string_lossy())).join(pattern),
+        }
+    }
+}
+
+/// The files that are needed, in the order of their paths.
+///
+/// # Errors
+/// If the commit doesn't have them; the text says what it has instead.
+pub(crate) fn select<'a>(want: Want, tree: &'a Tree, path: Option<&str>) -> Result<Selection<'a>, String> {
+    if want == Want::Dataset {
+        return dataset(tree, path);
+    }
+    let dir = Dir { tree, path: path.unwrap_or_default() };
+    let files = match want {
+        Want::Model => dir.model()?,
+        Want::Sae => dir.sae()?,
+        _ if dir.file("cfg.json").is_some() => dir.sae()?,
+        _ if dir.file("config.json").is_some() => dir.model().or_else(|why| dir.sae().map_err(|_| why))?,
+        _ => return Err(dir.lacks("config.json or cfg.json", "models and SAEs", &["config.json", "cfg.json"])),
+    };
+    Ok(Selection { files, root: Root::Path(dir.path.to_owned()) })
+}
+
+/// A directory of a repository.
+struct Dir<'a, 'p> {
+    tree: &'a Tree,
+    path: &'p str,
+}
+
+impl<'a> Dir<'a, '_> {
+    /// Its files with their names, not those below it.
+    fn files(&self) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        self.tree.files.iter().filter_map(|entry| {
+            let (dir, name) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
+            (dir == self.path).then_some((name, entry))
+        })
+    }
+
+    fn file(&self, name: &str) -> Option<&'a Entry> {
+        self.files().find(|(n, _)| *n == name).map(|(_, entry)| entry)
+    }
+
+    fn place(&self) -> String {
+        if self.path.is_empty() { "it".to_owned() } else { format!("its directory {}", self.path) }
+    }
+
+    fn model(&self) -> Result<Vec<&'a Entry>, String> {
+        let config = self.file("config.json").ok_or_else(|| self.lacks("config.json", "models", &["config.json"]))?;
+        let mut files = vec![config];
+        if let Some(single) = self.file("model.safetensors") {
+            files.push(single);
+        } else {
+            let index = self.file("model.safetensors.index.json");
+            files.push(index.ok_or_else(|| self.lacks_weights("model.safetensors"))?);
+            files.extend(self.shards()?);
+        }
+        files.extend(self.file("tokenizer.json"));
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(files)
+    }
+
+    /// `model-00001-of-00003.safetensors` and so on, all of them.
+    fn shards(&self) -> Result<Vec<&'a Entry>, String> {
+        let number = |name: &str| -> Option<(usize, usize)> {
+            let (at, of) = name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-")?;
+            Some((at.parse().ok()?, of.parse().ok()?))
+        };
+        let shards: Vec<_> = self.files().filter_map(|(name, entry)| Some((number(name)?, entry))).collect();
+        let total = shards.first().map_or(1, |((_, of), _)| *of);
+        let present: BTreeSet<usize> = shards.iter().map(|((at, _), _)| *at).collect();
+        match (1..=total).find(|at| !present.contains(at)) {
+            Some(at) => Err(format!("{} lacks shard {at} of {total} of the weights", self.place())),
+            None => Ok(shards.into_iter().map(|(_, entry)| entry).collect()),
+        }
+    }
+
+    fn sae(&self) -> Result<Vec<&'a Entry>, String> {
+        let wanted = |name: &str| name == "cfg.json" || name == "config.json" || name.ends_with(".safetensors");
+        let files: Vec<_> = self.files().filter(|(name, _)| wanted(name)).map(|(_, entry)| entry).collect();
+        if self.file("cfg.json").or_else(|| self.file("config.json")).is_none() {
+            return Err(self.lacks("cfg.json or config.json", "SAEs", &["cfg.json"]));
+        }
+        if !files.iter().any(|entry| entry.path.ends_with(".safetensors")) {
+            return Err(self.lacks_weights("a .safetensors file"));
+        }
+        Ok(files)
+    }
+
+    /// No such file: which directories have one?
+    fn lacks(&self, what: &str, kind: &str, markers: &[&str]) -> String {
+        let with = |entry: &'a Entry| {
+            entry.path.rsplit_once('/').filter(|(_, name)| markers.contains(name)).map(|(dir, _)| dir)
+        };
+        let dirs: Vec<&str> = self.tree.files.iter().filter_map(with).collect();
+        let there = match dirs.len() {
+            0 => {
+                "; the files there are: ".to_owned()
+                    + &listed(self.tree.files.iter().map(|f| f.path.as_str()).collect())
+            }
+            _ => format!("; {kind} in the repository, to be named after a `:`, are: {}", listed(dirs)),
+        };
+        format!("{} has no {what}{there}", self.place())
+    }
+
+    fn lacks_weights(&self, what: &str) -> String {
+        let pickled = |name: &str| [".bin", ".pt", ".pth", ".ckpt", ".npz"].iter().any(|end| name.ends_with(end));
+        match self.files().find(|(name, _)| pickled(name)) {
+            Some((name, _)) => format!(
+                "{} has no {what}, only {name}, which could run code and is never read; another revision may have \
+                 safetensors (refs/pr/…, see the hub's pull requests), or convert it and give the local path",
+                self.place()
+            ),
+            None => format!("{} has no {what}", self.place()),
+        }
+    }
+}
+
+fn listed(names: Vec<&str>) -> String {
+    const MOST: usize = 8;
+    let more = names.len().saturating_sub(MOST);
+    let head = names[..names.len().min(MOST)].join(", ");
+    if more > 0 { format!("{head} and {more} more") } else { head }
+}
+
+/// Kinds of token and text files, in the order in which a repository's are looked for.
+const KINDS: [&[&str]; 3] = [&[".parquet"], &[".jsonl", ".jsonl.gz", ".jsonl.zst"], &[".txt", ".txt.gz", ".txt.zst"]];
+
+/// What the hub's libraries take for the name of a split.
+const SPLITS: [&str; 7] = ["train", "validation", "valid", "val", "dev", "test", "eval"];
+
+fn dataset<'a>(tree: &'a Tree, path: Option<&str>) -> Result<Selection<'a>, String> {
+    let path = path.unwrap_or_default();
+    let pattern = path.contains(['*', '?', '[']).then(|| Pattern::new(path)).transpose();
+    let pattern = pattern.map_err(|e| format!("`{path}` is no pattern: {e}"))?;
+    let below = |file: &str| file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let chosen = |file: &str| match &pattern {
+        Some(pattern) => pattern.matches_with(file, options),
+        None => path.is_empty() || below(file),
+    };
+    let of = |kind: &[&str]| -> Vec<&'a Entry> {
+        let fits = |entry: &&Entry| chosen(&entry.path) && kind.iter().any(|end| entry.path.ends_with(end));
+        tree.files.iter().filter(fits).collect()
+    };
+    let Some(files) = KINDS.iter().map(|kind| of(kind)).find(|files| !files.is_empty()) else {
+        let place = if path.is_empty() { "it".to_owned() } else { format!("`{path}`") };
+        let there = listed(tree.files.iter().map(|file| file.path.as_str()).collect());
+        return Err(format!(
+            "{place} has no .parquet, .jsonl[.gz|.zst] or .txt[.gz|.zst] files; the files there are: {there}"
+        ));
+    };
+    // Training on the test split would go unnoticed.
+    let splits: BTreeSet<&str> = files.iter().filter_map(|file| split(&file.path)).collect();
+    if splits.len() > 1 {
+        let names: Vec<&str> = splits.into_iter().collect();
+        let example = files.iter().find(|file| split(&file.path) == Some("train")).unwrap_or(&files[0]);
+        return Err(format!(
+            "it has several splits ({}); say which after a `:`, as a directory, file or pattern like {}",
+            names.join(", "),
+            split_of(&example.path)
+        ));
+    }
+    let root = match (&pattern, files.as_slice()) {
+        (_, [single]) => Root::Path(single.path.clone()),
+        (Some(_), _) => Root::Glob(path.to_owned()),
+        (None, _) => Root::Path(path.to_owned()),
+    };
+    Ok(Selection { files, root })
+}
+
+/// The split that a file belongs to, by its name or that of a directory.
+fn split(path: &str) -> Option<&'static str> {
+    let word = |part: &str| {
+        let head = part.split(['-', '_', '.']).next().unwrap_or_default();
+        SPLITS.into_iter().find(|split| *split == head)
+    };
+    path.rsplit('/').find_map(word)
+}
+
+/// What to write after the `:` for the split of the given file: its directory, or a pattern.
+fn split_of(path: &str) -> String {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let Some(head) = split(name) else {
+        let parts: Vec<&str> = dir.split('/').collect();
+        let depth = parts.iter().rposition(|part| split(part).is_some()).map_or(parts.len(), |at| at + 1);
+        return parts[..depth].join("/");
+    };
+    let end = KINDS.iter().flat_map(|kind| kind.iter()).find(|end| name.ends_with(**end)).unwrap_or(&"");
+    let slash = if dir.is_empty() { "" } else { "/" };
+    format!("{dir}{slash}{head}*{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(paths: &[&str]) -> Tree {
+        let files: Vec<String> =
+            paths.iter().map(|p| format!(r#"{{"rfilename": "{p}", "size": 1, "blobId": "aa"}}"#)).collect();
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        Tree::from_answer(format!(r#"{{"sha": "{commit}", "siblings": [{}]}}"#, files.join(",")).as_bytes()).unwrap()
+    }
+
+    /// The chosen files, and where they lie below `/s`.
+    fn chosen(want: Want, paths: &[&str], path: Option<&str>) -> (Vec<String>, String) {
+        let tree = tree(paths);
+        let Selection { files, root } = select(want, &tree, path).unwrap();
+        (files.iter().map(|f| f.path.clone()).collect(), root.within(Path::new("/s")).display().to_string())
+    }
+
+    #[track_caller]
+    fn refused(want: Want, paths: &[&str], path: Option<&str>, part: &str) {
+        let why = select(want, &tree(paths), path).err().expect("the files are not there");
+        assert!(why.contains(part), "`{part}` is not in: {why}");
+    }
+
+    #[test]
+    fn a_model_is_its_configuration_and_safetensors() {
+        let files =
+            ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json", "x/config.json"];
+        let (found, root) = chosen(Want::Model, &files, None);
+        assert_eq!(
+            (found, root.as_str()),
+            (vec!["config.json".into(), "model.safetensors".into(), "tokenizer.json".into()], "/s")
+        );
+        let sharded = [
+            "m/config.json",
+            "m/model.safetensors.index.json",
+            "m/model-00001-of-00002.safetensors",
+            "m/model-00002-of-00002.safetensors",
+            "m/model.fp16-00001-of-00001.safetensors",
+        ];
+        let (found, root) = chosen(Want::Model, &sharded, Some("m"));
+        assert_eq!((found.len(), root.as_str()), (4, "/s/m"));
+        assert!(!found.iter().any(|file| file.contains("fp16")));
+        refused(Want::Model, &sharded[..3], Some("m"), "lacks shard 2 of 2");
+        refused(Want::Model, &sharded, None, "are: m");
+        refused(
+            Want::Model,
+            &["config.json", "pytorch_model.bin"],
+            None,
+            "only pytorch_model.bin, which could run code",
+        );
+    }
+
+    #[test]
+    fn an_sae_is_a_directory_of_a_repository() {
+        let files = [
+            "README.md",
+            "a.b/cfg.json",
+            "a.b/sae_weights.safetensors",
+            "a.b/deep/x.safetensors",
+            "c/cfg.json",
+            "c/ae.pt",
+        ];
+        let (found, root) = chosen(Want::Sae, &files, Some("a.b"));
+        assert_eq!(
+            (found, root.as_str()),
+            (vec!["a.b/cfg.json".into(), "a.b/sae_weights.safetensors".into()], "/s/a.b")
+        );
+        refused(Want::Sae, &files, None, "are: a.b, c");
+        refused(Want::Sae, &files, Some("c"), "only ae.pt");
+        assert_eq!(chosen(Want::ModelOrSae, &files, Some("a.b")).0.len(), 2);
+        assert_eq!(chosen(Want::ModelOrSae, &["config.json", "model.safetensors"], None).0.len(), 2);
+        assert_eq!(chosen(Want::ModelOrSae, &["config.json", "ae.safetensors"], None).0.len(), 2);
+    }
+
+    #[test]
+    fn a_dataset_is_all_shards_of_one_kind() {
+        let files =
+            ["README.txt", "data/train-1.parquet", "data/train-0.parquet", "other/x.jsonl", "other/y.jsonl.zst"];
+        let (found, root) = chosen(Want::Dataset, &files, None);
+        assert_eq!((found, root.as_str()), (vec!["data/train-0.parquet".into(), "data/train-1.parquet".into()], "/s"));
+        assert_eq!(chosen(Want::Dataset, &files, Some("other")).1, "/s/other");
+        assert_eq!(
+            chosen(Want::Dataset, &files, Some("other/x.jsonl")),
+            (vec!["other/x.jsonl".into()], "/s/other/x.jsonl".into())
+        );
+        assert_eq!(chosen(Want::Dataset, &files, Some("data/*-1.parquet")).1, "/s/data/train-1.parquet");
+        assert_eq!(chosen(Want::Dataset, &files, Some("data/train-*.parquet")).1, "/s/data/train-*.parquet");
+        refused(Want::Dataset, &files, Some("dat"), "`dat` has no .parquet");
+        refused(Want::Dataset, &["a.json"], None, "are: a.json");
+    }
+
+    #[test]
+    fn splits_are_not_mixed() {
+        let files = ["data/test-0.parquet", "data/train-0.parquet", "data/train-1.parquet"];
+        refused(
+            Want::Dataset,
+            &files,
+            None,
+            "several splits (test, train); say which after a `:`, as a directory, file or pattern like data/train*.parquet",
+        );
+        assert_eq!(chosen(Want::Dataset, &files, Some("data/train*.parquet")).0.len(), 2);
+        refused(Want::Dataset, &["test.jsonl", "train.jsonl"], None, "train*.jsonl");
+        refused(Want::Dataset, &["test/0.parquet", "train/0.parquet"], None, "like train");
+    }
+}

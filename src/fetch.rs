@@ -1,0 +1,133 @@
+//! Where models, SAEs and text are: at a path, or under a name on the Hugging Face hub, from which they are fetched.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use assay_models::hub::{Event, Hub, HubName, Pending, Settings, Snapshot, Want};
+use indicatif::DecimalBytes;
+
+use crate::progress::{Progress, Stage};
+use crate::spec::SweepSpec;
+
+/// A model's directory, from its path or `org/name[@revision][:path]`.
+///
+/// # Errors
+/// If it is neither, or can't be fetched.
+pub fn model(text: &Path, progress: Progress) -> Result<PathBuf> {
+    place(Want::Model, text, progress)
+}
+
+/// An SAE's directory, likewise.
+///
+/// # Errors
+/// As [`model`].
+pub fn sae(text: &Path, progress: Progress) -> Result<PathBuf> {
+    place(Want::Sae, text, progress)
+}
+
+/// Any path, or the directory of a model or SAE on the hub.
+///
+/// # Errors
+/// As [`model`].
+pub fn anything(text: &Path, progress: Progress) -> Result<PathBuf> {
+    place(Want::ModelOrSae, text, progress)
+}
+
+/// What is there is a path; anything else may be a name.
+fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
+    if text.exists() {
+        return Ok(text.to_owned());
+    }
+    let shown = text.display();
+    let name: HubName =
+        text.to_string_lossy().parse().map_err(|e| anyhow!("{shown}: no such file or directory, and {e}"))?;
+    let found = fetch(want, &name, progress);
+    Ok(found.with_context(|| format!("{shown} is no file or directory here, so it was looked for on the hub"))?.path)
+}
+
+/// What a sweep reads, on this machine.
+pub struct Sources {
+    /// A checkpoint's directory for each of the spec's models; `None` where the spec doesn't say where it is.
+    pub models: Vec<Option<PathBuf>>,
+    /// File, directory or pattern of the training text.
+    pub text: PathBuf,
+    /// The commits that were at the revisions of the spec's names.
+    pub commits: Vec<(HubName, String)>,
+}
+
+/// Fetches what a sweep reads. Each name is resolved once, so that all models see one commit of the text.
+///
+/// # Errors
+/// If no model has a place, or one can't be fetched.
+pub fn sources(spec: &SweepSpec, progress: Progress) -> Result<Sources> {
+    let mut commits = Vec::new();
+    let mut get = |want, name: HubName| -> Result<PathBuf> {
+        let Snapshot { path, commit } = fetch(want, &name, progress)?;
+        commits.push((name, commit));
+        Ok(path)
+    };
+    let mut models = Vec::new();
+    for model in &spec.models {
+        models.push(match model.hub_name()? {
+            Some(name) => Some(get(Want::Model, name).with_context(|| format!("model `{}`", model.name))?),
+            None => model.path.clone(),
+        });
+    }
+    ensure!(models.iter().any(Option::is_some), "no model has a path or a name on the hub");
+    let text = match (spec.tokens.hub_name()?, &spec.tokens.train) {
+        (Some(name), _) => get(Want::Dataset, name).context("[tokens] dataset")?,
+        (None, path) => path.clone().context("[tokens]: give `train` or `dataset`")?,
+    };
+    Ok(Sources { models, text, commits })
+}
+
+/// What [`sources`] would download.
+///
+/// # Errors
+/// As `sources`.
+pub fn pending(spec: &SweepSpec) -> Result<Vec<(HubName, Pending)>> {
+    let mut names = Vec::new();
+    for model in &spec.models {
+        names.extend(model.hub_name()?.map(|name| (Want::Model, name)));
+    }
+    names.extend(spec.tokens.hub_name()?.map(|name| (Want::Dataset, name)));
+    let hub = Hub::new(Settings::from_env());
+    let mut found = Vec::new();
+    for (want, name) in names {
+        let pending = hub.pending(want, &name, &mut warn)?;
+        if pending.files > 0 {
+            found.push((name, pending));
+        }
+    }
+    Ok(found)
+}
+
+fn fetch(want: Want, name: &HubName, progress: Progress) -> Result<Snapshot> {
+    let mut stage: Option<Stage> = None;
+    let mut total = 0;
+    let snapshot = Hub::new(Settings::from_env()).fetch(want, name, &mut |event| match event {
+        Event::Start { bytes } => {
+            total = bytes;
+            stage = Some(progress.stage(format!("download {}", name.repo()), bytes, "bytes"));
+        }
+        Event::Bytes { count, file } => {
+            if let Some(stage) = &mut stage {
+                stage.advance(count, || file.to_owned());
+            }
+        }
+        Event::End { files } => {
+            if let Some(stage) = stage.take() {
+                stage.finish(&format!("{files} files, {}", DecimalBytes(total)));
+            }
+        }
+        Event::Warning(_) => warn(event),
+    })?;
+    Ok(snapshot)
+}
+
+/// Warnings are no progress, which --quiet would hide: results may depend on what they say.
+fn warn(event: Event<'_>) {
+    if let Event::Warning(text) = event {
+        eprintln!("warning: {text}");
+    }
+}
