@@ -2,7 +2,7 @@
 //!
 //! The stages, in order, and where each lives:
 //!
-//! 1. corpus: [`assay_models::corpus`]
+//! 1. corpus: documents, `models/src/corpus.rs`
 //! 2. tokens: [`assay_models::tokens`]
 //! 3. decoder and hooks: [`assay_models::decoder`], [`assay_models::hooks`]
 //! 4. activations: [`assay_models::activations`]
@@ -15,7 +15,7 @@
 //! 11. tables, plots, report: [`report`]; beside published numbers: [`mod@compare`]
 //!
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
-//! records ([`record`]) and results. Nothing else reads a sweep or writes a result.
+//! records ([`record`]), training curves ([`logs`]) and results. Nothing else reads a sweep or writes a result.
 
 pub mod analysis;
 #[cfg(feature = "workbench")]
@@ -31,6 +31,8 @@ pub mod files;
 pub mod frames;
 #[cfg(feature = "workbench")]
 pub mod information;
+#[cfg(feature = "workbench")]
+pub mod logs;
 pub mod markdown;
 #[cfg(feature = "notebook")]
 pub mod notebook;

@@ -9,6 +9,7 @@ use assay_models::{Decoder, HookPoint, TokenSource};
 use ndarray::Array2;
 
 use crate::device::Opened;
+use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{ModelSpec, SweepSpec};
 
@@ -35,6 +36,14 @@ pub struct Group {
     pub runs: Vec<Run>,
 }
 
+impl Group {
+    /// What a directory of one of its runs is called: readable, and no other run's of the sweep.
+    pub fn name_of(&self, run: &Run) -> String {
+        let RunKey { seed, training_tokens, ref train, .. } = run.key;
+        format!("{}-L{}-k{}-seed{seed}-{training_tokens}tokens", self.model.name, run.hook.layer, train.k)
+    }
+}
+
 /// A model and the tokens that it is run on.
 pub struct Inputs {
     /// The language model.
@@ -50,7 +59,14 @@ impl Inputs {
     ///
     /// # Errors
     /// If the checkpoint or a token file is unusable, or there are too few tokens.
-    pub fn open(spec: &SweepSpec, model: &ModelSpec, checkpoint: &Path, text: &Path, opened: &Opened) -> Result<Self> {
+    pub fn open(
+        spec: &SweepSpec,
+        model: &ModelSpec,
+        checkpoint: &Path,
+        text: &Path,
+        opened: &Opened,
+        progress: Progress,
+    ) -> Result<Self> {
         // `spec.precision` is no matter of the weights: captures for training say which they want (`StreamConfig`), and all else
         // is in f32.
         let decoder = Decoder::load(checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
@@ -60,7 +76,7 @@ impl Inputs {
         let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
-        source.check_range(0, train_contexts).context("training tokens")?;
+        make_tokens(&source, train_contexts, model, progress).context("training tokens")?;
         let eval_tokens = match &spec.tokens.eval {
             Some(path) => open(path, spec.eval.context_size, spec.tokens.eval_rows)?.read(0, spec.eval.sequences),
             None if spec.tokens.repeat => {
@@ -71,6 +87,18 @@ impl Inputs {
         .context("evaluation tokens")?;
         Ok(Self { decoder, source, eval_tokens })
     }
+}
+
+/// Checks that there are contexts enough to train on. What is made from text is made now.
+fn make_tokens(source: &TokenSource, contexts: usize, model: &ModelSpec, progress: Progress) -> Result<()> {
+    if !source.is_made_on_the_way() {
+        return Ok(source.check_range(0, contexts)?);
+    }
+    let wanted = (contexts * source.context_size()) as u64;
+    let mut stage = progress.stage(format!("{} tokenise", model.name), wanted, "tokens");
+    let made = source.check_range_with(0, contexts, |tokens| stage.advance(tokens, String::new));
+    stage.finish("");
+    Ok(made?)
 }
 
 /// Contexts that a budget reads.

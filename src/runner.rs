@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use assay_models::{ActivationStream, HookPoint, StreamConfig, runs_on_cpu, side_by_side};
 use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, evaluate};
-use assay_sae::{Sae, StepLoss, TrainConfig, Trainer, checkpoint};
+use assay_sae::{Sae, StepLoss, Trainer, checkpoint};
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::device::Opened;
 use crate::files::write_atomic;
+use crate::logs::{Look, RunLog};
 use crate::markdown::tokens_text;
 use crate::plan::{Group, Inputs, Run};
 use crate::progress::Progress;
@@ -46,13 +47,17 @@ struct Pupil<'a> {
     /// Losses that have not been looked at, with their steps: reading one waits for the device.
     unread: Vec<(u64, StepLoss)>,
     losses: Losses,
+    /// Where looks are written down, if they are.
+    log: Option<RunLog>,
+    /// When the last look was, and the tokens seen until then.
+    last_look: Option<(Instant, u64)>,
 }
 
 /// The losses that were looked at.
 #[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 struct Losses {
-    /// On the way, with their steps.
-    curve: Vec<(u64, f64)>,
+    /// On the way.
+    looks: Vec<Look>,
     /// Sum over the last tenth of the steps.
     late_sum: f64,
     /// How many those are.
@@ -165,12 +170,20 @@ fn train<'a>(
     for &run in missing {
         let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
-        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), losses: Losses::default() });
+        let losses = Losses::default();
+        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), losses, log: None, last_look: None });
     }
     let state = state_dir(results, group);
     let mut captured = 0.0;
     let mut done_tokens = 0;
-    if let Some((rounds, tokens)) = load_state(&state, &mut pupils, device)? {
+    let saved = load_state(&state, &mut pupils, device)?;
+    if spec.train.log {
+        for pupil in &mut pupils {
+            let dir = results.join("logs").join(group.name_of(pupil.run));
+            pupil.log = Some(RunLog::begin(dir, &pupil.losses.looks)?);
+        }
+    }
+    if let Some((rounds, tokens)) = saved {
         progress.say(&format!("{label}: going on after {} of {} tokens", tokens, group.training_tokens));
         if tokens == group.training_tokens {
             return Ok((pupils, captured));
@@ -257,8 +270,8 @@ fn train_round(
         for pupil in pupils.iter_mut().filter(|p| p.is_look(p.trainer.steps_done() - 1)) {
             pupil.read_losses()?;
         }
-        let seen = pupils.first().and_then(|p| p.losses.curve.last());
-        stage.advance(len as u64, || seen.map_or_else(String::new, |(_, l)| format!("loss {l:.3}")));
+        let seen = pupils.first().and_then(|p| p.losses.looks.last());
+        stage.advance(len as u64, || seen.map_or_else(String::new, |look| format!("loss {:.3}", look.loss)));
     }
     for pupil in pupils {
         pupil.read_losses()?;
@@ -271,7 +284,8 @@ impl Pupil<'_> {
     /// One step. Reading its loss would wait for it: that of most steps is dropped, the others are kept for later.
     fn step(&mut self, x: Tensor<2>) {
         let step = self.trainer.steps_done();
-        let loss = self.trainer.step(x);
+        let watched = self.log.is_some() && self.is_look(step);
+        let loss = if watched { self.trainer.step_watched(x) } else { self.trainer.step(x) };
         if self.is_late(step) || self.is_look(step) {
             self.unread.push((step, loss));
         }
@@ -304,10 +318,35 @@ impl Pupil<'_> {
                 self.losses.late_steps += 1;
             }
             if self.is_look(step) {
-                self.losses.curve.push((step, value));
+                let look = self.look(step, value, &loss);
+                if let Some(log) = &self.log {
+                    log.add(&look)?;
+                }
+                self.losses.looks.push(look);
             }
         }
         Ok(())
+    }
+
+    /// What is known of a step that was just taken; without a log its loss, and what costs nothing.
+    fn look(&mut self, step: u64, value: f64, loss: &StepLoss) -> Look {
+        let config = self.trainer.config();
+        let tokens = (step + 1) * config.batch_size as u64;
+        let now = Instant::now();
+        let before = self.last_look.replace((now, tokens));
+        let logged = self.log.is_some();
+        Look {
+            step,
+            tokens,
+            loss: value,
+            aux_loss: (logged && config.aux_coefficient > 0.0).then(|| loss.auxiliary()),
+            fvu: loss.fvu(),
+            l0: loss.l0(),
+            dead: logged.then(|| self.trainer.n_dead()),
+            lr: config.lr_at(step),
+            tokens_per_second: before.map(|(then, seen)| (tokens - seen) as f64 / (now - then).as_secs_f64().max(1e-9)),
+            time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()),
+        }
     }
 }
 
@@ -322,7 +361,7 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
         recipe: spec.train.recipe.to_string(),
         final_loss: pupil.losses.late_sum / pupil.losses.late_steps.max(1) as f64,
         n_dead: pupil.trainer.n_dead(),
-        curve: pupil.losses.curve.clone(),
+        curve: pupil.losses.looks.iter().map(|look| (look.step, look.loss)).collect(),
         by_norm: Vec::new(),
         pr: [None; 5],
         fires: Vec::new(),
@@ -332,9 +371,6 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
 }
 
 fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, results: &Path) -> Result<()> {
-    let TrainConfig { k, .. } = *pupil.trainer.config();
-    let (layer, seed, tokens) = (pupil.run.hook.layer, pupil.run.key.seed, group.training_tokens);
-    let name = format!("{}-L{layer}-k{k}-seed{seed}-{tokens}tokens", group.model.name);
     let metadata = checkpoint::Metadata {
         model_name: Some(group.model.name.clone()),
         hook_name: Some(pupil.run.hook.to_string()),
@@ -348,7 +384,7 @@ fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, resul
     };
     let rates: Vec<f64> =
         pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
-    let dir = results.join("saes").join(name);
+    let dir = results.join("saes").join(group.name_of(pupil.run));
     Ok(checkpoint::save(&dir, sae, &metadata, Some(&rates))?)
 }
 

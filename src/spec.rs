@@ -74,7 +74,8 @@ pub struct ModelSpec {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
-    /// Parquet file or directory, safetensors, jsonl or text.
+    /// A file, a directory or a glob (`data/**/*.jsonl.zst`) of parquet (`tokens`, `input_ids` or `text`), JSON lines (the same), text
+    /// or safetensors; JSON lines and text also `.gz` or `.zst`. What is made from text waits in a temporary file (`TMPDIR`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
     /// A dataset's name on the Hugging Face hub, `org/name[@revision][:path]`, instead of `train`. The path may be a directory, a
@@ -124,6 +125,9 @@ pub struct TrainSpec {
     /// Keep the trained SAEs, in SAELens format, under `saes/`.
     #[serde(default)]
     pub save_saes: bool,
+    /// Write the training curves of every SAE under `logs/`, as JSON lines and for TensorBoard.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub log: bool,
     /// Peak learning rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
@@ -242,6 +246,12 @@ fn default_contexts_per_pass() -> usize {
 }
 fn default_checkpoint_tokens() -> u64 {
     2_000_000
+}
+fn yes() -> bool {
+    true
+}
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 fn is_default_checkpoint(tokens: &u64) -> bool {
     *tokens == default_checkpoint_tokens()

@@ -69,14 +69,11 @@ fn the_number_of_threads_changes_no_byte() {
     assert_same(&out);
 }
 
-#[test]
-fn a_killed_sweep_goes_on_and_ends_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let spec = write_spec(dir.path(), &[]);
-    let out = dir.path().join("out");
+/// Starts a sweep and kills it as soon as it has saved a state.
+fn kill_when_saved(spec: &Path, out: &Path) {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
         .arg("sweep")
-        .args([&spec, Path::new("--out"), &out])
+        .args([spec, Path::new("--out"), out])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -96,11 +93,92 @@ fn a_killed_sweep_goes_on_and_ends_the_same() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!out.join("runs").exists() && saved(), "it was killed too late");
+}
 
+#[test]
+fn a_killed_sweep_goes_on_and_ends_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[]);
+    let out = dir.path().join("out");
+    kill_when_saved(&spec, &out);
     let output = sweep_aloud(&spec, &out);
     assert!(output.contains("going on after"), "{output}");
     assert_same(&out);
+    assert_eq!(curves(&out), curves(reference()));
     assert!(!out.join(".state").exists(), "a finished sweep keeps no state");
+}
+
+/// The training curves of a sweep by run, line by line, without what depends on the time.
+fn curves(out: &Path) -> BTreeMap<String, Vec<serde_json::Map<String, serde_json::Value>>> {
+    let runs = std::fs::read_dir(out.join("logs")).unwrap().map(|e| e.unwrap().path());
+    let curve = |dir: &Path| {
+        let text = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Map<_, _>>(line).unwrap());
+        lines
+            .map(|line| line.into_iter().filter(|(key, _)| key != "time" && key != "tokens_per_second").collect())
+            .collect()
+    };
+    runs.map(|dir| (dir.file_name().unwrap().to_string_lossy().into_owned(), curve(&dir))).collect()
+}
+
+#[test]
+fn training_curves_say_what_is_known_of_every_look() {
+    let curves = curves(reference());
+    let names: Vec<&str> = curves.keys().map(String::as_str).collect();
+    assert_eq!(names, ["small-L3-k2-seed0-20480tokens", "small-L3-k4-seed0-20480tokens"]);
+    let grid = frames::read(reference()).unwrap();
+    for (run, curve) in grid.runs.iter().zip(curves.values()) {
+        let of = |key: &str| curve.iter().map(|line| line[key].as_f64().unwrap()).collect::<Vec<_>>();
+        // 160 steps of 128 tokens: each is looked at.
+        assert_eq!(of("step"), (0..160).map(f64::from).collect::<Vec<_>>());
+        assert_eq!(of("tokens"), (1..=160).map(|n| f64::from(128 * n)).collect::<Vec<_>>());
+        let looked_at: Vec<f64> = run.curve.iter().map(|&(_, loss)| loss).collect();
+        assert_eq!(of("loss"), looked_at);
+        assert!(of("l0").iter().all(|&l0| l0 > 0.0 && l0 <= run.k as f64));
+        let fvu = of("fvu");
+        assert!(fvu.iter().all(|&f| f > 0.0) && fvu[159] < 0.8 * fvu[0] && fvu[159] < 1.0, "{fvu:?}");
+        let record = std::fs::read_to_string(reference().join(format!("runs/{}.json", run.id))).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(of("dead").last().copied(), record["n_dead"].as_f64());
+        assert!(of("lr").iter().all(|&lr| lr > 0.0 && lr <= 3e-3));
+        assert!(of("aux_loss").iter().all(|&aux| aux >= 0.0));
+        let dir = reference().join("logs").join(format!("small-L3-k{}-seed0-20480tokens", run.k));
+        let events = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let events: Vec<String> = events.filter(|name| name != "metrics.jsonl").collect();
+        assert!(events.len() == 1 && events[0].starts_with("events.out.tfevents."), "{events:?}");
+    }
+}
+
+#[test]
+fn curves_are_not_written_where_the_spec_says_so() {
+    let (_dir, spec, out) = copy();
+    for entry in ["logs", "runs"] {
+        std::fs::remove_dir_all(out.join(entry)).unwrap();
+    }
+    stdout_of(sweep(&spec, &out).args(["--set", "train.log=false"]));
+    assert!(!out.join("logs").exists());
+    assert_same(&out);
+}
+
+/// A sweep on JSON lines, compressed, stopped when its first state is saved, and gone on with.
+#[test]
+fn a_sweep_on_streamed_text_goes_on_where_it_was_killed() {
+    let text = crate::common::root().join("tests/fixtures/sample.jsonl.zst");
+    let train = format!("train = '{}'", bundled("train.parquet").display());
+    let changes =
+        [(train.as_str(), format!("train = '{}'\nrepeat = true", text.display())), ("[2, 4]", "[2]".to_owned())];
+    let changes: Vec<(&str, &str)> = changes.iter().map(|(from, to)| (*from, to.as_str())).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &changes);
+    let (whole, out) = (dir.path().join("whole/tiny"), dir.path().join("killed/tiny"));
+    stdout_of(&mut sweep(&spec, &whole));
+    kill_when_saved(&spec, &out);
+    let output = sweep_aloud(&spec, &out);
+    assert!(output.contains("going on after") && output.contains("small tokenise"), "{output}");
+    for name in SAME {
+        assert!(std::fs::read(out.join(name)).unwrap() == std::fs::read(whole.join(name)).unwrap(), "{name} differs");
+    }
+    assert_eq!(curves(&out), curves(&whole));
 }
 
 /// Standard error of a sweep with progress.

@@ -1,48 +1,62 @@
-//! Documents: plain text and JSON lines.
+//! Documents, one after another, from text, JSON lines and the text of parquet files. Nothing is held but the document at hand.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+pub(crate) mod files;
+pub(crate) mod jsonl;
+mod lines;
+mod text;
+
+use std::path::PathBuf;
 
 use crate::error::{ModelError, Result};
+use crate::parquet::Shard;
+use files::{Files, Kind};
 
-/// Reads the documents of a `.jsonl` file (field `text`, one document a line) or of any other
-/// text file (the whole file is one document; a NUL byte separates several).
-///
-/// # Errors
-/// If the file is unreadable, not UTF-8, holds no document, or a line is not an object with a
-/// string `text`; the message names the line.
-pub fn read_documents(path: &Path) -> Result<Vec<String>> {
-    let documents = if path.extension().is_some_and(|e| e == "jsonl") {
-        read_jsonl(path)?
-    } else {
-        let text = std::fs::read_to_string(path).map_err(|e| ModelError::read(path, e))?;
-        text.split('\0').filter(|d| !d.trim().is_empty()).map(str::to_owned).collect()
-    };
-    if documents.is_empty() {
-        return Err(ModelError::data(path, "no documents in it"));
-    }
-    Ok(documents)
+/// A document, or a piece of a long one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Its text.
+    pub text: String,
+    /// Whether a document begins with it.
+    pub starts: bool,
 }
 
-fn read_jsonl(path: &Path) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Line {
-        text: String,
+impl Piece {
+    fn document(text: String) -> Self {
+        Self { text, starts: true }
     }
-    let file = File::open(path).map_err(|e| ModelError::read(path, e))?;
-    let mut documents = Vec::new();
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.map_err(|e| ModelError::read(path, e))?;
-        if line.trim().is_empty() {
-            continue;
+}
+
+/// Documents in the order of the files and of what is in them, without those that are blank.
+pub(crate) type Pieces = Box<dyn Iterator<Item = Result<Piece>> + Send>;
+
+/// The documents of some files. With `cut`, long documents of plain text come in pieces.
+pub(crate) fn documents(files: Files, cut: bool) -> Pieces {
+    let kind = files.kind;
+    let pieces = files.paths.into_iter().flat_map(move |path| match kind {
+        Kind::Text => text::documents(path, cut),
+        Kind::JsonLines => jsonl::documents(path),
+        Kind::Parquet => parquet_documents(path),
+        Kind::Safetensors => failed(ModelError::data(&path, "safetensors hold no text")),
+    });
+    Box::new(pieces.filter(|piece| !matches!(piece, Ok(p) if p.starts && p.text.trim().is_empty())))
+}
+
+/// Nothing but an error.
+fn failed(error: ModelError) -> Pieces {
+    Box::new(std::iter::once(Err(error)))
+}
+
+/// The rows of a parquet file's text column.
+fn parquet_documents(path: PathBuf) -> Pieces {
+    let shard = match Shard::open(&path) {
+        Ok(shard) => shard,
+        Err(e) => return failed(e),
+    };
+    let blocks: Vec<_> = shard.blocks().collect();
+    Box::new(blocks.into_iter().flat_map(move |rows| -> Pieces {
+        match shard.texts(rows) {
+            Ok(texts) => Box::new(texts.into_iter().map(|text| Ok(Piece::document(text)))),
+            Err(e) => failed(e),
         }
-        let parsed: Line = serde_json::from_str(&line).map_err(|e| {
-            ModelError::data(path, format!("line {}: {e}; each line is an object with a string `text`", number + 1))
-        })?;
-        if !parsed.text.trim().is_empty() {
-            documents.push(parsed.text);
-        }
-    }
-    Ok(documents)
+    }))
 }

@@ -1,6 +1,6 @@
 //! From text to activations: the first stages of Assay's pipeline.
 //!
-//! 1. [`corpus`]: documents from text and JSON lines.
+//! 1. `corpus`: documents from text, JSON lines and parquet.
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
 //! 3. [`decoder`] and [`hooks`]: a GPT-NeoX (Pythia) language model whose activations can be captured
 //!    at a hook point, replaced there, and differentiated against ([`loss`]).
@@ -9,7 +9,7 @@
 
 pub mod activations;
 pub mod config;
-pub mod corpus;
+mod corpus;
 pub mod decoder;
 pub mod device;
 pub mod error;
@@ -17,6 +17,7 @@ pub mod hooks;
 pub mod hub;
 mod kernels;
 pub mod loss;
+mod parquet;
 mod rotary;
 pub mod tokens;
 pub mod weights;

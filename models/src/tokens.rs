@@ -1,17 +1,29 @@
-//! Tokens in fixed contexts: from text with a tokenizer, from pre-tokenised parquet shards, or from
-//! a safetensors file.
+//! Tokens in fixed contexts: from text with a tokenizer, from pre-tokenised parquet shards or JSON lines, or from a safetensors
+//! file.
 
-use std::fs::File;
+mod describe;
+mod rows;
+mod spool;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod tokenizer;
+
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
-use polars::prelude::{DataType, ParquetReader, SerReader};
-use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use tokenizers::Tokenizer;
 
-use crate::corpus::read_documents;
+use crate::corpus::files::{Files, Kind};
+use crate::corpus::{self, jsonl};
 use crate::error::{ModelError, Result};
+use crate::parquet::{self, Shard};
+use rows::Rows;
+use spool::Spool;
+use tokenizer::TextTokenizer;
+
+pub use describe::describe;
+pub use stored::read_token_file;
 
 /// How rows of a pre-tokenised dataset become contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +36,28 @@ pub enum RowUse {
     Split,
 }
 
-/// A sequence of contexts, of which any range can be read. Parquet shards are read range by range
-/// and never held whole; text is tokenised once and held as token ids.
+impl RowUse {
+    /// Tokens that are used of a row of `row_len`.
+    fn of_row(self, path: &Path, row_len: usize, context_size: usize) -> Result<usize> {
+        if row_len < context_size {
+            return Err(ModelError::data(
+                path,
+                format!("rows of {row_len} tokens are shorter than context_size {context_size}"),
+            ));
+        }
+        Ok(match self {
+            Self::First => context_size,
+            Self::Split => row_len / context_size * context_size,
+        })
+    }
+}
+
+/// A sequence of contexts, of which any range can be read. Memory does not grow with it, but for safetensors: parquet is read
+/// a block of rows at a time, and what is made from text or JSON lines waits in a temporary file (in `TMPDIR`, 4 bytes a token),
+/// made only as far as anybody has asked.
 pub struct TokenSource {
     path: PathBuf,
     context_size: usize,
-    contexts: usize,
     /// Whether contexts after the last are the first again.
     repeats: bool,
     data: Data,
@@ -38,25 +66,24 @@ pub struct TokenSource {
 enum Data {
     /// Packed contexts, one after another.
     Packed(Vec<u32>),
-    /// Parquet shards and how many contexts each of their rows gives.
-    Parquet { shards: Vec<Shard>, row_len: usize, per_row: usize },
+    /// Rows of parquet shards.
+    Rows(Rows),
+    /// Packed contexts that are made on the way.
+    Made(Spool),
 }
-
-struct Shard {
-    path: PathBuf,
-    rows: usize,
-}
-
-const COLUMNS: [&str; 2] = ["tokens", "input_ids"];
 
 impl TokenSource {
-    /// Opens a file, or a directory of parquet shards (read in the order of their names).
+    /// Opens a file, all files of a directory, or those that a glob matches, in the order of their paths.
     ///
-    /// `.parquet` and `.safetensors` hold tokens; anything else is text and needs the `tokenizer.json`
-    /// of `tokenizer_dir`, whose token `eos` is put before each document.
+    /// - `.parquet`: lists of token ids in `tokens` or `input_ids`, or strings in `text`;
+    /// - `.jsonl`, also `.gz` or `.zst`: objects with a string `text`, or an array of token ids in `tokens` or `input_ids`;
+    /// - `.safetensors`: a tensor `tokens`;
+    /// - anything else is text, also `.gz` or `.zst`: each file is a document, or several with NUL bytes between them.
+    ///
+    /// Text needs the `tokenizer.json` of `tokenizer_dir`, whose token `eos` is put before each document.
     ///
     /// # Errors
-    /// If the source is unreadable, has no token column, or its rows are shorter than a context.
+    /// If the source is unreadable, empty, of several kinds, has no token or text column, or its rows are shorter than a context.
     pub fn open(
         path: &Path,
         context_size: usize,
@@ -70,64 +97,28 @@ impl TokenSource {
                 format!("context_size {context_size}: a context needs two tokens at least"),
             ));
         }
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        if path.is_dir() || extension == "parquet" {
-            return Self::open_parquet(path, context_size, rows);
-        }
-        let packed = if extension == "safetensors" {
-            let tokens = read_safetensors(path)?;
-            split_rows(path, tokens.iter().copied(), tokens.ncols(), context_size, rows)?
-        } else {
-            let Some(dir) = tokenizer_dir else {
-                return Err(ModelError::data(
-                    path,
-                    "text needs a tokenizer; give a model directory that has tokenizer.json",
-                ));
-            };
-            let Some(eos) = eos else {
-                return Err(ModelError::data(
-                    path,
-                    "text needs an end-of-text token between documents, and config.json has no eos_token_id",
-                ));
-            };
-            pack_documents(&tokenize(path, dir)?, eos)
+        let files = Files::find(path)?;
+        let text = |files| Ok(Data::Made(Spool::new(path, tokenised(path, files, tokenizer_dir, eos)?)));
+        let data = match files.kind {
+            Kind::Text => text(files)?,
+            Kind::JsonLines => match jsonl::contents(&files.paths)? {
+                jsonl::Contents::Text => text(files)?,
+                jsonl::Contents::Tokens(row_len) => {
+                    let used = rows.of_row(path, row_len, context_size)?;
+                    Data::Made(Spool::new(path, listed(files, row_len, used)))
+                }
+            },
+            Kind::Parquet => {
+                let shards = files.paths.iter().map(|p| Shard::open(p)).collect::<Result<Vec<_>>>()?;
+                if shards[0].contents() == parquet::Contents::Text {
+                    text(files)?
+                } else {
+                    Data::Rows(Rows::new(path, shards, context_size, rows)?)
+                }
+            }
+            Kind::Safetensors => Data::Packed(stored::packed(&files.paths, path, context_size, rows)?),
         };
-        Ok(Self {
-            path: path.to_owned(),
-            context_size,
-            contexts: packed.len() / context_size,
-            repeats: false,
-            data: Data::Packed(packed),
-        })
-    }
-
-    fn open_parquet(path: &Path, context_size: usize, rows: RowUse) -> Result<Self> {
-        let files = if path.is_dir() { parquet_files(path)? } else { vec![path.to_owned()] };
-        let mut shards = Vec::with_capacity(files.len());
-        for path in files {
-            let rows = reader(&path)?.num_rows().map_err(|e| ModelError::data(&path, e.to_string()))?;
-            shards.push(Shard { path, rows });
-        }
-        let first = shards.iter().find(|s| s.rows > 0).ok_or_else(|| ModelError::data(path, "no rows in it"))?;
-        let row_len = read_rows(&first.path, 0, 1)?[0].len();
-        if row_len < context_size {
-            return Err(ModelError::data(
-                path,
-                format!("rows of {row_len} tokens are shorter than context_size {context_size}"),
-            ));
-        }
-        let per_row = match rows {
-            RowUse::First => 1,
-            RowUse::Split => row_len / context_size,
-        };
-        let contexts = shards.iter().map(|s| s.rows).sum::<usize>() * per_row;
-        Ok(Self {
-            path: path.to_owned(),
-            context_size,
-            contexts,
-            repeats: false,
-            data: Data::Parquet { shards, row_len, per_row },
-        })
+        Ok(Self { path: path.to_owned(), context_size, repeats: false, data })
     }
 
     /// Goes on from the first context after the last, without end.
@@ -142,27 +133,30 @@ impl TokenSource {
         self.context_size
     }
 
-    /// How many contexts there are, without repetition.
-    pub fn len(&self) -> usize {
-        self.contexts
+    /// How many contexts there are, without repetition. Text is tokenised to its end for it.
+    ///
+    /// # Errors
+    /// If the text can't be read.
+    pub fn contexts(&self) -> Result<usize> {
+        self.contexts_up_to(usize::MAX, &mut |_| ())
     }
 
-    /// Whether there is no whole context.
-    pub fn is_empty(&self) -> bool {
-        self.contexts == 0
+    /// Whether contexts are made from text on the way, which takes time.
+    pub fn is_made_on_the_way(&self) -> bool {
+        matches!(self.data, Data::Made(_))
     }
 
     /// Contexts `first..first + count`, `[count, context_size]`.
     ///
     /// # Errors
-    /// If there are not that many, or a shard is damaged.
+    /// If there are not that many, or a file is damaged.
     pub fn read(&self, first: usize, count: usize) -> Result<Array2<u32>> {
-        self.check_range(first, count)?;
+        let contexts = self.available(first, count, |_| ())?;
         let len = self.context_size;
         let (mut values, mut at) = (Vec::with_capacity(count * len), first);
         while at < first + count {
-            let from = at % self.contexts;
-            let part = (first + count - at).min(self.contexts - from);
+            let from = at % contexts;
+            let part = (first + count - at).min(contexts - from);
             values.extend(self.read_once(from, part)?);
             at += part;
         }
@@ -172,256 +166,85 @@ impl TokenSource {
     /// Contexts that lie within the source.
     fn read_once(&self, first: usize, count: usize) -> Result<Vec<u32>> {
         let len = self.context_size;
-        Ok(match &self.data {
-            Data::Packed(tokens) => tokens[first * len..(first + count) * len].to_vec(),
-            Data::Parquet { shards, row_len, per_row } => {
-                let rows = first / per_row..(first + count).div_ceil(*per_row);
-                let mut values = Vec::with_capacity(rows.len() * per_row * len);
-                for row in read_range(shards, rows.start, rows.len())? {
-                    let (path, row) = row;
-                    if row.len() < *row_len.min(&(per_row * len)) {
-                        return Err(ModelError::data(
-                            path,
-                            format!("a row of {} tokens among rows of {row_len}", row.len()),
-                        ));
-                    }
-                    values.extend_from_slice(&row[..per_row * len]);
-                }
-                let skip = (first % per_row) * len;
-                values.drain(..skip);
-                values.truncate(count * len);
-                values
-            }
-        })
+        match &self.data {
+            Data::Packed(tokens) => Ok(tokens[first * len..(first + count) * len].to_vec()),
+            Data::Rows(rows) => rows.read(first, count),
+            Data::Made(spool) => spool.read(first * len, count * len),
+        }
     }
 
-    /// Checks that contexts `first..first + count` exist.
+    /// Checks that contexts `first..first + count` exist; makes them if they are made on the way.
     ///
     /// # Errors
-    /// [`ModelError::TooFewTokens`] if they don't.
+    /// [`ModelError::TooFewTokens`] if they don't exist, or if the text can't be read.
     pub fn check_range(&self, first: usize, count: usize) -> Result<()> {
-        let enough = if self.repeats { self.contexts > 0 } else { first + count <= self.contexts };
+        self.check_range_with(first, count, |_| ())
+    }
+
+    /// As [`Self::check_range`]; `made` is told how many tokens came to be, each time that some did.
+    ///
+    /// # Errors
+    /// As [`Self::check_range`].
+    pub fn check_range_with(&self, first: usize, count: usize, made: impl FnMut(u64)) -> Result<()> {
+        self.available(first, count, made).map(|_| ())
+    }
+
+    /// The number of contexts, if `first..first + count` exist: all of them, or as many as these need if there are more.
+    fn available(&self, first: usize, count: usize, mut made: impl FnMut(u64)) -> Result<usize> {
+        let available = self.contexts_up_to(first + count, &mut made)?;
+        let enough = if self.repeats { available > 0 } else { first + count <= available };
         if !enough {
             return Err(ModelError::TooFewTokens {
                 path: self.path.clone(),
                 wanted: count,
                 first,
-                available: self.contexts,
+                available,
                 context_size: self.context_size,
             });
         }
-        Ok(())
-    }
-}
-
-/// Reads a whole token file: safetensors with an integer tensor `tokens` [S, T], or parquet with a
-/// list column `tokens` or `input_ids` whose rows are of one length. Needs no tokenizer.
-///
-/// # Errors
-/// If there is no such tensor or column, or its values are not token ids.
-pub fn read_token_file(path: &Path) -> Result<Array2<u32>> {
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("safetensors") => read_safetensors(path),
-        Some("parquet") => {
-            let count = reader(path)?.num_rows().map_err(|e| ModelError::data(path, e.to_string()))?;
-            let rows = read_rows(path, 0, count)?;
-            let len = rows.first().map_or(0, Vec::len);
-            if len < 2 || rows.iter().any(|row| row.len() != len) {
-                return Err(ModelError::data(path, "its rows are not all of one length of at least 2 tokens"));
-            }
-            Ok(Array2::from_shape_vec((rows.len(), len), rows.concat()).expect("rows of one length"))
-        }
-        _ => Err(ModelError::data(path, "a token file ends in .safetensors or .parquet")),
-    }
-}
-
-/// Token ids of each document of a text or jsonl file, without the leading end-of-text.
-///
-/// # Errors
-/// If the text or `tokenizer.json` in `tokenizer_dir` is unreadable.
-pub fn tokenize(path: &Path, tokenizer_dir: &Path) -> Result<Vec<Vec<u32>>> {
-    let file = tokenizer_dir.join("tokenizer.json");
-    if !file.is_file() {
-        return Err(ModelError::data(&file, "not found; text needs the model's tokenizer (token files need none)"));
-    }
-    let tokenizer = Tokenizer::from_file(&file).map_err(|e| ModelError::data(&file, e.to_string()))?;
-    let documents = read_documents(path)?;
-    let encoded = tokenizer
-        .encode_batch_fast(documents, false)
-        .map_err(|e| ModelError::data(path, format!("the tokenizer refused it: {e}")))?;
-    Ok(encoded.into_iter().map(|e| e.get_ids().to_vec()).collect())
-}
-
-/// All documents in one stream, each preceded by the end-of-text token.
-pub fn pack_documents(documents: &[Vec<u32>], eos: u32) -> Vec<u32> {
-    documents.iter().flat_map(|d| std::iter::once(eos).chain(d.iter().copied())).collect()
-}
-
-fn split_rows(
-    path: &Path,
-    tokens: impl Iterator<Item = u32>,
-    row_len: usize,
-    context_size: usize,
-    rows: RowUse,
-) -> Result<Vec<u32>> {
-    if row_len < context_size {
-        return Err(ModelError::data(
-            path,
-            format!("rows of {row_len} tokens are shorter than context_size {context_size}"),
-        ));
-    }
-    let used = match rows {
-        RowUse::First => context_size,
-        RowUse::Split => row_len / context_size * context_size,
-    };
-    Ok(tokens.enumerate().filter(|(i, _)| i % row_len < used).map(|(_, t)| t).collect())
-}
-
-fn read_safetensors(path: &Path) -> Result<Array2<u32>> {
-    let bytes = std::fs::read(path).map_err(|e| ModelError::read(path, e))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| ModelError::Corrupt { path: path.to_owned(), why: e.to_string() })?;
-    let tensor = file
-        .tensor("tokens")
-        .map_err(|_| ModelError::MissingTensor { path: path.to_owned(), name: "tokens".to_owned() })?;
-    let &[s, t] = tensor.shape() else {
-        return Err(ModelError::data(
-            path,
-            format!("`tokens` has shape {:?}; [sequences, tokens] is needed", tensor.shape()),
-        ));
-    };
-    if s == 0 || t < 2 {
-        return Err(ModelError::data(
-            path,
-            format!("`tokens` has shape {:?}; at least one sequence of two tokens is needed", tensor.shape()),
-        ));
-    }
-    let data = tensor.data();
-    let values: Vec<i64> = match tensor.dtype() {
-        Dtype::I64 => data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
-        Dtype::I32 => {
-            data.chunks_exact(4).map(|b| i64::from(i32::from_le_bytes(b.try_into().expect("4 bytes")))).collect()
-        }
-        Dtype::U32 => {
-            data.chunks_exact(4).map(|b| i64::from(u32::from_le_bytes(b.try_into().expect("4 bytes")))).collect()
-        }
-        Dtype::U16 => data.chunks_exact(2).map(|b| i64::from(u16::from_le_bytes([b[0], b[1]]))).collect(),
-        Dtype::I16 => data.chunks_exact(2).map(|b| i64::from(i16::from_le_bytes([b[0], b[1]]))).collect(),
-        other => {
-            return Err(ModelError::data(path, format!("`tokens` has dtype {other:?}; an integer type is needed")));
-        }
-    };
-    let ids = values.into_iter().map(|v| token_id(path, v)).collect::<Result<Vec<u32>>>()?;
-    Ok(Array2::from_shape_vec((s, t), ids).expect("the file's shape matches its data"))
-}
-
-fn token_id(path: &Path, value: i64) -> Result<u32> {
-    u32::try_from(value).map_err(|_| ModelError::data(path, format!("{value} is not a token id")))
-}
-
-/// The shards in a directory and those below it, in the order of their paths.
-fn parquet_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut dirs) = (Vec::new(), vec![dir.to_owned()]);
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(&dir).map_err(|e| ModelError::read(&dir, e))? {
-            let path = entry.map_err(|e| ModelError::read(&dir, e))?.path();
-            if path.is_dir() {
-                dirs.push(path);
-            } else if path.extension().is_some_and(|e| e == "parquet") {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(ModelError::data(dir, "no .parquet files in it"));
-    }
-    Ok(files)
-}
-
-fn reader(path: &Path) -> Result<ParquetReader<File>> {
-    Ok(ParquetReader::new(File::open(path).map_err(|e| ModelError::read(path, e))?))
-}
-
-/// Rows `first..first + count` over all shards, each with the path that it comes from.
-fn read_range(shards: &[Shard], first: usize, count: usize) -> Result<Vec<(&Path, Vec<u32>)>> {
-    let (mut skip, mut left) = (first, count);
-    let mut out = Vec::with_capacity(count);
-    for shard in shards {
-        if left == 0 {
-            break;
-        }
-        if skip >= shard.rows {
-            skip -= shard.rows;
-            continue;
-        }
-        let take = left.min(shard.rows - skip);
-        out.extend(read_rows(&shard.path, skip, take)?.into_iter().map(|row| (shard.path.as_path(), row)));
-        left -= take;
-        skip = 0;
-    }
-    Ok(out)
-}
-
-fn read_rows(path: &Path, first: usize, count: usize) -> Result<Vec<Vec<u32>>> {
-    let bad = |e: polars::error::PolarsError| ModelError::data(path, e.to_string());
-    let schema = reader(path)?.schema().map_err(bad)?;
-    let column = COLUMNS.into_iter().find(|c| schema.contains(c)).ok_or_else(|| {
-        ModelError::data(path, "no column `tokens` or `input_ids`; a pre-tokenised dataset has one of them")
-    })?;
-    let frame = reader(path)?
-        .with_columns(Some(vec![column.to_owned()]))
-        .with_slice(Some((first, count)))
-        .finish()
-        .map_err(bad)?;
-    let series = frame.column(column).map_err(bad)?.as_materialized_series().clone();
-    if !series.dtype().inner_dtype().is_some_and(DataType::is_integer) {
-        return Err(ModelError::data(path, format!("column `{column}` is {}, not lists of integers", series.dtype())));
-    }
-    let lists = series.cast(&DataType::List(Box::new(DataType::Int64))).map_err(|_| {
-        ModelError::data(path, format!("column `{column}` is {}, not lists of integers", series.dtype()))
-    })?;
-    let lists = lists.list().map_err(bad)?;
-    let mut rows = Vec::with_capacity(count);
-    for row in 0..lists.len() {
-        let values =
-            lists.get_as_series(row).ok_or_else(|| ModelError::data(path, format!("row {} is null", first + row)))?;
-        let ids =
-            values.i64().map_err(bad)?.iter().map(|v| token_id(path, v.unwrap_or(-1))).collect::<Result<Vec<u32>>>()?;
-        rows.push(ids);
-    }
-    Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_are_separated_by_the_end_of_text_token() {
-        let packed = pack_documents(&[vec![5, 6], vec![7]], 0);
-        assert_eq!(packed, [0, 5, 6, 0, 7]);
+        Ok(available)
     }
 
-    #[test]
-    fn a_repeating_source_starts_over() {
-        let packed = |repeats| TokenSource {
-            path: PathBuf::from("t"),
-            context_size: 2,
-            contexts: 3,
-            repeats,
-            data: Data::Packed(vec![0, 1, 2, 3, 4, 5, 6]),
+    /// How many contexts there are, but not more than `wanted`.
+    fn contexts_up_to(&self, wanted: usize, made: &mut dyn FnMut(u64)) -> Result<usize> {
+        let contexts = match &self.data {
+            Data::Packed(tokens) => tokens.len() / self.context_size,
+            Data::Rows(rows) => rows.contexts(),
+            Data::Made(spool) => spool.make(wanted.saturating_mul(self.context_size), made)? / self.context_size,
         };
-        assert_eq!(packed(true).read(2, 5).unwrap().into_raw_vec_and_offset().0, [4, 5, 0, 1, 2, 3, 4, 5, 0, 1]);
-        assert!(packed(false).read(2, 2).is_err());
+        Ok(contexts.min(wanted))
     }
+}
 
-    #[test]
-    fn rows_give_their_first_context_or_all() {
-        let path = Path::new("t");
-        let rows = || 0..14_u32;
-        assert_eq!(split_rows(path, rows(), 7, 3, RowUse::First).unwrap(), [0, 1, 2, 7, 8, 9]);
-        assert_eq!(split_rows(path, rows(), 7, 3, RowUse::Split).unwrap(), [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 12]);
-        assert!(split_rows(path, rows(), 7, 8, RowUse::First).is_err());
+/// The tokens of documents, each with the end-of-text token before it.
+fn tokenised(path: &Path, files: Files, tokenizer_dir: Option<&Path>, eos: Option<u32>) -> Result<spool::Tokens> {
+    let Some(dir) = tokenizer_dir else {
+        return Err(ModelError::data(path, "text needs a tokenizer; give a model directory that has tokenizer.json"));
+    };
+    let Some(eos) = eos else {
+        return Err(ModelError::data(
+            path,
+            "text needs an end-of-text token between documents, and config.json has no eos_token_id",
+        ));
+    };
+    let tokenizer = TextTokenizer::load(dir, eos)?;
+    let mut pieces = corpus::documents(files, tokenizer.cuts()).peekable();
+    if pieces.peek().is_none() {
+        return Err(ModelError::data(path, "no documents in it"));
     }
+    Ok(tokenizer.tokens(pieces))
+}
+
+/// What is used of the rows of JSON lines.
+fn listed(files: Files, row_len: usize, used: usize) -> spool::Tokens {
+    let rows = files.paths.into_iter().flat_map(|path| jsonl::rows(path.clone()).map(move |row| (path.clone(), row)));
+    Box::new(rows.map(move |(path, row)| {
+        let (line, mut row) = row?;
+        if row.len() < used {
+            let why = format!("line {line} has {} tokens among rows of {row_len}", row.len());
+            return Err(ModelError::data(&path, why));
+        }
+        row.truncate(used);
+        Ok(row)
+    }))
 }

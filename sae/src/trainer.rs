@@ -85,13 +85,36 @@ pub struct StepLoss {
     squares: Tensor<1>,
     weight: Weight,
     auxiliary: Option<Tensor<1>>,
+    watched: Option<Watched>,
+}
+
+/// What only a watched step counts.
+#[derive(Clone, Debug)]
+struct Watched {
+    /// Σ‖x − x̄‖² over the batch.
+    centred: Tensor<1>,
+    /// Active entries of the batch's codes.
+    active: Tensor<1>,
+    /// Tokens of the batch.
+    batch: usize,
 }
 
 impl StepLoss {
     /// The reconstruction loss: Σ over d_model of the squared error, mean over tokens, or its share of the variance.
     pub fn reconstruction(&self) -> f64 {
-        let sum: f64 = host(self.squares.clone()).into_iter().map(f64::from).sum();
-        f64::from(sum as f32 * self.weight.value())
+        f64::from(total(&self.squares) as f32 * self.weight.value())
+    }
+
+    /// The fraction of variance unexplained: the batch's squared error over its variance about its mean, Σ‖x̂ − x‖² / Σ‖x − x̄‖².
+    /// `None` if the step was not watched, or the variance is 0.
+    pub fn fvu(&self) -> Option<f64> {
+        let variance = total(&self.watched.as_ref()?.centred);
+        (variance > 0.0).then(|| total(&self.squares) / variance)
+    }
+
+    /// Active latents a token, mean over the batch. `None` if the step was not watched.
+    pub fn l0(&self) -> Option<f64> {
+        self.watched.as_ref().map(|w| total(&w.active) / w.batch as f64)
     }
 
     /// The auxiliary loss times its coefficient; 0 where it is off or no latent is dead.
@@ -220,7 +243,19 @@ impl Trainer {
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     pub fn step(&mut self, x: Tensor<2>) -> StepLoss {
-        let (loss, gradients) = self.gradients(x);
+        self.step_with(x, false)
+    }
+
+    /// The same step, of which [`StepLoss::fvu`] and [`StepLoss::l0`] are known too.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, d_model]`
+    pub fn step_watched(&mut self, x: Tensor<2>) -> StepLoss {
+        self.step_with(x, true)
+    }
+
+    fn step_with(&mut self, x: Tensor<2>, watch: bool) -> StepLoss {
+        let (loss, gradients) = self.gradients(x, watch);
         self.update(gradients);
         loss
     }
@@ -233,7 +268,7 @@ impl Trainer {
     /// reconstructs the detached error e = x − x̂ without b_dec. b_dec receives Σ_t dx̂ from the decoder and
     /// −Σ_j db_enc[j]·W_enc[j] through the encoder's input. Under `rescale_acts_by_decoder_norm` the norm
     /// multiplies before the selection and divides after it, so that only the selection sees it.
-    fn gradients(&mut self, x: Tensor<2>) -> (StepLoss, Gradients) {
+    fn gradients(&mut self, x: Tensor<2>, watch: bool) -> (StepLoss, Gradients) {
         let with_aux = self.config.aux_coefficient > 0.0 && self.some_may_be_dead();
         self.longest_silence = self.longest_silence.saturating_add(x.dims()[0] as u64);
         let config = &self.config;
@@ -249,10 +284,7 @@ impl Trainer {
         };
         let weight = match config.loss {
             Loss::Mse => Weight::Known(1.0 / batch as f32),
-            Loss::Fvu => {
-                let variance = kernels::sum_squares(x.clone() - x.clone().mean_dim(0));
-                Weight::Computed(Box::new(variance.clamp_min(1e-30).recip()))
-            }
+            Loss::Fvu => Weight::Computed(Box::new(centred_squares(&x).clamp_min(1e-30).recip())),
         };
 
         let ((values, indices), dead) = if with_aux {
@@ -262,6 +294,12 @@ impl Trainer {
         } else {
             (kernels::encode_topk(input.clone(), encoder, config.k), None)
         };
+        let watched = watch.then(|| Watched {
+            centred: centred_squares(&x),
+            // Squares of ones: a count, in the order and width of the other sums.
+            active: kernels::sum_squares(values.clone().greater_elem(0.0).float()),
+            batch: x.dims()[0],
+        });
         let rounded = config.gathers_bf16(x.dims()[0]);
         let gathered = |rows: Tensor<2>| if rounded { rows.cast(FloatDType::BF16) } else { rows };
         let rows = gathered(p.w_dec.clone());
@@ -294,7 +332,7 @@ impl Trainer {
         }
         Counters { since_fired: self.since_fired, fires: self.fires } = counters;
         let gradients = Params { w_enc: to.w_enc, b_enc: to.b_enc, w_dec: to.w_dec, b_dec };
-        (StepLoss { squares, weight, auxiliary }, Gradients { gradients, squares: to.squares })
+        (StepLoss { squares, weight, auxiliary, watched }, Gradients { gradients, squares: to.squares })
     }
 
     /// Whether a latent may have been silent for longer than the window. Where none has, the auxiliary path adds nothing, and is left
@@ -473,6 +511,16 @@ fn adam_in_place<const D: usize>(
 ) {
     let moments = (take(first), take(second));
     (*param, (*first, *second)) = kernels::adam(take(param), grad, moments, clip.clone(), step, unit_rows);
+}
+
+/// Σ‖x − x̄‖² of a batch about its mean x̄: what a fraction of variance is a fraction of.
+fn centred_squares(x: &Tensor<2>) -> Tensor<1> {
+    kernels::sum_squares(x.clone() - x.clone().mean_dim(0))
+}
+
+/// The sum of a tensor's values; reading it waits for the device.
+fn total(parts: &Tensor<1>) -> f64 {
+    host(parts.clone()).into_iter().map(f64::from).sum()
 }
 
 /// The values of a float tensor.

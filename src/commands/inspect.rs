@@ -1,16 +1,16 @@
-//! `assay inspect`: what is in a model, SAE, token file or results directory.
+//! `assay inspect`: what is in a model, SAE, results directory, or source of tokens or text.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use assay_models::tokens::read_token_file;
+use anyhow::{Context, Result};
+use assay_models::tokens::describe;
 use assay_models::{Decoder, NeoxConfig};
 use assay_sae::checkpoint;
 
 use crate::progress::Progress;
 use crate::{device, fetch, frames, markdown};
 
-/// Say what a model, SAE, token file or results directory holds.
+/// Say what a model, SAE, results directory, or source of tokens or text holds.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/demo"
@@ -36,13 +36,15 @@ impl InspectArgs {
             sae(path, &mut table)?;
         } else if path.join("config.json").is_file() {
             model(path, &mut table)?;
-        } else if path.is_file() {
-            tokens(path, &mut table)?;
         } else {
-            bail!(
-                "{} is no model (config.json), SAE (cfg.json), token file or results directory (runs.parquet)",
-                path.display()
-            );
+            for (what, value) in describe(path).with_context(|| {
+                format!(
+                    "{} is no model (config.json), SAE (cfg.json) or results directory (runs.parquet), nor tokens or text",
+                    path.display()
+                )
+            })? {
+                table.row([what.to_owned(), value]);
+            }
         }
         print!("{table}");
         Ok(())
@@ -83,20 +85,6 @@ fn sae(path: &Path, table: &mut markdown::Table) -> Result<()> {
         ("model", or_none(metadata.model_name)),
         ("hook", or_none(metadata.hook_name)),
         ("trained on", or_none(metadata.dataset_path)),
-    ] {
-        table.row([what.to_owned(), value]);
-    }
-    Ok(())
-}
-
-fn tokens(path: &Path, table: &mut markdown::Table) -> Result<()> {
-    let tokens = read_token_file(path)?;
-    let most = tokens.iter().copied().max().unwrap_or(0);
-    for (what, value) in [
-        ("kind", "tokens".to_owned()),
-        ("sequences", tokens.nrows().to_string()),
-        ("tokens a sequence", tokens.ncols().to_string()),
-        ("largest id", most.to_string()),
     ] {
         table.row([what.to_owned(), value]);
     }

@@ -72,7 +72,7 @@ impl SweepArgs {
                 missing.push(model.name.clone());
                 continue;
             };
-            let inputs = Inputs::open(&spec, model, checkpoint, &sources.text, &opened)?;
+            let inputs = Inputs::open(&spec, model, checkpoint, &sources.text, &opened, progress)?;
             planned.push((plan::groups(&spec, model, &inputs, &opened)?, inputs));
         }
         for name in &missing {

@@ -1,0 +1,269 @@
+//! Parquet shards, read block by block: a block is a row group, or a part of a large one.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use polars::io::parquet::metadata::FileMetadata;
+use polars::polars_compute::cast::cast_unchecked;
+use polars::prelude::{
+    ArrowDataType, DataType, ParallelStrategy, ParquetReader, PlSmallStr, PolarsError, SerReader, Series,
+};
+
+use crate::error::{ModelError, Result};
+
+/// What a shard is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Lists of token ids.
+    Tokens,
+    /// Documents.
+    Text,
+}
+
+/// The columns that are looked for, the first before the others.
+const COLUMNS: [(&str, Contents); 3] =
+    [("tokens", Contents::Tokens), ("input_ids", Contents::Tokens), ("text", Contents::Text)];
+
+/// Token ids, or bytes of text, that are decoded at a time: what is in memory.
+const BLOCK: usize = 1 << 24;
+
+/// A parquet file with a column of tokens or text.
+pub(crate) struct Shard {
+    path: PathBuf,
+    column: &'static str,
+    contents: Contents,
+    columns: Vec<String>,
+    groups: Vec<Group>,
+}
+
+struct Group {
+    rows: Range<usize>,
+    /// Rows a block.
+    block: usize,
+}
+
+impl Shard {
+    /// Reads the footer.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let bad = bad(path);
+        let (file, metadata) = metadata(path)?;
+        let mut reader = ParquetReader::new(file);
+        reader.set_metadata(Arc::new(metadata.clone()));
+        let schema = reader.schema().map_err(&bad)?;
+        let columns: Vec<String> = schema.iter_names().map(ToString::to_string).collect();
+        let Some((column, contents)) = COLUMNS.into_iter().find(|(name, _)| schema.contains(name)) else {
+            let names = columns.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", ");
+            return Err(ModelError::data(
+                path,
+                format!(
+                    "no column `tokens` or `input_ids` (lists of token ids) or `text` (strings); its columns are {names}"
+                ),
+            ));
+        };
+        let dtype = schema.get(column).map(DataType::from_arrow_field);
+        let fits = dtype.as_ref().is_some_and(|dtype| match contents {
+            Contents::Tokens => dtype.inner_dtype().is_some_and(DataType::is_integer),
+            Contents::Text => *dtype == DataType::String,
+        });
+        if !fits {
+            let wanted = if contents == Contents::Tokens { "lists of integers" } else { "strings" };
+            let dtype = dtype.map_or_else(String::new, |d| d.to_string());
+            return Err(ModelError::data(path, format!("column `{column}` is {dtype}, not {wanted}")));
+        }
+        let mut groups = Vec::with_capacity(metadata.row_groups.len());
+        let mut first = 0;
+        for group in metadata.row_groups.iter().filter(|g| g.num_rows() > 0) {
+            let rows = group.num_rows();
+            let size: usize = group
+                .columns_under_root_iter(column)
+                .into_iter()
+                .flatten()
+                .map(|chunk| match contents {
+                    Contents::Tokens => usize::try_from(chunk.num_values()).unwrap_or(0),
+                    Contents::Text => usize::try_from(chunk.uncompressed_size()).unwrap_or(0),
+                })
+                .sum();
+            groups.push(Group { rows: first..first + rows, block: (BLOCK / (size / rows).max(1)).max(1) });
+            first += rows;
+        }
+        Ok(Self { path: path.to_owned(), column, contents, columns, groups })
+    }
+
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is read for.
+    pub(crate) fn contents(&self) -> Contents {
+        self.contents
+    }
+
+    /// The names of all its columns.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Rows in it.
+    pub(crate) fn rows(&self) -> usize {
+        self.groups.last().map_or(0, |g| g.rows.end)
+    }
+
+    /// Its rows, block by block.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        self.groups
+            .iter()
+            .flat_map(|g| g.rows.clone().step_by(g.block).map(|first| first..g.rows.end.min(first + g.block)))
+    }
+
+    /// The rows of the block that holds a row.
+    pub(crate) fn block_of(&self, row: usize) -> Range<usize> {
+        let group = &self.groups[self.groups.partition_point(|g| g.rows.end <= row)];
+        let first = row - (row - group.rows.start) % group.block;
+        first..group.rows.end.min(first + group.block)
+    }
+
+    /// The values of the column in a block, or in a part of one. Only the row group that holds it is looked at.
+    ///
+    /// Polars reads a slice of a list column by decoding its whole row group, so a caller that goes on from there keeps the block.
+    fn load(&self, rows: Range<usize>) -> Result<Series> {
+        let bad = bad(&self.path);
+        let (file, mut metadata) = metadata(&self.path)?;
+        let at = self.groups.partition_point(|g| g.rows.end <= rows.start);
+        let mut groups = metadata.row_groups.into_iter().filter(|g| g.num_rows() > 0);
+        let group = groups.nth(at).ok_or_else(|| ModelError::data(&self.path, "it has changed since it was opened"))?;
+        metadata.num_rows = group.num_rows();
+        metadata.row_groups = vec![group];
+        let first = rows.start - self.groups[at].rows.start;
+        // On this thread: a caller may hold a lock, and a pool that waits runs other tasks, which may want the lock too.
+        let mut reader = ParquetReader::new(file)
+            .read_parallel(ParallelStrategy::None)
+            .with_columns(Some(vec![self.column.to_owned()]))
+            .with_slice(Some((first, rows.len())));
+        reader.set_metadata(Arc::new(metadata));
+        let frame = reader.finish().map_err(&bad)?;
+        let series = frame.column(self.column).map_err(&bad)?.as_materialized_series().clone();
+        if series.len() == rows.len() {
+            Ok(series)
+        } else {
+            Err(ModelError::data(&self.path, "it has fewer rows than its footer says; copy it again"))
+        }
+    }
+
+    /// The documents of a block.
+    pub(crate) fn texts(&self, rows: Range<usize>) -> Result<Vec<String>> {
+        if self.contents != Contents::Text {
+            return Err(ModelError::data(&self.path, "tokens among files of text; name files of one kind"));
+        }
+        let series = self.load(rows.clone())?;
+        let texts = series.str().map_err(bad(&self.path))?;
+        let text_of =
+            |(at, text): (usize, Option<&str>)| text.map(str::to_owned).ok_or_else(|| self.null_row(rows.start + at));
+        texts.iter().enumerate().map(text_of).collect()
+    }
+
+    /// Gives `each` the ids of every row of a block, with the row's number: of a null row `None`, of a null among them −1.
+    pub(crate) fn lists(&self, rows: Range<usize>, mut each: impl FnMut(usize, Option<&[i64]>)) -> Result<()> {
+        let bad = bad(&self.path);
+        if self.contents != Contents::Tokens {
+            return Err(ModelError::data(&self.path, "text among files of tokens; name files of one kind"));
+        }
+        let series = self.load(rows.clone())?;
+        let mut row = rows.start;
+        for lists in series.list().map_err(&bad)?.downcast_iter() {
+            let ids = cast_unchecked(lists.values().as_ref(), &ArrowDataType::Int64).map_err(&bad)?;
+            let ids = Series::try_from((PlSmallStr::EMPTY, ids)).map_err(&bad)?;
+            let ids = ids.i64().map_err(&bad)?;
+            let with_nulls: Vec<i64>;
+            let values = match ids.cont_slice() {
+                Ok(values) => values,
+                Err(_) => {
+                    with_nulls = ids.iter().map(|id| id.unwrap_or(-1)).collect();
+                    &with_nulls
+                }
+            };
+            for at in 0..lists.len() {
+                let (from, to) = lists.offsets().start_end(at);
+                let is_null = lists.validity().is_some_and(|valid| !valid.get_bit(at));
+                each(row, (!is_null).then(|| &values[from..to]));
+                row += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a row without a value.
+    pub(crate) fn null_row(&self, row: usize) -> ModelError {
+        ModelError::data(&self.path, format!("row {row} of column `{}` is null", self.column))
+    }
+}
+
+/// A file and its footer, without the Arrow types that its writer had in mind: what is stored decides, so that dictionaries and
+/// lists of fixed size are strings and lists like any other.
+fn metadata(path: &Path) -> Result<(File, FileMetadata)> {
+    let file = File::open(path).map_err(|e| ModelError::read(path, e))?;
+    let mut reader = ParquetReader::new(file.try_clone().map_err(|e| ModelError::read(path, e))?);
+    let shared = reader.get_metadata().map_err(bad(path))?.clone();
+    drop(reader);
+    let mut metadata = Arc::unwrap_or_clone(shared);
+    metadata.key_value_metadata = None;
+    Ok((file, metadata))
+}
+
+fn bad(path: &Path) -> impl Fn(PolarsError) -> ModelError {
+    let path = path.to_owned();
+    move |e| ModelError::data(&path, e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter};
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_read_without_a_look_at_other_row_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.parquet");
+        let rows: Vec<Series> = (0..80_i32).map(|r| Series::new("".into(), [r, r + 1, r + 2])).collect();
+        let column = Column::from(Series::new("tokens".into(), rows));
+        let mut frame = DataFrame::new_infer_height(vec![column]).unwrap();
+        let writer = ParquetWriter::new(File::create(&path).unwrap()).with_row_group_size(Some(10));
+        writer.finish(&mut frame).unwrap();
+
+        let (_, footer) = metadata(&path).unwrap();
+        assert_eq!(footer.row_groups.len(), 8);
+        let mut bytes = std::fs::read(&path).unwrap();
+        for (at, group) in footer.row_groups.iter().enumerate() {
+            let range = group.full_byte_range();
+            if at != 3 {
+                bytes[range.start as usize..range.end as usize].fill(0xff);
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let shard = Shard::open(&path).unwrap();
+        assert_eq!((shard.rows(), shard.block_of(37)), (80, 30..40));
+        let mut found = Vec::new();
+        shard.lists(30..40, |row, ids| found.push((row, ids.unwrap().to_vec()))).unwrap();
+        assert_eq!(found, (30..40).map(|r| (r as usize, vec![r, r + 1, r + 2])).collect::<Vec<_>>());
+        assert!(shard.lists(20..30, |_, _| ()).is_err());
+    }
+
+    #[test]
+    fn large_row_groups_are_read_in_parts() {
+        let group = |rows, block| Group { rows, block };
+        let shard = Shard {
+            path: PathBuf::new(),
+            column: "tokens",
+            contents: Contents::Tokens,
+            columns: Vec::new(),
+            groups: vec![group(0..10, 4), group(10..13, 9)],
+        };
+        assert_eq!(shard.blocks().collect::<Vec<_>>(), [0..4, 4..8, 8..10, 10..13]);
+        for rows in shard.blocks() {
+            assert!(rows.clone().all(|row| shard.block_of(row) == rows));
+        }
+    }
+}
