@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
+use crate::commands::doctor::DoctorArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
@@ -41,6 +42,7 @@ enum Command {
     Report(ReportArgs),
     Compare(CompareArgs),
     Inspect(InspectArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
 
@@ -61,6 +63,7 @@ impl Cli {
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(progress),
+            Command::Doctor(args) => args.run(),
             Command::Completions(args) => {
                 args.run();
                 Ok(())

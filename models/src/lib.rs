@@ -20,6 +20,7 @@ pub mod loss;
 mod parquet;
 mod rotary;
 pub mod tokens;
+pub mod vocabulary;
 pub mod weights;
 
 pub use activations::{ActivationStream, Round, StreamConfig};

@@ -1,0 +1,213 @@
+//! `assay doctor`: what this machine has of what Assay needs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use assay_models::hub::Settings;
+use serde::Serialize;
+
+use crate::{device, markdown};
+
+/// Say what is there and what is missing: devices, CUDA libraries, caches and their size, the hub's settings, disk.
+///
+/// Nothing is changed, and nothing is fetched.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:\n  assay doctor --json")]
+pub struct DoctorArgs {
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Serialize)]
+struct Findings {
+    version: &'static str,
+    /// Backends of this build beside the CPU.
+    backends: Vec<&'static str>,
+    devices: Vec<String>,
+    threads: usize,
+    /// Where each of CUDA's parts is; null where it was not found.
+    cuda: Cuda,
+    hub: Hub,
+    /// Free bytes by directory.
+    disk: Vec<Disk>,
+}
+
+/// What a build with `cuda` loads or compiles against at run time.
+#[derive(Serialize)]
+struct Cuda {
+    driver: Option<PathBuf>,
+    nvrtc: Option<PathBuf>,
+    headers: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Hub {
+    cache: PathBuf,
+    /// Bytes of the files in it; null if it does not exist.
+    cache_bytes: Option<u64>,
+    endpoint: String,
+    offline: bool,
+    /// Whether there is a token; what it is, is nobody's business.
+    token: bool,
+}
+
+#[derive(Serialize)]
+struct Disk {
+    directory: PathBuf,
+    free_bytes: Option<u64>,
+}
+
+impl DoctorArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the findings can't be written as JSON.
+    pub fn run(&self) -> Result<()> {
+        let found = Findings::look();
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&found)?);
+        } else {
+            print!("{}", found.table());
+        }
+        Ok(())
+    }
+}
+
+impl Findings {
+    fn look() -> Self {
+        let settings = Settings::from_env();
+        let cache = settings.cache().to_owned();
+        let here = std::env::current_dir().unwrap_or_default();
+        let disk = [here, cache.clone(), std::env::temp_dir()];
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            backends: device::backends(),
+            devices: device::names(),
+            threads: rayon::current_num_threads(),
+            cuda: Cuda::look(),
+            hub: Hub {
+                cache_bytes: cache.is_dir().then(|| size(&cache)),
+                cache,
+                endpoint: settings.endpoint().to_owned(),
+                offline: settings.offline(),
+                token: settings.has_token(),
+            },
+            disk: disk.map(|directory| Disk { free_bytes: free(&directory), directory }).into(),
+        }
+    }
+
+    fn table(&self) -> markdown::Table {
+        let mut table = markdown::Table::new(["what", "found", "remark"]);
+        let or_none = |found: String| if found.is_empty() { markdown::NONE.to_owned() } else { found };
+        let gpu = "a GPU needs a build with it: cargo install --path . --features cuda";
+        let remark = if self.backends.is_empty() { gpu } else { "" };
+        table.row(["version", self.version, ""]);
+        table.row(["backends of this build", &or_none(self.backends.join(", ")), remark]);
+        table.row(["devices", &self.devices.join(", "), ""]);
+        table.row(["threads", &self.threads.to_string(), ""]);
+        for (what, found, remedy) in [
+            ("CUDA driver", &self.cuda.driver, "libcuda.so comes with NVIDIA's driver"),
+            ("NVRTC", &self.cuda.nvrtc, "libnvrtc.so compiles kernels at run time: CUDA toolkit, or LD_LIBRARY_PATH"),
+            ("CUDA headers", &self.cuda.headers, "kernels include cuda_fp16.h: CUDA toolkit, or CUDA_PATH"),
+        ] {
+            let shown = found.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+            table.row([what, &or_none(shown), if found.is_none() { remedy } else { "" }]);
+        }
+        let Hub { cache, cache_bytes, endpoint, offline, token } = &self.hub;
+        let size = cache_bytes.map_or_else(|| "not there yet".to_owned(), bytes_text);
+        table.row(["hub cache", &cache.display().to_string(), &size]);
+        table.row(["hub endpoint", endpoint, ""]);
+        let state = if *offline { "yes" } else { "no" };
+        table.row(["offline", state, if *offline { "HF_HUB_OFFLINE: only what is in the cache is used" } else { "" }]);
+        let remark = "gated or private repositories need one: HF_TOKEN";
+        table.row(["hub token", if *token { "yes" } else { markdown::NONE }, if *token { "" } else { remark }]);
+        for disk in &self.disk {
+            let free = disk.free_bytes.map_or_else(|| markdown::NONE.to_owned(), |b| bytes_text(b) + " free");
+            table.row(["disk", &disk.directory.display().to_string(), &free]);
+        }
+        table
+    }
+}
+
+impl Cuda {
+    fn look() -> Self {
+        let var = |name: &str| std::env::var_os(name).unwrap_or_default();
+        let mut roots: Vec<PathBuf> = std::env::split_paths(&var("CUDA_PATH")).collect();
+        roots.extend(["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from));
+        let mut libraries: Vec<PathBuf> = std::env::split_paths(&var("LD_LIBRARY_PATH")).collect();
+        libraries.extend(roots.iter().flat_map(|root| ["lib64", "lib"].map(|part| root.join(part))));
+        libraries.extend(
+            ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"].map(PathBuf::from),
+        );
+        let library = |name: &str| libraries.iter().find_map(|dir| starting_with(dir, name));
+        Self {
+            driver: library("libcuda.so"),
+            nvrtc: library("libnvrtc.so"),
+            headers: roots.iter().map(|root| root.join("include")).find(|dir| dir.join("cuda_fp16.h").is_file()),
+        }
+    }
+}
+
+/// The first file of a directory, by name, that begins so: `libnvrtc.so`, `libnvrtc.so.12`.
+fn starting_with(dir: &Path, name: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
+    entries.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(name))).min()
+}
+
+/// Bytes of all files below a directory; links are not followed, so that a blob of the hub's cache counts once.
+fn size(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => size(&entry.path()),
+        Ok(kind) if kind.is_file() => entry.metadata().map_or(0, |m| m.len()),
+        _ => 0,
+    };
+    entries.map(of).sum()
+}
+
+/// Bytes that a user may still write where a directory is, or would be.
+fn free(dir: &Path) -> Option<u64> {
+    let there = dir.ancestors().find(|dir| dir.is_dir())?;
+    #[cfg(unix)]
+    return rustix::fs::statvfs(there).ok().map(|found| found.f_bavail * found.f_frsize);
+    #[cfg(not(unix))]
+    None
+}
+
+/// `3.2 GB`.
+fn bytes_text(bytes: impl std::borrow::Borrow<u64>) -> String {
+    indicatif::DecimalBytes(*bytes.borrow()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_add_up_and_links_count_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("blobs")).unwrap();
+        std::fs::write(dir.path().join("blobs/a"), [0; 100]).unwrap();
+        std::fs::write(dir.path().join("ref"), [0; 7]).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(dir.path().join("blobs/a"), dir.path().join("link")).unwrap();
+        assert_eq!(size(dir.path()), 107);
+        assert_eq!(size(&dir.path().join("none")), 0);
+    }
+
+    #[test]
+    fn a_library_is_found_by_how_its_name_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("libnvrtc.so.12"), []).unwrap();
+        assert_eq!(starting_with(dir.path(), "libnvrtc.so"), Some(dir.path().join("libnvrtc.so.12")));
+        assert_eq!(starting_with(dir.path(), "libcuda.so"), None);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_yet_has_the_room_of_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(free(&dir.path().join("a/b")).is_some(), cfg!(unix));
+    }
+}
