@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
+use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::geometry::GeometryArgs;
@@ -38,6 +39,7 @@ pub struct Cli {
 enum Command {
     Sweep(SweepArgs),
     Eval(EvalArgs),
+    Convert(ConvertArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
@@ -59,6 +61,7 @@ impl Cli {
         match &self.command {
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Eval(args) => args.run(&self.device, progress),
+            Command::Convert(args) => args.run(),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),

@@ -48,3 +48,4 @@ pub mod report;
 pub mod runner;
 #[cfg(feature = "workbench")]
 pub mod spec;
+pub mod verdict;

@@ -90,6 +90,11 @@ pub fn score(value: Option<f64>) -> String {
     value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.3}"))
 }
 
+/// A share in per cent, or a dash.
+pub fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s))
+}
+
 /// A difference with its sign, in three decimals.
 pub fn signed(value: Option<f64>) -> String {
     value.map_or_else(|| NONE.to_owned(), |v| format!("{v:+.3}"))

@@ -114,7 +114,7 @@ impl Record {
 
     /// How often latents fired.
     pub fn firing(&self) -> Firing {
-        Firing { fires: self.fires.clone(), tokens: self.eval_token_count }
+        Firing { fires: self.fires.clone(), sequences: Vec::new(), tokens: self.eval_token_count }
     }
 
     /// Takes an evaluation's findings.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use assay_models::{ActivationStream, HookPoint, StreamConfig, runs_on_cpu, side_by_side};
 use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, evaluate};
-use assay_sae::{Sae, StepLoss, Trainer, checkpoint};
+use assay_sae::{Format, Metadata, Sae, StepLoss, Trainer, formats};
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::device::Opened;
@@ -105,6 +105,7 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
             center_residual: spec.center_residual,
             fisher_samples: spec.eval.fisher_samples,
             fisher_seed: spec.eval.fisher_seed,
+            kl_zero: false,
         };
         let found = evaluate(&inputs.decoder, hook, inputs.eval_tokens.view(), &codecs, config, |n| {
             stage.advance(n as u64, String::new);
@@ -371,7 +372,7 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
 }
 
 fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, results: &Path) -> Result<()> {
-    let metadata = checkpoint::Metadata {
+    let metadata = Metadata {
         model_name: Some(group.model.name.clone()),
         hook_name: Some(pupil.run.hook.to_string()),
         dataset_path: spec.tokens.dataset.clone().or_else(|| {
@@ -385,7 +386,7 @@ fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, resul
     let rates: Vec<f64> =
         pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
     let dir = results.join("saes").join(group.name_of(pupil.run));
-    Ok(checkpoint::save(&dir, sae, &metadata, Some(&rates))?)
+    Ok(formats::save(&dir, Format::SaeLens, sae, &metadata, Some(&rates))?)
 }
 
 /// Where the state of a half-trained group lies.

@@ -194,17 +194,17 @@ fn settings_that_are_not_supported_are_named() {
     );
     sae_refused(
         |dir| replace(&dir.join("cfg.json"), "\"architecture\": \"topk\"}", "\"architecture\": \"jumprelu\"}"),
-        &["cfg.json", "`jumprelu`", "only `topk`"],
+        &["sae_weights.safetensors", "`threshold` is missing", "cfg.json"],
     );
     sae_refused(
         |dir| {
             replace(
                 &dir.join("cfg.json"),
                 "\"normalize_activations\": \"none\"",
-                "\"normalize_activations\": \"layer_norm\"",
+                "\"normalize_activations\": \"whitened\"",
             );
         },
-        &["cfg.json", "normalize_activations", "layer_norm"],
+        &["cfg.json", "normalize_activations", "`whitened`", "layer_norm"],
     );
     sae_refused(|dir| trained_with(dir, "fold_ln"), &["cfg.json", "fold_ln", "processed model"]);
     model_refused(
@@ -231,6 +231,29 @@ fn an_sae_of_centred_activations_gets_them() {
     };
     assert_eq!(found(&centred, &[]), found(&sae(), &["--center-residual"]));
     assert_ne!(found(&centred, &[]), found(&sae(), &[]));
+}
+
+#[test]
+fn a_hook_that_cannot_be_patched_is_named_with_what_to_do() {
+    let named = |dir: &Path, hook: &str| {
+        replace(&dir.join("cfg.json"), "\"blocks.3.hook_resid_post\"", hook);
+    };
+    sae_refused(|dir| named(dir, "null"), &["names no hook", "--hook blocks.L.hook_resid_post"]);
+    sae_refused(|dir| named(dir, "\"blocks.3.hook_mlp_out\""), &["blocks.3.hook_mlp_out", "one component", "--hook"]);
+    sae_refused(|dir| named(dir, "\"gpt_neox.layers.3\""), &["`gpt_neox.layers.3`", "--hook"]);
+    sae_refused(|dir| named(dir, "\"blocks.6.hook_resid_post\""), &["blocks.6.hook_resid_post", "6 layers, 0 to 5"]);
+    let mut command = eval(&bundled("small"), &sae(), &tokens());
+    refused(command.args(["--hook", "blocks.3.hook_attn_out"]), &["--hook", "blocks.3.hook_attn_out", "one component"]);
+}
+
+#[test]
+fn a_text_without_a_whole_context_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("short.txt");
+    std::fs::write(&path, "Too short.").unwrap();
+    let mut command = assay();
+    command.arg("eval").arg("--model").arg(bundled("small")).arg("--sae").arg(sae()).arg("--text").arg(&path);
+    refused(&mut command, &["short.txt", "128 tokens", "--context-size"]);
 }
 
 /// A sweep that is refused before it writes anything.

@@ -4,14 +4,15 @@ use assay_models::{Decoder, HookPoint};
 use assay_probes::evaluate::Codec;
 use assay_probes::metrics::{Subset, metric};
 use assay_probes::{EvalConfig, Evaluation, evaluate};
-use assay_sae::{Sae, SparseCode, checkpoint};
+use assay_sae::{Code, Sae, SparseCode, formats};
 use burn::tensor::Tensor;
 use ndarray::{Array2, s};
 
 use crate::common::{Reference, bundled, cpu, golden, values};
 
 const HOOK: HookPoint = HookPoint { layer: 3, kind: assay_models::HookKind::ResidPost };
-const CONFIG: EvalConfig = EvalConfig { batch: 3, center_residual: false, fisher_samples: 2, fisher_seed: 0 };
+const CONFIG: EvalConfig =
+    EvalConfig { batch: 3, center_residual: false, fisher_samples: 2, fisher_seed: 0, kl_zero: false };
 
 /// Gives every activation back, or one vector instead of all.
 struct Fixed {
@@ -26,12 +27,12 @@ impl Codec for Fixed {
     fn d_sae(&self) -> usize {
         1
     }
-    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode) {
+    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
         let [tokens, d_model] = x.dims();
-        let code = SparseCode {
+        let code = Code::Sparse(SparseCode {
             values: Tensor::zeros([tokens, 1], &x.device()),
             indices: Tensor::zeros([tokens, 1], &x.device()),
-        };
+        });
         let output = self.output.clone();
         (output.map_or(x, |mean| mean.unsqueeze::<2>().expand([tokens, d_model])), code)
     }
@@ -90,7 +91,7 @@ fn the_mean_activation_explains_no_variance_and_costs_what_mean_ablation_costs()
 #[test]
 fn company_and_batches_do_not_change_an_evaluation() {
     let (model, tokens) = small();
-    let sae: Sae = checkpoint::load(&golden("eval-small/L3_k8"), &cpu()).unwrap().0;
+    let sae: Sae = formats::load(&golden("eval-small/L3_k8"), &cpu()).unwrap().sae;
     let other = Fixed { d_model: 128, output: None };
     let together = evaluate(&model, HOOK, tokens.view(), &[&other, &sae], CONFIG, |_| ()).unwrap().remove(1);
     let alone = evaluate(&model, HOOK, tokens.view(), &[&sae], CONFIG, |_| ()).unwrap().remove(0);

@@ -8,6 +8,7 @@
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
+//! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
@@ -20,6 +21,7 @@ mod bad_input;
 mod cli;
 mod common;
 mod evaluate;
+mod formats;
 mod hub;
 mod information;
 mod parity_eval;

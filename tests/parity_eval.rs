@@ -2,22 +2,25 @@
 
 use assay_models::Decoder;
 use assay_probes::geometry::Covariance;
+use assay_probes::latents::latent_weights;
 use assay_probes::metrics::{Directions, METRICS, Subset, Subsets, Sums, token_sums};
 use assay_probes::rate::Firing;
+use assay_probes::saebench::CoreSums;
 use assay_probes::{EvalConfig, evaluate};
-use assay_sae::checkpoint;
+use assay_sae::formats;
 use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
 
 use crate::common::{Reference, assay, bundled, device, golden, stdout_of};
 
-fn expected(folder: &str) -> Value {
+/// The `expected.json` of a folder of reference values.
+pub fn expected(folder: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(golden(folder).join("expected.json")).unwrap()).unwrap()
 }
 
 /// Compares every number of `expected` with the one in the same place of `found`; gives how many there were.
 #[track_caller]
-fn agree(path: &str, found: &Value, expected: &Value, tolerance: &dyn Fn(&str) -> f64) -> usize {
+pub fn agree(path: &str, found: &Value, expected: &Value, tolerance: &dyn Fn(&str) -> f64) -> usize {
     match expected {
         Value::Object(entries) => {
             entries.iter().map(|(key, value)| agree(&format!("{path}.{key}"), &found[key], value, tolerance)).sum()
@@ -49,7 +52,7 @@ fn eval_small(name: &str) -> Value {
 }
 
 /// Counts and gradients depend on near ties and on differences of nearly equal numbers; all else is a plain mean.
-fn tolerance(path: &str) -> f64 {
+pub fn tolerance(path: &str) -> f64 {
     let loose = ["swd", "abs_gdelta", "gdelta", "per_sequence", "top1_agreement", "alive_frac", "bits_bernoulli"];
     if path.split('.').any(|part| loose.contains(&part)) { 2e-3 } else { 1e-4 }
 }
@@ -128,7 +131,7 @@ fn reconstruction_metrics_agree_on_every_subset() {
     for top in [1, 2, 4] {
         found[format!("pr_deflated_{top}")] = json!(spectrum.participation_ratio(top));
     }
-    let mut firing = Firing { fires: vec![0; d_sae], tokens: (latents.len() / d_sae) as u64 };
+    let mut firing = Firing { fires: vec![0; d_sae], sequences: Vec::new(), tokens: (latents.len() / d_sae) as u64 };
     for (at, _) in latents.iter().enumerate().filter(|(_, v)| **v != 0.0) {
         firing.fires[at % d_sae] += 1;
     }
@@ -140,6 +143,53 @@ fn reconstruction_metrics_agree_on_every_subset() {
     assert_eq!(agree("", &found, &expected("recon-metrics"), &|_| 1e-6), 38);
 }
 
+/// What SAEBench reports beside that, of the same inputs, and of an SAE's weights.
+#[test]
+fn saebench_metrics_agree() {
+    let expected = expected("saebench");
+    let inputs = Reference::open(golden("recon-metrics/inputs.safetensors"));
+    let (activations, shape) = inputs.floats("activations");
+    let (reconstructions, _) = inputs.floats("reconstructions");
+    let (latents, latents_shape) = inputs.floats("latents");
+    let (&[_, context, d_model], d_sae) = (&shape[..], latents_shape[2]) else { panic!("{shape:?}") };
+    let directions = Directions::default();
+    let subsets = Subsets::new(&activations, d_model, context, &directions);
+    let mut core = CoreSums::default();
+    let mut firing = Firing { fires: vec![0; d_sae], sequences: vec![0; d_sae], tokens: 0 };
+    for (token, (a, r)) in activations.chunks(d_model).zip(reconstructions.chunks(d_model)).enumerate() {
+        let sums = subsets.centred(Subset::All, token, token_sums(a, r, &directions));
+        let code = &latents[token * d_sae..(token + 1) * d_sae];
+        core += &CoreSums::of_token(&sums, code.iter().map(|v| f64::from(v.abs())).sum(), None);
+        firing.tokens += 1;
+        code.iter().zip(&mut firing.fires).for_each(|(v, fires)| *fires += u64::from(*v != 0.0));
+    }
+    for of_sequence in latents.chunks(context * d_sae) {
+        for (latent, sequences) in firing.sequences.iter_mut().enumerate() {
+            *sequences += u64::from(of_sequence.iter().skip(latent).step_by(d_sae).any(|&v| v != 0.0));
+        }
+    }
+    let sae = formats::load(&golden("formats/saelens-gated-layer-norm/sae"), &device()).unwrap().sae;
+    let weights = latent_weights(&sae);
+    let found = json!({
+        "l2_norm_in": core.l2_norm_in(),
+        "l2_norm_out": core.l2_norm_out(),
+        "explained_variance_legacy": core.explained_variance_legacy(),
+        "l1": core.l1(),
+        "consistent_activation_heuristic": firing.consistent_activation(),
+        "freq_over_5_percent": firing.latents_above(0.05),
+        "freq_over_6_percent": firing.latents_above(0.06),
+        "normalized_freq_over_5_percent": firing.firings_above(0.05),
+        "normalized_freq_over_6_percent": firing.firings_above(0.06),
+        "encoder_bias": weights.encoder_bias,
+        "encoder_norm": weights.encoder_norm,
+        "encoder_decoder_cosine_sim": weights.encoder_decoder_cosine,
+        "max_encoder_cosine_sim": weights.max_encoder_cosine,
+        "max_decoder_cosine_sim": weights.max_decoder_cosine,
+    });
+    assert_eq!(agree("", &found, &expected, &|_| 1e-5), 8 + 96 + 5 * 64);
+    assert_eq!(core.kl_zero(), None);
+}
+
 /// The references sum variances over the whole vocabulary, Jacobian by Jacobian; ours are means over drawn labels.
 #[test]
 fn drawn_labels_estimate_the_exact_fisher_distortions() {
@@ -149,9 +199,16 @@ fn drawn_labels_estimate_the_exact_fisher_distortions() {
     // The same two sequences again and again: each copy draws labels of its own.
     let tokens = Array2::from_shape_fn((2 * COPIES, 24), |(row, column)| tokens[[row % 2, column]]);
     for name in ["L3_k8", "L4_k32"] {
-        let (sae, metadata) = checkpoint::load(&golden("eval-small").join(name), &device()).unwrap();
+        let formats::LoadedSae { sae, metadata, .. } =
+            formats::load(&golden("eval-small").join(name), &device()).unwrap();
         let hook = metadata.hook_name.unwrap().parse().unwrap();
-        let config = EvalConfig { batch: 2 * COPIES, center_residual: false, fisher_samples: 32, fisher_seed: 1 };
+        let config = EvalConfig {
+            batch: 2 * COPIES,
+            center_residual: false,
+            fisher_samples: 32,
+            fisher_seed: 1,
+            kl_zero: false,
+        };
         let found = evaluate(&model, hook, tokens.view(), &[&sae], config, |_| ()).unwrap().remove(0);
         let expected = expected(&format!("eval-small/{name}"));
         // A copy of both sequences is one draw of an estimate; the spread of the draws says how far their mean may be off.

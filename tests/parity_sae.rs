@@ -1,31 +1,19 @@
 //! Encode, decode and the training step against SAELens (`tests/golden/README.md`).
 
 use assay_sae::config::{DecoderBias, DecoderNorm};
-use assay_sae::{Recipe, Sae, TrainConfig, Trainer, checkpoint};
-use burn::tensor::{Int, Tensor};
+use assay_sae::{Code, Recipe, TrainConfig, Trainer, formats};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
-use crate::common::{Reference, assert_close, device, golden, values};
+use crate::common::{Reference, assert_close, dense, device, golden, values};
 
 const TRACES: [&str; 5] =
     ["saelens-topk", "saelens-topk-aux", "saelens-topk-few-dead", "saelens-topk-no-bdec", "saelens-topk-rescaled"];
 
-/// The code as SAELens returns it, dense `[batch, d_sae]`.
-fn dense(sae: &Sae, x: Tensor<2>) -> Vec<f32> {
-    let code = sae.encode(x);
-    let [batch, k] = code.values.dims();
-    let indices: Vec<i32> = code.indices.into_data().try_into_vec::<i32>().unwrap();
-    let mut out = vec![0.0; batch * sae.d_sae()];
-    for (at, (value, index)) in values(code.values).into_iter().zip(indices).enumerate() {
-        out[at / k * sae.d_sae() + index as usize] = value;
-    }
-    out
-}
-
 #[test]
 fn encode_and_decode_agree() {
     for name in TRACES {
-        let (sae, metadata) = checkpoint::load(&golden(name).join("sae"), &device()).unwrap();
+        let formats::LoadedSae { sae, metadata, .. } = formats::load(&golden(name).join("sae"), &device()).unwrap();
         assert_eq!(metadata.hook_name.as_deref(), Some("blocks.2.hook_resid_post"));
         let expected = Reference::open(golden(name).join("encode.safetensors"));
         let x: Tensor<2> = expected.tensor("x");
@@ -113,10 +101,10 @@ fn training_reproduces_the_traces() {
 
 #[test]
 fn a_code_has_its_latents_in_ascending_order() {
-    let (sae, _) = checkpoint::load(&golden("saelens-topk/sae"), &device()).unwrap();
+    let sae = formats::load(&golden("saelens-topk/sae"), &device()).unwrap().sae;
     let x: Tensor<2> = Reference::open(golden("saelens-topk/encode.safetensors")).tensor("x");
-    let indices: Tensor<2, Int> = sae.encode(x).indices;
-    let [_, k] = indices.dims();
-    let indices = indices.into_data().try_into_vec::<i32>().unwrap();
+    let Code::Sparse(code) = sae.encode(x) else { panic!("a TopK code is sparse") };
+    let [_, k] = code.indices.dims();
+    let indices = code.indices.into_data().try_into_vec::<i32>().unwrap();
     assert!(indices.chunks(k).all(<[i32]>::is_sorted));
 }

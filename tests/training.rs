@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, StreamConfig, TokenSource};
-use assay_sae::checkpoint::{self, Metadata};
-use assay_sae::{DecoderNorm, InputScaling, Loss, Precision, Recipe, Sae, TrainConfig, Trainer};
+use assay_sae::{
+    Activation, DecoderNorm, Format, InputScaling, Loss, Metadata, Precision, Recipe, Sae, TrainConfig, Trainer,
+    formats,
+};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
 
@@ -120,16 +122,17 @@ fn save_and_load(sae: &Sae, dir: &Path) -> (Sae, Metadata) {
         prepend_bos: Some(false),
         ..Metadata::default()
     };
-    checkpoint::save(dir, sae, &metadata, None).unwrap();
-    let (loaded, found) = checkpoint::load(dir, &cpu()).unwrap();
-    assert_eq!(found, metadata);
-    (loaded, found)
+    formats::save(dir, Format::SaeLens, sae, &metadata, None).unwrap();
+    let loaded = formats::load(dir, &cpu()).unwrap();
+    assert_eq!(loaded.metadata, metadata);
+    (loaded.sae, loaded.metadata)
 }
 
 /// The weights of training with their rescaling, not folded.
 fn unfolded(trainer: &Trainer) -> Sae {
     let TrainConfig { k, apply_b_dec_to_input, rescale_acts_by_decoder_norm, .. } = *trainer.config();
-    Sae::new(trainer.weights(), trainer.biases(), k, apply_b_dec_to_input, rescale_acts_by_decoder_norm)
+    let activation = Activation::TopK { k, by_decoder_norm: rescale_acts_by_decoder_norm };
+    Sae::new(trainer.weights(), trainer.biases(), activation, apply_b_dec_to_input)
 }
 
 #[test]

@@ -37,6 +37,11 @@ impl HookPoint {
         Self { layer, kind: HookKind::ResidPost }
     }
 
+    /// Whether the forward pass can go on from what is put here: it can where the whole residual stream passes.
+    pub fn is_patchable(&self) -> bool {
+        !matches!(self.kind, HookKind::AttnOut | HookKind::MlpOut)
+    }
+
     /// Checks that a model of this shape has the hook.
     ///
     /// # Errors

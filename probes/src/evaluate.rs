@@ -7,7 +7,7 @@
 use assay_models::hooks::HookPoint;
 use assay_models::loss::{loss_gradient, sample_labels, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, decoder::center_residual, side_by_side};
-use assay_sae::{Sae, SparseCode};
+use assay_sae::{Code, Sae};
 use burn::tensor::{Int, Tensor, TensorData};
 use ndarray::{ArrayView2, s};
 use rand::{Rng, SeedableRng};
@@ -19,6 +19,7 @@ use crate::geometry::{Covariance, Spectrum};
 use crate::metrics::{Directions, Subset, Subsets, Sums, norm_squared, token_sums, total};
 use crate::profile::{NormBin, NormBins};
 use crate::rate::Firing;
+use crate::saebench::CoreSums;
 
 /// How to evaluate.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,8 @@ pub struct EvalConfig {
     pub fisher_samples: usize,
     /// Seed of those draws. A sequence's draws depend on it and on the sequence's number, not on the batch.
     pub fisher_seed: u64,
+    /// Also measure the KL divergence of zero ablation, for [`CoreSums::kl_zero`].
+    pub kl_zero: bool,
 }
 
 /// Anything that takes activations apart and puts them together again.
@@ -41,7 +44,7 @@ pub trait Codec: Sync {
     /// Number of latents.
     fn d_sae(&self) -> usize;
     /// The reconstruction of `x`, `[tokens, d_model]`, and the code that it comes from.
-    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode);
+    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code);
 }
 
 impl Codec for Sae {
@@ -51,7 +54,7 @@ impl Codec for Sae {
     fn d_sae(&self) -> usize {
         Self::d_sae(self)
     }
-    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode) {
+    fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
         Self::reconstruct(self, x)
     }
 }
@@ -67,6 +70,8 @@ pub struct Evaluation {
     pub spectrum: Spectrum,
     /// Errors by ‖a‖, smallest first.
     pub by_norm: Vec<NormBin>,
+    /// What SAEBench reports beside [`METRICS`](crate::METRICS), over all tokens.
+    pub core: CoreSums,
 }
 
 impl Evaluation {
@@ -120,9 +125,10 @@ pub fn evaluate(
         .iter()
         .map(|sae| Evaluation {
             sequences: Vec::with_capacity(tokens.nrows()),
-            firing: Firing { fires: vec![0; sae.d_sae()], tokens: 0 },
+            firing: Firing { fires: vec![0; sae.d_sae()], sequences: vec![0; sae.d_sae()], tokens: 0 },
             spectrum: spectrum.clone(),
             by_norm: vec![NormBin::default(); NormBins::COUNT],
+            core: CoreSums::default(),
         })
         .collect();
     for &(start, end) in &batches {
@@ -165,6 +171,8 @@ struct Batch<'a> {
     ce_orig: Vec<f32>,
     ce_zero: Vec<f32>,
     ce_mean: Vec<f32>,
+    /// KL divergence of zero ablation, where it is asked for.
+    kl_zero: Option<Vec<f32>>,
 }
 
 impl<'a> Batch<'a> {
@@ -181,7 +189,7 @@ impl<'a> Batch<'a> {
         };
         let (log_probs, ce_orig) = cross_entropy(h.clone())?;
         check_finite("the loss", &ce_orig, 1, start, context - 1)?;
-        let ce_zero = cross_entropy(h.zeros_like())?.1;
+        let (zero_log_probs, ce_zero) = cross_entropy(h.zeros_like())?;
         let mean: Vec<f32> = subsets.mean(Subset::All).iter().map(|&m| m as f32).collect();
         let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), device);
         let ce_mean = cross_entropy(mean.unsqueeze::<3>().expand([batch, context, d_model]))?.1;
@@ -194,6 +202,8 @@ impl<'a> Batch<'a> {
             check_finite(what, values, width, start, scored)?;
         }
         let probs = log_probs.clone().exp();
+        let kl_zero = config.kl_zero.then(|| divergence(&probs, &log_probs, zero_log_probs));
+        check_finite("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]), 1, start, context - 1)?;
         let mut draws: Vec<ChaCha8Rng> = (start..start + batch)
             .map(|sequence| {
                 let mut rng = ChaCha8Rng::seed_from_u64(config.fisher_seed);
@@ -225,6 +235,7 @@ impl<'a> Batch<'a> {
             ce_orig,
             ce_zero,
             ce_mean,
+            kl_zero,
         })
     }
 
@@ -238,16 +249,20 @@ impl<'a> Batch<'a> {
         let log_probs = scored_log_probs(model.forward_from(hook, patched)?);
         let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, model.device()));
         check_finite("the patched loss", &ce_recon, 1, self.start, context - 1)?;
-        let kl = host((self.probs.clone() * (self.log_probs.clone() - log_probs.clone())).sum_dim(2));
+        let kl = divergence(&self.probs, &self.log_probs, log_probs.clone());
         check_finite("the KL divergence", &kl, 1, self.start, context - 1)?;
         let argmax = host_int(log_probs.argmax(2));
 
-        let [_, k] = code.values.dims();
-        let active = host(code.values);
-        let indices = host_int(code.indices);
-        for (&value, &latent) in active.iter().zip(&indices) {
-            found.firing.fires[latent as usize] += u64::from(value != 0.0);
-        }
+        let (mut l0, mut l1) = (vec![0.0; batch * context], vec![0.0; batch * context]);
+        // The sequence in which each latent was seen last.
+        let mut seen = vec![usize::MAX; sae.d_sae()];
+        code.for_each_active(|token, latent, value| {
+            l0[token] += 1.0;
+            l1[token] += f64::from(value.abs());
+            found.firing.fires[latent] += 1;
+            let before = std::mem::replace(&mut seen[latent], token / context);
+            found.firing.sequences[latent] += u64::from(before != token / context);
+        });
         found.firing.tokens += (batch * context) as u64;
 
         // One token's sums, all but what depends on a subset's mean, and gᵀδ for each draw of labels.
@@ -256,7 +271,7 @@ impl<'a> Batch<'a> {
             let at = token * d_model..(token + 1) * d_model;
             let (a, r) = (&self.a[at.clone()], &recon[at.clone()]);
             let mut sums = token_sums(a, r, directions);
-            sums.l0 = active[token * k..(token + 1) * k].iter().filter(|&&v| v != 0.0).count() as f64;
+            sums.l0 = l0[token];
             if position + 1 == context {
                 return (sums, Vec::new());
             }
@@ -281,8 +296,9 @@ impl<'a> Batch<'a> {
             }
             (sums, drawn)
         };
-        let sequence = |row: usize| -> ([Sums; 3], Vec<NormBin>) {
+        let sequence = |row: usize| -> ([Sums; 3], Vec<NormBin>, CoreSums) {
             let mut sums = [Sums::default(); 3];
+            let mut core = CoreSums::default();
             let mut by_norm = vec![NormBin::default(); NormBins::COUNT];
             let mut joint = vec![0.0; self.drawn_gradients.len()];
             for position in 0..context {
@@ -292,7 +308,11 @@ impl<'a> Batch<'a> {
                 for subset in Subset::ALL.into_iter().filter(|&s| subsets.contains(s, number)) {
                     sums[subset.index()] += &subsets.centred(subset, number, of_token);
                 }
-                by_norm[bins.of(number)].add(subsets.norms()[number], &subsets.centred(Subset::All, number, of_token));
+                let of_token = subsets.centred(Subset::All, number, of_token);
+                by_norm[bins.of(number)].add(subsets.norms()[number], &of_token);
+                let scored = (position + 1 < context).then_some(row * (context - 1) + position);
+                let kl_zero = self.kl_zero.as_ref().zip(scored).map(|(kl, scored)| f64::from(kl[scored]));
+                core += &CoreSums::of_token(&of_token, l1[row * context + position], kl_zero);
             }
             if !joint.is_empty() {
                 let whole = &mut sums[Subset::All.index()];
@@ -305,15 +325,21 @@ impl<'a> Batch<'a> {
                     sums.ce_rec = 2.0 - sums.ce_recon / sums.ce_orig;
                 }
             }
-            (sums, by_norm)
+            (sums, by_norm, core)
         };
-        let sequences: Vec<([Sums; 3], Vec<NormBin>)> = (0..batch).into_par_iter().map(sequence).collect();
-        for (sums, by_norm) in sequences {
+        let sequences: Vec<_> = (0..batch).into_par_iter().map(sequence).collect();
+        for (sums, by_norm, core) in sequences {
             found.sequences.push(sums);
+            found.core += &core;
             found.by_norm.iter_mut().zip(&by_norm).for_each(|(total, bin)| *total += bin);
         }
         Ok(())
     }
+}
+
+/// KL(p ‖ q) at every scored position, of p's probabilities and both logarithms, `[batch, T − 1, vocab]`.
+fn divergence(probs: &Tensor<3>, log_probs: &Tensor<3>, other: Tensor<3>) -> Vec<f32> {
+    host((probs.clone() * (log_probs.clone() - other)).sum_dim(2))
 }
 
 /// gᵀδ with δ = â − a.

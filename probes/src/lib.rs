@@ -4,6 +4,8 @@
 //! - [`metrics`]: every metric, each defined once over sums that add up from sequence to sequence.
 //! - [`profile`]: errors by ‖a‖.
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
+//! - [`saebench`]: what SAEBench's core evaluation reports beside that.
+//! - [`latents`]: what an SAE's weights say of each latent.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
 //! - [`stats`]: resampling; host arrays only, seeded.
@@ -17,9 +19,11 @@ pub mod error;
 pub mod evaluate;
 pub mod geometry;
 pub mod information;
+pub mod latents;
 pub mod metrics;
 pub mod profile;
 pub mod rate;
+pub mod saebench;
 pub mod stats;
 
 pub use metrics::{METRICS, Metric, Subset, Sums};

@@ -19,6 +19,8 @@ const VALUE_BITS: f64 = 8.0;
 pub struct Firing {
     /// Active tokens of each latent, `[d_sae]`.
     pub fires: Vec<u64>,
+    /// Sequences in which each latent was active, `[d_sae]`; empty where they were not counted.
+    pub sequences: Vec<u64>,
     /// Tokens in all.
     pub tokens: u64,
 }
@@ -33,6 +35,26 @@ impl Firing {
     /// Firing rate of each latent (`density`).
     pub fn density(&self) -> Vec<f64> {
         self.fires.iter().map(|&f| f as f64 / self.tokens.max(1) as f64).collect()
+    }
+
+    /// Tokens on which each latent was active, for each sequence in which it was at all (SAEBench's
+    /// `consistent_activation_heuristic`): 1 is a latent that never fires twice in a text. `None` for latents that never fired.
+    pub fn consistent_activation(&self) -> Vec<Option<f64>> {
+        self.fires.iter().zip(&self.sequences).map(|(&f, &s)| (s > 0).then(|| f as f64 / s as f64)).collect()
+    }
+
+    /// Share of latents whose firing rate exceeds `rate` (SAEBench's `freq_over_1_percent` with rate 0.01).
+    pub fn latents_above(&self, rate: f64) -> Option<f64> {
+        let above = self.density().into_iter().filter(|&p| p > rate).count();
+        (!self.fires.is_empty()).then(|| above as f64 / self.fires.len() as f64)
+    }
+
+    /// Share of all firings that are of latents whose firing rate exceeds `rate` (SAEBench's
+    /// `normalized_freq_over_1_percent` with rate 0.01). `None` where nothing fired.
+    pub fn firings_above(&self, rate: f64) -> Option<f64> {
+        let total: u64 = self.fires.iter().sum();
+        let above: u64 = self.fires.iter().zip(self.density()).filter(|&(_, p)| p > rate).map(|(&f, _)| f).sum();
+        (total > 0).then(|| above as f64 / total as f64)
     }
 
     /// L0·H(q) + 8·L0 bits a token, q the latents' shares of all firings: indices entropy-coded one by one,

@@ -1,56 +1,55 @@
-//! A TopK SAE for inference.
+//! A sparse autoencoder for inference.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Int, IntDType, Tensor};
 
+use crate::activation::{Activation, Normalization};
+use crate::code::{Code, SparseCode};
 use crate::kernels::{self, Encoder, Precision};
 
-/// The active latents of some tokens: `[batch, k]` each, latents ascending; value 0 means not active.
-#[derive(Clone, Debug)]
-pub struct SparseCode {
-    /// Activations of the chosen latents.
-    pub values: Tensor<2>,
-    /// Which latents they are.
-    pub indices: Tensor<2, Int>,
-}
-
-/// A TopK sparse autoencoder (Gao et al. 2024, arXiv:2406.04093):
+/// A sparse autoencoder:
 ///
 /// ```text
 /// pre = (x − b_dec) W_enc + b_enc
-/// z   = ReLU(TopK(pre, k))          ties to the lowest index; negatives become 0, so L0 ≤ k
+/// z   = activation(pre)
 /// x̂   = z W_dec + b_dec
 /// ```
 ///
-/// Both weight matrices are stored with a row a latent, `[d_sae, d_model]`.
+/// Both weight matrices are stored with a row a latent, `[d_sae, d_model]`. Whether b_dec is subtracted, and whether x is
+/// normalised first, is the SAE's own.
 #[derive(Clone, Debug)]
 pub struct Sae {
     pub(crate) w_enc: Tensor<2>,
     pub(crate) b_enc: Tensor<1>,
     pub(crate) w_dec: Tensor<2>,
     pub(crate) b_dec: Tensor<1>,
-    pub(crate) k: usize,
+    pub(crate) activation: Activation,
+    pub(crate) normalization: Normalization,
     pub(crate) apply_b_dec_to_input: bool,
-    /// Norms of the decoder rows, if pre-activations are rescaled by them.
+    /// Norms of the decoder rows, if latents are chosen by them.
     scale: Option<Tensor<1>>,
 }
 
 impl Sae {
     /// An SAE from its weights.
     ///
-    /// With `rescale_acts_by_decoder_norm`, pre-activations are multiplied by the norm of their
-    /// decoder row before the selection, and z is divided by it in decoding, as in SAELens.
-    ///
     /// # Shapes
     /// - `w_enc`, `w_dec`: `[d_sae, d_model]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_model]`
     pub fn new(
         [w_enc, w_dec]: [Tensor<2>; 2],
         [b_enc, b_dec]: [Tensor<1>; 2],
-        k: usize,
+        activation: Activation,
         apply_b_dec_to_input: bool,
-        rescale_acts_by_decoder_norm: bool,
     ) -> Self {
-        let scale = rescale_acts_by_decoder_norm.then(|| kernels::row_norms(w_dec.clone()));
-        Self { w_enc, b_enc, w_dec, b_dec, k, apply_b_dec_to_input, scale }
+        let rescaled = matches!(activation, Activation::TopK { by_decoder_norm: true, .. });
+        let scale = rescaled.then(|| kernels::row_norms(w_dec.clone()));
+        Self { w_enc, b_enc, w_dec, b_dec, activation, normalization: Normalization::None, apply_b_dec_to_input, scale }
+    }
+
+    /// The same SAE on inputs that are normalised first.
+    #[must_use]
+    pub fn normalizing(self, normalization: Normalization) -> Self {
+        Self { normalization, ..self }
     }
 
     /// Width of the activations.
@@ -63,9 +62,37 @@ impl Sae {
         self.w_dec.dims()[0]
     }
 
-    /// Latents chosen a token.
-    pub fn k(&self) -> usize {
-        self.k
+    /// Latents chosen a token, where the architecture fixes that.
+    pub fn k(&self) -> Option<usize> {
+        self.activation.k()
+    }
+
+    /// The rule that makes latents of pre-activations.
+    pub fn activation(&self) -> &Activation {
+        &self.activation
+    }
+
+    /// What is done to the input first.
+    pub fn normalization(&self) -> Normalization {
+        self.normalization
+    }
+
+    /// Whether b_dec is subtracted from the input.
+    pub fn applies_b_dec_to_input(&self) -> bool {
+        self.apply_b_dec_to_input
+    }
+
+    /// Encoder and decoder, `[d_sae, d_model]` each.
+    pub fn weights(&self) -> [Tensor<2>; 2] {
+        [self.w_enc.clone(), self.w_dec.clone()]
+    }
+
+    /// The bias that a latent's magnitude has, `[d_sae]`: b_enc, or b_mag of a gated SAE.
+    pub fn encoder_bias(&self) -> Tensor<1> {
+        match &self.activation {
+            Activation::Gated { b_mag, .. } => b_mag.clone(),
+            _ => self.b_enc.clone(),
+        }
     }
 
     /// Where the weights are.
@@ -76,55 +103,113 @@ impl Sae {
     /// The active latents of each token.
     ///
     /// # Shapes
-    /// - `x`: `[batch, d_model]`; result `[batch, k]`
-    pub fn encode(&self, x: Tensor<2>) -> SparseCode {
-        let code = self.encode_unscaled(x);
-        match self.scale_of(&code) {
-            Some(scale) => SparseCode { values: code.values * scale, indices: code.indices },
-            None => code,
-        }
+    /// - `x`: `[batch, d_model]`
+    pub fn encode(&self, x: Tensor<2>) -> Code {
+        let (x, _) = self.normalization.apply(x);
+        self.in_decoder_norms(self.encode_unscaled(x))
     }
 
-    /// The reconstruction from a code of [`Self::encode`].
+    /// The reconstruction from a code of [`Self::encode`]; of an SAE that normalises its input, in normalised units.
     ///
     /// # Shapes
     /// - result `[batch, d_model]`
-    pub fn decode(&self, code: SparseCode) -> Tensor<2> {
-        match self.scale_of(&code) {
-            Some(scale) => self.decode_unscaled(SparseCode { values: code.values / scale, indices: code.indices }),
-            None => self.decode_unscaled(code),
-        }
+    pub fn decode(&self, code: Code) -> Tensor<2> {
+        let code = match (code, &self.scale) {
+            (Code::Sparse(code), Some(scale)) => {
+                let factors = factors(scale, &code);
+                Code::Sparse(SparseCode { values: code.values / factors, indices: code.indices })
+            }
+            (code, _) => code,
+        };
+        self.decode_unscaled(code)
     }
 
     /// x̂ and the code that it is made from.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`, the reconstruction alike
-    pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, SparseCode) {
+    pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
+        let (x, undo) = self.normalization.apply(x);
         let code = self.encode_unscaled(x);
-        (self.decode_unscaled(code.clone()), code)
+        let reconstruction = self.decode_unscaled(code.clone());
+        let reconstruction = match undo {
+            Some(undo) => undo.apply(reconstruction),
+            None => reconstruction,
+        };
+        (reconstruction, self.in_decoder_norms(code))
     }
 
-    /// The factor of every chosen latent, `[batch, k]`.
-    fn scale_of(&self, code: &SparseCode) -> Option<Tensor<2>> {
-        let scale = self.scale.clone()?;
-        Some(scale.select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims()))
+    /// A code in units of the decoder rows as stored, brought to the SAE's own units.
+    fn in_decoder_norms(&self, code: Code) -> Code {
+        match (code, &self.scale) {
+            (Code::Sparse(code), Some(scale)) => {
+                let factors = factors(scale, &code);
+                Code::Sparse(SparseCode { values: code.values * factors, indices: code.indices })
+            }
+            (code, _) => code,
+        }
     }
 
     /// The code in units of the decoder rows as stored: the factors of SAELens' rescaling cancel.
-    fn encode_unscaled(&self, x: Tensor<2>) -> SparseCode {
+    fn encode_unscaled(&self, x: Tensor<2>) -> Code {
         let x = if self.apply_b_dec_to_input { x - self.b_dec.clone().unsqueeze() } else { x };
-        let encoder = Encoder {
-            w_enc: self.w_enc.clone(),
-            b_enc: self.b_enc.clone(),
-            scale: self.scale.clone(),
-            precision: Precision::F32,
-        };
-        let (values, indices) = kernels::encode_topk(x, encoder, self.k);
-        SparseCode { values, indices }
+        match &self.activation {
+            Activation::TopK { k, .. } => {
+                let encoder = Encoder {
+                    w_enc: self.w_enc.clone(),
+                    b_enc: self.b_enc.clone(),
+                    scale: self.scale.clone(),
+                    precision: Precision::F32,
+                };
+                let (values, indices) = kernels::encode_topk(x, encoder, *k);
+                Code::Sparse(SparseCode { values, indices })
+            }
+            Activation::GroupMax { k } => Code::Sparse(largest_of_groups(self.pre(x), *k)),
+            Activation::Relu => Code::Dense(relu(self.pre(x))),
+            Activation::JumpRelu { threshold } => {
+                let pre = self.pre(x);
+                let fires = pre.clone().greater(threshold.clone().unsqueeze::<2>().expand(pre.dims())).float();
+                Code::Dense(relu(pre) * fires)
+            }
+            Activation::Gated { r_mag, b_mag } => {
+                let product = self.product(x);
+                let fires = (product.clone() + self.b_enc.clone().unsqueeze()).greater_elem(0.0).float();
+                let magnitude = product * r_mag.clone().exp().unsqueeze() + b_mag.clone().unsqueeze();
+                Code::Dense(relu(magnitude) * fires)
+            }
+        }
     }
 
-    fn decode_unscaled(&self, code: SparseCode) -> Tensor<2> {
-        kernels::decode(code.values, code.indices, self.w_dec.clone()) + self.b_dec.clone().unsqueeze()
+    /// x·W_enc, `[batch, d_sae]`.
+    fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        kernels::product(x, self.w_enc.clone().transpose())
     }
+
+    /// x·W_enc + b_enc, `[batch, d_sae]`.
+    fn pre(&self, x: Tensor<2>) -> Tensor<2> {
+        self.product(x) + self.b_enc.clone().unsqueeze()
+    }
+
+    fn decode_unscaled(&self, code: Code) -> Tensor<2> {
+        let sum = match code {
+            Code::Sparse(code) => kernels::decode(code.values, code.indices, self.w_dec.clone()),
+            Code::Dense(values) => kernels::product(values, self.w_dec.clone()),
+        };
+        sum + self.b_dec.clone().unsqueeze()
+    }
+}
+
+/// The factor of every chosen latent, `[batch, k]`.
+fn factors(scale: &Tensor<1>, code: &SparseCode) -> Tensor<2> {
+    scale.clone().select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims())
+}
+
+/// Of each of k groups of neighbours the largest, after ReLU.
+fn largest_of_groups(pre: Tensor<2>, k: usize) -> SparseCode {
+    let [batch, d_sae] = pre.dims();
+    let (values, places) = pre.reshape([batch, k, d_sae / k]).max_dim_with_indices(2);
+    // Kernels take indices of 32 bits.
+    let starts: Tensor<1, Int> = Tensor::arange_step(0..d_sae as i64, d_sae / k, &values.device()).cast(IntDType::I32);
+    let indices = places.reshape([batch, k]).cast(IntDType::I32) + starts.unsqueeze();
+    SparseCode { values: relu(values.reshape([batch, k])), indices }
 }

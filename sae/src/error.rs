@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::formats::Format;
+
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, SaeError>;
 
@@ -19,7 +21,7 @@ pub enum SaeError {
         /// Why.
         source: std::io::Error,
     },
-    /// `cfg.json` is unreadable or asks for something that is not supported.
+    /// A configuration is unreadable or asks for something that is not supported.
     #[error("{}: {why}", path.display())]
     Config {
         /// The file.
@@ -36,20 +38,24 @@ pub enum SaeError {
         why: String,
     },
     /// A tensor that is not in the file.
-    #[error("{}: tensor `{name}` is missing; is the file complete, and of the architecture that cfg.json says?", path.display())]
+    #[error("{}: tensor `{name}` is missing; is the file complete, and of the architecture that {config} says?", path.display())]
     MissingTensor {
         /// The file.
         path: PathBuf,
         /// Name of the tensor.
         name: String,
+        /// The file that says which tensors there are.
+        config: &'static str,
     },
-    /// A tensor whose shape or dtype is not what cfg.json says.
-    #[error("{}: tensor `{name}` is {found}, cfg.json asks for f32 {expected:?}", path.display())]
+    /// A tensor whose shape or dtype is not what the configuration says.
+    #[error("{}: tensor `{name}` is {found}, {config} asks for numbers {expected:?}", path.display())]
     WrongShape {
         /// The file.
         path: PathBuf,
         /// Name of the tensor.
         name: String,
+        /// The file that says which shape.
+        config: &'static str,
         /// Shape by the configuration.
         expected: Vec<usize>,
         /// Dtype and shape in the file.
@@ -66,6 +72,18 @@ pub enum SaeError {
         value: f32,
         /// Flat index of the first such element.
         index: usize,
+    },
+    /// A format that has no word for what an SAE computes.
+    #[error("{format} can't express a {architecture} SAE{}; {others} can", if *normalization == "none" { String::new() } else { format!(" with normalize_activations {normalization}") })]
+    Inexpressible {
+        /// The format.
+        format: Format,
+        /// The SAE's architecture.
+        architecture: &'static str,
+        /// What it does to its input.
+        normalization: &'static str,
+        /// Formats that can.
+        others: String,
     },
     /// A setting that cannot be.
     #[error("{0}")]

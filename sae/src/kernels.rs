@@ -27,9 +27,12 @@ use burn::tensor::{Int, Tensor};
 pub use adam::AdamStep;
 pub use assay_kernels::Precision;
 
-/// Backend operations of a TopK SAE. The functions of this module wrap them for tensors and say what they do.
+/// Backend operations of an SAE. The functions of this module wrap them for tensors and say what they do.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"))]
 pub trait SaeOps: Backend {
+    /// See [`product`].
+    fn sae_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// See [`encode_topk`].
     fn sae_encode_topk(
         input: FloatTensor<Self>,
@@ -145,6 +148,14 @@ impl Encoder {
     fn scale(&self) -> Tensor<1> {
         self.scale.clone().unwrap_or_else(|| self.b_enc.clone())
     }
+}
+
+/// `lhs · rhs` in f32, on every device and in every process by the same kernel; TF32 is never used.
+///
+/// # Shapes
+/// - `lhs`: `[m, k]`; `rhs`: `[k, n]`
+pub fn product(lhs: Tensor<2>, rhs: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::sae_product(lhs.into_dispatch(), rhs.into_dispatch()))
 }
 
 /// The k latents of each token with the largest `pre·scale`, pre = input·W_encᵀ + b_enc, ties to the lowest index; values

@@ -1,22 +1,30 @@
-//! TopK sparse autoencoders: the training stage of Assay's pipeline.
+//! Sparse autoencoders: the training stage of Assay's pipeline, and SAEs of other tools.
 //!
 //! - [`config`]: recipes and every setting of a training run.
-//! - [`coder`]: an SAE for inference, `encode` and `decode`.
+//! - [`coder`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
 //! - [`kernels`]: the operations in which the time goes, per backend.
-//! - [`trainer`]: the closed-form training step: losses, gradients, Adam.
-//! - [`checkpoint`]: SAELens directories, and the state to resume from.
+//! - [`trainer`]: the closed-form training step of a TopK SAE: losses, gradients, Adam.
+//! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
+//! - [`checkpoint`]: the state to resume from.
 //!
 //! This crate knows activations, `[tokens, d_model]`, and nothing of where they come from.
 
+pub mod activation;
 pub mod checkpoint;
+pub mod code;
 pub mod coder;
 pub mod config;
 pub mod error;
+pub mod formats;
 pub mod kernels;
+mod tensors;
 pub mod trainer;
 
-pub use coder::{Sae, SparseCode};
+pub use activation::{Activation, Normalization};
+pub use code::{Code, SparseCode};
+pub use coder::Sae;
 pub use config::{DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
+pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::Precision;
 pub use trainer::{StepLoss, Trainer};

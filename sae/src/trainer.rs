@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::activation::Activation;
 use crate::coder::Sae;
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Loss, TrainConfig};
 use crate::error::Result;
@@ -459,7 +460,8 @@ impl Trainer {
             w_dec = w_dec.div_scalar(self.input_scale);
             b_dec = b_dec.div_scalar(self.input_scale);
         }
-        Sae::new([w_enc, w_dec], [b_enc, b_dec], self.config.k, self.config.apply_b_dec_to_input, false)
+        let activation = Activation::TopK { k: self.config.k, by_decoder_norm: false };
+        Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input)
     }
 
     /// The weights as they are in training, not folded: encoder and decoder, `[d_sae, d_model]` each.
@@ -529,6 +531,6 @@ pub(crate) fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 }
 
 /// The values of an int tensor.
-pub(crate) fn host_int(x: Tensor<1, Int>) -> Vec<i32> {
+pub(crate) fn host_int<const D: usize>(x: Tensor<D, Int>) -> Vec<i32> {
     x.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32")
 }

@@ -1,48 +1,57 @@
-//! `assay eval`: one SAE on one token file.
+//! `assay eval`: one SAE, on a token file or on text.
+
+mod saebench;
+mod show;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use assay_models::tokens::read_token_file;
-use assay_models::{Decoder, HookPoint};
+use anyhow::{Context, Result, bail, ensure};
+use assay_models::tokens::{RowUse, TokenSource, read_token_file};
+use assay_models::{Decoder, HookPoint, ModelError};
 use assay_probes::evaluate::Codec;
-use assay_probes::metrics::{Kind, METRICS};
-use assay_probes::stats::{Interval, Resamples};
-use assay_probes::{EvalConfig, Evaluation, Subset, Sums, evaluate};
-use assay_sae::checkpoint;
+use assay_probes::stats::Resamples;
+use assay_probes::{EvalConfig, evaluate};
+use assay_sae::{LoadedSae, Sae, formats};
 use burn::tensor::Tensor;
 use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
-use crate::{device, fetch, markdown};
+use crate::verdict::verdict;
+use crate::{device, fetch};
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
+///
+/// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. Below the table stands a verdict:
+/// whether R² tells what the SAE does to the model, and if not, why not.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json"
+    after_help = "Examples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md"
 )]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
     #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
-    /// SAE: a SAELens directory (cfg.json, sae_weights.safetensors), or its name on the hub, org/name[@revision][:path]
+    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), or its name on the hub,
+    /// org/name[@revision][:path]
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
     /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
+    #[arg(long, value_name = "FILE", required_unless_present = "text", conflicts_with = "text")]
+    tokens: Option<PathBuf>,
+    /// Text instead of tokens, for a quick look: plain or JSON lines, cut into contexts by the model's tokenizer
     #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    text: Option<PathBuf>,
     /// Hook point, if not the one that the SAE names
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
-    /// Use only the first N sequences
+    /// Use only the first N sequences [default: all; of text, 64]
     #[arg(long, value_name = "N")]
     sequences: Option<usize>,
-    /// Use only the first N tokens of each sequence
+    /// Use only the first N tokens of each sequence [default: all; of text, 128]
     #[arg(long, value_name = "N")]
     context_size: Option<usize>,
     /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
@@ -63,12 +72,31 @@ pub struct EvalArgs {
     /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file
     #[arg(long, value_name = "FILE")]
     save_reconstructions: Option<PathBuf>,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    format: Output,
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
-const LEVEL: f64 = 0.95;
+/// How an evaluation is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// A table and the verdict
+    Table,
+    /// One JSON object
+    Json,
+    /// One JSON object with the keys of SAEBench's core evaluation
+    Saebench,
+}
+
+/// Contexts of a quick look.
+const TEXT_SEQUENCES: usize = 64;
+const TEXT_CONTEXT: usize = 128;
 
 impl EvalArgs {
     /// Runs the command.
@@ -76,65 +104,124 @@ impl EvalArgs {
     /// # Errors
     /// If the model, the SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        let output = if self.json { Output::Json } else { self.format };
+        ensure!(self.out.is_none() || output == Output::Saebench, "--out is for --format saebench");
         let device = device::open(device_name)?.device;
         let model = Decoder::load(&fetch::model(&self.model, progress)?, &device)?;
-        let (sae, metadata) = checkpoint::load(&fetch::sae(&self.sae, progress)?, &device)?;
-        let hook = match (self.hook, &metadata.hook_name) {
-            (Some(hook), _) => hook,
-            (None, Some(name)) => name.parse().with_context(|| format!("{}", self.sae.join("cfg.json").display()))?,
-            (None, None) => anyhow::bail!(
-                "{} names no hook; give --hook blocks.L.hook_resid_post",
-                self.sae.join("cfg.json").display()
-            ),
-        };
-        let tokens = self.read_tokens()?;
+        let loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
+        let (sae, hook) = (&loaded.sae, self.hook(&loaded)?);
+        let tokens = self.tokens(&model)?;
         let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
-        let center_residual = self.center_residual || metadata.center_residual;
         let config = EvalConfig {
             batch: self.batch,
-            center_residual,
+            center_residual: self.center_residual || loaded.metadata.center_residual,
             fisher_samples: self.fisher_samples,
             fisher_seed: self.seed,
+            kl_zero: output == Output::Saebench,
         };
-        let found = evaluate(&model, hook, tokens.view(), &[&sae as &dyn Codec], config, |n| {
+        let found = evaluate(&model, hook, tokens.view(), &[sae as &dyn Codec], config, |n| {
             stage.advance(n as u64, String::new);
         })
         .with_context(|| {
-            format!("SAE {}, model {}, tokens {}", self.sae.display(), self.model.display(), self.tokens.display())
+            let tokens = self.token_path().display();
+            format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
         })?
         .remove(0);
         stage.finish("");
         if let Some(path) = &self.save_reconstructions {
-            save_reconstructions(path, &model, hook, &tokens, &sae, config)?;
+            save_reconstructions(path, &model, hook, &tokens, sae, config)?;
+        }
+        let of_file = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+        if output == Output::Saebench {
+            let dataset = of_file(self.token_path()).unwrap_or_default();
+            let report =
+                saebench::Report { loaded: &loaded, found: &found, hook, tokens: tokens.dim(), dataset, config };
+            return report.write(&self.sae, self.out.as_deref());
         }
         let resamples = Resamples::draw(tokens.nrows(), self.resamples, self.seed);
         let replicates = Replicates::new(&found.sequences, &resamples.counts());
-        if self.json {
-            let mut value = evaluation_json(&found, &replicates);
+        let verdict = verdict(&found.sequences, &replicates);
+        if output == Output::Json {
+            let mut value = show::evaluation_json(&found, &replicates);
             let head = json!({
-                "model": self.model.file_name().map(|n| n.to_string_lossy()),
-                "sae": self.sae.file_name().map(|n| n.to_string_lossy()),
+                "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
+                "architecture": sae.activation().name(),
                 "hook": hook.to_string(), "layer": hook.layer, "S": tokens.nrows(), "T": tokens.ncols(),
                 "d_model": sae.d_model(), "d_sae": sae.d_sae(), "k": sae.k(),
             });
             let mut object = head.as_object().cloned().unwrap_or_default();
             object.append(&mut value);
+            object.insert("verdict".to_owned(), serde_json::to_value(&verdict)?);
+            object.insert("notes".to_owned(), json!(loaded.notes));
             println!("{}", serde_json::to_string_pretty(&Value::Object(object))?);
         } else {
             println!("{} at {hook}, {} sequences of {} tokens\n", self.sae.display(), tokens.nrows(), tokens.ncols());
-            print!("{}", evaluation_table(&found, &replicates));
+            print!("{}", show::evaluation_table(&found, &replicates));
+            println!("\nVerdict: {}", verdict.text);
+            for note in &loaded.notes {
+                println!("\nNote: {note}");
+            }
         }
         Ok(())
     }
 
-    fn read_tokens(&self) -> Result<Array2<u32>> {
-        let tokens = read_token_file(&self.tokens)?;
+    /// Where to patch: as asked for, else as the SAE says.
+    fn hook(&self, loaded: &LoadedSae) -> Result<HookPoint> {
+        let (sae, hint) =
+            (self.sae.display(), "give --hook blocks.L.hook_resid_post, L the layer that it was trained on");
+        let (hook, whose) = match (self.hook, &loaded.metadata.hook_name) {
+            (Some(hook), _) => (hook, "--hook".to_owned()),
+            (None, None) => bail!("{sae} names no hook; {hint}"),
+            (None, Some(name)) => match name.parse() {
+                Ok(hook) => (hook, format!("{sae} names the hook {hook}")),
+                Err(ModelError::HookName { .. }) => {
+                    bail!(
+                        "{sae} names the hook `{name}`, which is none of this model's; if it is the residual stream, {hint}"
+                    )
+                }
+                Err(error) => return Err(error).context(sae.to_string()),
+            },
+        };
+        if !hook.is_patchable() {
+            return Err(ModelError::NotPatchable { hook })
+                .with_context(|| format!("{whose}; for an SAE of the residual stream {hint}"));
+        }
+        Ok(hook)
+    }
+
+    /// The file of tokens or text.
+    fn token_path(&self) -> &Path {
+        self.tokens.as_deref().or(self.text.as_deref()).unwrap_or_else(|| Path::new(""))
+    }
+
+    fn tokens(&self, model: &Decoder) -> Result<Array2<u32>> {
+        match &self.text {
+            Some(path) => self.text_contexts(path, model),
+            None => self.token_file(self.token_path()),
+        }
+    }
+
+    /// The first contexts of a text.
+    fn text_contexts(&self, path: &Path, model: &Decoder) -> Result<Array2<u32>> {
+        let context_size = self.context_size.unwrap_or(TEXT_CONTEXT);
+        let eos = model.config().eos_token_id;
+        let source = TokenSource::open(path, context_size, RowUse::Split, Some(&self.model), eos)?;
+        ensure!(
+            !source.is_empty(),
+            "{} holds less than one context of {context_size} tokens; lower --context-size",
+            path.display()
+        );
+        Ok(source.read(0, self.sequences.unwrap_or_else(|| source.len().min(TEXT_SEQUENCES)))?)
+    }
+
+    fn token_file(&self, path: &Path) -> Result<Array2<u32>> {
+        let tokens = read_token_file(path)?;
         let rows = self.sequences.unwrap_or(tokens.nrows());
         let columns = self.context_size.unwrap_or(tokens.ncols());
-        anyhow::ensure!(
+        ensure!(
             rows <= tokens.nrows() && columns <= tokens.ncols() && rows > 0 && columns > 1,
             "{} holds {} sequences of {} tokens; {rows} of {columns} are asked for",
-            self.tokens.display(),
+            path.display(),
             tokens.nrows(),
             tokens.ncols()
         );
@@ -142,83 +229,12 @@ impl EvalArgs {
     }
 }
 
-/// The columns of an evaluation as a JSON object: behaviour on all tokens at the top, reconstruction by subset below.
-fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, Value> {
-    let mut object = Map::new();
-    let all = found.total(Subset::All);
-    for metric in METRICS.iter().filter(|m| m.kind == Kind::Behaviour) {
-        object.insert(metric.name.to_owned(), json!((metric.value)(&all)));
-    }
-    let l0 = assay_probes::metrics::metric("l0").and_then(|m| (m.value)(&all));
-    for (name, value) in std::iter::once(("l0", l0)).chain(beside_sums(found)) {
-        object.insert(name.to_owned(), json!(value));
-    }
-    for subset in Subset::ALL {
-        let sums = found.total(subset);
-        let mut nested = Map::new();
-        for metric in METRICS {
-            // A count of tokens is a whole number.
-            let value = (metric.value)(&sums);
-            let value = if metric.name == "tokens" { json!(value.map(|v| v as u64)) } else { json!(value) };
-            if metric.kind == Kind::Reconstruction || subset != Subset::All {
-                nested.insert(metric.name.to_owned(), value);
-            }
-        }
-        object.insert(subset.name().to_owned(), Value::Object(nested));
-    }
-    let mut intervals = Map::new();
-    for metric in METRICS.iter().filter(|m| m.name != "tokens") {
-        let interval = replicates.interval(metric, Subset::All, LEVEL);
-        intervals.insert(metric.name.to_owned(), interval.map_or(Value::Null, |i| json!([i.low, i.high])));
-    }
-    object.insert("intervals_95".to_owned(), Value::Object(intervals));
-    let of = |field: fn(&Sums) -> f64| -> Vec<f64> {
-        found.sequences.iter().map(|s| field(&s[Subset::All.index()]) / s[Subset::All.index()].scored).collect()
-    };
-    object.insert("per_sequence".to_owned(), json!({ "ce_orig": of(|s| s.ce_orig), "ce_recon": of(|s| s.ce_recon) }));
-    object
-}
-
-/// The columns that are no functions of sums: rates of the code and the geometry at the hook.
-fn beside_sums(found: &Evaluation) -> [(&'static str, Option<f64>); 8] {
-    let pr = |top| found.spectrum.participation_ratio(top);
-    [
-        ("alive_frac", found.firing.alive_frac()),
-        ("bits_per_token", found.firing.bits_per_token()),
-        ("bits_bernoulli", found.firing.bits_bernoulli()),
-        ("pr", pr(0)),
-        ("pr_deflated_1", pr(1)),
-        ("pr_deflated_2", pr(2)),
-        ("pr_deflated_4", pr(4)),
-        ("pr_deflated_8", pr(8)),
-    ]
-}
-
-fn evaluation_table(found: &Evaluation, replicates: &Replicates) -> String {
-    let mut table = markdown::Table::new(["metric", "all", "95 % interval", "no_first", "no_outlier"]);
-    for metric in METRICS {
-        let value = |subset| markdown::number((metric.value)(&found.total(subset)));
-        let interval: Option<Interval> = replicates.interval(metric, Subset::All, LEVEL);
-        table.row([
-            metric.name.to_owned(),
-            value(Subset::All),
-            if metric.name == "tokens" { String::new() } else { markdown::interval(interval) },
-            value(Subset::NoFirst),
-            value(Subset::NoOutlier),
-        ]);
-    }
-    for (name, value) in beside_sums(found) {
-        table.row([name.to_owned(), markdown::number(value), String::new(), String::new(), String::new()]);
-    }
-    table.to_string()
-}
-
 fn save_reconstructions(
     path: &Path,
     model: &Decoder,
     hook: HookPoint,
     tokens: &Array2<u32>,
-    sae: &assay_sae::Sae,
+    sae: &Sae,
     config: EvalConfig,
 ) -> Result<()> {
     let (mut x, mut recon) = (Vec::new(), Vec::new());

@@ -73,8 +73,6 @@ fn print_table(found: &ModelGeometry) {
         "outliers",
     ]);
     for layer in &found.layers {
-        let percent =
-            |share: Option<f64>| share.map_or_else(|| markdown::NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s));
         table.row([
             layer.layer.to_string(),
             markdown::number(layer.pr),
@@ -84,10 +82,10 @@ fn print_table(found: &ModelGeometry) {
             markdown::number(layer.pr_deflated_4),
             markdown::number(layer.pr_deflated_8),
             markdown::number(Some(layer.variance)),
-            percent(layer.top_eigenvalue_share),
+            markdown::percent(layer.top_eigenvalue_share),
             markdown::number(Some(layer.mean_norm)),
             markdown::number(Some(layer.max_norm)),
-            percent(Some(layer.outlier_frac)),
+            markdown::percent(Some(layer.outlier_frac)),
         ]);
     }
     println!("ce_orig {}\n\n{table}", markdown::number(Some(found.ce_orig)));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use assay_models::tokens::describe;
 use assay_models::{Decoder, NeoxConfig};
-use assay_sae::checkpoint;
+use assay_sae::{Activation, Normalization, formats};
 
 use crate::progress::Progress;
 use crate::{device, fetch, frames, markdown};
@@ -30,10 +30,11 @@ impl InspectArgs {
         let path = fetch::anything(&self.path, progress)?;
         let path = path.as_path();
         let mut table = markdown::Table::new(["what", "value"]);
+        let mut notes = Vec::new();
         if path.join("runs.parquet").is_file() {
             results(path, &mut table)?;
-        } else if path.join("cfg.json").is_file() {
-            sae(path, &mut table)?;
+        } else if formats::detect(path).is_some() || path.join("cfg.json").is_file() {
+            notes = sae(path, &mut table)?;
         } else if path.join("config.json").is_file() {
             model(path, &mut table)?;
         } else {
@@ -47,6 +48,9 @@ impl InspectArgs {
             }
         }
         print!("{table}");
+        for note in notes {
+            println!("\nNote: {note}");
+        }
         Ok(())
     }
 }
@@ -74,21 +78,44 @@ fn model(path: &Path, table: &mut markdown::Table) -> Result<()> {
     Ok(())
 }
 
-fn sae(path: &Path, table: &mut markdown::Table) -> Result<()> {
-    let (sae, metadata) = checkpoint::load(path, &device::open("cpu")?.device)?;
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| markdown::NONE.to_owned());
-    for (what, value) in [
-        ("kind", "SAE, topk, SAELens format".to_owned()),
-        ("d_in", sae.d_model().to_string()),
-        ("d_sae", sae.d_sae().to_string()),
-        ("k", sae.k().to_string()),
-        ("model", or_none(metadata.model_name)),
-        ("hook", or_none(metadata.hook_name)),
-        ("trained on", or_none(metadata.dataset_path)),
-    ] {
-        table.row([what.to_owned(), value]);
+/// Gives the notes that belong to it.
+fn sae(path: &Path, table: &mut markdown::Table) -> Result<Vec<String>> {
+    let loaded = formats::load(path, &device::open("cpu")?.device)?;
+    let (sae, metadata) = (&loaded.sae, loaded.metadata);
+    let yes_or_no = |yes| if yes { "yes" } else { "no" }.to_owned();
+    let architecture = sae.activation().name();
+    table.row(["kind".to_owned(), format!("SAE, {architecture}, {} format", loaded.format)]);
+    table.row(["d_in".to_owned(), sae.d_model().to_string()]);
+    table.row(["d_sae".to_owned(), sae.d_sae().to_string()]);
+    match sae.activation() {
+        Activation::TopK { k, by_decoder_norm } => {
+            table.row(["k".to_owned(), k.to_string()]);
+            table.row(["chosen by decoder norm".to_owned(), yes_or_no(*by_decoder_norm)]);
+        }
+        Activation::GroupMax { k } => table.row(["k".to_owned(), k.to_string()]),
+        Activation::JumpRelu { threshold } => {
+            let values = threshold.to_data().try_into_vec::<f32>().expect("thresholds are f32");
+            let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
+            let number = |v: f32| markdown::number(Some(f64::from(v)));
+            let range = if low == high { number(low) } else { format!("{} to {}", number(low), number(high)) };
+            table.row(["threshold".to_owned(), range]);
+        }
+        Activation::Relu | Activation::Gated { .. } => {}
     }
-    Ok(())
+    table.row(["b_dec subtracted from the input".to_owned(), yes_or_no(sae.applies_b_dec_to_input())]);
+    if sae.normalization() != Normalization::None {
+        table.row(["input normalised".to_owned(), sae.normalization().name().to_owned()]);
+    }
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| markdown::NONE.to_owned());
+    for (what, value) in
+        [("model", metadata.model_name), ("hook", metadata.hook_name), ("trained on", metadata.dataset_path)]
+    {
+        table.row([what.to_owned(), or_none(value)]);
+    }
+    if metadata.center_residual {
+        table.row(["residual stream".to_owned(), "centred (center_writing_weights)".to_owned()]);
+    }
+    Ok(loaded.notes)
 }
 
 fn results(path: &Path, table: &mut markdown::Table) -> Result<()> {

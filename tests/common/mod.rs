@@ -5,6 +5,7 @@ pub mod hub_server;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use assay_sae::Sae;
 use assert_cmd::Command;
 use burn::tensor::{Device, Tensor, TensorData};
 use ndarray::Array2;
@@ -76,6 +77,13 @@ impl Reference {
 
 pub fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data().try_into_vec::<f32>().unwrap()
+}
+
+/// An SAE's latents for `x`, dense `[batch, d_sae]`.
+pub fn dense(sae: &Sae, x: Tensor<2>) -> Vec<f32> {
+    let mut out = vec![0.0; x.dims()[0] * sae.d_sae()];
+    sae.encode(x).for_each_active(|token, latent, value| out[token * sae.d_sae() + latent] = value);
+    out
 }
 
 /// ‖a − b‖ / ‖b‖ in f64.

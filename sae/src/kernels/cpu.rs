@@ -16,6 +16,10 @@ const CHUNK: usize = 1 << 14;
 pub(super) const ROWS: usize = 16;
 
 impl SaeOps for Flex {
+    fn sae_product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
+        Self::float_matmul(lhs, rhs)
+    }
+
     fn sae_encode_topk(
         input: FlexTensor,
         w_enc: FlexTensor,

@@ -43,6 +43,10 @@ macro_rules! launch_for {
 const UNITS: usize = 256;
 
 impl SaeOps for CubeBackend {
+    fn sae_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
+        f32_product(lhs, rhs)
+    }
+
     fn sae_encode_topk(
         input: CubeTensor,
         w_enc: CubeTensor,

@@ -1,0 +1,178 @@
+//! An SAE in host memory, and the folding of what a format has no word for.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::activation::{Activation, Normalization};
+use crate::coder::Sae;
+use crate::trainer::host;
+
+/// An SAE's values, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct HostSae {
+    pub d_model: usize,
+    pub d_sae: usize,
+    /// `[d_sae, d_model]`
+    pub w_enc: Vec<f32>,
+    /// `[d_sae]`
+    pub b_enc: Vec<f32>,
+    /// `[d_sae, d_model]`
+    pub w_dec: Vec<f32>,
+    /// `[d_model]`
+    pub b_dec: Vec<f32>,
+    pub activation: Activation<Vec<f32>>,
+    pub normalization: Normalization,
+    pub apply_b_dec_to_input: bool,
+}
+
+impl HostSae {
+    pub fn of(sae: &Sae) -> Self {
+        Self {
+            d_model: sae.d_model(),
+            d_sae: sae.d_sae(),
+            w_enc: host(sae.w_enc.clone()),
+            b_enc: host(sae.b_enc.clone()),
+            w_dec: host(sae.w_dec.clone()),
+            b_dec: host(sae.b_dec.clone()),
+            activation: sae.activation.map(|v| host(v.clone())),
+            normalization: sae.normalization,
+            apply_b_dec_to_input: sae.apply_b_dec_to_input,
+        }
+    }
+
+    /// The SAE on a device.
+    pub fn on(self, device: &Device) -> Sae {
+        let shape = [self.d_sae, self.d_model];
+        let matrix = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, shape), device);
+        let vector = |values: &[f32]| Tensor::<1>::from_data(values, device);
+        let activation = self.activation.map(|v| vector(v));
+        let biases = [vector(&self.b_enc), vector(&self.b_dec)];
+        Sae::new([matrix(self.w_enc), matrix(self.w_dec)], biases, activation, self.apply_b_dec_to_input)
+            .normalizing(self.normalization)
+    }
+
+    /// The same SAE with b_dec subtracted from the input or not: the difference goes into the encoder's biases.
+    #[must_use]
+    pub fn applying_b_dec(mut self, wanted: bool) -> Self {
+        if self.apply_b_dec_to_input == wanted {
+            return self;
+        }
+        let sign = if wanted { 1.0 } else { -1.0 };
+        for (latent, row) in self.w_enc.chunks(self.d_model).enumerate() {
+            let along: f64 = row.iter().zip(&self.b_dec).map(|(&w, &b)| f64::from(w) * f64::from(b)).sum();
+            add(&mut self.b_enc[latent], sign * along);
+            if let Activation::Gated { r_mag, b_mag } = &mut self.activation {
+                add(&mut b_mag[latent], sign * along * f64::from(r_mag[latent]).exp());
+            }
+        }
+        self.apply_b_dec_to_input = wanted;
+        self
+    }
+
+    /// The same SAE with latents in units of their decoder rows' norms, where they are chosen by these: the norms go into the
+    /// encoder, and the rows become unit vectors.
+    #[must_use]
+    pub fn folding_decoder_norms(mut self) -> Self {
+        let Activation::TopK { by_decoder_norm, .. } = &mut self.activation else { return self };
+        if !std::mem::replace(by_decoder_norm, false) {
+            return self;
+        }
+        let rows = self.w_enc.chunks_mut(self.d_model).zip(self.w_dec.chunks_mut(self.d_model));
+        for ((encoder, decoder), bias) in rows.zip(&mut self.b_enc) {
+            let norm = decoder.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
+            encoder.iter_mut().chain([bias]).for_each(|w| scale(w, norm));
+            // A row of zeros stays one: its latent is never active.
+            if norm > 0.0 {
+                decoder.iter_mut().for_each(|w| scale(w, 1.0 / norm));
+            }
+        }
+        self
+    }
+
+    /// The same SAE for inputs that were multiplied by `factor` when it was trained.
+    #[must_use]
+    pub fn folding_input_scale(mut self, factor: f64) -> Self {
+        self.w_enc.iter_mut().for_each(|w| scale(w, factor));
+        self.w_dec.iter_mut().chain(&mut self.b_dec).for_each(|w| scale(w, 1.0 / factor));
+        self
+    }
+}
+
+fn add(value: &mut f32, summand: f64) {
+    *value = (f64::from(*value) + summand) as f32;
+}
+
+fn scale(value: &mut f32, factor: f64) {
+    *value = (f64::from(*value) * factor) as f32;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const D: usize = 5;
+    const N: usize = 12;
+
+    fn sae(values: &[f32], activation: Activation<Vec<f32>>, apply_b_dec_to_input: bool) -> HostSae {
+        let (w_enc, rest) = values.split_at(D * N);
+        let (w_dec, rest) = rest.split_at(D * N);
+        HostSae {
+            d_model: D,
+            d_sae: N,
+            w_enc: w_enc.to_vec(),
+            b_enc: rest[..N].to_vec(),
+            w_dec: w_dec.to_vec(),
+            b_dec: rest[N..N + D].to_vec(),
+            activation,
+            normalization: Normalization::None,
+            apply_b_dec_to_input,
+        }
+    }
+
+    fn reconstruct(sae: HostSae, x: &[f32]) -> Vec<f32> {
+        let device = Device::flex();
+        let x: Tensor<2> = Tensor::from_data(TensorData::new(x.to_vec(), [x.len() / D, D]), &device);
+        host(sae.on(&device).reconstruct(x).0)
+    }
+
+    proptest! {
+        #[test]
+        fn folding_changes_no_reconstruction(
+            values in prop::collection::vec(-1.0_f32..1.0, 2 * D * N + N + D),
+            r_mag in prop::collection::vec(-1.0_f32..1.0, N),
+            x in prop::collection::vec(-3.0_f32..3.0, 4 * D),
+            apply in any::<bool>(),
+        ) {
+            // Rules without jumps, so that no near tie is decided otherwise: all latents chosen, magnitudes 0 where gates open.
+            let b_mag = values[2 * D * N..].iter().zip(&r_mag).map(|(b, r)| b * r.exp()).collect();
+            for activation in [
+                Activation::TopK { k: N, by_decoder_norm: true },
+                Activation::Relu,
+                Activation::Gated { r_mag: r_mag.clone(), b_mag },
+            ] {
+                let sae = sae(&values, activation, apply);
+                let before = reconstruct(sae.clone(), &x);
+                let after = reconstruct(sae.folding_decoder_norms().applying_b_dec(!apply), &x);
+                for (before, after) in before.iter().zip(&after) {
+                    prop_assert!((before - after).abs() < 1e-4, "{before} {after}");
+                }
+            }
+        }
+
+        #[test]
+        fn an_input_scale_goes_into_the_weights(
+            values in prop::collection::vec(-1.0_f32..1.0, 2 * D * N + N + D),
+            x in prop::collection::vec(-3.0_f32..3.0, 4 * D),
+            factor in 0.1_f64..10.0,
+        ) {
+            let sae = sae(&values, Activation::Relu, true);
+            let scaled: Vec<f32> = x.iter().map(|&v| (f64::from(v) * factor) as f32).collect();
+            let expected = reconstruct(sae.clone(), &scaled);
+            let found = reconstruct(sae.folding_input_scale(factor), &x);
+            for (found, expected) in found.iter().zip(expected) {
+                prop_assert!((f64::from(*found) * factor - f64::from(expected)).abs() < 1e-4 * (1.0 + f64::from(expected.abs())));
+            }
+        }
+    }
+}
