@@ -360,3 +360,25 @@ fn bf16_on_the_cpu_is_refused_with_what_to_do() {
     let spec = write_spec(dir.path(), &[("k = [2, 4]", "k = [2, 4]\nprecision = \"bf16\"")]);
     spec_refused(&spec, &["--device", "cpu"], &["needs a GPU", "--device cuda", "--set precision=f32"]);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_place_for_temporary_files_is_asked_for_where_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = format!("train = '{}'", bundled("train.parquet").display());
+    let text =
+        format!("train = '{}'\nrepeat = true", crate::common::root().join("tests/fixtures/sample.txt").display());
+    let spec = write_spec(dir.path(), &[(&train, &text)]);
+    let nowhere = dir.path().join("nowhere");
+    let mut command = sweep(&spec, &dir.path().join("out"));
+    refused(command.arg("--dry-run").env("TMPDIR", &nowhere), &["sample.txt", "nowhere", "set TMPDIR"]);
+}
+
+#[test]
+fn what_is_neither_model_nor_results_nor_tokens_is_not_inspected() {
+    let dir = tempfile::tempdir().unwrap();
+    refused(assay().arg("inspect").arg(dir.path()), &["no model (config.json)", "no .parquet"]);
+    let corpus = crate::common::root().join("tests/fixtures/sample.jsonl.zst");
+    let found = stdout_of(assay().arg("inspect").arg(corpus));
+    assert!(found.contains("| documents  | 12 ") && found.contains("| kind       | text "), "{found}");
+}

@@ -114,6 +114,39 @@ fn training_goes_on_from_a_saved_state_as_if_it_had_not_stopped() {
     assert!(error.contains("trainer_state.safetensors") && error.contains("other settings"), "{error}");
 }
 
+#[test]
+fn a_watched_step_is_the_same_step_and_says_more() {
+    let batches = Text::open().batches(0);
+    for loss in [Loss::Mse, Loss::Fvu] {
+        let config = TrainConfig { loss, ..settings(8) };
+        let [mut plain, mut watched] = [(); 2].map(|()| Trainer::new(config.clone(), 3, &cpu()).unwrap());
+        for x in &batches[..12] {
+            // Before the step, whose loss is that of the weights it starts from.
+            let sae = unfolded(&watched);
+            let (said, known) = (plain.step(x.clone()), watched.step_watched(x.clone()));
+            assert_eq!(said.reconstruction().to_bits(), known.reconstruction().to_bits());
+            assert_eq!((said.fvu(), said.l0()), (None, None));
+
+            let code = sae.encode(x.clone());
+            let active = values(code.values.clone()).iter().filter(|&&v| v > 0.0).count();
+            assert_eq!(known.l0(), Some(active as f64 / BATCH as f64));
+            let (inputs, outputs) = (values(x.clone()), values(sae.decode(code)));
+            let mean = |column: usize| {
+                inputs.iter().skip(column).step_by(128).map(|&v| f64::from(v)).sum::<f64>() / BATCH as f64
+            };
+            let means: Vec<f64> = (0..128).map(mean).collect();
+            let sse: f64 = inputs.iter().zip(&outputs).map(|(&x, &y)| (f64::from(x) - f64::from(y)).powi(2)).sum();
+            let sst: f64 = inputs.iter().enumerate().map(|(at, &x)| (f64::from(x) - means[at % 128]).powi(2)).sum();
+            let fvu = known.fvu().unwrap();
+            assert!((fvu / (sse / sst) - 1.0).abs() < 1e-5, "{fvu} is not {}", sse / sst);
+            if loss == Loss::Fvu {
+                assert!((fvu / known.reconstruction() - 1.0).abs() < 1e-6);
+            }
+        }
+        assert!(state(&plain) == state(&watched));
+    }
+}
+
 fn save_and_load(sae: &Sae, dir: &Path) -> (Sae, Metadata) {
     let metadata = Metadata {
         model_name: Some("small".to_owned()),

@@ -1,14 +1,16 @@
 //! Parquet shards, read block by block: a block is a row group, or a part of a large one.
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use polars::io::parquet::metadata::FileMetadata;
+use polars::io::parquet::read::_internal::to_deserializer;
 use polars::polars_compute::cast::cast_unchecked;
 use polars::prelude::{
-    ArrowDataType, DataType, ParallelStrategy, ParquetReader, PlSmallStr, PolarsError, SerReader, Series,
+    ArrowDataType, ArrowField, DataType, ParallelStrategy, ParquetReader, PlSmallStr, PolarsError, SerReader, Series,
 };
 
 use crate::error::{ModelError, Result};
@@ -26,7 +28,7 @@ pub(crate) enum Contents {
 const COLUMNS: [(&str, Contents); 3] =
     [("tokens", Contents::Tokens), ("input_ids", Contents::Tokens), ("text", Contents::Text)];
 
-/// Token ids, or bytes of text, that are decoded at a time: what is in memory.
+/// Token ids, or bytes of text, that are decoded at a time, about: what is in memory.
 const BLOCK: usize = 1 << 24;
 
 /// A parquet file with a column of tokens or text.
@@ -35,13 +37,44 @@ pub(crate) struct Shard {
     column: &'static str,
     contents: Contents,
     columns: Vec<String>,
+    /// Of lists of integers of 8 or 16 bits, the field with those of 32 that are stored.
+    widened: Option<ArrowField>,
     groups: Vec<Group>,
 }
 
 struct Group {
     rows: Range<usize>,
-    /// Rows a block.
+    /// Rows a block; the last of the group has those left over as well.
     block: usize,
+}
+
+impl Group {
+    fn blocks(&self) -> usize {
+        (self.rows.len() / self.block).max(1)
+    }
+
+    fn nth_block(&self, at: usize) -> Range<usize> {
+        let start = |at: usize| self.rows.start + at * self.block;
+        start(at)..if at + 1 == self.blocks() { self.rows.end } else { start(at + 1) }
+    }
+}
+
+/// Shards that are all read for the same.
+pub(crate) fn open_all(paths: &[PathBuf]) -> Result<(Vec<Shard>, Contents)> {
+    let shards = paths.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
+    let contents = shards[0].contents;
+    match shards.iter().find(|s| s.contents != contents && s.rows() > 0) {
+        None => Ok((shards, contents)),
+        Some(other) => {
+            let why = format!(
+                "it has `{}` where {} has `{}`; name files of one kind",
+                other.column,
+                shards[0].path.display(),
+                shards[0].column
+            );
+            Err(ModelError::data(&other.path, why))
+        }
+    }
 }
 
 impl Shard {
@@ -62,14 +95,14 @@ impl Shard {
                 ),
             ));
         };
-        let dtype = schema.get(column).map(DataType::from_arrow_field);
-        let fits = dtype.as_ref().is_some_and(|dtype| match contents {
-            Contents::Tokens => dtype.inner_dtype().is_some_and(DataType::is_integer),
-            Contents::Text => *dtype == DataType::String,
-        });
-        if !fits {
-            let wanted = if contents == Contents::Tokens { "lists of integers" } else { "strings" };
-            let dtype = dtype.map_or_else(String::new, |d| d.to_string());
+        let field = schema.get(column).expect("found above");
+        let dtype = DataType::from_arrow_field(field);
+        let (fits, wanted) = match contents {
+            Contents::Tokens => (dtype.inner_dtype().is_some_and(DataType::is_integer), "lists of integers"),
+            Contents::Text => (dtype == DataType::String, "strings"),
+        };
+        // A column without rows may have any type.
+        if !fits && metadata.num_rows > 0 {
             return Err(ModelError::data(path, format!("column `{column}` is {dtype}, not {wanted}")));
         }
         let mut groups = Vec::with_capacity(metadata.row_groups.len());
@@ -85,20 +118,15 @@ impl Shard {
                     Contents::Text => usize::try_from(chunk.uncompressed_size()).unwrap_or(0),
                 })
                 .sum();
-            groups.push(Group { rows: first..first + rows, block: (BLOCK / (size / rows).max(1)).max(1) });
+            groups.push(Group { rows: first..first + rows, block: (BLOCK / (size / rows).max(1)).max(2) });
             first += rows;
         }
-        Ok(Self { path: path.to_owned(), column, contents, columns, groups })
+        Ok(Self { path: path.to_owned(), column, contents, columns, widened: widened(field), groups })
     }
 
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// What it is read for.
-    pub(crate) fn contents(&self) -> Contents {
-        self.contents
     }
 
     /// The names of all its columns.
@@ -113,16 +141,13 @@ impl Shard {
 
     /// Its rows, block by block.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
-        self.groups
-            .iter()
-            .flat_map(|g| g.rows.clone().step_by(g.block).map(|first| first..g.rows.end.min(first + g.block)))
+        self.groups.iter().flat_map(|g| (0..g.blocks()).map(|at| g.nth_block(at)))
     }
 
     /// The rows of the block that holds a row.
     pub(crate) fn block_of(&self, row: usize) -> Range<usize> {
         let group = &self.groups[self.groups.partition_point(|g| g.rows.end <= row)];
-        let first = row - (row - group.rows.start) % group.block;
-        first..group.rows.end.min(first + group.block)
+        group.nth_block(((row - group.rows.start) / group.block).min(group.blocks() - 1))
     }
 
     /// The values of the column in a block, or in a part of one. Only the row group that holds it is looked at.
@@ -134,6 +159,19 @@ impl Shard {
         let at = self.groups.partition_point(|g| g.rows.end <= rows.start);
         let mut groups = metadata.row_groups.into_iter().filter(|g| g.num_rows() > 0);
         let group = groups.nth(at).ok_or_else(|| ModelError::data(&self.path, "it has changed since it was opened"))?;
+        // Polars looks at the value of a column of one row, and can't where its integers are narrow.
+        if let (1, Some(field)) = (group.num_rows(), &self.widened) {
+            let mut chunks = Vec::new();
+            for chunk in group.columns_under_root_iter(self.column).into_iter().flatten() {
+                let range = chunk.byte_range();
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                (&file).seek(SeekFrom::Start(range.start)).map_err(|e| ModelError::read(&self.path, e))?;
+                (&file).read_exact(&mut bytes).map_err(|e| ModelError::read(&self.path, e))?;
+                chunks.push((chunk, bytes.into()));
+            }
+            let (lists, _) = to_deserializer(chunks, field.clone(), None).map_err(&bad)?;
+            return Series::try_from((PlSmallStr::EMPTY, lists)).map_err(&bad);
+        }
         metadata.num_rows = group.num_rows();
         metadata.row_groups = vec![group];
         let first = rows.start - self.groups[at].rows.start;
@@ -154,9 +192,6 @@ impl Shard {
 
     /// The documents of a block.
     pub(crate) fn texts(&self, rows: Range<usize>) -> Result<Vec<String>> {
-        if self.contents != Contents::Text {
-            return Err(ModelError::data(&self.path, "tokens among files of text; name files of one kind"));
-        }
         let series = self.load(rows.clone())?;
         let texts = series.str().map_err(bad(&self.path))?;
         let text_of =
@@ -167,9 +202,6 @@ impl Shard {
     /// Gives `each` the ids of every row of a block, with the row's number: of a null row `None`, of a null among them −1.
     pub(crate) fn lists(&self, rows: Range<usize>, mut each: impl FnMut(usize, Option<&[i64]>)) -> Result<()> {
         let bad = bad(&self.path);
-        if self.contents != Contents::Tokens {
-            return Err(ModelError::data(&self.path, "text among files of tokens; name files of one kind"));
-        }
         let series = self.load(rows.clone())?;
         let mut row = rows.start;
         for lists in series.list().map_err(&bad)?.downcast_iter() {
@@ -198,6 +230,18 @@ impl Shard {
     pub(crate) fn null_row(&self, row: usize) -> ModelError {
         ModelError::data(&self.path, format!("row {row} of column `{}` is null", self.column))
     }
+}
+
+/// Of lists of integers of 8 or 16 bits the field that it would be with 32, which is what parquet stores them in.
+fn widened(field: &ArrowField) -> Option<ArrowField> {
+    let mut field = field.clone();
+    let ArrowDataType::LargeList(inner) = &mut field.dtype else { return None };
+    inner.dtype = match inner.dtype {
+        ArrowDataType::Int8 | ArrowDataType::Int16 => ArrowDataType::Int32,
+        ArrowDataType::UInt8 | ArrowDataType::UInt16 => ArrowDataType::UInt32,
+        _ => return None,
+    };
+    Some(field)
 }
 
 /// A file and its footer, without the Arrow types that its writer had in mind: what is stored decides, so that dictionaries and
@@ -259,9 +303,10 @@ mod tests {
             column: "tokens",
             contents: Contents::Tokens,
             columns: Vec::new(),
-            groups: vec![group(0..10, 4), group(10..13, 9)],
+            widened: None,
+            groups: vec![group(0..10, 4), group(10..13, 9), group(13..14, 2)],
         };
-        assert_eq!(shard.blocks().collect::<Vec<_>>(), [0..4, 4..8, 8..10, 10..13]);
+        assert_eq!(shard.blocks().collect::<Vec<_>>(), [0..4, 4..10, 10..13, 13..14]);
         for rows in shard.blocks() {
             assert!(rows.clone().all(|row| shard.block_of(row) == rows));
         }

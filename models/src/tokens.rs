@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::corpus::files::{Files, Kind};
 use crate::corpus::{self, jsonl};
 use crate::error::{ModelError, Result};
-use crate::parquet::{self, Shard};
+use crate::parquet;
 use rows::Rows;
 use spool::Spool;
 use tokenizer::TextTokenizer;
@@ -54,7 +54,7 @@ impl RowUse {
 
 /// A sequence of contexts, of which any range can be read. Memory does not grow with it, but for safetensors: parquet is read
 /// a block of rows at a time, and what is made from text or JSON lines waits in a temporary file (in `TMPDIR`, 4 bytes a token),
-/// made only as far as anybody has asked.
+/// made only as far as anybody has asked. A row, and a document of JSON lines or parquet, is held whole.
 pub struct TokenSource {
     path: PathBuf,
     context_size: usize,
@@ -109,11 +109,10 @@ impl TokenSource {
                 }
             },
             Kind::Parquet => {
-                let shards = files.paths.iter().map(|p| Shard::open(p)).collect::<Result<Vec<_>>>()?;
-                if shards[0].contents() == parquet::Contents::Text {
-                    text(files)?
-                } else {
-                    Data::Rows(Rows::new(path, shards, context_size, rows)?)
+                let (shards, contents) = parquet::open_all(&files.paths)?;
+                match contents {
+                    parquet::Contents::Text => text(files)?,
+                    parquet::Contents::Tokens => Data::Rows(Rows::new(path, shards, context_size, rows)?),
                 }
             }
             Kind::Safetensors => Data::Packed(stored::packed(&files.paths, path, context_size, rows)?),

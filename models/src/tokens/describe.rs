@@ -6,7 +6,7 @@ use super::stored::read_token_file;
 use crate::corpus::files::{Files, Kind};
 use crate::corpus::{self, jsonl};
 use crate::error::{ModelError, Result};
-use crate::parquet::{Contents, Shard};
+use crate::parquet::{Contents, Shard, open_all};
 
 /// Rows of token ids, counted.
 #[derive(Default)]
@@ -59,9 +59,9 @@ pub fn describe(path: &Path) -> Result<Vec<(&'static str, String)>> {
             tally.facts()
         }
         Kind::Parquet => {
-            let shards = files.paths.iter().map(|p| Shard::open(p)).collect::<Result<Vec<_>>>()?;
+            let (shards, contents) = open_all(&files.paths)?;
             columns = shards[0].columns().to_vec();
-            if shards[0].contents() == Contents::Tokens { lists(&shards)? } else { texts(files)? }
+            if contents == Contents::Tokens { lists(&shards)? } else { texts(files)? }
         }
         Kind::JsonLines => match jsonl::contents(&files.paths)? {
             jsonl::Contents::Text => texts(files)?,

@@ -46,7 +46,11 @@ impl Rows {
         }
         let first = shards.iter().find(|s| s.rows() > 0).ok_or_else(|| ModelError::data(path, "no rows in it"))?;
         let mut row_len = None;
-        first.lists(0..1, |_, ids| row_len = ids.map(<[i64]>::len))?;
+        first.lists(first.block_of(0), |row, ids| {
+            if row == 0 {
+                row_len = ids.map(<[i64]>::len);
+            }
+        })?;
         let row_len = row_len.ok_or_else(|| first.null_row(0))?;
         let used = rows.of_row(path, row_len, context_size)?;
         Ok(Self { shards, starts, row_len, context_size, used, recent: Mutex::new(Vec::new()) })
