@@ -25,11 +25,15 @@ pub fn sae(text: &Path, progress: Progress) -> Result<PathBuf> {
     place(Want::Sae, text, progress)
 }
 
-/// Any path, or the directory of a model or SAE on the hub.
+/// Any path or pattern of paths, or the directory of a model or SAE on the hub.
 ///
 /// # Errors
 /// As [`model`].
 pub fn anything(text: &Path, progress: Progress) -> Result<PathBuf> {
+    let shown = text.to_string_lossy();
+    if shown.contains(['*', '?', '[']) && shown.parse::<HubName>().is_err() {
+        return Ok(text.to_owned());
+    }
     place(Want::ModelOrSae, text, progress)
 }
 

@@ -381,4 +381,8 @@ fn what_is_neither_model_nor_results_nor_tokens_is_not_inspected() {
     let corpus = crate::common::root().join("tests/fixtures/sample.jsonl.zst");
     let found = stdout_of(assay().arg("inspect").arg(corpus));
     assert!(found.contains("| documents  | 12 ") && found.contains("| kind       | text "), "{found}");
+    let pattern = crate::common::root().join("tests/fixtures/*.jsonl*");
+    let found = stdout_of(assay().arg("inspect").arg(pattern));
+    assert!(found.contains("| documents  | 24 ") && found.contains("| files      | 2 "), "{found}");
+    refused(assay().arg("inspect").arg(dir.path().join("*.txt")), &["no file matches"]);
 }
