@@ -32,6 +32,8 @@ pub mod frames;
 #[cfg(feature = "workbench")]
 pub mod information;
 #[cfg(feature = "workbench")]
+pub mod inside;
+#[cfg(feature = "workbench")]
 pub mod logs;
 pub mod markdown;
 #[cfg(feature = "notebook")]
@@ -48,4 +50,5 @@ pub mod report;
 pub mod runner;
 #[cfg(feature = "workbench")]
 pub mod spec;
+#[cfg(feature = "workbench")]
 pub mod verdict;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use assert_cmd::Command;
 use tempfile::TempDir;
 
-use crate::common::hub_server::{Access, Fault, Files, HubServer, Request, files_of};
+use crate::common::hub_server::{Access, Fault, Files, HubServer, Request, files_of, hash};
 use crate::common::{assay, bundled, golden, refused, root, stdout_of, write_spec};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -60,7 +60,7 @@ impl World {
 
     fn blob(&self, name: &str) -> PathBuf {
         let weights = std::fs::read(bundled("small").join(name)).unwrap();
-        self.small().join("blobs").join(blake3::hash(&weights).to_hex().as_str())
+        self.small().join("blobs").join(hash(&weights, 64))
     }
 
     fn part(&self, name: &str) -> PathBuf {
@@ -145,7 +145,7 @@ fn the_cache_is_laid_out_as_the_hubs_tools_read_it() {
     stdout_of(&mut world.inspect("org/small"));
     assert_eq!(std::fs::read_to_string(world.small().join("refs/main")).unwrap(), commit);
     let link = |name: &str| std::fs::read_link(world.small().join("snapshots").join(&commit).join(name)).unwrap();
-    let weights = blake3::hash(&std::fs::read(bundled("small").join(WEIGHTS)).unwrap()).to_hex();
+    let weights = hash(&std::fs::read(bundled("small").join(WEIGHTS)).unwrap(), 64);
     assert_eq!(link(WEIGHTS), Path::new("../../blobs").join(weights.as_str()));
     // Small files are named by 40 digits.
     assert_eq!(link("config.json").file_name().unwrap().len(), 40);
@@ -383,6 +383,19 @@ fn a_file_of_another_size_is_refused() {
     refused(&mut world.inspect("org/small"), &["model.safetensors is not what the hub's list says", &short]);
     assert!(!world.blob(WEIGHTS).exists());
     stdout_of(&mut world.inspect("org/small"));
+}
+
+#[test]
+fn a_file_that_was_damaged_on_its_way_is_refused() {
+    let (world, commit) = World::with_small();
+    for name in [WEIGHTS, "config.json"] {
+        world.hub.fail(name, &[Fault::Wrong]);
+        let what = format!("{name} is not what the hub's list says");
+        refused(&mut world.inspect("org/small"), &[&what, "its hash is", "expected"]);
+    }
+    assert!(!world.blob(WEIGHTS).exists() && !world.part(WEIGHTS).exists());
+    stdout_of(&mut world.inspect("org/small"));
+    world.assert_whole(&commit);
 }
 
 /// The spec of a small sweep whose model and dataset are on the hub, and what to change to have them here.

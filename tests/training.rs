@@ -128,7 +128,8 @@ fn a_watched_step_is_the_same_step_and_says_more() {
             assert_eq!((said.fvu(), said.l0()), (None, None));
 
             let code = sae.encode(x.clone());
-            let active = values(code.values.clone()).iter().filter(|&&v| v > 0.0).count();
+            let mut active = 0;
+            code.clone().for_each_active(|_, _, _| active += 1);
             assert_eq!(known.l0(), Some(active as f64 / BATCH as f64));
             let (inputs, outputs) = (values(x.clone()), values(sae.decode(code)));
             let mean = |column: usize| {

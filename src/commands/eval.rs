@@ -18,6 +18,7 @@ use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
+use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
@@ -107,10 +108,11 @@ impl EvalArgs {
         let output = if self.json { Output::Json } else { self.format };
         ensure!(self.out.is_none() || output == Output::Saebench, "--out is for --format saebench");
         let device = device::open(device_name)?.device;
-        let model = Decoder::load(&fetch::model(&self.model, progress)?, &device)?;
+        let checkpoint = fetch::model(&self.model, progress)?;
+        let model = Decoder::load(&checkpoint, &device)?;
         let loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
         let (sae, hook) = (&loaded.sae, self.hook(&loaded)?);
-        let tokens = self.tokens(&model)?;
+        let tokens = self.tokens(&model, &checkpoint)?;
         let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
         let config = EvalConfig {
             batch: self.batch,
@@ -194,24 +196,30 @@ impl EvalArgs {
         self.tokens.as_deref().or(self.text.as_deref()).unwrap_or_else(|| Path::new(""))
     }
 
-    fn tokens(&self, model: &Decoder) -> Result<Array2<u32>> {
+    fn tokens(&self, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
         match &self.text {
-            Some(path) => self.text_contexts(path, model),
+            Some(path) => self.text_contexts(path, model, checkpoint),
             None => self.token_file(self.token_path()),
         }
     }
 
     /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, model: &Decoder) -> Result<Array2<u32>> {
+    fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
         let context_size = self.context_size.unwrap_or(TEXT_CONTEXT);
         let eos = model.config().eos_token_id;
-        let source = TokenSource::open(path, context_size, RowUse::Split, Some(&self.model), eos)?;
-        ensure!(
-            !source.is_empty(),
-            "{} holds less than one context of {context_size} tokens; lower --context-size",
-            path.display()
-        );
-        Ok(source.read(0, self.sequences.unwrap_or_else(|| source.len().min(TEXT_SEQUENCES)))?)
+        let source = TokenSource::open(path, context_size, RowUse::Split, Some(checkpoint), eos)?;
+        match source.read(0, self.sequences.unwrap_or(TEXT_SEQUENCES)) {
+            // A short text is read whole; a long one only as far as it is needed.
+            Err(ModelError::TooFewTokens { available, .. }) if self.sequences.is_none() => {
+                ensure!(
+                    available > 0,
+                    "{} holds less than one context of {context_size} tokens; lower --context-size",
+                    path.display()
+                );
+                Ok(source.read(0, available)?)
+            }
+            tokens => Ok(tokens?),
+        }
     }
 
     fn token_file(&self, path: &Path) -> Result<Array2<u32>> {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use assay_models::tokens::describe;
 use assay_models::{Decoder, NeoxConfig};
-use assay_sae::{Activation, Normalization, formats};
+use assay_sae::{Activation, formats};
+
+use serde_json::{Map, Value};
 
 use crate::progress::Progress;
 use crate::{device, fetch, frames, markdown};
@@ -19,6 +21,39 @@ pub struct InspectArgs {
     /// What to look at: a path, or the name of a model or SAE on the hub, org/name[@revision][:path]
     #[arg(value_name = "PATH|NAME")]
     path: PathBuf,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found, in the order in which it is shown.
+#[derive(Default)]
+struct Facts(Map<String, Value>);
+
+impl Facts {
+    fn add(&mut self, what: &str, value: impl Into<Value>) {
+        self.0.insert(what.to_owned(), value.into());
+    }
+
+    fn table(&self) -> markdown::Table {
+        let mut table = markdown::Table::new(["what", "value"]);
+        for (what, value) in &self.0 {
+            let shown = match value {
+                Value::Null => markdown::NONE.to_owned(),
+                Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+                Value::String(text) => text.clone(),
+                Value::Number(number) if number.is_f64() => markdown::number(number.as_f64()),
+                Value::Array(values) => values
+                    .iter()
+                    .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                other => other.to_string(),
+            };
+            table.row([what.clone(), shown]);
+        }
+        table
+    }
 }
 
 impl InspectArgs {
@@ -29,14 +64,14 @@ impl InspectArgs {
     pub fn run(&self, progress: Progress) -> Result<()> {
         let path = fetch::anything(&self.path, progress)?;
         let path = path.as_path();
-        let mut table = markdown::Table::new(["what", "value"]);
+        let mut facts = Facts::default();
         let mut notes = Vec::new();
         if path.join("runs.parquet").is_file() {
-            results(path, &mut table)?;
+            results(path, &mut facts)?;
         } else if formats::detect(path).is_some() || path.join("cfg.json").is_file() {
-            notes = sae(path, &mut table)?;
+            notes = sae(path, &mut facts)?;
         } else if path.join("config.json").is_file() {
-            model(path, &mut table)?;
+            model(path, &mut facts)?;
         } else {
             for (what, value) in describe(path).with_context(|| {
                 format!(
@@ -44,10 +79,21 @@ impl InspectArgs {
                     path.display()
                 )
             })? {
-                table.row([what.to_owned(), value]);
+                match value.parse::<u64>() {
+                    Ok(count) => facts.add(what, count),
+                    Err(_) => facts.add(what, value),
+                }
             }
         }
-        print!("{table}");
+        if self.json {
+            // Keys of one word, and the notes among them.
+            let mut object: Map<String, Value> =
+                facts.0.into_iter().map(|(what, value)| (what.to_lowercase().replace(' ', "_"), value)).collect();
+            object.insert("notes".to_owned(), notes.into());
+            println!("{}", serde_json::to_string_pretty(&object)?);
+            return Ok(());
+        }
+        print!("{}", facts.table());
         for note in notes {
             println!("\nNote: {note}");
         }
@@ -55,80 +101,65 @@ impl InspectArgs {
     }
 }
 
-fn model(path: &Path, table: &mut markdown::Table) -> Result<()> {
+fn model(path: &Path, facts: &mut Facts) -> Result<()> {
     let config = NeoxConfig::load(path)?;
     let model = Decoder::load(path, &device::open("cpu")?.device)?;
     let parameters = config.n_layers * (4 * config.d_model * config.d_model + 2 * config.d_model * config.d_mlp)
         + 2 * config.vocab_size * config.d_model;
-    for (what, value) in [
-        ("kind", "model, GPT-NeoX".to_owned()),
-        ("d_model", config.d_model.to_string()),
-        ("layers", config.n_layers.to_string()),
-        ("heads", config.n_heads.to_string()),
-        ("d_mlp", config.d_mlp.to_string()),
-        ("vocabulary", config.vocab_size.to_string()),
-        ("weight matrices", format!("{:.2} M parameters", parameters as f64 / 1e6)),
-        ("residual", if config.parallel_residual { "parallel" } else { "sequential" }.to_owned()),
-        ("rotary dimensions", format!("{} of {} a head", config.rotary_dims, config.d_head())),
-        ("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers - 1)),
-        ("configuration and weights (BLAKE3)", model.weights_hash()[..16].to_owned()),
-    ] {
-        table.row([what.to_owned(), value]);
-    }
+    facts.add("kind", "model, GPT-NeoX");
+    facts.add("d_model", config.d_model);
+    facts.add("layers", config.n_layers);
+    facts.add("heads", config.n_heads);
+    facts.add("d_mlp", config.d_mlp);
+    facts.add("vocabulary", config.vocab_size);
+    facts.add("parameters of weight matrices", parameters);
+    facts.add("residual", if config.parallel_residual { "parallel" } else { "sequential" });
+    facts.add("rotary dimensions a head", config.rotary_dims);
+    facts.add("dimensions a head", config.d_head());
+    facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers - 1));
+    facts.add("BLAKE3 of configuration and weights", &model.weights_hash()[..16]);
     Ok(())
 }
 
 /// Gives the notes that belong to it.
-fn sae(path: &Path, table: &mut markdown::Table) -> Result<Vec<String>> {
+fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     let loaded = formats::load(path, &device::open("cpu")?.device)?;
     let (sae, metadata) = (&loaded.sae, loaded.metadata);
-    let yes_or_no = |yes| if yes { "yes" } else { "no" }.to_owned();
-    let architecture = sae.activation().name();
-    table.row(["kind".to_owned(), format!("SAE, {architecture}, {} format", loaded.format)]);
-    table.row(["d_in".to_owned(), sae.d_model().to_string()]);
-    table.row(["d_sae".to_owned(), sae.d_sae().to_string()]);
+    facts.add("kind", format!("SAE, {}, {} format", sae.activation().name(), loaded.format));
+    facts.add("d_in", sae.d_model());
+    facts.add("d_sae", sae.d_sae());
     match sae.activation() {
         Activation::TopK { k, by_decoder_norm } => {
-            table.row(["k".to_owned(), k.to_string()]);
-            table.row(["chosen by decoder norm".to_owned(), yes_or_no(*by_decoder_norm)]);
+            facts.add("k", *k);
+            facts.add("chosen by decoder norm", *by_decoder_norm);
         }
-        Activation::GroupMax { k } => table.row(["k".to_owned(), k.to_string()]),
+        Activation::GroupMax { k } => facts.add("k", *k),
         Activation::JumpRelu { threshold } => {
             let values = threshold.to_data().try_into_vec::<f32>().expect("thresholds are f32");
             let (low, high) = values.iter().fold((f32::MAX, f32::MIN), |(low, high), &v| (low.min(v), high.max(v)));
-            let number = |v: f32| markdown::number(Some(f64::from(v)));
-            let range = if low == high { number(low) } else { format!("{} to {}", number(low), number(high)) };
-            table.row(["threshold".to_owned(), range]);
+            facts.add("lowest threshold", low);
+            facts.add("highest threshold", high);
         }
         Activation::Relu | Activation::Gated { .. } => {}
     }
-    table.row(["b_dec subtracted from the input".to_owned(), yes_or_no(sae.applies_b_dec_to_input())]);
-    if sae.normalization() != Normalization::None {
-        table.row(["input normalised".to_owned(), sae.normalization().name().to_owned()]);
-    }
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| markdown::NONE.to_owned());
-    for (what, value) in
-        [("model", metadata.model_name), ("hook", metadata.hook_name), ("trained on", metadata.dataset_path)]
-    {
-        table.row([what.to_owned(), or_none(value)]);
-    }
-    if metadata.center_residual {
-        table.row(["residual stream".to_owned(), "centred (center_writing_weights)".to_owned()]);
-    }
+    facts.add("b_dec subtracted from the input", sae.applies_b_dec_to_input());
+    facts.add("input normalised", sae.normalization().name());
+    facts.add("model", metadata.model_name);
+    facts.add("hook", metadata.hook_name);
+    facts.add("trained on", metadata.dataset_path);
+    facts.add("residual stream centred", metadata.center_residual);
     Ok(loaded.notes)
 }
 
-fn results(path: &Path, table: &mut markdown::Table) -> Result<()> {
+fn results(path: &Path, facts: &mut Facts) -> Result<()> {
     let grid = frames::read(path)?;
-    let list = |mut values: Vec<String>| {
-        values.dedup();
-        values.join(", ")
-    };
-    table.row(["kind".to_owned(), "results of a sweep".to_owned()]);
-    table.row(["runs".to_owned(), grid.runs.len().to_string()]);
-    table.row(["models".to_owned(), grid.models().join(", ")]);
-    table.row(["depths".to_owned(), grid.depths().join(", ")]);
-    table.row(["k".to_owned(), list(grid.ks().iter().map(ToString::to_string).collect())]);
-    table.row(["evaluation".to_owned(), format!("{} sequences", grid.runs.first().map_or(0, |r| r.sequences.len()))]);
+    facts.add("kind", "results of a sweep");
+    facts.add("runs", grid.runs.len());
+    facts.add("models", grid.models());
+    facts.add("depths", grid.depths());
+    facts.add("k", grid.ks());
+    facts.add("seeds", grid.seeds());
+    facts.add("training tokens", grid.budgets());
+    facts.add("evaluation sequences", grid.runs.first().map_or(0, |r| r.sequences.len()));
     Ok(())
 }

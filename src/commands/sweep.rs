@@ -10,6 +10,8 @@ use assay_models::hub::{HubName, Pending};
 use assay_models::runs_on_cpu;
 use assay_probes::geometry::model_geometry;
 use indicatif::DecimalBytes;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::device::Opened;
 use crate::files::write_atomic;
@@ -42,6 +44,9 @@ pub struct SweepArgs {
     /// List the runs, what they need and which are done; train nothing
     #[arg(long)]
     dry_run: bool,
+    /// With --dry-run: print one JSON object instead of a table
+    #[arg(long, requires = "dry_run")]
+    json: bool,
 }
 
 impl SweepArgs {
@@ -59,8 +64,7 @@ impl SweepArgs {
         if self.dry_run {
             let pending = fetch::pending(&spec)?;
             if !pending.is_empty() {
-                describe_downloads(&pending);
-                return Ok(());
+                return describe_downloads(&pending, self.json);
             }
         }
         let sources = fetch::sources(&spec, progress).with_context(|| format!("{}", self.spec.display()))?;
@@ -83,7 +87,12 @@ impl SweepArgs {
         }
         refuse_twins(&planned)?;
         if self.dry_run {
-            return describe(&spec, &planned, &results, &opened);
+            let outlook = Outlook::new(&spec, &planned, &results, &opened)?;
+            match self.json {
+                true => println!("{}", serde_json::to_string_pretty(&outlook)?),
+                false => outlook.print(),
+            }
+            return Ok(());
         }
         let _lock = lock(&results)?;
         let source =
@@ -211,56 +220,112 @@ fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], opened: &Opene
 }
 
 /// What a sweep would download first. A run's id has the weights' and tokens' hashes in it, so runs can't be listed before.
-fn describe_downloads(pending: &[(HubName, Pending)]) {
+fn describe_downloads(pending: &[(HubName, Pending)], json: bool) -> Result<()> {
+    if json {
+        let listed: Vec<Value> = pending
+            .iter()
+            .map(
+                |(name, p)| json!({ "name": name.to_string(), "commit": p.commit, "files": p.files, "bytes": p.bytes }),
+            )
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&json!({ "to_download": listed }))?);
+        return Ok(());
+    }
     for (name, Pending { commit, files, bytes }) in pending {
         println!("to download: {name}, commit {commit}: {files} files, {}", DecimalBytes(*bytes));
     }
     println!("the runs can be listed when these are in the hub's cache");
+    Ok(())
 }
 
 /// What a sweep would do.
-fn describe(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path, opened: &Opened) -> Result<()> {
-    let mut table = markdown::Table::new(["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"]);
-    let (mut runs, mut left, mut flops, mut most_bytes) = (0, 0, 0.0, 0.0_f64);
-    for group in planned.iter().flat_map(|(groups, _)| groups) {
-        let mut parameters = 0.0;
-        for run in &group.runs {
-            let done = Record::load(results, &run.id)?.is_some();
-            let train = &run.key.train;
-            let matrix = (train.d_model * train.d_sae) as f64;
-            runs += 1;
-            if !done {
-                left += 1;
-                // The encoder's product is nearly all of a step; sparse parts cost k/d_sae of it each.
-                flops += 2.0 * matrix * group.training_tokens as f64;
-                parameters += 2.0 * matrix;
+#[derive(Serialize)]
+struct Outlook {
+    runs: Vec<PlannedRun>,
+    results: PathBuf,
+    device: String,
+    /// Of the encoder's product in what is left to train; sparse parts cost k/d_sae of it each.
+    flops: f64,
+    /// Beside the model, at most.
+    training_bytes: f64,
+    /// The same, about.
+    evaluation_bytes: f64,
+}
+
+/// A run as `--dry-run` lists it.
+#[derive(Serialize)]
+struct PlannedRun {
+    id: String,
+    model: String,
+    depth: String,
+    hook: String,
+    d_sae: usize,
+    k: usize,
+    seed: u64,
+    training_tokens: u64,
+    done: bool,
+}
+
+impl Outlook {
+    fn new(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path, opened: &Opened) -> Result<Self> {
+        let (mut runs, mut flops, mut training_bytes) = (Vec::new(), 0.0, 0.0_f64);
+        for group in planned.iter().flat_map(|(groups, _)| groups) {
+            let mut parameters = 0.0;
+            for run in &group.runs {
+                let train = &run.key.train;
+                let matrix = (train.d_model * train.d_sae) as f64;
+                let done = Record::load(results, &run.id)?.is_some();
+                if !done {
+                    flops += 2.0 * matrix * group.training_tokens as f64;
+                    parameters += 2.0 * matrix;
+                }
+                runs.push(PlannedRun {
+                    id: run.id.clone(),
+                    model: group.model.name.clone(),
+                    depth: run.depth.clone(),
+                    hook: run.hook.to_string(),
+                    d_sae: train.d_sae,
+                    k: train.k,
+                    seed: run.key.seed,
+                    training_tokens: group.training_tokens,
+                    done,
+                });
             }
+            // Weights, two moments and gradients, and the buffer of each hook.
+            let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
+            let hooks = group.runs.iter().map(|r| r.hook.layer).collect::<std::collections::BTreeSet<_>>().len();
+            let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
+            training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
+        }
+        let (results, device) = (results.to_owned(), opened.name.clone());
+        let evaluation_bytes = eval_bytes(spec, planned, opened);
+        Ok(Self { runs, results, device, flops, training_bytes, evaluation_bytes })
+    }
+
+    fn print(&self) {
+        let head = ["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"];
+        let mut table = markdown::Table::new(head);
+        for run in &self.runs {
             table.row([
                 run.id.clone(),
-                group.model.name.clone(),
+                run.model.clone(),
                 run.depth.clone(),
-                run.hook.to_string(),
-                train.d_sae.to_string(),
-                train.k.to_string(),
-                run.key.seed.to_string(),
-                tokens_text(group.training_tokens),
-                if done { "yes" } else { "no" }.to_owned(),
+                run.hook.clone(),
+                run.d_sae.to_string(),
+                run.k.to_string(),
+                run.seed.to_string(),
+                tokens_text(run.training_tokens),
+                if run.done { "yes" } else { "no" }.to_owned(),
             ]);
         }
-        // Weights, two moments and gradients, and the buffer of each hook.
-        let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
-        let hooks = group.runs.iter().map(|r| r.hook.layer).collect::<std::collections::BTreeSet<_>>().len();
-        let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
-        most_bytes = most_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
+        let (left, seconds) = (self.runs.iter().filter(|run| !run.done).count(), self.flops / 5e10);
+        println!("{table}\n{} runs, {left} to do; results in {}", self.runs.len(), self.results.display());
+        println!("device: {}", self.device);
+        println!("encoder products of training: {:.2} TFLOP (at 50 GFLOP/s: {seconds:.0} s)", self.flops / 1e12);
+        println!(
+            "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
+            self.training_bytes / 1e9,
+            self.evaluation_bytes / 1e9
+        );
     }
-    println!("{table}");
-    println!("{runs} runs, {left} to do; results in {}", results.display());
-    println!("device: {}", opened.name);
-    println!("encoder products of training: {:.2} TFLOP (at 50 GFLOP/s: {:.0} s)", flops / 1e12, flops / 5e10);
-    println!(
-        "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
-        most_bytes / 1e9,
-        eval_bytes(spec, planned, opened) / 1e9
-    );
-    Ok(())
 }

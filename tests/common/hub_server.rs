@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ring::digest;
 use serde_json::json;
 
 use crate::common::files;
@@ -44,6 +45,8 @@ pub enum Fault {
     Busy,
     /// Fewer bytes, and a header that says so.
     Short,
+    /// The last byte is another.
+    Wrong,
 }
 
 struct Commit {
@@ -84,9 +87,16 @@ pub struct HubServer {
     stopped: Arc<AtomicBool>,
 }
 
-/// Stands for a hash that the client can't verify: `len` hex digits that follow from the content.
-fn hash(content: &[u8], len: usize) -> String {
-    blake3::hash(content).to_hex()[..len].to_owned()
+/// A content's hash in `len` hex digits: 64 of SHA-256, or 40 as git names a blob.
+pub fn hash(content: &[u8], len: usize) -> String {
+    let digest = match len {
+        64 => digest::digest(&digest::SHA256, content),
+        _ => {
+            let blob = [format!("blob {}\0", content.len()).as_bytes(), content].concat();
+            digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &blob)
+        }
+    };
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Whether git has a pointer only, and the file lies elsewhere.
@@ -203,6 +213,7 @@ impl Answer {
         let mut answer = Self { status: "200 OK", headers, body: content.to_vec(), end: fault };
         match (start, fault) {
             (_, Some(Fault::Busy)) => return Self::error("503 Service Unavailable", "Busy"),
+            (_, Some(Fault::Wrong)) => *answer.body.last_mut().unwrap() ^= 1,
             (_, Some(Fault::Short)) => answer.body.truncate(content.len() - 1),
             (Some((from, _)), _) if from >= content.len() => {
                 return Self::error("416 Range Not Satisfiable", "Range");

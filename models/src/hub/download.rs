@@ -1,7 +1,10 @@
 //! One file from the hub into the cache: resumed, tried again, and checked.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
 use crate::hub::cache::{RepoCache, create_parent, is_whole};
 use crate::hub::client::{Answer, Client, Failure, Retries};
@@ -32,6 +35,12 @@ pub(crate) fn file(source: &Source<'_>, repo: &RepoCache, file: &Entry, on: &mut
     }
     let part = repo.part(file);
     bytes(source, repo, file, on)?;
+    let found = hash(&part, file).map_err(|e| HubError::write(&part, e))?;
+    if found != file.etag() {
+        // What is left of it could not be gone on with.
+        std::fs::remove_file(&part).map_err(|e| HubError::write(&part, e))?;
+        return Err(differs(source, file, format!("its hash is {found}, expected {}", file.etag())));
+    }
     // Another process may have moved it, where locks don't hold.
     if let Err(e) = std::fs::rename(&part, &blob)
         && !is_whole(&blob, file)
@@ -39,6 +48,27 @@ pub(crate) fn file(source: &Source<'_>, repo: &RepoCache, file: &Entry, on: &mut
         return Err(HubError::write(&blob, e));
     }
     repo.link(source.commit, file)
+}
+
+/// A file's hash as the hub knows it: the SHA-256 of what is not in git itself, else git's SHA-1, which begins with `blob` and the
+/// size.
+fn hash(path: &Path, file: &Entry) -> io::Result<String> {
+    let mut context = if file.etag().len() == 64 {
+        Context::new(&SHA256)
+    } else {
+        let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+        context.update(format!("blob {}\0", file.size).as_bytes());
+        context
+    };
+    let mut content = File::open(path)?;
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match content.read(&mut buffer)? {
+            0 => break,
+            count => context.update(&buffer[..count]),
+        }
+    }
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Collects a file's bytes in its `.part`, after those that are there.

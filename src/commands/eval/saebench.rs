@@ -26,7 +26,7 @@ use assay_probes::{EvalConfig, Evaluation, Subset};
 use assay_sae::LoadedSae;
 use serde_json::{Value, json};
 
-use crate::record::write_atomic;
+use crate::files::write_atomic;
 
 /// An evaluation and what it was made of.
 pub(super) struct Report<'a> {

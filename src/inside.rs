@@ -1,0 +1,195 @@
+//! A look inside: which latents fire on a prompt, what each writes, and what the model says without one.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use assay_models::decoder::center_residual;
+use assay_models::loss::{scored_log_probs, token_cross_entropy};
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{Decoder, HookPoint};
+use assay_sae::{Activation, Normalization, Sae};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor};
+use ndarray::Array2;
+
+/// A model with an SAE at one of its hooks.
+pub struct Inside {
+    model: Decoder,
+    vocabulary: Vocabulary,
+    sae: Sae,
+    hook: HookPoint,
+    center_residual: bool,
+    /// What one unit of each latent adds to the residual stream, `[d_sae, d_model]`.
+    writes: Tensor<2>,
+}
+
+/// A text that has passed through the model up to the hook.
+pub struct Prompt {
+    /// Token ids, the model's end-of-text first, as before each document in training.
+    pub tokens: Vec<u32>,
+    /// What each token stands for.
+    pub texts: Vec<String>,
+    /// The active latents of each token, the strongest first.
+    pub active: Vec<Vec<Active>>,
+    /// `[1, tokens, d_model]`, as the model has it.
+    h: Tensor<3>,
+}
+
+/// An active latent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Active {
+    /// Its number.
+    pub latent: usize,
+    /// How strongly it is active, z.
+    pub value: f32,
+}
+
+/// A token and a number about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// What the token stands for.
+    pub text: String,
+    /// Its probability or logit.
+    pub value: f32,
+}
+
+impl Inside {
+    /// Loads a model and an SAE of it, which names its hook.
+    ///
+    /// # Errors
+    /// If one of them can't be read, there is no tokenizer, or they don't belong together.
+    pub fn open(model: impl AsRef<Path>, sae: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let (model, path) = (model.as_ref(), sae.as_ref());
+        let vocabulary = Vocabulary::load(model)?;
+        let model = Decoder::load(model, device)?;
+        let loaded = assay_sae::formats::load(path, device)?;
+        let hook: HookPoint = match &loaded.metadata.hook_name {
+            Some(name) => name.parse().with_context(|| path.display().to_string())?,
+            None => anyhow::bail!("{} names no hook; `assay convert` can write one", path.display()),
+        };
+        hook.check(model.config())?;
+        let (d_in, d_model) = (loaded.sae.d_model(), model.config().d_model);
+        ensure!(d_in == d_model, "{}: d_in is {d_in}, the model's d_model is {d_model}", path.display());
+        let (sae, center_residual) = (loaded.sae, loaded.metadata.center_residual);
+        ensure!(
+            sae.normalization() == Normalization::None,
+            "{}: normalize_activations is {}: what a latent adds differs from token to token",
+            path.display(),
+            sae.normalization().name()
+        );
+        let [_, rows] = sae.weights();
+        let writes = match sae.activation() {
+            Activation::TopK { by_decoder_norm: true, .. } => {
+                let norms = (rows.clone() * rows.clone()).sum_dim(1).sqrt();
+                rows / norms
+            }
+            _ => rows,
+        };
+        Ok(Self { model, vocabulary, sae, hook, center_residual, writes })
+    }
+
+    /// Where the SAE sits.
+    pub fn hook(&self) -> HookPoint {
+        self.hook
+    }
+
+    /// Runs the model on a text up to the hook, and the SAE on what is there.
+    ///
+    /// # Errors
+    /// If the text has no tokens or too many for the model.
+    pub fn read(&self, text: &str) -> Result<Prompt> {
+        let ids = self.vocabulary.encode(text)?;
+        ensure!(!ids.is_empty(), "the prompt is empty");
+        let tokens: Vec<u32> = self.model.config().eos_token_id.into_iter().chain(ids).collect();
+        let h = self.model.capture(as_batch(&tokens).view(), &[self.hook])?.remove(0);
+        let seen = if self.center_residual { center_residual(h.clone()) } else { h.clone() };
+        let mut active = vec![Vec::new(); tokens.len()];
+        self.sae.encode(seen.squeeze_dim(0)).for_each_active(|token, latent, value| {
+            active[token].push(Active { latent, value });
+        });
+        for latents in &mut active {
+            latents.sort_by(|a: &Active, b| b.value.total_cmp(&a.value));
+        }
+        let texts = tokens.iter().map(|&id| self.vocabulary.text(id)).collect();
+        Ok(Prompt { tokens, texts, active, h })
+    }
+
+    /// The tokens that a latent's decoder row raises most, by its logit lens ([`Decoder::logit_lens`]).
+    ///
+    /// # Errors
+    /// If there is no such latent.
+    pub fn writes(&self, latent: usize, count: usize) -> Result<Vec<Scored>> {
+        let logits = self.model.logit_lens(self.row(latent)?);
+        Ok(self.largest(logits.squeeze_dim(0), count))
+    }
+
+    /// The likeliest tokens after the prompt.
+    ///
+    /// # Errors
+    /// If the hook is none from which the model can be run on.
+    pub fn says(&self, prompt: &Prompt, count: usize) -> Result<Vec<Scored>> {
+        self.next(prompt.h.clone(), count)
+    }
+
+    /// The same with one latent patched out: z times its decoder row is taken away wherever it is active, and everything else, the SAE's
+    /// error included, stays.
+    ///
+    /// # Errors
+    /// As [`Self::says`]; if there is no such latent.
+    pub fn says_without(&self, prompt: &Prompt, latent: usize, count: usize) -> Result<Vec<Scored>> {
+        self.next(self.without(prompt, latent)?, count)
+    }
+
+    /// Cross-entropy of each token but the first, in nats: as it is, and with one latent patched out.
+    ///
+    /// # Errors
+    /// As [`Self::says_without`].
+    pub fn losses(&self, prompt: &Prompt, latent: usize) -> Result<Vec<[f32; 2]>> {
+        let tokens = as_batch(&prompt.tokens);
+        let of = |h: Tensor<3>| -> Result<Vec<f32>> {
+            let log_probs = scored_log_probs(self.model.forward_from(self.hook, h)?);
+            let losses = token_cross_entropy(log_probs, tokens.view(), self.model.device());
+            Ok(losses.into_data().try_into_vec::<f32>().expect("losses are f32"))
+        };
+        let (whole, without) = (of(prompt.h.clone())?, of(self.without(prompt, latent)?)?);
+        Ok(whole.into_iter().zip(without).map(|(a, b)| [a, b]).collect())
+    }
+
+    fn without(&self, prompt: &Prompt, latent: usize) -> Result<Tensor<3>> {
+        let row = self.row(latent)?;
+        let z: Vec<f32> = prompt
+            .active
+            .iter()
+            .map(|active| active.iter().find(|a| a.latent == latent).map_or(0.0, |a| a.value))
+            .collect();
+        let z: Tensor<1> = Tensor::from_data(z.as_slice(), self.model.device());
+        let [tokens] = z.dims();
+        Ok(prompt.h.clone() - z.reshape([tokens, 1]).matmul(row).unsqueeze())
+    }
+
+    /// The decoder row of a latent, `[1, d_model]`.
+    fn row(&self, latent: usize) -> Result<Tensor<2>> {
+        let d_sae = self.sae.d_sae();
+        ensure!(latent < d_sae, "there is no latent {latent}: the SAE has {d_sae}, from 0");
+        Ok(self.writes.clone().narrow(0, latent, 1))
+    }
+
+    fn next(&self, h: Tensor<3>, count: usize) -> Result<Vec<Scored>> {
+        let logits = self.model.forward_from(self.hook, h)?;
+        let [_, tokens, _] = logits.dims();
+        let last: Tensor<2> = logits.narrow(1, tokens - 1, 1).squeeze_dim(1);
+        Ok(self.largest(softmax(last, 1).squeeze_dim(0), count))
+    }
+
+    fn largest(&self, values: Tensor<1>, count: usize) -> Vec<Scored> {
+        let values = values.into_data().try_into_vec::<f32>().expect("logits are f32");
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+        let scored = |&id: &usize| Scored { text: self.vocabulary.text(id as u32), value: values[id] };
+        order.iter().take(count).map(scored).collect()
+    }
+}
+
+fn as_batch(tokens: &[u32]) -> Array2<u32> {
+    Array2::from_shape_vec((1, tokens.len()), tokens.to_vec()).expect("one row")
+}
