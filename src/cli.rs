@@ -61,7 +61,7 @@ impl Cli {
         match &self.command {
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Eval(args) => args.run(&self.device, progress),
-            Command::Convert(args) => args.run(),
+            Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::markdown;
 use crate::replicates::Replicates;
 
-/// How far two scores must lie apart to contradict each other: a tenth of the way from a useless SAE to a perfect one. In our
-/// sweeps the same SAE with other seeds differs by a few hundredths.
+/// How far two scores must lie apart to contradict each other: a tenth of the way from a useless SAE to a perfect one. Less may be
+/// real, but changes no conclusion.
 pub const GAP: f64 = 0.1;
 
 /// Fewer sequences than this have no bootstrap interval worth the name, so nothing is decided.
@@ -98,8 +98,9 @@ pub fn verdict(sequences: &[[Sums; 3]], replicates: &Replicates) -> Verdict {
         "R² is misleading here.".to_owned()
     } else {
         format!(
-            "R² and behaviour agree: {}; no subset of tokens moves R² by {GAP} or more.",
-            [R2, CE_REC, LOSS_SCORE, LOSS_SCORE_MEAN].map(|score| scores.named(score)).join(", ")
+            "R² and behaviour agree: {} beside {}; no subset of tokens moves R² by {GAP} or more.",
+            scores.named(R2),
+            scores.named(CE_REC)
         )
     };
     let text =
@@ -234,10 +235,8 @@ impl Scores<'_> {
             Some((value, interval)) => {
                 let where_to = match interval {
                     Interval { low, .. } if low > 1.0 => "errors lie where the loss is sensitive",
-                    Interval { high, .. } if high < 1.0 => {
-                        "errors lie where the loss is not sensitive; it is their size"
-                    }
-                    _ => "errors lie no more than by chance where the loss is sensitive; it is their size",
+                    Interval { high, .. } if high < 1.0 => "errors lie where the loss is less sensitive",
+                    _ => "errors have no preference for where the loss is sensitive",
                 };
                 format!(
                     "The Fisher-weighted distortion is {}, {} times that of errors as large without a preferred direction: {where_to}.",
@@ -251,15 +250,20 @@ impl Scores<'_> {
     /// A loss score that owes its height to how bad zero ablation is.
     fn zero_ablation(&self, rule: Rule, other: Score) -> Option<Reason> {
         let difference = self.difference(LOSS_SCORE, other).filter(|d| d.value > 0.0)?;
-        let text = format!(
-            "The {} flatters, {} is lower: zeros cost {} nats, the mean activation {}, where the model has {} and the SAE leaves {}.",
-            self.named(LOSS_SCORE),
-            self.named(other),
-            self.number("ce_zero"),
-            self.number("ce_mean"),
-            self.number("ce_orig"),
-            self.number("ce_recon"),
-        );
+        let (flattered, other) = (self.named(LOSS_SCORE), self.named(other));
+        let text = match rule {
+            Rule::LossScoreAboveMeanAblation => format!(
+                "The {other} is below the {flattered}: the mean activation costs {} nats, zeros {}.",
+                self.number("ce_mean"),
+                self.number("ce_zero"),
+            ),
+            _ => format!(
+                "The {flattered} flatters, {other} is lower: zeros cost {} nats where the model has {} and the SAE leaves {}.",
+                self.number("ce_zero"),
+                self.number("ce_orig"),
+                self.number("ce_recon"),
+            ),
+        };
         Some(Self::reason(rule, &difference, text))
     }
 }
@@ -353,7 +357,7 @@ mod tests {
         assert_eq!(found.misleading, Some(true));
         assert_eq!(rules(&found)[0], Rule::R2AboveBehaviour);
         assert!(found.text.contains("errors lie where the loss is sensitive."), "{}", found.text);
-        assert!(lost(0.5).text.contains("not sensitive; it is their size"), "{}", lost(0.5).text);
+        assert!(lost(0.5).text.contains("where the loss is less sensitive."), "{}", lost(0.5).text);
     }
 
     #[test]
@@ -369,7 +373,8 @@ mod tests {
         assert_eq!(found.misleading, Some(false), "{}", found.text);
         assert_eq!(rules(&found), [Rule::LossScoreAboveCeRec, Rule::LossScoreAboveMeanAblation]);
         assert!(found.reasons.iter().all(|reason| reason.about == "ce_loss_score"));
-        assert!(found.text.contains("zeros cost 30.30 nats, the mean activation 6.061"), "{}", found.text);
+        assert!(found.text.contains("zeros cost 30.30 nats where the model has 3.030"), "{}", found.text);
+        assert!(found.text.contains("the mean activation costs 6.061 nats, zeros 30.30"), "{}", found.text);
     }
 
     #[test]

@@ -250,6 +250,7 @@ fn pickles_are_never_read_and_the_way_out_is_shown() {
                 assert!(error.contains(part), "`{part}` is not in: {error}");
             }
         }
+        refused_by(assay().arg("inspect").arg(&copy), &[file, "weights_only=True"]);
     }
     let (_dir, copy) = copy_of("dictionary-learning-topk");
     std::fs::rename(copy.join("ae.safetensors"), copy.join("params.npz")).unwrap();
@@ -274,8 +275,15 @@ fn a_directory_above_lists_the_saes_below() {
 
 #[test]
 fn a_file_of_weights_stands_for_its_directory() {
-    let loaded = formats::load(&sae_dir("dictionary-learning-topk").join("ae.safetensors"), &cpu()).unwrap();
-    assert!(matches!(loaded.sae.activation(), Activation::TopK { k: 6, .. }));
+    let (_dir, copy) = copy_of("dictionary-learning-topk");
+    let is_topk = |path: &Path| {
+        let loaded = formats::load(path, &cpu()).unwrap();
+        assert!(matches!(loaded.sae.activation(), Activation::TopK { k: 6, .. }));
+    };
+    is_topk(&copy.join("ae.safetensors"));
+    // The only file of weights needs no particular name.
+    std::fs::rename(copy.join("ae.safetensors"), copy.join("mine.safetensors")).unwrap();
+    is_topk(&copy);
 }
 
 #[test]

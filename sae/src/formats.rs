@@ -26,7 +26,7 @@ use crate::activation::{Activation, Normalization};
 use crate::coder::Sae;
 use crate::error::{Result, SaeError};
 
-pub use self::find::detect;
+pub use self::find::{detect, is_sae};
 
 /// TransformerLens' name for subtracting the mean over d_model from the residual stream.
 const CENTER: &str = "center_writing_weights";

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use assay_sae::{Format, formats};
 use serde_json::json;
 
-use crate::device;
+use crate::progress::Progress;
+use crate::{device, fetch};
 
 /// Write an SAE in the format of another tool, so that the tool reconstructs the same activations.
 ///
@@ -17,7 +18,7 @@ use crate::device;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay convert tests/golden/eval-small/L3_k8 /tmp/sae/layers.3 --to sparsify")]
 pub struct ConvertArgs {
-    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors)
+    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), or its name on the hub
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The directory to write
@@ -49,14 +50,14 @@ impl ConvertArgs {
     ///
     /// # Errors
     /// If the SAE is unreadable, the format can't express it, or the directory is there already or can't be written.
-    pub fn run(&self) -> Result<()> {
+    pub fn run(&self, progress: Progress) -> Result<()> {
         let format = match self.to {
             To::Saelens => Format::SaeLens,
             To::Sparsify => Format::Sparsify,
             To::DictionaryLearning => Format::DictionaryLearning,
         };
-        let loaded = formats::load(&self.source, &device::open("cpu")?.device)?;
         self.check_target(&self.target)?;
+        let loaded = formats::load(&fetch::sae(&self.source, progress)?, &device::open("cpu")?.device)?;
         formats::save(&self.target, format, &loaded.sae, &loaded.metadata, None)
             .with_context(|| self.source.display().to_string())?;
         let (from, architecture) = (loaded.format, loaded.sae.activation().name());

@@ -22,6 +22,11 @@ pub fn detect(dir: &Path) -> Option<Format> {
     recognise(dir).map(|found| found.format)
 }
 
+/// Whether a directory is meant to be an SAE's, readable or not: its configuration is one.
+pub fn is_sae(dir: &Path) -> bool {
+    dir.join("cfg.json").is_file() || read_json(&dir.join("config.json")).is_ok_and(|c| c.get("trainer").is_some())
+}
+
 /// The SAE at `path`: its directory, or its file of weights.
 ///
 /// # Errors
