@@ -68,7 +68,7 @@ impl InspectArgs {
         let mut notes = Vec::new();
         if path.join("runs.parquet").is_file() {
             results(path, &mut facts)?;
-        } else if formats::detect(path).is_some() || path.join("cfg.json").is_file() {
+        } else if formats::is_sae(path) {
             notes = sae(path, &mut facts)?;
         } else if path.join("config.json").is_file() {
             model(path, &mut facts)?;
