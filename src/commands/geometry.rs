@@ -11,6 +11,10 @@ use crate::progress::Progress;
 use crate::{device, fetch, markdown};
 
 /// Measure the geometry of every layer's residual stream: participation ratios, norms, variance.
+///
+/// The participation ratio (Σλ)²/Σλ² of the covariance's eigenvalues says over how many directions the variance is spread; the
+/// deflated ones leave out the largest m eigenvalues. Outliers are tokens whose ‖a‖ is above ten times the layer's median. No SAE is
+/// needed: where the ratio is near 1, R² says little about any.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Example:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors"

@@ -13,6 +13,9 @@ use crate::progress::Progress;
 use crate::{device, fetch, frames, markdown};
 
 /// Say what a model, SAE, results directory, or source of tokens or text holds.
+///
+/// What it is follows from the files that are there. Of an SAE of another tool it says what the SAE computes, and what in its files
+/// is unusual.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/demo"

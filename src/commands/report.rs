@@ -7,6 +7,8 @@ use anyhow::Result;
 use crate::report;
 
 /// Rebuild the tables, plots and report of a results directory from its parquet files.
+///
+/// No model and no record is read, so it works on any results directory that was handed on. The report's path is printed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay report results/demo")]
 pub struct ReportArgs {

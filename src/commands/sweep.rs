@@ -26,7 +26,13 @@ use crate::{device, fetch, frames, information, markdown, report};
 
 /// Train and evaluate every SAE that a spec asks for, and report.
 ///
-/// Finished runs are skipped, so the same command goes on where it was stopped.
+/// A spec spans models × depths × k × seeds × token budgets; each combination is one SAE. All SAEs of a model train in lockstep on
+/// one capture of its activations, then each is patched into the model on held-out text. Everything is opened and checked before
+/// anything is trained.
+///
+/// Finished runs are skipped, and a training that was stopped goes on from its last state: the same command goes on where it was
+/// stopped, and ends with the same table. The results directory gets the spec as it was run, Parquet files, tables, plots and
+/// report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k"
