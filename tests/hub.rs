@@ -94,7 +94,7 @@ const FOREIGN: [&str; 12] = [
     "all_proxy",
 ];
 
-/// The requests for a file's bytes on the second port: (range, bytes sent).
+/// The requests for a file's bytes on the other host: (range, bytes sent).
 fn of_weights(requests: &[Request]) -> Vec<(Option<&str>, usize)> {
     let of = requests.iter().filter(|r| r.elsewhere && r.target.contains(WEIGHTS));
     of.map(|r| (r.range.as_deref(), r.sent)).collect()
@@ -357,10 +357,10 @@ fn without_a_network_it_says_what_fills_the_cache() {
         command.env("HF_HUB_OFFLINE", "TRUE");
         command
     };
-    refused(&mut offline("org/small"), &[remedy[0], remedy[1], "HF_HUB_OFFLINE is set; unset it"]);
+    refused(&mut offline("org/small"), &[remedy[0], remedy[1], "HF_HUB_OFFLINE is set (unset it"]);
     assert!(world.hub.requests().is_empty());
     stdout_of(&mut world.inspect("org/small"));
-    refused(&mut offline("org/small@v1"), &["`hf download org/small --revision v1`"]);
+    refused(&mut offline("org/small@v1:a"), &["`hf download org/small --revision v1 --include 'a*'`"]);
     // A file that was cut short later.
     std::fs::OpenOptions::new().write(true).open(world.blob(WEIGHTS)).unwrap().set_len(1000).unwrap();
     let damage = format!("{WEIGHTS} is damaged: 1000 of {} bytes", weights_size());
@@ -484,7 +484,7 @@ fn pythia() -> World {
     world
 }
 
-/// `sweeps/fast2.toml` as it is, in sizes that fit the bundled models: two minutes, so only when asked for.
+/// `sweeps/fast2.toml` as it is, in sizes that fit the bundled models; minutes, so only when asked for.
 #[test]
 #[ignore = "takes minutes; cargo test --release fast2_runs_from_the_hub -- --ignored --nocapture"]
 fn fast2_runs_from_the_hub() {
@@ -495,14 +495,14 @@ fn fast2_runs_from_the_hub() {
         command.arg("sweep").arg(root().join("sweeps/fast2.toml")).arg("--out").arg(dir.path().join(out));
         for change in [
             "k=[8, 32]",
-            "training_tokens=[131072]",
+            "training_tokens=[65536]",
             "train.expansion=8",
             "train.batch_size=1024",
             "train.buffer_tokens=16384",
-            "eval.sequences=24",
-            "eval.resamples=1000",
-            "information.tokens=8192",
-            "information.steps=50",
+            "eval.sequences=8",
+            "eval.resamples=500",
+            "information.tokens=16384",
+            "information.steps=20",
             "models.pythia-410m.layers={ early = 1, mid = 4, late = 7 }",
         ] {
             command.args(["--set", change]);

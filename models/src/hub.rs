@@ -239,9 +239,10 @@ impl Hub {
     /// The cache lacks something: `detail` says what, if not all.
     fn lacking(&self, want: Want, name: &HubName, blocked: &Blocked, detail: Option<String>) -> HubError {
         let kind = if want == Want::Dataset { " --repo-type dataset" } else { "" };
-        let command = format!("hf download {}{kind} --revision {}", name.repo(), name.revision());
+        let part = name.path().map(|path| format!(" --include '{path}*'")).unwrap_or_default();
+        let command = format!("hf download {}{kind} --revision {}{part}", name.repo(), name.revision());
         let why = match blocked {
-            Blocked::Offline => "HF_HUB_OFFLINE is set; unset it if there is a network".to_owned(),
+            Blocked::Offline => "HF_HUB_OFFLINE is set (unset it where there is a network)".to_owned(),
             Blocked::Unreachable { url, why } => format!("{url} can't be reached ({why})"),
         };
         let why = detail.map_or(why.clone(), |detail| format!("{detail}, and {why}"));

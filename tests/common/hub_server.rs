@@ -1,6 +1,6 @@
 //! A Hugging Face hub on loopback: its routes, headers and redirects, as far as downloads need them.
 //!
-//! Large files lie on a second port, as the real hub's lie on other hosts. Every request is noted, and the connection can be made
+//! Large files lie on another host (another name and port), as the real hub's do. Every request is noted, and the connection can be made
 //! to fail in the ways in which it does.
 
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ struct Commit {
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Whether it went to the second port.
+    /// Whether it went to the other host.
     pub elsewhere: bool,
     pub target: String,
     pub range: Option<String>,
@@ -127,7 +127,7 @@ impl HubServer {
             });
             address
         });
-        state.lock().unwrap().elsewhere = format!("http://{}", ports[1]);
+        state.lock().unwrap().elsewhere = format!("http://localhost:{}", ports[1].port());
         Self { state, ports, stopped }
     }
 
