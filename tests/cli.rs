@@ -1,6 +1,6 @@
 //! What the program prints, as snapshots.
 
-use crate::common::{assay, bundled, golden, stdout_of, sweep, write_spec};
+use crate::common::{assay, bundled, golden, root, stdout_of, sweep, write_spec};
 
 fn help(args: &[&str]) -> String {
     stdout_of(assay().args(args).arg("--help"))
@@ -16,12 +16,53 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help_report", help(&["report"]));
     insta::assert_snapshot!("help_compare", help(&["compare"]));
     insta::assert_snapshot!("help_inspect", help(&["inspect"]));
+    insta::assert_snapshot!("help_doctor", help(&["doctor"]));
+    insta::assert_snapshot!("help_completions", help(&["completions"]));
 }
 
 #[test]
 fn a_mistake_on_the_command_line_is_exit_code_2() {
     assert_eq!(assay().args(["sweep"]).output().unwrap().status.code(), Some(2));
     assert_eq!(assay().args(["sweep", "x.toml", "--no-such"]).output().unwrap().status.code(), Some(2));
+}
+
+/// As in `assay compare … | head`.
+#[test]
+#[cfg(unix)]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_assay"));
+    command.args(["compare", "--json", "--reference", "fast2"]).arg(root().join("results/reference/proxy-gap.csv"));
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn doctor_finds_this_machine() {
+    let found: serde_json::Value = serde_json::from_str(&stdout_of(assay().args(["doctor", "--json"]))).unwrap();
+    assert!(found["devices"].as_array().unwrap().contains(&"cpu".into()));
+    assert!(found["hub"]["cache"].is_string() && found["disk"][0]["free_bytes"].as_u64() > Some(0));
+    let shown = stdout_of(assay().arg("doctor").envs([
+        ("HF_HUB_OFFLINE", "1"),
+        ("HF_HOME", "/nowhere"),
+        ("HF_TOKEN", "secret"),
+    ]));
+    assert!(shown.contains("/nowhere/hub") && shown.contains("HF_HUB_OFFLINE") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn what_programs_read_is_json() {
+    let json = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&stdout_of(assay().current_dir(root()).args(args))).unwrap()
+    };
+    let model = json(&["inspect", "--json", "models/bundled/small"]);
+    assert_eq!((&model["d_model"], &model["layers"]), (&128.into(), &6.into()));
+    let sae = json(&["inspect", "--json", "tests/golden/eval-small/L3_k8"]);
+    assert_eq!((&sae["k"], &sae["hook"]), (&8.into(), &"blocks.3.hook_resid_post".into()));
+    let outlook = json(&["sweep", "sweeps/demo.toml", "--dry-run", "--json"]);
+    assert_eq!(outlook["runs"].as_array().unwrap().len(), 24);
+    assert_eq!(outlook["runs"][0]["hook"], "blocks.1.hook_resid_post");
 }
 
 #[test]

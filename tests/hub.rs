@@ -388,7 +388,8 @@ fn a_file_of_another_size_is_refused() {
 #[test]
 fn a_file_that_was_damaged_on_its_way_is_refused() {
     let (world, commit) = World::with_small();
-    for name in [WEIGHTS, "config.json"] {
+    // In the order in which they are fetched.
+    for name in ["config.json", WEIGHTS] {
         world.hub.fail(name, &[Fault::Wrong]);
         let what = format!("{name} is not what the hub's list says");
         refused(&mut world.inspect("org/small"), &[&what, "its hash is", "expected"]);
