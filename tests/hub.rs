@@ -503,6 +503,7 @@ fn fast2_runs_from_the_hub() {
             "eval.sequences=8",
             "eval.resamples=500",
             "information.tokens=16384",
+            "information.widths=[4]",
             "information.steps=20",
             "models.pythia-410m.layers={ early = 1, mid = 4, late = 7 }",
         ] {

@@ -35,13 +35,16 @@ pub(crate) fn file(source: &Source<'_>, repo: &RepoCache, file: &Entry, on: &mut
     }
     let part = repo.part(file);
     bytes(source, repo, file, on)?;
-    let found = hash(&part, file).map_err(|e| HubError::write(&part, e))?;
+    let found = match hash(&part, file) {
+        // Where locks don't hold, another process may have moved it, here and below.
+        Err(_) if is_whole(&blob, file) => return repo.link(source.commit, file),
+        found => found.map_err(|e| HubError::write(&part, e))?,
+    };
     if found != file.etag() {
         // What is left of it could not be gone on with.
         std::fs::remove_file(&part).map_err(|e| HubError::write(&part, e))?;
         return Err(differs(source, file, format!("its hash is {found}, expected {}", file.etag())));
     }
-    // Another process may have moved it, where locks don't hold.
     if let Err(e) = std::fs::rename(&part, &blob)
         && !is_whole(&blob, file)
     {

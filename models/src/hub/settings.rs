@@ -15,7 +15,7 @@ pub struct Settings {
 
 impl Settings {
     /// As the environment says: `HF_HUB_CACHE`, `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`, and `HF_TOKEN` or the file that
-    /// `hf auth login` leaves (`HF_TOKEN_PATH`).
+    /// `hf auth login` leaves (`HF_TOKEN_PATH`); also the older spellings of these that `huggingface_hub` still reads.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
