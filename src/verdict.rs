@@ -67,7 +67,7 @@ pub struct Verdict {
     pub misleading: Option<bool>,
     /// Why, and what else misleads.
     pub reasons: Vec<Reason>,
-    /// All of it in words.
+    /// All of it in words: a line that sets R² beside CE_rec and the loss score, then one for each reason.
     pub text: String,
 }
 
@@ -94,17 +94,18 @@ pub fn verdict(sequences: &[[Sums; 3]], replicates: &Replicates) -> Verdict {
     ];
     let reasons: Vec<Reason> = rules.into_iter().flatten().collect();
     let misleading = reasons.iter().any(|reason| reason.rule.is_about_r2());
-    let head = if misleading {
-        "R² is misleading here.".to_owned()
-    } else {
-        format!(
-            "R² and behaviour agree: {} beside {}; no subset of tokens moves R² by {GAP} or more.",
-            scores.named(R2),
-            scores.named(CE_REC)
-        )
-    };
+    let r2 = |subset| markdown::score(scores.value(Score { subset, ..R2 }));
+    let head = format!(
+        "{}: {} ({} without first tokens, {} without tokens of huge norm) beside {} and {}.",
+        if misleading { "R² is misleading here" } else { "R² and behaviour agree" },
+        scores.named(R2),
+        r2(Subset::NoFirst),
+        r2(Subset::NoOutlier),
+        scores.named(CE_REC),
+        scores.named(LOSS_SCORE),
+    );
     let text =
-        std::iter::once(head).chain(reasons.iter().map(|reason| reason.text.clone())).collect::<Vec<_>>().join(" ");
+        std::iter::once(head).chain(reasons.iter().map(|reason| reason.text.clone())).collect::<Vec<_>>().join("\n- ");
     Verdict { misleading: Some(misleading), reasons, text }
 }
 

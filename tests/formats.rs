@@ -289,9 +289,9 @@ fn a_file_of_weights_stands_for_its_directory() {
 #[test]
 fn the_factor_of_a_training_checkpoint_is_folded() {
     let (_dir, copy) = copy_of("saelens-jumprelu-expected-average");
-    assert_eq!(formats::load(&copy, &cpu()).unwrap().notes.len(), 1);
+    assert_eq!(formats::load(&copy, &device()).unwrap().notes.len(), 1);
     std::fs::write(copy.join("activation_scaler.json"), "{\"scaling_factor\": 0.25}").unwrap();
-    let scaled = formats::load(&copy, &cpu()).unwrap();
+    let scaled = formats::load(&copy, &device()).unwrap();
     assert!(scaled.notes.is_empty());
     let expected = Reference::open(sample("saelens-jumprelu-expected-average").join("encode.safetensors"));
     let x: Tensor<2> = expected.tensor("x");
