@@ -1,4 +1,4 @@
-//! Figures as data, and how they become SVG and PNG. What they show is [`super::plots`]' business.
+//! Figures as data, and how they become SVG and PNG. What a report's figures show is the business of `plots`.
 
 mod axis;
 mod canvas;
