@@ -19,6 +19,7 @@ pub mod error;
 pub mod evaluate;
 pub mod geometry;
 pub mod information;
+#[cfg(feature = "tensors")]
 pub mod latents;
 pub mod metrics;
 pub mod profile;
