@@ -38,6 +38,8 @@ def run(path: Path, save: bool, timeout: int) -> bool:
         client.execute()
     except CellExecutionError as error:
         print(f"{path.name}: FAILED\n{error}", file=sys.stderr)
+        for output in (output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"):
+            print(output.ename, output.evalue, *output.traceback, sep="\n", file=sys.stderr)
         return False
     seconds = time.monotonic() - started
     plot = f"first plot after {first_plot:.0f} s, " if first_plot is not None else ""
