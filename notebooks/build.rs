@@ -30,7 +30,11 @@ fn function(path: &Path) -> Result<String, Box<dyn Error>> {
             Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
             _ => return Err(format!("{stem}: cell {number} has no source").into()),
         };
-        let lines: Vec<&str> = source.lines().filter(|line| !line.starts_with(':')).collect();
+        let mut lines: Vec<&str> = source.lines().filter(|line| !line.starts_with(':')).collect();
+        // A block whose value is shown would be a statement without one here.
+        if let (Some(&"}"), Some(start)) = (lines.last(), lines.iter().rposition(|line| *line == "{")) {
+            lines[start] = "let _ = {";
+        }
         // The last expression of a cell is what it shows.
         body += &format!("    // cell {number}\n    {}\n    ;\n", lines.join("\n    "));
     }
