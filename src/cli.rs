@@ -17,14 +17,14 @@ use crate::progress::Progress;
 /// its activations look like?
 ///
 /// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 an error (its message says what, where and what
-/// to do), 2 a mistake on the command line.
+/// to do), 2 a mistake on the command line, 130 interrupted after saving.
 #[derive(Parser, Debug)]
 #[command(name = "assay", version, max_term_width = 100)]
 #[command(
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay help eval",
     after_long_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay eval --model EleutherAI/pythia-70m --sae org/saes:blocks.3.hook_resid_post --text book.txt\n  assay help eval\n\n\
-Names:\n  A model, an SAE or a dataset is a path, or org/name[@revision][:path] on the Hugging Face hub.\n  A path that exists goes before a name.\n\n\
-Environment:\n  HF_HOME, HF_HUB_CACHE   where the hub's cache is [~/.cache/huggingface/hub]\n  HF_TOKEN, HF_TOKEN_PATH the token for gated and private repositories, or the file that holds it\n  HF_ENDPOINT             another hub than https://huggingface.co\n  HF_HUB_OFFLINE          1: use only what is in the cache\n  CUDA_PATH               CUDA's headers and libraries [/usr/local/cuda]\n  TMPDIR                  where text that is tokenised on the way waits, 4 bytes a token"
+Names:\n  A model, an SAE or a dataset is a path, or org/name[@revision][:path] on the Hugging Face hub.\n  Existing local paths take precedence.\n\n\
+Environment:\n  HF_HOME, HF_HUB_CACHE   where the hub's cache is [~/.cache/huggingface/hub]\n  HF_TOKEN, HF_TOKEN_PATH the token for gated and private repositories, or the file that holds it\n  HF_ENDPOINT             alternative Hub endpoint to https://huggingface.co\n  HF_HUB_OFFLINE          1: use only what is in the cache\n  CUDA_PATH               CUDA's headers and libraries [/usr/local/cuda]\n  TMPDIR                  scratch space for tokenised text, 4 bytes per token"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -72,10 +72,7 @@ impl Cli {
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(progress),
             Command::Doctor(args) => args.run(),
-            Command::Completions(args) => {
-                args.run();
-                Ok(())
-            }
+            Command::Completions(args) => args.run(),
         }
     }
 }

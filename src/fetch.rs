@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use assay_models::hub::{Event, Hub, HubName, Pending, Settings, Snapshot, Want};
 use indicatif::DecimalBytes;
 
+use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::spec::SweepSpec;
 
@@ -132,6 +133,6 @@ fn fetch(want: Want, name: &HubName, progress: Progress) -> Result<Snapshot> {
 /// Warnings are no progress, which --quiet would hide: results may depend on what they say.
 fn warn(event: Event<'_>) {
     if let Event::Warning(text) = event {
-        eprintln!("warning: {text}");
+        output::message(format_args!("warning: {text}"));
     }
 }

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are there whole or not at all, also after a power cut.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -20,7 +20,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// If it can't be written.
 pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
     let write = || -> Result<()> {
         std::fs::create_dir_all(dir)?;
         let mut staged = NamedTempFile::with_prefix_in(".assay-", dir)?;
@@ -28,8 +31,20 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()
         // A temporary file is private; a result is not.
         #[cfg(unix)]
         staged.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        // A rename may reach the disk before the bytes that it names.
+        staged.as_file().sync_all()?;
         staged.persist(path)?;
+        sync_dir(dir)?;
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Waits until the names in a directory are on the disk.
+///
+/// # Errors
+/// If the system can't say so.
+pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    // Windows opens no directory as a file, and keeps its names by a journal.
+    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }

@@ -16,13 +16,19 @@ pub use write::{Found, write, write_timings};
 
 use assay_probes::metrics::Subset;
 
-const RUNS: &str = "runs.parquet";
+/// One row per run: the file that makes a directory a sweep's results.
+pub(crate) const RUNS: &str = "runs.parquet";
 const SEQUENCES: &str = "sequences.parquet";
 const GEOMETRY: &str = "geometry.parquet";
 const CURVES: &str = "curves.parquet";
 const NORMS: &str = "norms.parquet";
 const MODELS: &str = "models.parquet";
 const INFORMATION: &str = "information.parquet";
+const LATENTS: &str = "latents.parquet";
+const TIMINGS: &str = "timings.parquet";
+
+/// Every frame's file in a results directory.
+pub const FILES: [&str; 9] = [RUNS, SEQUENCES, LATENTS, GEOMETRY, CURVES, NORMS, MODELS, INFORMATION, TIMINGS];
 
 /// A metric's column: its name on all tokens, with the subset before it otherwise.
 pub fn column_name(subset: Subset, metric: &str) -> String {

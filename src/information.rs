@@ -4,30 +4,33 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use assay_models::HookPoint;
+use assay_probes::ProbeError;
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::Serialize;
 
 use crate::files::write_atomic;
 use crate::frames::Estimated;
-use crate::plan::{Group, Inputs};
+use crate::interrupt;
+use crate::plan::{Group, Inputs, hash_contexts};
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{InformationSpec, SweepSpec};
 
-/// What the estimates of a model follow from.
+/// What the estimates of a model follow from: all that is read, and every setting of the pairs and the critics.
 #[derive(Serialize)]
 struct Key<'a> {
     metric_version: u32,
     device_class: &'a str,
     weights: &'a str,
-    train_tokens: &'a str,
+    /// Hash of the contexts that are read, which may be more than any budget trains on.
+    tokens: String,
     context_size: usize,
-    center_residual: bool,
     hooks: Vec<String>,
-    settings: &'a InformationSpec,
+    pairs: &'a PairsConfig,
+    critics: &'a [CriticConfig],
 }
 
-/// Measures every hook point of a model, or reads what was measured before.
+/// Measures every hook point of a model, or reads what was measured before; `None` if somebody interrupts.
 ///
 /// # Errors
 /// If there are too few tokens, a critic diverges, or the record can't be read or written.
@@ -38,52 +41,56 @@ pub fn measure(
     inputs: &Inputs,
     results: &Path,
     progress: Progress,
-) -> Result<Vec<Estimated>> {
+) -> Result<Option<Vec<Estimated>>> {
     let mut hooks: Vec<(String, HookPoint)> = group.runs.iter().map(|r| (r.depth.clone(), r.hook)).collect();
     hooks.dedup();
-    let Some(RunKey { device_class, weights, train_tokens, context_size, .. }) = group.runs.first().map(|r| &r.key)
-    else {
-        return Ok(Vec::new());
+    let Some(RunKey { device_class, weights, context_size, .. }) = group.runs.first().map(|r| &r.key) else {
+        return Ok(Some(Vec::new()));
     };
-    let key = Key {
-        metric_version: METRIC_VERSION,
-        device_class,
-        weights,
-        train_tokens,
-        context_size: *context_size,
-        center_residual: spec.center_residual,
-        hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
-        settings,
-    };
-    let path = record_path(results, &key)?;
-    if path.exists() {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let found: Vec<Estimated> = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
-        return Ok(found.into_iter().map(|e| named(e, &hooks)).collect());
-    }
-    let critics = critics(settings, inputs.decoder.config().d_model);
-    let mut stage = progress.stage(
-        format!("{} mutual information", group.model.name),
-        (hooks.len() * critics.len()) as u64,
-        "critics",
-    );
-    let tokens = inputs.source.read(0, settings.tokens.div_ceil(*context_size)).context("[information] tokens")?;
+    let contexts = settings.tokens.div_ceil(*context_size);
     let pairs = PairsConfig {
         batch: spec.eval.batch,
         components: settings.components,
         center_residual: spec.center_residual,
         ..PairsConfig::default()
     };
+    let critics = critics(settings, inputs.decoder.config().d_model);
+    let key = Key {
+        metric_version: METRIC_VERSION,
+        device_class,
+        weights,
+        tokens: hash_contexts(&inputs.source, contexts).context("[information] tokens")?,
+        context_size: *context_size,
+        hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
+        pairs: &pairs,
+        critics: &critics,
+    };
+    let path = record_path(results, &key)?;
+    if path.exists() {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let found: Vec<Estimated> = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
+        return Ok(Some(found.into_iter().map(|e| named(e, &hooks)).collect()));
+    }
+    let mut stage = progress.stage(
+        format!("{} mutual information", group.model.name),
+        (hooks.len() * critics.len()) as u64,
+        "critics",
+    );
+    let tokens = inputs.source.read(0, contexts).context("[information] tokens")?;
     let points: Vec<HookPoint> = hooks.iter().map(|(_, hook)| *hook).collect();
     let measured = model_information(&inputs.decoder, &points, tokens.view(), &pairs, &critics, |n| {
         stage.advance(n as u64, String::new);
-    })
-    .with_context(|| format!("model `{}`, mutual information", group.model.name))?;
+        interrupt::flow()
+    });
+    let measured = match measured {
+        Err(ProbeError::Stopped) => return Ok(None),
+        other => other.with_context(|| format!("model `{}`, mutual information", group.model.name))?,
+    };
     let found: Vec<Estimated> = measured.into_iter().map(|m| named(estimated(m), &hooks)).collect();
     stage.finish("");
     write_atomic(&path, serde_json::to_string(&found).context("estimates serialise")?.as_bytes())?;
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Both critics with both bounds, and the concatenated one behind bottlenecks: a separable critic needs more dimensions

@@ -34,10 +34,15 @@ pub mod information;
 #[cfg(feature = "workbench")]
 pub mod inside;
 #[cfg(feature = "workbench")]
+pub mod interrupt;
+#[cfg(feature = "workbench")]
 pub mod logs;
 pub mod markdown;
 #[cfg(feature = "notebook")]
 pub mod notebook;
+pub mod output;
+#[cfg(feature = "workbench")]
+mod overlap;
 #[cfg(feature = "workbench")]
 pub mod plan;
 #[cfg(feature = "workbench")]
@@ -46,6 +51,8 @@ pub mod progress;
 pub mod record;
 pub mod replicates;
 pub mod report;
+#[cfg(feature = "workbench")]
+mod results_dir;
 #[cfg(feature = "workbench")]
 pub mod runner;
 #[cfg(feature = "workbench")]

@@ -1,7 +1,7 @@
 //! Training curves: what was looked at while an SAE trained, as JSON lines and as TensorBoard reads it.
 //!
 //! A run's directory holds `metrics.jsonl` and one event file. Both follow from the looks, which the saved state of the training
-//! holds too: a training that goes on writes both anew up to where it goes on from, so that no step is there twice or missing.
+//! holds too: a training that resumes writes both anew up to where it resumes, so that no step is there twice or missing.
 
 mod tensorboard;
 
@@ -28,13 +28,13 @@ pub struct Look {
     pub aux_loss: Option<f64>,
     /// Fraction of the batch's variance unexplained.
     pub fvu: Option<f64>,
-    /// Active latents a token, mean over the batch.
+    /// Active latents per token, mean over the batch.
     pub l0: Option<f64>,
     /// Latents that are dead after the step.
     pub dead: Option<usize>,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Tokens a second since the look before, in this process.
+    /// Tokens per second since the look before, in this process.
     pub tokens_per_second: Option<f64>,
     /// Unix time, in seconds.
     pub time: f64,

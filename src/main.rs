@@ -2,29 +2,33 @@
 
 use std::process::ExitCode;
 
+use anyhow::Error;
 use assay::cli::Cli;
+use assay::interrupt::{self, Interrupted};
+use assay::output::{self, ReaderGone};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    stop_quietly_when_nobody_reads();
-    match Cli::parse().run() {
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        // Help and version are results; clap would ignore that they can't be written.
+        Err(request) if !request.use_stderr() => output::result(request.render()),
+        Err(mistake) => mistake.exit(),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
 }
 
-/// `assay … | head`: the reader has seen enough, which is no failure. The standard library has no other place to learn of it than the
-/// panic of `println!`.
-fn stop_quietly_when_nobody_reads() {
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let text = info.payload_as_str().unwrap_or_default();
-        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
-            std::process::exit(0);
-        }
-        default(info);
-    }));
+fn failed(error: &Error) -> ExitCode {
+    if error.is::<ReaderGone>() {
+        return ExitCode::SUCCESS;
+    }
+    if error.is::<Interrupted>() {
+        output::message(error);
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    output::message(format_args!("error: {error:#}"));
+    ExitCode::FAILURE
 }

@@ -25,6 +25,7 @@ pub use polars;
 
 use crate::frames;
 use crate::markdown::{self, NONE, Table};
+use crate::output;
 use figure::Figure;
 
 /// Rows of a frame that are shown; the number of all of them stands below.
@@ -120,7 +121,8 @@ impl Shown {
     /// Prints the content between the marks by which the kernel knows it. The kernel calls this.
     pub fn evcxr_display(&self) {
         for (mime, content) in &self.0 {
-            println!("EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT");
+            // A kernel that is gone has no cell to show it in.
+            let _unread = output::result_line(format_args!("EVCXR_BEGIN_CONTENT {mime}\n{content}\nEVCXR_END_CONTENT"));
         }
     }
 

@@ -1,14 +1,14 @@
 //! From a spec to runs: models are opened, tokens hashed, and every run gets its id.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use assay_models::decoder::{check_context, check_tokens};
 use assay_models::{Decoder, HookPoint, TokenSource};
 use ndarray::Array2;
 
 use crate::device::Opened;
+use crate::overlap::Overlap;
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{ModelSpec, SweepSpec};
@@ -37,6 +37,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// What its state is known by: the hash of its runs' ids.
+    pub fn id(&self) -> String {
+        let ids: String = self.runs.iter().map(|r| r.id.as_str()).collect();
+        blake3::hash(ids.as_bytes()).to_hex()[..16].to_owned()
+    }
+
     /// What a directory of one of its runs is called: readable, and no other run's of the sweep.
     pub fn name_of(&self, run: &Run) -> String {
         let RunKey { seed, training_tokens, ref train, .. } = run.key;
@@ -67,8 +73,8 @@ impl Inputs {
         opened: &Opened,
         progress: Progress,
     ) -> Result<Self> {
-        // `spec.precision` is no matter of the weights: captures for training say which they want (`StreamConfig`), and all else
-        // is in f32.
+        // Weights are f32 whatever `spec.precision` says: captures for training say which precision they want (`StreamConfig`), and
+        // everything else is computed in f32.
         let decoder = Decoder::load(checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
         let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(checkpoint), eos);
@@ -121,9 +127,10 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs, opened: &Ope
         .with_context(|| format!("model `{}`, [eval]", model.name))?;
     check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")?;
     let eval_hash = hash_tokens(&inputs.eval_tokens);
+    let contexts: Vec<usize> = spec.training_tokens.iter().map(|&tokens| contexts_of(tokens, spec)).collect();
+    let train_hashes = hash_training(inputs, &contexts)?;
     let mut groups = Vec::new();
-    for &training_tokens in &spec.training_tokens {
-        let train_hash = hash_training(inputs, contexts_of(training_tokens, spec))?;
+    for (&training_tokens, train_hash) in spec.training_tokens.iter().zip(train_hashes) {
         let mut runs = Vec::new();
         for (depth, hook) in &hooks {
             for &seed in &spec.seeds {
@@ -161,41 +168,38 @@ pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs, opened: &Ope
 /// Contexts that are read at a time when all are looked at.
 const CHUNK: usize = 1024;
 
-/// Hashes the training contexts, and makes sure that they and the evaluation sequences are different text.
-///
-/// Both are cut into pieces of the shorter of the two lengths. Large corpora repeat themselves now and then, so that one
-/// evaluation sequence in a hundred may be found again; more than that is a split that overlaps.
-fn hash_training(inputs: &Inputs, contexts: usize) -> Result<String> {
+/// Hashes the training contexts of each budget, in one pass over the longest, and makes sure that they and the evaluation sequences are
+/// different text, as far as [`Overlap`] sees.
+fn hash_training(inputs: &Inputs, budgets: &[usize]) -> Result<Vec<String>> {
     let mut hasher = blake3::Hasher::new();
-    let piece = inputs.eval_tokens.ncols().min(inputs.source.context_size());
-    let mut held_out: BTreeMap<Vec<u32>, usize> = BTreeMap::new();
-    for (sequence, row) in inputs.eval_tokens.rows().into_iter().enumerate() {
-        for part in row.to_vec().chunks_exact(piece) {
-            held_out.insert(part.to_vec(), sequence);
-        }
-    }
-    let mut found: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut overlap = Overlap::of(inputs.eval_tokens.view());
+    let mut hashes = vec![String::new(); budgets.len()];
+    let contexts = budgets.iter().copied().max().unwrap_or(0);
     for first in (0..contexts).step_by(CHUNK) {
         let chunk = inputs.source.read(first, CHUNK.min(contexts - first))?;
-        for (row, context) in chunk.rows().into_iter().enumerate() {
-            for part in context.to_vec().chunks_exact(piece) {
-                if let Some(&sequence) = held_out.get(part) {
-                    found.insert(sequence, first + row);
-                }
-            }
-            hash_into(&mut hasher, context.iter().copied());
-        }
         check_tokens(chunk.view(), inputs.decoder.config().vocab_size)
             .with_context(|| format!("training tokens, contexts from {first} on"))?;
+        for (context, tokens) in (first..).zip(chunk.rows()) {
+            overlap.add(context, tokens.iter().copied());
+            hash_into(&mut hasher, tokens.iter().copied());
+            for (hash, _) in hashes.iter_mut().zip(budgets).filter(|(_, budget)| **budget == context + 1) {
+                hash.push_str(&hasher.finalize().to_hex()[..16]);
+            }
+        }
     }
-    if let Some((sequence, context)) = found.first_key_value() {
-        ensure!(
-            100 * found.len() <= inputs.eval_tokens.nrows(),
-            "training context {context} is also an evaluation sequence (number {sequence}; {} of {} are found in the training text): \
-             train and eval text overlap; give tokens.eval of other documents",
-            found.len(),
-            inputs.eval_tokens.nrows()
-        );
+    overlap.check()?;
+    Ok(hashes)
+}
+
+/// The hash of the first training contexts, which is part of what every number that follows from them is known by.
+///
+/// # Errors
+/// If they can't be read.
+pub fn hash_contexts(source: &TokenSource, contexts: usize) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for first in (0..contexts).step_by(CHUNK) {
+        let chunk = source.read(first, CHUNK.min(contexts - first))?;
+        hash_into(&mut hasher, chunk.iter().copied());
     }
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }

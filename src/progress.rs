@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output;
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -48,7 +50,7 @@ impl Progress {
     /// A message of its own.
     pub fn say(self, text: &str) {
         if self != Self::Quiet {
-            eprintln!("{text}");
+            output::message(text);
         }
     }
 
@@ -86,7 +88,7 @@ impl Stage {
             Display::Lines if self.last_line.elapsed() > LINE_EVERY => {
                 self.last_line = Instant::now();
                 let percent = 100 * self.done / self.total.max(1);
-                eprintln!("{}: {percent} %  {}", self.label, note());
+                output::message(format_args!("{}: {percent} %  {}", self.label, note()));
             }
             Display::Lines | Display::Quiet => {}
         }
@@ -99,9 +101,9 @@ impl Stage {
         match self.display {
             Display::Bar(bar) => {
                 bar.finish_and_clear();
-                eprintln!("{text}");
+                output::message(text);
             }
-            Display::Lines => eprintln!("{text}"),
+            Display::Lines => output::message(text),
             Display::Quiet => {}
         }
         seconds

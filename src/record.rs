@@ -33,7 +33,7 @@ pub struct RunKey {
     pub center_residual: bool,
     /// BLAKE3 of the training contexts.
     pub train_tokens: String,
-    /// Tokens a training context.
+    /// Tokens per training context.
     pub context_size: usize,
     /// Tokens in the shuffle buffer.
     pub buffer_tokens: usize,
@@ -49,7 +49,7 @@ pub struct RunKey {
     pub eval_tokens: String,
     /// Sequences of one evaluating pass.
     pub eval_batch: usize,
-    /// Draws of labels for `fwd` and `kl_pred`.
+    /// Labels sampled per token for `fwd` and `kl_pred`.
     pub fisher_samples: usize,
     /// Seed of those draws.
     pub fisher_seed: u64,
@@ -171,7 +171,7 @@ pub struct Timing {
     pub capture_seconds: f64,
     /// Seconds of evaluation, likewise.
     pub eval_seconds: f64,
-    /// Training tokens a second, of this SAE alone.
+    /// Training tokens per second, of this SAE alone, over all processes that trained it.
     pub tokens_per_second: f64,
     /// Threads.
     pub threads: usize,

@@ -1,15 +1,20 @@
 //! A sweep's specification: one TOML file, parsed strictly.
 
+mod check;
+mod document;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 use assay_models::hub::HubName;
 use assay_models::tokens::RowUse;
-use assay_models::{HookKind, HookPoint, NeoxConfig};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
 use assay_sae::{Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
+
+use check::explain;
+pub use document::{RECORDED_BY, SpecDocument};
 
 /// Models × depths × k × seeds × training tokens, and how each SAE is trained and evaluated.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -17,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub struct SweepSpec {
     /// Names the directory under `results/`.
     pub name: String,
-    /// Active latents a token, one SAE each.
+    /// Active latents per token, one SAE each.
     pub k: Vec<usize>,
     /// Seeds of initialisation and batch order.
     #[serde(default = "default_seeds")]
@@ -94,7 +99,7 @@ pub struct TokenSpec {
     /// The same for the rows of `eval`; `first` gives sequences from as many documents as there are rows.
     #[serde(default)]
     pub eval_rows: RowUse,
-    /// Tokens a training context.
+    /// Tokens per training context.
     pub context_size: usize,
     /// Read the training text again from its start when it is used up. SAEs then see tokens more than once.
     #[serde(default)]
@@ -110,7 +115,7 @@ pub struct TrainSpec {
     pub recipe: Recipe,
     /// d_sae / d_model.
     pub expansion: usize,
-    /// Tokens a step.
+    /// Tokens per step.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
     /// Tokens in the shuffle buffer.
@@ -119,9 +124,12 @@ pub struct TrainSpec {
     /// Contexts of one capturing forward pass.
     #[serde(default = "default_contexts_per_pass")]
     pub contexts_per_pass: usize,
-    /// Tokens after which the state of training is saved, so that a killed run goes on from there.
-    #[serde(default = "default_checkpoint_tokens", skip_serializing_if = "is_default_checkpoint")]
-    pub checkpoint_tokens: u64,
+    /// Seconds of training after which its state is saved, so that a killed run resumes from there; an interrupt saves it at once.
+    #[serde(default = "default_checkpoint_seconds")]
+    pub checkpoint_seconds: u64,
+    /// Tokens after which it is saved as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_tokens: Option<u64>,
     /// Keep the trained SAEs, in SAELens format, under `saes/`.
     #[serde(default)]
     pub save_saes: bool,
@@ -175,7 +183,7 @@ pub struct TrainSpec {
 pub struct EvalSpec {
     /// Held-out sequences.
     pub sequences: usize,
-    /// Tokens a sequence.
+    /// Tokens per sequence.
     pub context_size: usize,
     /// Sequences of one forward pass.
     pub batch: usize,
@@ -185,7 +193,7 @@ pub struct EvalSpec {
     pub level: f64,
     /// Seed of the bootstrap's draw.
     pub seed: u64,
-    /// Draws of labels from the model's own output, for `fwd` and `kl_pred`; 0 leaves them out. Each costs a pass forward and
+    /// Labels sampled from the model's predictions, per token, for `fwd` and `kl_pred`; 0 skips both. Each costs a pass forward and
     /// one back, shared by all SAEs of a hook.
     pub fisher_samples: usize,
     /// Seed of those draws.
@@ -244,8 +252,8 @@ fn default_buffer_tokens() -> usize {
 fn default_contexts_per_pass() -> usize {
     32
 }
-fn default_checkpoint_tokens() -> u64 {
-    2_000_000
+fn default_checkpoint_seconds() -> u64 {
+    120
 }
 fn yes() -> bool {
     true
@@ -253,147 +261,14 @@ fn yes() -> bool {
 fn is_yes(value: &bool) -> bool {
     *value
 }
-fn is_default_checkpoint(tokens: &u64) -> bool {
-    *tokens == default_checkpoint_tokens()
-}
 
 impl SweepSpec {
-    /// Reads a spec, applies `key=value` overrides (dotted keys, TOML values) and checks it. Paths come
-    /// back resolved against the spec's directory.
+    /// Reads a spec, applies `key=value` overrides and checks it; paths come back resolved against the spec's directory.
     ///
     /// # Errors
-    /// If the file is unreadable or not TOML, has a key that is not known, or a value that can't be.
+    /// As [`SpecDocument::read`] and [`SpecDocument::spec`].
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the sweep {}", path.display()))?;
-        let mut table: toml::Table =
-            toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))?;
-        for text in overrides {
-            set(&mut table, text)?;
-        }
-        // Parsed from the text where nothing is overridden: then errors show line and column.
-        let parsed = if overrides.is_empty() { toml::from_str(&text) } else { table.try_into() };
-        let mut spec: Self = parsed.map_err(|e: toml::de::Error| explain(&e, path))?;
-        let dir = path.parent().unwrap_or(Path::new(""));
-        spec.check().with_context(|| format!("{}", path.display()))?;
-        for model in &mut spec.models {
-            model.path = model.path.take().map(|p| dir.join(p));
-        }
-        spec.tokens.train = spec.tokens.train.map(|p| dir.join(p));
-        spec.tokens.eval = spec.tokens.eval.map(|p| dir.join(p));
-        Ok(spec)
-    }
-
-    fn check(&self) -> Result<()> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        ensure!(
-            !self.name.is_empty() && self.name.chars().all(plain) && !self.name.starts_with('.'),
-            "name = \"{}\": letters, digits, '-', '_' and '.' make a directory name",
-            self.name
-        );
-        ensure!(!self.models.is_empty(), "[[models]]: at least one model is needed");
-        ensure!(!self.k.is_empty(), "k: at least one value is needed");
-        ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
-        ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
-        for (what, values) in [
-            ("k", self.k.iter().map(|&k| k as u64).collect::<Vec<_>>()),
-            ("seeds", self.seeds.clone()),
-            ("training_tokens", self.training_tokens.clone()),
-        ] {
-            let mut sorted = values.clone();
-            sorted.sort_unstable();
-            sorted.dedup();
-            ensure!(sorted.len() == values.len(), "{what}: a value is listed twice");
-        }
-        for model in &self.models {
-            ensure!(
-                !model.name.is_empty() && model.name.chars().all(plain) && !model.name.starts_with('.'),
-                "[[models]] name = \"{}\": letters, digits, '-', '_' and '.' make a file name",
-                model.name
-            );
-        }
-        let mut names: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        ensure!(names.len() == self.models.len(), "[[models]]: two models have the same name");
-        for model in &self.models {
-            ensure!(
-                model.path.is_none() || model.hub.is_none(),
-                "[[models]] {}: `path` and `hub` exclude each other",
-                model.name
-            );
-            model.hub_name().with_context(|| format!("[[models]] {}", model.name))?;
-        }
-        self.tokens.hub_name().context("[tokens] dataset")?;
-        ensure!(
-            self.tokens.train.is_some() != self.tokens.dataset.is_some(),
-            "[tokens]: give `train` (a file or directory) or `dataset` (a name on the hub), one of them"
-        );
-        let batch = self.train.batch_size;
-        ensure!(batch > 0, "[train]: batch_size must be at least 1");
-        ensure!(
-            (1..=4096).contains(&self.train.expansion),
-            "[train]: expansion = {} is d_sae / d_model; between 1 and 4096",
-            self.train.expansion
-        );
-        ensure!(self.train.contexts_per_pass > 0, "[train]: contexts_per_pass must be at least 1");
-        for &tokens in &self.training_tokens {
-            ensure!(
-                tokens >= batch as u64 && tokens % batch as u64 == 0,
-                "training_tokens = {tokens} is not a multiple of batch_size = {batch}; {} would be",
-                (tokens / batch as u64).max(1) * batch as u64
-            );
-        }
-        let eval = &self.eval;
-        ensure!(
-            eval.sequences > 0 && eval.context_size > 1 && eval.batch > 0,
-            "[eval]: sequences and batch must be at least 1, context_size at least 2"
-        );
-        ensure!(eval.level > 0.0 && eval.level < 1.0, "[eval]: level = {} must lie between 0 and 1", eval.level);
-        ensure!(
-            self.tokens.eval.is_some() || eval.context_size == self.tokens.context_size,
-            "[eval] context_size must be that of [tokens] when both are read from one stream; give tokens.eval otherwise"
-        );
-        for depth in &self.depths {
-            depth_fraction(depth)?;
-        }
-        Ok(())
-    }
-
-    /// The hook points of a model, with the name of their depth.
-    ///
-    /// # Errors
-    /// If a layer does not exist, or two depths fall on one layer.
-    pub fn hooks(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, HookPoint)>> {
-        let mut hooks: Vec<(String, HookPoint)> = match &model.layers {
-            Some(layers) => {
-                layers.iter().map(|(depth, &layer)| (depth.clone(), HookPoint::resid_post(layer))).collect()
-            }
-            None => self
-                .depths
-                .iter()
-                .map(|depth| {
-                    let layer = (depth_fraction(depth)? * config.n_layers as f64).round() as usize;
-                    Ok((depth.clone(), HookPoint::resid_post(layer.min(config.n_layers - 1))))
-                })
-                .collect::<Result<_>>()?,
-        };
-        ensure!(!hooks.is_empty(), "model `{}`: no layers to probe; give depths or the model's layers", model.name);
-        hooks.sort_by_key(|(_, hook)| hook.layer);
-        for (depth, hook) in &hooks {
-            hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
-            debug_assert_eq!(hook.kind, HookKind::ResidPost);
-        }
-        if let Some(pair) = hooks.windows(2).find(|w| w[0].1 == w[1].1) {
-            bail!(
-                "model `{}`: depths `{}` and `{}` are both layer {}; give its `layers`",
-                model.name,
-                pair[0].0,
-                pair[1].0,
-                pair[0].1.layer
-            );
-        }
-        Ok(hooks)
+        SpecDocument::read(path, overrides)?.spec()
     }
 }
 
@@ -446,57 +321,6 @@ impl TrainSpec {
             ..recipe
         }
     }
-}
-
-fn depth_fraction(depth: &str) -> Result<f64> {
-    Ok(match depth {
-        "early" => 1.0 / 6.0,
-        "mid" => 0.5,
-        "late" => 5.0 / 6.0,
-        other => bail!("depths: `{other}` is none of early, mid, late; give a model's `layers` for other names"),
-    })
-}
-
-/// Sets a dotted key of a table to a TOML value; what is not a TOML value is taken as a string.
-fn set(table: &mut toml::Table, text: &str) -> Result<()> {
-    let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected key=value"))?;
-    let value = format!("v = {value}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| toml::Value::String(value.trim().to_owned()));
-    let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts.pop().unwrap_or_default();
-    let mut at = table;
-    let mut parts = parts.into_iter();
-    while let Some(part) = parts.next() {
-        let entry = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = match entry {
-            toml::Value::Table(table) => table,
-            // One of several tables, by its name: `models.large.path`.
-            toml::Value::Array(tables) => {
-                let name = parts.next().unwrap_or_default();
-                let named = |t: &&mut toml::Value| t.get("name").and_then(toml::Value::as_str) == Some(name);
-                let found = tables.iter_mut().find(named).and_then(toml::Value::as_table_mut);
-                found.with_context(|| format!("--set {text}: `{part}` has none of the name `{name}`"))?
-            }
-            _ => bail!("--set {text}: `{part}` is not a table"),
-        };
-    }
-    at.insert(last.to_owned(), value);
-    Ok(())
-}
-
-/// A TOML error with the file's name and, for an unknown key, the known one that it is closest to.
-fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
-    let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
-    let closest =
-        quoted.split_first().filter(|_| error.message().starts_with("unknown field")).and_then(|(key, known)| {
-            let scored = known.iter().map(|k| (strsim::jaro_winkler(key, k), k));
-            scored.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(score, _)| *score > 0.7)
-        });
-    let hint = closest.map(|(_, known)| format!("did you mean `{known}`?")).unwrap_or_default();
-    anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 #[test]
 fn doctor_finds_this_machine() {
     let found: serde_json::Value = serde_json::from_str(&stdout_of(assay().args(["doctor", "--json"]))).unwrap();
-    assert!(found["devices"].as_array().unwrap().contains(&"cpu".into()));
+    assert!(found["devices"][0].as_str().unwrap().starts_with("cpu"));
     assert!(found["hub"]["cache"].is_string() && found["disk"][0]["free_bytes"].as_u64() > Some(0));
     let shown = stdout_of(assay().arg("doctor").envs([
         ("HF_HUB_OFFLINE", "1"),

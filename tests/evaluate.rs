@@ -1,5 +1,7 @@
 //! Codecs whose metrics are known beforehand.
 
+use std::ops::ControlFlow::Continue;
+
 use assay_models::{Decoder, HookPoint};
 use assay_probes::evaluate::Codec;
 use assay_probes::metrics::{Subset, metric};
@@ -51,7 +53,7 @@ fn value(found: &Evaluation, name: &str) -> f64 {
 fn a_perfect_reconstruction_changes_nothing() {
     let (model, tokens) = small();
     let identity = Fixed { d_model: 128, output: None };
-    let found = evaluate(&model, HOOK, tokens.view(), &[&identity], CONFIG, |_| ()).unwrap().remove(0);
+    let found = evaluate(&model, HOOK, tokens.view(), &[&identity], CONFIG, |_| Continue(())).unwrap().remove(0);
     for (name, expected) in [
         ("ce_rec", 1.0),
         ("ce_rec_pooled", 1.0),
@@ -81,7 +83,7 @@ fn the_mean_activation_explains_no_variance_and_costs_what_mean_ablation_costs()
     }
     let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
     let codec = Fixed { d_model: 128, output: Some(Tensor::from_data(mean.as_slice(), &cpu())) };
-    let found = evaluate(&model, HOOK, tokens.view(), &[&codec], CONFIG, |_| ()).unwrap().remove(0);
+    let found = evaluate(&model, HOOK, tokens.view(), &[&codec], CONFIG, |_| Continue(())).unwrap().remove(0);
     assert!(value(&found, "r2").abs() < 1e-6, "{}", value(&found, "r2"));
     let (recon, ablated) = (value(&found, "ce_recon"), value(&found, "ce_mean"));
     assert!((recon - ablated).abs() < 1e-5 * ablated, "{recon} {ablated}");
@@ -93,12 +95,12 @@ fn company_and_batches_do_not_change_an_evaluation() {
     let (model, tokens) = small();
     let sae: Sae = formats::load(&golden("eval-small/L3_k8"), &cpu()).unwrap().sae;
     let other = Fixed { d_model: 128, output: None };
-    let together = evaluate(&model, HOOK, tokens.view(), &[&other, &sae], CONFIG, |_| ()).unwrap().remove(1);
-    let alone = evaluate(&model, HOOK, tokens.view(), &[&sae], CONFIG, |_| ()).unwrap().remove(0);
+    let together = evaluate(&model, HOOK, tokens.view(), &[&other, &sae], CONFIG, |_| Continue(())).unwrap().remove(1);
+    let alone = evaluate(&model, HOOK, tokens.view(), &[&sae], CONFIG, |_| Continue(())).unwrap().remove(0);
     assert_eq!(alone.sequences, together.sequences);
     assert_eq!(alone.firing, together.firing);
     let one_by_one = EvalConfig { batch: 1, ..CONFIG };
-    let again = evaluate(&model, HOOK, tokens.view(), &[&sae], one_by_one, |_| ()).unwrap().remove(0);
+    let again = evaluate(&model, HOOK, tokens.view(), &[&sae], one_by_one, |_| Continue(())).unwrap().remove(0);
     for name in ["ce_recon", "kl", "swd", "r2"] {
         let (a, b) = (value(&alone, name), value(&again, name));
         assert!((a - b).abs() < 1e-4 * a.abs(), "{name}: {a} {b}");
@@ -109,7 +111,7 @@ fn company_and_batches_do_not_change_an_evaluation() {
 fn an_sae_of_another_width_is_refused_with_both_widths() {
     let (model, tokens) = small();
     let narrow = Fixed { d_model: 96, output: None };
-    let error = evaluate(&model, HOOK, tokens.view(), &[&narrow], CONFIG, |_| ()).unwrap_err().to_string();
+    let error = evaluate(&model, HOOK, tokens.view(), &[&narrow], CONFIG, |_| Continue(())).unwrap_err().to_string();
     assert!(error.contains("96") && error.contains("128"), "{error}");
 }
 
@@ -117,6 +119,6 @@ fn an_sae_of_another_width_is_refused_with_both_widths() {
 fn a_reconstruction_that_is_not_finite_is_found_where_it_is() {
     let (model, tokens) = small();
     let broken = Fixed { d_model: 128, output: Some(Tensor::full([128], f32::NAN, &cpu())) };
-    let error = evaluate(&model, HOOK, tokens.view(), &[&broken], CONFIG, |_| ()).unwrap_err().to_string();
+    let error = evaluate(&model, HOOK, tokens.view(), &[&broken], CONFIG, |_| Continue(())).unwrap_err().to_string();
     assert!(error.contains("the reconstruction is not finite at sequence 0, position 0"), "{error}");
 }

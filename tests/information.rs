@@ -5,6 +5,7 @@ use assay_models::{Decoder, HookPoint, RowUse, TokenSource};
 use assay_probes::information::{LogitPairs, PairsConfig, logit_pairs, model_information};
 use assay_probes::{Bound, Critic, CriticConfig};
 use ndarray::{Array1, Array2, Axis, s};
+use std::ops::ControlFlow;
 
 use crate::common::{assert_close, bundled, device, values};
 
@@ -96,9 +97,11 @@ fn a_later_layer_has_more_information() {
     };
     let critics = [config, CriticConfig { width: Some(1), ..config }];
     let mut told = 0;
-    let found =
-        model_information(&model, &hooks, tokens(64, 64).view(), &PairsConfig::default(), &critics, |n| told += n)
-            .unwrap();
+    let found = model_information(&model, &hooks, tokens(64, 64).view(), &PairsConfig::default(), &critics, |n| {
+        told += n;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     let order: Vec<_> = found.iter().map(|f| (f.hook.layer, f.config.width)).collect();
     assert_eq!(order, [(0, None), (0, Some(1)), (5, None), (5, Some(1))]);
     assert_eq!(told, 4);

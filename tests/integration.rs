@@ -10,6 +10,8 @@
 //! - `evaluate`: codecs whose metrics are known.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
+//! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
+//! - `output`: nobody reads what is printed, or it can't be written.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
 //! - `bad_input`: what is broken is named, with the remedy.
@@ -24,6 +26,8 @@ mod evaluate;
 mod formats;
 mod hub;
 mod information;
+mod interrupt;
+mod output;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;

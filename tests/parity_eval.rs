@@ -10,6 +10,7 @@ use assay_probes::{EvalConfig, evaluate};
 use assay_sae::formats;
 use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
+use std::ops::ControlFlow::Continue;
 
 use crate::common::{Reference, assay, bundled, device, golden, stdout_of};
 
@@ -209,7 +210,7 @@ fn drawn_labels_estimate_the_exact_fisher_distortions() {
             fisher_seed: 1,
             kl_zero: false,
         };
-        let found = evaluate(&model, hook, tokens.view(), &[&sae], config, |_| ()).unwrap().remove(0);
+        let found = evaluate(&model, hook, tokens.view(), &[&sae], config, |_| Continue(())).unwrap().remove(0);
         let expected = expected(&format!("eval-small/{name}"));
         // A copy of both sequences is one draw of an estimate; the spread of the draws says how far their mean may be off.
         let draws = |of: fn(&Sums) -> f64| -> Vec<f64> {

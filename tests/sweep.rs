@@ -102,7 +102,7 @@ fn a_killed_sweep_goes_on_and_ends_the_same() {
     let out = dir.path().join("out");
     kill_when_saved(&spec, &out);
     let output = sweep_aloud(&spec, &out);
-    assert!(output.contains("going on after"), "{output}");
+    assert!(output.contains("resuming after"), "{output}");
     assert_same(&out);
     assert_eq!(curves(&out), curves(reference()));
     assert!(!out.join(".state").exists(), "a finished sweep keeps no state");
@@ -160,7 +160,7 @@ fn curves_are_not_written_where_the_spec_says_so() {
     assert_same(&out);
 }
 
-/// A sweep on JSON lines, compressed, stopped when its first state is saved, and gone on with.
+/// A sweep on compressed JSON lines, killed when its first state is saved, and resumed.
 #[test]
 fn a_sweep_on_streamed_text_goes_on_where_it_was_killed() {
     let text = crate::common::root().join("tests/fixtures/sample.jsonl.zst");
@@ -174,7 +174,7 @@ fn a_sweep_on_streamed_text_goes_on_where_it_was_killed() {
     stdout_of(&mut sweep(&spec, &whole));
     kill_when_saved(&spec, &out);
     let output = sweep_aloud(&spec, &out);
-    assert!(output.contains("going on after") && output.contains("small tokenise"), "{output}");
+    assert!(output.contains("resuming after") && output.contains("small tokenise"), "{output}");
     for name in SAME {
         assert!(std::fs::read(out.join(name)).unwrap() == std::fs::read(whole.join(name)).unwrap(), "{name} differs");
     }
@@ -341,4 +341,96 @@ fn a_text_that_is_too_short_is_read_again_if_the_spec_says_so() {
     assert!(!refused.status.success());
     stdout_of(sweep(&spec, &dir.path().join("out")).args(["--set", "tokens.repeat=true"]));
     assert_eq!(frames::read(&dir.path().join("out")).unwrap().runs.len(), 1);
+}
+
+#[test]
+fn the_recorded_spec_runs_again_to_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[("[20480]", "[2048]")]);
+    let out = dir.path().join("first");
+    let text = format!("tokens.eval={}", bundled("eval.parquet").display());
+    stdout_of(sweep(&spec, &out).args(["--set", "k=[4]", "--set", "eval.seed=7", "--set", &text]));
+    std::fs::remove_file(&spec).unwrap();
+    // Moved, with all that it was run with in it; where it lies, and copied beside other files.
+    let recorded = out.join("sweep.toml");
+    let again = dir.path().join("again");
+    stdout_of(&mut sweep(&recorded, &again));
+    for name in SAME {
+        assert!(std::fs::read(again.join(name)).unwrap() == std::fs::read(out.join(name)).unwrap(), "{name} differs");
+    }
+    let listed = stdout_of(sweep(&recorded, &out).arg("--dry-run"));
+    assert!(listed.contains("1 runs, 0 to do"), "{listed}");
+    let read = |dir: &Path| std::fs::read_to_string(dir.join("sweep.toml")).unwrap().split_once('\n').unwrap().1.to_owned();
+    assert_eq!(read(&again), read(&out), "both name their sources from the root, which is all that they share");
+}
+
+#[test]
+fn files_that_no_sweep_wrote_are_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[("[20480]", "[2048]"), ("[2, 4]", "[2]")]);
+    let out = dir.path().join("mine");
+    std::fs::create_dir_all(out.join(".state/drafts")).unwrap();
+    std::fs::write(out.join("report.md"), "my own report").unwrap();
+    std::fs::write(out.join(".state/drafts/one"), "my own draft").unwrap();
+    let before = files(&out);
+    crate::common::refused(&mut sweep(&spec, &out), &["report.md", ".state", "no sweep wrote", "--out"]);
+    assert_eq!(files(&out), before);
+    // Beside files of other names it works, and leaves them.
+    std::fs::rename(out.join("report.md"), out.join("notes.md")).unwrap();
+    std::fs::rename(out.join(".state"), out.join("state")).unwrap();
+    stdout_of(&mut sweep(&spec, &out));
+    assert_eq!(std::fs::read_to_string(out.join("notes.md")).unwrap(), "my own report");
+    assert_eq!(std::fs::read_to_string(out.join("state/drafts/one")).unwrap(), "my own draft");
+    assert!(std::fs::read_to_string(out.join("report.md")).unwrap().starts_with("# tiny"));
+}
+
+#[test]
+fn mutual_information_follows_from_all_text_that_it_reads() {
+    // 256 contexts are read, 32 are trained on: what changes lies beyond the first budget.
+    let dir = tempfile::tempdir().unwrap();
+    let text = crate::common::root().join("models/bundled/train.parquet");
+    let tokens = assay_models::tokens::TokenSource::open(&text, 64, Default::default(), None, None).unwrap().read(0, 300).unwrap();
+    let write = |path: &Path, changed: bool| {
+        let mut tokens = tokens.mapv(i64::from);
+        if changed {
+            tokens.slice_mut(ndarray::s![100.., ..]).mapv_inplace(|t| (t + 1) % 4096);
+        }
+        crate::common::write_tokens(path, &tokens);
+    };
+    let path = dir.path().join("text.safetensors");
+    let train = format!("train = '{}'", bundled("train.parquet").display());
+    let here = format!("train = '{}'", path.display());
+    let settings = "[information]\ntokens = 16384\nsteps = 4\nwidths = [1]\n\n[eval]";
+    let spec = write_spec(dir.path(), &[(&train, &here), ("[eval]", settings), ("[20480]", "[2048]"), ("[2, 4]", "[2]")]);
+    let out = dir.path().join("out");
+    let measured = |args: &[&str]| {
+        stdout_of(sweep(&spec, &out).args(args));
+        std::fs::read(out.join("information.parquet")).unwrap()
+    };
+    write(&path, false);
+    let before = measured(&[]);
+    assert!(measured(&[]) == before);
+    write(&path, true);
+    assert!(measured(&[]) != before, "the estimates of other text");
+    write(&path, false);
+    assert!(measured(&[]) == before);
+}
+
+#[test]
+fn the_speed_of_a_training_that_was_killed_counts_all_of_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[("[2, 4]", "[2]")]);
+    let out = dir.path().join("out");
+    kill_when_saved(&spec, &out);
+    // As if the process that was killed had trained for an hour.
+    let group = std::fs::read_dir(out.join(".state")).unwrap().next().unwrap().unwrap().path().join("group.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&group).unwrap()).unwrap();
+    assert!(state["train_seconds"].as_f64().unwrap() > 0.0 && state["capture_seconds"].as_f64().unwrap() > 0.0, "{state}");
+    state["train_seconds"] = 3600.0.into();
+    std::fs::write(&group, state.to_string()).unwrap();
+    stdout_of(&mut sweep(&spec, &out));
+    let frame = frames::open(&out.join("timings.parquet")).unwrap();
+    let of = |name: &str| frame.column(name).unwrap().f64().unwrap().get(0).unwrap();
+    assert!(of("train_seconds") > 3600.0);
+    assert!((of("tokens_per_second") - 20480.0 / of("train_seconds")).abs() < 1e-6);
 }

@@ -81,7 +81,7 @@ pub struct Pending {
     pub bytes: u64,
 }
 
-/// How a fetch goes on.
+/// What happens during a fetch.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A download starts.

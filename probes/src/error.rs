@@ -1,5 +1,7 @@
 //! What can go wrong in an evaluation.
 
+use std::ops::ControlFlow;
+
 use assay_models::ModelError;
 
 /// Result of this crate's fallible functions.
@@ -20,6 +22,9 @@ pub enum ProbeError {
         /// Width of the model.
         d_model: usize,
     },
+    /// The progress callback asked to stop.
+    #[error("stopped on request")]
+    Stopped,
     /// A covariance without eigenvalues.
     #[error("the eigenvalues of the activations' covariance could not be found; are the activations finite?")]
     Spectrum,
@@ -73,6 +78,14 @@ pub enum ProbeError {
         /// Training step.
         step: usize,
     },
+}
+
+/// Tells a progress callback of `n` more, and fails if it breaks off.
+pub(crate) fn advance(progress: &mut impl FnMut(usize) -> ControlFlow<()>, n: usize) -> Result<()> {
+    match progress(n) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(ProbeError::Stopped),
+    }
 }
 
 /// Fails at the first value that is NaN or infinite. `values` are rows of `width`, `context` of them a sequence, the first of

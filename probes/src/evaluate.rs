@@ -4,6 +4,8 @@
 //! Several SAEs of one hook are evaluated in one sweep over the tokens: the unpatched pass, its gradient and the
 //! ablations are shared.
 
+use std::ops::ControlFlow;
+
 use assay_models::hooks::HookPoint;
 use assay_models::loss::{loss_gradient, sample_labels, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, decoder::center_residual, side_by_side};
@@ -14,7 +16,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::error::{ProbeError, Result, check_finite};
+use crate::error::{ProbeError, Result, advance, check_finite};
 use crate::geometry::{Covariance, Spectrum};
 use crate::metrics::{Directions, Subset, Subsets, Sums, norm_squared, token_sums, total};
 use crate::profile::{NormBin, NormBins};
@@ -81,18 +83,18 @@ impl Evaluation {
     }
 }
 
-/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`; `progress` is told of every batch of sequences.
+/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`; `progress` is told of every batch of sequences, and may stop the work.
 ///
 /// # Errors
 /// If the hook can't be patched, an SAE has another width than the model, a token is not in the
-/// vocabulary, or an activation, reconstruction or loss is not finite.
+/// vocabulary, an activation, reconstruction or loss is not finite, or `progress` breaks off ([`ProbeError::Stopped`]).
 pub fn evaluate(
     model: &Decoder,
     hook: HookPoint,
     tokens: ArrayView2<'_, u32>,
     saes: &[&dyn Codec],
     config: EvalConfig,
-    mut progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Evaluation>> {
     let d_model = model.config().d_model;
     for sae in saes {
@@ -115,6 +117,7 @@ pub fn evaluate(
         let values = host(h);
         covariance.add(ArrayView2::from_shape((values.len() / d_model, d_model), &values).expect("whole rows"));
         activations.extend(values);
+        advance(&mut progress, 0)?;
     }
     check_finite("the activation", &activations, d_model, 0, context)?;
     let (spectrum, directions) = covariance.eigen()?;
@@ -139,7 +142,7 @@ pub fn evaluate(
         side_by_side(model.device(), saes.iter().zip(&mut found).collect(), |(sae, found)| {
             batch.evaluate(*sae, found)
         })?;
-        progress(end - start);
+        advance(&mut progress, end - start)?;
     }
     Ok(found)
 }

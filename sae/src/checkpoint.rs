@@ -2,6 +2,7 @@
 //! and counters.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -33,10 +34,16 @@ impl Trainer {
         let state = State { config: self.config.clone(), step: self.step, input_scale: self.input_scale };
         let text = serde_json::to_string(&state).expect("the state serialises");
         std::fs::create_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
-        write_tensors(&dir.join(STATE), tensors, Some(HashMap::from([("state".to_owned(), text)])))
+        let path = dir.join(STATE);
+        write_tensors(&path, tensors, Some(HashMap::from([("state".to_owned(), text)])))?;
+        // Whoever points to this state next relies on its being on the disk.
+        for written in [path.as_path(), dir] {
+            File::open(written).and_then(|file| file.sync_all()).map_err(|e| SaeError::write(written, e))?;
+        }
+        Ok(())
     }
 
-    /// Goes on from a state that [`Self::save_state`] wrote.
+    /// Resumes from a state that [`Self::save_state`] wrote.
     ///
     /// # Errors
     /// If the file is missing or damaged, or was written by a run with other settings than `config`.

@@ -113,7 +113,7 @@ impl StepLoss {
         (variance > 0.0).then(|| total(&self.squares) / variance)
     }
 
-    /// Active latents a token, mean over the batch. `None` if the step was not watched.
+    /// Active latents per token, mean over the batch. `None` if the step was not watched.
     pub fn l0(&self) -> Option<f64> {
         self.watched.as_ref().map(|w| total(&w.active) / w.batch as f64)
     }
@@ -146,7 +146,7 @@ impl Trainer {
     /// An untrained SAE: decoder rows random directions of `decoder_init_norm`, encoder its transpose, biases 0.
     ///
     /// # Errors
-    /// If the settings can't be.
+    /// If the settings are invalid.
     pub fn new(config: TrainConfig, seed: u64, device: &Device) -> Result<Self> {
         config.check()?;
         let TrainConfig { d_model, d_sae, decoder_init_norm, .. } = config;
@@ -172,7 +172,7 @@ impl Trainer {
     /// - `w_enc`, `w_dec`: `[d_sae, d_model]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_model]`
     ///
     /// # Errors
-    /// If the settings can't be.
+    /// If the settings are invalid.
     pub fn from_weights(
         config: TrainConfig,
         [w_enc, w_dec]: [Tensor<2>; 2],

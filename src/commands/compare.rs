@@ -6,11 +6,11 @@ use anyhow::{Result, bail, ensure};
 
 use crate::analysis::Analysis;
 use crate::compare::{Compared, Numbers, compare, published, show};
-use crate::frames;
+use crate::{frames, output};
 
 /// Compare a results directory with published numbers.
 ///
-/// Numbers answer to each other by model, depth, layer, k, token budget (within 1 %) and quantity. What has no counterpart is
+/// Numbers are matched on model, depth, layer, k, token budget (within 1 %) and quantity. What has no counterpart is
 /// listed with the reason.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -55,11 +55,15 @@ impl CompareArgs {
 
     fn report(&self, compared: &[Compared<'_>]) -> Result<()> {
         let results = self.results.display().to_string();
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&show::json(compared))?);
-        } else {
-            print!("{}", show::markdown(compared, &results));
-        }
+        let printed = match self.json {
+            true => output::result_line(serde_json::to_string_pretty(&show::json(compared))?),
+            false => output::result(show::markdown(compared, &results)),
+        };
+        // The check counts whether or not anybody reads the list.
+        self.check(compared, &results).and(printed)
+    }
+
+    fn check(&self, compared: &[Compared<'_>], results: &str) -> Result<()> {
         let Some(tolerance) = self.check else { return Ok(()) };
         let answered = compared.iter().filter(|c| c.found().is_some()).count();
         ensure!(

@@ -1,9 +1,11 @@
 //! `assay completions`: the command line, for a shell.
 
+use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::output;
 
 /// Print a script that completes commands and options in a shell.
 #[derive(clap::Args, Debug)]
@@ -18,7 +20,12 @@ pub struct CompletionsArgs {
 
 impl CompletionsArgs {
     /// Runs the command.
-    pub fn run(&self) {
-        clap_complete::generate(self.shell, &mut Cli::command(), "assay", &mut std::io::stdout());
+    ///
+    /// # Errors
+    /// If standard output can't be written.
+    pub fn run(&self) -> Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "assay", &mut script);
+        output::result(String::from_utf8_lossy(&script))
     }
 }

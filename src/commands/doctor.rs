@@ -6,9 +6,9 @@ use anyhow::Result;
 use assay_models::hub::Settings;
 use serde::Serialize;
 
-use crate::{device, markdown};
+use crate::{device, markdown, output};
 
-/// Say what is there and what is missing: devices, CUDA libraries, caches and their size, the hub's settings, disk.
+/// Check the environment: devices, CUDA libraries, caches and their size, the hub's settings, disk.
 ///
 /// Nothing is changed, and nothing is fetched.
 #[derive(clap::Args, Debug)]
@@ -67,11 +67,9 @@ impl DoctorArgs {
     pub fn run(&self) -> Result<()> {
         let found = Findings::look();
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&found)?);
-        } else {
-            print!("{}", found.table());
+            return output::result_line(serde_json::to_string_pretty(&found)?);
         }
-        Ok(())
+        output::result(found.table())
     }
 }
 

@@ -4,6 +4,7 @@ mod saebench;
 mod show;
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -123,6 +124,7 @@ impl EvalArgs {
         };
         let found = evaluate(&model, hook, tokens.view(), &[sae as &dyn Codec], config, |n| {
             stage.advance(n as u64, String::new);
+            ControlFlow::Continue(())
         })
         .with_context(|| {
             let tokens = self.token_path().display();

@@ -1,5 +1,6 @@
 //! `assay geometry`: the residual stream of every layer.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -49,6 +50,7 @@ impl GeometryArgs {
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
         let found = model_geometry(&model, tokens.view(), self.batch, self.center_residual, |n| {
             stage.advance(n as u64, String::new);
+            ControlFlow::Continue(())
         })
         .with_context(|| format!("model {}, tokens {}", self.model.display(), self.tokens.display()))?;
         stage.finish("");

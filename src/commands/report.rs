@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::report;
+use crate::{output, report};
 
 /// Rebuild the tables, plots and report of a results directory from its parquet files.
 ///
-/// No model and no record is read, so it works on any results directory that was handed on. The report's path is printed.
+/// No model and no record is read, so it works on results copied from elsewhere. The report's path is printed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay report results/demo")]
 pub struct ReportArgs {
@@ -24,7 +24,6 @@ impl ReportArgs {
     /// If the directory has no results or can't be written.
     pub fn run(&self) -> Result<()> {
         report::write(&self.results)?;
-        println!("{}", self.results.join("report.md").display());
-        Ok(())
+        output::result_line(self.results.join("report.md").display())
     }
 }

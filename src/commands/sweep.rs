@@ -1,28 +1,26 @@
 //! `assay sweep`: from a spec to tables, plots and a report.
 
+mod estimate;
+mod outlook;
+
 use std::cell::Cell;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use assay_models::hub::{HubName, Pending};
-use assay_models::runs_on_cpu;
-use assay_probes::geometry::model_geometry;
-use indicatif::DecimalBytes;
-use serde::Serialize;
-use serde_json::{Value, json};
+use assay_probes::ProbeError;
+use assay_probes::geometry::{ModelGeometry, model_geometry};
 
-use crate::device::Opened;
 use crate::files::write_atomic;
 use crate::frames::Found;
-use crate::markdown::tokens_text;
 use crate::plan::{self, Group, Inputs};
 use crate::progress::Progress;
 use crate::record::{Record, Timing};
+use crate::results_dir::ResultsDir;
 use crate::runner::{Sweep, run_group};
-use crate::spec::SweepSpec;
-use crate::{device, fetch, frames, information, markdown, report};
+use crate::spec::{SpecDocument, SweepSpec};
+use crate::{device, fetch, frames, information, interrupt, output, report};
+use outlook::{Outlook, describe_downloads};
 
 /// Train and evaluate every SAE that a spec asks for, and report.
 ///
@@ -30,9 +28,10 @@ use crate::{device, fetch, frames, information, markdown, report};
 /// one capture of its activations, then each is patched into the model on held-out text. Everything is opened and checked before
 /// anything is trained.
 ///
-/// Finished runs are skipped, and a training that was stopped goes on from its last state: the same command goes on where it was
-/// stopped, and ends with the same table. The results directory gets the spec as it was run, Parquet files, tables, plots and
-/// report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
+/// Finished runs are skipped, and a training that was stopped resumes from its last state: the same command resumes where it was
+/// stopped, and ends with the same table. Ctrl-C (and SIGTERM) saves the state of the training first and exits with 130; pressed
+/// twice, it stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
+/// files, tables, plots and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k"
@@ -59,11 +58,12 @@ impl SweepArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the spec, a model or a token file is unusable, another process works in the results directory, training
-    /// diverges, or a file can't be written.
+    /// If the spec, a model or a token file is unusable, the results directory is not a sweep's or another process works in it,
+    /// training diverges, a file can't be written, or somebody interrupts ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let started = Instant::now();
-        let spec = SweepSpec::load(&self.spec, &self.overrides)?;
+        let document = SpecDocument::read(&self.spec, &self.overrides)?;
+        let spec = document.spec()?;
         let opened = device::open(device_name)?;
         opened.check(spec.precision)?;
         let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
@@ -87,71 +87,73 @@ impl SweepArgs {
         }
         for name in &missing {
             // No progress, which --quiet would hide: the results lack something that the spec asks for.
-            eprintln!(
+            output::message(format_args!(
                 "warning: model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
-            );
+            ));
         }
         refuse_twins(&planned)?;
         if self.dry_run {
             let outlook = Outlook::new(&spec, &planned, &results, &opened)?;
-            match self.json {
-                true => println!("{}", serde_json::to_string_pretty(&outlook)?),
-                false => outlook.print(),
-            }
-            return Ok(());
+            return output::result_line(if self.json {
+                serde_json::to_string_pretty(&outlook)?
+            } else {
+                outlook.to_string()
+            });
         }
-        let _lock = lock(&results)?;
-        let source =
-            std::fs::read_to_string(&self.spec).with_context(|| format!("cannot read {}", self.spec.display()))?;
-        write_atomic(
-            &results.join("sweep.toml"),
-            recorded_spec(&source, &self.spec, &self.overrides, &sources.commits).as_bytes(),
-        )?;
+        let claimed = ResultsDir::claim(&results)?;
+        let results = claimed.path();
+        interrupt::listen()?;
+        write_atomic(&results.join("sweep.toml"), document.recorded(results, &sources.commits)?.as_bytes())?;
         let (mut geometry, mut information) = (Vec::new(), Vec::new());
         let started_at = Cell::new(Some(started));
-        let sweep = Sweep { spec: &spec, results: &results, opened: &opened, progress, started: started_at };
+        let sweep = Sweep { spec: &spec, results, opened: &opened, progress, started: started_at };
         for (groups, inputs) in &planned {
             for group in groups {
                 run_group(&sweep, group, inputs)?;
             }
             if let Some(group) = groups.first() {
                 let name = &group.model.name;
-                geometry.push((name.clone(), measure_geometry(&spec, inputs, name, progress)?));
+                let stopped = || sweep.interrupted(&format!("{name}: its finished runs are saved"));
+                geometry.push((name.clone(), measure_geometry(&spec, inputs, name, progress)?.ok_or_else(stopped)?));
                 if let Some(settings) = &spec.information {
-                    let found = information::measure(&spec, settings, group, inputs, &results, progress)?;
+                    let found = information::measure(&spec, settings, group, inputs, results, progress)?;
+                    let found = found.ok_or_else(stopped)?;
                     information.extend(found.into_iter().map(|estimated| (name.clone(), estimated)));
                 }
             }
         }
-        let (records, timings) = collect(&spec, &planned, &results)?;
-        // States of groups that were stopped and then asked for otherwise.
-        let state = results.join(".state");
-        if state.exists() {
-            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
-        }
+        let (records, timings) = collect(&spec, &planned, results)?;
+        claimed.clear_states()?;
         let found = Found { records: &records, geometry: &geometry, information: &information, missing: &missing };
-        frames::write(&results, &spec, &found)?;
-        frames::write_timings(&results, &timings)?;
-        report::write(&results)?;
+        frames::write(results, &spec, &found)?;
+        frames::write_timings(results, &timings)?;
+        report::write(results)?;
         progress.say(&format!("{} runs in {:.1} s", records.len(), started.elapsed().as_secs_f64()));
-        println!("{}", results.join("report.md").display());
-        Ok(())
+        output::result_line(results.join("report.md").display())
     }
 }
 
+/// Geometry of every layer; `None` if somebody interrupts.
 fn measure_geometry(
     spec: &SweepSpec,
     inputs: &Inputs,
     name: &str,
     progress: Progress,
-) -> Result<assay_probes::geometry::ModelGeometry> {
+) -> Result<Option<ModelGeometry>> {
     let mut stage = progress.stage(format!("{name} geometry"), inputs.eval_tokens.nrows() as u64, "sequences");
     let found =
         model_geometry(&inputs.decoder, inputs.eval_tokens.view(), spec.eval.batch, spec.center_residual, |n| {
             stage.advance(n as u64, String::new);
-        })?;
-    stage.finish("");
-    Ok(found)
+            interrupt::flow()
+        });
+    match found {
+        Ok(found) => {
+            stage.finish("");
+            Ok(Some(found))
+        }
+        Err(ProbeError::Stopped) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("model `{name}`, geometry")),
+    }
 }
 
 /// Two models of the same weights would have the same runs.
@@ -187,151 +189,4 @@ fn collect(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) -
         }
     }
     Ok((records, timings))
-}
-
-/// The spec as run: its text, after a line that says where from, the overrides, and the commits of what came from the hub.
-fn recorded_spec(source: &str, path: &Path, overrides: &[String], commits: &[(HubName, String)]) -> String {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut text =
-        format!("# Recorded by assay {} from {name}; paths are relative to that file.\n", env!("CARGO_PKG_VERSION"));
-    for entry in overrides {
-        text.push_str(&format!("# overridden on the command line: --set '{entry}'\n"));
-    }
-    for (name, commit) in commits {
-        text.push_str(&format!("# from the hub: {name} was commit {commit}\n"));
-    }
-    text + source
-}
-
-/// Keeps a second process out of a results directory for as long as it is held.
-fn lock(results: &Path) -> Result<File> {
-    std::fs::create_dir_all(results).with_context(|| format!("cannot create {}", results.display()))?;
-    let path = results.join(".lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another process is working in {}; wait for it, or give another --out", results.display())
-        }
-        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
-/// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
-fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], opened: &Opened) -> f64 {
-    let vocab = planned.iter().map(|(_, inputs)| inputs.decoder.config().vocab_size).max().unwrap_or(0);
-    let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
-    let at_once = threads.min(spec.k.len() * spec.seeds.len());
-    4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
-}
-
-/// What a sweep would download first. A run's id has the weights' and tokens' hashes in it, so runs can't be listed before.
-fn describe_downloads(pending: &[(HubName, Pending)], json: bool) -> Result<()> {
-    if json {
-        let listed: Vec<Value> = pending
-            .iter()
-            .map(
-                |(name, p)| json!({ "name": name.to_string(), "commit": p.commit, "files": p.files, "bytes": p.bytes }),
-            )
-            .collect();
-        println!("{}", serde_json::to_string_pretty(&json!({ "to_download": listed }))?);
-        return Ok(());
-    }
-    for (name, Pending { commit, files, bytes }) in pending {
-        println!("to download: {name}, commit {commit}: {files} files, {}", DecimalBytes(*bytes));
-    }
-    println!("the runs can be listed when these are in the hub's cache");
-    Ok(())
-}
-
-/// What a sweep would do.
-#[derive(Serialize)]
-struct Outlook {
-    runs: Vec<PlannedRun>,
-    results: PathBuf,
-    device: String,
-    /// Of the encoder's product in what is left to train; sparse parts cost k/d_sae of it each.
-    flops: f64,
-    /// Beside the model, at most.
-    training_bytes: f64,
-    /// The same, about.
-    evaluation_bytes: f64,
-}
-
-/// A run as `--dry-run` lists it.
-#[derive(Serialize)]
-struct PlannedRun {
-    id: String,
-    model: String,
-    depth: String,
-    hook: String,
-    d_sae: usize,
-    k: usize,
-    seed: u64,
-    training_tokens: u64,
-    done: bool,
-}
-
-impl Outlook {
-    fn new(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path, opened: &Opened) -> Result<Self> {
-        let (mut runs, mut flops, mut training_bytes) = (Vec::new(), 0.0, 0.0_f64);
-        for group in planned.iter().flat_map(|(groups, _)| groups) {
-            let mut parameters = 0.0;
-            for run in &group.runs {
-                let train = &run.key.train;
-                let matrix = (train.d_model * train.d_sae) as f64;
-                let done = Record::load(results, &run.id)?.is_some();
-                if !done {
-                    flops += 2.0 * matrix * group.training_tokens as f64;
-                    parameters += 2.0 * matrix;
-                }
-                runs.push(PlannedRun {
-                    id: run.id.clone(),
-                    model: group.model.name.clone(),
-                    depth: run.depth.clone(),
-                    hook: run.hook.to_string(),
-                    d_sae: train.d_sae,
-                    k: train.k,
-                    seed: run.key.seed,
-                    training_tokens: group.training_tokens,
-                    done,
-                });
-            }
-            // Weights, two moments and gradients, and the buffer of each hook.
-            let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
-            let hooks = group.runs.iter().map(|r| r.hook.layer).collect::<std::collections::BTreeSet<_>>().len();
-            let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
-            training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
-        }
-        let (results, device) = (results.to_owned(), opened.name.clone());
-        let evaluation_bytes = eval_bytes(spec, planned, opened);
-        Ok(Self { runs, results, device, flops, training_bytes, evaluation_bytes })
-    }
-
-    fn print(&self) {
-        let head = ["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"];
-        let mut table = markdown::Table::new(head);
-        for run in &self.runs {
-            table.row([
-                run.id.clone(),
-                run.model.clone(),
-                run.depth.clone(),
-                run.hook.clone(),
-                run.d_sae.to_string(),
-                run.k.to_string(),
-                run.seed.to_string(),
-                tokens_text(run.training_tokens),
-                if run.done { "yes" } else { "no" }.to_owned(),
-            ]);
-        }
-        let (left, seconds) = (self.runs.iter().filter(|run| !run.done).count(), self.flops / 5e10);
-        println!("{table}\n{} runs, {left} to do; results in {}", self.runs.len(), self.results.display());
-        println!("device: {}", self.device);
-        println!("encoder products of training: {:.2} TFLOP (at 50 GFLOP/s: {seconds:.0} s)", self.flops / 1e12);
-        println!(
-            "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
-            self.training_bytes / 1e9,
-            self.evaluation_bytes / 1e9
-        );
-    }
 }

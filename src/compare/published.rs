@@ -89,7 +89,7 @@ pub struct Published {
     pub depth: Option<String>,
     /// Layer of the hook.
     pub layer: Option<u64>,
-    /// Active latents a token; `None` for what is over several k.
+    /// Active latents per token; `None` for what is over several k.
     pub k: Option<u64>,
     /// Token budget as the text rounds it.
     pub tokens: Option<u64>,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series, StatisticsOptions};
 use serde::Serialize;
 
-use crate::files::write_atomic_with;
+use crate::files::write_atomic;
 
 pub fn text(name: &str, values: impl Iterator<Item = String>) -> Column {
     Column::from(Series::new(name.into(), values.collect::<Vec<String>>()))
@@ -26,11 +26,15 @@ pub fn frame(columns: Vec<Column>) -> Result<DataFrame> {
 
 /// Writes parquet with nothing in it that depends on when or where, on one thread: the same frame gives the same bytes.
 pub fn write_frame(path: &Path, mut frame: DataFrame) -> Result<()> {
-    write_atomic_with(path, |file| {
-        // Frames are small, wide and committed: statistics of each column would take more room than most columns.
-        ParquetWriter::new(file).set_parallel(false).with_statistics(StatisticsOptions::empty()).finish(&mut frame)?;
-        Ok(())
-    })
+    // By way of memory: the writer's own words for a full disk are «Invalid thrift: transport error».
+    let mut bytes = Vec::new();
+    // Frames are small, wide and committed: statistics of each column would take more room than most columns.
+    ParquetWriter::new(&mut bytes)
+        .set_parallel(false)
+        .with_statistics(StatisticsOptions::empty())
+        .finish(&mut frame)
+        .with_context(|| format!("{} can't be made", path.display()))?;
+    write_atomic(path, &bytes)
 }
 
 /// A column for each field of some rows, all of whose fields are numbers or null: the type is the one list of its columns.

@@ -19,7 +19,7 @@ pub struct Run {
     pub depth: String,
     /// Hook point.
     pub hook: String,
-    /// Active latents a token.
+    /// Active latents per token.
     pub k: u64,
     /// Seed.
     pub seed: u64,

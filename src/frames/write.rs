@@ -11,13 +11,10 @@ use rayon::prelude::*;
 
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
 use super::grid::Estimated;
-use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES, column_name};
+use super::{CURVES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
 use crate::record::{Record, Timing};
 use crate::replicates::Replicates;
 use crate::spec::SweepSpec;
-
-const LATENTS: &str = "latents.parquet";
-const TIMINGS: &str = "timings.parquet";
 
 /// What a sweep found, to be written.
 pub struct Found<'a> {

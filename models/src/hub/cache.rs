@@ -153,7 +153,9 @@ fn replace(path: &Path, text: &str) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = create_parent(path).and_then(|()| {
-        File::create(&draft)?.write_all(text.as_bytes())?;
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
         std::fs::rename(&draft, path)
     });
     written.map_err(|e| HubError::write(path, e))

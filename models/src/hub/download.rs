@@ -41,11 +41,12 @@ pub(crate) fn file(source: &Source<'_>, repo: &RepoCache, file: &Entry, on: &mut
         found => found.map_err(|e| HubError::write(&part, e))?,
     };
     if found != file.etag() {
-        // What is left of it could not be gone on with.
+        // No download could resume from it.
         std::fs::remove_file(&part).map_err(|e| HubError::write(&part, e))?;
         return Err(differs(source, file, format!("its hash is {found}, expected {}", file.etag())));
     }
-    if let Err(e) = std::fs::rename(&part, &blob)
+    // A rename may reach the disk before the bytes that it names, and a blob is trusted by its name and size.
+    if let Err(e) = File::open(&part).and_then(|file| file.sync_all()).and_then(|()| std::fs::rename(&part, &blob))
         && !is_whole(&blob, file)
     {
         return Err(HubError::write(&blob, e));

@@ -58,6 +58,15 @@ impl HubName {
         revision.clone_into(&mut self.revision);
         Ok(self)
     }
+
+    /// The same at a commit, whatever its revision was.
+    ///
+    /// # Errors
+    /// If this can't be a revision.
+    pub fn at_commit(mut self, commit: &str) -> Result<Self, HubError> {
+        MAIN.clone_into(&mut self.revision);
+        self.at(Some(commit))
+    }
 }
 
 /// 40 lower-case hex digits.

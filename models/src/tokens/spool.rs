@@ -93,7 +93,7 @@ impl State {
     }
 }
 
-/// A file without a name, which is gone when it is closed, however the program ends.
+/// An anonymous temporary file, which is gone when it is closed, however the program ends.
 fn unnamed() -> io::Result<File> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let dir = std::env::temp_dir();

@@ -1,24 +1,26 @@
 //! The geometry of every layer of a model.
 
+use std::ops::ControlFlow;
+
 use assay_models::hooks::HookPoint;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, decoder::center_residual};
 use ndarray::{ArrayView2, s};
 
 use super::{Covariance, LayerGeometry, ModelGeometry};
-use crate::error::{Result, check_finite};
+use crate::error::{Result, advance, check_finite};
 use crate::metrics::{norm, outlier_limit};
 
 /// Measures every layer's residual stream on `tokens`, `[S, T]`, `batch` sequences at a time.
 ///
 /// # Errors
-/// If a token is not in the model's vocabulary, or an activation or loss is not finite.
+/// If a token is not in the model's vocabulary, an activation or loss is not finite, or `progress` breaks off.
 pub fn model_geometry(
     model: &Decoder,
     tokens: ArrayView2<'_, u32>,
     batch: usize,
     centered: bool,
-    mut progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<ModelGeometry> {
     let config = model.config();
     let hooks: Vec<HookPoint> = (0..config.n_layers).map(HookPoint::resid_post).collect();
@@ -46,7 +48,7 @@ pub fn model_geometry(
             norms.extend(values.chunks(config.d_model).map(norm));
             covariance.add(rows);
         }
-        progress(end - start);
+        advance(&mut progress, end - start)?;
     }
     let layers = covariances.iter().zip(&norms).enumerate();
     let layers = layers

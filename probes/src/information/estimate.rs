@@ -8,10 +8,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::bound::{Bound, Objective};
 use super::critic::{Critic, Network};
+use serde::Serialize;
+
 use crate::error::{ProbeError, Result};
 
 /// A critic and how it is trained.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct CriticConfig {
     /// How x and y meet.
     pub critic: Critic,

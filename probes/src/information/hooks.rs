@@ -1,11 +1,13 @@
 //! Mutual information of a model's hooks with its logits.
 
+use std::ops::ControlFlow;
+
 use assay_models::{Decoder, HookPoint};
 use ndarray::ArrayView2;
 
 use super::estimate::{CriticConfig, MutualInformation, estimate};
 use super::logits::{LogitPairs, PairsConfig, logit_pairs};
-use crate::error::Result;
+use crate::error::{Result, advance};
 
 /// What a critic found about one hook.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,14 +30,14 @@ pub struct Information {
 /// Sequences are split in the order given: the last are held out.
 ///
 /// # Errors
-/// As [`logit_pairs`] and [`estimate()`].
+/// As [`logit_pairs`] and [`estimate()`], or if `progress` breaks off.
 pub fn model_information(
     model: &Decoder,
     hooks: &[HookPoint],
     tokens: ArrayView2<'_, u32>,
     pairs: &PairsConfig,
     critics: &[CriticConfig],
-    mut progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Information>> {
     let LogitPairs { activations, scores, variance_share, .. } = logit_pairs(model, hooks, tokens, pairs, |_| ())?;
     let mut found = Vec::with_capacity(hooks.len() * critics.len());
@@ -43,7 +45,7 @@ pub fn model_information(
         for &config in critics {
             let information = estimate(x.view(), scores.view(), &config, model.device(), |_| ())?;
             found.push(Information { hook, config, information, components: scores.ncols(), variance_share });
-            progress(1);
+            advance(&mut progress, 1)?;
         }
     }
     Ok(found)

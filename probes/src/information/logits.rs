@@ -4,12 +4,13 @@ use assay_models::{Decoder, HookPoint, decoder::center_residual};
 use burn::tensor::Tensor;
 use faer::{Mat, Side};
 use ndarray::{Array2, ArrayView2, s};
+use serde::Serialize;
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::Covariance;
 
 /// Which activations to pair with which components of the logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PairsConfig {
     /// Sequences of one forward pass.
     pub batch: usize,

@@ -1,0 +1,115 @@
+//! How long a sweep will take, from a little of its own work, timed on this machine.
+//!
+//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, one evaluated batch of a hook. What a
+//! device does only once, such as compiling kernels, is done before the clock starts.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use assay_models::{ActivationStream, HookPoint, StreamConfig, side_by_side};
+use assay_probes::evaluate::Codec;
+use assay_probes::{EvalConfig, evaluate};
+use assay_sae::{Sae, Trainer};
+use burn::tensor::Tensor;
+use ndarray::s;
+use serde::Serialize;
+
+use crate::device::Opened;
+use crate::plan::{Group, Inputs, Run};
+use crate::spec::SweepSpec;
+
+/// Seconds of each stage.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Estimate {
+    pub capture: f64,
+    pub training: f64,
+    pub evaluation: f64,
+}
+
+impl Estimate {
+    pub fn total(self) -> f64 {
+        self.capture + self.training + self.evaluation
+    }
+
+    /// Adds what the runs of a group take that are to do.
+    pub fn add(
+        &mut self,
+        spec: &SweepSpec,
+        group: &Group,
+        todo: &[&Run],
+        inputs: &Inputs,
+        opened: &Opened,
+    ) -> Result<()> {
+        let Some(first) = todo.first() else { return Ok(()) };
+        let mut hooks: Vec<HookPoint> = todo.iter().map(|run| run.hook).collect();
+        hooks.dedup();
+        // A buffer of one pass: its first round captures that pass.
+        let pass = spec.train.contexts_per_pass * spec.tokens.context_size;
+        let tokens = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
+        let tokens = tokens / spec.train.batch_size * spec.train.batch_size;
+        let stream = || -> Result<ActivationStream<'_>> {
+            let config = StreamConfig {
+                first_context: 0,
+                tokens,
+                batch_size: spec.train.batch_size,
+                buffer_tokens: tokens,
+                contexts_per_pass: spec.train.contexts_per_pass,
+                seed: 0,
+                center_residual: spec.center_residual,
+                precision: spec.precision,
+            };
+            let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, config)?;
+            stream.next_round()?;
+            opened.sync()?;
+            Ok(stream)
+        };
+        let stream_seconds = timed(|| stream().map(drop))?;
+        self.capture += stream_seconds * group.training_tokens as f64 / tokens as f64;
+
+        // Beyond a few, more SAEs take their turns.
+        let together = &todo[..todo.len().min(rayon::current_num_threads())];
+        let mut trainers = together
+            .iter()
+            .map(|run| Ok(Trainer::new(run.key.train.clone(), run.key.seed, &opened.device)?))
+            .collect::<Result<Vec<Trainer>>>()?;
+        let places: Vec<u32> = (0..spec.train.batch_size as u32).collect();
+        let x: Tensor<2> = stream()?.batch(0, &places);
+        let step_seconds = timed(|| {
+            side_by_side(&opened.device, trainers.iter_mut().collect(), |trainer: &mut Trainer| -> Result<()> {
+                trainer.step(x.clone());
+                Ok(())
+            })?;
+            opened.sync()
+        })?;
+        let turns = todo.len() as f64 / together.len() as f64;
+        self.training += step_seconds * turns * first.key.train.steps as f64;
+
+        let of_hook = todo.iter().filter(|run| run.hook == first.hook).count();
+        let saes: Vec<Sae> = (0..of_hook).map(|at| trainers[at % trainers.len()].sae()).collect();
+        let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
+        let rows = spec.eval.batch.min(inputs.eval_tokens.nrows());
+        let config = EvalConfig {
+            batch: rows,
+            center_residual: spec.center_residual,
+            fisher_samples: spec.eval.fisher_samples,
+            fisher_seed: spec.eval.fisher_seed,
+            kl_zero: false,
+        };
+        let eval_seconds = timed(|| {
+            let tokens = inputs.eval_tokens.slice(s![..rows, ..]);
+            evaluate(&inputs.decoder, first.hook, tokens, &codecs, config, |_| crate::interrupt::flow())?;
+            Ok(())
+        })?;
+        let batches = inputs.eval_tokens.nrows() as f64 / rows as f64;
+        self.evaluation += eval_seconds * batches * hooks.len() as f64;
+        Ok(())
+    }
+}
+
+/// Seconds of the second of two times.
+fn timed(mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    work()?;
+    let started = Instant::now();
+    work()?;
+    Ok(started.elapsed().as_secs_f64())
+}

@@ -1,0 +1,187 @@
+//! What a sweep would do, before it does it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use assay_models::hub::{HubName, Pending};
+use assay_models::runs_on_cpu;
+use indicatif::DecimalBytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::estimate::Estimate;
+use crate::device::Opened;
+use crate::markdown::{self, tokens_text};
+use crate::output;
+use crate::plan::{Group, Inputs};
+use crate::record::Record;
+use crate::spec::SweepSpec;
+
+/// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
+fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], opened: &Opened) -> f64 {
+    let vocab = planned.iter().map(|(_, inputs)| inputs.decoder.config().vocab_size).max().unwrap_or(0);
+    let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
+    let at_once = threads.min(spec.k.len() * spec.seeds.len());
+    4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
+}
+
+/// What a sweep would download first. A run's id has the weights' and tokens' hashes in it, so runs can't be listed before.
+pub(super) fn describe_downloads(pending: &[(HubName, Pending)], json: bool) -> Result<()> {
+    if json {
+        let listed: Vec<Value> = pending
+            .iter()
+            .map(
+                |(name, p)| json!({ "name": name.to_string(), "commit": p.commit, "files": p.files, "bytes": p.bytes }),
+            )
+            .collect();
+        return output::result_line(serde_json::to_string_pretty(&json!({ "to_download": listed }))?);
+    }
+    for (name, Pending { commit, files, bytes }) in pending {
+        output::result_line(format_args!(
+            "to download: {name}, commit {commit}: {files} files, {}",
+            DecimalBytes(*bytes)
+        ))?;
+    }
+    output::result_line("the runs can be listed when these are in the hub's cache")
+}
+
+/// What a sweep would do.
+#[derive(Serialize)]
+pub(super) struct Outlook {
+    runs: Vec<PlannedRun>,
+    results: PathBuf,
+    device: String,
+    /// Of the encoder's product in what is left to train; sparse parts cost k/d_sae of it each.
+    flops: f64,
+    /// Beside the model, at most.
+    training_bytes: f64,
+    /// The same, about.
+    evaluation_bytes: f64,
+    checkpoint_seconds: u64,
+    checkpoint_tokens: Option<u64>,
+    /// Of what is left to do, without the geometry of the models and mutual information.
+    seconds: Estimate,
+}
+
+/// A run as `--dry-run` lists it.
+#[derive(Serialize)]
+struct PlannedRun {
+    id: String,
+    model: String,
+    depth: String,
+    hook: String,
+    d_sae: usize,
+    k: usize,
+    seed: u64,
+    training_tokens: u64,
+    done: bool,
+}
+
+impl Outlook {
+    pub(super) fn new(
+        spec: &SweepSpec,
+        planned: &[(Vec<Group>, Inputs)],
+        results: &Path,
+        opened: &Opened,
+    ) -> Result<Self> {
+        let (mut runs, mut flops, mut training_bytes) = (Vec::new(), 0.0, 0.0_f64);
+        let mut seconds = Estimate::default();
+        for (group, inputs) in planned.iter().flat_map(|(groups, inputs)| groups.iter().map(move |g| (g, inputs))) {
+            let (mut parameters, mut todo) = (0.0, Vec::new());
+            for run in &group.runs {
+                let train = &run.key.train;
+                let matrix = (train.d_model * train.d_sae) as f64;
+                let done = Record::load(results, &run.id)?.is_some();
+                if !done {
+                    flops += 2.0 * matrix * group.training_tokens as f64;
+                    parameters += 2.0 * matrix;
+                    todo.push(run);
+                }
+                runs.push(PlannedRun {
+                    id: run.id.clone(),
+                    model: group.model.name.clone(),
+                    depth: run.depth.clone(),
+                    hook: run.hook.to_string(),
+                    d_sae: train.d_sae,
+                    k: train.k,
+                    seed: run.key.seed,
+                    training_tokens: group.training_tokens,
+                    done,
+                });
+            }
+            // Weights, two moments and gradients, and the buffer of each hook.
+            let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
+            let hooks = group.runs.iter().map(|r| r.hook.layer).collect::<BTreeSet<_>>().len();
+            let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
+            seconds.add(spec, group, &todo, inputs, opened)?;
+            training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
+        }
+        let (results, device) = (results.to_owned(), opened.name.clone());
+        let evaluation_bytes = eval_bytes(spec, planned, opened);
+        let (checkpoint_seconds, checkpoint_tokens) = (spec.train.checkpoint_seconds, spec.train.checkpoint_tokens);
+        Ok(Self {
+            runs,
+            results,
+            device,
+            flops,
+            training_bytes,
+            evaluation_bytes,
+            checkpoint_seconds,
+            checkpoint_tokens,
+            seconds,
+        })
+    }
+}
+
+impl fmt::Display for Outlook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"];
+        let mut table = markdown::Table::new(head);
+        for run in &self.runs {
+            table.row([
+                run.id.clone(),
+                run.model.clone(),
+                run.depth.clone(),
+                run.hook.clone(),
+                run.d_sae.to_string(),
+                run.k.to_string(),
+                run.seed.to_string(),
+                tokens_text(run.training_tokens),
+                if run.done { "yes" } else { "no" }.to_owned(),
+            ]);
+        }
+        let left = self.runs.iter().filter(|run| !run.done).count();
+        writeln!(f, "{table}\n{} runs, {left} to do; results in {}", self.runs.len(), self.results.display())?;
+        writeln!(f, "device: {}", self.device)?;
+        if left > 0 {
+            let Estimate { capture, training, evaluation } = self.seconds;
+            writeln!(
+                f,
+                "about {} here, from a little of each, timed: capturing {capture:.0} s, training {training:.0} s ({:.2} TFLOP in the \
+                 encoders' products), evaluating {evaluation:.0} s",
+                duration(self.seconds.total()),
+                self.flops / 1e12
+            )?;
+        }
+        writeln!(
+            f,
+            "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
+            self.training_bytes / 1e9,
+            self.evaluation_bytes / 1e9
+        )?;
+        write!(f, "the state of training is saved every {} s", self.checkpoint_seconds)?;
+        self.checkpoint_tokens.map_or(Ok(()), |tokens| write!(f, " and every {}", tokens_text(tokens)))?;
+        write!(f, ", and on Ctrl-C")
+    }
+}
+
+/// `40 s`, `12 min`, `3.5 h`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

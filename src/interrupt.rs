@@ -1,0 +1,58 @@
+//! Stopping on request: SIGINT (Ctrl-C) and SIGTERM (what a cluster sends before it kills).
+//!
+//! The first signal asks: work in progress looks at [`requested`] between its steps, saves what it has and ends with
+//! [`Interrupted`]. The second ends the process at once; every file is written whole or not at all, so nothing finished is lost.
+
+use std::fmt::{self, Display};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Result;
+
+/// The program's exit code after an interrupt: 128 + SIGINT, as a shell reports it.
+pub const EXIT_CODE: u8 = 130;
+
+/// The work was stopped on request.
+#[derive(Clone, Debug)]
+pub struct Interrupted {
+    /// What was saved, and how to continue.
+    pub saved: String,
+}
+
+impl Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupted; {}", self.saved)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+fn flag() -> &'static Arc<AtomicBool> {
+    static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    REQUESTED.get_or_init(Arc::default)
+}
+
+/// From now on the first signal only asks. Before this is called a signal ends the process, as is usual.
+///
+/// # Errors
+/// If the system refuses a handler.
+pub fn listen() -> Result<()> {
+    #[cfg(unix)]
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // In this order: the first signal finds the flag down and only raises it.
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(EXIT_CODE), Arc::clone(flag()))?;
+        signal_hook::flag::register(signal, Arc::clone(flag()))?;
+    }
+    Ok(())
+}
+
+/// Whether somebody asked to stop.
+pub fn requested() -> bool {
+    flag().load(Ordering::Relaxed)
+}
+
+/// The same for work that reports its progress to a callback.
+pub fn flow() -> ControlFlow<()> {
+    if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}

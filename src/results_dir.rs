@@ -1,0 +1,199 @@
+//! A sweep's results directory: one process at a time works in it, and only on files that are a sweep's.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::frames;
+use crate::spec::RECORDED_BY;
+
+/// What the file `.lock` holds, so that a directory is known as a sweep's from its first moment on.
+const MARK: &str = "The results of an `assay sweep`; locked while one is working here.\n";
+const LOCK: &str = ".lock";
+const STATE: &str = ".state";
+
+/// A results directory that this process works in.
+pub struct ResultsDir {
+    path: PathBuf,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+impl ResultsDir {
+    /// Creates the directory, or takes one that an earlier sweep left, and keeps other processes out for as long as this lives.
+    /// Files of others in it are never touched: where one has the name of a result, the directory is refused.
+    ///
+    /// # Errors
+    /// If another process works in it, it holds a file that a sweep would overwrite and that no sweep wrote, or it can't be
+    /// written.
+    pub fn claim(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        ensure!(!path.exists() || path.is_dir(), "{shown} is a file; give another --out");
+        let strangers = if is_ours(path) { Vec::new() } else { strangers(path) };
+        ensure!(
+            strangers.is_empty(),
+            "{shown} holds {}, which no sweep wrote and this one would overwrite; give another --out, or move what is there",
+            strangers.join(", ")
+        );
+        std::fs::create_dir_all(path).with_context(|| format!("cannot create {shown}"))?;
+        let lock = path.join(LOCK);
+        let open = || OpenOptions::new().create(true).read(true).append(true).open(&lock);
+        let mut file = open().with_context(|| format!("cannot write {}", lock.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("another process is working in {shown}; wait for it, or give another --out")
+            }
+            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {}", lock.display())),
+        }
+        if file.metadata().is_ok_and(|m| m.len() == 0) {
+            file.write_all(MARK.as_bytes()).with_context(|| format!("cannot write {}", lock.display()))?;
+        }
+        Ok(Self { path: path.to_owned(), _lock: file })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the states of trainings that were stopped and are no longer wanted: those that were then asked for otherwise.
+    ///
+    /// # Errors
+    /// If one can't be removed.
+    pub fn clear_states(&self) -> Result<()> {
+        let states = self.path.join(STATE);
+        for state in entries(&states).filter(|path| is_state(path)) {
+            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+        }
+        // Anything else in it is not ours, and keeps it where it is.
+        let _kept = std::fs::remove_dir(&states);
+        Ok(())
+    }
+}
+
+/// Where the state of a group's training lies, by the id of the group.
+pub fn state_dir(results: &Path, group: &str) -> PathBuf {
+    results.join(STATE).join(group)
+}
+
+/// What a sweep writes into its directory.
+fn result_names() -> impl Iterator<Item = &'static str> {
+    let others = ["sweep.toml", "report.md", "tables", "plots", "runs", "logs", "saes", STATE, LOCK];
+    others.into_iter().chain(frames::FILES.iter().copied())
+}
+
+/// What is there under the name of a result. An empty lock says nothing of whose it is, and nothing is lost by it.
+fn strangers(path: &Path) -> Vec<&'static str> {
+    let is_empty_lock = |name| name == LOCK && path.join(name).metadata().is_ok_and(|m| m.len() == 0);
+    result_names().filter(|name| path.join(name).symlink_metadata().is_ok() && !is_empty_lock(*name)).collect()
+}
+
+/// Whether a sweep worked here before. One file of a sweep among a user's own does not make the directory a sweep's: a recorded
+/// spec is there to be copied.
+fn is_ours(path: &Path) -> bool {
+    let mut mark = String::new();
+    let marked = File::open(path.join(LOCK)).and_then(|file| file.take(1024).read_to_string(&mut mark)).is_ok();
+    if marked && mark == MARK {
+        return true;
+    }
+    let results = path.join(frames::RUNS).is_file()
+        || entries(&path.join("runs")).any(|record| is_record(&record))
+        || entries(&path.join(STATE)).any(|state| is_state(&state));
+    let recorded = std::fs::read_to_string(path.join("sweep.toml")).is_ok_and(|text| text.starts_with(RECORDED_BY));
+    // Records alone may have been brought together from several machines.
+    let only_records = result_names().filter(|name| path.join(name).exists()).eq(["runs"]);
+    results && (recorded || only_records)
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Whether a file is named as a run's record is: `<16 hex digits>.json`.
+fn is_record(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "json") && path.file_stem().is_some_and(|stem| is_id(&stem.to_string_lossy()))
+}
+
+/// Whether a directory is named as a group's state is, and holds nothing else.
+fn is_state(path: &Path) -> bool {
+    let ours = |entry: PathBuf| {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name == "group.json" || name.starts_with("round-") || name.starts_with(".assay-")
+    };
+    path.is_dir() && path.file_name().is_some_and(|name| is_id(&name.to_string_lossy())) && entries(path).all(ours)
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    const RECORDED: &str = "# Recorded by assay 0.1.0 from s.toml.\n";
+
+    #[test]
+    fn a_directory_is_no_sweeps_for_one_file_in_it() {
+        for (files, named) in [
+            (vec![("report.md", "mine")], "report.md"),
+            (vec![(".state/notes", "mine")], ".state"),
+            (vec![("sweep.toml", RECORDED), ("report.md", "mine")], "report.md"),
+            (vec![("sweep.toml", "name = 'x'"), ("runs.parquet", "mine")], "runs.parquet"),
+            (vec![(".lock", "pid 12")], ".lock"),
+            (vec![("plots/me.png", "mine"), ("runs/0123456789abcdef.json", "{}")], "plots"),
+            (vec![("runs/mine.json", "{}")], "runs"),
+        ] {
+            let dir = dir_with(&files);
+            let error = format!("{:#}", ResultsDir::claim(dir.path()).err().expect(named));
+            assert!(error.contains(named), "{error}");
+            for (name, text) in &files {
+                assert_eq!(std::fs::read_to_string(dir.path().join(name)).unwrap(), *text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_sweep_left_is_taken_up_again() {
+        for files in [
+            vec![],
+            vec![("notes.md", "mine")],
+            vec![("runs/0123456789abcdef.json", "{}")],
+            vec![("sweep.toml", RECORDED), ("runs.parquet", ""), ("report.md", "")],
+            vec![("sweep.toml", RECORDED), (".lock", ""), (".state/0123456789abcdef/group.json", "{}")],
+        ] {
+            let dir = dir_with(&files);
+            let claimed = ResultsDir::claim(dir.path()).unwrap();
+            assert!(ResultsDir::claim(dir.path()).is_err(), "two at a time");
+            std::fs::write(dir.path().join("report.md"), "a report").unwrap();
+            drop(claimed);
+            ResultsDir::claim(dir.path()).unwrap();
+        }
+    }
+
+    #[test]
+    fn states_of_others_stay() {
+        let dir = dir_with(&[]);
+        let claimed = ResultsDir::claim(dir.path()).unwrap();
+        for name in [".state/0123456789abcdef/group.json", ".state/0123456789abcdef/round-1/x", ".state/mine/x"] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        claimed.clear_states().unwrap();
+        assert_eq!(entries(&dir.path().join(STATE)).collect::<Vec<_>>(), [dir.path().join(".state/mine")]);
+    }
+}

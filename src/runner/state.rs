@@ -1,0 +1,93 @@
+//! The state of a group's training: written at steps, so that a training that was stopped resumes at the next one.
+//!
+//! The SAEs' states lie under a name of their own; `group.json` points to them, and is renamed into place before those of the state
+//! before are removed. So one whole state is there at every moment.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use assay_sae::Trainer;
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::training::{Losses, Pupil};
+use crate::files::{sync_dir, write_atomic};
+
+/// How far a group's training has come, and how long it took in all processes that worked on it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Trained {
+    /// Rounds of the buffer that are trained on whole.
+    pub rounds: u64,
+    /// Tokens of the next round that are trained on as well.
+    #[serde(default)]
+    pub into_round: u64,
+    /// Tokens in all.
+    pub tokens: u64,
+    /// Seconds of training, capturing not included.
+    #[serde(default)]
+    pub train_seconds: f64,
+    /// Seconds of capturing.
+    #[serde(default)]
+    pub capture_seconds: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GroupState {
+    #[serde(flatten)]
+    trained: Trained,
+    /// Of each run.
+    losses: BTreeMap<String, Losses>,
+}
+
+/// Where the SAEs' states lie.
+fn name_of(trained: &Trained) -> String {
+    format!("round-{}-{}", trained.rounds, trained.into_round)
+}
+
+/// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
+pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) -> Result<()> {
+    let name = name_of(trained);
+    for pupil in pupils {
+        pupil.trainer.save_state(&dir.join(&name).join(&pupil.run.id))?;
+    }
+    for dir in [dir.join(&name), dir.to_owned()] {
+        sync_dir(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
+    }
+    let losses = pupils.iter().map(|p| (p.run.id.clone(), p.losses.clone())).collect();
+    let group = GroupState { trained: trained.clone(), losses };
+    write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
+    for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
+        let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
+        if old {
+            std::fs::remove_dir_all(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings SAEs to the state that was saved, if one was, and says how far that had come.
+pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<Option<Trained>> {
+    let path = dir.join("group.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut group: GroupState = serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; remove {} to train from the start", path.display(), dir.display()))?;
+    // A run that was finished then and is missing now has no state: all start over.
+    if pupils.iter().any(|p| !group.losses.contains_key(&p.run.id)) {
+        // The pointer first: no kill may leave it above files that are gone.
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        return Ok(None);
+    }
+    for pupil in pupils {
+        pupil.losses = group.losses.remove(&pupil.run.id).expect("checked above");
+        let dir = dir.join(name_of(&group.trained)).join(&pupil.run.id);
+        pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)
+            .with_context(|| format!("remove {} to train from the start", dir.display()))?;
+    }
+    Ok(Some(group.trained))
+}

@@ -1,0 +1,171 @@
+//! What a spec may say, and what is said of one that says something else.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use assay_models::{HookKind, HookPoint, NeoxConfig};
+
+use super::{ModelSpec, SweepSpec};
+
+impl SweepSpec {
+    /// Checks everything that can be checked before a model is opened.
+    pub(super) fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        ensure!(
+            !self.name.is_empty() && self.name.chars().all(plain) && !self.name.starts_with('.'),
+            "name = \"{}\": letters, digits, '-', '_' and '.' make a directory name",
+            self.name
+        );
+        ensure!(!self.models.is_empty(), "[[models]]: at least one model is needed");
+        ensure!(!self.k.is_empty(), "k: at least one value is needed");
+        ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
+        ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
+        for (what, values) in [
+            ("k", self.k.iter().map(|&k| k as u64).collect::<Vec<_>>()),
+            ("seeds", self.seeds.clone()),
+            ("training_tokens", self.training_tokens.clone()),
+        ] {
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            ensure!(sorted.len() == values.len(), "{what}: a value is listed twice");
+        }
+        for model in &self.models {
+            ensure!(
+                !model.name.is_empty() && model.name.chars().all(plain) && !model.name.starts_with('.'),
+                "[[models]] name = \"{}\": letters, digits, '-', '_' and '.' make a file name",
+                model.name
+            );
+        }
+        let mut names: Vec<&str> = self.models.iter().map(|m| m.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        ensure!(names.len() == self.models.len(), "[[models]]: two models have the same name");
+        for model in &self.models {
+            ensure!(
+                model.path.is_none() || model.hub.is_none(),
+                "[[models]] {}: `path` and `hub` exclude each other",
+                model.name
+            );
+            model.hub_name().with_context(|| format!("[[models]] {}", model.name))?;
+        }
+        self.tokens.hub_name().context("[tokens] dataset")?;
+        ensure!(
+            self.tokens.train.is_some() != self.tokens.dataset.is_some(),
+            "[tokens]: give `train` (a file or directory) or `dataset` (a name on the hub), one of them"
+        );
+        let batch = self.train.batch_size;
+        ensure!(batch > 0, "[train]: batch_size must be at least 1");
+        ensure!(
+            (1..=4096).contains(&self.train.expansion),
+            "[train]: expansion = {} is d_sae / d_model; between 1 and 4096",
+            self.train.expansion
+        );
+        ensure!(self.train.contexts_per_pass > 0, "[train]: contexts_per_pass must be at least 1");
+        for &tokens in &self.training_tokens {
+            ensure!(
+                tokens >= batch as u64 && tokens % batch as u64 == 0,
+                "training_tokens = {tokens} is not a multiple of batch_size = {batch}; {} would be",
+                (tokens / batch as u64).max(1) * batch as u64
+            );
+        }
+        let eval = &self.eval;
+        ensure!(
+            eval.sequences > 0 && eval.context_size > 1 && eval.batch > 0,
+            "[eval]: sequences and batch must be at least 1, context_size at least 2"
+        );
+        ensure!(eval.level > 0.0 && eval.level < 1.0, "[eval]: level = {} must lie between 0 and 1", eval.level);
+        ensure!(
+            self.tokens.eval.is_some() || eval.context_size == self.tokens.context_size,
+            "[eval] context_size must be that of [tokens] when both are read from one stream; give tokens.eval otherwise"
+        );
+        ensure!(
+            (100..=100_000).contains(&eval.resamples),
+            "[eval]: resamples = {}: between 100 and 100,000 make an interval",
+            eval.resamples
+        );
+        let named_by_models = self.models.iter().all(|model| model.layers.is_some());
+        for depth in &self.depths {
+            depth_fraction(depth).or_else(|error| match named_by_models {
+                true => bail!("depths: every model names its depths in its `layers`; remove `depths`"),
+                false => Err(error),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The hook points of a model, with the name of their depth.
+    ///
+    /// # Errors
+    /// If a layer does not exist, or two depths fall on one layer.
+    pub fn hooks(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, HookPoint)>> {
+        let mut hooks: Vec<(String, HookPoint)> = match &model.layers {
+            Some(layers) => {
+                layers.iter().map(|(depth, &layer)| (depth.clone(), HookPoint::resid_post(layer))).collect()
+            }
+            None => self
+                .depths
+                .iter()
+                .map(|depth| {
+                    let layer = (depth_fraction(depth)? * config.n_layers as f64).round() as usize;
+                    Ok((depth.clone(), HookPoint::resid_post(layer.min(config.n_layers - 1))))
+                })
+                .collect::<Result<_>>()?,
+        };
+        ensure!(!hooks.is_empty(), "model `{}`: no layers to probe; give depths or the model's layers", model.name);
+        hooks.sort_by_key(|(_, hook)| hook.layer);
+        for (depth, hook) in &hooks {
+            hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
+            debug_assert_eq!(hook.kind, HookKind::ResidPost);
+        }
+        if let Some(pair) = hooks.windows(2).find(|w| w[0].1 == w[1].1) {
+            bail!(
+                "model `{}`: depths `{}` and `{}` are both layer {}; give its `layers`",
+                model.name,
+                pair[0].0,
+                pair[1].0,
+                pair[0].1.layer
+            );
+        }
+        Ok(hooks)
+    }
+}
+
+fn depth_fraction(depth: &str) -> Result<f64> {
+    Ok(match depth {
+        "early" => 1.0 / 6.0,
+        "mid" => 0.5,
+        "late" => 5.0 / 6.0,
+        other => bail!("depths: `{other}` is none of early, mid, late; give a model's `layers` for other names"),
+    })
+}
+
+/// A TOML error with the file's name and, for an unknown key, what to write instead.
+pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
+    let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
+    let unknown = quoted.split_first().filter(|_| error.message().starts_with("unknown field"));
+    let hint = unknown.and_then(|(key, known)| hint(key, known)).unwrap_or_default();
+    anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
+}
+
+/// Keys that other tools have, or that are asked for and not there.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("architecture", "only TopK SAEs can be trained; `assay eval` evaluates SAEs of other kinds"),
+    ("activation", "only TopK SAEs can be trained; `assay eval` evaluates SAEs of other kinds"),
+    ("coders", "only TopK SAEs can be trained: `k = [...]` lists them"),
+    ("target_l0", "only TopK SAEs can be trained, whose L0 is `k`"),
+    ("hooks", "SAEs are trained on hook_resid_post: `depths`, or a model's `layers`, say of which blocks"),
+    ("hook_name", "SAEs are trained on hook_resid_post: `depths`, or a model's `layers`, say of which blocks"),
+    ("learning_rate", "it is called `lr`, in [train]"),
+    ("d_sae", "`expansion` in [train] is d_sae / d_model"),
+    ("tokens_per_step", "it is called `batch_size`, in [train]"),
+];
+
+fn hint(key: &str, known: &[&str]) -> Option<String> {
+    if let Some((_, text)) = ELSEWHERE.iter().find(|(other, _)| *other == key) {
+        return Some((*text).to_owned());
+    }
+    let scored = known.iter().map(|k| (strsim::normalized_damerau_levenshtein(key, k), k));
+    let (score, closest) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score >= 0.6).then(|| format!("did you mean `{closest}`?"))
+}

@@ -1,0 +1,145 @@
+//! A sweep that is interrupted saves what it has, says so, and ends with the same bytes when it is run again.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crate::common::{files, stdout_of, sweep, write_spec};
+
+/// With the default settings of buffer and checkpoints: one round holds all tokens.
+fn spec(dir: &Path) -> PathBuf {
+    let changes = [("buffer_tokens = 2048\ncheckpoint_tokens = 2048\n", ""), ("[20480]", "[40960]")];
+    write_spec(dir, &changes)
+}
+
+fn start(spec: &Path, out: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_assay"))
+        .args(["--device", "cpu", "sweep"])
+        .args([spec, Path::new("--out"), out])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    // It may have ended in between.
+    let _ = Command::new("kill").args([name, &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+}
+
+fn wait(child: Child) -> (Output, String) {
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, said)
+}
+
+/// The looks of a training so far.
+fn looks(out: &Path) -> usize {
+    let logs = std::fs::read_dir(out.join("logs")).into_iter().flatten().flatten();
+    let lines = logs.filter_map(|run| std::fs::read_to_string(run.path().join("metrics.jsonl")).ok());
+    lines.map(|text| text.lines().count()).min().unwrap_or(0)
+}
+
+#[track_caller]
+fn wait_until(child: &mut Child, what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(120), "{what}: not in two minutes");
+        assert!(child.try_wait().unwrap().is_none(), "{what}: it ended before");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn whole() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interrupt-reference");
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let out = dir.join("tiny");
+        stdout_of(&mut sweep(&spec(&dir), &out));
+        out
+    })
+}
+
+#[track_caller]
+fn assert_same(out: &Path) {
+    let (ours, reference) = (files(out), files(whole()));
+    let same = |path: &Path| path.extension().is_some_and(|e| e == "parquet" || e == "md" || e == "svg");
+    for (path, bytes) in reference.iter().filter(|(path, _)| same(path) && !path.starts_with("timings.parquet")) {
+        assert!(ours[path] == *bytes, "{} differs", path.display());
+    }
+    assert!(!out.join(".state").exists(), "a finished sweep keeps no state");
+}
+
+#[test]
+fn ten_interrupts_with_default_settings_lose_no_step_and_change_no_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("tiny"));
+    // One process after the other, each interrupted a little later than where the one before was.
+    for at in (10..=190).step_by(20) {
+        let mut child = start(&spec, &out);
+        wait_until(&mut child, "training", || looks(&out) >= at);
+        signal(&child, if at % 40 == 10 { "-INT" } else { "-TERM" });
+        let (output, said) = wait(child);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("interrupted; small") && said.contains("training tokens is saved"), "{said}");
+        assert!(at == 10 || said.contains("resuming after"), "{said}");
+        assert!(looks(&out) >= at, "what was trained is lost: {} looks after {at}", looks(&out));
+    }
+    let said = wait(start(&spec, &out)).1;
+    assert!(said.contains("resuming after"), "{said}");
+    assert_same(&out);
+}
+
+#[test]
+fn an_interrupt_during_evaluation_keeps_the_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("tiny"));
+    let mut child = start(&spec, &out);
+    // All 320 steps are done, 160 of which are looked at; evaluation is next, and takes longer than a step.
+    wait_until(&mut child, "training", || looks(&out) == 160);
+    std::thread::sleep(Duration::from_millis(30));
+    signal(&child, "-INT");
+    let (output, said) = wait(child);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("is saved") || said.contains("are saved"), "{said}");
+    let said = wait(start(&spec, &out)).1;
+    assert!(said.contains("resuming"), "{said}");
+    assert_same(&out);
+}
+
+#[test]
+fn a_second_interrupt_stops_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("tiny"));
+    let mut child = start(&spec, &out);
+    wait_until(&mut child, "training", || looks(&out) >= 20);
+    signal(&child, "-INT");
+    signal(&child, "-INT");
+    assert_eq!(wait(child).0.status.code(), Some(130));
+    stdout_of(&mut sweep(&spec, &out));
+    assert_same(&out);
+}
+
+#[test]
+fn a_state_is_saved_by_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("tiny"));
+    let text = std::fs::read_to_string(&spec).unwrap();
+    std::fs::write(&spec, text.replace("[train]", "[train]\ncheckpoint_seconds = 0")).unwrap();
+    let mut child = start(&spec, &out);
+    wait_until(&mut child, "a state", || {
+        std::fs::read_dir(out.join(".state"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|g| g.path().join("group.json").exists())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = wait(start(&spec, &out)).1;
+    assert!(said.contains("resuming"), "{said}");
+    assert_same(&out);
+}
