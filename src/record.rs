@@ -1,5 +1,7 @@
 //! What one run leaves: a record with everything that its numbers follow from.
 
+mod key;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -7,61 +9,14 @@ use assay_probes::evaluate::Evaluation;
 use assay_probes::metrics::{DEFLATIONS, Sums};
 use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
-use assay_sae::TrainConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomic;
 
+pub use key::RunKey;
+
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
 pub const METRIC_VERSION: u32 = 2;
-
-/// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RunKey {
-    /// [`METRIC_VERSION`] when it was made.
-    pub metric_version: u32,
-    /// `cpu`, `cuda-sm90`, `vulkan`, …
-    pub device_class: String,
-    /// Arithmetic of the matrix products.
-    pub precision: String,
-    /// BLAKE3 of the model's weights.
-    pub weights: String,
-    /// Hook point.
-    pub hook: String,
-    /// Whether activations are centred over d_model.
-    pub center_residual: bool,
-    /// BLAKE3 of the training contexts.
-    pub train_tokens: String,
-    /// Tokens per training context.
-    pub context_size: usize,
-    /// Tokens in the shuffle buffer.
-    pub buffer_tokens: usize,
-    /// Contexts of one capturing pass.
-    pub contexts_per_pass: usize,
-    /// Token budget.
-    pub training_tokens: u64,
-    /// Seed of initialisation and batch order.
-    pub seed: u64,
-    /// Training settings.
-    pub train: TrainConfig,
-    /// BLAKE3 of the evaluation sequences.
-    pub eval_tokens: String,
-    /// Sequences of one evaluating pass.
-    pub eval_batch: usize,
-    /// Labels sampled per token for `fwd` and `kl_pred`.
-    pub fisher_samples: usize,
-    /// Seed of those draws.
-    pub fisher_seed: u64,
-}
-
-impl RunKey {
-    /// The run's id: 16 hex digits of a BLAKE3 hash.
-    pub fn id(&self) -> String {
-        let text = serde_json::to_string(self).expect("a key serialises");
-        blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
-    }
-}
 
 /// A finished run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,7 +50,9 @@ pub struct Record {
     pub eval_token_count: u64,
     /// Errors by ‖a‖, smallest first.
     pub by_norm: Vec<NormBin>,
-    /// The values of [`Sums`] by sequence and subset.
+    /// Names of the sums.
+    pub sums: Vec<String>,
+    /// Their values by sequence and subset, in the order of the names.
     pub sequences: Vec<[Vec<f64>; 3]>,
 }
 
@@ -103,11 +60,19 @@ impl Record {
     /// The sums by sequence and subset.
     ///
     /// # Errors
-    /// If the record was written with other fields.
+    /// If the record was written with other sums.
     pub fn sums(&self) -> Result<Vec<[Sums; 3]>> {
+        let place = |name: &&str| {
+            let at = self.sums.iter().position(|known| known == name);
+            at.with_context(|| {
+                format!("run {}: its record has no sum `{name}`; it was made by another version", self.id)
+            })
+        };
+        let order = Sums::FIELDS.iter().map(|name| place(&name)).collect::<Result<Vec<usize>>>()?;
         let parse = |values: &Vec<f64>| {
-            Sums::from_values(values)
-                .with_context(|| format!("run {}: its sums have other fields than this version's", self.id))
+            ensure!(values.len() == self.sums.len(), "run {}: its record has values without a name", self.id);
+            let ordered: Vec<f64> = order.iter().map(|&at| values[at]).collect();
+            Ok(Sums::from_values(&ordered).expect("a value for every field"))
         };
         self.sequences.iter().map(|[a, b, c]| Ok([parse(a)?, parse(b)?, parse(c)?])).collect()
     }
@@ -119,6 +84,7 @@ impl Record {
 
     /// Takes an evaluation's findings.
     pub fn set_evaluation(&mut self, found: &Evaluation) {
+        self.sums = Sums::FIELDS.iter().map(|&name| name.to_owned()).collect();
         self.sequences = found.sequences.iter().map(|s| s.each_ref().map(Sums::values)).collect();
         self.fires.clone_from(&found.firing.fires);
         self.eval_token_count = found.firing.tokens;
@@ -132,18 +98,23 @@ impl Record {
         results.join("runs").join(format!("{id}.json"))
     }
 
-    /// Reads a record; `None` if there is none yet.
+    /// Reads the record of a run; `None` if there is none yet.
     ///
     /// # Errors
-    /// If the file is there but damaged.
-    pub fn load(results: &Path, id: &str) -> Result<Option<Self>> {
-        let path = Self::path(results, id);
+    /// If the file is there but damaged, or is the record of another run.
+    pub fn load(results: &Path, key: &RunKey) -> Result<Option<Self>> {
+        let path = Self::path(results, &key.id());
         if !path.exists() {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let record: Self = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged; remove it and the run will be done again", path.display()))?;
+        ensure!(
+            record.key == *key && record.id == key.id(),
+            "{} is the record of another run than its name says; remove it and the run will be done again",
+            path.display()
+        );
         Ok(Some(record))
     }
 

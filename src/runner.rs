@@ -53,7 +53,7 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
     let Sweep { spec, results, progress, .. } = *sweep;
     let mut missing = Vec::new();
     for run in &group.runs {
-        if Record::load(results, &run.id)?.is_none() {
+        if Record::load(results, &run.key)?.is_none() {
             missing.push(run);
         }
     }
@@ -108,7 +108,7 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
 fn finished(results: &Path, group: &Group) -> Result<usize> {
     let mut count = 0;
     for run in &group.runs {
-        count += usize::from(Record::load(results, &run.id)?.is_some());
+        count += usize::from(Record::load(results, &run.key)?.is_some());
     }
     Ok(count)
 }
@@ -162,6 +162,7 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs
         pr: [None; 5],
         fires: Vec::new(),
         eval_token_count: 0,
+        sums: Vec::new(),
         sequences: Vec::new(),
     }
 }

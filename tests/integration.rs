@@ -15,12 +15,14 @@
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
 //! - `bad_input`: what is broken is named, with the remedy.
+//! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
 //! - `cli`: help and tables as they are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
 mod cli;
+mod committed;
 mod common;
 mod evaluate;
 mod formats;

@@ -56,6 +56,40 @@ impl NeoxConfig {
         self.d_model / self.n_heads
     }
 
+    /// What the model computes, as the hash of its weights begins: written on purpose, so that no field added later, and no change of
+    /// spelling, gives a checkpoint another hash.
+    pub(crate) fn fingerprint(&self) -> String {
+        // Without `..`: a field that is added must be thought of here, and be written only where it is not as it always was.
+        let Self {
+            d_model,
+            n_layers,
+            n_heads,
+            d_mlp,
+            vocab_size,
+            max_positions,
+            rotary_dims,
+            rotary_base,
+            layer_norm_eps,
+            parallel_residual,
+            hidden_act,
+            tied_embeddings,
+            attention_bias,
+            eos_token_id,
+        } = self;
+        let hidden_act = match hidden_act {
+            HiddenAct::Gelu => "Gelu",
+            HiddenAct::GeluTanh => "GeluTanh",
+            HiddenAct::Relu => "Relu",
+        };
+        let eos_token_id = eos_token_id.map_or_else(|| "None".to_owned(), |id| format!("Some({id})"));
+        format!(
+            "NeoxConfig {{ d_model: {d_model}, n_layers: {n_layers}, n_heads: {n_heads}, d_mlp: {d_mlp}, vocab_size: {vocab_size}, \
+             max_positions: {max_positions}, rotary_dims: {rotary_dims}, rotary_base: {rotary_base:?}, layer_norm_eps: \
+             {layer_norm_eps:?}, parallel_residual: {parallel_residual}, hidden_act: {hidden_act}, tied_embeddings: \
+             {tied_embeddings}, attention_bias: {attention_bias}, eos_token_id: {eos_token_id} }}\n"
+        )
+    }
+
     /// Reads and checks `config.json` in `dir`.
     ///
     /// # Errors
@@ -200,6 +234,20 @@ mod tests {
         .unwrap();
         assert_eq!(old, new);
         assert_eq!((old.rotary_dims, old.rotary_base), (16, 500.0));
+    }
+
+    /// Hashes of weights begin with it, and so the ids of all runs follow from it.
+    #[test]
+    fn the_fingerprint_stays() {
+        let mut config = NeoxConfig::parse(&pythia("")).unwrap();
+        assert!(config.fingerprint().ends_with("eos_token_id: None }\n"));
+        config.eos_token_id = Some(0);
+        assert_eq!(
+            config.fingerprint(),
+            "NeoxConfig { d_model: 512, n_layers: 6, n_heads: 8, d_mlp: 2048, vocab_size: 50304, max_positions: 2048, rotary_dims: 16, \
+             rotary_base: 10000.0, layer_norm_eps: 1e-5, parallel_residual: true, hidden_act: Gelu, tied_embeddings: false, \
+             attention_bias: true, eos_token_id: Some(0) }\n"
+        );
     }
 
     #[test]

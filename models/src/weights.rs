@@ -110,9 +110,10 @@ impl Checkpoint {
     /// the checkpoint is sharded and wherever it lies. Tensors that `ignored` names don't count.
     pub fn hash(&self, config: &NeoxConfig, ignored: impl Fn(&str) -> bool) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{config:?}\n").as_bytes());
+        hasher.update(config.fingerprint().as_bytes());
         for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
-            hasher.update(format!("{name} {:?} {:?}\n", entry.dtype, entry.shape).as_bytes());
+            let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
+            hasher.update(format!("{name} {} [{}]\n", dtype_name(entry.dtype), shape.join(", ")).as_bytes());
             hasher.update(&self.shards[entry.shard].1[entry.bytes.clone()]);
         }
         hasher.finalize().to_hex().to_string()
@@ -159,6 +160,18 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
         return Err(ModelError::Config { path: index, why: format!("shard `{bad}` is not a plain file name") });
     }
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+/// A dtype's name in hashes, which is not to change with what a library calls it.
+fn dtype_name(dtype: Dtype) -> String {
+    match dtype {
+        Dtype::F64 => "F64".to_owned(),
+        Dtype::F32 => "F32".to_owned(),
+        Dtype::F16 => "F16".to_owned(),
+        Dtype::BF16 => "BF16".to_owned(),
+        // None that weights are read from.
+        other => format!("{other:?}"),
+    }
 }
 
 fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {

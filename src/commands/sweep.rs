@@ -177,7 +177,7 @@ fn collect(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], results: &Path) -
     let (mut records, mut timings) = (Vec::new(), Vec::new());
     for group in planned.iter().flat_map(|(groups, _)| groups) {
         for run in &group.runs {
-            let Some(mut record) = Record::load(results, &run.id)? else {
+            let Some(mut record) = Record::load(results, &run.key)? else {
                 bail!("run {} has no record though its group is done; run the sweep again", run.id);
             };
             // Names are the spec's: a record may have been made under others.

@@ -93,7 +93,7 @@ impl Outlook {
             for run in &group.runs {
                 let train = &run.key.train;
                 let matrix = (train.d_model * train.d_sae) as f64;
-                let done = Record::load(results, &run.id)?.is_some();
+                let done = Record::load(results, &run.key)?.is_some();
                 if !done {
                     flops += 2.0 * matrix * group.training_tokens as f64;
                     parameters += 2.0 * matrix;

@@ -1,0 +1,268 @@
+//! What a run is known by.
+//!
+//! The id is a hash of a text that is written here on purpose, field by field: neither the order of a struct's fields nor how a library
+//! spells a value is part of it. What is added to a key later is written only where it differs from what all runs had before, so that
+//! their ids stay.
+
+use std::fmt::Write as _;
+
+use assay_sae::TrainConfig;
+use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
+use serde::{Deserialize, Serialize};
+
+/// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunKey {
+    /// [`METRIC_VERSION`] when it was made.
+    pub metric_version: u32,
+    /// `cpu`, `cuda-sm90`, `vulkan`, …
+    pub device_class: String,
+    /// Arithmetic of the matrix products.
+    pub precision: String,
+    /// BLAKE3 of the model's weights.
+    pub weights: String,
+    /// Hook point.
+    pub hook: String,
+    /// Whether activations are centred over d_model.
+    pub center_residual: bool,
+    /// BLAKE3 of the training contexts.
+    pub train_tokens: String,
+    /// Tokens per training context.
+    pub context_size: usize,
+    /// Tokens in the shuffle buffer.
+    pub buffer_tokens: usize,
+    /// Contexts of one capturing pass.
+    pub contexts_per_pass: usize,
+    /// Token budget.
+    pub training_tokens: u64,
+    /// Seed of initialisation and batch order.
+    pub seed: u64,
+    /// Training settings.
+    pub train: TrainConfig,
+    /// BLAKE3 of the evaluation sequences.
+    pub eval_tokens: String,
+    /// Sequences of one evaluating pass.
+    pub eval_batch: usize,
+    /// Labels sampled per token for `fwd` and `kl_pred`.
+    pub fisher_samples: usize,
+    /// Seed of those draws.
+    pub fisher_seed: u64,
+}
+
+impl RunKey {
+    /// The run's id: 16 hex digits of the BLAKE3 hash of [`Self::fingerprint`].
+    pub fn id(&self) -> String {
+        blake3::hash(self.fingerprint().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    /// The text that the id is a hash of, a JSON object.
+    pub fn fingerprint(&self) -> String {
+        // Without `..`: a field that is added must be thought of here.
+        let Self {
+            metric_version,
+            device_class,
+            precision,
+            weights,
+            hook,
+            center_residual,
+            train_tokens,
+            context_size,
+            buffer_tokens,
+            contexts_per_pass,
+            training_tokens,
+            seed,
+            train,
+            eval_tokens,
+            eval_batch,
+            fisher_samples,
+            fisher_seed,
+        } = self;
+        let mut text = Fields::default();
+        text.number("metric_version", metric_version);
+        text.name("device_class", device_class);
+        text.name("precision", precision);
+        text.name("weights", weights);
+        text.name("hook", hook);
+        text.number("center_residual", center_residual);
+        text.name("train_tokens", train_tokens);
+        text.number("context_size", context_size);
+        text.number("buffer_tokens", buffer_tokens);
+        text.number("contexts_per_pass", contexts_per_pass);
+        text.number("training_tokens", training_tokens);
+        text.number("seed", seed);
+        text.number("train", training(train));
+        text.name("eval_tokens", eval_tokens);
+        text.number("eval_batch", eval_batch);
+        text.number("fisher_samples", fisher_samples);
+        text.number("fisher_seed", fisher_seed);
+        text.end()
+    }
+}
+
+/// The text of the training settings.
+fn training(config: &TrainConfig) -> String {
+    let TrainConfig {
+        d_model,
+        d_sae,
+        k,
+        batch_size,
+        steps,
+        lr,
+        warmup_steps,
+        decay_steps,
+        adam_beta1,
+        adam_beta2,
+        adam_eps,
+        clip_norm,
+        loss,
+        aux_coefficient,
+        dead_after,
+        decoder_norm,
+        decoder_init_norm,
+        rescale_acts_by_decoder_norm,
+        apply_b_dec_to_input,
+        decoder_bias,
+        input_scaling,
+        precision,
+    } = config;
+    let mut text = Fields::default();
+    text.number("d_model", d_model);
+    text.number("d_sae", d_sae);
+    text.number("k", k);
+    text.number("batch_size", batch_size);
+    text.number("steps", steps);
+    text.float("lr", *lr);
+    text.number("warmup_steps", warmup_steps);
+    text.number("decay_steps", decay_steps);
+    text.float("adam_beta1", *adam_beta1);
+    text.float("adam_beta2", *adam_beta2);
+    text.float("adam_eps", *adam_eps);
+    text.float("clip_norm", *clip_norm);
+    let loss = match loss {
+        Loss::Mse => "mse",
+        Loss::Fvu => "fvu",
+    };
+    text.name("loss", loss);
+    text.float("aux_coefficient", *aux_coefficient);
+    text.number("dead_after", dead_after);
+    let decoder_norm = match decoder_norm {
+        DecoderNorm::Unit => "unit",
+        DecoderNorm::Free => "free",
+    };
+    text.name("decoder_norm", decoder_norm);
+    text.float("decoder_init_norm", *decoder_init_norm);
+    text.number("rescale_acts_by_decoder_norm", rescale_acts_by_decoder_norm);
+    text.number("apply_b_dec_to_input", apply_b_dec_to_input);
+    let decoder_bias = match decoder_bias {
+        DecoderBias::Zero => "zero",
+        DecoderBias::Mean => "mean",
+    };
+    text.name("decoder_bias", decoder_bias);
+    let input_scaling = match input_scaling {
+        InputScaling::None => "none",
+        InputScaling::ExpectedNorm => "expected_norm",
+    };
+    text.name("input_scaling", input_scaling);
+    if *precision != assay_sae::Precision::F32 {
+        text.name("precision", &precision.to_string());
+    }
+    text.end()
+}
+
+/// An object in the making.
+#[derive(Default)]
+struct Fields(String);
+
+impl Fields {
+    /// A whole number, `true` or `false`, or an object.
+    fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+        let before = if self.0.is_empty() { '{' } else { ',' };
+        write!(self.0, "{before}\"{name}\":{value}").expect("a string can be written to");
+    }
+
+    /// A name, hash or the like, which needs no escapes.
+    fn name(&mut self, name: &str, value: &str) {
+        debug_assert!(!value.contains(['"', '\\']) && value.chars().all(|c| !c.is_control()), "{value}");
+        self.number(name, format_args!("\"{value}\""));
+    }
+
+    /// The fewest digits that give the number back, `1.0`, `0.0003`, `0.00001`; below that and from 1e16 on with an exponent, `1e-8`.
+    fn float(&mut self, name: &str, value: f64) {
+        if value != 0.0 && !(1e-5..1e16).contains(&value.abs()) {
+            return self.number(name, format_args!("{value:e}"));
+        }
+        let point = if value == value.trunc() { ".0" } else { "" };
+        self.number(name, format_args!("{value}{point}"));
+    }
+
+    fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use assay_sae::Recipe;
+
+    use super::*;
+
+    fn key(recipe: Recipe) -> RunKey {
+        RunKey {
+            metric_version: 2,
+            device_class: "cpu".to_owned(),
+            precision: "f32".to_owned(),
+            weights: "a3f1".to_owned(),
+            hook: "blocks.3.hook_resid_post".to_owned(),
+            center_residual: false,
+            train_tokens: "0011".to_owned(),
+            context_size: 128,
+            buffer_tokens: 32_768,
+            contexts_per_pass: 32,
+            training_tokens: 61_440,
+            seed: 7,
+            train: TrainConfig::from_recipe(recipe, 128, 512, 8, 256, 61_440),
+            eval_tokens: "2233".to_owned(),
+            eval_batch: 8,
+            fisher_samples: 1,
+            fisher_seed: 0,
+        }
+    }
+
+    /// Ids are hashes of this text, so no byte of it may change.
+    #[test]
+    fn ids_stay() {
+        let assay = key(Recipe::Assay);
+        assert_eq!(
+            assay.fingerprint(),
+            r#"{"metric_version":2,"device_class":"cpu","precision":"f32","weights":"a3f1","hook":"blocks.3.hook_resid_post","center_residual":false,"train_tokens":"0011","context_size":128,"buffer_tokens":32768,"contexts_per_pass":32,"training_tokens":61440,"seed":7,"train":{"d_model":128,"d_sae":512,"k":8,"batch_size":256,"steps":240,"lr":0.0011313708498984762,"warmup_steps":12,"decay_steps":48,"adam_beta1":0.9,"adam_beta2":0.999,"adam_eps":1e-8,"clip_norm":1.0,"loss":"mse","aux_coefficient":0.03125,"dead_after":6144,"decoder_norm":"unit","decoder_init_norm":1.0,"rescale_acts_by_decoder_norm":false,"apply_b_dec_to_input":true,"decoder_bias":"mean","input_scaling":"none"},"eval_tokens":"2233","eval_batch":8,"fisher_samples":1,"fisher_seed":0}"#
+        );
+        assert_eq!(assay.id(), "0bf9f19920a54d75");
+        assert_eq!(key(Recipe::Saelens).id(), "PIN_S");
+        let mut rounded = key(Recipe::Assay);
+        rounded.train.precision = assay_sae::Precision::Bf16;
+        assert!(rounded.fingerprint().contains(r#""input_scaling":"none","precision":"bf16"}"#));
+    }
+
+    #[test]
+    fn numbers_have_one_spelling() {
+        for (value, expected) in [
+            (0.0, "0.0"),
+            (1.0, "1.0"),
+            (-2.5, "-2.5"),
+            (3e-4, "0.0003"),
+            (1e-5, "0.00001"),
+            (9.9e-6, "9.9e-6"),
+            (6.25e-10, "6.25e-10"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e16"),
+        ] {
+            let mut text = Fields::default();
+            text.float("v", value);
+            assert_eq!(text.end(), format!("{{\"v\":{expected}}}"));
+            assert_eq!(serde_json::to_string(&value).unwrap(), expected, "as it was when a library wrote the text");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The results that lie in the repository.
+
+use std::path::PathBuf;
+
+use assay::frames;
+use assay::record::RunKey;
+use assay::spec::SpecDocument;
+use polars::prelude::DataFrame;
+
+use crate::common::root;
+
+/// The committed results directories.
+fn committed() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("results")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = entries.filter(|dir| dir.join("runs.parquet").is_file()).collect();
+    found.sort();
+    assert!(found.len() >= 4, "{found:?}");
+    found
+}
+
+fn text(frame: &DataFrame, name: &str) -> Vec<String> {
+    let column = frame.column(name).unwrap();
+    column.str().unwrap().iter().map(|value| value.unwrap().to_owned()).collect()
+}
+
+fn whole(frame: &DataFrame, name: &str) -> Vec<u64> {
+    let column = frame.column(name).unwrap();
+    column.u64().unwrap().iter().map(Option::unwrap).collect()
+}
+
+/// What a run is known by follows from its row, so records of the same runs are found again by every later version.
+#[test]
+fn ids_are_those_of_the_runs_that_were_recorded() {
+    for dir in committed() {
+        let frame = frames::open(&dir.join("runs.parquet")).unwrap();
+        let [ids, devices, precisions, weights, hooks, train_tokens, eval_tokens, configs] =
+            ["id", "device_class", "precision", "weights", "hook", "train_tokens", "eval_tokens", "train_config"]
+                .map(|name| text(&frame, name));
+        let [versions, contexts, buffers, passes, tokens, seeds, batches, samples, fisher_seeds] = [
+            "metric_version",
+            "context_size",
+            "buffer_tokens",
+            "contexts_per_pass",
+            "training_tokens",
+            "seed",
+            "eval_batch",
+            "fisher_samples",
+            "fisher_seed",
+        ]
+        .map(|name| whole(&frame, name));
+        let centred: Vec<bool> =
+            frame.column("center_residual").unwrap().bool().unwrap().iter().map(Option::unwrap).collect();
+        for at in 0..frame.height() {
+            let key = RunKey {
+                metric_version: versions[at] as u32,
+                device_class: devices[at].clone(),
+                precision: precisions[at].clone(),
+                weights: weights[at].clone(),
+                hook: hooks[at].clone(),
+                center_residual: centred[at],
+                train_tokens: train_tokens[at].clone(),
+                context_size: contexts[at] as usize,
+                buffer_tokens: buffers[at] as usize,
+                contexts_per_pass: passes[at] as usize,
+                training_tokens: tokens[at],
+                seed: seeds[at],
+                train: serde_json::from_str(&configs[at]).unwrap(),
+                eval_tokens: eval_tokens[at].clone(),
+                eval_batch: batches[at] as usize,
+                fisher_samples: samples[at] as usize,
+                fisher_seed: fisher_seeds[at],
+            };
+            assert_eq!(key.id(), ids[at], "{}, row {at}", dir.display());
+        }
+    }
+}
+
+#[test]
+fn recorded_specs_can_be_run_again() {
+    for dir in committed() {
+        let spec = SpecDocument::read(&dir.join("sweep.toml"), &[]).unwrap().spec().unwrap();
+        let models = spec.models.iter().filter_map(|model| model.path.as_ref());
+        for path in models.chain(&spec.tokens.train).chain(&spec.tokens.eval) {
+            assert!(path.exists(), "{}: {} is not there", dir.display(), path.display());
+        }
+    }
+}
