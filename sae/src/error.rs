@@ -11,8 +11,8 @@ pub type Result<T> = std::result::Result<T, SaeError>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaeError {
-    /// A file could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    /// A file could not be read or written. Why is its source, which whoever prints the chain of causes adds.
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
@@ -36,6 +36,14 @@ pub enum SaeError {
         path: PathBuf,
         /// The parser's word.
         why: String,
+    },
+    /// What Git LFS leaves where it has not fetched a file.
+    #[error(
+        "{} is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, or download the file", path.display()
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
     },
     /// A tensor that is not in the file.
     #[error("{}: tensor `{name}` is missing; is the file complete, and of the architecture that {config} says?", path.display())]
