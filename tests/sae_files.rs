@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use assay_sae::{Format, formats};
 use assert_cmd::Command;
 use burn::tensor::Tensor;
+use safetensors::Dtype;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::common::{
     Reference, assay, bundled, copy_dir, cpu, edit_tensors, files, golden, refused, stdout_of, sweep, values,
-    write_spec, write_tokens,
+    write_spec, write_tensors, write_tokens,
 };
 
 fn source() -> PathBuf {
@@ -68,8 +69,11 @@ fn rewrite(path: &Path, change: impl FnOnce(String) -> String) {
     std::fs::write(path, text).unwrap();
 }
 
-/// Sets keys of a configuration; `a.b` is b in a, and null removes.
-fn set(path: &Path, changes: &[(&str, Value)]) {
+/// Keys of a configuration and their new values; `a.b` is b in a, and null removes.
+type Changes<'a> = &'a [(&'a str, Value)];
+
+/// Sets keys of a configuration.
+fn set(path: &Path, changes: Changes<'_>) {
     let mut config = json_in(path);
     for (key, value) in changes {
         let (above, last) = key.rsplit_once('.').unwrap_or(("", key));
@@ -162,8 +166,11 @@ fn a_conversion_refuses_what_it_would_destroy() {
     {
         std::os::unix::fs::symlink(saelens, at("link")).unwrap();
         check(saelens, &at("link"), Format::Sparsify, &["is the SAE that is converted"]);
-        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
-        check(saelens, &at("dangling"), Format::Sparsify, &["dangling", "a link to nothing"]);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let dangling = elsewhere.path().join("dangling");
+        std::os::unix::fs::symlink(at("nowhere"), &dangling).unwrap();
+        check(saelens, &dangling, Format::Sparsify, &["dangling", "a link to nothing"]);
+        assert_eq!(names(elsewhere.path()), ["dangling"]);
     }
 }
 
@@ -260,6 +267,16 @@ fn a_conversion_keeps_what_the_source_says_and_invents_nothing() {
             assert!(metadata.get("trained_with").is_none(), "{format}: {metadata}");
         }
     }
+    // The firing rates of its training are SAELens' own.
+    let sparse = dir.path().join("sparse");
+    let rates: Vec<u8> = (0..1024).flat_map(|latent| (-(latent as f32) / 100.0).to_le_bytes()).collect();
+    let file = source.join("sparsity.safetensors");
+    write_tensors(&file, &[("sparsity".to_owned(), (Dtype::F32, vec![1024], rates))].into());
+    stdout_of(&mut convert(&source, &sparse, Format::SaeLens));
+    let log_rates = |file: &Path| Reference::open(file).floats("sparsity").0;
+    assert_eq!(log_rates(&sparse.join("sparsity.safetensors")), log_rates(&file));
+    stdout_of(convert(&made[0].1, &sparse, Format::SaeLens).arg("--force"));
+    assert_eq!(names(&sparse), ["cfg.json", "sae_weights.safetensors"]);
     // What never was SAELens' says so, and has no version that it was trained with.
     let foreign = golden("formats/dictionary-learning-topk/trainer_0");
     let (there, back) = (dir.path().join("there"), dir.path().join("back"));
@@ -305,7 +322,7 @@ fn reconstruction(sae: &Path, sample: &str) -> Vec<f32> {
 
 #[test]
 fn a_configuration_means_the_same_in_the_types_that_tools_write() {
-    let cases: [(&str, &str, &[(&str, Value)]); 8] = [
+    let cases: [(&str, &str, Changes<'_>); 8] = [
         (
             "saelens-topk-constant-norm/sae",
             "cfg.json",
@@ -392,7 +409,14 @@ fn a_configuration_means_the_same_in_the_types_that_tools_write() {
 
 #[test]
 fn keys_that_contradict_each_other_or_say_nothing_usable_are_named() {
-    let cases: [(&str, &str, &[(&str, Value)], &[&str]); 13] = [
+    let processed = json!({"checkpoint_value": 3000, "fold_ln": true});
+    let cases: [(&str, &str, Changes<'_>, &[&str]); 14] = [
+        (
+            "saelens-legacy-topk-bf16/sae",
+            "cfg.json",
+            &[("model_from_pretrained_kwargs", processed)],
+            &["fold_ln = true", "processed model"],
+        ),
         ("saelens-standard/sae", "cfg.json", &[("d_in", json!(47))], &["`W_enc`", "[48, 320]", "[47, 320]"]),
         ("saelens-standard/sae", "cfg.json", &[("d_sae", json!("NaN"))], &["d_sae is \"NaN\"", "whole number"]),
         ("saelens-standard/sae", "cfg.json", &[("d_sae", json!(0))], &["d_sae is 0"]),
@@ -529,7 +553,7 @@ fn a_hook_that_no_file_names_is_asked_for() {
     let (dir, made) = in_every_format();
     let sae = &made[2].1;
     let config = sae.join("config.json");
-    let ask = |changes: &[(&str, Value)]| {
+    let ask = |changes: Changes<'_>| {
         set(&config, &[changes, &[("metadata", Value::Null)]].concat());
         refused(&mut eval(sae), &["names no hook", "--hook blocks.L.hook_resid_post"]);
     };
@@ -538,7 +562,7 @@ fn a_hook_that_no_file_names_is_asked_for() {
     ask(&[("trainer.submodule_name", json!("resid_post")), ("trainer.layer", Value::Null)]);
     // Whose output or input it is: the name says so, `io` says so, or nobody does.
     ask(&[("trainer.submodule_name", json!("mlp_layer_3")), ("buffer.io", Value::Null)]);
-    let hook = |changes: &[(&str, Value)]| {
+    let hook = |changes: Changes<'_>| {
         set(&config, changes);
         formats::load(sae, &cpu()).unwrap().metadata.hook_name
     };

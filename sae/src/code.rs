@@ -111,6 +111,7 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     use super::*;
+    use crate::{Activation, Sae};
 
     fn code(indices: &[i64], k: usize, d_sae: usize) -> Result<SparseCode> {
         let device = Device::flex();
@@ -130,5 +131,15 @@ mod tests {
         }
         let device = Device::flex();
         assert!(SparseCode::new(Tensor::ones([1, 2], &device), Tensor::zeros([2, 1], &device), 4).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "a code of another SAE")]
+    fn a_code_of_a_larger_sae_is_not_decoded() {
+        let device = Device::flex();
+        let matrix = || Tensor::ones([4, 3], &device);
+        let biases = [Tensor::zeros([4], &device), Tensor::zeros([3], &device)];
+        let sae = Sae::new([matrix(), matrix()], biases, Activation::TopK { k: 2, by_decoder_norm: false }, true);
+        sae.decode(Code::Sparse(code(&[0, 7], 2, 8).unwrap()));
     }
 }

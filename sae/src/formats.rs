@@ -28,6 +28,7 @@ use crate::activation::{Activation, Normalization};
 use crate::coder::Sae;
 use crate::error::{Result, SaeError};
 
+pub use self::directory::is_vacant;
 pub use self::find::{detect, directory_of, is_sae};
 pub use self::metadata::{Metadata, PROGRAM};
 
@@ -160,6 +161,17 @@ pub fn save(dir: &Path, format: Format, sae: &Sae, metadata: &Metadata, firing_r
         Format::Sparsify => sparsify::write(dir, host, metadata),
         Format::DictionaryLearning => dictionary_learning::write(dir, host, metadata),
     })
+}
+
+/// The firing rates in training that SAELens keeps beside an SAE, for [`save`]; `None` where there are none.
+///
+/// # Errors
+/// If the file is damaged or is that of another SAE.
+pub fn firing_rates(loaded: &LoadedSae) -> Result<Option<Vec<f64>>> {
+    match loaded.format {
+        Format::SaeLens => saelens::firing_rates(&loaded.dir, loaded.sae.d_sae()),
+        Format::Sparsify | Format::DictionaryLearning => Ok(None),
+    }
 }
 
 /// What a user should know of an SAE that is written to `dir`: the tool may not find there what [`save`] can't write into a file.

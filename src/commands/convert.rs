@@ -70,7 +70,8 @@ impl ConvertArgs {
             loaded.metadata.hook_name = Some(hook.to_string());
         }
         loaded.metadata.converted_by = Some(formats::PROGRAM.to_owned());
-        formats::save(&self.target, format, &loaded.sae, &loaded.metadata, None)
+        let rates = formats::firing_rates(&loaded)?;
+        formats::save(&self.target, format, &loaded.sae, &loaded.metadata, rates.as_deref())
             .with_context(|| self.source.display().to_string())?;
         loaded.notes.extend(formats::note_on_place(&self.target, format, &loaded.metadata));
         if loaded.metadata.hook_name.is_none() {
@@ -96,8 +97,7 @@ impl ConvertArgs {
     /// Nothing but an SAE is ever replaced.
     fn check_target(&self) -> Result<()> {
         let (target, shown) = (&self.target, self.target.display());
-        let is_empty = || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-        if !target.is_dir() || is_empty() {
+        if !target.is_dir() || formats::is_vacant(target) {
             return Ok(());
         }
         let contains_sae = formats::detect(target)?.is_some();

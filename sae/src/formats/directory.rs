@@ -61,6 +61,15 @@ pub(super) fn is_directory(path: &Path) -> Result<bool> {
     }
 }
 
+/// Whether a directory is empty, but for what a killed process of this program may have left there.
+pub fn is_vacant(dir: &Path) -> bool {
+    dir.is_dir() && find::entries(dir).iter().all(|path| is_staging(path))
+}
+
+fn is_staging(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+}
+
 /// The nearest directory above `path` that is there.
 fn existing_parent(path: &Path) -> &Path {
     let mut above = parent(path);
@@ -146,8 +155,7 @@ impl Staging {
 /// Removes what killed processes left in `place`; what may be the only copy of an SAE stays.
 fn remove_stale(place: &Path) {
     for path in find::entries(place) {
-        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        if ours
+        if is_staging(&path)
             && find::entries(&path.join(OLD)).is_empty()
             && File::open(path.join(LOCK)).is_ok_and(|f| f.try_lock().is_ok())
         {
@@ -227,6 +235,9 @@ mod tests {
         held.lock().unwrap();
         replace(&dir.path().join("sae"), new_sae).unwrap();
         assert!(!stale.exists() && only_copy.exists() && running.exists());
+        assert!(!is_vacant(dir.path()));
+        std::fs::remove_dir_all(dir.path().join("sae")).unwrap();
+        assert!(is_vacant(dir.path()));
         assert_eq!(texts(&dir.path().join("sae")).len(), 2);
     }
 

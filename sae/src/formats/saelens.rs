@@ -22,6 +22,10 @@ use crate::tensors::{Array, TensorFile, transposed, write_tensors};
 /// The version of SAELens whose layout is written.
 const VERSION: &str = "6.54.12";
 const CONFIG: &str = "cfg.json";
+/// log10 of each latent's firing rate in training.
+const SPARSITY: &str = "sparsity.safetensors";
+/// What SAELens adds to a rate before the logarithm.
+const SPARSITY_EPS: f64 = 1e-10;
 /// Beside a training checkpoint: the factor of `expected_average_only_in`, if it is not in the weights yet.
 const SCALER: &str = "activation_scaler.json";
 
@@ -241,6 +245,16 @@ fn input_scale(dir: &Path) -> Result<Option<f64>> {
     }
 }
 
+/// The firing rates of training, `[d_sae]`, if they are beside the SAE.
+pub(super) fn firing_rates(dir: &Path, d_sae: usize) -> Result<Option<Vec<f64>>> {
+    let path = dir.join(SPARSITY);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let logs = TensorFile::open(&path, CONFIG)?.floats("sparsity", &[d_sae])?;
+    Ok(Some(logs.into_iter().map(|log| 10_f64.powf(log.into()) - SPARSITY_EPS).collect()))
+}
+
 fn unsupported(architecture: &str) -> String {
     let why = match architecture {
         "batchtopk" | "matryoshka_batchtopk" => {
@@ -294,9 +308,8 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
     write_json(&dir.join(CONFIG), &cfg)?;
     write_tensors(&dir.join(Format::SaeLens.weights()), tensors, None)?;
     if let Some(rates) = firing_rates {
-        // SAELens adds 1e-10 before the logarithm.
-        let logs: Vec<f32> = rates.iter().map(|r| (r + 1e-10).log10() as f32).collect();
-        write_tensors(&dir.join("sparsity.safetensors"), [("sparsity", vector(&logs))], None)?;
+        let logs: Vec<f32> = rates.iter().map(|r| (r + SPARSITY_EPS).log10() as f32).collect();
+        write_tensors(&dir.join(SPARSITY), [("sparsity", vector(&logs))], None)?;
     }
     Ok(())
 }
