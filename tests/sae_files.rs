@@ -217,7 +217,8 @@ fn a_conversion_that_fails_leaves_nothing_and_takes_nothing() {
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh"]).arg(env!("CARGO_BIN_EXE_assay"));
         command.arg("convert").arg(source()).arg(&to).args(["--to", "saelens", "--force"]);
-        refused(&mut command, &["cannot write", "sae_weights.safetensors"]);
+        let weights = to.join("sae_weights.safetensors");
+        refused(&mut command, &["cannot write", weights.to_str().unwrap()]);
         assert!((files(dir.path()), names(dir.path())) == before, "{}", to.display());
         assert!(formats::load(sae, &cpu()).is_ok());
     }

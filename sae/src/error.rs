@@ -107,6 +107,16 @@ impl SaeError {
         Self::Io { action: "write", path: path.to_owned(), source }
     }
 
+    /// The same error, of a file that was written in the directory `staged` and belongs into `place`.
+    pub(crate) fn in_place(mut self, staged: &Path, place: &Path) -> Self {
+        if let Self::Io { path, .. } | Self::Config { path, .. } = &mut self
+            && let Ok(rest) = path.strip_prefix(staged)
+        {
+            *path = place.join(rest);
+        }
+        self
+    }
+
     pub(crate) fn config(path: &Path, why: impl Into<String>) -> Self {
         Self::Config { path: path.to_owned(), why: why.into() }
     }

@@ -30,7 +30,7 @@ pub(super) fn replace(dir: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Re
     let staging = Staging::new(place).map_err(failed)?;
     let fresh = staging.dir.path().join("new");
     std::fs::create_dir(&fresh).map_err(failed)?;
-    write(&fresh)?;
+    write(&fresh).map_err(|e| e.in_place(&fresh, dir))?;
     sync(&fresh).map_err(failed)?;
     if !exists {
         let above = parent(dir);
@@ -137,7 +137,7 @@ impl Staging {
         let mut done: Vec<(PathBuf, PathBuf)> = Vec::new();
         for (from, to) in moves {
             if let Err(error) = std::fs::rename(&from, &to) {
-                if done.iter().rev().any(|(from, to)| std::fs::rename(to, from).is_err()) {
+                if done.iter().rev().filter(|(from, to)| std::fs::rename(to, from).is_err()).count() > 0 {
                     let kept = self.dir.keep();
                     return Err(io::Error::other(format!(
                         "{error}; the files that were there are in {}",
@@ -235,10 +235,10 @@ mod tests {
         held.lock().unwrap();
         replace(&dir.path().join("sae"), new_sae).unwrap();
         assert!(!stale.exists() && only_copy.exists() && running.exists());
+        assert_eq!(texts(&dir.path().join("sae")).len(), 2);
         assert!(!is_vacant(dir.path()));
         std::fs::remove_dir_all(dir.path().join("sae")).unwrap();
         assert!(is_vacant(dir.path()));
-        assert_eq!(texts(&dir.path().join("sae")).len(), 2);
     }
 
     #[test]
