@@ -498,6 +498,11 @@ fn a_configuration_that_cannot_be_read_is_named_by_every_command() {
                 refused(&mut convert(&path, &dir.path().join("to"), Format::SaeLens), parts);
             }
         }
+        if *format == Format::DictionaryLearning {
+            // A search that comes past it tells, too.
+            std::fs::write(&config, "{\"trainer\": {").unwrap();
+            refused(&mut eval(sae.parent().unwrap()), &[config.to_str().unwrap(), "ends too early", "line 1"]);
+        }
         std::fs::write(&config, format!("\u{feff}{whole}")).unwrap();
         stdout_of(&mut inspect(sae));
     }

@@ -121,9 +121,12 @@ impl Staging {
     fn new(place: &Path) -> io::Result<Self> {
         remove_stale(place);
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
-        let lock = File::create(dir.path().join(LOCK))?;
-        // Where a file system has no locks nobody else gets one either, and nothing is taken for stale.
+        // Locked before anybody looks for it under its name. Where a file system has no locks nobody else gets one either, and nothing is
+        // taken for stale.
+        let unnamed = dir.path().join("unnamed");
+        let lock = File::create(&unnamed)?;
         let _ = lock.try_lock();
+        std::fs::rename(unnamed, dir.path().join(LOCK))?;
         Ok(Self { dir, _lock: lock })
     }
 
