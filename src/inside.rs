@@ -65,7 +65,7 @@ impl Inside {
         let loaded = assay_sae::formats::load(path, device)?;
         let hook: HookPoint = match &loaded.metadata.hook_name {
             Some(name) => name.parse().with_context(|| path.display().to_string())?,
-            None => anyhow::bail!("{} names no hook; `assay convert` can write one", path.display()),
+            None => anyhow::bail!("{} names no hook; `assay convert --hook` writes one", path.display()),
         };
         hook.check(model.config())?;
         let (d_in, d_model) = (loaded.sae.d_model(), model.config().d_model);

@@ -19,6 +19,8 @@
 
 pub mod analysis;
 #[cfg(feature = "workbench")]
+pub mod belonging;
+#[cfg(feature = "workbench")]
 pub mod cli;
 #[cfg(feature = "workbench")]
 pub mod commands;

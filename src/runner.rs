@@ -13,6 +13,7 @@ use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, Evaluation, ProbeError, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
+use crate::belonging::begins_with;
 use crate::device::Opened;
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::tokens_text;
@@ -88,7 +89,7 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
         let eval_seconds = started.elapsed().as_secs_f64() / of_hook.len() as f64;
         for ((pupil, sae), found) in of_hook.iter().zip(&saes).zip(&found) {
             if spec.train.save_saes {
-                save_sae(spec, group, pupil, sae, results)?;
+                save_sae(spec, group, pupil, sae, inputs, results)?;
             }
             let mut record = record_of(spec, group, pupil, inputs);
             record.set_evaluation(found);
@@ -190,7 +191,17 @@ fn timing_of(
     }
 }
 
-fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, results: &Path) -> Result<()> {
+fn save_sae(
+    spec: &SweepSpec,
+    group: &Group,
+    pupil: &Pupil<'_>,
+    sae: &Sae,
+    inputs: &Inputs,
+    results: &Path,
+) -> Result<()> {
+    // The first contexts of training show whether they begin with an extra token.
+    let contexts = (group.training_tokens as usize / spec.tokens.context_size).clamp(1, 64);
+    let first = inputs.source.read(0, contexts)?;
     let metadata = Metadata {
         model_name: Some(group.model.name.clone()),
         hook_name: Some(pupil.run.hook.to_string()),
@@ -199,8 +210,10 @@ fn save_sae(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, sae: &Sae, resul
             name.map(|n| n.to_string_lossy().into_owned())
         }),
         context_size: Some(spec.tokens.context_size),
-        prepend_bos: Some(false),
+        prepend_bos: begins_with(first.view(), inputs.decoder.config().eos_token_id),
         center_residual: spec.center_residual,
+        trained_with: Some(formats::PROGRAM.to_owned()),
+        ..Metadata::default()
     };
     let rates: Vec<f64> =
         pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();

@@ -31,10 +31,8 @@ impl Codec for Fixed {
     }
     fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
         let [tokens, d_model] = x.dims();
-        let code = Code::Sparse(SparseCode {
-            values: Tensor::zeros([tokens, 1], &x.device()),
-            indices: Tensor::zeros([tokens, 1], &x.device()),
-        });
+        let (values, indices) = (Tensor::zeros([tokens, 1], &x.device()), Tensor::zeros([tokens, 1], &x.device()));
+        let code = Code::Sparse(SparseCode::new(values, indices, 1).unwrap());
         let output = self.output.clone();
         (output.map_or(x, |mean| mean.unsqueeze::<2>().expand([tokens, d_model])), code)
     }

@@ -112,7 +112,11 @@ fn a_conversion_reconstructs_the_same_or_is_refused() {
             }
             result.unwrap();
             let again = formats::load(&to, &device()).unwrap();
-            assert_eq!((again.format, &again.metadata), (format, &with_bos(&loaded.metadata)), "{name} to {format}");
+            assert_eq!(again.format, format, "{name}");
+            assert_eq!(named(&again.metadata), named(&loaded.metadata), "{name} to {format}");
+            for (key, value) in &loaded.metadata.other {
+                assert_eq!(again.metadata.other.get(key), Some(value), "{name} to {format}: {key}");
+            }
             let (recon, _) = again.sae.reconstruct(expected.tensor("x"));
             assert_close(&format!("{name} to {format}"), &values(recon), &expected.floats("recon").0, 1e-5);
             written += 1;
@@ -121,9 +125,9 @@ fn a_conversion_reconstructs_the_same_or_is_refused() {
     assert_eq!(written, 18 + 5 + 16);
 }
 
-/// What is not said is written as SAELens' default.
-fn with_bos(metadata: &formats::Metadata) -> formats::Metadata {
-    formats::Metadata { prepend_bos: Some(metadata.prepend_bos.unwrap_or(false)), ..metadata.clone() }
+/// What metadata says in fields of its own.
+fn named(metadata: &formats::Metadata) -> formats::Metadata {
+    formats::Metadata { other: serde_json::Map::new(), ..metadata.clone() }
 }
 
 /// What is done to a copy of a sample's SAE, and what the refusal must say.
@@ -365,11 +369,11 @@ fn a_conversion_replaces_nothing_unasked_and_nothing_but_saes() {
     refused_by(&mut convert(&source, &to, Format::DictionaryLearning), &["layers.3", "--force"]);
     assert!(files(&to) == before);
     stdout_of(convert(&source, &to, Format::DictionaryLearning).arg("--force"));
-    assert_eq!(formats::detect(&to), Some(Format::DictionaryLearning));
+    assert_eq!(formats::detect(&to).unwrap(), Some(Format::DictionaryLearning));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the staging directory is gone");
 
     std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
-    refused_by(convert(&source, dir.path(), Format::Sparsify).arg("--force"), &["holds no SAE"]);
+    refused_by(convert(&source, dir.path(), Format::Sparsify).arg("--force"), &["contains no SAE"]);
     let jump = sae_dir("saelens-jumprelu");
     let parts = ["sparsify can't express a jumprelu SAE", "saelens or dictionary-learning can"];
     refused_by(&mut convert(&jump, &dir.path().join("jump"), Format::Sparsify), &parts);

@@ -9,6 +9,7 @@
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `formats`: SAEs of other tools, read, converted and refused.
+//! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
 //! - `output`: nobody reads what is printed, or it can't be written.
@@ -34,6 +35,7 @@ mod parity_eval;
 mod parity_models;
 mod parity_sae;
 mod reference;
+mod sae_files;
 mod sweep;
 mod text;
 mod training;

@@ -1,7 +1,6 @@
 //! What an SAE's weights alone say of each latent: norms, biases, and how alike directions are (SAEBench's feature-wise metrics).
 
-use assay_sae::Sae;
-use assay_sae::kernels::product;
+use assay_sae::{Sae, product};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::metrics::{norm, ratio};

@@ -113,11 +113,17 @@ impl Sae {
     ///
     /// # Shapes
     /// - result `[batch, d_model]`
+    ///
+    /// # Panics
+    /// If the code is that of an SAE with another number of latents.
     pub fn decode(&self, code: Code) -> Tensor<2> {
+        if let Code::Sparse(code) = &code {
+            assert_eq!(code.d_sae(), self.d_sae(), "a code of another SAE");
+        }
         let code = match (code, &self.scale) {
             (Code::Sparse(code), Some(scale)) => {
                 let factors = factors(scale, &code);
-                Code::Sparse(SparseCode { values: code.values / factors, indices: code.indices })
+                Code::Sparse(code.map_values(|values| values / factors))
             }
             (code, _) => code,
         };
@@ -144,7 +150,7 @@ impl Sae {
         match (code, &self.scale) {
             (Code::Sparse(code), Some(scale)) => {
                 let factors = factors(scale, &code);
-                Code::Sparse(SparseCode { values: code.values * factors, indices: code.indices })
+                Code::Sparse(code.map_values(|values| values * factors))
             }
             (code, _) => code,
         }
@@ -162,7 +168,7 @@ impl Sae {
                     precision: Precision::F32,
                 };
                 let (values, indices) = kernels::encode_topk(x, encoder, *k);
-                Code::Sparse(SparseCode { values, indices })
+                Code::Sparse(SparseCode::trusted(values, indices, self.d_sae()))
             }
             Activation::GroupMax { k } => Code::Sparse(largest_of_groups(self.pre(x), *k)),
             Activation::Relu => Code::Dense(relu(self.pre(x))),
@@ -192,7 +198,7 @@ impl Sae {
 
     fn decode_unscaled(&self, code: Code) -> Tensor<2> {
         let sum = match code {
-            Code::Sparse(code) => kernels::decode(code.values, code.indices, self.w_dec.clone()),
+            Code::Sparse(code) => kernels::decode(code.values(), code.indices(), self.w_dec.clone()),
             Code::Dense(values) => kernels::product(values, self.w_dec.clone()),
         };
         sum + self.b_dec.clone().unsqueeze()
@@ -201,7 +207,7 @@ impl Sae {
 
 /// The factor of every chosen latent, `[batch, k]`.
 fn factors(scale: &Tensor<1>, code: &SparseCode) -> Tensor<2> {
-    scale.clone().select(0, code.indices.clone().flatten(0, 1)).reshape(code.values.dims())
+    scale.clone().select(0, code.indices().flatten(0, 1)).reshape(code.values().dims())
 }
 
 /// Of each of k groups of neighbours the largest, after ReLU.
@@ -211,5 +217,5 @@ fn largest_of_groups(pre: Tensor<2>, k: usize) -> SparseCode {
     // Kernels take indices of 32 bits.
     let starts: Tensor<1, Int> = Tensor::arange_step(0..d_sae as i64, d_sae / k, &values.device()).cast(IntDType::I32);
     let indices = places.reshape([batch, k]).cast(IntDType::I32) + starts.unsqueeze();
-    SparseCode { values: relu(values.reshape([batch, k])), indices }
+    SparseCode::trusted(relu(values.reshape([batch, k])), indices, d_sae)
 }

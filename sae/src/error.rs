@@ -11,8 +11,8 @@ pub type Result<T> = std::result::Result<T, SaeError>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaeError {
-    /// A file could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    /// A file could not be read or written. Why is its source, which whoever prints the chain of causes adds.
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// `read` or `write`.
         action: &'static str,
@@ -36,6 +36,14 @@ pub enum SaeError {
         path: PathBuf,
         /// The parser's word.
         why: String,
+    },
+    /// What Git LFS leaves where it has not fetched a file.
+    #[error(
+        "{} is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository, or download the file", path.display()
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
     },
     /// A tensor that is not in the file.
     #[error("{}: tensor `{name}` is missing; is the file complete, and of the architecture that {config} says?", path.display())]
@@ -97,6 +105,16 @@ impl SaeError {
 
     pub(crate) fn write(path: &Path, source: std::io::Error) -> Self {
         Self::Io { action: "write", path: path.to_owned(), source }
+    }
+
+    /// The same error, of a file that was written in the directory `staged` and belongs into `place`.
+    pub(crate) fn in_place(mut self, staged: &Path, place: &Path) -> Self {
+        if let Self::Io { path, .. } | Self::Config { path, .. } = &mut self
+            && let Ok(rest) = path.strip_prefix(staged)
+        {
+            *path = place.join(rest);
+        }
+        self
     }
 
     pub(crate) fn config(path: &Path, why: impl Into<String>) -> Self {

@@ -10,26 +10,27 @@
 //! never read.
 
 mod dictionary_learning;
+mod directory;
 mod find;
 mod host;
+mod json;
+mod metadata;
 mod saelens;
 mod sparsify;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use self::host::HostSae;
 use crate::activation::{Activation, Normalization};
 use crate::coder::Sae;
 use crate::error::{Result, SaeError};
 
-pub use self::find::{detect, is_sae};
-
-/// TransformerLens' name for subtracting the mean over d_model from the residual stream.
-const CENTER: &str = "center_writing_weights";
+pub use self::directory::is_vacant;
+pub use self::find::{detect, directory_of, is_sae};
+pub use self::metadata::{Metadata, PROGRAM};
 
 /// The layout of an SAE's directory, named for the tool that writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,30 @@ impl Format {
             Self::Sparsify => "sparsify",
             Self::DictionaryLearning => "dictionary-learning",
         }
+    }
+
+    /// The name of the configuration.
+    fn config(self) -> &'static str {
+        self.files()[0]
+    }
+
+    /// The name of the weights.
+    fn weights(self) -> &'static str {
+        self.files()[1]
+    }
+
+    /// The names of all files that say what an SAE is: configuration, weights, and what may be beside them.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::SaeLens => &["cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "activation_scaler.json"],
+            Self::Sparsify => &["cfg.json", "sae.safetensors"],
+            Self::DictionaryLearning => &["config.json", "ae.safetensors"],
+        }
+    }
+
+    /// Whether a file of that name belongs to an SAE of this format.
+    fn owns(self, name: &OsStr) -> bool {
+        self.files().iter().any(|own| *name == **own)
     }
 
     /// Whether an SAE can be written so that the tool computes the same, after folding.
@@ -82,72 +107,10 @@ pub struct LoadedSae {
     pub metadata: Metadata,
     /// The format that it was read from.
     pub format: Format,
+    /// The directory that it was read from.
+    pub dir: PathBuf,
     /// What a user should know before trusting numbers of it, in sentences.
     pub notes: Vec<String>,
-}
-
-/// Where an SAE belongs, as far as its directory says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Metadata {
-    /// The model's name.
-    pub model_name: Option<String>,
-    /// The hook point, in TransformerLens' spelling.
-    pub hook_name: Option<String>,
-    /// What text it was trained on.
-    pub dataset_path: Option<String>,
-    /// Tokens a context.
-    pub context_size: Option<usize>,
-    /// Whether each context starts with an extra token.
-    pub prepend_bos: Option<bool>,
-    /// Whether it was trained on activations without their mean over d_model: on a model that TransformerLens
-    /// processed with `center_writing_weights`, the one processing that an evaluation can repeat.
-    #[serde(skip)]
-    pub center_residual: bool,
-}
-
-impl Metadata {
-    /// Reads the keys of a JSON object that are metadata in SAELens; `path` is the file for errors.
-    fn parse(path: &Path, value: &Value) -> Result<Self> {
-        let mut metadata = match value {
-            Value::Null => Self::default(),
-            value => Self::deserialize(value).map_err(|e| SaeError::config(path, format!("metadata: {e}")))?,
-        };
-        metadata.add_model_kwargs(path, &value["model_from_pretrained_kwargs"])?;
-        Ok(metadata)
-    }
-
-    /// What `model_from_pretrained_kwargs` say of the model's processing.
-    fn add_model_kwargs(&mut self, path: &Path, kwargs: &Value) -> Result<()> {
-        for (key, value) in kwargs.as_object().into_iter().flatten() {
-            match (key.as_str(), value) {
-                (_, Value::Null | Value::Bool(false)) => {}
-                (CENTER, Value::Bool(true)) => self.center_residual = true,
-                _ => {
-                    return Err(SaeError::config(
-                        path,
-                        format!(
-                            "model_from_pretrained_kwargs has {key} = {value}: the SAE was trained on a processed model, which is not supported"
-                        ),
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The keys that [`Self::parse`] reads.
-    fn json(&self) -> Value {
-        json!({
-            "model_name": self.model_name,
-            "hook_name": self.hook_name,
-            "dataset_path": self.dataset_path,
-            "context_size": self.context_size,
-            "prepend_bos": self.prepend_bos.unwrap_or(false),
-            "model_from_pretrained_kwargs": { CENTER: self.center_residual },
-            "trained_with": concat!("assay ", env!("CARGO_PKG_VERSION")),
-        })
-    }
 }
 
 /// An SAE's directory as a format's reader understands it.
@@ -159,26 +122,29 @@ struct Parsed {
 
 /// Reads an SAE; its format is known by the files that are there.
 ///
+/// `path` is its directory or one of its files; the weights say which, where a directory has several SAEs.
+///
 /// # Errors
-/// If `dir` is no SAE (the message lists those below it, and says how to convert pickled weights), a file is missing or
+/// If there is no SAE (the message lists those below it, and says how to convert pickled weights) or more than one, a file is missing or
 /// truncated, a weight is missing, misshapen or not finite, or a setting that changes what the SAE computes is not supported.
-pub fn load(dir: &Path, device: &Device) -> Result<LoadedSae> {
-    let found = find::find(dir)?;
+pub fn load(path: &Path, device: &Device) -> Result<LoadedSae> {
+    let found = find::find(path)?;
     let Parsed { sae, metadata, notes } = match found.format {
         Format::SaeLens => saelens::read(&found.dir)?,
         Format::Sparsify => sparsify::read(&found.dir)?,
         Format::DictionaryLearning => dictionary_learning::read(&found.dir, &found.weights)?,
     };
-    Ok(LoadedSae { sae: sae.on(device), metadata, format: found.format, notes })
+    Ok(LoadedSae { sae: sae.on(device), metadata, format: found.format, dir: found.dir, notes })
 }
 
-/// Writes an SAE, folding into its weights what the format has no word for. A directory that is there already is replaced, but
-/// only when all of the new one is on disk. Weights are written in f32.
+/// Writes an SAE, folding into its weights what the format has no word for. An SAE that is in the directory already is replaced, but only
+/// when all of the new one is on disk; all other files stay. Weights are written in f32, and of `metadata` everything.
 ///
 /// `firing_rates` are those of SAELens' `sparsity.safetensors`, where there are any; the other formats don't hold them.
 ///
 /// # Errors
-/// If the format can't express the SAE, or a file can't be written.
+/// If the format can't express the SAE, `dir` is a file or has a file of the same name that is none of an SAE's, or a file can't be
+/// written.
 pub fn save(dir: &Path, format: Format, sae: &Sae, metadata: &Metadata, firing_rates: Option<&[f64]>) -> Result<()> {
     if !format.can_hold(sae) {
         let others: Vec<&str> = Format::ALL.into_iter().filter(|f| f.can_hold(sae)).map(Format::name).collect();
@@ -189,46 +155,38 @@ pub fn save(dir: &Path, format: Format, sae: &Sae, metadata: &Metadata, firing_r
             others: others.join(" or "),
         });
     }
-    let staging = staging_dir(dir)?;
     let host = HostSae::of(sae);
+    directory::replace(dir, |dir| match format {
+        Format::SaeLens => saelens::write(dir, host, metadata, firing_rates),
+        Format::Sparsify => sparsify::write(dir, host, metadata),
+        Format::DictionaryLearning => dictionary_learning::write(dir, host, metadata),
+    })
+}
+
+/// The firing rates in training that SAELens keeps beside an SAE, for [`save`]; `None` where there are none.
+///
+/// # Errors
+/// If the file is damaged or is that of another SAE.
+pub fn firing_rates(loaded: &LoadedSae) -> Result<Option<Vec<f64>>> {
+    match loaded.format {
+        Format::SaeLens => saelens::firing_rates(&loaded.dir, loaded.sae.d_sae()),
+        Format::Sparsify | Format::DictionaryLearning => Ok(None),
+    }
+}
+
+/// What a user should know of an SAE that is written to `dir`: the tool may not find there what [`save`] can't write into a file.
+pub fn note_on_place(dir: &Path, format: Format, metadata: &Metadata) -> Option<String> {
     match format {
-        Format::SaeLens => saelens::write(&staging, host, metadata, firing_rates),
-        Format::Sparsify => sparsify::write(&staging, host, metadata),
-        Format::DictionaryLearning => dictionary_learning::write(&staging, host, metadata),
-    }?;
-    if dir.exists() {
-        std::fs::remove_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
+        Format::Sparsify => sparsify::note_on_place(dir, metadata),
+        Format::SaeLens | Format::DictionaryLearning => None,
     }
-    std::fs::rename(&staging, dir).map_err(|e| SaeError::write(dir, e))
-}
-
-/// An empty directory beside `dir`, with a name that says it is not finished.
-fn staging_dir(dir: &Path) -> Result<PathBuf> {
-    let name = dir.file_name().map_or_else(|| "sae".into(), |n| n.to_string_lossy().into_owned());
-    let staging = dir.with_file_name(format!(".{name}.{}.part", std::process::id()));
-    if staging.exists() {
-        std::fs::remove_dir_all(&staging).map_err(|e| SaeError::write(&staging, e))?;
-    }
-    std::fs::create_dir_all(&staging).map_err(|e| SaeError::write(&staging, e))?;
-    Ok(staging)
-}
-
-/// Reads a JSON file.
-fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(|e| SaeError::read(path, e))?;
-    serde_json::from_str(&text).map_err(|e| SaeError::config(path, e.to_string()))
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).expect("a JSON value serialises");
-    std::fs::write(path, text + "\n").map_err(|e| SaeError::write(path, e))
 }
 
 /// A selection of `k` of `d_sae` latents, or an error.
-fn checked_k(path: &Path, k: Option<i64>, d_sae: usize) -> Result<usize> {
-    let Some(k) = k else {
-        return Err(SaeError::config(path, "`k` is missing; a topk SAE has one"));
-    };
-    let chosen = usize::try_from(k).ok().filter(|k| (1..=d_sae).contains(k));
-    chosen.ok_or_else(|| SaeError::config(path, format!("k is {k}; it must lie between 1 and d_sae = {d_sae}")))
+fn checked_k(path: &Path, k: Option<usize>, d_sae: usize) -> Result<usize> {
+    match k {
+        None => Err(SaeError::config(path, "`k` is missing; a topk SAE has one")),
+        Some(k) if (1..=d_sae).contains(&k) => Ok(k),
+        Some(k) => Err(SaeError::config(path, format!("k is {k}; it must lie between 1 and d_sae = {d_sae}"))),
+    }
 }

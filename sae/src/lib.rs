@@ -2,7 +2,7 @@
 //!
 //! - [`config`]: recipes and every setting of a training run.
 //! - [`coder`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
-//! - [`kernels`]: the operations in which the time goes, per backend.
+//! - `kernels`: the operations in which the time goes, per backend; private, for they don't check indices.
 //! - [`trainer`]: the closed-form training step of a TopK SAE: losses, gradients, Adam.
 //! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
 //! - [`checkpoint`]: the state to resume from.
@@ -16,7 +16,7 @@ pub mod coder;
 pub mod config;
 pub mod error;
 pub mod formats;
-pub mod kernels;
+mod kernels;
 mod tensors;
 pub mod trainer;
 
@@ -26,5 +26,5 @@ pub use coder::Sae;
 pub use config::{DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
-pub use kernels::Precision;
+pub use kernels::{Precision, product};
 pub use trainer::{StepLoss, Trainer};

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -49,7 +51,23 @@ pub(crate) fn write_tensors<N: AsRef<str> + Ord + std::fmt::Display>(
     metadata: Option<HashMap<String, String>>,
 ) -> Result<()> {
     let bytes = serialize(tensors, metadata).map_err(|e| SaeError::config(path, e.to_string()))?;
-    std::fs::write(path, bytes).map_err(|e| SaeError::write(path, e))
+    write_synced(path, &bytes)
+}
+
+/// Writes a file and waits until it is on disk: what is renamed into place afterwards must not be empty after a power cut.
+pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|e| SaeError::write(path, e))
+}
+
+/// Whether a file is what Git LFS leaves where it has not fetched the real one
+/// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
+pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
 /// A safetensors file in memory, and the name of the file that says which shapes its tensors have.
@@ -62,6 +80,9 @@ pub(crate) struct TensorFile {
 impl TensorFile {
     pub(crate) fn open(path: &Path, config: &'static str) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| SaeError::read(path, e))?;
+        if is_lfs_pointer(&bytes) {
+            return Err(SaeError::LfsPointer { path: path.to_owned() });
+        }
         let file = Self { path: path.to_owned(), config, bytes };
         file.tensors()?;
         Ok(file)
@@ -89,9 +110,7 @@ impl TensorFile {
         let values = values.ok_or_else(|| self.wrong_shape(name, &tensor, shape))?;
         match values.iter().position(|v| !v.is_finite()) {
             None => Ok(values),
-            Some(index) => {
-                Err(SaeError::NotFinite { path: self.path.clone(), name: name.to_owned(), value: values[index], index })
-            }
+            Some(index) => Err(self.not_finite(name, values[index], index)),
         }
     }
 
@@ -109,14 +128,18 @@ impl TensorFile {
         Ok(tensor.data().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    /// A whole number, i32 or i64.
-    pub(crate) fn int(&self, name: &str) -> Result<i64> {
+    /// A single number, of whatever float or integer type, as a tensor without dimensions or with one element.
+    pub(crate) fn scalar(&self, name: &str) -> Result<f64> {
         let tensor = self.tensor(name)?;
-        match (tensor.dtype(), tensor.data()) {
-            (Dtype::I32, &[a, b, c, d]) => Ok(i32::from_le_bytes([a, b, c, d]).into()),
-            (Dtype::I64, data) if data.len() == 8 => Ok(i64::from_le_bytes(data.try_into().expect("eight bytes"))),
-            _ => Err(self.wrong_shape(name, &tensor, &[])),
-        }
+        let value = match (tensor.dtype(), tensor.data()) {
+            _ if tensor.shape().iter().product::<usize>() != 1 => None,
+            (Dtype::I32, &[a, b, c, d]) => Some(i32::from_le_bytes([a, b, c, d]).into()),
+            // Numbers that large are no counts, so that rounding one to f64 hides nothing.
+            (Dtype::I64, &[a, b, c, d, e, f, g, h]) => Some(i64::from_le_bytes([a, b, c, d, e, f, g, h]) as f64),
+            (dtype, data) => widen(data, dtype).map(|values| values[0].into()),
+        };
+        let value = value.ok_or_else(|| self.wrong_shape(name, &tensor, &[]))?;
+        if value.is_finite() { Ok(value) } else { Err(self.not_finite(name, value as f32, 0)) }
     }
 
     fn tensors(&self) -> Result<SafeTensors<'_>> {
@@ -133,6 +156,10 @@ impl TensorFile {
 
     fn corrupt(&self, why: &safetensors::SafeTensorError) -> SaeError {
         SaeError::Corrupt { path: self.path.clone(), why: why.to_string() }
+    }
+
+    fn not_finite(&self, name: &str, value: f32, index: usize) -> SaeError {
+        SaeError::NotFinite { path: self.path.clone(), name: name.to_owned(), value, index }
     }
 
     fn wrong_shape(&self, name: &str, found: &TensorView<'_>, expected: &[usize]) -> SaeError {

@@ -1,8 +1,9 @@
 //! `assay convert`: an SAE in the format of another tool.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use assay_models::HookPoint;
 use assay_sae::{Format, formats};
 use serde_json::json;
 
@@ -14,7 +15,8 @@ use crate::{device, fetch};
 /// What the format has no word for (subtraction of b_dec, decoder norms, input scales) is folded into the weights; an SAE that it
 /// can't express is refused, and the formats that can are named. Weights are written in f32. sparsify knows the hook by the name
 /// of the directory: call it layers.3 for the output of block 3. dictionary_learning loads pickles itself; of what is written
-/// here, `ae.load_state_dict(safetensors.torch.load_file("ae.safetensors"))` loads the weights.
+/// here, `ae.load_state_dict(safetensors.torch.load_file("ae.safetensors"))` loads the weights. Metadata of the source is kept, and what
+/// it doesn't say is null.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay convert tests/golden/eval-small/L3_k8 /tmp/sae/layers.3 --to sparsify")]
 pub struct ConvertArgs {
@@ -27,9 +29,12 @@ pub struct ConvertArgs {
     /// The format to write
     #[arg(long, value_name = "FORMAT", value_enum)]
     to: To,
-    /// Replace DST if it holds an SAE already
+    /// Replace the SAE in DST if it contains one already; all other files there stay
     #[arg(long)]
     force: bool,
+    /// The hook point that it belongs to, if SRC doesn't say, as blocks.3.hook_resid_post
+    #[arg(long, value_name = "NAME")]
+    hook: Option<HookPoint>,
     /// Print one JSON object instead of a line
     #[arg(long)]
     json: bool,
@@ -49,17 +54,29 @@ impl ConvertArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the SAE is unreadable, the format can't express it, or the directory is there already or can't be written.
+    /// If the SAE is unreadable, the format can't express it, or DST is there already, is SRC, or can't be written.
     pub fn run(&self, progress: Progress) -> Result<()> {
         let format = match self.to {
             To::Saelens => Format::SaeLens,
             To::Sparsify => Format::Sparsify,
             To::DictionaryLearning => Format::DictionaryLearning,
         };
-        self.check_target(&self.target)?;
-        let loaded = formats::load(&fetch::sae(&self.source, progress)?, &device::open("cpu")?.device)?;
-        formats::save(&self.target, format, &loaded.sae, &loaded.metadata, None)
+        self.check_target()?;
+        let mut loaded = formats::load(&fetch::sae(&self.source, progress)?, &device::open("cpu")?.device)?;
+        let is_source =
+            self.target.canonicalize().is_ok_and(|to| loaded.dir.canonicalize().is_ok_and(|from| from == to));
+        ensure!(!is_source, "{} is the SAE that is converted; give another DST", self.target.display());
+        if let Some(hook) = self.hook {
+            loaded.metadata.hook_name = Some(hook.to_string());
+        }
+        loaded.metadata.converted_by = Some(formats::PROGRAM.to_owned());
+        let rates = formats::firing_rates(&loaded)?;
+        formats::save(&self.target, format, &loaded.sae, &loaded.metadata, rates.as_deref())
             .with_context(|| self.source.display().to_string())?;
+        loaded.notes.extend(formats::note_on_place(&self.target, format, &loaded.metadata));
+        if loaded.metadata.hook_name.is_none() {
+            loaded.notes.push("the hook is not known: --hook blocks.L.hook_resid_post writes it".to_owned());
+        }
         let (from, architecture) = (loaded.format, loaded.sae.activation().name());
         let target = self.target.display();
         if self.json {
@@ -78,14 +95,14 @@ impl ConvertArgs {
     }
 
     /// Nothing but an SAE is ever replaced.
-    fn check_target(&self, target: &Path) -> Result<()> {
-        let is_empty = || std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-        if !target.exists() || is_empty() {
+    fn check_target(&self) -> Result<()> {
+        let (target, shown) = (&self.target, self.target.display());
+        if !target.is_dir() || formats::is_vacant(target) {
             return Ok(());
         }
-        let holds_sae = formats::detect(target).is_some();
-        ensure!(holds_sae, "{} is there already and holds no SAE; give another DST", target.display());
-        ensure!(self.force, "{} holds an SAE already; give another DST, or --force to replace it", target.display());
+        let contains_sae = formats::detect(target)?.is_some();
+        ensure!(contains_sae, "{shown} is there already and contains no SAE; give another DST");
+        ensure!(self.force, "{shown} contains an SAE already; give another DST, or --force to replace it");
         Ok(())
     }
 }

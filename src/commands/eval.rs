@@ -19,6 +19,7 @@ use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
+use crate::belonging::Used;
 use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
@@ -111,9 +112,12 @@ impl EvalArgs {
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
-        let (sae, hook) = (&loaded.sae, self.hook(&loaded)?);
+        let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
+        let hook = self.hook(&loaded)?;
         let tokens = self.tokens(&model, &checkpoint)?;
+        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos_token_id };
+        loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
+        let sae = &loaded.sae;
         let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
         let config = EvalConfig {
             batch: self.batch,

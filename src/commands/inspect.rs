@@ -128,6 +128,7 @@ fn model(path: &Path, facts: &mut Facts) -> Result<()> {
 fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     let loaded = formats::load(path, &device::open("cpu")?.device)?;
     let (sae, metadata) = (&loaded.sae, loaded.metadata);
+    let revision = metadata.revision();
     facts.add("kind", format!("SAE, {}, {} format", sae.activation().name(), loaded.format));
     facts.add("d_in", sae.d_model());
     facts.add("d_sae", sae.d_sae());
@@ -149,8 +150,13 @@ fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     facts.add("input normalised", sae.normalization().name());
     facts.add("model", metadata.model_name);
     facts.add("hook", metadata.hook_name);
+    facts.add("model revision", revision);
     facts.add("trained on", metadata.dataset_path);
+    facts.add("context size", metadata.context_size);
+    facts.add("extra token before each context", metadata.prepend_bos);
     facts.add("residual stream centred", metadata.center_residual);
+    facts.add("trained with", metadata.trained_with);
+    facts.add("converted by", metadata.converted_by);
     Ok(loaded.notes)
 }
 

@@ -16,20 +16,23 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{HostSae, Metadata, Parsed, checked_k, read_json, write_json};
+use super::json::{Keys, agreed, read_object, write_json};
+use super::{Format, HostSae, Metadata, Parsed, checked_k};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
 use crate::tensors::{Array, TensorFile, transposed, write_tensors};
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "ae.safetensors";
+/// Where an SAE that is converted keeps the `config.json` that dictionary_learning wrote.
+const SOURCE: &str = "dictionary_learning";
 
 pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
     let path = dir.join(CONFIG);
-    let config = read_json(&path)?;
-    let trainer = &config["trainer"];
+    let config = read_object(&path)?;
+    let trainer = Keys::new(&path, &config).object("trainer")?;
     let file = TensorFile::open(weights, CONFIG)?;
-    let class = trainer["dict_class"].as_str().unwrap_or_default();
+    let class =
+        trainer.text("dict_class")?.ok_or_else(|| SaeError::config(&path, "`trainer.dict_class` is missing"))?;
     // Two layouts: torch's linear layers, whose decoder is transposed, or parameters as matrices, whose encoder is.
     let linear = !matches!(class, "JumpReluAutoEncoder" | "MatryoshkaBatchTopKSAE");
     let shape = file.shape(if linear { "encoder.weight" } else { "W_dec" })?;
@@ -37,8 +40,8 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
         return Err(SaeError::config(weights, format!("its decoder has shape {shape:?}; a matrix is expected")));
     };
     for (key, found) in [("activation_dim", d_model), ("dict_size", d_sae)] {
-        if trainer[key].as_u64().is_some_and(|said| said != found as u64) {
-            return Err(SaeError::config(&path, format!("{key} is {}, but the weights have {found}", trainer[key])));
+        if let Some(said) = trainer.count(key)?.filter(|said| *said != found) {
+            return Err(SaeError::config(&path, format!("{key} is {said}, but the weights have {found}")));
         }
     }
     let vector = |name| file.floats(name, &[d_sae]);
@@ -52,7 +55,7 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
             (Activation::TopK { k, by_decoder_norm: false }, vector("encoder.bias")?, width("b_dec")?, true)
         }
         "BatchTopKSAE" | "MatryoshkaBatchTopKSAE" => {
-            let threshold = file.floats("threshold", &[])?[0];
+            let threshold = file.scalar("threshold")? as f32;
             if threshold < 0.0 {
                 notes.push(format!(
                     "the threshold is {threshold}: it was not set in training, so that every positive pre-activation is active, as in \
@@ -86,37 +89,52 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
     };
     let normalization = Normalization::None;
     let sae = HostSae { d_model, d_sae, w_enc, b_enc, w_dec, b_dec, activation, normalization, apply_b_dec_to_input };
-    Ok(Parsed { sae, metadata: metadata(&path, &config)?, notes })
+    let metadata = metadata(&path, &config, &mut notes)?;
+    Ok(Parsed { sae, metadata, notes })
 }
 
 /// k of the state dict and of the configuration, which must not contradict each other.
-fn k_of(file: &TensorFile, path: &Path, trainer: &Value) -> Result<Option<i64>> {
-    let stored = if file.has("k")? { Some(file.int("k")?) } else { None };
-    let said = trainer["k"].as_i64();
-    if let (Some(stored), Some(said)) = (stored, said)
-        && stored != said
-    {
-        return Err(SaeError::config(path, format!("k is {said}, but the weights say {stored}")));
+fn k_of(file: &TensorFile, path: &Path, trainer: Keys<'_>) -> Result<Option<usize>> {
+    let stored = if file.has("k")? { Some(file.scalar("k")?) } else { None };
+    let said = trainer.count("k")?;
+    match (stored, said) {
+        (Some(stored), Some(said)) if stored != said as f64 => {
+            Err(SaeError::config(path, format!("k is {said}, but the weights say {stored}")))
+        }
+        (Some(stored), None) if stored < 0.0 || stored.fract() != 0.0 => {
+            Err(SaeError::config(path, format!("k is {stored} in the weights; it must be a whole number")))
+        }
+        _ => Ok(said.or(stored.map(|k| k as usize))),
     }
-    Ok(stored.or(said))
 }
 
-fn metadata(path: &Path, config: &Value) -> Result<Metadata> {
-    let mut metadata = Metadata::parse(path, &config["metadata"])?;
-    let trainer = &config["trainer"];
-    let layer = trainer["layer"].as_u64().or_else(|| trainer["layer"].as_str()?.parse().ok());
-    let submodule = trainer["submodule_name"].as_str().unwrap_or("resid_post");
-    let kind = [("resid_post", "hook_resid_post"), ("mlp", "hook_mlp_out"), ("att", "hook_attn_out")]
-        .into_iter()
-        .find(|(part, _)| submodule.contains(part));
-    // `io` says whether the module's output or its input was learned.
-    let of_output = config["buffer"]["io"].as_str().is_none_or(|io| io == "out");
-    let hook = || Some(format!("blocks.{}.{}", layer?, kind.filter(|_| of_output)?.1));
-    metadata.hook_name = metadata.hook_name.or_else(hook);
-    metadata.model_name = metadata.model_name.or_else(|| Some(trainer["lm_name"].as_str()?.to_owned()));
-    metadata.context_size =
-        metadata.context_size.or_else(|| usize::try_from(config["buffer"]["ctx_len"].as_u64()?).ok());
+fn metadata(path: &Path, config: &Value, notes: &mut Vec<String>) -> Result<Metadata> {
+    let mut metadata = Metadata::parse(path, &config["metadata"], notes)?;
+    metadata.keep_source(SOURCE, config);
+    let keys = Keys::new(path, config);
+    let (trainer, buffer) = (keys.object("trainer")?, keys.object("buffer")?);
+    if metadata.hook_name.is_none() {
+        metadata.hook_name = hook_of(path, trainer, buffer)?;
+    }
+    metadata.model_name = metadata.model_name.or(trainer.text("lm_name")?.map(str::to_owned));
+    metadata.context_size = metadata.context_size.or(buffer.count("ctx_len").ok().flatten());
     Ok(metadata)
+}
+
+/// The hook that `submodule_name` and `layer` name: `resid_post_layer_3`, `mlp_out_layer_3`. The library trains on any module, and whoever
+/// calls it chooses the names, so what they don't say is not known.
+fn hook_of(path: &Path, trainer: Keys<'_>, buffer: Keys<'_>) -> Result<Option<String>> {
+    let Some(submodule) = trainer.text("submodule_name").ok().flatten() else { return Ok(None) };
+    let in_name = submodule.rsplit_once("layer_").and_then(|(_, number)| number.parse().ok());
+    let layer = agreed(path, [("layer", trainer.count("layer")?), ("the layer in submodule_name", in_name)])?;
+    let kinds = [("resid_post", "hook_resid_post"), ("mlp", "hook_mlp_out"), ("att", "hook_attn_out")];
+    let kind = kinds.into_iter().find(|(part, _)| submodule.contains(part));
+    // `io` says whether the module's output or its input was learned. Where it is absent, the name may say so.
+    let of_output = match buffer.text("io").ok().flatten() {
+        Some(io) => io == "out",
+        None => ["resid_post", "_out"].into_iter().any(|part| submodule.contains(part)),
+    };
+    Ok(layer.zip(kind.filter(|_| of_output)).map(|(layer, (_, kind))| format!("blocks.{layer}.{kind}")))
 }
 
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()> {
@@ -136,10 +154,10 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()>
             ("decoder.weight", Array::floats(&transposed(&sae.w_dec, d_sae, d_model), &[d_model, d_sae])),
         ]
     };
-    let (trainer_class, dict_class) = match &sae.activation {
+    let dict_class = match &sae.activation {
         Activation::Relu | Activation::GroupMax { .. } => {
             tensors.extend([("encoder.bias", vector(&sae.b_enc)), ("bias", width(&sae.b_dec))]);
-            ("StandardTrainer", "AutoEncoder")
+            "AutoEncoder"
         }
         Activation::TopK { k, .. } => {
             let k =
@@ -147,7 +165,7 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()>
             tensors.extend([("encoder.bias", vector(&sae.b_enc)), ("b_dec", width(&sae.b_dec))]);
             // −1: no threshold was learned; encoding takes the k largest.
             tensors.extend([("k", Array::ints(&[k], &[])), ("threshold", Array::floats(&[-1.0], &[]))]);
-            ("TopKTrainer", "AutoEncoderTopK")
+            "AutoEncoderTopK"
         }
         Activation::JumpRelu { threshold } => {
             tensors.extend([
@@ -155,30 +173,50 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()>
                 ("b_dec", width(&sae.b_dec)),
                 ("threshold", vector(threshold)),
             ]);
-            ("JumpReluTrainer", "JumpReluAutoEncoder")
+            "JumpReluAutoEncoder"
         }
         Activation::Gated { r_mag, b_mag } => {
             tensors.extend([("gate_bias", vector(&sae.b_enc)), ("decoder_bias", width(&sae.b_dec))]);
             tensors.extend([("r_mag", vector(r_mag)), ("mag_bias", vector(b_mag))]);
-            ("GatedSAETrainer", "GatedAutoEncoder")
+            "GatedAutoEncoder"
         }
     };
-    let hook = metadata.hook_name.as_deref().unwrap_or_default();
-    let layer: Option<usize> = hook.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse().ok());
-    let config = json!({
+    let hook = metadata.hook_name.as_deref().and_then(|hook| hook.strip_prefix("blocks.")?.split_once('.'));
+    let (layer, kind) = (hook.and_then(|(layer, _)| layer.parse::<usize>().ok()), hook.map(|(_, kind)| kind));
+    // What dictionary_learning wrote of its training stays; who trained an SAE of another tool is no trainer of its.
+    let mut config =
+        metadata.other.get(SOURCE).filter(|source| source.is_object()).cloned().unwrap_or_else(|| json!({}));
+    let known = json!({
         "trainer": {
-            "trainer_class": trainer_class,
             "dict_class": dict_class,
             "activation_dim": d_model,
             "dict_size": d_sae,
             "k": sae.activation.k(),
             "layer": layer,
             "lm_name": metadata.model_name,
-            "submodule_name": hook.rsplit('.').next(),
+            "submodule_name": kind,
         },
-        "buffer": { "d_submodule": d_model, "io": "out", "ctx_len": metadata.context_size },
-        "metadata": metadata.json(),
+        "buffer": { "d_submodule": d_model, "io": kind.map(|_| "out"), "ctx_len": metadata.context_size },
     });
+    let same_hook = {
+        let keys = Keys::new(dir, &config);
+        let parts = keys.object("trainer").and_then(|trainer| Ok((trainer, keys.object("buffer")?)));
+        parts.and_then(|(trainer, buffer)| hook_of(dir, trainer, buffer)).is_ok_and(|hook| hook == metadata.hook_name)
+    };
+    for part in ["trainer", "buffer"] {
+        if !config[part].is_object() {
+            config[part] = json!({});
+        }
+        for (key, value) in known[part].as_object().into_iter().flatten() {
+            let said = &mut config[part][key];
+            // The source's own name for the hook, and what is not known here, stay.
+            let stays = value.is_null() || same_hook && ["layer", "submodule_name", "io"].contains(&key.as_str());
+            if said.is_null() || !stays {
+                *said = value.clone();
+            }
+        }
+    }
+    config["metadata"] = metadata.json();
     write_json(&dir.join(CONFIG), &config)?;
-    write_tensors(&dir.join(WEIGHTS), tensors, None)
+    write_tensors(&dir.join(Format::DictionaryLearning.weights()), tensors, None)
 }

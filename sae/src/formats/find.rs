@@ -1,8 +1,11 @@
 //! Which format a directory has, by the files in it.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::{Format, read_json};
+use super::Format;
+use super::json::read_json;
 use crate::error::{Result, SaeError};
 
 /// An SAE's directory.
@@ -13,71 +16,164 @@ pub(super) struct Found {
     pub weights: PathBuf,
 }
 
+impl Found {
+    /// The names of its files, of those that its format knows, the configuration first.
+    pub fn files(&self) -> Vec<OsString> {
+        let names = self.format.files().iter().filter(|name| self.dir.join(name).is_file());
+        names.map(OsString::from).collect()
+    }
+
+    fn owns(&self, file: &Path) -> bool {
+        file.file_name().is_some_and(|name| self.format.owns(name) || self.weights.file_name() == Some(name))
+    }
+}
+
 /// How far below a directory SAEs are looked for, and how many of them a message lists.
 const DEPTH: usize = 4;
 const LISTED: usize = 20;
 
 /// The format of the SAE in `dir`, if there is one.
-pub fn detect(dir: &Path) -> Option<Format> {
-    recognise(dir).map(|found| found.format)
-}
-
-/// Whether a directory is meant to be an SAE's, readable or not: its configuration is one.
-pub fn is_sae(dir: &Path) -> bool {
-    dir.join("cfg.json").is_file() || read_json(&dir.join("config.json")).is_ok_and(|c| c.get("trainer").is_some())
-}
-
-/// The SAE at `path`: its directory, or its file of weights.
 ///
 /// # Errors
-/// If there is none; the message says what is there instead.
+/// If there are several, or a configuration beside weights can't be read.
+pub fn detect(dir: &Path) -> Result<Option<Format>> {
+    Ok(only(dir)?.map(|found| found.format))
+}
+
+/// Whether a path is meant to be an SAE, readable or not: its directory, or one of its files.
+pub fn is_sae(path: &Path) -> bool {
+    if path.is_file() {
+        let name = path.file_name().unwrap_or_default();
+        let has = |name_of: fn(Format) -> &'static str| Format::ALL.iter().any(|format| *name == *name_of(*format));
+        return has(Format::weights)
+            || candidates(parent(path)).0.iter().any(|found| found.owns(path))
+            || (has(Format::config) || is_pickled(path)) && is_sae(parent(path));
+    }
+    // A configuration that can't be read is an SAE's if weights with an SAE's name are beside it.
+    let config = |name: &str, key: &str, weights: &str| match read_json(&path.join(name)) {
+        Ok(config) => config.get(key).is_some(),
+        Err(_) => path.join(name).is_file() && path.join(weights).is_file(),
+    };
+    !candidates(path).0.is_empty()
+        || config("cfg.json", "d_in", "sae.safetensors")
+        || config("config.json", "trainer", "ae.safetensors")
+}
+
+/// The SAE at `path`: its directory, or one of its files.
+///
+/// # Errors
+/// If there is none, or more than one; the message says what is there instead.
 pub(super) fn find(path: &Path) -> Result<Found> {
-    let dir = if path.is_file() && !is_pickled(path) { path.parent().unwrap_or(path) } else { path };
-    if let Some(found) = recognise(dir) {
+    if let Some(file) = pickled(path).filter(|_| path.is_file()) {
+        return Err(SaeError::config(&file, conversion(&file)));
+    }
+    let dir = directory_of(path);
+    let (mut found, unreadable) = candidates(dir);
+    if path.is_file() && !found.is_empty() {
+        found.retain(|found| found.owns(path));
+        if found.is_empty() {
+            return Err(SaeError::config(path, "it is no file of the SAE in its directory; name the directory"));
+        }
+    }
+    if found.len() > 1 {
+        return Err(several(dir, &found));
+    }
+    if let Some(found) = found.pop() {
         return Ok(found);
     }
-    if let Some(file) = pickled(path) {
+    if let Some(error) = unreadable {
+        return Err(error);
+    }
+    if let Some(file) = pickled(dir) {
         return Err(SaeError::config(&file, conversion(&file)));
     }
     if !dir.is_dir() {
         return Err(SaeError::config(dir, "there is no such directory"));
     }
     let below = saes_below(dir);
-    Err(SaeError::config(
-        dir,
-        if below.is_empty() {
-            "no SAE: there is neither cfg.json with sae_weights.safetensors (SAELens) or sae.safetensors (sparsify), nor config.json \
-             with a `trainer` and ae.safetensors (dictionary_learning)"
-                .to_owned()
-        } else {
-            format!("several files, but no SAE; those below it are\n  {}", below.join("\n  "))
-        },
-    ))
+    let has = |name: &str| dir.join(name).is_file();
+    let alone = Format::ALL.into_iter().find(|format| has(format.weights()));
+    let why = if !below.is_empty() {
+        format!("several files, but no SAE; those below it are\n  {}", below.join("\n  "))
+    } else if let Some(format) = alone {
+        let (weights, config) = (format.weights(), format.config());
+        let missing = if has(config) { format!("{config} names no `trainer`") } else { format!("{config} is missing") };
+        format!("no SAE: {weights} ({format}) is there, but {missing}")
+    } else if has("cfg.json") {
+        "no SAE: cfg.json is there, but neither sae_weights.safetensors (SAELens) nor sae.safetensors (sparsify) beside it".to_owned()
+    } else {
+        "no SAE: there is neither cfg.json with sae_weights.safetensors (SAELens) or sae.safetensors (sparsify), nor config.json with a \
+         `trainer` and ae.safetensors (dictionary_learning)"
+            .to_owned()
+    };
+    Err(SaeError::config(dir, why))
 }
 
-fn recognise(dir: &Path) -> Option<Found> {
-    let found = |format, weights| Some(Found { dir: dir.to_owned(), format, weights });
-    let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
-    if file("cfg.json").is_some() {
-        if let Some(weights) = file("sae_weights.safetensors") {
-            return found(Format::SaeLens, weights);
-        }
-        if let Some(weights) = file("sae.safetensors") {
-            return found(Format::Sparsify, weights);
-        }
-        return None;
+/// The one SAE in a directory, if there is any.
+///
+/// # Errors
+/// As [`detect`].
+pub(super) fn only(dir: &Path) -> Result<Option<Found>> {
+    match candidates(dir) {
+        (found, _) if found.len() > 1 => Err(several(dir, &found)),
+        (found, Some(error)) if found.is_empty() => Err(error),
+        (mut found, _) => Ok(found.pop()),
     }
-    let config = read_json(&file("config.json")?).ok()?;
-    config.get("trainer")?;
-    let weights = file("ae.safetensors").or_else(|| {
-        let mut files = entries(dir).into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
-        files.next().filter(|_| files.next().is_none())
-    })?;
-    found(Format::DictionaryLearning, weights)
+}
+
+fn several(dir: &Path, found: &[Found]) -> SaeError {
+    let name =
+        |found: &Found| format!("{} ({})", found.weights.file_name().unwrap_or_default().display(), found.format);
+    let names: Vec<String> = found.iter().map(name).collect();
+    let why = format!(
+        "several SAEs in one directory: {}; name one by its file of weights, or move one away",
+        names.join(" and ")
+    );
+    SaeError::config(dir, why)
+}
+
+/// The SAEs that lie in a directory itself, and why a configuration beside weights that may be an SAE's can't be read.
+fn candidates(dir: &Path) -> (Vec<Found>, Option<SaeError>) {
+    let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
+    let mut found = Vec::new();
+    if file("cfg.json").is_some() {
+        for format in [Format::SaeLens, Format::Sparsify] {
+            found.extend(file(format.weights()).map(|weights| Found { dir: dir.to_owned(), format, weights }));
+        }
+    }
+    let format = Format::DictionaryLearning;
+    let Some(config) = file(format.config()) else { return (found, None) };
+    let Some(weights) = file(format.weights()).or_else(|| lone_weights(dir)) else { return (found, None) };
+    match read_json(&config) {
+        Ok(config) if config.get("trainer").is_some() => found.push(Found { dir: dir.to_owned(), format, weights }),
+        Ok(_) => {}
+        Err(error) => return (found, Some(error)),
+    }
+    (found, None)
+}
+
+/// The only safetensors file of a directory, whatever it is called.
+fn lone_weights(dir: &Path) -> Option<PathBuf> {
+    let mut files = entries(dir).into_iter().filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    files.next().filter(|_| files.next().is_none())
+}
+
+/// The directory that an SAE's path means: itself, or the one that the file is in.
+pub fn directory_of(path: &Path) -> &Path {
+    if path.is_file() { parent(path) } else { path }
+}
+
+/// The directory that a path is in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent == OsStr::new("") => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }
 
 /// What lies in a directory, in order.
-fn entries(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.sort();
@@ -88,15 +184,22 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
 fn saes_below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![(dir.to_owned(), 0)];
+    // Links may lead back to where one has been.
+    let mut seen = BTreeSet::new();
     while let Some((at, depth)) = open.pop() {
+        if !at.canonicalize().is_ok_and(|place| seen.insert(place)) {
+            continue;
+        }
         for path in entries(&at).into_iter().rev().filter(|path| path.is_dir()) {
             if depth < DEPTH {
                 open.push((path, depth + 1));
             }
         }
         if depth > 0 {
-            let what =
-                detect(&at).map(|format| format.to_string()).or_else(|| pickled(&at).map(|_| "pickled".to_owned()));
+            let what = match detect(&at) {
+                Ok(format) => format.map(|f| f.to_string()).or_else(|| pickled(&at).map(|_| "pickled".to_owned())),
+                Err(error) => Some(error.to_string()),
+            };
             found.extend(what.map(|what| format!("{} ({what})", at.display())));
         }
     }

@@ -11,118 +11,135 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{HostSae, Metadata, Parsed, checked_k, read_json, write_json};
+use super::json::{Keys, agreed, read_json, read_object, write_json};
+use super::{Format, HostSae, Metadata, Parsed, checked_k};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
 use crate::tensors::{Array, TensorFile, transposed, write_tensors};
 
-/// The version of SAELens whose format is written.
+/// The version of SAELens whose layout is written.
 const VERSION: &str = "6.54.12";
 const CONFIG: &str = "cfg.json";
-const WEIGHTS: &str = "sae_weights.safetensors";
+/// log10 of each latent's firing rate in training.
+const SPARSITY: &str = "sparsity.safetensors";
+/// What SAELens adds to a rate before the logarithm.
+const SPARSITY_EPS: f64 = 1e-10;
 /// Beside a training checkpoint: the factor of `expected_average_only_in`, if it is not in the weights yet.
 const SCALER: &str = "activation_scaler.json";
 
-/// The keys of `cfg.json` that decide what an SAE computes.
-#[derive(Deserialize)]
-struct Cfg {
-    architecture: Option<String>,
-    d_in: usize,
-    d_sae: usize,
-    k: Option<i64>,
-    #[serde(default = "yes")]
-    apply_b_dec_to_input: bool,
-    #[serde(default)]
-    normalize_activations: Value,
-    reshape_activations: Option<String>,
-    #[serde(default)]
-    rescale_acts_by_decoder_norm: bool,
-    #[serde(default)]
-    metadata: Value,
-    sae_lens_version: Option<String>,
-    // Before version 6; the keys had two names.
-    #[serde(default)]
-    activation_fn: Value,
-    #[serde(default)]
-    activation_fn_str: Value,
-    #[serde(default)]
-    activation_fn_kwargs: Value,
-    #[serde(default)]
-    finetuning_scaling_factor: Value,
-    #[serde(default)]
-    hook_point: Value,
-    #[serde(default)]
-    hook_head_index: Value,
-    #[serde(default)]
-    hook_point_head_index: Value,
+/// The keys of `cfg.json` that say what the SAE computes, or on what and in what. Versions before 6 have all others beside them.
+const COMPUTES: [&str; 17] = [
+    "architecture",
+    "d_in",
+    "d_sae",
+    "k",
+    "dtype",
+    "device",
+    "apply_b_dec_to_input",
+    "normalize_activations",
+    "reshape_activations",
+    "rescale_acts_by_decoder_norm",
+    "activation_fn",
+    "activation_fn_str",
+    "activation_fn_kwargs",
+    "finetuning_scaling_factor",
+    "hook_point",
+    "hook_point_head_index",
+    "metadata",
+];
+
+/// `cfg.json`, and its `metadata`.
+struct Cfg<'a> {
+    path: &'a Path,
+    whole: &'a Value,
+    keys: Keys<'a>,
+    metadata: Keys<'a>,
 }
 
-fn yes() -> bool {
-    true
-}
-
-impl Cfg {
-    /// Whether the layout is that of a version before 6; SAELens takes a file without a version for one.
-    fn is_old(&self) -> bool {
-        let version = self.sae_lens_version.as_deref().or_else(|| self.metadata["sae_lens_version"].as_str());
-        let major = version.and_then(|v| v.split('.').next()?.parse::<u32>().ok());
-        major.is_none_or(|major| major < 6)
+impl<'a> Cfg<'a> {
+    fn new(path: &'a Path, whole: &'a Value) -> Result<Self> {
+        let keys = Keys::new(path, whole);
+        Ok(Self { path, whole, keys, metadata: keys.object("metadata")? })
     }
 
-    fn architecture(&self, path: &Path) -> Result<&str> {
-        let named = self.architecture.as_deref().unwrap_or("standard");
+    /// Whether the layout is that of a version before 6; SAELens takes a file without a version for one.
+    fn is_old(&self) -> bool {
+        let version = [self.keys, self.metadata].into_iter().find_map(|keys| keys.get("sae_lens_version"));
+        version.is_none_or(is_old)
+    }
+
+    fn architecture(&self) -> Result<&'a str> {
+        let named = self.keys.text("architecture")?;
         if !self.is_old() {
-            return Ok(named);
+            return named
+                .ok_or_else(|| SaeError::config(self.path, "`architecture` is missing; SAELens 6 always writes it"));
         }
-        match self.activation_fn_str.as_str().or(self.activation_fn.as_str()) {
+        // The first versions had one architecture, and no name for it.
+        let named = named.unwrap_or("standard");
+        let of = |key| Ok::<_, SaeError>((key, self.keys.text(key)?));
+        match agreed(self.path, [of("activation_fn_str")?, of("activation_fn")?])? {
             None | Some("relu") => Ok(named),
             Some("topk") if named == "standard" || named == "topk" => Ok("topk"),
             Some(other) => Err(SaeError::config(
-                path,
+                self.path,
                 format!("activation function `{other}` of architecture `{named}` is not supported; relu and topk are"),
             )),
         }
     }
 
-    fn k(&self) -> Option<i64> {
-        self.k.or_else(|| self.activation_fn_kwargs["k"].as_i64())
+    fn k(&self) -> Result<Option<usize>> {
+        let kwargs = self.keys.object("activation_fn_kwargs")?;
+        agreed(self.path, [("k", self.keys.count("k")?), ("activation_fn_kwargs.k", kwargs.count("k")?)])
     }
 
-    fn normalization(&self, path: &Path) -> Result<&str> {
-        match &self.normalize_activations {
-            Value::Null | Value::Bool(false) => Ok("none"),
-            Value::Bool(true) => Ok("expected_average_only_in"),
-            Value::String(name) => Ok(name),
-            other => Err(SaeError::config(path, format!("normalize_activations is {other}; it must be a name"))),
-        }
+    fn normalization(&self) -> Result<&'a str> {
+        const KEY: &str = "normalize_activations";
+        // Once a truth value.
+        Ok(match self.keys.flag(KEY) {
+            Ok(None | Some(false)) => "none",
+            Ok(Some(true)) => "expected_average_only_in",
+            Err(_) => self.keys.text(KEY)?.unwrap_or("none"),
+        })
     }
 
-    fn metadata(&self, path: &Path, whole: &Value) -> Result<Metadata> {
-        let mut metadata = Metadata::parse(path, if self.metadata.is_null() { whole } else { &self.metadata })?;
-        if metadata.hook_name.is_none() {
-            metadata.hook_name = self.hook_point.as_str().map(str::to_owned);
+    /// Where the SAE belongs. What versions before 6 have beside the settings is metadata too.
+    fn described(&self, notes: &mut Vec<String>) -> Result<Metadata> {
+        let beside = self.whole.as_object().into_iter().flatten().filter(|(key, _)| !COMPUTES.contains(&key.as_str()));
+        let mut all: Map<String, Value> = beside.map(|(key, value)| (key.clone(), value.clone())).collect();
+        for (key, old) in [("hook_name", Some("hook_point")), ("model_name", None)] {
+            let before = old.map(|old| Ok::<_, SaeError>((old, self.keys.text(old)?))).transpose()?;
+            let named = [(key, self.keys.text(key)?), ("metadata's", self.metadata.text(key)?)];
+            if let Some(name) = agreed(self.path, named.into_iter().chain(before))? {
+                all.insert(key.to_owned(), name.into());
+            }
         }
-        metadata.add_model_kwargs(path, &whole["model_from_pretrained_kwargs"])?;
-        Ok(metadata)
+        for (key, value) in self.whole["metadata"].as_object().into_iter().flatten() {
+            match (all.get_mut(key), value) {
+                (Some(_), Value::Null) => {}
+                (Some(Value::Object(known)), Value::Object(more)) => known.extend(more.clone()),
+                _ => _ = all.insert(key.clone(), value.clone()),
+            }
+        }
+        Metadata::parse(self.path, &Value::Object(all), notes)
     }
 
     /// Refuses what would make the SAE compute something else.
-    fn check(&self, path: &Path, hook: Option<&str>) -> Result<()> {
-        let refuse = |why: String| Err(SaeError::config(path, why));
-        let reshape = self.reshape_activations.as_deref().unwrap_or("none");
+    fn check(&self, hook: Option<&str>) -> Result<()> {
+        let refuse = |why: String| Err(SaeError::config(self.path, why));
+        let reshape = self.keys.text("reshape_activations")?.unwrap_or("none");
         if reshape != "none" || hook.is_some_and(|hook| hook.ends_with("hook_z")) {
             return refuse(format!(
                 "reshape_activations = `{reshape}`: SAEs of attention heads (hook_z) are not supported; those of the residual stream are"
             ));
         }
-        let heads = [&self.hook_head_index, &self.hook_point_head_index, &self.metadata["hook_head_index"]];
-        if heads.iter().any(|index| index.is_number()) {
+        let heads =
+            [(self.keys, "hook_head_index"), (self.keys, "hook_point_head_index"), (self.metadata, "hook_head_index")];
+        if heads.iter().any(|(keys, key)| keys.get(key).is_some()) {
             return refuse("hook_head_index: SAEs of a single attention head are not supported".to_owned());
         }
-        if self.finetuning_scaling_factor == Value::Bool(true) {
+        if self.keys.flag("finetuning_scaling_factor")? == Some(true) {
             return refuse(
                 "finetuning_scaling_factor changes what the SAE computes and is not supported; multiply each row of W_dec by its factor, \
                  and set it to false"
@@ -133,21 +150,34 @@ impl Cfg {
     }
 }
 
+/// Whether a version of SAELens is one before 6, or none.
+fn is_old(version: &Value) -> bool {
+    let text = version.as_str().map_or_else(|| version.to_string(), str::to_owned);
+    text.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_none_or(|major| major < 6)
+}
+
 pub(super) fn read(dir: &Path) -> Result<Parsed> {
     let path = dir.join(CONFIG);
-    let whole = read_json(&path)?;
-    let cfg = Cfg::deserialize(&whole).map_err(|e| SaeError::config(&path, e.to_string()))?;
-    let metadata = cfg.metadata(&path, &whole)?;
-    cfg.check(&path, metadata.hook_name.as_deref())?;
-    let architecture = cfg.architecture(&path)?;
-    let (d_model, d_sae) = (cfg.d_in, cfg.d_sae);
+    let whole = read_object(&path)?;
+    let cfg = Cfg::new(&path, &whole)?;
+    let mut notes = Vec::new();
+    let metadata = cfg.described(&mut notes)?;
+    cfg.check(metadata.hook_name.as_deref())?;
+    let architecture = cfg.architecture()?;
+    let (d_model, d_sae) = (cfg.keys.size("d_in")?, cfg.keys.size("d_sae")?);
 
-    let file = TensorFile::open(&dir.join(WEIGHTS), CONFIG)?;
+    let file = TensorFile::open(&dir.join(Format::SaeLens.weights()), CONFIG)?;
     let vector = |name| file.floats(name, &[d_sae]);
     let (activation, bias) = match architecture {
         "topk" => {
-            let k = checked_k(&path, cfg.k(), d_sae)?;
-            (Activation::TopK { k, by_decoder_norm: cfg.rescale_acts_by_decoder_norm }, "b_enc")
+            let k = checked_k(&path, cfg.k()?, d_sae)?;
+            (
+                Activation::TopK {
+                    k,
+                    by_decoder_norm: cfg.keys.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false),
+                },
+                "b_enc",
+            )
         }
         "standard" => (Activation::Relu, "b_enc"),
         "jumprelu" => (Activation::JumpRelu { threshold: vector("threshold")? }, "b_enc"),
@@ -169,10 +199,9 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         b_dec: file.floats("b_dec", &[d_model])?,
         activation,
         normalization: Normalization::None,
-        apply_b_dec_to_input: cfg.apply_b_dec_to_input,
+        apply_b_dec_to_input: cfg.keys.flag("apply_b_dec_to_input")?.unwrap_or(true),
     };
-    let mut notes = Vec::new();
-    let sae = match cfg.normalization(&path)? {
+    let sae = match cfg.normalization()? {
         "none" => sae,
         "layer_norm" => HostSae { normalization: Normalization::LayerNorm, ..sae },
         "constant_norm_rescale" => HostSae { normalization: Normalization::ConstantNorm, ..sae },
@@ -216,6 +245,16 @@ fn input_scale(dir: &Path) -> Result<Option<f64>> {
     }
 }
 
+/// The firing rates of training, `[d_sae]`, if they are beside the SAE.
+pub(super) fn firing_rates(dir: &Path, d_sae: usize) -> Result<Option<Vec<f64>>> {
+    let path = dir.join(SPARSITY);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let logs = TensorFile::open(&path, CONFIG)?.floats("sparsity", &[d_sae])?;
+    Ok(Some(logs.into_iter().map(|log| 10_f64.powf(log.into()) - SPARSITY_EPS).collect()))
+}
+
 fn unsupported(architecture: &str) -> String {
     let why = match architecture {
         "batchtopk" | "matryoshka_batchtopk" => {
@@ -242,9 +281,12 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
         "reshape_activations": "none",
     });
     let mut described = metadata.json();
-    for key in ["sae_lens_version", "sae_lens_training_version"] {
-        described[key] = json!(VERSION);
+    // The version says which layout the file has; without one, SAELens reads it as one of before version 6.
+    if is_old(&described["sae_lens_version"]) {
+        described["sae_lens_version"] = json!(VERSION);
     }
+    // SAELens takes an absent one for its own.
+    described.as_object_mut().expect("metadata is an object").entry("sae_lens_training_version").or_insert(Value::Null);
     let vector = |values: &[f32]| Array::floats(values, &[d_sae]);
     let mut tensors = vec![
         ("W_enc", Array::floats(&transposed(&sae.w_enc, d_sae, d_model), &[d_model, d_sae])),
@@ -264,11 +306,10 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
     }
     cfg["metadata"] = described;
     write_json(&dir.join(CONFIG), &cfg)?;
-    write_tensors(&dir.join(WEIGHTS), tensors, None)?;
+    write_tensors(&dir.join(Format::SaeLens.weights()), tensors, None)?;
     if let Some(rates) = firing_rates {
-        // SAELens adds 1e-10 before the logarithm.
-        let logs: Vec<f32> = rates.iter().map(|r| (r + 1e-10).log10() as f32).collect();
-        write_tensors(&dir.join("sparsity.safetensors"), [("sparsity", vector(&logs))], None)?;
+        let logs: Vec<f32> = rates.iter().map(|r| (r + SPARSITY_EPS).log10() as f32).collect();
+        write_tensors(&dir.join(SPARSITY), [("sparsity", vector(&logs))], None)?;
     }
     Ok(())
 }

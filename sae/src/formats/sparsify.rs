@@ -9,70 +9,48 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{HostSae, Metadata, Parsed, checked_k, read_json, write_json};
+use super::json::{Keys, read_json, read_object, write_json};
+use super::{Format, HostSae, Metadata, Parsed, checked_k};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
 use crate::tensors::{Array, TensorFile, write_tensors};
 
 const CONFIG: &str = "cfg.json";
-const WEIGHTS: &str = "sae.safetensors";
-
-#[derive(Deserialize)]
-struct Cfg {
-    d_in: usize,
-    #[serde(default = "topk")]
-    activation: String,
-    #[serde(default = "thirty_two")]
-    expansion_factor: usize,
-    #[serde(default)]
-    num_latents: usize,
-    k: Option<i64>,
-    #[serde(default)]
-    skip_connection: bool,
-    #[serde(default)]
-    transcode: bool,
-    #[serde(default)]
-    signed: bool,
-    /// Ours.
-    #[serde(default)]
-    metadata: Value,
-}
-
-fn topk() -> String {
-    "topk".to_owned()
-}
-
-fn thirty_two() -> usize {
-    32
-}
+/// Where an SAE that is converted keeps the `cfg.json` that sparsify wrote.
+const SOURCE: &str = "sparsify";
 
 pub(super) fn read(dir: &Path) -> Result<Parsed> {
     let path = dir.join(CONFIG);
-    let cfg = Cfg::deserialize(&read_json(&path)?).map_err(|e| SaeError::config(&path, e.to_string()))?;
+    let whole = read_object(&path)?;
+    let cfg = Keys::new(&path, &whole);
     let refuse = |why: String| Err(SaeError::config(&path, why));
-    for (key, set) in [("transcode", cfg.transcode), ("skip_connection", cfg.skip_connection)] {
-        if set {
+    for key in ["transcode", "skip_connection"] {
+        if cfg.flag(key)? == Some(true) {
             return refuse(format!(
                 "{key} is true: a transcoder predicts another activation than the one that it reads, so there is nothing to reconstruct"
             ));
         }
     }
-    if cfg.signed {
+    if cfg.flag("signed")? == Some(true) {
         return refuse("signed is true: selection by magnitude, negative latents kept, is not supported".to_owned());
     }
-    let d_model = cfg.d_in;
-    let d_sae = if cfg.num_latents > 0 { cfg.num_latents } else { d_model * cfg.expansion_factor };
-    let k = checked_k(&path, cfg.k, d_sae)?;
-    let activation = match cfg.activation.as_str() {
+    let d_model = cfg.size("d_in")?;
+    let d_sae = match cfg.count("num_latents")? {
+        // sparsify's own default; the weights have the last word.
+        None | Some(0) => d_model.saturating_mul(cfg.count("expansion_factor")?.unwrap_or(32)),
+        Some(count) => count,
+    };
+    let k = checked_k(&path, cfg.count("k")?, d_sae)?;
+    // The first versions had one activation, and no name for it.
+    let activation = match cfg.text("activation")?.unwrap_or("topk") {
         "topk" => Activation::TopK { k, by_decoder_norm: false },
         "groupmax" if d_sae.is_multiple_of(k) => Activation::GroupMax { k },
         "groupmax" => return refuse(format!("groupmax with k {k} needs d_sae to be a multiple of it; it is {d_sae}")),
         other => return refuse(format!("activation `{other}` is not supported; topk and groupmax are")),
     };
-    let file = TensorFile::open(&dir.join(WEIGHTS), CONFIG)?;
+    let file = TensorFile::open(&dir.join(Format::Sparsify.weights()), CONFIG)?;
     let sae = HostSae {
         d_model,
         d_sae,
@@ -84,30 +62,78 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         normalization: Normalization::None,
         apply_b_dec_to_input: true,
     };
-    Ok(Parsed { sae, metadata: metadata(dir, &path, &cfg.metadata)?, notes: Vec::new() })
+    let mut notes = Vec::new();
+    let metadata = metadata(dir, &path, &whole, &mut notes)?;
+    Ok(Parsed { sae, metadata, notes })
 }
 
 /// What we wrote into `cfg.json`, or else what the directory's name and the run's `config.json` above it say.
-fn metadata(dir: &Path, path: &Path, own: &Value) -> Result<Metadata> {
-    let mut metadata = Metadata::parse(path, own)?;
+fn metadata(dir: &Path, path: &Path, whole: &Value, notes: &mut Vec<String>) -> Result<Metadata> {
+    let mut metadata = Metadata::parse(path, &whole["metadata"], notes)?;
+    metadata.keep_source(SOURCE, whole);
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    // Runs with several seeds have a directory for each below the hook's.
-    let is_seed = |name: &str| name.strip_prefix("seed").is_some_and(|n| n.parse::<u32>().is_ok());
-    let hook_dir = match dir.file_name().and_then(|n| n.to_str()) {
-        Some(name) if is_seed(name) => dir.parent().unwrap_or(&dir),
-        _ => &dir,
-    };
-    if metadata.hook_name.is_none() {
-        metadata.hook_name = hook_dir.file_name().and_then(|n| n.to_str()).and_then(hook_of_module);
+    let hook_dir = hook_dir(&dir);
+    let named = hook_dir.file_name().and_then(|n| n.to_str()).and_then(hook_of_module);
+    match (&metadata.hook_name, &named) {
+        (Some(said), Some(named)) if said != named => notes.push(format!(
+            "{} names the hook {said}, the directory's name says {named}; the first is taken",
+            path.display()
+        )),
+        (Some(_), _) => {}
+        (None, _) => metadata.hook_name = named,
     }
-    let run = hook_dir.parent().map(|run| run.join("config.json")).filter(|config| config.is_file());
-    if let Some(run) = run.and_then(|run| read_json(&run).ok()) {
-        let text = |key: &str| run[key].as_str().map(str::to_owned);
-        metadata.model_name = metadata.model_name.or_else(|| text("model"));
-        metadata.dataset_path = metadata.dataset_path.or_else(|| text("dataset"));
-        metadata.context_size = metadata.context_size.or_else(|| run["ctx_len"].as_u64().map(|n| n as usize));
+    let Some(run) = hook_dir.parent().map(|run| run.join("config.json")).filter(|config| config.is_file()) else {
+        return Ok(metadata);
+    };
+    match read_json(&run) {
+        Err(error) => notes.push(format!("{error}; what it says of model and text is not known")),
+        Ok(config) => {
+            let keys = Keys::new(&run, &config);
+            let text = |key| keys.text(key).ok().flatten().map(str::to_owned);
+            metadata.model_name = metadata.model_name.or_else(|| text("model"));
+            metadata.dataset_path = metadata.dataset_path.or_else(|| text("dataset"));
+            metadata.context_size = metadata.context_size.or_else(|| keys.count("ctx_len").ok().flatten());
+        }
     }
     Ok(metadata)
+}
+
+/// The directory that has the hook's name: of runs with several seeds, the one above.
+fn hook_dir(dir: &Path) -> &Path {
+    let is_seed = |name: &str| name.strip_prefix("seed").is_some_and(|n| n.parse::<u32>().is_ok());
+    match dir.file_name().and_then(|n| n.to_str()) {
+        Some(name) if is_seed(name) => dir.parent().unwrap_or(dir),
+        _ => dir,
+    }
+}
+
+/// What to do so that sparsify finds the hook of an SAE in `dir`: it reads it from the directory's name alone.
+pub(super) fn note_on_place(dir: &Path, metadata: &Metadata) -> Option<String> {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let name = hook_dir(&dir).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let named = hook_of_module(&name);
+    let reads = "sparsify takes the hook from the name of the directory";
+    match &metadata.hook_name {
+        None if named.is_some() => None,
+        None => Some(format!("{reads}, and `{name}` names none; call it layers.L for the output of block L")),
+        Some(hook) if named.as_ref() == Some(hook) => None,
+        Some(hook) => Some(match module_of_hook(hook) {
+            Some(module) => format!("{reads}: rename `{name}` to `{module}`, its name for {hook}"),
+            None => format!("{reads}, and has no name for {hook}: it can't use this SAE where it belongs"),
+        }),
+    }
+}
+
+/// The inverse of [`hook_of_module`], in GPT-NeoX' spelling.
+fn module_of_hook(hook: &str) -> Option<String> {
+    let (layer, kind) = hook.strip_prefix("blocks.")?.split_once('.')?;
+    let part = match kind {
+        "hook_resid_post" => "",
+        "hook_mlp_out" => ".mlp",
+        "hook_attn_out" => ".attention",
+        _ => return None,
+    };
+    Some(format!("layers.{}{part}", layer.parse::<usize>().ok()?))
 }
 
 /// TransformerLens' name for the output of a module of the Hugging Face model.
@@ -126,27 +152,35 @@ fn hook_of_module(module: &str) -> Option<String> {
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()> {
     let sae = sae.folding_decoder_norms().applying_b_dec(true);
     let (d_model, d_sae) = (sae.d_model, sae.d_sae);
-    let cfg = json!({
-        "activation": sae.activation.name(),
-        "expansion_factor": (d_sae / d_model.max(1)).max(1),
-        "normalize_decoder": false,
-        "num_latents": d_sae,
-        "k": sae.activation.k(),
-        "multi_topk": false,
-        "skip_connection": false,
-        "transcode": false,
-        "d_in": d_model,
-        // sparsify drops keys that it doesn't know.
-        "metadata": metadata.json(),
-    });
-    write_json(&dir.join(CONFIG), &cfg)?;
+    // Settings of training are those that sparsify trained with, if it did. It drops keys that it doesn't know.
+    let mut cfg: Map<String, Value> =
+        metadata.other.get(SOURCE).and_then(Value::as_object).cloned().unwrap_or_default();
+    for (key, value) in [
+        ("expansion_factor", json!((d_sae / d_model.max(1)).max(1))),
+        ("normalize_decoder", json!(false)),
+        ("multi_topk", json!(false)),
+    ] {
+        cfg.entry(key).or_insert(value);
+    }
+    for (key, value) in [
+        ("activation", json!(sae.activation.name())),
+        ("num_latents", json!(d_sae)),
+        ("k", json!(sae.activation.k())),
+        ("skip_connection", json!(false)),
+        ("transcode", json!(false)),
+        ("d_in", json!(d_model)),
+        ("metadata", metadata.json()),
+    ] {
+        cfg.insert(key.to_owned(), value);
+    }
+    write_json(&dir.join(CONFIG), &Value::Object(cfg))?;
     let tensors = [
         ("encoder.weight", Array::floats(&sae.w_enc, &[d_sae, d_model])),
         ("encoder.bias", Array::floats(&sae.b_enc, &[d_sae])),
         ("W_dec", Array::floats(&sae.w_dec, &[d_sae, d_model])),
         ("b_dec", Array::floats(&sae.b_dec, &[d_model])),
     ];
-    write_tensors(&dir.join(WEIGHTS), tensors, None)
+    write_tensors(&dir.join(Format::Sparsify.weights()), tensors, None)
 }
 
 #[cfg(test)]
@@ -158,6 +192,9 @@ mod tests {
         assert_eq!(hook_of_module("layers.10").as_deref(), Some("blocks.10.hook_resid_post"));
         assert_eq!(hook_of_module("gpt_neox.layers.3.mlp").as_deref(), Some("blocks.3.hook_mlp_out"));
         assert_eq!(hook_of_module("h.0.attn").as_deref(), Some("blocks.0.hook_attn_out"));
+        for hook in ["blocks.10.hook_resid_post", "blocks.3.hook_mlp_out", "blocks.0.hook_attn_out"] {
+            assert_eq!(module_of_hook(hook).and_then(|module| hook_of_module(&module)).as_deref(), Some(hook));
+        }
         for other in ["embed_tokens", "layers.3.mlp.dense_h_to_4h", "layers", "layers.x"] {
             assert_eq!(hook_of_module(other), None, "{other}");
         }

@@ -1,0 +1,175 @@
+//! Whether an SAE belongs to the model and the tokens that it is used with, by what its metadata says.
+
+use std::path::Path;
+
+use assay_models::HookPoint;
+use assay_models::hub::HubName;
+use assay_sae::Metadata;
+use ndarray::ArrayView2;
+use serde_json::Value;
+
+/// What an SAE is used with.
+pub struct Used<'a> {
+    /// The model as the user named it: a directory, or a name on the hub.
+    pub model: &'a Path,
+    /// The directory that this means.
+    pub checkpoint: &'a Path,
+    /// Where its reconstructions are put.
+    pub hook: HookPoint,
+    /// The model's end-of-text token, which is also the one that contexts begin with, if they do with any.
+    pub eos: Option<u32>,
+}
+
+impl Used<'_> {
+    /// Where the SAE's metadata names something else than what it is used with, a sentence for each.
+    pub fn notes(&self, metadata: &Metadata, tokens: ArrayView2<'_, u32>) -> Vec<String> {
+        let mut notes = Vec::new();
+        let used = self.model.display();
+        if let Some(model) = &metadata.model_name
+            && !self.names().contains(&last_part(model))
+        {
+            notes.push(format!(
+                "the SAE names the model {model}, and is evaluated on {used}; if these are not the same weights, the numbers are not \
+                 those of the SAE"
+            ));
+        }
+        if let Some(revision) = metadata.revision() {
+            let name = self.model.to_string_lossy().parse::<HubName>().ok().filter(|_| !self.model.exists());
+            match name {
+                Some(name) if name.revision() == revision => {}
+                Some(name) => notes.push(format!(
+                    "the SAE names the model's revision {revision}, and is evaluated on revision {}",
+                    name.revision()
+                )),
+                None => notes.push(format!(
+                    "the SAE names the model's revision {revision}; whether {used} is that one is not known"
+                )),
+            }
+        }
+        if let Some(hook) = metadata.hook_name.as_ref().filter(|hook| **hook != self.hook.to_string()) {
+            notes.push(format!("the SAE names the hook {hook}, and is evaluated at {}", self.hook));
+        }
+        if let Some(trained) = metadata.context_size.filter(|size| *size != tokens.ncols()) {
+            notes.push(format!(
+                "the SAE was trained on contexts of {trained} tokens, and is evaluated on contexts of {}",
+                tokens.ncols()
+            ));
+        }
+        match (metadata.prepend_bos, begins_with(tokens, self.eos)) {
+            (Some(true), Some(false)) => notes.push(
+                "the SAE was trained on contexts that begin with an extra token (prepend_bos), and is evaluated on contexts that don't"
+                    .to_owned(),
+            ),
+            (Some(false), Some(true)) => notes.push(
+                "the SAE was trained on contexts without an extra token before them (prepend_bos is false), and is evaluated on contexts \
+                 that all begin with the end-of-text token"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        notes
+    }
+
+    /// What the model may be called: by its path, by the repository that it was fetched from, and by its own configuration.
+    fn names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        if let Ok(name) = self.model.to_string_lossy().parse::<HubName>() {
+            names.push(last_part(name.repo()));
+        }
+        let whole = self.checkpoint.canonicalize().unwrap_or_else(|_| self.checkpoint.to_owned());
+        for part in [self.model, self.checkpoint, whole.as_path()].into_iter().flat_map(Path::iter) {
+            // The hub's cache has a directory `models--org--name` above a snapshot.
+            let part = part.to_string_lossy();
+            names.extend(part.strip_prefix("models--").and_then(|id| id.rsplit("--").next()).map(last_part));
+        }
+        names.extend(
+            [self.model, whole.as_path()]
+                .iter()
+                .filter_map(|path| Some(last_part(&path.file_name()?.to_string_lossy()))),
+        );
+        let config = std::fs::read_to_string(self.checkpoint.join("config.json")).unwrap_or_default();
+        let config: Value = serde_json::from_str(&config).unwrap_or_default();
+        names.extend(config["_name_or_path"].as_str().map(last_part));
+        names
+    }
+}
+
+/// A model's name without its organisation, in lower case.
+fn last_part(name: &str) -> String {
+    name.trim_end_matches('/').rsplit('/').next().unwrap_or(name).to_lowercase()
+}
+
+/// Whether every context begins with the end-of-text token; `None` without contexts or such a token.
+pub fn begins_with(tokens: ArrayView2<'_, u32>, eos: Option<u32>) -> Option<bool> {
+    let eos = eos.filter(|_| !tokens.is_empty())?;
+    Some(tokens.column(0).iter().all(|&token| token == eos))
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use serde_json::json;
+
+    use super::*;
+
+    fn notes(model: &str, metadata: &Metadata, tokens: &Array2<u32>) -> Vec<String> {
+        let used = Used {
+            model: Path::new(model),
+            checkpoint: Path::new("/hub/models--org--Pythia-70m/snapshots/0123"),
+            hook: HookPoint::resid_post(3),
+            eos: Some(0),
+        };
+        used.notes(metadata, tokens.view())
+    }
+
+    fn tokens(first: u32) -> Array2<u32> {
+        Array2::from_shape_fn((3, 8), |(_, column)| if column == 0 { first } else { 5 })
+    }
+
+    #[test]
+    fn an_sae_that_belongs_is_not_talked_about() {
+        let mut metadata = Metadata {
+            model_name: Some("EleutherAI/pythia-70m".to_owned()),
+            hook_name: Some("blocks.3.hook_resid_post".to_owned()),
+            context_size: Some(8),
+            prepend_bos: Some(true),
+            ..Metadata::default()
+        };
+        assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(0)), [""; 0]);
+        assert_eq!(notes("/hub/somewhere", &metadata, &tokens(0)), [""; 0]);
+        metadata.prepend_bos = Some(false);
+        assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(7)), [""; 0]);
+        metadata.other.insert("model_from_pretrained_kwargs".to_owned(), json!({"checkpoint_value": 3000}));
+        assert_eq!(notes("org/Pythia-70m@step3000", &metadata, &tokens(7)), [""; 0]);
+        assert_eq!(notes("org/Pythia-70m", &Metadata::default(), &tokens(7)), [""; 0]);
+    }
+
+    #[test]
+    fn whatever_it_names_and_is_not_used_with_is_told() {
+        let mut metadata = Metadata {
+            model_name: Some("pythia-410m".to_owned()),
+            hook_name: Some("blocks.2.hook_resid_post".to_owned()),
+            context_size: Some(1024),
+            prepend_bos: Some(true),
+            ..Metadata::default()
+        };
+        metadata.other.insert("model_from_pretrained_kwargs".to_owned(), json!({"revision": "step512"}));
+        let expect = |found: &[String], parts: &[[&str; 2]]| {
+            assert_eq!(found.len(), parts.len(), "{found:?}");
+            for (note, parts) in found.iter().zip(parts) {
+                assert!(parts.iter().all(|part| note.contains(part)), "{parts:?} is not in: {note}");
+            }
+        };
+        let hook = ["blocks.2.hook_resid_post", "blocks.3.hook_resid_post"];
+        let (model, context) = (["pythia-410m", "org/pythia-70m@main"], ["1024", "of 8"]);
+        let main = ["step512", "main"];
+        expect(
+            &notes("org/pythia-70m@main", &metadata, &tokens(7)),
+            &[model, main, hook, context, ["prepend_bos", "don't"]],
+        );
+        metadata.prepend_bos = Some(false);
+        metadata.model_name = None;
+        let found = notes("/hub/somewhere", &metadata, &tokens(0));
+        expect(&found, &[["step512", "not known"], hook, context, ["is false", "end-of-text"]]);
+    }
+}
