@@ -12,6 +12,7 @@
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
+//! - `inputs`: padded, oddly named, damaged and foreign files, as people have them.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `cli`: help and tables as they are printed.
 
@@ -24,6 +25,7 @@ mod evaluate;
 mod formats;
 mod hub;
 mod information;
+mod inputs;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;
