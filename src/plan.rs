@@ -77,14 +77,22 @@ impl Inputs {
         // everything else is computed in f32.
         let decoder = Decoder::load(checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
-        let open = |path: &Path, context, rows| TokenSource::open(path, context, rows, Some(checkpoint), eos);
+        let reading = spec.tokens.reading();
+        let open =
+            |path: &Path, context, rows| TokenSource::open_as(path, context, rows, Some(checkpoint), eos, &reading);
         let source = open(text, spec.tokens.context_size, spec.tokens.rows)?;
         let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
         make_tokens(&source, train_contexts, model, progress).context("training tokens")?;
+        source.notes().iter().for_each(|note| progress.say(&format!("training tokens: {note}")));
         let eval_tokens = match &spec.tokens.eval {
-            Some(path) => open(path, spec.eval.context_size, spec.tokens.eval_rows)?.read(0, spec.eval.sequences),
+            Some(path) => {
+                let source = open(path, spec.eval.context_size, spec.tokens.eval_rows)?;
+                let read = source.read(0, spec.eval.sequences);
+                source.notes().iter().for_each(|note| progress.say(&format!("evaluation tokens: {note}")));
+                read
+            }
             None if spec.tokens.repeat => {
                 bail!("[tokens]: with `repeat` the training text leaves none over; give tokens.eval")
             }

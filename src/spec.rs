@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use assay_models::hub::HubName;
-use assay_models::tokens::RowUse;
+use assay_models::tokens::{Reading, RowUse};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
 use assay_sae::{Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,12 @@ pub struct TokenSpec {
     /// Read the training text again from its start when it is used up. SAEs then see tokens more than once.
     #[serde(default)]
     pub repeat: bool,
+    /// The column, field or tensor of `train` and `eval`, if not `tokens`, `input_ids` or `text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Leave out lines of JSON that can't be read, and count them, instead of stopping at the first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_bad_lines: bool,
 }
 
 /// How SAEs are trained: a recipe, and what is to be different from it.
@@ -289,6 +295,11 @@ impl TokenSpec {
     /// If it is no name.
     pub fn hub_name(&self) -> Result<Option<HubName>> {
         hub_name(self.dataset.as_deref(), self.revision.as_deref())
+    }
+
+    /// How the files are read.
+    pub fn reading(&self) -> Reading {
+        Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines }
     }
 }
 

@@ -542,3 +542,18 @@ fn serves_until_it_is_killed() {
         }
     }
 }
+
+/// The weights of a model that can't be read are not downloaded to find that out.
+#[test]
+fn a_model_of_another_family_is_refused_before_its_weights_are_fetched() {
+    let world = World::new();
+    let mut files = files_of(&bundled("small"));
+    files.insert("config.json".into(), br#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#.to_vec());
+    let commit = world.hub.serve("models", "org/llama", "main", files, Access::All);
+    refused(&mut world.inspect("org/llama"), &["org/llama", "`llama`", "`gpt_neox`", "not downloaded"]);
+    let requests = world.hub.requests();
+    assert!(requests.iter().any(|r| r.target.contains("config.json")) && of_weights(&requests).is_empty());
+    // Nor is anybody sent to fetch them, where the configuration is in the cache.
+    let mut offline = world.inspect(&format!("org/llama@{commit}"));
+    refused(offline.env("HF_HUB_OFFLINE", "1"), &["`llama`", "not downloaded"]);
+}

@@ -15,6 +15,7 @@
 //! - `output`: nobody reads what is printed, or it can't be written.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
+//! - `inputs`: padded, oddly named, damaged and foreign files, as people have them.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
 //! - `cli`: help and tables as they are printed.
@@ -29,6 +30,7 @@ mod evaluate;
 mod formats;
 mod hub;
 mod information;
+mod inputs;
 mod interrupt;
 mod output;
 mod parity_eval;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
-
 use crate::error::{ModelError, Result};
+use crate::files::read_text;
+use crate::keys::Keys;
 
 /// The activation function of the MLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,48 +97,51 @@ impl NeoxConfig {
     /// one that this decoder does not implement; the message names the key.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| ModelError::read(&path, e))?;
+        let text = read_text(&path)?;
         Self::parse(&text).map_err(|why| ModelError::Config { path, why })
     }
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
-        let raw: RawConfig = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        if raw.model_type != "gpt_neox" {
-            return Err(format!("model_type is `{}`; only `gpt_neox` (Pythia) is supported", raw.model_type));
-        }
-        for (key, value) in [
-            ("hidden_size", raw.hidden_size),
-            ("num_hidden_layers", raw.num_hidden_layers),
-            ("intermediate_size", raw.intermediate_size),
-            ("vocab_size", raw.vocab_size),
-        ] {
-            if value == 0 {
-                return Err(format!("{key} is 0"));
-            }
-        }
-        if raw.num_attention_heads == 0 || !raw.hidden_size.is_multiple_of(raw.num_attention_heads) {
+        let keys = Keys::parse(text)?;
+        let family = keys.text("model_type")?.ok_or("it has no model_type; is it the config.json of a model?")?;
+        if family != "gpt_neox" {
             return Err(format!(
-                "hidden_size {} is not a multiple of num_attention_heads {}",
-                raw.hidden_size, raw.num_attention_heads
+                "model_type is `{family}`; only `gpt_neox` is supported: Pythia, GPT-NeoX-20B and others of their architecture"
             ));
         }
-        let rope = raw.rope_parameters.unwrap_or_default();
-        for kind in [rope.rope_type.as_deref(), raw.rope_scaling.as_ref().and_then(|s| s.rope_type.as_deref())]
-            .into_iter()
-            .flatten()
-        {
-            if kind != "default" {
-                return Err(format!("rope_type `{kind}` is not supported, only `default`"));
-            }
+        let size = |key: &str| match keys.count(key)? {
+            None => Err(format!("{key} is missing")),
+            Some(0) => Err(format!("{key} is 0")),
+            Some(value) => Ok(value),
+        };
+        let (d_model, n_layers, d_mlp) = (size("hidden_size")?, size("num_hidden_layers")?, size("intermediate_size")?);
+        let (n_heads, vocab_size) = (size("num_attention_heads")?, size("vocab_size")?);
+        if !d_model.is_multiple_of(n_heads) {
+            return Err(format!("hidden_size {d_model} is not a multiple of num_attention_heads {n_heads}"));
         }
-        let hidden_act = match raw.hidden_act.as_str() {
+        // Each setting of rotation has been spelled in several ways, and a file may have more than one of them.
+        let ropes = [keys.object("rope_parameters")?, keys.object("rope_scaling")?];
+        let in_ropes = |key: &'static str| ropes.iter().flatten().map(move |rope| (rope, key));
+        let kinds = in_ropes("rope_type").chain(in_ropes("type")).map(|(rope, key)| rope.text(key));
+        if let Some(kind) = agreed(kinds.collect(), "rope_type")?.filter(|kind| kind != "default") {
+            return Err(format!("rope_type `{kind}` is not supported, only `default`"));
+        }
+        let thetas = in_ropes("rope_theta").map(|(rope, key)| rope.number(key));
+        let rotary_base =
+            agreed(thetas.chain([keys.number("rotary_emb_base"), keys.number("rope_theta")]).collect(), "rope_theta")?;
+        let fractions = in_ropes("partial_rotary_factor").map(|(rope, key)| rope.number(key));
+        let fraction = agreed(
+            fractions.chain([keys.number("rotary_pct"), keys.number("partial_rotary_factor")]).collect(),
+            "rotary_pct",
+        )?;
+        let hidden_act = match keys.text("hidden_act")?.as_deref().unwrap_or("gelu") {
             "gelu" => HiddenAct::Gelu,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => HiddenAct::GeluTanh,
             "relu" => HiddenAct::Relu,
-            other => return Err(format!("hidden_act `{other}` is not supported")),
+            other => return Err(format!("hidden_act `{other}` is not supported; gelu, gelu_new and relu are")),
         };
-        let d_head = raw.hidden_size / raw.num_attention_heads;
-        let fraction = rope.partial_rotary_factor.or(raw.rotary_pct).unwrap_or(0.25);
+        // The defaults here and below are those of transformers' GPTNeoXConfig.
+        let (d_head, fraction) = (d_model / n_heads, fraction.unwrap_or(0.25));
         let rotary_dims = (d_head as f64 * fraction) as usize;
         if !rotary_dims.is_multiple_of(2) || rotary_dims > d_head {
             return Err(format!(
@@ -146,72 +149,40 @@ impl NeoxConfig {
             ));
         }
         Ok(Self {
-            d_model: raw.hidden_size,
-            n_layers: raw.num_hidden_layers,
-            n_heads: raw.num_attention_heads,
-            d_mlp: raw.intermediate_size,
-            vocab_size: raw.vocab_size,
-            max_positions: raw.max_position_embeddings,
+            d_model,
+            n_layers,
+            n_heads,
+            d_mlp,
+            vocab_size,
+            max_positions: keys.count("max_position_embeddings")?.unwrap_or(2048),
             rotary_dims,
-            rotary_base: rope.rope_theta.or(raw.rotary_emb_base).unwrap_or(10_000.0),
-            layer_norm_eps: raw.layer_norm_eps,
-            parallel_residual: raw.use_parallel_residual,
+            rotary_base: rotary_base.unwrap_or(10_000.0),
+            layer_norm_eps: keys.number("layer_norm_eps")?.unwrap_or(1e-5),
+            parallel_residual: keys.flag("use_parallel_residual")?.unwrap_or(true),
             hidden_act,
-            tied_embeddings: raw.tie_word_embeddings,
-            attention_bias: raw.attention_bias,
-            eos_token_id: raw.eos_token_id,
+            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
+            attention_bias: keys.flag("attention_bias")?.unwrap_or(true),
+            eos_token_id: keys.first_id("eos_token_id")?,
         })
     }
 }
 
-/// The keys of `config.json` that decide what the decoder computes; others are ignored.
-#[derive(Deserialize)]
-struct RawConfig {
-    model_type: String,
-    hidden_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    intermediate_size: usize,
-    vocab_size: usize,
-    #[serde(default = "default_positions")]
-    max_position_embeddings: usize,
-    rotary_pct: Option<f64>,
-    rotary_emb_base: Option<f64>,
-    rope_parameters: Option<RawRope>,
-    rope_scaling: Option<RawRope>,
-    #[serde(default = "default_eps")]
-    layer_norm_eps: f64,
-    #[serde(default = "default_true")]
-    use_parallel_residual: bool,
-    #[serde(default = "default_act")]
-    hidden_act: String,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default = "default_true")]
-    attention_bias: bool,
-    eos_token_id: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-struct RawRope {
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    rope_theta: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-}
-
-// The defaults are those of transformers' GPTNeoXConfig.
-fn default_positions() -> usize {
-    2048
-}
-fn default_eps() -> f64 {
-    1e-5
-}
-fn default_true() -> bool {
-    true
-}
-fn default_act() -> String {
-    "gelu".to_owned()
+/// The value that several spellings of a setting agree on, of those that are there.
+fn agreed<T: PartialEq + std::fmt::Display>(
+    found: Vec<std::result::Result<Option<T>, String>>,
+    what: &str,
+) -> std::result::Result<Option<T>, String> {
+    let mut agreed: Option<T> = None;
+    for value in found {
+        match (value?, &agreed) {
+            (Some(value), Some(other)) if value != *other => {
+                return Err(format!("{what} is given twice, as {other} and as {value}; remove the wrong one"));
+            }
+            (Some(value), _) => agreed = Some(value),
+            (None, _) => {}
+        }
+    }
+    Ok(agreed)
 }
 
 #[cfg(test)]
@@ -258,5 +229,49 @@ mod tests {
         assert!(err.contains("linear"), "{err}");
         let err = NeoxConfig::parse(&pythia("").replace("gpt_neox", "llama")).unwrap_err();
         assert!(err.contains("llama"), "{err}");
+    }
+
+    #[test]
+    fn what_the_ecosystem_writes_loosely_is_read() {
+        let strict =
+            NeoxConfig::parse(&pythia(r#","eos_token_id":0,"rotary_pct":0.25,"tie_word_embeddings":true"#)).unwrap();
+        for loose in [
+            r#","eos_token_id":[0,2],"rotary_pct":0.25,"tie_word_embeddings":true"#,
+            r#","eos_token_id":0.0,"rotary_pct":"0.25","tie_word_embeddings":"True","layer_norm_eps":"1e-5""#,
+            r#","eos_token_id":[null,0],"rotary_pct":null,"tie_word_embeddings":1,"attention_bias":null"#,
+            r#","eos_token_id":0,"tie_word_embeddings":true,"rope_scaling":{"type":"default","rope_type":"default"}"#,
+            r#","eos_token_id":0,"tie_word_embeddings":true,"rope_scaling":null,"rope_parameters":{"rope_type":null},"initializer_range":NaN"#,
+            r#","eos_token_id":0,"tie_word_embeddings":true,"rotary_emb_base":10000,"rope_parameters":{"rope_theta":1e4}"#,
+            r#","eos_token_id":0,"tie_word_embeddings":true,"max_position_embeddings":2048.0,"vocab_size":"50304""#,
+        ] {
+            assert_eq!(NeoxConfig::parse(&pythia(loose)).unwrap(), strict, "{loose}");
+        }
+        for none in ["", r#","eos_token_id":null"#, r#","eos_token_id":[]"#, r#","eos_token_id":-1"#] {
+            assert_eq!(NeoxConfig::parse(&pythia(none)).unwrap().eos_token_id, None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_named_with_its_key() {
+        for (extra, parts) in [
+            (r#","hidden_size":512.5"#, ["hidden_size", "512.5"]),
+            (r#","vocab_size":-5"#, ["vocab_size", "-5"]),
+            (r#","num_hidden_layers":{"a":1}"#, ["num_hidden_layers", r#"{"a":1}"#]),
+            (r#","num_hidden_layers":null"#, ["num_hidden_layers", "missing"]),
+            (r#","layer_norm_eps":"tiny""#, ["layer_norm_eps", "tiny"]),
+            (r#","use_parallel_residual":"perhaps""#, ["use_parallel_residual", "perhaps"]),
+            (r#","use_parallel_residual":2"#, ["use_parallel_residual", "2"]),
+            (r#","eos_token_id":"<|endoftext|>""#, ["eos_token_id", "<|endoftext|>"]),
+            (r#","rope_scaling":{"type":"linear","rope_type":"default"}"#, ["rope_type is given twice", "linear"]),
+            (r#","rotary_emb_base":500,"rope_parameters":{"rope_theta":10000}"#, ["rope_theta is given twice", "500"]),
+            (r#","rope_scaling":[1]"#, ["rope_scaling", "[1]"]),
+            (r#","hidden_act":3"#, ["hidden_act", "3"]),
+        ] {
+            let error = NeoxConfig::parse(&pythia(extra)).unwrap_err();
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
+        assert!(NeoxConfig::parse("[]").unwrap_err().contains("not a JSON object"));
+        assert!(NeoxConfig::parse("{}").unwrap_err().contains("no model_type"));
+        assert!(NeoxConfig::parse("{\"a\": 1").unwrap_err().contains("line 1"));
     }
 }

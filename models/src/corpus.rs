@@ -1,15 +1,22 @@
-//! Documents, one after another, from text, JSON lines and the text of parquet files. Nothing is held but the document at hand.
+//! Documents, one after another, from text, JSON and the text of parquet files. Nothing is held but the document at hand.
 
+mod decompress;
 pub(crate) mod files;
+mod json;
 pub(crate) mod jsonl;
+mod kind;
 mod lines;
+pub(crate) mod padding;
 mod text;
 
 use std::path::PathBuf;
 
 use crate::error::{ModelError, Result};
 use crate::parquet::Shard;
-use files::{Files, Kind};
+use crate::reading::{Contents, Reading};
+use files::Files;
+pub(crate) use json::lenient;
+pub(crate) use kind::Kind;
 
 /// A document, or a piece of a long one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +36,14 @@ impl Piece {
 /// Documents in the order of the files and of what is in them, without those that are blank.
 pub(crate) type Pieces = Box<dyn Iterator<Item = Result<Piece>> + Send>;
 
-/// The documents of some files. With `cut`, long documents of plain text come in pieces.
-pub(crate) fn documents(files: Files, cut: bool) -> Pieces {
-    let kind = files.kind;
-    let pieces = files.paths.into_iter().flat_map(move |path| match kind {
+/// The documents of some files; those of JSON are in the field `column`. With `cut`, long documents of plain text come in pieces.
+pub(crate) fn documents(files: Files, column: &str, cut: bool) -> Pieces {
+    let column = column.to_owned();
+    let pieces = files.paths.clone().into_iter().flat_map(move |path| match files.kind {
         Kind::Text => text::documents(path, cut),
-        Kind::JsonLines => jsonl::documents(path),
-        Kind::Parquet => parquet_documents(path),
-        Kind::Safetensors => failed(ModelError::data(&path, "safetensors hold no text")),
+        Kind::Json => jsonl::documents(path, &column, &files),
+        Kind::Parquet => parquet_documents(path, &files.reading),
+        Kind::Safetensors => failed(ModelError::data(&path, "safetensors contain no text")),
     });
     Box::new(pieces.filter(|piece| !matches!(piece, Ok(p) if p.starts && p.text.trim().is_empty())))
 }
@@ -47,8 +54,8 @@ fn failed(error: ModelError) -> Pieces {
 }
 
 /// The rows of a parquet file's text column.
-fn parquet_documents(path: PathBuf) -> Pieces {
-    let shard = match Shard::open(&path) {
+fn parquet_documents(path: PathBuf, reading: &Reading) -> Pieces {
+    let shard = match Shard::open(&path, &Reading { wanted: Some(Contents::Text), ..reading.clone() }) {
         Ok(shard) => shard,
         Err(e) => return failed(e),
     };

@@ -2,6 +2,8 @@
 //!
 //! All weights are plain tensors: a gradient with respect to an activation builds no weight gradients.
 
+mod load;
+
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
@@ -18,8 +20,10 @@ use crate::device::runs_on_cpu;
 use crate::error::{ModelError, Result};
 use crate::hooks::{HookKind, HookPoint};
 use crate::kernels::{self, BlockShape, PackedBlock, gelu_exact, product};
+use crate::layout::Layout;
 use crate::rotary::Rotary;
 use crate::weights::Checkpoint;
+use load::Loader;
 
 /// A GPT-NeoX language model.
 pub struct Decoder {
@@ -87,22 +91,18 @@ impl Decoder {
     /// files hold tensors that the architecture does not have.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         let config = NeoxConfig::load(dir)?;
-        let mut checkpoint = Checkpoint::open(dir)?;
-        let unembed_name = ["embed_out.weight", "lm_head.weight"].into_iter().find(|n| checkpoint.contains(n));
-        let tied = config.tied_embeddings;
-        let ignored = |name: &str| is_buffer(name) || (tied && unembed_name == Some(name));
-        let weights_hash = checkpoint.hash(&config, ignored);
-        let mut load = Loader { checkpoint: &mut checkpoint, config: &config, device };
-        let embed = load.matrix("gpt_neox.embed_in.weight", [config.vocab_size, config.d_model])?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let layout = Layout::of(&checkpoint, &config)?;
+        let weights_hash = checkpoint.hash(&config, |name| layout.ignores(name));
+        let load = Loader { checkpoint: &checkpoint, config: &config, device };
+        let embed = load.matrix(layout.embed, [config.vocab_size, config.d_model])?;
         let layers = (0..config.n_layers).map(|i| load.layer(i)).collect::<Result<_>>()?;
         let final_norm = load.norm("gpt_neox.final_layer_norm")?;
-        let unembed = if tied {
+        let unembed = if layout.is_tied() {
             embed.clone().transpose()
         } else {
-            let name = unembed_name.unwrap_or("embed_out.weight");
-            load.linear_weight(name, config.d_model, config.vocab_size)?
+            load.linear_weight(layout.unembed, config.d_model, config.vocab_size)?
         };
-        checkpoint.finish(ignored)?;
         let has_bf16 = kernels::has_bf16_blocks(device, &config);
         Ok(Self {
             config,
@@ -450,102 +450,4 @@ pub fn check_tokens(tokens: ArrayView2<'_, u32>, vocab_size: usize) -> Result<()
         None => Ok(()),
         Some(((sequence, position), &id)) => Err(ModelError::TokenOutOfRange { id, sequence, position, vocab_size }),
     }
-}
-
-/// Tensors that real Pythia files hold and that are not weights: masks and rotary tables.
-fn is_buffer(name: &str) -> bool {
-    [".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
-}
-
-/// Takes tensors out of a checkpoint by the names that transformers gives them.
-struct Loader<'a> {
-    checkpoint: &'a mut Checkpoint,
-    config: &'a NeoxConfig,
-    device: &'a Device,
-}
-
-impl Loader<'_> {
-    fn layer(&mut self, index: usize) -> Result<Layer> {
-        let NeoxConfig { d_model, d_mlp, attention_bias, .. } = *self.config;
-        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        Ok(Layer {
-            norm_attn: self.norm(&name("input_layernorm"))?,
-            norm_mlp: self.norm(&name("post_attention_layernorm"))?,
-            qkv: self.qkv(&name("attention.query_key_value"))?,
-            attn_out: self.linear(&name("attention.dense"), d_model, d_model, attention_bias)?,
-            mlp_in: self.linear(&name("mlp.dense_h_to_4h"), d_model, d_mlp, true)?,
-            mlp_out: self.linear(&name("mlp.dense_4h_to_h"), d_mlp, d_model, true)?,
-        })
-    }
-
-    fn norm(&mut self, name: &str) -> Result<LayerNorm> {
-        let d_model = self.config.d_model;
-        Ok(LayerNorm {
-            weight: self.vector(&format!("{name}.weight"), d_model)?,
-            bias: self.vector(&format!("{name}.bias"), d_model)?,
-            eps: self.config.layer_norm_eps,
-        })
-    }
-
-    fn linear(&mut self, name: &str, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
-        Ok(Linear {
-            weight: self.linear_weight(&format!("{name}.weight"), d_in, d_out)?,
-            bias: bias.then(|| self.vector(&format!("{name}.bias"), d_out)).transpose()?,
-        })
-    }
-
-    /// The fused projection. On disk its rows are ordered head by head, (q, k, v) within each; here
-    /// all of q comes first, then all of k, then all of v.
-    fn qkv(&mut self, name: &str) -> Result<Linear> {
-        let NeoxConfig { d_model, n_heads, attention_bias, .. } = *self.config;
-        let d_head = self.config.d_head();
-        let source = |row: usize| {
-            let (part, rest) = (row / d_model, row % d_model);
-            let (head, dim) = (rest / d_head, rest % d_head);
-            (head * 3 + part) * d_head + dim
-        };
-        debug_assert_eq!(n_heads * d_head, d_model);
-        let weight = self.checkpoint.take(&format!("{name}.weight"), &[3 * d_model, d_model])?;
-        let weight = transpose_rows(&weight, 3 * d_model, d_model, source);
-        let bias = if attention_bias {
-            let bias = self.checkpoint.take(&format!("{name}.bias"), &[3 * d_model])?;
-            let bias: Vec<f32> = (0..3 * d_model).map(|row| bias[source(row)]).collect();
-            Some(Tensor::from_data(bias.as_slice(), self.device))
-        } else {
-            None
-        };
-        Ok(Linear { weight: self.tensor(weight, [d_model, 3 * d_model]), bias })
-    }
-
-    /// `[d_out, d_in]` on disk, `[d_in, d_out]` here.
-    fn linear_weight(&mut self, name: &str, d_in: usize, d_out: usize) -> Result<Tensor<2>> {
-        let values = self.checkpoint.take(name, &[d_out, d_in])?;
-        Ok(self.tensor(transpose_rows(&values, d_out, d_in, |row| row), [d_in, d_out]))
-    }
-
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>> {
-        let values = self.checkpoint.take(name, &shape)?;
-        Ok(self.tensor(values, shape))
-    }
-
-    fn vector(&mut self, name: &str, len: usize) -> Result<Tensor<1>> {
-        let values = self.checkpoint.take(name, &[len])?;
-        Ok(Tensor::from_data(values.as_slice(), self.device))
-    }
-
-    fn tensor(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, shape), self.device)
-    }
-}
-
-/// `out[c, r] = values[source(r), c]` for a row-major `[rows, cols]` matrix.
-fn transpose_rows(values: &[f32], rows: usize, cols: usize, source: impl Fn(usize) -> usize) -> Vec<f32> {
-    let mut out = vec![0.0; rows * cols];
-    for row in 0..rows {
-        let from = source(row) * cols;
-        for (col, &value) in values[from..from + cols].iter().enumerate() {
-            out[col * rows + row] = value;
-        }
-    }
-    out
 }

@@ -5,19 +5,20 @@ use std::path::{Path, PathBuf};
 use crate::hooks::HookPoint;
 
 /// Result of this crate's fallible functions.
-pub type Result<T> = std::result::Result<T, ModelError>;
+pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 
 /// Every error names the file or value at fault and, where there is one, the remedy.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
     /// A file could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    // Not `source`: whoever prints the chain of causes would print it twice.
+    #[error("cannot read {}: {why}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
     /// `config.json` is missing something or asks for something unsupported.
     #[error("{}: {why}", path.display())]
@@ -48,6 +49,16 @@ pub enum ModelError {
         path: PathBuf,
         /// Name of the tensor.
         name: String,
+    },
+    /// A tensor that two shards hold, perhaps with different values.
+    #[error("{}: tensor `{name}` is in {} too; which is right? Remove the other shard, or download the checkpoint again", path.display(), other.display())]
+    Twice {
+        /// The shard that was read later.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// The shard that was read before.
+        other: PathBuf,
     },
     /// Tensors that the decoder has no place for.
     #[error("{}: {} tensor(s) that this architecture does not have, first `{first}`; is config.json that of another model?", path.display(), count)]
@@ -170,8 +181,8 @@ pub enum ModelError {
 }
 
 impl ModelError {
-    pub(crate) fn read(path: &Path, source: std::io::Error) -> Self {
-        Self::Read { path: path.to_owned(), source }
+    pub(crate) fn read(path: &Path, why: std::io::Error) -> Self {
+        Self::Read { path: path.to_owned(), why }
     }
 
     pub(crate) fn data(path: &Path, why: impl Into<String>) -> Self {

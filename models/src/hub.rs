@@ -26,9 +26,10 @@ pub use error::HubError;
 pub use name::HubName;
 pub use settings::Settings;
 
+use crate::config::NeoxConfig;
 use crate::hub::cache::RepoCache;
 use crate::hub::client::{Client, Failure};
-use crate::hub::select::{Root, Selection, select};
+use crate::hub::select::{Selection, select};
 use crate::hub::tree::{Entry, Tree};
 
 type Result<T, E = HubError> = std::result::Result<T, E>;
@@ -135,7 +136,7 @@ impl Hub {
     /// If the name leads nowhere, access is refused, there is no network and the cache lacks a file, or a file can't be written.
     pub fn fetch(&self, want: Want, name: &HubName, on: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot> {
         let located = self.locate(want, name, on)?;
-        let (missing, root) = self.missing(want, name, &located)?;
+        let (missing, Selection { root, config, .. }) = self.missing(want, name, &located)?;
         let Located { repo, tree, .. } = &located;
         let commit = tree.commit.as_str();
         if !missing.is_empty() {
@@ -144,6 +145,9 @@ impl Hub {
             for file in &missing {
                 let source = download::Source { client: &client, name, want, commit };
                 download::file(&source, repo, file, &mut |count| on(Event::Bytes { count, file: &file.path }))?;
+                if config == Some(*file) {
+                    supported(name, repo, commit, file)?;
+                }
             }
             on(Event::End { files: missing.len() });
         }
@@ -218,21 +222,27 @@ impl Hub {
         Ok(Located { repo, tree, blocked: Some(blocked) })
     }
 
-    /// The files to download, if they may be, and the place that the caller is given.
-    fn missing<'a>(&self, want: Want, name: &HubName, located: &'a Located) -> Result<(Vec<&'a Entry>, Root)> {
+    /// The files to download, if they may be, of those that were selected. A model's configuration comes first: if it is there and that
+    /// of a model that can't be read, nothing is downloaded.
+    fn missing<'a>(&self, want: Want, name: &HubName, located: &'a Located) -> Result<(Vec<&'a Entry>, Selection<'a>)> {
         let Located { repo, tree, blocked } = located;
         let selected = select(want, tree, name.path()).map_err(|why| match blocked {
             // The list may be of the files that are here, not of all that there are.
             Some(blocked) => self.lacking(want, name, blocked, Some(why)),
             None => HubError::NoFile { name: name.to_string(), commit: tree.commit.clone(), why },
         });
-        let Selection { mut files, root } = selected?;
+        let selected = selected?;
+        let mut files = selected.files.clone();
         files.retain(|file| !repo.holds(&tree.commit, file));
+        files.sort_by_key(|file| selected.config != Some(*file));
+        if let Some(config) = selected.config.filter(|config| repo.holds(&tree.commit, config)) {
+            supported(name, repo, &tree.commit, config)?;
+        }
         match (blocked, files.first()) {
             (Some(blocked), Some(first)) => {
                 Err(self.lacking(want, name, blocked, Some(repo.damage(&tree.commit, first))))
             }
-            _ => Ok((files, root)),
+            _ => Ok((files, selected)),
         }
     }
 
@@ -248,4 +258,11 @@ impl Hub {
         let why = detail.map_or(why.clone(), |detail| format!("{detail}, and {why}"));
         HubError::NotCached { name: name.to_string(), cache: self.settings.cache().to_owned(), why, command }
     }
+}
+
+/// Checks a model's configuration, which is in the cache.
+fn supported(name: &HubName, repo: &RepoCache, commit: &str, config: &Entry) -> Result<()> {
+    let path = repo.snapshot(commit).join(&config.path);
+    let dir = path.parent().unwrap_or(&path);
+    NeoxConfig::load(dir).map(|_| ()).map_err(|why| HubError::Model { name: name.to_string(), why: why.to_string() })
 }

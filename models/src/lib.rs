@@ -1,6 +1,6 @@
 //! From text to activations: the first stages of Assay's pipeline.
 //!
-//! 1. `corpus`: documents from text, JSON lines and parquet.
+//! 1. `corpus`: documents from text, JSON and parquet.
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
 //! 3. [`decoder`] and [`hooks`]: a GPT-NeoX (Pythia) language model whose activations can be captured
 //!    at a hook point, replaced there, and differentiated against ([`loss`]).
@@ -13,12 +13,17 @@ mod corpus;
 pub mod decoder;
 pub mod device;
 pub mod error;
+mod files;
 pub mod hooks;
 pub mod hub;
 mod kernels;
+mod keys;
+mod layout;
 pub mod loss;
 mod parquet;
+mod reading;
 mod rotary;
+pub mod summary;
 pub mod tokens;
 pub mod vocabulary;
 pub mod weights;
@@ -29,5 +34,6 @@ pub use config::NeoxConfig;
 pub use decoder::Decoder;
 pub use device::{runs_on_cpu, side_by_side};
 pub use error::ModelError;
+pub use files::read_text;
 pub use hooks::{HookKind, HookPoint};
-pub use tokens::{RowUse, TokenSource};
+pub use tokens::{Reading, RowUse, TokenSource};

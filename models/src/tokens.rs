@@ -4,7 +4,8 @@
 mod describe;
 mod rows;
 mod spool;
-mod stored;
+pub(crate) mod stored;
+mod tensor;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -14,16 +15,20 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::files::{Files, Kind};
-use crate::corpus::{self, jsonl};
+use crate::corpus::files::Files;
+use crate::corpus::{self, Kind, jsonl};
 use crate::error::{ModelError, Result};
-use crate::parquet;
+use crate::parquet::{self, Shard};
+use crate::reading::{Column, LeftOut};
+pub use crate::reading::{Contents, Reading};
 use rows::Rows;
 use spool::Spool;
+use stored::Row;
+use tensor::Tensor;
 use tokenizer::TextTokenizer;
 
-pub use describe::describe;
-pub use stored::read_token_file;
+pub use describe::{Description, describe};
+pub use stored::{read_sequences, read_token_file};
 
 /// How rows of a pre-tokenised dataset become contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +50,16 @@ impl RowUse {
                 format!("rows of {row_len} tokens are shorter than context_size {context_size}"),
             ));
         }
-        Ok(match self {
-            Self::First => context_size,
-            Self::Split => row_len / context_size * context_size,
-        })
+        Ok(self.of_counted(row_len, context_size))
+    }
+
+    /// Tokens that are used of those that count of a padded row: none, if they are fewer than a context.
+    fn of_counted(self, counted: usize, context_size: usize) -> usize {
+        match self {
+            Self::First if counted >= context_size => context_size,
+            Self::First => 0,
+            Self::Split => counted / context_size * context_size,
+        }
     }
 }
 
@@ -61,6 +72,7 @@ pub struct TokenSource {
     /// Whether contexts after the last are the first again.
     repeats: bool,
     data: Data,
+    left_out: LeftOut,
 }
 
 enum Data {
@@ -73,17 +85,11 @@ enum Data {
 }
 
 impl TokenSource {
-    /// Opens a file, all files of a directory, or those that a glob matches, in the order of their paths.
-    ///
-    /// - `.parquet`: lists of token ids in `tokens` or `input_ids`, or strings in `text`;
-    /// - `.jsonl`, also `.gz` or `.zst`: objects with a string `text`, or an array of token ids in `tokens` or `input_ids`;
-    /// - `.safetensors`: a tensor `tokens`;
-    /// - anything else is text, also `.gz` or `.zst`: each file is a document, or several with NUL bytes between them.
-    ///
-    /// Text needs the `tokenizer.json` of `tokenizer_dir`, whose token `eos` is put before each document.
+    /// Opens a file, all files of a directory, or those that a glob matches, in the order of their paths; what is there is read, token
+    /// ids where both are.
     ///
     /// # Errors
-    /// If the source is unreadable, empty, of several kinds, has no token or text column, or its rows are shorter than a context.
+    /// As [`Self::open_as`].
     pub fn open(
         path: &Path,
         context_size: usize,
@@ -91,33 +97,80 @@ impl TokenSource {
         tokenizer_dir: Option<&Path>,
         eos: Option<u32>,
     ) -> Result<Self> {
+        Self::open_as(path, context_size, rows, tokenizer_dir, eos, &Reading::default())
+    }
+
+    /// Opens a file, all files of a directory, or those that a glob matches, in the order of their paths.
+    ///
+    /// What a file is follows from what it begins with, and from its name where that does not settle it:
+    ///
+    /// - Parquet: lists of token ids in `tokens` or `input_ids`, or strings in `text`;
+    /// - JSON objects (one per line, in an array or one after another, also `.gz` or `.zst`) with an array of token ids in `tokens` or
+    ///   `input_ids`, or a string `text`;
+    /// - safetensors: an integer tensor `tokens` or `input_ids`;
+    /// - anything else is text, also `.gz` or `.zst`: each file is a document, or several with NUL bytes between them.
+    ///
+    /// Where `attention_mask` or `mask` is beside token ids, tokens where it is 0 are padding and dropped, and rows that then have less
+    /// than a context are left out. Text needs the `tokenizer.json` of `tokenizer_dir`, whose token `eos` is put before each document.
+    ///
+    /// # Errors
+    /// If the source is unreadable, empty, of several kinds, has no column of what is wanted, or its rows are shorter than a context.
+    pub fn open_as(
+        path: &Path,
+        context_size: usize,
+        rows_of: RowUse,
+        tokenizer_dir: Option<&Path>,
+        eos: Option<u32>,
+        reading: &Reading,
+    ) -> Result<Self> {
         if context_size < 2 {
             return Err(ModelError::data(
                 path,
                 format!("context_size {context_size}: a context needs two tokens at least"),
             ));
         }
-        let files = Files::find(path)?;
-        let text = |files| Ok(Data::Made(Spool::new(path, tokenised(path, files, tokenizer_dir, eos)?)));
+        let files = Files::find(path, reading)?;
+        let left_out = files.left_out.clone();
+        let text =
+            |files, column: &str| Ok(Data::Made(Spool::new(path, tokenised(path, files, column, tokenizer_dir, eos)?)));
+        let padded = |files| -> Result<Data> {
+            let rows = stored::rows(files)?.1;
+            Ok(Data::Made(Spool::new(path, counted(rows, rows_of, context_size, left_out.clone()))))
+        };
         let data = match files.kind {
-            Kind::Text => text(files)?,
-            Kind::JsonLines => match jsonl::contents(&files.paths)? {
-                jsonl::Contents::Text => text(files)?,
-                jsonl::Contents::Tokens(row_len) => {
-                    let used = rows.of_row(path, row_len, context_size)?;
-                    Data::Made(Spool::new(path, listed(files, row_len, used)))
+            Kind::Text => {
+                refuse_text(path, reading)?;
+                text(files, "")?
+            }
+            Kind::Json => match jsonl::column(&files)? {
+                (Column { contents: Contents::Text, name, .. }, _) => text(files, &name)?,
+                (Column { mask: Some(_), .. }, _) => padded(files)?,
+                (column, row_len) => {
+                    let used = rows_of.of_row(path, row_len, context_size)?;
+                    Data::Made(Spool::new(path, listed(files, column, row_len, used)))
                 }
             },
-            Kind::Parquet => {
-                let (shards, contents) = parquet::open_all(&files.paths)?;
-                match contents {
-                    parquet::Contents::Text => text(files)?,
-                    parquet::Contents::Tokens => Data::Rows(Rows::new(path, shards, context_size, rows)?),
+            Kind::Parquet => match parquet::open_all(&files.paths, reading)? {
+                (_, Contents::Text) => text(files, "")?,
+                (shards, Contents::Tokens) if shards.iter().any(Shard::is_padded) => padded(files)?,
+                (shards, Contents::Tokens) => Data::Rows(Rows::new(path, shards, context_size, rows_of)?),
+            },
+            Kind::Safetensors => match files.paths.as_slice() {
+                [file] if Tensor::read(file, reading)?.column().mask.is_none() => {
+                    let (tokens, _) = read_sequences(path, reading, None, None)?;
+                    let used = rows_of.of_row(file, tokens.ncols(), context_size)?;
+                    Data::Packed(tokens.slice(ndarray::s![.., ..used]).iter().copied().collect())
                 }
-            }
-            Kind::Safetensors => Data::Packed(stored::packed(&files.paths, path, context_size, rows)?),
+                [_] => padded(files)?,
+                _ => return Err(ModelError::data(path, "several safetensors files; name one")),
+            },
         };
-        Ok(Self { path: path.to_owned(), context_size, repeats: false, data })
+        Ok(Self { path: path.to_owned(), context_size, repeats: false, data, left_out })
+    }
+
+    /// What was left out so far, each a sentence: files of a directory that are no data, lines that can't be read, rows of padding.
+    pub fn notes(&self) -> Vec<String> {
+        self.left_out.notes()
     }
 
     /// Goes on from the first context after the last, without end.
@@ -215,8 +268,28 @@ impl TokenSource {
     }
 }
 
+/// The error of plain text where token ids are wanted.
+fn no_tokens(path: &Path) -> ModelError {
+    ModelError::data(path, "it is plain text, not token ids; to have it tokenised give it as text (`--text`)")
+}
+
+/// Refuses plain text where something else is wanted.
+fn refuse_text(path: &Path, reading: &Reading) -> Result<()> {
+    match &reading.column {
+        _ if reading.wanted == Some(Contents::Tokens) => Err(no_tokens(path)),
+        Some(column) => Err(ModelError::data(path, format!("it is plain text, and has no column `{column}`"))),
+        None => Ok(()),
+    }
+}
+
 /// The tokens of documents, each with the end-of-text token before it.
-fn tokenised(path: &Path, files: Files, tokenizer_dir: Option<&Path>, eos: Option<u32>) -> Result<spool::Tokens> {
+fn tokenised(
+    path: &Path,
+    files: Files,
+    column: &str,
+    tokenizer_dir: Option<&Path>,
+    eos: Option<u32>,
+) -> Result<spool::Tokens> {
     let Some(dir) = tokenizer_dir else {
         return Err(ModelError::data(path, "text needs a tokenizer; give a model directory that has tokenizer.json"));
     };
@@ -227,23 +300,40 @@ fn tokenised(path: &Path, files: Files, tokenizer_dir: Option<&Path>, eos: Optio
         ));
     };
     let tokenizer = TextTokenizer::load(dir, eos)?;
-    let mut pieces = corpus::documents(files, tokenizer.cuts()).peekable();
+    let mut pieces = corpus::documents(files, column, tokenizer.cuts()).peekable();
     if pieces.peek().is_none() {
         return Err(ModelError::data(path, "no documents in it"));
     }
     Ok(tokenizer.tokens(pieces))
 }
 
-/// What is used of the rows of JSON lines.
-fn listed(files: Files, row_len: usize, used: usize) -> spool::Tokens {
-    let rows = files.paths.into_iter().flat_map(|path| jsonl::rows(path.clone()).map(move |row| (path.clone(), row)));
+/// What is used of the rows of JSON: as many tokens of each.
+fn listed(files: Files, column: Column, row_len: usize, used: usize) -> spool::Tokens {
+    let paths = files.paths.clone();
+    let rows = paths.into_iter().flat_map(move |path| {
+        let rows = jsonl::rows(path.clone(), &column, &files);
+        rows.map(move |row| (path.clone(), row))
+    });
     Box::new(rows.map(move |(path, row)| {
-        let (line, mut row) = row?;
-        if row.len() < used {
-            let why = format!("line {line} has {} tokens among rows of {row_len}", row.len());
+        let Row { number, mut ids } = row?;
+        if ids.len() < used {
+            let why = format!("line {number} has {} tokens among rows of {row_len}", ids.len());
             return Err(ModelError::data(&path, why));
         }
-        row.truncate(used);
-        Ok(row)
+        ids.truncate(used);
+        Ok(ids)
+    }))
+}
+
+/// What is used of the tokens that count of padded rows. These have different lengths, so contexts have no fixed place and are made in
+/// order; rows of less than a context are left out.
+fn counted(rows: stored::Rows, rows_of: RowUse, context_size: usize, left_out: LeftOut) -> spool::Tokens {
+    Box::new(rows.map(move |row| {
+        let mut ids = row?.ids;
+        ids.truncate(rows_of.of_counted(ids.len(), context_size));
+        if ids.is_empty() {
+            left_out.short_row();
+        }
+        Ok(ids)
     }))
 }

@@ -5,6 +5,18 @@ use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
 use crate::error::{ModelError, Result};
+use crate::files::read_text;
+
+/// The `tokenizer.json` of a model's directory.
+pub(crate) fn tokenizer(dir: &Path) -> Result<(PathBuf, Tokenizer)> {
+    let file = dir.join("tokenizer.json");
+    if !file.is_file() {
+        return Err(ModelError::data(&file, "not found; text needs the model's tokenizer (token files need none)"));
+    }
+    let tokenizer = read_text(&file)?.parse::<Tokenizer>();
+    let tokenizer = tokenizer.map_err(|e| ModelError::data(&file, format!("not a tokenizer: {e}")))?;
+    Ok((file, tokenizer))
+}
 
 /// A model's vocabulary.
 pub struct Vocabulary {
@@ -18,11 +30,7 @@ impl Vocabulary {
     /// # Errors
     /// If there is none, or it can't be read.
     pub fn load(dir: &Path) -> Result<Self> {
-        let file = dir.join("tokenizer.json");
-        if !file.is_file() {
-            return Err(ModelError::data(&file, "not found; text needs the model's tokenizer"));
-        }
-        let tokenizer = Tokenizer::from_file(&file).map_err(|e| ModelError::data(&file, e.to_string()))?;
+        let (file, tokenizer) = tokenizer(dir)?;
         Ok(Self { file, tokenizer })
     }
 

@@ -11,8 +11,9 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::config::NeoxConfig;
 use crate::error::{ModelError, Result};
+use crate::files::{is_lfs_pointer, lfs_pointer, read_text};
 
-/// An opened checkpoint, whose tensors are taken by name.
+/// An opened checkpoint, whose tensors are read by name.
 pub struct Checkpoint {
     dir: PathBuf,
     shards: Vec<(PathBuf, Mmap)>,
@@ -24,7 +25,6 @@ struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Range<usize>,
-    taken: bool,
 }
 
 impl Checkpoint {
@@ -46,6 +46,9 @@ impl Checkpoint {
         // truncates during those seconds can fault, as with every memory-mapped loader.
         #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
         let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::read(&path, e))?;
+        if is_lfs_pointer(&map) {
+            return Err(lfs_pointer(&path));
+        }
         let shard = self.shards.len();
         let tensors = SafeTensors::deserialize(&map)
             .map_err(|e| ModelError::Corrupt { path: path.clone(), why: e.to_string() })?;
@@ -57,9 +60,14 @@ impl Checkpoint {
                 dtype: view.dtype(),
                 shape: view.shape().to_vec(),
                 bytes: start..start + view.data().len(),
-                taken: false,
             };
-            self.entries.insert(name.to_owned(), entry);
+            if let Some(other) = self.entries.insert(name.to_owned(), entry) {
+                return Err(ModelError::Twice {
+                    path,
+                    name: name.to_owned(),
+                    other: self.shards[other.shard].0.clone(),
+                });
+            }
         }
         drop(tensors);
         self.shards.push((path, map));
@@ -71,30 +79,68 @@ impl Checkpoint {
         self.entries.contains_key(name)
     }
 
+    /// Whether two tensors hold the same values: of one shape and, each widened to f32, equal element by element.
+    pub(crate) fn same(&self, a: &str, b: &str) -> bool {
+        let (Some(a), Some(b)) = (self.entries.get(a), self.entries.get(b)) else { return false };
+        if a.shape != b.shape {
+            return false;
+        }
+        let bytes = |entry: &Entry| &self.shards[entry.shard].1[entry.bytes.clone()];
+        if a.dtype == b.dtype {
+            return bytes(a) == bytes(b);
+        }
+        widen(bytes(a), a.dtype).is_some_and(|values| Some(values) == widen(bytes(b), b.dtype))
+    }
+
+    /// Checks by the headers that the files hold tensors of these names and shapes, and no others that `ignored` does not know.
+    ///
+    /// # Errors
+    /// Names the first that is missing, misshapen, not of floats or surplus.
+    pub(crate) fn check(&self, shapes: &BTreeMap<String, Vec<usize>>, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        for (name, shape) in shapes {
+            let entry = self.entry(name)?;
+            let path = || self.shards[entry.shard].0.clone();
+            if entry.shape != *shape {
+                return Err(ModelError::WrongShape {
+                    path: path(),
+                    name: name.clone(),
+                    expected: shape.clone(),
+                    found: entry.shape.clone(),
+                });
+            }
+            if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+                return Err(self.no_float(name, entry));
+            }
+        }
+        let mut surplus = self.entries.keys().filter(|name| !shapes.contains_key(*name) && !ignored(name));
+        match surplus.next() {
+            None => Ok(()),
+            Some(first) => Err(ModelError::SurplusTensors {
+                path: self.dir.clone(),
+                count: 1 + surplus.count(),
+                first: first.clone(),
+            }),
+        }
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let missing = || ModelError::MissingTensor { path: self.dir.clone(), name: name.to_owned() };
+        self.entries.get(name).ok_or_else(missing)
+    }
+
+    fn no_float(&self, name: &str, entry: &Entry) -> ModelError {
+        let path = self.shards[entry.shard].0.clone();
+        ModelError::Dtype { path, name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }
+    }
+
     /// The values of a tensor, widened to f32, in row-major order.
     ///
     /// # Errors
-    /// If the tensor is missing, has another shape, is not a float, or holds NaN or infinity.
-    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let entry = self
-            .entries
-            .get_mut(name)
-            .ok_or_else(|| ModelError::MissingTensor { path: self.dir.clone(), name: name.to_owned() })?;
-        entry.taken = true;
+    /// If the tensor is missing, is not of floats, or holds NaN or infinity.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let entry = self.entry(name)?;
         let (path, map) = &self.shards[entry.shard];
-        if entry.shape != shape {
-            return Err(ModelError::WrongShape {
-                path: path.clone(),
-                name: name.to_owned(),
-                expected: shape.to_vec(),
-                found: entry.shape.clone(),
-            });
-        }
-        let values = widen(&map[entry.bytes.clone()], entry.dtype).ok_or_else(|| ModelError::Dtype {
-            path: path.clone(),
-            name: name.to_owned(),
-            dtype: format!("{:?}", entry.dtype),
-        })?;
+        let values = widen(&map[entry.bytes.clone()], entry.dtype).ok_or_else(|| self.no_float(name, entry))?;
         if let Some(index) = values.iter().position(|v| !v.is_finite()) {
             return Err(ModelError::NotFinite {
                 path: path.clone(),
@@ -104,6 +150,17 @@ impl Checkpoint {
             });
         }
         Ok(values)
+    }
+
+    /// Elements, bytes and dtypes of the tensors that `ignored` does not name.
+    pub(crate) fn size(&self, ignored: impl Fn(&str) -> bool) -> (u64, u64, Vec<String>) {
+        let counted = || self.entries.iter().filter(|(name, _)| !ignored(name)).map(|(_, entry)| entry);
+        let elements = counted().map(|entry| entry.shape.iter().map(|&n| n as u64).product::<u64>()).sum();
+        let bytes = counted().map(|entry| entry.bytes.len() as u64).sum();
+        let mut dtypes: Vec<String> = counted().map(|entry| format!("{:?}", entry.dtype)).collect();
+        dtypes.sort();
+        dtypes.dedup();
+        (elements, bytes, dtypes)
     }
 
     /// A hash of the configuration and of every tensor's name, dtype, shape and bytes: the same however
@@ -117,21 +174,6 @@ impl Checkpoint {
             hasher.update(&self.shards[entry.shard].1[entry.bytes.clone()]);
         }
         hasher.finalize().to_hex().to_string()
-    }
-
-    /// Ends loading.
-    ///
-    /// # Errors
-    /// If tensors were left over that `ignored` does not know.
-    pub fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<()> {
-        let left: Vec<&String> =
-            self.entries.iter().filter(|(name, e)| !e.taken && !ignored(name)).map(|(name, _)| name).collect();
-        match left.first() {
-            None => Ok(()),
-            Some(first) => {
-                Err(ModelError::SurplusTensors { path: self.dir, count: left.len(), first: (*first).clone() })
-            }
-        }
     }
 }
 
@@ -149,7 +191,7 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(&index).map_err(|e| ModelError::read(&index, e))?;
+    let text = read_text(&index)?;
     let parsed: Index =
         serde_json::from_str(&text).map_err(|e| ModelError::Config { path: index.clone(), why: e.to_string() })?;
     let mut names: Vec<String> = parsed.weight_map.into_values().collect();

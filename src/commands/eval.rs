@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::tokens::{RowUse, TokenSource, read_token_file};
+use assay_models::tokens::{Reading, RowUse, TokenSource, read_sequences};
 use assay_models::{Decoder, HookPoint, ModelError};
 use assay_probes::evaluate::Codec;
 use assay_probes::stats::Resamples;
@@ -34,6 +34,7 @@ use crate::{device, fetch};
 #[command(
     after_help = "Examples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md"
 )]
+#[command(group = clap::ArgGroup::new("input").required(true))]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
     #[arg(long, value_name = "DIR|NAME")]
@@ -42,12 +43,18 @@ pub struct EvalArgs {
     /// org/name[@revision][:path]
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
-    /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
-    #[arg(long, value_name = "FILE", required_unless_present = "text", conflicts_with = "text")]
+    /// Token ids: safetensors, Parquet or JSON lines with a tensor, column or field `tokens` or `input_ids`, one sequence per row
+    #[arg(long, value_name = "FILE", group = "input")]
     tokens: Option<PathBuf>,
-    /// Text instead of tokens, for a quick look: plain or JSON lines, cut into contexts by the model's tokenizer
-    #[arg(long, value_name = "FILE")]
+    /// Text instead of token ids, for a quick look: plain, JSON or Parquet, cut into contexts by the model's tokenizer
+    #[arg(long, value_name = "FILE", group = "input")]
     text: Option<PathBuf>,
+    /// Column, field or tensor of the token ids or of the text, if not `tokens`, `input_ids` or `text`
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Leave out lines of JSON that can't be read, and count them
+    #[arg(long)]
+    skip_bad_lines: bool,
     /// Hook point, if not the one that the SAE names
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
@@ -114,7 +121,7 @@ impl EvalArgs {
         let model = Decoder::load(&checkpoint, &device)?;
         let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
         let hook = self.hook(&loaded)?;
-        let tokens = self.tokens(&model, &checkpoint)?;
+        let tokens = self.tokens(&model, &checkpoint, progress)?;
         let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos_token_id };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         let sae = &loaded.sae;
@@ -202,44 +209,57 @@ impl EvalArgs {
         self.tokens.as_deref().or(self.text.as_deref()).unwrap_or_else(|| Path::new(""))
     }
 
-    fn tokens(&self, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
+    fn tokens(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Array2<u32>> {
+        ensure!(self.sequences != Some(0), "--sequences 0: at least one sequence is needed");
+        let path = self.token_path();
+        let reading =
+            |usual: Reading| Reading { column: self.column.clone(), skip_bad_lines: self.skip_bad_lines, ..usual };
         match &self.text {
-            Some(path) => self.text_contexts(path, model, checkpoint),
-            None => self.token_file(self.token_path()),
+            Some(path) => self.text_contexts(path, &reading(Reading::text()), model, checkpoint, progress),
+            None => {
+                let (tokens, notes) =
+                    read_sequences(path, &reading(Reading::tokens()), self.sequences, self.context_size)?;
+                let wanted = self.sequences.unwrap_or(tokens.nrows());
+                ensure!(
+                    wanted == tokens.nrows(),
+                    "{} contains {} sequences of {} tokens; {wanted} of {} are asked for",
+                    path.display(),
+                    tokens.nrows(),
+                    tokens.ncols(),
+                    self.context_size.unwrap_or(tokens.ncols())
+                );
+                notes.iter().for_each(|note| progress.say(note));
+                Ok(tokens)
+            }
         }
     }
 
     /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
+    fn text_contexts(
+        &self,
+        path: &Path,
+        reading: &Reading,
+        model: &Decoder,
+        checkpoint: &Path,
+        progress: Progress,
+    ) -> Result<Array2<u32>> {
         let context_size = self.context_size.unwrap_or(TEXT_CONTEXT);
         let eos = model.config().eos_token_id;
-        let source = TokenSource::open(path, context_size, RowUse::Split, Some(checkpoint), eos)?;
-        match source.read(0, self.sequences.unwrap_or(TEXT_SEQUENCES)) {
+        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(checkpoint), eos, reading)?;
+        let tokens = match source.read(0, self.sequences.unwrap_or(TEXT_SEQUENCES)) {
             // A short text is read whole; a long one only as far as it is needed.
             Err(ModelError::TooFewTokens { available, .. }) if self.sequences.is_none() => {
                 ensure!(
                     available > 0,
-                    "{} holds less than one context of {context_size} tokens; lower --context-size",
+                    "{} contains less than one context of {context_size} tokens; lower --context-size",
                     path.display()
                 );
-                Ok(source.read(0, available)?)
+                source.read(0, available)?
             }
-            tokens => Ok(tokens?),
-        }
-    }
-
-    fn token_file(&self, path: &Path) -> Result<Array2<u32>> {
-        let tokens = read_token_file(path)?;
-        let rows = self.sequences.unwrap_or(tokens.nrows());
-        let columns = self.context_size.unwrap_or(tokens.ncols());
-        ensure!(
-            rows <= tokens.nrows() && columns <= tokens.ncols() && rows > 0 && columns > 1,
-            "{} holds {} sequences of {} tokens; {rows} of {columns} are asked for",
-            path.display(),
-            tokens.nrows(),
-            tokens.ncols()
-        );
-        Ok(tokens.slice(ndarray::s![..rows, ..columns]).to_owned())
+            tokens => tokens?,
+        };
+        source.notes().iter().for_each(|note| progress.say(note));
+        Ok(tokens)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use assay_models::tokens::describe;
-use assay_models::{Decoder, NeoxConfig};
+use assay_models::summary::Summary;
+use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
 
 use serde_json::{Map, Value};
@@ -24,6 +24,12 @@ pub struct InspectArgs {
     /// What to look at: a path, or the name of a model or SAE on the hub, org/name[@revision][:path]
     #[arg(value_name = "PATH|NAME")]
     path: PathBuf,
+    /// Column, field or tensor of token ids or text, if not `tokens`, `input_ids` or `text`
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Leave out lines of JSON that can't be read, and count them
+    #[arg(long)]
+    skip_bad_lines: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -74,14 +80,17 @@ impl InspectArgs {
         } else if formats::is_sae(path) {
             notes = sae(path, &mut facts)?;
         } else if path.join("config.json").is_file() {
-            model(path, &mut facts)?;
+            notes = model(path, &mut facts)?;
         } else {
-            for (what, value) in describe(path).with_context(|| {
+            let reading = Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines };
+            let found = describe(path, &reading).with_context(|| {
                 format!(
                     "{} is no model (config.json), SAE (cfg.json) or results directory (runs.parquet), nor tokens or text",
                     path.display()
                 )
-            })? {
+            })?;
+            notes = found.notes;
+            for (what, value) in found.facts {
                 match value.parse::<u64>() {
                     Ok(count) => facts.add(what, count),
                     Err(_) => facts.add(what, value),
@@ -104,24 +113,27 @@ impl InspectArgs {
     }
 }
 
-fn model(path: &Path, facts: &mut Facts) -> Result<()> {
-    let config = NeoxConfig::load(path)?;
-    let model = Decoder::load(path, &device::open("cpu")?.device)?;
-    let parameters = config.n_layers * (4 * config.d_model * config.d_model + 2 * config.d_model * config.d_mlp)
-        + 2 * config.vocab_size * config.d_model;
+/// Gives the notes that belong to it.
+fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
+    let found = Summary::of(path)?;
+    let config = &found.config;
     facts.add("kind", "model, GPT-NeoX");
     facts.add("d_model", config.d_model);
     facts.add("layers", config.n_layers);
     facts.add("heads", config.n_heads);
     facts.add("d_mlp", config.d_mlp);
     facts.add("vocabulary", config.vocab_size);
-    facts.add("parameters of weight matrices", parameters);
+    facts.add("parameters", found.parameters);
+    facts.add("bytes of weights", found.bytes);
+    facts.add("dtype", found.dtypes.join(", "));
+    facts.add("unembedding", if found.is_tied { "the embedding" } else { "a matrix of its own" });
     facts.add("residual", if config.parallel_residual { "parallel" } else { "sequential" });
     facts.add("rotary dimensions a head", config.rotary_dims);
     facts.add("dimensions a head", config.d_head());
     facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers - 1));
-    facts.add("BLAKE3 of configuration and weights", &model.weights_hash()[..16]);
-    Ok(())
+    let hash = found.weights_hash.as_ref().map(|hash| &hash[..16]);
+    facts.add("BLAKE3 of configuration and weights", hash);
+    Ok(found.notes())
 }
 
 /// Gives the notes that belong to it.

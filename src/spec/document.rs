@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::hub::HubName;
+use assay_models::read_text;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::SweepSpec;
@@ -25,9 +26,7 @@ impl SpecDocument {
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let shown = path.display();
         ensure!(!path.is_dir(), "{shown} is a directory; give the TOML file of a sweep");
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the sweep {shown}"))?;
-        // Some editors begin a file with a byte order mark.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = read_text(path).context("cannot read the sweep")?;
         let mut document: DocumentMut = text.parse().with_context(|| format!("{shown} is not TOML"))?;
         for text in overrides {
             let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected key=value"))?;

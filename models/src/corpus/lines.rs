@@ -1,29 +1,42 @@
 //! The lines of a file, decompressed on the way.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
-use super::files::{Compression, compression};
+use super::decompress::{Bytes, open};
+use super::kind::{Kind, by_content};
 use crate::error::{ModelError, Result};
+use crate::files::without_bom;
 
-/// Lines with their line ends, and their numbers from 1. After an error there are no more.
+/// A line with its line end, and its number from 1.
+pub(super) type Line = (usize, Vec<u8>);
+
+/// Lines, the first without a byte order mark. After an error there are no more.
 pub(super) struct Lines {
     path: PathBuf,
-    reader: Box<dyn BufRead + Send>,
+    reader: Bytes,
     number: usize,
     failed: bool,
 }
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = BufReader::new(File::open(path).map_err(|e| ModelError::read(path, e))?);
-        let reader: Box<dyn BufRead + Send> = match compression(path) {
-            None => Box::new(file),
-            Some(Compression::Gzip) => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))),
-            Some(Compression::Zstd) => Box::new(BufReader::new(zstd(file).map_err(|e| ModelError::read(path, e))?)),
-        };
+        let (reader, _) = open(path)?;
         Ok(Self { path: path.to_owned(), reader, number: 0, failed: false })
+    }
+
+    /// The same for what is to be plain text: of a pipe it is known only now whether it is.
+    pub(super) fn of_text(path: &Path) -> Result<Self> {
+        let mut lines = Self::open(path)?;
+        // What is damaged is an error of its line.
+        let head = lines.reader.fill_buf().unwrap_or_default();
+        match by_content(path, head)? {
+            None | Some(Kind::Text) => Ok(lines),
+            Some(kind) => Err(ModelError::data(
+                path,
+                format!("it is {kind}, and of a pipe only plain text is read; write it to a file"),
+            )),
+        }
     }
 
     /// The file.
@@ -31,7 +44,7 @@ impl Lines {
         &self.path
     }
 
-    fn read(&mut self) -> Result<Option<(usize, String)>> {
+    fn read(&mut self) -> Result<Option<Line>> {
         let mut bytes = Vec::new();
         let number = self.number + 1;
         let read = self.reader.read_until(b'\n', &mut bytes).map_err(|e| {
@@ -44,23 +57,15 @@ impl Lines {
             return Ok(None);
         }
         self.number = number;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to() + 1;
-            ModelError::data(&self.path, format!("line {number}: not UTF-8 at byte {at} of the line"))
-        })?;
-        Ok(Some((number, text)))
+        if number == 1 && without_bom(&bytes).len() < bytes.len() {
+            bytes = without_bom(&bytes).to_vec();
+        }
+        Ok(Some((number, bytes)))
     }
 }
 
-fn zstd<R: BufRead>(file: R) -> io::Result<zstd::stream::read::Decoder<'static, R>> {
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-    // What `zstd --long=31` wrote, as large corpora are, needs a window that must be asked for.
-    decoder.window_log_max(31)?;
-    Ok(decoder)
-}
-
 impl Iterator for Lines {
-    type Item = Result<(usize, String)>;
+    type Item = Result<Line>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -70,4 +75,12 @@ impl Iterator for Lines {
         self.failed = matches!(line, Some(Err(_)));
         line
     }
+}
+
+/// The text of a line.
+pub(super) fn utf8(path: &Path, (number, bytes): Line) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to() + 1;
+        ModelError::data(path, format!("line {number}: not UTF-8 at byte {at} of the line"))
+    })
 }

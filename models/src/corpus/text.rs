@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use super::lines::Lines;
+use super::lines::{Lines, utf8};
 use super::{Piece, Pieces, failed};
 use crate::error::Result;
 
@@ -11,9 +11,9 @@ use crate::error::Result;
 const PIECE: usize = 1 << 18;
 
 pub(super) fn documents(path: PathBuf, cut: bool) -> Pieces {
-    match Lines::open(&path) {
+    match Lines::of_text(&path) {
         Ok(lines) => Box::new(TextFile {
-            lines,
+            lines: lines.map(move |line| utf8(&path, line?)),
             piece: if cut { PIECE } else { usize::MAX },
             stretches: VecDeque::new(),
             pending: String::new(),
@@ -49,7 +49,7 @@ impl<L> TextFile<L> {
     }
 }
 
-impl<L: Iterator<Item = Result<(usize, String)>>> Iterator for TextFile<L> {
+impl<L: Iterator<Item = Result<String>>> Iterator for TextFile<L> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -70,7 +70,7 @@ impl<L: Iterator<Item = Result<(usize, String)>>> Iterator for TextFile<L> {
                 continue;
             }
             match self.lines.next() {
-                Some(Ok((_, line))) => self.stretches.extend(line.split('\0').map(str::to_owned)),
+                Some(Ok(line)) => self.stretches.extend(line.split('\0').map(str::to_owned)),
                 Some(Err(e)) => return Some(Err(e)),
                 None => return self.end_document().map(Ok),
             }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn pieces(text: &str, piece: usize) -> Vec<(String, bool)> {
-        let lines = text.split_inclusive('\n').enumerate().map(|(i, line)| Ok((i + 1, line.to_owned())));
+        let lines = text.split_inclusive('\n').map(|line| Ok(line.to_owned()));
         let file = TextFile { lines, piece, stretches: VecDeque::new(), pending: String::new(), starts: true };
         file.map(|p| p.map(|p| (p.text, p.starts)).unwrap()).collect()
     }

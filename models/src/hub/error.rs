@@ -71,6 +71,14 @@ pub enum HubError {
         /// What it lacks, and what it has.
         why: String,
     },
+    /// A model that can't be read, by its configuration.
+    #[error("{name} is no model that can be read, so its weights are not downloaded: {why}")]
+    Model {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with the configuration.
+        why: String,
+    },
     /// Any other answer.
     #[error("{url}: the hub answers {status}{said}; try again later, or see https://status.huggingface.co")]
     Status {
@@ -120,17 +128,18 @@ pub enum HubError {
         why: String,
     },
     /// The cache can't be written or read.
-    #[error("cannot write {} ({source}); is the disk full? HF_HUB_CACHE names another place for the hub's cache", path.display())]
+    // Not `source`: whoever prints the chain of causes would print it twice.
+    #[error("cannot write {} ({why}); is the disk full? HF_HUB_CACHE names another place for the hub's cache", path.display())]
     Write {
         /// The file or directory.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
 }
 
 impl HubError {
-    pub(crate) fn write(path: &Path, source: std::io::Error) -> Self {
-        Self::Write { path: path.to_owned(), source }
+    pub(crate) fn write(path: &Path, why: std::io::Error) -> Self {
+        Self::Write { path: path.to_owned(), why }
     }
 }

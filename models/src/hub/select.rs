@@ -12,6 +12,8 @@ use crate::hub::tree::{Entry, Tree};
 pub(crate) struct Selection<'a> {
     pub(crate) files: Vec<&'a Entry>,
     pub(crate) root: Root,
+    /// The configuration of a model, which is looked at before its weights are fetched.
+    pub(crate) config: Option<&'a Entry>,
 }
 
 /// What in a snapshot stands for the selection.
@@ -42,14 +44,18 @@ pub(crate) fn select<'a>(want: Want, tree: &'a Tree, path: Option<&str>) -> Resu
         return dataset(tree, path);
     }
     let dir = Dir { tree, path: path.unwrap_or_default() };
-    let files = match want {
-        Want::Model => dir.model()?,
-        Want::Sae => dir.sae()?,
-        _ if dir.file("cfg.json").is_some() => dir.sae()?,
-        _ if dir.file("config.json").is_some() => dir.model().or_else(|why| dir.sae().map_err(|_| why))?,
+    let config = dir.file("config.json");
+    let (files, is_model) = match want {
+        Want::Model => (dir.model()?, true),
+        Want::Sae => (dir.sae()?, false),
+        _ if dir.file("cfg.json").is_some() => (dir.sae()?, false),
+        _ if config.is_some() => match dir.model() {
+            Ok(files) => (files, true),
+            Err(why) => (dir.sae().map_err(|_| why)?, false),
+        },
         _ => return Err(dir.lacks("config.json or cfg.json", "models and SAEs", &["config.json", "cfg.json"])),
     };
-    Ok(Selection { files, root: Root::Path(dir.path.to_owned()) })
+    Ok(Selection { files, root: Root::Path(dir.path.to_owned()), config: config.filter(|_| is_model) })
 }
 
 /// A directory of a repository.
@@ -153,8 +159,23 @@ fn listed(names: Vec<&str>) -> String {
     if more > 0 { format!("{head} and {more} more") } else { head }
 }
 
-/// Kinds of token and text files, in the order in which a repository's are looked for.
-const KINDS: [&[&str]; 3] = [&[".parquet"], &[".jsonl", ".jsonl.gz", ".jsonl.zst"], &[".txt", ".txt.gz", ".txt.zst"]];
+/// Kinds of token and text files, in the order in which a repository's are looked for. JSON that is not lines comes after them, as most
+/// repositories have some that describes the others.
+const KINDS: [&[&str]; 4] = [
+    &[".parquet"],
+    &[".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".ndjson.zst"],
+    &[".json", ".json.gz", ".json.zst"],
+    &[".txt", ".txt.gz", ".txt.zst"],
+];
+
+/// Files of JSON that describe a dataset.
+const DESCRIPTIONS: [&str; 4] = ["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+
+/// Whether a file is one of data: none that is hidden, or describes others.
+fn is_data(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !DESCRIPTIONS.contains(&name) && !path.split('/').any(|part| part.starts_with(['.', '_']))
+}
 
 /// What the hub's libraries take for the name of a split.
 const SPLITS: [&str; 7] = ["train", "validation", "valid", "val", "dev", "test", "eval"];
@@ -170,14 +191,19 @@ fn dataset<'a>(tree: &'a Tree, path: Option<&str>) -> Result<Selection<'a>, Stri
         None => path.is_empty() || below(file),
     };
     let of = |kind: &[&str]| -> Vec<&'a Entry> {
-        let fits = |entry: &&Entry| chosen(&entry.path) && kind.iter().any(|end| entry.path.ends_with(end));
+        let fits = |entry: &&Entry| {
+            // A file that is named is wanted, whatever it is called.
+            let data = is_data(&entry.path) || entry.path == path;
+            let name = entry.path.to_ascii_lowercase();
+            data && chosen(&entry.path) && kind.iter().any(|end| name.ends_with(end))
+        };
         tree.files.iter().filter(fits).collect()
     };
     let Some(files) = KINDS.iter().map(|kind| of(kind)).find(|files| !files.is_empty()) else {
         let place = if path.is_empty() { "it".to_owned() } else { format!("`{path}`") };
         let there = listed(tree.files.iter().map(|file| file.path.as_str()).collect());
         return Err(format!(
-            "{place} has no .parquet, .jsonl[.gz|.zst] or .txt[.gz|.zst] files; the files there are: {there}"
+            "{place} has no .parquet, .jsonl[.gz|.zst], .json[.gz|.zst] or .txt[.gz|.zst] files; the files there are: {there}"
         ));
     };
     // Training on the test split would go unnoticed.
@@ -196,7 +222,7 @@ fn dataset<'a>(tree: &'a Tree, path: Option<&str>) -> Result<Selection<'a>, Stri
         (Some(_), _) => Root::Glob(path.to_owned()),
         (None, _) => Root::Path(path.to_owned()),
     };
-    Ok(Selection { files, root })
+    Ok(Selection { files, root, config: None })
 }
 
 /// The split that a file belongs to, by its name or that of a directory.
@@ -235,7 +261,7 @@ mod tests {
     /// The chosen files, and where they lie below `/s`.
     fn chosen(want: Want, paths: &[&str], path: Option<&str>) -> (Vec<String>, String) {
         let tree = tree(paths);
-        let Selection { files, root } = select(want, &tree, path).unwrap();
+        let Selection { files, root, .. } = select(want, &tree, path).unwrap();
         (files.iter().map(|f| f.path.clone()).collect(), root.within(Path::new("/s")).display().to_string())
     }
 
@@ -310,7 +336,11 @@ mod tests {
         assert_eq!(chosen(Want::Dataset, &files, Some("data/*-1.parquet")).1, "/s/data/train-1.parquet");
         assert_eq!(chosen(Want::Dataset, &files, Some("data/train-*.parquet")).1, "/s/data/train-*.parquet");
         refused(Want::Dataset, &files, Some("dat"), "`dat` has no .parquet");
-        refused(Want::Dataset, &["a.json"], None, "are: a.json");
+        refused(Want::Dataset, &["a.csv"], None, "are: a.csv");
+        assert_eq!(
+            chosen(Want::Dataset, &["en/a.JSON.gz", "dataset_infos.json", ".cache/b.json"], None).0,
+            ["en/a.JSON.gz"]
+        );
     }
 
     #[test]

@@ -2,27 +2,40 @@
 
 use std::path::Path;
 
-use super::stored::read_token_file;
-use crate::corpus::files::{Files, Kind};
-use crate::corpus::{self, jsonl};
+use super::refuse_text;
+use super::stored::{Row, rows};
+use crate::corpus::files::Files;
+use crate::corpus::{self, Kind, jsonl};
 use crate::error::{ModelError, Result};
-use crate::parquet::{Contents, Shard, open_all};
+use crate::parquet::open_all;
+use crate::reading::{Column, Contents, Reading};
+
+/// What a source holds.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Named values, in the order in which they are shown.
+    pub facts: Vec<(&'static str, String)>,
+    /// What was left out of it.
+    pub notes: Vec<String>,
+}
 
 /// Rows of token ids, counted.
 #[derive(Default)]
 struct Tally {
     rows: u64,
+    tokens: u64,
     /// Shortest and longest.
     lengths: Option<(usize, usize)>,
-    largest: Option<i64>,
+    largest: Option<u32>,
 }
 
 impl Tally {
-    fn row(&mut self, ids: impl ExactSizeIterator<Item = i64>) {
+    fn row(&mut self, Row { ids, .. }: &Row) {
         let (shortest, longest) = self.lengths.unwrap_or((usize::MAX, 0));
         self.lengths = Some((shortest.min(ids.len()), longest.max(ids.len())));
         self.rows += 1;
-        self.largest = self.largest.max(ids.max());
+        self.tokens += ids.len() as u64;
+        self.largest = self.largest.max(ids.iter().copied().max());
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -40,40 +53,29 @@ impl Tally {
     }
 }
 
-/// What a file, a directory or the files of a glob hold, as named facts. All of it is read, but never held.
+/// What a file, a directory or the files of a glob hold. All of it is read, but never held.
 ///
 /// # Errors
 /// If a file is not tokens or text, or is damaged.
-pub fn describe(path: &Path) -> Result<Vec<(&'static str, String)>> {
-    let files = Files::find(path)?;
-    let count = files.paths.len();
+pub fn describe(path: &Path, reading: &Reading) -> Result<Description> {
+    let files = Files::find(path, reading)?;
+    let (count, left_out) = (files.paths.len(), files.left_out.clone());
     let mut columns = Vec::new();
     let mut facts = match files.kind {
-        Kind::Safetensors => {
-            let mut tally = Tally::default();
-            for file in &files.paths {
-                for row in read_token_file(file)?.rows() {
-                    tally.row(row.iter().map(|&id| i64::from(id)));
-                }
-            }
-            tally.facts()
-        }
+        Kind::Safetensors => tokens(files)?,
         Kind::Parquet => {
-            let (shards, contents) = open_all(&files.paths)?;
+            let (shards, contents) = open_all(&files.paths, reading)?;
             columns = shards[0].columns().to_vec();
-            if contents == Contents::Tokens { lists(&shards)? } else { texts(files)? }
+            if contents == Contents::Tokens { tokens(files)? } else { texts(files, "")? }
         }
-        Kind::JsonLines => match jsonl::contents(&files.paths)? {
-            jsonl::Contents::Text => texts(files)?,
-            jsonl::Contents::Tokens(_) => {
-                let mut tally = Tally::default();
-                for row in files.paths.into_iter().flat_map(jsonl::rows) {
-                    tally.row(row?.1.into_iter().map(i64::from));
-                }
-                tally.facts()
-            }
+        Kind::Json => match jsonl::column(&files)?.0 {
+            Column { contents: Contents::Text, name, .. } => texts(files, &name)?,
+            _ => tokens(files)?,
         },
-        Kind::Text => texts(files)?,
+        Kind::Text => {
+            refuse_text(path, reading)?;
+            texts(files, "")?
+        }
     };
     if !columns.is_empty() {
         facts.push(("columns", columns.join(", ")));
@@ -81,30 +83,27 @@ pub fn describe(path: &Path) -> Result<Vec<(&'static str, String)>> {
     if count > 1 {
         facts.push(("files", count.to_string()));
     }
+    Ok(Description { facts, notes: left_out.notes() })
+}
+
+fn tokens(files: Files) -> Result<Vec<(&'static str, String)>> {
+    let mut tally = Tally::default();
+    let (column, rows) = rows(files)?;
+    for row in rows {
+        tally.row(&row?);
+    }
+    let mut facts = tally.facts();
+    if let Some(mask) = column.mask {
+        facts.push(("tokens that count", tally.tokens.to_string()));
+        facts.push(("padding named by", mask));
+    }
     Ok(facts)
 }
 
-fn lists(shards: &[Shard]) -> Result<Vec<(&'static str, String)>> {
-    let mut tally = Tally::default();
-    for shard in shards {
-        for rows in shard.blocks() {
-            let mut null = None;
-            shard.lists(rows, |row, ids| match ids {
-                Some(ids) => tally.row(ids.iter().copied()),
-                None => null = null.or(Some(row)),
-            })?;
-            if let Some(row) = null {
-                return Err(shard.null_row(row));
-            }
-        }
-    }
-    Ok(tally.facts())
-}
-
-fn texts(files: Files) -> Result<Vec<(&'static str, String)>> {
+fn texts(files: Files, column: &str) -> Result<Vec<(&'static str, String)>> {
     let (mut documents, mut characters) = (0_u64, 0);
     let first = files.paths[0].clone();
-    for piece in corpus::documents(files, true) {
+    for piece in corpus::documents(files, column, true) {
         let piece = piece?;
         documents += u64::from(piece.starts);
         characters += piece.text.chars().count();

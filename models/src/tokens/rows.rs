@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RowUse;
 use crate::error::{ModelError, Result};
-use crate::parquet::Shard;
+use crate::parquet::{BadRow, Shard};
 
 /// The rows of all shards, one after another.
 pub(super) struct Rows {
@@ -31,9 +31,9 @@ struct Block {
 }
 
 /// What can be wrong with a row.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Fault {
-    Null,
+    Bad(BadRow),
     Short(usize),
     NoToken(i64),
 }
@@ -45,13 +45,13 @@ impl Rows {
             starts.push(starts[starts.len() - 1] + shard.rows());
         }
         let first = shards.iter().find(|s| s.rows() > 0).ok_or_else(|| ModelError::data(path, "no rows in it"))?;
-        let mut row_len = None;
+        let mut row_len = Ok(0);
         first.lists(first.block_of(0), |row, ids| {
             if row == 0 {
                 row_len = ids.map(<[i64]>::len);
             }
         })?;
-        let row_len = row_len.ok_or_else(|| first.null_row(0))?;
+        let row_len = row_len.map_err(|why| first.bad_row(0, why))?;
         let used = rows.of_row(path, row_len, context_size)?;
         Ok(Self { shards, starts, row_len, context_size, used, recent: Mutex::new(Vec::new()) })
     }
@@ -69,8 +69,8 @@ impl Rows {
         while row < rows.end {
             let block = self.block(row)?;
             let part = row..rows.end.min(block.rows.end);
-            if let Some(&(row, fault)) = block.faults.iter().find(|(row, _)| part.contains(row)) {
-                return Err(self.fault(row, fault));
+            if let Some((row, fault)) = block.faults.iter().find(|(row, _)| part.contains(row)) {
+                return Err(self.fault(*row, fault.clone()));
             }
             let at = |row: usize| (row - block.rows.start) * self.used;
             tokens.extend_from_slice(&block.tokens[at(part.start)..at(part.end)]);
@@ -104,9 +104,9 @@ impl Rows {
         shard.lists(rows.clone(), |row, ids| {
             let start = tokens.len();
             let fault = match ids {
-                None => Some(Fault::Null),
-                Some(ids) if ids.len() < self.used => Some(Fault::Short(ids.len())),
-                Some(ids) => {
+                Err(why) => Some(Fault::Bad(why)),
+                Ok(ids) if ids.len() < self.used => Some(Fault::Short(ids.len())),
+                Ok(ids) => {
                     tokens.extend(ids[..self.used].iter().map(|&id| id as u32));
                     ids[..self.used].iter().find(|&&id| u32::try_from(id).is_err()).map(|&id| Fault::NoToken(id))
                 }
@@ -122,12 +122,12 @@ impl Rows {
     fn fault(&self, row: usize, fault: Fault) -> ModelError {
         let (shard, row) = self.place(row);
         match fault {
-            Fault::Null => shard.null_row(row),
+            Fault::Bad(why) => shard.bad_row(row, why),
             Fault::Short(len) => {
                 let why = format!("row {row} has {len} tokens among rows of {}", self.row_len);
                 ModelError::data(shard.path(), why)
             }
-            Fault::NoToken(id) => ModelError::data(shard.path(), format!("row {row}: {id} is not a token id")),
+            Fault::NoToken(id) => shard.no_token(row, id),
         }
     }
 }

@@ -9,6 +9,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use super::spool::Tokens;
 use crate::corpus::Piece;
 use crate::error::{ModelError, Result};
+use crate::vocabulary;
 
 /// Bytes of text that are tokenised at a time.
 const BATCH: usize = 1 << 22;
@@ -23,12 +24,8 @@ pub(super) struct TextTokenizer {
 impl TextTokenizer {
     /// Loads `tokenizer.json` from a directory; `eos` goes before each document.
     pub(super) fn load(dir: &Path, eos: u32) -> Result<Self> {
-        let file = dir.join("tokenizer.json");
-        if !file.is_file() {
-            return Err(ModelError::data(&file, "not found; text needs the model's tokenizer (token files need none)"));
-        }
+        let (file, mut tokenizer) = vocabulary::tokenizer(dir)?;
         let bad = |e: tokenizers::Error| ModelError::data(&file, e.to_string());
-        let mut tokenizer = Tokenizer::from_file(&file).map_err(bad)?;
         // Padding would depend on what a document is tokenised with, and documents are wanted whole.
         tokenizer.with_padding(None).with_truncation(None).map_err(bad)?;
         Ok(Self { file, tokenizer, eos })

@@ -1,0 +1,57 @@
+//! What a checkpoint holds, by the headers of its files: no weights are read into memory.
+
+use std::path::Path;
+
+use crate::config::NeoxConfig;
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::weights::Checkpoint;
+
+/// Bytes of weights up to which they are hashed: about a second's work.
+const HASHED: u64 = 1 << 30;
+
+/// A checkpoint in numbers.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its configuration.
+    pub config: NeoxConfig,
+    /// Elements of all weights. A matrix that is both embedding and unembedding counts once.
+    pub parameters: u64,
+    /// Bytes of them in the files.
+    pub bytes: u64,
+    /// Their number formats, as safetensors names them.
+    pub dtypes: Vec<String>,
+    /// Whether embedding and unembedding are one matrix.
+    pub is_tied: bool,
+    /// BLAKE3 of configuration and weights ([`crate::Decoder::weights_hash`]); `None` above a GiB.
+    pub weights_hash: Option<String>,
+}
+
+impl Summary {
+    /// Reads `config.json` and the headers of the weights.
+    ///
+    /// # Errors
+    /// As [`crate::Decoder::load`], but for values that are not finite.
+    pub fn of(dir: &Path) -> Result<Self> {
+        let config = NeoxConfig::load(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let layout = Layout::of(&checkpoint, &config)?;
+        let ignored = |name: &str| layout.ignores(name);
+        let (parameters, bytes, dtypes) = checkpoint.size(ignored);
+        let weights_hash = (bytes <= HASHED).then(|| checkpoint.hash(&config, ignored));
+        Ok(Self { is_tied: layout.is_tied(), parameters, bytes, dtypes, weights_hash, config })
+    }
+
+    /// What a user should know of it.
+    pub fn notes(&self) -> Vec<String> {
+        let differs = self.config.tied_embeddings && !self.is_tied;
+        differs
+            .then(|| {
+                "config.json says that the unembedding is the embedding (`tie_word_embeddings`), but the weights hold another matrix, \
+                 which is used, as in transformers."
+                    .to_owned()
+            })
+            .into_iter()
+            .collect()
+    }
+}
