@@ -90,6 +90,11 @@ pub fn score(value: Option<f64>) -> String {
     value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.3}"))
 }
 
+/// Notes under a table, each in a paragraph of its own.
+pub fn notes(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("\nNote: {note}\n")).collect()
+}
+
 /// A share in per cent, or a dash.
 pub fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s))

@@ -8,6 +8,7 @@
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
+//! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
@@ -41,3 +42,4 @@ mod sae_files;
 mod sweep;
 mod text;
 mod training;
+mod verdict;

@@ -83,7 +83,8 @@ impl Evaluation {
     }
 }
 
-/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`; `progress` is told of every batch of sequences, and may stop the work.
+/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`. `progress` is told how many sequences each batch had, and 0 while activations are
+/// captured and when the batches begin, so that their pace can be measured; it may stop the work.
 ///
 /// # Errors
 /// If the hook can't be patched, an SAE has another width than the model, a token is not in the
@@ -134,6 +135,7 @@ pub fn evaluate(
             core: CoreSums::default(),
         })
         .collect();
+    progress(0);
     for &(start, end) in &batches {
         let part = tokens.slice(s![start..end, ..]);
         let a = &activations[start * context * d_model..end * context * d_model];

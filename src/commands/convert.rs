@@ -8,7 +8,7 @@ use assay_sae::{Format, formats};
 use serde_json::json;
 
 use crate::progress::Progress;
-use crate::{device, fetch};
+use crate::{device, fetch, markdown, output};
 
 /// Write an SAE in the format of another tool, so that the tool reconstructs the same activations.
 ///
@@ -84,14 +84,10 @@ impl ConvertArgs {
                 "source": self.source.display().to_string(), "from": from.name(), "to": format.name(),
                 "architecture": architecture, "path": target.to_string(), "notes": loaded.notes,
             });
-            println!("{}", serde_json::to_string_pretty(&report)?);
-            return Ok(());
+            return output::result_line(serde_json::to_string_pretty(&report)?);
         }
-        println!("{target}: {architecture}, from {from} to {format}");
-        for note in &loaded.notes {
-            println!("\nNote: {note}");
-        }
-        Ok(())
+        let notes = markdown::notes(&loaded.notes);
+        output::result(format_args!("{target}: {architecture}, from {from} to {format}\n{notes}"))
     }
 
     /// Nothing but an SAE is ever replaced.

@@ -1,5 +1,6 @@
 //! `assay eval`: one SAE, on a token file or on text.
 
+mod pace;
 mod saebench;
 mod show;
 
@@ -8,7 +9,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::tokens::{Reading, RowUse, TokenSource, read_sequences};
 use assay_models::{Decoder, HookPoint, ModelError};
 use assay_probes::evaluate::Codec;
 use assay_probes::stats::Resamples;
@@ -19,22 +19,23 @@ use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
+use super::contexts::{ContextArgs, whole};
 use crate::belonging::Used;
 use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
-use crate::{device, fetch};
+use crate::{device, fetch, markdown, output};
+use pace::Pace;
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
 ///
-/// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. Below the table stands a verdict:
-/// whether R² tells what the SAE does to the model, and if not, why not.
+/// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. First comes a verdict: whether R² tells what
+/// the SAE keeps of the model.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md"
+    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
 )]
-#[command(group = clap::ArgGroup::new("input").required(true))]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
     #[arg(long, value_name = "DIR|NAME")]
@@ -43,41 +44,23 @@ pub struct EvalArgs {
     /// org/name[@revision][:path]
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
-    /// Token ids: safetensors, Parquet or JSON lines with a tensor, column or field `tokens` or `input_ids`, one sequence per row
-    #[arg(long, value_name = "FILE", group = "input")]
-    tokens: Option<PathBuf>,
-    /// Text instead of token ids, for a quick look: plain, JSON or Parquet, cut into contexts by the model's tokenizer
-    #[arg(long, value_name = "FILE", group = "input")]
-    text: Option<PathBuf>,
-    /// Column, field or tensor of the token ids or of the text, if not `tokens`, `input_ids` or `text`
-    #[arg(long, value_name = "NAME")]
-    column: Option<String>,
-    /// Leave out lines of JSON that can't be read, and count them
-    #[arg(long)]
-    skip_bad_lines: bool,
+    #[command(flatten)]
+    contexts: ContextArgs,
     /// Hook point, if not the one that the SAE names
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
-    /// Use only the first N sequences [default: all; of text, 64]
-    #[arg(long, value_name = "N")]
-    sequences: Option<usize>,
-    /// Use only the first N tokens of each sequence [default: all; of text, 128]
-    #[arg(long, value_name = "N")]
-    context_size: Option<usize>,
     /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
     #[arg(long)]
     center_residual: bool,
-    /// Sequences of one forward pass
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch: usize,
-    /// Draws of labels from the model's own output, for `fwd` and `kl_pred`; 0 leaves them out
+    /// Labels sampled per token from the model's predictions, for `fwd` and `kl_pred`; 0 skips both
     #[arg(long, value_name = "N", default_value_t = 4)]
     fisher_samples: usize,
-    /// Bootstrap replicates of the 95 % intervals
-    #[arg(long, value_name = "N", default_value_t = 5000)]
-    resamples: usize,
-    /// Seed of the bootstrap and of those draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Bootstrap replicates of the 95 % intervals; a verdict needs 1000
+    #[arg(long, value_name = "N", default_value_t = 5000,
+        value_parser = whole(MIN_RESAMPLES, MAX_RESAMPLES, "the ends of an interval would be chance"))]
+    resamples: u64,
+    /// Seed of the bootstrap and of those labels
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
     seed: u64,
     /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file
     #[arg(long, value_name = "FILE")]
@@ -88,15 +71,22 @@ pub struct EvalArgs {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// In the table, every metric, also without first tokens and without tokens of huge norm
+    #[arg(long)]
+    all: bool,
     /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
+/// Fewer replicates make no 95 % interval; more would take gigabytes and change no digit that is shown.
+const MIN_RESAMPLES: u64 = 100;
+const MAX_RESAMPLES: u64 = 100_000;
+
 /// How an evaluation is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// A table and the verdict
+    /// The verdict and a table
     Table,
     /// One JSON object
     Json,
@@ -104,41 +94,42 @@ enum Output {
     Saebench,
 }
 
-/// Contexts of a quick look.
-const TEXT_SEQUENCES: usize = 64;
-const TEXT_CONTEXT: usize = 128;
-
 impl EvalArgs {
     /// Runs the command.
     ///
     /// # Errors
     /// If the model, the SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
-        let output = if self.json { Output::Json } else { self.format };
-        ensure!(self.out.is_none() || output == Output::Saebench, "--out is for --format saebench");
+        let format = if self.json { Output::Json } else { self.format };
+        ensure!(self.out.is_none() || format == Output::Saebench, "--out is for --format saebench");
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
         let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
         let hook = self.hook(&loaded)?;
-        let tokens = self.tokens(&model, &checkpoint, progress)?;
+        let tokens = self.contexts.read(&model, &checkpoint, progress)?;
         let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos_token_id };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         let sae = &loaded.sae;
-        let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
+        let (sequences, context_size) = tokens.dim();
+        let mut stage = progress.stage(format!("evaluate {hook}"), sequences as u64, "sequences");
         let config = EvalConfig {
-            batch: self.batch,
+            batch: self.contexts.batch(context_size),
             center_residual: self.center_residual || loaded.metadata.center_residual,
             fisher_samples: self.fisher_samples,
             fisher_seed: self.seed,
-            kl_zero: output == Output::Saebench,
+            kl_zero: format == Output::Saebench,
         };
+        let mut pace = Pace::new(sequences, context_size);
         let found = evaluate(&model, hook, tokens.view(), &[sae as &dyn Codec], config, |n| {
+            if let Some(estimate) = pace.after(n) {
+                progress.say(&estimate);
+            }
             stage.advance(n as u64, String::new);
             ControlFlow::Continue(())
         })
         .with_context(|| {
-            let tokens = self.token_path().display();
+            let tokens = self.contexts.path().display();
             format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
         })?
         .remove(0);
@@ -147,37 +138,37 @@ impl EvalArgs {
             save_reconstructions(path, &model, hook, &tokens, sae, config)?;
         }
         let of_file = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
-        if output == Output::Saebench {
-            let dataset = of_file(self.token_path()).unwrap_or_default();
+        if format == Output::Saebench {
+            let dataset = of_file(self.contexts.path()).unwrap_or_default();
             let report =
                 saebench::Report { loaded: &loaded, found: &found, hook, tokens: tokens.dim(), dataset, config };
             return report.write(&self.sae, self.out.as_deref());
         }
-        let resamples = Resamples::draw(tokens.nrows(), self.resamples, self.seed);
+        let resamples = Resamples::draw(sequences, self.resamples as usize, self.seed);
         let replicates = Replicates::new(&found.sequences, &resamples.counts());
-        let verdict = verdict(&found.sequences, &replicates);
-        if output == Output::Json {
+        let verdict = verdict(&found.sequences, &replicates, model.config().vocab_size);
+        if format == Output::Json {
             let mut value = show::evaluation_json(&found, &replicates);
             let head = json!({
                 "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
-                "hook": hook.to_string(), "layer": hook.layer, "S": tokens.nrows(), "T": tokens.ncols(),
+                "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size,
                 "d_model": sae.d_model(), "d_sae": sae.d_sae(), "k": sae.k(),
             });
             let mut object = head.as_object().cloned().unwrap_or_default();
             object.append(&mut value);
             object.insert("verdict".to_owned(), serde_json::to_value(&verdict)?);
             object.insert("notes".to_owned(), json!(loaded.notes));
-            println!("{}", serde_json::to_string_pretty(&Value::Object(object))?);
-        } else {
-            println!("{} at {hook}, {} sequences of {} tokens\n", self.sae.display(), tokens.nrows(), tokens.ncols());
-            print!("{}", show::evaluation_table(&found, &replicates));
-            println!("\nVerdict: {}", verdict.text);
-            for note in &loaded.notes {
-                println!("\nNote: {note}");
-            }
+            return output::result_line(serde_json::to_string_pretty(&Value::Object(object))?);
         }
-        Ok(())
+        output::result(format_args!(
+            "{}\n\n{} at {hook}, {sequences} sequences of {context_size} tokens\n{}\n\n{}{}",
+            verdict.text,
+            self.sae.display(),
+            show::losses(&found, model.config().vocab_size),
+            show::evaluation_table(&found, &replicates, self.all),
+            markdown::notes(&loaded.notes)
+        ))
     }
 
     /// Where to patch: as asked for, else as the SAE says.
@@ -202,64 +193,6 @@ impl EvalArgs {
                 .with_context(|| format!("{whose}; for an SAE of the residual stream {hint}"));
         }
         Ok(hook)
-    }
-
-    /// The file of tokens or text.
-    fn token_path(&self) -> &Path {
-        self.tokens.as_deref().or(self.text.as_deref()).unwrap_or_else(|| Path::new(""))
-    }
-
-    fn tokens(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Array2<u32>> {
-        ensure!(self.sequences != Some(0), "--sequences 0: at least one sequence is needed");
-        let path = self.token_path();
-        let reading =
-            |usual: Reading| Reading { column: self.column.clone(), skip_bad_lines: self.skip_bad_lines, ..usual };
-        match &self.text {
-            Some(path) => self.text_contexts(path, &reading(Reading::text()), model, checkpoint, progress),
-            None => {
-                let (tokens, notes) =
-                    read_sequences(path, &reading(Reading::tokens()), self.sequences, self.context_size)?;
-                let wanted = self.sequences.unwrap_or(tokens.nrows());
-                ensure!(
-                    wanted == tokens.nrows(),
-                    "{} contains {} sequences of {} tokens; {wanted} of {} are asked for",
-                    path.display(),
-                    tokens.nrows(),
-                    tokens.ncols(),
-                    self.context_size.unwrap_or(tokens.ncols())
-                );
-                notes.iter().for_each(|note| progress.say(note));
-                Ok(tokens)
-            }
-        }
-    }
-
-    /// The first contexts of a text.
-    fn text_contexts(
-        &self,
-        path: &Path,
-        reading: &Reading,
-        model: &Decoder,
-        checkpoint: &Path,
-        progress: Progress,
-    ) -> Result<Array2<u32>> {
-        let context_size = self.context_size.unwrap_or(TEXT_CONTEXT);
-        let eos = model.config().eos_token_id;
-        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(checkpoint), eos, reading)?;
-        let tokens = match source.read(0, self.sequences.unwrap_or(TEXT_SEQUENCES)) {
-            // A short text is read whole; a long one only as far as it is needed.
-            Err(ModelError::TooFewTokens { available, .. }) if self.sequences.is_none() => {
-                ensure!(
-                    available > 0,
-                    "{} contains less than one context of {context_size} tokens; lower --context-size",
-                    path.display()
-                );
-                source.read(0, available)?
-            }
-            tokens => tokens?,
-        };
-        source.notes().iter().for_each(|note| progress.say(note));
-        Ok(tokens)
     }
 }
 

@@ -10,7 +10,7 @@ use assay_sae::{Activation, formats};
 use serde_json::{Map, Value};
 
 use crate::progress::Progress;
-use crate::{device, fetch, frames, markdown};
+use crate::{device, fetch, frames, markdown, output};
 
 /// Say what a model, SAE, results directory, or source of tokens or text holds.
 ///
@@ -102,14 +102,9 @@ impl InspectArgs {
             let mut object: Map<String, Value> =
                 facts.0.into_iter().map(|(what, value)| (what.to_lowercase().replace(' ', "_"), value)).collect();
             object.insert("notes".to_owned(), notes.into());
-            println!("{}", serde_json::to_string_pretty(&object)?);
-            return Ok(());
+            return output::result_line(serde_json::to_string_pretty(&object)?);
         }
-        print!("{}", facts.table());
-        for note in notes {
-            println!("\nNote: {note}");
-        }
-        Ok(())
+        output::result(format_args!("{}{}", facts.table(), markdown::notes(&notes)))
     }
 }
 

@@ -27,6 +27,7 @@ use assay_sae::LoadedSae;
 use serde_json::{Value, json};
 
 use crate::files::write_atomic;
+use crate::output;
 
 /// An evaluation and what it was made of.
 pub(super) struct Report<'a> {
@@ -50,14 +51,12 @@ impl Report<'_> {
         let (release, id) = (name(full.parent()), name(Some(&full)));
         let text = serde_json::to_string_pretty(&self.json(&release, &id))? + "\n";
         let Some(out) = out else {
-            print!("{text}");
-            return Ok(());
+            return output::result(text);
         };
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let path = out.join(format!("{release}_{id}_eval_results.json"));
         write_atomic(&path, text.as_bytes())?;
-        println!("{}", path.display());
-        Ok(())
+        output::result_line(path.display())
     }
 
     fn json(&self, release: &str, id: &str) -> Value {
