@@ -1,6 +1,8 @@
 //! Turns the code cells of each notebook into a function. A kernel keeps variables from cell to cell; here all cells of a
 //! notebook are one function's body. Lines that begin with `:` speak to the kernel and are left out.
 
+#![allow(clippy::print_stdout, reason = "this is how a build script speaks to Cargo")]
+
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -5,6 +5,8 @@
 //! operands once: the residual stream in f32 five times (4·d each), norms and attention's output 2·d each way, qkv 6·d, the MLP's hidden
 //! activations 2·d_mlp, written and read; the weights once a pass.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its table")]
+
 #[path = "../../benches/device.rs"]
 mod device;
 

@@ -14,6 +14,8 @@
 //! stage as above, against the measured time; the peaks are arguments, by default those of an H100 SXM as measured with large
 //! products and copies (790 TFLOP/s, 3.0 TB/s, 5.5 TB/s from L2).
 
+#![allow(clippy::print_stdout, reason = "a bench prints its table")]
+
 #[path = "../../benches/device.rs"]
 mod device;
 
