@@ -102,9 +102,9 @@ impl Covariance {
 
     /// The variance that f32 rounding alone makes of activations of this length.
     fn rounding(&self) -> f64 {
-        let shift = self.shift.iter().flatten();
+        let (shift, offset) = (self.shift.iter().flatten(), self.offset());
         let squares = shift
-            .zip(&self.offset())
+            .zip(&offset)
             .enumerate()
             .map(|(i, (shift, offset))| self.moments[[i, i]] / self.tokens + shift * (2.0 * offset + shift));
         rounding(self.sum.len() as f64, squares.sum())
