@@ -42,6 +42,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     Plot {
         figure: Figure {
             title: format!("Who carries the error? Tokens by their norm, {}", context.anchor),
+            subtitle: context.subtitle(),
             legend,
             columns: ks.len().max(1),
             panel: (400, 220),

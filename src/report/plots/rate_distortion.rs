@@ -8,7 +8,7 @@ type Distortion = fn(&Context<'_>, &Cell) -> Score;
 
 const DISTORTIONS: [(&str, Distortion); 4] = [
     ("1 − R²", |c, cell| c.analysis.derived(&[(cell, on_all("r2"))], |v| Some(1.0 - v[0]))),
-    ("1 − CE_rec", |c, cell| c.analysis.derived(&[(cell, on_all("ce_rec"))], |v| Some(1.0 - v[0]))),
+    ("1 − CE_rec", |c, cell| c.analysis.derived(&[(cell, on_all("ce_rec_pooled"))], |v| Some(1.0 - v[0]))),
     ("SWD", |c, cell| c.analysis.score(cell, on_all("swd"))),
     ("FWD", |c, cell| c.analysis.score(cell, on_all("fwd"))),
 ];
@@ -39,14 +39,15 @@ pub fn plot(context: &Context<'_>) -> Plot {
     share_x(&mut panels);
     Plot {
         figure: Figure {
-            title: "Rate and distortion: what a bit buys depends on the measure".to_owned(),
+            title: "Rate and distortion".to_owned(),
+            subtitle: context.subtitle(),
             legend: context.model_keys(),
             columns: distortions.len().max(1),
             panel: (245, 190),
             panels,
         },
         caption: format!(
-            "Distortion against bits a token (entropy-coded latents, 8 bits a value), a row a depth, a point a k ({}, {}); lower is \
+            "Distortion against bits per token (entropy-coded latents, 8 bits a value), a row a depth, a point a k ({}, {}); lower is \
              better; {}. SWD and FWD have units of the model's own gradients: compare shapes and crossings between models, not \
              heights, and no axis with another.",
             context.seeds(),
