@@ -227,3 +227,10 @@ pub fn align_x<'a>(panels: impl IntoIterator<Item = &'a mut Panel>) {
     let range = axis::union(panels.iter().filter(|p| p.points().next().is_some()).map(|p| p.x_range()));
     panels.into_iter().for_each(|panel| panel.x.range = Some(range));
 }
+
+/// Gives panels the same vertical axis, each with its labels; they must have the same scale.
+pub fn align_y<'a>(panels: impl IntoIterator<Item = &'a mut Panel>) {
+    let panels: Vec<&mut Panel> = panels.into_iter().collect();
+    let range = axis::union(panels.iter().filter(|p| p.points().next().is_some()).map(|p| p.y_range()));
+    panels.into_iter().for_each(|panel| panel.y.range = Some(range));
+}

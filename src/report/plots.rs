@@ -15,7 +15,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::figure::{Axis, Figure, Key, Look, Point, Scale};
+use super::figure::{self, Axis, Figure, Key, Look, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
 use crate::markdown::tokens_text;
 
@@ -157,6 +157,27 @@ impl<'a> Context<'a> {
                  of the text of training"
             ),
         }
+    }
+}
+
+impl Context<'_> {
+    /// Hollow where k is no bottleneck: at d_model or more active latents per token a code can be exact.
+    fn marked(&self, cell: &Cell, point: Point) -> Point {
+        Point { hollow: self.is_wide(cell), ..point }
+    }
+
+    fn is_wide(&self, cell: &Cell) -> bool {
+        self.analysis.column(cell, "d_model").is_some_and(|d| cell.k as f64 >= d)
+    }
+
+    /// The models' keys, and what a hollow mark means where there is one.
+    fn keys_with_hollow(&self) -> Vec<Key> {
+        let mut keys = self.model_keys();
+        if self.analysis.cells.iter().any(|cell| self.is_wide(cell)) {
+            let look = Look::new(figure::DARK, figure::Marker::Circle);
+            keys.push(Key { hollow: true, ..Key::mark("k ≥ d_model", look) });
+        }
+        keys
     }
 }
 

@@ -14,7 +14,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
                 look: Look::of_model(at),
                 points: cells
                     .iter()
-                    .filter_map(|cell| point(cell.k as f64, context.analysis.score(cell, on_all(name))))
+                    .filter_map(|cell| {
+                        let score = context.analysis.score(cell, on_all(name));
+                        Some(context.marked(cell, point(cell.k as f64, score)?))
+                    })
                     .collect(),
                 joined: true,
                 spread: Spread::Band,
@@ -28,7 +31,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         figure: Figure {
             title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),
             subtitle: context.subtitle(),
-            legend: context.model_keys(),
+            legend: context.keys_with_hollow(),
             columns,
             panel: (330, 230),
             panels,

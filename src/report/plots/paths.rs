@@ -22,7 +22,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         share_y(&mut below);
         panels.extend(below);
     }
-    let mut legend = context.model_keys();
+    let mut legend = context.keys_with_hollow();
     if context.models.len() > 1 {
         legend.push(Key::mark(format!("{} at equal R²", context.difference()), DIFFERENCE));
     }
@@ -54,7 +54,7 @@ pub fn by_metric(context: &Context<'_>) -> Plot {
         figure: Figure {
             title: format!("Every behaviour metric against R², {}", context.anchor),
             subtitle: context.subtitle(),
-            legend: context.model_keys(),
+            legend: context.keys_with_hollow(),
             columns: 3,
             panel: (330, 210),
             panels: BEHAVIOURS.iter().map(panel).collect(),
@@ -75,7 +75,7 @@ fn path(context: &Context<'_>, depth: &str, metric: &Behaviour, title: &str) -> 
         let place = |cell: &&crate::analysis::Cell| {
             let r2 = context.analysis.score(cell, on_all("r2")).value?;
             let behaves = context.analysis.score(cell, metric.quantity()).value?;
-            Some(Point::new(r2, metric.sign * behaves, None))
+            Some(context.marked(cell, Point::new(r2, metric.sign * behaves, None)))
         };
         Series::line(Look::of_model(at), cells.iter().filter_map(place).collect())
     });
