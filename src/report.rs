@@ -63,8 +63,8 @@ fn head(name: &str, grid: &Grid) -> String {
         } else {
             format!(
                 ": percentile intervals of a bootstrap over sequences ({} resamples, one draw shared by all SAEs, so that differences are \
-                 paired). They cover the choice of evaluation text and nothing else: not the seed of the training, not the training text. With \
-                 64 skewed sequences they contain the truth about 92 % of the time, with 8 about 83 %.",
+                 paired). They cover the choice of evaluation text and nothing else: not the seed of the training, not the training text; with few or \
+                 skewed sequences they are somewhat too narrow.",
                 grid.bootstrap.resamples,
             )
         },

@@ -195,3 +195,44 @@ fn a_better_proxy_is_found_where_there_are_enough_cells() {
     let h2 = found.iter().find(|f| f.hypothesis.name == "H2").unwrap();
     assert!(h2.verdict.to_string().contains("8 cells, and at least 12"), "{}", h2.verdict);
 }
+
+/// Shares of 150 grids whose 95 % interval of the difference at equal R², and of the logarithm of the ratio of k*, contains the truth: skewed
+/// sequences, each model's own, and a training seed's effect on a model.
+fn coverage(seeds: u64) -> [f64; 2] {
+    let samples = 150;
+    let mut hits = [0u32; 2];
+    for sample in 0..samples {
+        let made = |(model, k, _, seed): Place<'_>, at: usize| {
+            let (m, later) = (number(model), number(model) as f64);
+            let skewed = |parts: &[u64]| (0.6 * noise(parts)).exp() - 0.18_f64.exp();
+            // With one seed an interval knows nothing of what seeds do.
+            let of_seed = if seeds > 1 { 0.01 } else { 0.0 };
+            let chance = of_seed * noise(&[sample, m, seed, k, 1])
+                + 0.05 * skewed(&[sample, at as u64, 2])
+                + 0.05 * skewed(&[sample, m, at as u64, 3]);
+            let r2 = 0.2 + 0.1 * (k as f64).log2() - 0.05 * later;
+            // At equal R² the later model is 0.05 better; at equal k 0.02 worse, which takes 2^0.143 times the k.
+            Made::new(r2, 1.4 * r2 - 0.2 + 0.05 * later + chance)
+        };
+        let grid = grid(&MODELS, &[4, 8, 16, 32], &[1000], seeds, 32, made);
+        let analysis = Analysis::new(&grid);
+        let later = analysis.cell("large", "mid", 1000, 16).unwrap();
+        let equal = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::R2).unwrap();
+        hits[0] += u32::from(equal.interval.unwrap().contains(0.05));
+        let of = |model| threshold(&analysis, model, "mid", 1000, 0.45, Between::Log).unwrap();
+        let ratio = ratio_of_k_star(&analysis, &of("little"), &of("large"));
+        hits[1] += u32::from(ratio.interval.unwrap().contains((0.02 / 0.14) * std::f64::consts::LN_2));
+    }
+    hits.map(|h| f64::from(h) / samples as f64)
+}
+
+/// The standard error of a share of 150 near 0.95 is 1.8 %.
+#[test]
+fn differences_at_equal_r2_and_ratios_of_k_star_are_covered() {
+    for seeds in [1, 4] {
+        let [equal, ratio] = coverage(seeds);
+        println!("{seeds} seeds: at equal R² {equal}, ratio of k* {ratio}");
+        assert!((0.88..=1.0).contains(&equal), "{seeds}: {equal}");
+        assert!((0.88..=1.0).contains(&ratio), "{seeds}: {ratio}");
+    }
+}

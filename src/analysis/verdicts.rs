@@ -4,7 +4,7 @@ use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Evidence, HYPOTHESES, Hypot
 use assay_probes::stats::{equivalence_margin, holm};
 
 use super::{Analysis, Given, Score, Trend, at_equal, behaviour, leaderboard, mismatch_and_failure, trends};
-use crate::markdown::{signed_with_interval, tokens_text};
+use crate::markdown::{p_value, signed_with_interval, tokens_text};
 
 /// A rule applied to one condition.
 pub struct Finding {
@@ -91,7 +91,7 @@ fn proxies(analysis: &Analysis<'_>, budget: u64, evidence: Evidence, released: b
             numbers: format!(
                 "difference of Pearson within fixed k {}{}",
                 signed_with_interval(advantage.value, advantage.interval),
-                p.map_or_else(String::new, |p| format!("; swap test p = {p:.3} by Holm")),
+                p.map_or_else(String::new, |p| format!("; swap test p {} by Holm", p_value(p))),
             ),
             verdict: h2(advantage.value, p, cells, evidence, released),
         })

@@ -126,9 +126,13 @@ impl<'a> Context<'a> {
 
     /// What every figure must carry with it when it leaves its page.
     fn subtitle(&self) -> String {
+        self.subtitle_of(&[self.budget])
+    }
+
+    /// The same for a figure of several budgets.
+    fn subtitle_of(&self, budgets: &[u64]) -> String {
         let sequences = self.analysis.grid.runs.first().map_or(0, |r| r.sequences.len());
-        let budgets: Vec<String> =
-            self.analysis.grid.budgets().iter().map(|b| tokens_text(*b).replace(" tokens", "")).collect();
+        let budgets: Vec<String> = budgets.iter().map(|b| tokens_text(*b).replace(" tokens", "")).collect();
         format!("{}; {} training tokens; {sequences} evaluation sequences", self.seeds(), budgets.join(", "))
     }
 

@@ -165,8 +165,19 @@ const SECTIONS: [Section; 19] = [
     },
 ];
 
-/// The table that is too wide to be read in a page.
-const WIDE: &str = "everything";
+/// Tables that are too long or wide to be read in a page: it links to them.
+const LINKED: [&str; 10] = [
+    "everything",
+    "grid",
+    "leaderboard-by-behaviour",
+    "leaderboard-reference",
+    "k-star-reference",
+    "influence",
+    "subsets",
+    "fisher",
+    "rate-distortion",
+    "seeds",
+];
 
 /// All sections that have something to show.
 pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, String)]) -> String {
@@ -186,12 +197,17 @@ pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, Stri
         for (name, caption) in section.figures.iter().filter_map(|f| figures.iter().find(|(name, _)| name == f)) {
             let _ = write!(out, "![{name}](plots/{name}.svg)\n\n*{caption}*\n\n");
         }
-        for (name, table) in found {
-            if *name == WIDE {
-                let _ = write!(out, "Every metric of every run: [`tables/{name}.md`](tables/{name}.md)\n\n");
-            } else {
-                let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
-            }
+        let linked = |name: &str| LINKED.contains(&name);
+        for (name, table) in found.iter().filter(|(name, _)| !linked(name)) {
+            let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
+        }
+        let links: Vec<String> = found
+            .iter()
+            .filter(|(name, _)| linked(name))
+            .map(|(name, _)| format!("[`tables/{name}.md`](tables/{name}.md)"))
+            .collect();
+        if !links.is_empty() {
+            let _ = write!(out, "In a file of its own: {}\n\n", links.join(", "));
         }
         if section.tables.contains(&"delta-by-k") {
             out += &monte_carlo(analysis);

@@ -100,7 +100,7 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
     Plot {
         figure: Figure {
             title: format!("ΔR² and ΔCE_rec against training tokens, {}", context.anchor),
-            subtitle: context.subtitle(),
+            subtitle: context.subtitle_of(&budgets),
             legend: if several_models { [keys(), context.model_keys()].concat() } else { context.model_keys() },
             columns,
             panel: if columns > 4 { (220, 200) } else { (300, 210) },

@@ -3,7 +3,7 @@
 use super::{Context, Plot, point};
 use crate::analysis::{BEHAVIOURS, Behaviour, Given, at_equal, behaviour, on_all};
 use crate::report::figure::{
-    Axis, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, share_y,
+    Axis, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, align_x, share_y,
 };
 
 const DIFFERENCE: Look = Look::new(PURPLE, Marker::Diamond);
@@ -13,18 +13,23 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let metric = behaviour("ce_rec_pooled");
     let mut panels: Vec<Panel> = context.depths.iter().map(|depth| path(context, depth, metric, depth)).collect();
     share_y(&mut panels);
-    if context.models.len() > 1 {
-        let mut below: Vec<Panel> = context.depths.iter().map(|depth| apart(context, depth, metric)).collect();
+    let mut legend = context.keys_with_hollow();
+    let mut below: Vec<Panel> = context.depths.iter().map(|depth| apart(context, depth, metric)).collect();
+    let mut lower = String::new();
+    // Nothing lies below where no R² is common to both paths.
+    if below.iter().any(|panel| !panel.series.is_empty()) {
         // The two rows of a column share their horizontal axis.
         for (above, below) in panels.iter_mut().zip(&mut below) {
-            crate::report::figure::align_x([above, below]);
+            align_x([above, below]);
         }
         share_y(&mut below);
         panels.extend(below);
-    }
-    let mut legend = context.keys_with_hollow();
-    if context.models.len() > 1 {
         legend.push(Key::mark(format!("{} at equal R²", context.difference()), DIFFERENCE));
+        lower = format!(
+            " Below: {} of CE_rec at equal R², at each k of the last model whose R² lies within the range of the first model's path; {}.",
+            context.difference(),
+            context.intervals("bars"),
+        );
     }
     Plot {
         figure: Figure {
@@ -36,13 +41,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Top: pooled CE_rec against R², a path per model along k, a column a depth ({}, {}). Where the paths coincide, R² tells what \
-             behaviour is and differences at equal k only say how far along the path each model has come. Below: {} of CE_rec at equal R², at each k of the \
-             last model whose R² lies within the range of the first model's path; {}. Axes are truncated.",
+            "Pooled CE_rec against R², a path per model along k, a column a depth ({}, {}). Where the paths coincide, R² tells what \
+             behaviour is, and differences at equal k only say how far along the path each model has come.{lower} Axes are truncated.",
             context.seeds(),
             context.trained(),
-            context.difference(),
-            context.intervals("bars"),
         ),
     }
 }
@@ -86,6 +88,7 @@ fn path(context: &Context<'_>, depth: &str, metric: &Behaviour, title: &str) -> 
 /// How far the last model's path lies above the first's.
 fn apart(context: &Context<'_>, depth: &str, metric: &Behaviour) -> Panel {
     let (first, last) = (context.models.first(), context.models.last());
+    let last = last.filter(|last| Some(*last) != first);
     let cells = last.map(|model| context.analysis.along_k(model, depth, context.budget)).unwrap_or_default();
     let place = |cell: &&crate::analysis::Cell| {
         let r2 = context.analysis.score(cell, on_all("r2")).value?;

@@ -4,7 +4,7 @@ use assay_probes::stats::Estimate;
 
 use super::{budget, correlation, scored};
 use crate::analysis::{self, Analysis, BEHAVIOURS, PROXIES, agreements, behaviour, on_all, reciprocals};
-use crate::markdown::{NONE, Table, number, score};
+use crate::markdown::{NONE, Table, number, p_value, score};
 
 /// R² and CE_rec, correlated over the grid.
 pub fn correlations(analysis: &Analysis<'_>) -> Table {
@@ -69,7 +69,7 @@ pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
                 rank.proxy.name.to_owned(),
                 correlation(rank.pearson_within),
                 rank.advantage.map_or_else(String::new, correlation),
-                rank.p.map_or_else(String::new, |p| format!("{p:.3}")),
+                rank.p.map_or_else(String::new, p_value),
                 correlation(rank.pearson),
                 correlation(rank.spearman),
             ];
