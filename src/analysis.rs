@@ -3,50 +3,44 @@
 //! Every number that a table, a plot or a comparison shows is computed here, once.
 
 mod anisotropy;
+mod behaviours;
 mod correlations;
 mod dimensions;
+mod equal;
 mod gaps;
+mod leaderboard;
 mod norms;
+mod score;
+mod sequences;
 mod spread;
 mod thresholds;
+mod trends;
 mod verdicts;
 
+use std::ops::Range;
+
 use assay_probes::metrics::{Metric, Subset, metric, ratio, total};
-use assay_probes::stats::{Interval, SeedResamples, mean, t_interval};
+use assay_probes::stats::{
+    Interval, SeedResamples, StandardError, end_errors, jackknife_variance, mean, sample_sd, t_interval,
+};
 
 pub use anisotropy::{CONTROLS, Control, explained};
-pub use correlations::{Agreement, PROXIES, Proxy, ProxyRank, agreement, agreements, beyond_swd, leaderboard};
+pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
+pub use correlations::{Agreement, agreement, agreements};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
-pub use gaps::{Gap, gap, gaps, mismatches, pairs};
+pub use equal::{Given, at_equal};
+pub use gaps::{BehaviourGap, Gap, gap, gaps, mismatches, pairs};
+pub use leaderboard::{PROXIES, Proxy, ProxyRank, Reciprocal, beyond_swd, leaderboard, reciprocals, within_fixed_k};
 pub use norms::{NormPoint, norm_profile};
+pub use score::Score;
+pub use sequences::{Influence, influence, seed_components};
 pub use spread::{Overlap, SequenceSpread, monotone, overlap, overlaps, sequence_sd, sequence_spread};
-pub use thresholds::{TARGETS, Threshold, k_star_ratio, threshold, thresholds};
+pub use thresholds::{TARGETS, Threshold, k_star_ratio, ratio_of_k_star, threshold, thresholds};
+pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};
 
 use crate::frames::{Grid, Run};
 use crate::replicates::Replicates;
-
-/// A value and its intervals.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Score {
-    /// The value; over several seeds their mean.
-    pub value: Option<f64>,
-    /// Bootstrap over evaluation sequences, and over seeds where there are several. `None` where a replicate is undefined.
-    pub interval: Option<Interval>,
-    /// Student's t over seeds; `None` for one.
-    pub over_seeds: Option<Interval>,
-}
-
-impl Score {
-    /// From the lowest end to the highest of both intervals: the bootstrap is too narrow for few seeds, and t knows nothing of
-    /// sequences.
-    pub fn widest(&self) -> Option<Interval> {
-        match (self.interval, self.over_seeds) {
-            (Some(a), Some(b)) => Some(Interval { low: a.low.min(b.low), high: a.high.max(b.high) }),
-            (a, _) => a,
-        }
-    }
-}
 
 /// The runs that differ in nothing but their seed.
 #[derive(Clone, Debug)]
@@ -86,6 +80,8 @@ pub struct Analysis<'a> {
     /// The runs by what they share, in the order of the grid.
     pub cells: Vec<Cell>,
     replicates: Vec<Replicates>,
+    /// Without each sequence in turn.
+    without: Vec<Replicates>,
 }
 
 impl<'a> Analysis<'a> {
@@ -93,6 +89,7 @@ impl<'a> Analysis<'a> {
     pub fn new(grid: &'a Grid) -> Self {
         let counts = grid.resamples().counts();
         let replicates = grid.runs.iter().map(|r| Replicates::new(&r.sequences, &counts)).collect();
+        let without = grid.runs.iter().map(|r| Replicates::leave_one_out(&r.sequences)).collect();
         let mut cells: Vec<Cell> = Vec::new();
         for (at, run) in grid.runs.iter().enumerate() {
             let same = |c: &&mut Cell| {
@@ -109,7 +106,7 @@ impl<'a> Analysis<'a> {
                 }),
             }
         }
-        Self { grid, cells, replicates }
+        Self { grid, cells, replicates, without }
     }
 
     /// The cell of a condition.
@@ -151,49 +148,72 @@ impl<'a> Analysis<'a> {
         self.derived(&[(from, quantity), (to, quantity)], |values| ratio(values[1], values[0]))
     }
 
-    /// A function of metrics of some cells, each the mean over the seeds that all of the cells have. Its interval comes from
-    /// replicates in which the same seeds and sequences are drawn for every part, so that differences are paired.
+    /// A function of metrics of some cells, each the mean over the seeds that all of the cells have. In every replicate the
+    /// same seeds and sequences are drawn for every part, so that differences are paired. [`Score`] says what its intervals are.
     pub fn derived(&self, parts: &[(&Cell, Quantity)], of: impl Fn(&[f64]) -> Option<f64>) -> Score {
         let runs = self.paired_runs(parts);
         let seeds = runs.first().map_or(0, Vec::len);
         if seeds == 0 {
             return Score::default();
         }
-        let point = |runs: &[usize], (metric, subset): Quantity| -> Option<f64> {
-            let values: Option<Vec<f64>> =
-                runs.iter().map(|&at| (metric.value)(&total(&self.grid.runs[at].sequences)[subset.index()])).collect();
-            mean(&values?)
+        // Of the seeds at these places.
+        let over = |places: Range<usize>| self.on_all_sequences(&runs, parts, places).and_then(|values| of(&values));
+        let Some(value) = over(0..seeds) else { return Score::default() };
+        let by_seed: Option<Vec<f64>> = (0..seeds).map(|seed| over(seed..seed + 1).filter(|v| v.is_finite())).collect();
+        // Replicates of the parts, each combined over seeds, to replicates of the value.
+        let replicated = |from: &[Replicates], combine: &dyn Fn(&[Vec<Option<f64>>]) -> Option<Vec<Option<f64>>>| {
+            let part = |(runs, (_, (metric, subset))): (&Vec<usize>, &(&Cell, Quantity))| {
+                combine(&runs.iter().map(|&at| from[at].values(metric, *subset)).collect::<Vec<_>>())
+            };
+            let parts: Vec<Vec<Option<f64>>> = runs.iter().zip(parts).map(part).collect::<Option<_>>()?;
+            let replicate = |at: usize| of(&parts.iter().map(|values| values[at]).collect::<Option<Vec<f64>>>()?);
+            Some((0..parts.first()?.len()).map(replicate).collect::<Vec<Option<f64>>>())
         };
-        let points: Option<Vec<f64>> =
-            runs.iter().zip(parts).map(|(runs, (_, quantity))| point(runs, *quantity)).collect();
-        let Some(value) = points.and_then(|points| of(&points)) else { return Score::default() };
         let bootstrap = self.grid.bootstrap;
         let draw = SeedResamples::draw(seeds, bootstrap.resamples, bootstrap.seed);
-        let combined: Option<Vec<Vec<Option<f64>>>> = runs
-            .iter()
-            .zip(parts)
-            .map(|(runs, (_, (metric, subset)))| {
-                let per_seed: Vec<_> = runs.iter().map(|&at| self.replicates[at].values(metric, *subset)).collect();
-                draw.combine(&per_seed)
-            })
-            .collect();
-        let replicates = combined.map(|parts| {
-            let replicate = |at: usize| {
-                let values: Option<Vec<f64>> = parts.iter().map(|values| values[at]).collect();
-                of(&values?)
-            };
-            (0..bootstrap.resamples).map(replicate).collect::<Vec<Option<f64>>>()
-        });
-        let interval = replicates.and_then(|r| Interval::percentile(&r, bootstrap.level));
-        let of_seed = |seed: usize| {
-            let values: Option<Vec<f64>> =
-                runs.iter().zip(parts).map(|(runs, (_, quantity))| point(&runs[seed..=seed], *quantity)).collect();
-            of(&values?)
+        let replicates = replicated(&self.replicates, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
+        let without = replicated(&self.without, &|per_seed| Some(means(per_seed))).unwrap_or_default();
+        let sequences = jackknife_variance(&without).map(|v| (v, without.len() as f64 - 1.0));
+        let of_seeds = || {
+            let values = by_seed.as_ref()?;
+            Some((sample_sd(values)?.powi(2) / seeds as f64, seeds as f64 - 1.0))
         };
-        let by_seed: Option<Vec<f64>> = (0..seeds).map(of_seed).collect();
-        let over_seeds =
-            by_seed.filter(|v| v.iter().all(|v| v.is_finite())).and_then(|v| t_interval(&v, bootstrap.level));
-        Score { value: Some(value), interval, over_seeds }
+        let parts: Option<Vec<(f64, f64)>> =
+            if seeds == 1 { sequences.map(|s| vec![s]) } else { of_seeds().zip(sequences).map(|(a, b)| vec![a, b]) };
+        let level = bootstrap.level;
+        Score::new(score::Sources {
+            value,
+            bootstrap: Interval::percentile(&replicates, level),
+            end_errors: end_errors(&replicates, level),
+            over_seeds: by_seed.as_ref().and_then(|values| t_interval(values, level)),
+            error: parts.and_then(|parts| StandardError::satterthwaite(&parts)),
+            seeds,
+            level,
+        })
+    }
+
+    /// The same function on all sequences and seeds, without intervals.
+    pub fn point(&self, parts: &[(&Cell, Quantity)], of: impl Fn(&[f64]) -> Option<f64>) -> Option<f64> {
+        let runs = self.paired_runs(parts);
+        let seeds = runs.first().map_or(0, Vec::len);
+        of(&self.on_all_sequences(&runs, parts, 0..seeds)?)
+    }
+
+    /// The parts' values, each the mean over its runs at those places.
+    fn on_all_sequences(
+        &self,
+        runs: &[Vec<usize>],
+        parts: &[(&Cell, Quantity)],
+        places: Range<usize>,
+    ) -> Option<Vec<f64>> {
+        let of_run = |at: usize, (metric, subset): Quantity| {
+            (metric.value)(&total(&self.grid.runs[at].sequences)[subset.index()])
+        };
+        let of_part = |(runs, (_, quantity)): (&Vec<usize>, &(&Cell, Quantity))| {
+            let values: Option<Vec<f64>> = runs[places.clone()].iter().map(|&at| of_run(at, *quantity)).collect();
+            mean(&values?)
+        };
+        runs.iter().zip(parts).map(of_part).collect()
     }
 
     /// For each part, its runs with the seeds that all parts have, seeds ascending.
@@ -207,6 +227,11 @@ impl<'a> Analysis<'a> {
             runs
         };
         parts.iter().map(|(cell, _)| common(cell)).collect()
+    }
+
+    /// How many training seeds both cells have.
+    pub fn common_seeds(&self, a: &Cell, b: &Cell) -> usize {
+        self.runs(a).filter(|run| self.runs(b).any(|other| other.seed == run.seed)).count()
     }
 
     /// The depth that the reference texts speak of most: `mid` if it is there, else the first.
@@ -227,3 +252,15 @@ impl<'a> Analysis<'a> {
         (0..models.len()).flat_map(later).map(|(i, to)| (models[i].clone(), to.clone())).collect()
     }
 }
+
+/// The mean over seeds of each replicate, undefined where one of them is.
+fn means(per_seed: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let replicates = per_seed.iter().map(Vec::len).min().unwrap_or(0);
+    let at = |r: usize| mean(&per_seed.iter().map(|values| values[r]).collect::<Option<Vec<f64>>>()?);
+    (0..replicates).map(at).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod made;
+#[cfg(test)]
+mod tests;

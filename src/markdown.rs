@@ -95,6 +95,11 @@ pub fn notes(notes: &[String]) -> String {
     notes.iter().map(|note| format!("\nNote: {note}\n")).collect()
 }
 
+/// A p-value in three decimals; smaller ones as a bound.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
 /// A share in per cent, or a dash.
 pub fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| NONE.to_owned(), |s| format!("{:.1} %", 100.0 * s))

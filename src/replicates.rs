@@ -28,6 +28,12 @@ impl Replicates {
         Self((0..counts.nrows()).map(replicate).collect())
     }
 
+    /// The sums without each of the sequences in turn: what the jackknife needs.
+    pub fn leave_one_out(sequences: &[[Sums; 3]]) -> Self {
+        let n = sequences.len();
+        Self::new(sequences, &Array2::from_shape_fn((n, n), |(left_out, at)| f64::from(u8::from(left_out != at))))
+    }
+
     /// A metric's value in every replicate.
     pub fn values(&self, metric: &Metric, subset: Subset) -> Vec<Option<f64>> {
         self.0.iter().map(|sums| (metric.value)(&sums[subset.index()])).collect()

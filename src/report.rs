@@ -2,6 +2,7 @@
 
 pub mod figure;
 mod glossary;
+mod opening;
 mod plots;
 mod sections;
 mod tables;
@@ -29,6 +30,7 @@ pub fn write(results: &Path) -> Result<()> {
     let figures = plots::write(&analysis, &results.join("plots"))?;
     let name = results.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut text = head(&name, &grid);
+    text += &opening::write(&analysis);
     text += &sections::write(&analysis, &tables, &figures);
     text += "## Glossary\n\n";
     for (term, definition) in glossary::terms() {
@@ -46,8 +48,7 @@ fn head(name: &str, grid: &Grid) -> String {
     let _ = write!(
         out,
         "{} SAEs: models {}; depths {}; k {}; training tokens {}; seeds {}; evaluated on {sequences} held-out sequences. Intervals are \
-         {:.0} % percentile intervals of a bootstrap over sequences{} ({} resamples, one draw shared by all SAEs, so that differences \
-         are paired).\n\n",
+         of {:.0} %{}\n\n",
         grid.runs.len(),
         grid.models().join(", "),
         grid.depths().join(", "),
@@ -55,17 +56,19 @@ fn head(name: &str, grid: &Grid) -> String {
         list(grid.budgets()),
         list(grid.seeds()),
         100.0 * grid.bootstrap.level,
-        if seeds > 1 { " and, above it, over seeds" } else { "" },
-        grid.bootstrap.resamples,
+        if seeds > 1 {
+            ", over training seeds and sequences together: value ± t·√(s²_seed/S + s²_seq/n), degrees of freedom by Satterthwaite; differences \
+             are paired by seed and sequence. They cover the choice of evaluation text and of the seed, not that of the training text."
+                .to_owned()
+        } else {
+            format!(
+                ": percentile intervals of a bootstrap over sequences ({} resamples, one draw shared by all SAEs, so that differences are \
+                 paired). They cover the choice of evaluation text and nothing else: not the seed of the training, not the training text; with few or \
+                 skewed sequences they are somewhat too narrow.",
+                grid.bootstrap.resamples,
+            )
+        },
     );
-    out += if seeds > 1 {
-        "Read them with care. A bootstrap over a handful of seeds is too narrow (with three seeds it covered 75 % instead of 95 % in a \
-         simulation); t intervals over seeds stand beside it, and the hypotheses use the wider of the two. Neither covers the choice of the training \
-         text. "
-    } else {
-        "Read them with care: they cover the choice of evaluation text and nothing else: not the seed of the training, not the training \
-         text. "
-    };
     out += "A model's name says which model was measured; results on small stand-ins are not results on Pythia.\n\n";
     for model in &grid.missing {
         let _ = write!(

@@ -129,11 +129,11 @@ sums! {
     fisher_trace,
     /// Scored positions with labels drawn.
     drawn,
-    /// ½(Σ_t g̃_tᵀδ_t)², mean over the draws of labels; of whole sequences only.
+    /// ½(Σ_t g̃_tᵀδ_t)², the ½ included, mean over the draws of labels; of whole sequences only.
     kl_pred,
     /// Scored positions of whole sequences with labels drawn.
     drawn_whole,
-    /// Part of `sse` along the top eigenvector of the activations' covariance.
+    /// Part of `sse` along the top eigenvector of the activations' covariance: what deflation subtracts from it.
     sse_top_1,
     /// Along the top two.
     sse_top_2,
@@ -141,7 +141,7 @@ sums! {
     sse_top_4,
     /// Along the top eight.
     sse_top_8,
-    /// Part of `sst` along the top eigenvector.
+    /// Part of `sst` along the top eigenvector: what deflation subtracts from it.
     sst_top_1,
     /// Along the top two.
     sst_top_2,
@@ -319,6 +319,14 @@ metrics! {
     l0 Reconstruction "mean number of active latents per token"
         |s| ratio(s.l0, s.tokens);
 }
+
+/// The rise of the loss itself, ce_recon − ce_orig. A function of two columns, so it has none of its own in results.
+pub static CE_INCREASE: Metric = Metric {
+    name: "ce_increase",
+    kind: Kind::Behaviour,
+    definition: "ce_recon − ce_orig, nats per token (ΔL): the rise of the loss, normalised by nothing",
+    value: |s| ratio(s.ce_recon - s.ce_orig, s.scored),
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,81 +1,72 @@
-//! Does a proxy say which SAE keeps more behaviour? Correlations over the rows of a grid.
+//! Does a number say which SAE keeps more behaviour? Correlations over the rows of a grid.
 
-use assay_probes::stats::{Estimate, Resamples, demean_by, gather, partial, pearson, ranks_by, spearman};
+use std::collections::BTreeMap;
 
-use super::Analysis;
+use assay_probes::stats::hypotheses::MIN_CELLS;
+use assay_probes::stats::{Estimate, Resamples, demean_by, gather, pearson, ranks_by, spearman, swap_test};
+
+use super::{Analysis, Behaviour, behaviour};
 use crate::frames::Run;
 
-/// A number that is cheaper than behaviour and may stand for it: higher is meant to be better.
-pub struct Proxy {
-    /// Its name in tables.
-    pub name: &'static str,
-    /// Of a run.
-    pub value: fn(&Run) -> Option<f64>,
-}
-
-/// The proxies of the reference's leaderboard and, after them, ours.
-pub const PROXIES: [Proxy; 10] = [
-    Proxy { name: "r2", value: |r| r.value("r2") },
-    Proxy { name: "cosine", value: |r| r.value("cosine") },
-    Proxy { name: "1/nmse", value: |r| inverse(r, "nmse") },
-    Proxy { name: "1/swd", value: |r| inverse(r, "swd") },
-    Proxy { name: "1/abs_gdelta", value: |r| inverse(r, "abs_gdelta") },
-    Proxy { name: "1/fwd", value: |r| inverse(r, "fwd") },
-    Proxy { name: "1/kl_pred", value: |r| inverse(r, "kl_pred") },
-    Proxy { name: "1/rel_err", value: |r| inverse(r, "rel_err") },
-    Proxy { name: "r2_deflated_1", value: |r| r.value("r2_deflated_1") },
-    Proxy { name: "r2 no_outlier", value: |r| r.value("no_outlier.r2") },
-];
-
-fn inverse(run: &Run, column: &str) -> Option<f64> {
-    run.value(column).map(|v| 1.0 / v).filter(|v| v.is_finite())
-}
-
-/// The proxy of that name.
-fn proxy(name: &str) -> &'static Proxy {
-    PROXIES.iter().find(|p| p.name == name).expect("a proxy's name")
-}
-
-/// The runs whose proxies are compared: of one budget, and of one depth or of all.
-struct Rows<'a> {
-    runs: Vec<&'a Run>,
-    ce_rec: Vec<f64>,
+/// The runs that are compared: of one budget, and of one depth or of all.
+pub(super) struct Rows<'a> {
+    pub runs: Vec<&'a Run>,
+    /// Cells (model, depth, k) that they are of; seeds of one SAE are no independent witnesses.
+    pub cells: usize,
+    behaviour: Vec<f64>,
     /// What "within fixed k" keeps fixed: depth and k.
     groups: Vec<(String, u64)>,
-    /// Rows of one model, depth and k, a row a seed. These are drawn, and all of their seeds with them: seeds of one SAE are no
-    /// independent witnesses.
-    clusters: Vec<Vec<u32>>,
+    /// Rows of each depth and k: all models and seeds there. These blocks are drawn, and swapped, whole.
+    blocks: Vec<Vec<u32>>,
     resamples: Resamples,
     level: f64,
+    seed: u64,
 }
 
 impl<'a> Rows<'a> {
-    fn new(analysis: &Analysis<'a>, depth: Option<&str>, budget: u64) -> Option<Self> {
+    pub fn new(analysis: &Analysis<'a>, depth: Option<&str>, budget: u64, behaviour: &Behaviour) -> Option<Self> {
         let cells = analysis.cells.iter().filter(|c| c.budget == budget && depth.is_none_or(|d| d == c.depth));
-        let (mut runs, mut clusters): (Vec<&Run>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
-        for cell in cells {
-            clusters.push((runs.len() as u32..(runs.len() + cell.runs.len()) as u32).collect());
+        let cells: Vec<_> = cells.collect();
+        let mut runs: Vec<&Run> = Vec::new();
+        for cell in &cells {
             runs.extend(cell.runs.iter().map(|&at| &analysis.grid.runs[at]));
         }
-        let ce_rec: Vec<f64> = runs.iter().map(|r| r.value("ce_rec")).collect::<Option<_>>()?;
-        let groups = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
+        let values: Vec<f64> = runs.iter().map(|r| behaviour.of(r)).collect::<Option<_>>()?;
+        let groups: Vec<(String, u64)> = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
+        let mut blocks: BTreeMap<&(String, u64), Vec<u32>> = BTreeMap::new();
+        for (row, group) in groups.iter().enumerate() {
+            blocks.entry(group).or_default().push(row as u32);
+        }
+        let blocks: Vec<Vec<u32>> = blocks.into_values().collect();
         let bootstrap = analysis.grid.bootstrap;
-        let resamples = Resamples::draw(clusters.len(), bootstrap.resamples, bootstrap.seed);
-        let level = bootstrap.level;
-        (runs.len() >= 3).then_some(Self { runs, ce_rec, groups, clusters, resamples, level })
+        let resamples = Resamples::draw(blocks.len(), bootstrap.resamples, bootstrap.seed);
+        (runs.len() >= 3).then_some(Self {
+            runs,
+            cells: cells.len(),
+            behaviour: values,
+            groups,
+            blocks,
+            resamples,
+            level: bootstrap.level,
+            seed: bootstrap.seed,
+        })
     }
 
-    /// A proxy's values; `None` if it is undefined for a row.
-    fn values(&self, proxy: &Proxy) -> Option<Vec<f64>> {
-        self.runs.iter().map(|r| (proxy.value)(r)).collect()
-    }
-
-    /// A statistic of the rows of the clusters drawn.
-    fn estimate(&self, statistic: impl Fn(&[u32]) -> Option<f64> + Sync) -> Estimate {
+    /// A statistic of the rows of the blocks drawn; below [`MIN_CELLS`] without an interval.
+    pub fn estimate(&self, statistic: impl Fn(&[u32]) -> Option<f64> + Sync) -> Estimate {
+        if self.cells < MIN_CELLS {
+            let value = statistic(&(0..self.runs.len() as u32).collect::<Vec<_>>());
+            return Estimate { value, interval: None, degenerate: 0 };
+        }
         Estimate::over_rows(&self.resamples, self.level, |drawn| {
-            let rows: Vec<u32> = drawn.iter().flat_map(|&at| self.clusters[at as usize].iter().copied()).collect();
+            let rows: Vec<u32> = drawn.iter().flat_map(|&at| self.blocks[at as usize].iter().copied()).collect();
             statistic(&rows)
         })
+    }
+
+    /// The behaviour that values are compared with.
+    pub fn behaviour(&self) -> &[f64] {
+        &self.behaviour
     }
 
     /// What is left of values within each group: without its mean over all rows, or as centred ranks. These residuals are what is
@@ -88,39 +79,57 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The correlation with CE_rec.
-    fn correlation(&self, x: &[f64], kind: Kind) -> Estimate {
-        let both = self.residuals(x, kind).zip(self.residuals(&self.ce_rec, kind));
+    /// The correlation with behaviour.
+    pub fn correlation(&self, x: &[f64], kind: Kind) -> Estimate {
+        let both = self.residuals(x, kind).zip(self.residuals(&self.behaviour, kind));
         self.estimate(|rows| {
             let (x, y) = both.as_ref()?;
             kind.of(&gather(x, rows), &gather(y, rows))
         })
     }
 
-    /// Spearman of x with CE_rec minus that of a rival, over the same rows.
-    fn advantage(&self, x: &[f64], rival: &[f64], within: bool) -> Estimate {
-        let kind = Kind { ranked: true, within };
+    /// The correlation of x with behaviour minus that of a rival, over the same rows.
+    pub fn advantage(&self, x: &[f64], rival: &[f64], kind: Kind) -> Estimate {
         let residuals = |values: &[f64]| self.residuals(values, kind);
-        let all = residuals(x).zip(residuals(rival)).zip(residuals(&self.ce_rec));
+        let all = residuals(x).zip(residuals(rival)).zip(residuals(&self.behaviour));
         self.estimate(|rows| {
             let ((x, rival), y) = all.as_ref()?;
             let y = gather(y, rows);
             Some(kind.of(&gather(x, rows), &y)? - kind.of(&gather(rival, rows), &y)?)
         })
     }
+
+    /// The p-value of the swap test that x and its rival are exchangeable, by Pearson's correlation within depth and k; both are first
+    /// brought to one scale.
+    pub fn swap_p(&self, x: &[f64], rival: &[f64]) -> Option<f64> {
+        let scaled = |values: &[f64]| -> Option<Vec<f64>> {
+            let left = self.residuals(values, PEARSON_WITHIN)?;
+            let size = left.iter().map(|v| v * v).sum::<f64>().sqrt();
+            (size > 0.0).then(|| left.iter().map(|v| v / size).collect())
+        };
+        let (x, rival) = (scaled(x)?, scaled(rival)?);
+        let y = self.residuals(&self.behaviour, PEARSON_WITHIN)?;
+        swap_test(self.blocks.len(), self.seed, |swapped| {
+            let (mut first, mut second) = (x.clone(), rival.clone());
+            for (block, _) in self.blocks.iter().zip(swapped).filter(|(_, swapped)| **swapped) {
+                block.iter().for_each(|&row| std::mem::swap(&mut first[row as usize], &mut second[row as usize]));
+            }
+            Some(pearson(&first, &y)? - pearson(&second, &y)?)
+        })
+    }
 }
 
 /// Pearson's correlation or Spearman's, of all rows together or within depth and k.
 #[derive(Clone, Copy)]
-struct Kind {
+pub(super) struct Kind {
     ranked: bool,
     within: bool,
 }
 
-const PEARSON: Kind = Kind { ranked: false, within: false };
-const PEARSON_WITHIN: Kind = Kind { ranked: false, within: true };
-const SPEARMAN: Kind = Kind { ranked: true, within: false };
-const SPEARMAN_WITHIN: Kind = Kind { ranked: true, within: true };
+pub(super) const PEARSON: Kind = Kind { ranked: false, within: false };
+pub(super) const PEARSON_WITHIN: Kind = Kind { ranked: false, within: true };
+pub(super) const SPEARMAN: Kind = Kind { ranked: true, within: false };
+pub(super) const SPEARMAN_WITHIN: Kind = Kind { ranked: true, within: true };
 
 impl Kind {
     fn of(self, x: &[f64], y: &[f64]) -> Option<f64> {
@@ -129,7 +138,7 @@ impl Kind {
     }
 }
 
-/// How R² and CE_rec go together at one depth.
+/// How R² and CE_rec (per sequence, the reference texts') go together at one depth.
 pub struct Agreement {
     /// Name of the depth.
     pub depth: String,
@@ -143,8 +152,6 @@ pub struct Agreement {
     pub within_k: Estimate,
     /// Spearman, pooled.
     pub pooled_ranks: Estimate,
-    /// Spearman within fixed k.
-    pub within_k_ranks: Estimate,
 }
 
 /// The correlation of R² and CE_rec at every depth and budget.
@@ -158,8 +165,8 @@ pub fn agreements(analysis: &Analysis<'_>) -> Vec<Agreement> {
 
 /// The correlation of R² and CE_rec at one depth and budget; `None` where there are too few rows.
 pub fn agreement(analysis: &Analysis<'_>, depth: &str, budget: u64) -> Option<Agreement> {
-    let rows = Rows::new(analysis, Some(depth), budget)?;
-    let r2 = rows.values(proxy("r2"))?;
+    let rows = Rows::new(analysis, Some(depth), budget, behaviour("ce_rec"))?;
+    let r2: Vec<f64> = rows.runs.iter().map(|r| r.value("r2")).collect::<Option<_>>()?;
     Some(Agreement {
         depth: depth.to_owned(),
         budget,
@@ -167,80 +174,5 @@ pub fn agreement(analysis: &Analysis<'_>, depth: &str, budget: u64) -> Option<Ag
         pooled: rows.correlation(&r2, PEARSON),
         within_k: rows.correlation(&r2, PEARSON_WITHIN),
         pooled_ranks: rows.correlation(&r2, SPEARMAN),
-        within_k_ranks: rows.correlation(&r2, SPEARMAN_WITHIN),
     })
-}
-
-/// A proxy's place on the leaderboard.
-pub struct ProxyRank {
-    /// Its name.
-    pub name: &'static str,
-    /// Pearson with CE_rec, pooled.
-    pub pearson: Estimate,
-    /// Spearman, pooled.
-    pub spearman: Estimate,
-    /// Pearson within fixed depth and k.
-    pub pearson_within: Estimate,
-    /// Spearman within fixed depth and k.
-    pub spearman_within: Estimate,
-    /// Spearman minus that of R², over the same resampled rows; `None` for R² itself.
-    pub advantage: Option<Estimate>,
-    /// The same within fixed depth and k.
-    pub advantage_within: Option<Estimate>,
-}
-
-/// All proxies at a depth (or at all together), best Spearman first: signed, since higher is meant to be better; empty where there are too few rows.
-pub fn leaderboard(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<ProxyRank> {
-    let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
-    let Some(r2) = rows.values(proxy("r2")) else { return Vec::new() };
-    let mut ranks: Vec<ProxyRank> = PROXIES
-        .iter()
-        .filter_map(|proxy| {
-            let x = rows.values(proxy)?;
-            let compared = proxy.name != "r2";
-            Some(ProxyRank {
-                name: proxy.name,
-                pearson: rows.correlation(&x, PEARSON),
-                spearman: rows.correlation(&x, SPEARMAN),
-                pearson_within: rows.correlation(&x, PEARSON_WITHIN),
-                spearman_within: rows.correlation(&x, SPEARMAN_WITHIN),
-                advantage: compared.then(|| rows.advantage(&x, &r2, false)),
-                advantage_within: compared.then(|| rows.advantage(&x, &r2, true)),
-            })
-        })
-        .collect();
-    let place = |r: &ProxyRank| r.spearman.value.unwrap_or(f64::NEG_INFINITY);
-    ranks.sort_by(|a, b| place(b).total_cmp(&place(a)));
-    ranks
-}
-
-/// Partial correlations with CE_rec of proxies given others: does the second say what the first does not?
-///
-/// Rows of `(proxy, given, estimate)`; Spearman's kind, that is, on ranks.
-pub fn beyond_swd(
-    analysis: &Analysis<'_>,
-    depth: Option<&str>,
-    budget: u64,
-) -> Vec<(&'static str, &'static str, Estimate)> {
-    let Some(rows) = Rows::new(analysis, depth, budget) else { return Vec::new() };
-    let deviation = Proxy { name: "fisher_euclidean", value: |r| inverse(r, "fisher_euclidean") };
-    let questions = [
-        (proxy("1/swd"), proxy("r2")),
-        (proxy("1/fwd"), proxy("r2")),
-        (proxy("1/fwd"), proxy("1/swd")),
-        (&deviation, proxy("1/swd")),
-    ];
-    let estimate = |x: &Proxy, given: &Proxy| {
-        let (x, given) = (rows.values(x)?, rows.values(given)?);
-        let ranks = |values: &[f64], drawn: &[u32]| assay_probes::stats::ranks(&gather(values, drawn));
-        Some(rows.estimate(|drawn| {
-            let controls = ranks(&given, drawn)?;
-            partial(&ranks(&x, drawn)?, &ranks(&rows.ce_rec, drawn)?, &[&controls])
-        }))
-    };
-    let named = |(x, given): (&Proxy, &Proxy)| {
-        let name = if x.name == "fisher_euclidean" { "1/fisher_euclidean" } else { x.name };
-        Some((name, given.name, estimate(x, given)?))
-    };
-    questions.into_iter().filter_map(named).collect()
 }

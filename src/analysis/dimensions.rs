@@ -3,7 +3,8 @@
 use assay_probes::information::{PLATEAU_SHARE, inferred_dimensionality};
 use assay_probes::stats::{Estimate, Resamples, gather, mean, spearman};
 
-use super::Analysis;
+use super::{Analysis, Cell};
+use crate::frames::Estimated;
 
 /// One hook point of one model.
 pub struct Dimensions {
@@ -21,7 +22,13 @@ pub struct Dimensions {
     pub inferred: Option<f64>,
     /// Participation ratio of the same layer.
     pub pr: Option<f64>,
-    /// How far R² is from behaviour there: the mean over k of |R² − CE_rec| at the largest budget.
+    /// Whether the layer is the model's last, of which the logits are a function: there the true information is infinite, and
+    /// nothing is inferred.
+    pub is_last: bool,
+    /// Held-out pairs behind each estimate: none above ln of this is a measurement.
+    pub pairs: usize,
+    /// How far R² is from behaviour there: the mean over k, at the largest budget, of |R² − loss score under mean ablation|, both 0 for the
+    /// mean activation and 1 for a perfect reconstruction.
     pub failure: Option<f64>,
 }
 
@@ -35,15 +42,18 @@ impl Dimensions {
 /// Every hook point with estimates.
 pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
     let budget = analysis.largest_budget();
-    let of_hook = |rows: &[(String, crate::frames::Estimated)]| {
+    let of_hook = |rows: &[(String, Estimated)]| {
         let (model, first) = &rows[0];
         let curve: Vec<(usize, f64)> = rows.iter().filter_map(|(_, e)| Some((e.width?, e.nats))).collect();
-        let geometry = analysis.grid.geometry.iter().find(|(m, _)| m == model);
-        let failures: Option<Vec<f64>> = analysis
-            .along_k(model, &first.depth, budget)
-            .into_iter()
-            .map(|cell| Some((analysis.column(cell, "r2")? - analysis.column(cell, "ce_rec")?).abs()))
-            .collect();
+        let geometry = analysis.grid.geometry.iter().find(|(m, _)| m == model).map(|(_, layers)| layers);
+        let cells = analysis.along_k(model, &first.depth, budget);
+        let failure =
+            |cell: &&Cell| Some((analysis.column(cell, "r2")? - analysis.column(cell, "ce_loss_score_mean")?).abs());
+        let failures: Option<Vec<f64>> = cells.iter().map(failure).collect();
+        let is_last = geometry.is_some_and(|layers| layers.iter().map(|l| l.layer).max() == Some(first.layer));
+        let whole = cells.first().and_then(|cell| analysis.column(cell, "d_model"));
+        let inferred =
+            if is_last { None } else { inferred_dimensionality(&with_whole(&curve, rows, whole), PLATEAU_SHARE) };
         Dimensions {
             model: model.clone(),
             depth: first.depth.clone(),
@@ -53,14 +63,25 @@ pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
                 .filter(|(_, e)| e.width.is_none())
                 .map(|(_, e)| (e.critic.clone(), e.bound.clone(), e.nats, e.cap))
                 .collect(),
-            inferred: inferred_dimensionality(&curve, PLATEAU_SHARE),
+            inferred,
             curve,
-            pr: geometry.and_then(|(_, layers)| layers.iter().find(|l| l.layer == first.layer)).and_then(|l| l.pr),
+            pr: geometry.and_then(|layers| layers.iter().find(|l| l.layer == first.layer)).and_then(|l| l.pr),
+            is_last,
+            pairs: first.pairs,
             failure: failures.and_then(|f| mean(&f)),
         }
     };
     let rows = &analysis.grid.information;
     rows.chunk_by(|a, b| (&a.0, a.1.layer) == (&b.0, b.1.layer)).map(of_hook).collect()
+}
+
+/// The curve with the estimate of the same critic and bound without a bottleneck, that is, behind one as wide as the activation.
+fn with_whole(curve: &[(usize, f64)], rows: &[(String, Estimated)], d_model: Option<f64>) -> Vec<(usize, f64)> {
+    let narrow = rows.iter().find(|(_, e)| e.width.is_some()).map(|(_, e)| (&e.critic, &e.bound));
+    let whole = rows.iter().find(|(_, e)| e.width.is_none() && Some((&e.critic, &e.bound)) == narrow);
+    let whole = whole.zip(d_model).map(|((_, e), d_model)| (d_model as usize, e.nats));
+    let widest = curve.last().map_or(0, |(width, _)| *width);
+    curve.iter().copied().chain(whole.filter(|(width, _)| *width > widest)).collect()
 }
 
 /// The rank correlation, over hook points, between the size of [`Dimensions::mismatch`] and [`Dimensions::failure`], and how many there are.

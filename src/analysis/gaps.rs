@@ -1,8 +1,8 @@
-//! The proxy gap: how R² and CE_rec differ between two models at equal depth, budget and k.
+//! The proxy gap: how R² and behaviour differ between two models at equal depth, budget and k.
 
 use assay_probes::metrics;
 
-use super::{Analysis, Cell, Score, on_all};
+use super::{Analysis, BEHAVIOURS, Behaviour, Cell, Score, on_all};
 
 /// The difference between two models' SAEs.
 pub struct Gap<'a> {
@@ -12,13 +12,23 @@ pub struct Gap<'a> {
     pub to: &'a Cell,
     /// ΔR², later minus earlier.
     pub r2: Score,
-    /// ΔCE_rec.
+    /// ΔCE_rec, per sequence as the reference texts have it.
     pub ce_rec: Score,
-    /// ΔR² − ΔCE_rec: what R² promises beyond what behaviour keeps.
-    pub residual: Score,
-    /// ΔR²/ΔCE_rec.
+    /// ΔR²/ΔCE_rec, of different units; the reference texts'.
     pub ratio: Score,
     /// As [`mismatches`] counts them.
+    pub mismatches: (usize, usize),
+    /// The difference of every behaviour metric, in the order of [`BEHAVIOURS`].
+    pub behaviours: Vec<BehaviourGap>,
+}
+
+/// The difference of one behaviour metric.
+pub struct BehaviourGap {
+    /// Which.
+    pub behaviour: &'static Behaviour,
+    /// Later minus earlier, positive where the later model's SAE is the better one.
+    pub difference: Score,
+    /// Seeds in which ΔR² has the opposite sign, and seeds.
     pub mismatches: (usize, usize),
 }
 
@@ -51,14 +61,20 @@ pub fn gaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Gap<'a>> {
     pairs(analysis).into_iter().map(|(from, to)| gap(analysis, from, to)).collect()
 }
 
-/// Seeds of which ΔR² and ΔCE_rec have opposite signs, and seeds that both cells have.
+/// Seeds of which ΔR² and ΔCE_rec (per sequence) have opposite signs, and seeds that both cells have.
 pub fn mismatches(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> (usize, usize) {
+    opposite_signs(analysis, from, to, super::behaviour("ce_rec"))
+}
+
+/// Seeds of which ΔR² and the difference of a behaviour metric have opposite signs, and seeds that both cells have.
+fn opposite_signs(analysis: &Analysis<'_>, from: &Cell, to: &Cell, behaviour: &Behaviour) -> (usize, usize) {
     let (mut opposite, mut seeds) = (0, 0);
     for a in analysis.runs(from) {
         let Some(b) = analysis.runs(to).find(|b| b.seed == a.seed) else { continue };
-        let delta = |name: &str| Some(b.value(name)? - a.value(name)?);
-        if let Some((r2, ce_rec)) = delta("r2").zip(delta("ce_rec")) {
-            opposite += usize::from(r2 * ce_rec < 0.0);
+        let r2 = b.value("r2").zip(a.value("r2")).map(|(b, a)| b - a);
+        let behaves = behaviour.of(b).zip(behaviour.of(a)).map(|(b, a)| b - a);
+        if let Some((r2, behaves)) = r2.zip(behaves) {
+            opposite += usize::from(r2 * behaves < 0.0);
             seeds += 1;
         }
     }
@@ -71,15 +87,23 @@ pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a>
     let parts = [(from, r2), (to, r2), (from, ce_rec), (to, ce_rec)];
     let ce_rec = analysis.difference(from, to, ce_rec);
     let ratio = analysis.derived(&parts, |v| metrics::ratio(v[1] - v[0], v[3] - v[2]));
-    // A quotient has no percentile interval where its denominator may be 0.
-    let certain = ce_rec.interval.is_some_and(|i| i.excludes_zero());
+    // A quotient has no interval where its denominator may be 0.
+    let certain = ce_rec.bootstrap.is_some_and(|i| i.excludes_zero());
+    let of_behaviour = |behaviour: &'static Behaviour| {
+        let ends = [from, to].map(|cell| (cell, behaviour.quantity()));
+        BehaviourGap {
+            behaviour,
+            difference: analysis.derived(&ends, |v| Some(behaviour.sign * (v[1] - v[0]))),
+            mismatches: opposite_signs(analysis, from, to, behaviour),
+        }
+    };
     Gap {
         from,
         to,
         r2: analysis.difference(from, to, r2),
         ce_rec,
-        residual: analysis.derived(&parts, |v| Some((v[1] - v[0]) - (v[3] - v[2]))),
-        ratio: if certain { ratio } else { Score { interval: None, ..ratio } },
+        ratio: if certain { ratio } else { Score::bare(ratio.value) },
         mismatches: mismatches(analysis, from, to),
+        behaviours: BEHAVIOURS.iter().map(of_behaviour).collect(),
     }
 }

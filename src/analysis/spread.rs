@@ -1,7 +1,7 @@
 //! How far sequences differ, whose intervals overlap, and whether a metric rises or falls with the model.
 
 use assay_probes::metrics::{Subset, metric};
-use assay_probes::stats::{cohen_d, cohen_d_z, mean, sample_sd};
+use assay_probes::stats::{Excludes, cohen_d, cohen_d_z, mean, sample_sd};
 
 use super::{Analysis, Cell, on_all, pairs};
 
@@ -13,8 +13,8 @@ pub struct Overlap<'a> {
     pub to: &'a Cell,
     /// `None` where one has no interval.
     pub overlap: Option<bool>,
-    /// Whether the paired interval of the difference holds 0, which is the sharper question.
-    pub difference_holds_zero: Option<bool>,
+    /// Whether the paired interval of the difference excludes 0, which is the sharper question.
+    pub difference_excludes_zero: Option<Excludes>,
     /// Cohen's d of CE_rec over sequences, pooled unpaired SD: earlier minus later, as the reference has it.
     pub cohen_d: Option<f64>,
     /// The same paired: mean difference over its SD.
@@ -59,7 +59,7 @@ pub fn overlaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Overlap<'a>> {
 
 /// The overlap of two cells.
 pub fn overlap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Overlap<'a> {
-    let interval = |cell| analysis.score(cell, on_all("ce_rec")).interval;
+    let interval = |cell| analysis.score(cell, on_all("ce_rec")).bootstrap;
     let difference = analysis.difference(from, to, on_all("ce_rec"));
     let (a, b) = (by_sequence(analysis, from), by_sequence(analysis, to));
     let effect = |of: fn(&[f64], &[f64]) -> Option<f64>| of(a.as_ref()?, b.as_ref()?);
@@ -67,7 +67,7 @@ pub fn overlap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Ove
         from,
         to,
         overlap: interval(from).zip(interval(to)).map(|(a, b)| a.overlaps(&b)),
-        difference_holds_zero: difference.interval.map(|i| !i.excludes_zero()),
+        difference_excludes_zero: difference.excludes_zero(),
         cohen_d: effect(cohen_d),
         cohen_d_z: effect(cohen_d_z),
     }

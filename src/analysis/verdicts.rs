@@ -1,10 +1,10 @@
 //! The hypotheses: each rule's numbers and what follows from them.
 
-use assay_probes::stats::Interval;
-use assay_probes::stats::hypotheses::{Evidence, HYPOTHESES, Hypothesis, Verdict, h0, h1, h2, h3};
+use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Evidence, HYPOTHESES, Hypothesis, Verdict, h0, h1, h2, h3};
+use assay_probes::stats::{equivalence_margin, holm};
 
-use super::{Analysis, gaps, leaderboard, mismatch_and_failure};
-use crate::markdown::signed_with_interval;
+use super::{Analysis, Given, Score, Trend, at_equal, behaviour, leaderboard, mismatch_and_failure, trends};
+use crate::markdown::{p_value, signed_with_interval, tokens_text};
 
 /// A rule applied to one condition.
 pub struct Finding {
@@ -18,83 +18,104 @@ pub struct Finding {
     pub verdict: Verdict,
 }
 
-/// H0 and H1 at every depth and k of the largest budget, last model against first, and H2 for each depth. H0 and H1 look at
-/// the wider of the bootstrap's interval and t over seeds ([`super::Score::widest`]).
+/// The metric of behaviour that all rules read.
+const METRIC: &str = "ce_rec_pooled";
+
+/// H0 and H1 at every depth and k of the largest budget, last model against first; H2 over all depths together; H3 over the hook
+/// points with estimates. Empty with one model, which has no pair.
 pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
     let models = analysis.grid.models();
     let budget = analysis.largest_budget();
-    let gaps = gaps(analysis);
-    let between_ends = |g: &&super::Gap<'_>| {
-        models.first() == Some(&g.from.model) && models.last() == Some(&g.to.model) && g.to.budget == budget
+    let all = trends(analysis, behaviour(METRIC));
+    let between_ends = |t: &&Trend<'_>| {
+        models.first() == Some(&t.from.model) && models.last() == Some(&t.to.model) && t.to.budget == budget
     };
-    let (mut out, mut adjudicated) = (Vec::new(), Vec::new());
-    for gap in gaps.iter().filter(between_ends) {
-        let same = |g: &&super::Gap<'_>| {
-            (&g.from.model, &g.to.model, &g.to.depth, g.to.k)
-                == (&gap.from.model, &gap.to.model, &gap.to.depth, gap.to.k)
+    let (mut out, mut released, mut seeds) = (Vec::new(), true, usize::MAX);
+    for trend in all.iter().filter(between_ends) {
+        let same = |t: &&Trend<'_>| {
+            (&t.from.model, &t.to.model, &t.to.depth, t.to.k)
+                == (&trend.from.model, &trend.to.model, &trend.to.depth, trend.to.k)
         };
-        let evidence = Evidence { seeds: gap.mismatches.1, budgets: gaps.iter().filter(same).count() };
-        let condition = format!("{} − {}, {}, k {}", gap.to.model, gap.from.model, gap.to.depth, gap.to.k);
-        let (zero, one) = (h0(gap.ce_rec.widest(), evidence), h1(gap.residual.widest(), evidence));
-        let finding = |at: usize, numbers: String, verdict: &Verdict| Finding {
+        let evidence =
+            Evidence { seeds: analysis.common_seeds(trend.from, trend.to), budgets: all.iter().filter(same).count() };
+        let condition = format!("{} − {}, {}, k {}", trend.to.model, trend.from.model, trend.to.depth, trend.to.k);
+        let equal = at_equal(analysis, &trend.from.model, trend.to, behaviour(METRIC), Given::R2);
+        let zero = h0(trend.difference.difference(), trend.change.as_ref().and_then(Score::difference), evidence);
+        let one = h1(equal.as_ref().and_then(Score::difference), evidence);
+        released &= zero.is_decided() || one.is_decided();
+        seeds = seeds.min(evidence.seeds);
+        let finding = |at: usize, numbers: String, verdict: Verdict| Finding {
             hypothesis: HYPOTHESES[at],
             condition: condition.clone(),
             numbers,
-            verdict: verdict.clone(),
+            verdict,
         };
-        let shown = |what: &str, s: super::Score| format!("{what} {}", signed_with_interval(s.value, s.widest()));
-        out.push(finding(0, shown("ΔCE_rec", gap.ce_rec), &zero));
-        out.push(finding(1, shown("ΔR² − ΔCE_rec", gap.residual), &one));
-        adjudicated.push((gap.to.depth.clone(), evidence, zero, one));
+        let shown = |score: Score| signed_with_interval(score.value, score.interval);
+        let numbers = [
+            Some(format!("ΔCE_rec {}", shown(trend.difference))),
+            trend.change.map(|change| format!("changed by the last budget by {}", shown(change))),
+            trend.difference.error.and_then(|error| equivalence_margin(error, 0.05, 0.8)).map(|margin| {
+                format!("±{margin:.3} is the margin that it has 80 % power for (the rule's is ±{CE_REC_MARGIN})")
+            }),
+        ];
+        out.push(finding(0, numbers.into_iter().flatten().collect::<Vec<_>>().join("; "), zero));
+        out.push(finding(1, format!("ΔCE_rec at equal R² {}", equal.map_or_else(|| "—".to_owned(), shown)), one));
     }
-    let undecided = || Verdict::Undecided("H0 and H1 have not been tested".to_owned());
-    for depth in analysis.grid.depths() {
-        let of_depth = || adjudicated.iter().filter(|(d, ..)| *d == depth);
-        let seeds = of_depth().map(|(_, e, ..)| e.seeds).min().unwrap_or(0);
-        let evidence = Evidence { seeds, budgets: analysis.grid.budgets().len() };
-        // Decided as soon as it is at one k: the rule asks that the question was settled first, not which way.
-        let settled = |pick: fn(&(String, Evidence, Verdict, Verdict)) -> &Verdict| {
-            let found = of_depth().map(pick).find(|v| v.is_decided()).or_else(|| of_depth().map(pick).next());
-            found.cloned().unwrap_or_else(undecided)
-        };
-        let (zero, one) = (settled(|a| &a.2), settled(|a| &a.3));
-        let ranks = leaderboard(analysis, Some(&depth), budget);
-        for rank in ["1/swd", "1/fwd"].iter().filter_map(|name| ranks.iter().find(|r| r.name == *name)) {
-            for (how, advantage) in [("pooled", rank.advantage), ("within fixed k", rank.advantage_within)] {
-                let Some(advantage) = advantage else { continue };
-                let interval: Option<Interval> = advantage.interval;
-                out.push(Finding {
-                    hypothesis: HYPOTHESES[2],
-                    condition: format!("{} against R², {depth}, {how}", rank.name),
-                    numbers: format!("difference of Spearman {}", signed_with_interval(advantage.value, interval)),
-                    verdict: h2(interval, evidence, &zero, &one),
-                });
-            }
-        }
+    if out.is_empty() {
+        return out;
     }
-    out.extend(dimensional_mismatch(analysis, &adjudicated));
+    let evidence = Evidence { seeds, budgets: analysis.grid.budgets().len() };
+    out.extend(proxies(analysis, budget, evidence, released));
+    out.extend(dimensional_mismatch(analysis, evidence, released));
     out
 }
 
+/// H2 of −SWD and −FWD, all depths together, p-values adjusted for there being two.
+fn proxies(analysis: &Analysis<'_>, budget: u64, evidence: Evidence, released: bool) -> Vec<Finding> {
+    let depths = analysis.grid.depths();
+    let depth = if depths.len() == 1 { depths.first().map(String::as_str) } else { None };
+    let (ranks, cells) = leaderboard(analysis, depth, budget, behaviour(METRIC));
+    let tested: Vec<_> = ["−SWD", "−FWD"].iter().filter_map(|n| ranks.iter().find(|r| r.proxy.name == *n)).collect();
+    let adjusted = holm(&tested.iter().map(|r| r.p.unwrap_or(f64::NAN)).collect::<Vec<_>>());
+    let finding = |(rank, p): (&&super::ProxyRank, f64)| {
+        let advantage = rank.advantage?;
+        let p = rank.p.map(|_| p);
+        Some(Finding {
+            hypothesis: HYPOTHESES[2],
+            condition: format!(
+                "{} against R², {}, {}",
+                rank.proxy.name,
+                depth.unwrap_or("all depths"),
+                tokens_text(budget)
+            ),
+            numbers: format!(
+                "difference of Pearson within fixed k {}{}",
+                signed_with_interval(advantage.value, advantage.interval),
+                p.map_or_else(String::new, |p| format!("; swap test p {} by Holm", p_value(p))),
+            ),
+            verdict: h2(advantage.value, p, cells, evidence, released),
+        })
+    };
+    tested.iter().zip(adjusted).filter_map(finding).collect()
+}
+
 /// H3, over all hook points with estimates of mutual information; `None` without any.
-fn dimensional_mismatch(
-    analysis: &Analysis<'_>,
-    adjudicated: &[(String, Evidence, Verdict, Verdict)],
-) -> Option<Finding> {
-    let (correlation, regimes) = mismatch_and_failure(analysis);
+fn dimensional_mismatch(analysis: &Analysis<'_>, evidence: Evidence, released: bool) -> Option<Finding> {
     if analysis.grid.information.is_empty() {
         return None;
     }
-    let seeds = adjudicated.iter().map(|(_, e, ..)| e.seeds).min().unwrap_or(analysis.grid.seeds().len());
-    let evidence = Evidence { seeds, budgets: analysis.grid.budgets().len() };
-    let undecided = Verdict::Undecided("H0 and H1 have not been tested".to_owned());
-    let settled = adjudicated.iter().find(|(_, _, zero, one)| zero.is_decided() || one.is_decided());
-    let (zero, one) = settled.or(adjudicated.first()).map_or((&undecided, &undecided), |(_, _, zero, one)| (zero, one));
+    let (correlation, regimes) = mismatch_and_failure(analysis);
     let interval = correlation.and_then(|c| c.interval);
+    let verdict = h3(interval, regimes, evidence, released);
+    // A correlation of a handful of rows is no number to print.
+    let shown = correlation.filter(|_| verdict.is_decided()).and_then(|c| c.value);
     Some(Finding {
         hypothesis: HYPOTHESES[3],
         condition: format!("{regimes} hook points"),
-        numbers: format!("Spearman {}", signed_with_interval(correlation.and_then(|c| c.value), interval)),
-        verdict: h3(interval, regimes, evidence, zero, one),
+        numbers: shown.map_or_else(
+            || "—".to_owned(),
+            |value| format!("Spearman {}", signed_with_interval(Some(value), interval)),
+        ),
+        verdict,
     })
 }

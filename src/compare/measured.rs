@@ -1,6 +1,9 @@
 //! What a results directory says of a published quantity: which function of [`crate::analysis`] each is.
+//!
+//! By the texts' own rules, also where reports have others first: CE_rec per sequence, k* straight in k, the bootstrap.
 
 use assay_probes::metrics::metric;
+use assay_probes::stats::Between;
 
 use super::numbers::{Found, Missing, Numbers, narrow};
 use super::published::{End, Models, Published, is_budget};
@@ -19,9 +22,9 @@ impl Numbers for Analysis<'_> {
         let quantity = || wanted.quantity.clone();
         let value = score.value.filter(|v| !v.is_nan()).ok_or_else(|| Missing::Undefined(quantity()))?;
         if wanted.end == End::Value || wanted.is_bound() {
-            return Ok(Found { value, interval: score.interval, is_bound: false });
+            return Ok(Found { value, interval: score.bootstrap, is_bound: false });
         }
-        let interval = score.interval.ok_or_else(|| Missing::Interval(quantity()))?;
+        let interval = score.bootstrap.ok_or_else(|| Missing::Interval(quantity()))?;
         let end = if wanted.end == End::Low { interval.low } else { interval.high };
         Ok(Found { value: end, interval: None, is_bound: false })
     }
@@ -31,13 +34,9 @@ fn no_such_quantity(wanted: &Published) -> Missing {
     Missing::Quantity(wanted.quantity.clone())
 }
 
-fn without_interval(value: Option<f64>) -> Score {
-    Score { value, ..Score::default() }
-}
-
 /// 1 for yes, 0 for no.
 fn claim(holds: Option<bool>) -> Score {
-    without_interval(holds.map(|h| f64::from(u8::from(h))))
+    Score::bare(holds.map(|h| f64::from(u8::from(h))))
 }
 
 /// The cells that have what the published row says, of one model or of all; of the budgets that round to the published one,
@@ -98,11 +97,11 @@ fn of_all(analysis: &Analysis<'_>, wanted: &Published) -> Result<Score, Missing>
     let correlation = |within: bool| {
         let (depth, budget) = condition(&cells, wanted)?;
         let found = agreement(analysis, depth, budget).map(|a| if within { a.within_k } else { a.pooled });
-        Ok(found.map_or_else(Score::default, |e| Score { value: e.value, interval: e.interval, over_seeds: None }))
+        Ok(found.map_or_else(Score::default, |e| Score { bootstrap: e.interval, ..Score::bare(e.value) }))
     };
     let extreme = |pick: fn(f64, f64) -> f64| {
         let sds: Option<Vec<f64>> = cells.iter().map(|c| sequence_sd(analysis, c)).collect();
-        without_interval(sds.and_then(|sds| sds.into_iter().reduce(pick)))
+        Score::bare(sds.and_then(|sds| sds.into_iter().reduce(pick)))
     };
     match wanted.quantity.as_str() {
         "corr_pooled" => correlation(false),
@@ -122,7 +121,7 @@ fn of_one(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<Sc
     if let Some(target) = quantity.strip_prefix("k_star_") {
         let target: f64 = target.parse().map_err(|_| no_such_quantity(wanted))?;
         let (depth, budget) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
-        let found = threshold(analysis, model, depth, budget, target);
+        let found = threshold(analysis, model, depth, budget, target, Between::Linear);
         return Ok(found.map_or_else(Score::default, |t| Score { value: t.between(), ..t.score }));
     }
     let cell = cell(analysis, model, wanted)?;
@@ -134,7 +133,7 @@ fn of_one(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<Sc
         name if metric(name).is_some() => Ok(analysis.score(cell, on_all(name))),
         // A column without replicates, such as alive_frac.
         name if analysis.runs(cell).all(|r| r.values.contains_key(name)) => {
-            Ok(without_interval(analysis.column(cell, name)))
+            Ok(Score::bare(analysis.column(cell, name)))
         }
         _ => Err(no_such_quantity(wanted)),
     }
@@ -147,7 +146,7 @@ fn geometry(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<
     let layer = wanted.layer.ok_or_else(|| Missing::Ambiguous("the row names no layer".to_owned()))?;
     let found = layers.iter().find(|l| l.layer as u64 == layer);
     let found = found.ok_or_else(|| Missing::Layer(format!("{model} has no layer {layer}")))?;
-    Ok(without_interval(if wanted.quantity == "pr" { found.pr } else { found.pr_over_d_model }))
+    Ok(Score::bare(if wanted.quantity == "pr" { found.pr } else { found.pr_over_d_model }))
 }
 
 /// Of a later model against an earlier one.
@@ -157,13 +156,13 @@ fn of_pair(analysis: &Analysis<'_>, from: &str, to: &str, wanted: &Published) ->
         let target: f64 = target.parse().map_err(|_| no_such_quantity(wanted))?;
         let of = |model| {
             let (depth, budget) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
-            Ok(threshold(analysis, model, depth, budget, target))
+            Ok(threshold(analysis, model, depth, budget, target, Between::Linear))
         };
         let ratio = of(from)?.zip(of(to)?).and_then(|(from, to)| k_star_ratio(&from, &to));
-        return Ok(without_interval(ratio));
+        return Ok(Score::bare(ratio));
     }
     if quantity == "mismatch_rate" {
-        return mismatch_rate(analysis, from, to, wanted).map(without_interval);
+        return mismatch_rate(analysis, from, to, wanted).map(Score::bare);
     }
     let (from, to) = (cell(analysis, from, wanted)?, cell(analysis, to, wanted)?);
     let difference = |name: &str| match metric(name) {
@@ -171,18 +170,18 @@ fn of_pair(analysis: &Analysis<'_>, from: &str, to: &str, wanted: &Published) ->
         None => Err(no_such_quantity(wanted)),
     };
     if let Some(name) = quantity.strip_prefix("abs_delta_") {
-        return Ok(without_interval(difference(name)?.value.map(f64::abs)));
+        return Ok(Score::bare(difference(name)?.value.map(f64::abs)));
     }
     if let Some(name) = quantity.strip_prefix("sign_delta_") {
         let sign = |v: f64| if v == 0.0 { 0.0 } else { v.signum() };
-        return Ok(without_interval(difference(name)?.value.map(sign)));
+        return Ok(Score::bare(difference(name)?.value.map(sign)));
     }
     match quantity {
         "delta_ratio" => Ok(gap(analysis, from, to).ratio),
         "sst_ratio" => Ok(analysis.ratio(from, to, on_all("sst_per_token"))),
         "ci_overlap" => Ok(claim(overlap(analysis, from, to).overlap)),
         // The sign says which model is better; the texts print the size.
-        "cohen_d" => Ok(without_interval(overlap(analysis, from, to).cohen_d.map(f64::abs))),
+        "cohen_d" => Ok(Score::bare(overlap(analysis, from, to).cohen_d.map(f64::abs))),
         "monotone_r2" => Ok(claim(difference("r2")?.value.map(|d| d > 0.0))),
         "monotone_ce_rec" => Ok(claim(difference("ce_rec")?.value.map(|d| d < 0.0))),
         _ => difference(quantity.strip_prefix("delta_").ok_or_else(|| no_such_quantity(wanted))?),

@@ -92,8 +92,6 @@ pub struct Panel {
     pub y: Axis,
     /// Reference lines, which both axes make room for.
     pub rules: Vec<Rule>,
-    /// A range of x shaded from top to bottom.
-    pub stripe: Option<(Interval, Look)>,
     /// What is drawn.
     pub series: Vec<Series>,
 }
@@ -101,7 +99,7 @@ pub struct Panel {
 impl Panel {
     /// A panel without reference lines.
     pub fn new(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) -> Self {
-        Self { title: title.into(), x, y, rules: Vec::new(), stripe: None, series }
+        Self { title: title.into(), x, y, rules: Vec::new(), series }
     }
 
     /// With a reference line.
@@ -146,6 +144,8 @@ impl Key {
 pub struct Figure {
     /// Above all.
     pub title: String,
+    /// Below the title, smaller; none if empty.
+    pub subtitle: String,
     /// The legend: above the panels, where it covers no data.
     pub legend: Vec<Key>,
     /// Panels in a row.
@@ -159,7 +159,14 @@ pub struct Figure {
 impl Figure {
     /// Panels side by side, with a legend.
     pub fn new(title: impl Into<String>, legend: Vec<Key>, panels: Vec<Panel>) -> Self {
-        Self { title: title.into(), legend, columns: panels.len().max(1), panel: (330, 230), panels }
+        Self {
+            title: title.into(),
+            subtitle: String::new(),
+            legend,
+            columns: panels.len().max(1),
+            panel: (330, 230),
+            panels,
+        }
     }
 
     /// Whether there is anything to see.
@@ -211,6 +218,19 @@ pub fn share_y(panels: &mut [Panel]) {
 
 /// Gives panels that are to be compared the same horizontal axis.
 pub fn share_x(panels: &mut [Panel]) {
-    let range = axis::union(panels.iter().map(Panel::x_range));
-    panels.iter_mut().for_each(|panel| panel.x.range = Some(range));
+    align_x(panels.iter_mut());
+}
+
+/// The same for panels that do not lie side by side.
+pub fn align_x<'a>(panels: impl IntoIterator<Item = &'a mut Panel>) {
+    let panels: Vec<&mut Panel> = panels.into_iter().collect();
+    let range = axis::union(panels.iter().filter(|p| p.points().next().is_some()).map(|p| p.x_range()));
+    panels.into_iter().for_each(|panel| panel.x.range = Some(range));
+}
+
+/// Gives panels the same vertical axis, each with its labels; they must have the same scale.
+pub fn align_y<'a>(panels: impl IntoIterator<Item = &'a mut Panel>) {
+    let panels: Vec<&mut Panel> = panels.into_iter().collect();
+    let range = axis::union(panels.iter().filter(|p| p.points().next().is_some()).map(|p| p.y_range()));
+    panels.into_iter().for_each(|panel| panel.y.range = Some(range));
 }

@@ -1,10 +1,11 @@
 //! Every term of a report with its definition, each taken from where it is computed.
 
+use assay_probes::metrics::CE_INCREASE;
 use assay_probes::{METRICS, geometry, information, rate, stats};
 
 /// Terms and definitions, in the order of reports.
 pub fn terms() -> Vec<(String, String)> {
-    let metrics = METRICS.iter().map(|m| (m.name, m.definition));
+    let metrics = METRICS.iter().chain([&CE_INCREASE]).map(|m| (m.name, m.definition));
     let beside = [rate::TERMS, geometry::TERMS, information::TERMS, stats::TERMS].into_iter().flatten().copied();
     metrics.chain(beside).map(|(term, definition)| (format!("`{term}`"), definition.to_owned())).collect()
 }

@@ -8,13 +8,14 @@ mod geometry;
 mod k_star;
 mod leaderboard;
 mod loss;
+mod paths;
 mod rate_distortion;
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::figure::{Axis, Figure, Key, Look, Point, Scale};
+use super::figure::{self, Axis, Figure, Key, Look, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
 use crate::markdown::tokens_text;
 
@@ -49,7 +50,9 @@ struct Context<'a> {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&str, Maker); 10] = [
+    let figures: [(&str, Maker); 12] = [
+        ("paths", paths::plot),
+        ("paths-by-metric", paths::by_metric),
         ("curves", curves::plot),
         ("gap", gap::plot),
         ("gap-by-budget", gap::by_budget),
@@ -108,7 +111,7 @@ impl<'a> Context<'a> {
 
     /// The axis of k: by ratios, with a mark at each k of the grid.
     fn k_axis(&self) -> Axis {
-        Axis::new("k (active latents a token)", Scale::Log).marks(self.k_marks())
+        Axis::new("k (active latents per token)", Scale::Log).marks(self.k_marks())
     }
 
     fn k_marks(&self) -> Vec<(f64, String)> {
@@ -119,6 +122,18 @@ impl<'a> Context<'a> {
     fn model_keys(&self) -> Vec<Key> {
         let models = self.models.iter().enumerate();
         models.map(|(at, model)| Key::line(model.clone(), Look::of_model(at))).collect()
+    }
+
+    /// What every figure must carry with it when it leaves its page.
+    fn subtitle(&self) -> String {
+        self.subtitle_of(&[self.budget])
+    }
+
+    /// The same for a figure of several budgets.
+    fn subtitle_of(&self, budgets: &[u64]) -> String {
+        let sequences = self.analysis.grid.runs.first().map_or(0, |r| r.sequences.len());
+        let budgets: Vec<String> = budgets.iter().map(|b| tokens_text(*b).replace(" tokens", "")).collect();
+        format!("{}; {} training tokens; {sequences} evaluation sequences", self.seeds(), budgets.join(", "))
     }
 
     /// `one seed`, `mean over 3 seeds`.
@@ -139,14 +154,34 @@ impl<'a> Context<'a> {
         let percent = (100.0 * self.analysis.grid.bootstrap.level).round();
         match self.analysis.grid.seeds().len() {
             1 => format!(
-                "{what} are {percent} % bootstrap intervals over evaluation sequences, paired between models; they say nothing of \
-                 the seed or text of training"
+                "{what} are {percent} % bootstrap intervals over evaluation sequences; they say nothing of the seed or text of training"
             ),
             seeds => format!(
-                "{what} are {percent} % bootstrap intervals over evaluation sequences and {seeds} seeds together, paired between \
-                 models; so few seeds are drawn that they are rather too narrow, and they say nothing of the text of training"
+                "{what} are {percent} % intervals over {seeds} seeds and the evaluation sequences together (Satterthwaite); they say nothing \
+                 of the text of training"
             ),
         }
+    }
+}
+
+impl Context<'_> {
+    /// Hollow where k is no bottleneck: at d_model or more active latents per token a code can be exact.
+    fn marked(&self, cell: &Cell, point: Point) -> Point {
+        Point { hollow: self.is_wide(cell), ..point }
+    }
+
+    fn is_wide(&self, cell: &Cell) -> bool {
+        self.analysis.column(cell, "d_model").is_some_and(|d| cell.k as f64 >= d)
+    }
+
+    /// The models' keys, and what a hollow mark means where there is one.
+    fn keys_with_hollow(&self) -> Vec<Key> {
+        let mut keys = self.model_keys();
+        if self.analysis.cells.iter().any(|cell| self.is_wide(cell)) {
+            let look = Look::new(figure::DARK, figure::Marker::Circle);
+            keys.push(Key { hollow: true, ..Key::mark("k ≥ d_model", look) });
+        }
+        keys
     }
 }
 

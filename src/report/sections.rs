@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use assay_probes::stats::hypotheses::HYPOTHESES;
 
 use super::tables::Named;
-use crate::analysis::{self, Analysis, pairs};
+use crate::analysis::{Analysis, gaps};
 
 /// A question and what answers it; left out where there is no table for it.
 struct Section {
@@ -15,28 +15,54 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 16] = [
-    Section {
-        question: "What do the hypotheses' rules say?",
-        figures: &[],
-        tables: &["hypotheses"],
-        caveats: "Rules are those of the program, whatever the data; each row shows the number that its rule looks at. H0 and H1 take the wider of the \
-                  bootstrap's interval and t over seeds. Where seeds or budgets are too few the verdict is `undecided`, whatever the number.",
-    },
-    Section {
-        question: "The number that started this",
-        figures: &[],
-        tables: &["headline"],
-        caveats: "`CE_rec` is 2 − L_recon/L_orig per sequence, averaged: 1 is perfect, 0 a doubled loss. It is not normalised by an ablation; \
-                  `ce_loss_score` is. One row proves nothing: read the signs over all k below.",
-    },
+const SECTIONS: [Section; 19] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
-        figures: &["curves", "gap"],
+        figures: &["paths", "curves", "gap"],
         tables: &["delta-by-k"],
-        caveats: "Differences are later model minus earlier at equal depth, k and tokens. The budget is equal in tokens, not in tokens a \
-                  latent: the larger model's SAE has more latents and is less trained. Models differ in their own loss too, by which CE_rec is \
-                  normalised. The ratio is unstable where ΔCE_rec is near 0.",
+        caveats: "Differences are later model minus earlier at equal depth, k and tokens. The budget is equal in tokens, not in tokens per \
+                  latent: the larger model's SAE has more latents and is trained less. Models differ in their own loss too, by which CE_rec is \
+                  normalised. ΔR² and ΔCE_rec have different units: compare their signs, or look at either at equal values of the other, \
+                  below. ΔR²/ΔCE_rec is the reference texts'.",
+    },
+    Section {
+        question: "Do the behaviour metrics agree?",
+        figures: &["paths-by-metric"],
+        tables: &["behaviour-signs", "behaviours"],
+        caveats: "Every metric is turned so that a positive difference means that the later model's SAE is better. They disagree because they divide \
+                  by different losses, which stand under \"What was measured\": CE_rec by the model's own, the loss score under zero ablation by how \
+                  bad it is to put 0 in place of the activation, that under mean ablation by how bad the mean is there, ΔL and KL by nothing. A model \
+                  that suffers much from losing the layer is forgiven more. A claim about behaviour holds if the metrics that its reader may \
+                  mean share its sign.",
+    },
+    Section {
+        question: "How do the models differ at equal R²?",
+        figures: &[],
+        tables: &["equal-r2"],
+        caveats: "The later model's SAE at each k against the earlier model's path through (R², behaviour), linear between neighbouring k; rows whose R² lies beyond the path's \
+                  ends are left out. This compares in one unit, which ΔR² − ΔCE_rec does not: where one curve leads from R² to behaviour in \
+                  both models, that difference measures the slope of the curve and how far along it each model has come.",
+    },
+    Section {
+        question: "Hypothesis tests",
+        figures: &[],
+        tables: &["hypotheses"],
+        caveats: "Decision rules are fixed in advance; each row shows the number that its rule looks at. Where seeds or budgets are too few the verdict \
+                  is `undecided`, whatever the number. An estimate of mutual information comes from one seed of its critic, whose noise H3 does not \
+                  know.",
+    },
+    Section {
+        question: "What was measured",
+        figures: &[],
+        tables: &["setup"],
+        caveats: "Losses are in nats per token: of the model as it is, and with 0 or the evaluation set's mean in place of the activation.",
+    },
+    Section {
+        question: "Headline (smallest k)",
+        figures: &[],
+        tables: &["headline"],
+        caveats: "`CE_rec` is 2 − L_recon/L_orig per sequence, averaged, as the reference texts have it: 1 is perfect, 0 a doubled loss. Badly \
+                  modelled sequences score higher, and easy ones lead its mean; pooled over tokens none does. Don't rely on one row; check signs across k.",
     },
     Section {
         question: "Does it hold over all models?",
@@ -48,34 +74,45 @@ const SECTIONS: [Section; 16] = [
     Section {
         question: "Do longer training and other seeds close the gap?",
         figures: &["gap-by-budget", "loss"],
-        tables: &["phase2", "budgets", "seeds"],
-        caveats: "Each budget is a training run of its own. The t interval covers seeds and no sequences; the two-level bootstrap both, but is \
-                  too narrow for few seeds.",
+        tables: &["trend", "phase2", "equal-training", "budgets", "seeds"],
+        caveats: "Each budget is a training run of its own. `phase2` has the columns of the reference text and CE_rec per sequence. Intervals cover seeds and sequences \
+                  together; the t interval covers seeds alone and the two-level bootstrap is too narrow for few seeds. No asymptote is fitted: \
+                  two or three budgets can't contradict one.",
+    },
+    Section {
+        question: "What could have been found?",
+        figures: &[],
+        tables: &["power", "influence"],
+        caveats: "Components are of ΔCE_rec per sequence, a plain mean. A sequence's influence is what leaving it out changes; with many \
+                  positive and few negative contributions the top tenth may carry more than all of the difference.",
     },
     Section {
         question: "How well do R² and behaviour go together?",
         figures: &[],
         tables: &["correlations"],
-        caveats: "Rows are the runs at one depth; intervals resample models and k with all of their seeds, and resamples without variation are counted as degenerate. Within \
-                  fixed k the mean of each k is subtracted, or ranks are taken within it: with two models this is mostly a sign.",
+        caveats: "The reference texts' table, with CE_rec per sequence. Rows are the runs at one depth; intervals resample blocks of one k with all of its models \
+                  and seeds, and are left out below 12 cells (model, depth, k). Within fixed k the mean of each k is subtracted: with two models this \
+                  is mostly a sign.",
     },
     Section {
         question: "Which proxy predicts behaviour?",
         figures: &["leaderboard"],
-        tables: &["leaderboard", "beyond-swd"],
-        caveats: "Pooled correlations mostly say that more active latents are better, which every proxy knows; within fixed depth and k is \
-                  the harder test: Pearson's there follows the k where a proxy spreads most, Spearman's takes ranks within each k. Resamples draw models, depths and k with all of their seeds; these are few and share text, so the \
-                  intervals are still too narrow. Proxies are oriented so that higher is meant to be better, and correlations are signed.",
+        tables: &["leaderboard", "leaderboard-by-behaviour", "beyond-swd", "leaderboard-reference"],
+        caveats: "Pooled correlations mostly say that more active latents are better, which every proxy captures; within fixed depth and k is \
+                  the harder test. Distortions are turned as −x, since R² is straight in its squared error, too; `leaderboard-reference` has 1/x, by which \
+                  Pearson's correlation punishes SWD for a curve of the reciprocal's making. Intervals resample blocks of one depth and k and are left out below 12 \
+                  cells. The swap test's p-values are not adjusted here for the number of proxies; in the hypothesis tests they are. It takes \
+                  what two models prefer throughout for a merit of the proxy. Ranks within fixed k are left out below three models, where they are only signs.",
     },
     Section {
         question: "Do first and second order predict what happens?",
         figures: &[],
         tables: &["fisher"],
         caveats: "gᵀδ and the Fisher quadratic form are local; errors of SAEs are not small, so predictions may be far off, and by how much is \
-                  the point. FWD is one token's error at a time, the predicted KL all of a sequence's together.",
+                  the point. FWD is one token's error at a time, the predicted KL (which contains the ½ of the second order already) all of a sequence's together.",
     },
     Section {
-        question: "What does a bit buy, in which distortion?",
+        question: "Rate–distortion",
         figures: &["rate-distortion"],
         tables: &["rate-distortion"],
         caveats: "Bits are a proxy: indices entropy-coded one by one and 8 bits a value. They compare codes of one kind, and are no mutual \
@@ -92,39 +129,33 @@ const SECTIONS: [Section; 16] = [
         figures: &["controls", "errors-by-norm"],
         tables: &["controls", "subsets"],
         caveats: "Directions are the top eigenvectors of the covariance on the evaluation set, projected out of errors and activations alike. \
-                  Outliers are tokens whose ‖a‖ exceeds 10 × the median; each subset's R² is centred on its own mean.",
+                  Outliers are tokens whose ‖a‖ exceeds 10 × the median; each subset's R² is centred on its own mean. Eight controls at several depths and k are many \
+                  looks: one sign among them that changes shows nothing.",
     },
     Section {
         question: "What k does it take?",
         figures: &["k-star"],
-        tables: &["k-star"],
-        caveats: "Linear interpolation in k, first crossing. `≤` marks a target met at the smallest k, `never` one that no k reaches; a ratio \
-                  needs both models between grid points.",
+        tables: &["k-star", "k-star-reference"],
+        caveats: "First crossing, straight in ln k between the grid's k, of the pooled CE_rec; `k-star-reference` is straight in k, of CE_rec per sequence, as the \
+                  reference texts have it, and 1 to 10 % higher where the curve is straight in ln k. `≤` marks a target met at the smallest k, `never` one that no k \
+                  reaches; a ratio needs both models between grid points, its interval in every replicate.",
     },
     Section {
         question: "How many latents are alive?",
         figures: &[],
         tables: &["alive"],
-        caveats: "On the evaluation set. Low shares may say that the SAE is undertrained at this budget, which confounds every comparison of models \
+        caveats: "On the evaluation set. Low shares suggest that the SAE is undertrained at this budget, which confounds every comparison of models \
                   above.",
     },
     Section {
         question: "How many directions hold the variance?",
         figures: &["geometry"],
-        tables: &["geometry"],
+        tables: &["geometry", "information"],
         caveats: "A raw participation ratio near 1 means that one direction holds nearly all variance: there R² mostly says how well that \
-                  direction is reconstructed.",
-    },
-    Section {
-        question: "How many dimensions does the task need?",
-        figures: &[],
-        tables: &["information"],
-        caveats: "Mutual information of activations and the logits' principal components, by critics trained on part of the \
-                  text and read off the rest. InfoNCE can't exceed its cap, SMILE is no strict bound, and both fall short \
-                  with few tokens. At the last layer the logits follow from the activation: the true value is infinite \
-                  there, and the estimate shows the critic's limits. The inferred dimensionality is the narrowest linear \
-                  bottleneck that keeps 90 % of the largest value on the curve; it can hardly exceed the number of \
-                  principal components asked for.",
+                  direction is reconstructed. Mutual information, where it was asked for, is of activations and the logits' principal components, by critics trained \
+                  on part of the text and read off the rest. InfoNCE can't exceed its cap; SMILE is no bound at all, and above ln(held-out pairs) it is too high to be a \
+                  measurement; both fall short with few tokens. At the last layer the logits follow from the activation: the true value is infinite. The \
+                  inferred dimensionality can hardly exceed the number of principal components asked for.",
     },
     Section {
         question: "Everything",
@@ -134,8 +165,19 @@ const SECTIONS: [Section; 16] = [
     },
 ];
 
-/// The table that is too wide to be read in a page.
-const WIDE: &str = "everything";
+/// Tables that are too long or wide to be read in a page: it links to them.
+const LINKED: [&str; 10] = [
+    "everything",
+    "grid",
+    "leaderboard-by-behaviour",
+    "leaderboard-reference",
+    "k-star-reference",
+    "influence",
+    "subsets",
+    "fisher",
+    "rate-distortion",
+    "seeds",
+];
 
 /// All sections that have something to show.
 pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, String)]) -> String {
@@ -146,7 +188,7 @@ pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, Stri
             continue;
         }
         let _ = write!(out, "## {}\n\n", section.question);
-        if section.tables.contains(&"hypotheses") {
+        if found.iter().any(|(name, _)| *name == "hypotheses") {
             for hypothesis in HYPOTHESES {
                 let _ = writeln!(out, "- **{}**: {} *{}*", hypothesis.name, hypothesis.claim, hypothesis.rule);
             }
@@ -155,24 +197,34 @@ pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, Stri
         for (name, caption) in section.figures.iter().filter_map(|f| figures.iter().find(|(name, _)| name == f)) {
             let _ = write!(out, "![{name}](plots/{name}.svg)\n\n*{caption}*\n\n");
         }
-        for (name, table) in found {
-            if *name == WIDE {
-                let _ = write!(out, "Every metric of every run: [`tables/{name}.md`](tables/{name}.md)\n\n");
-            } else {
-                let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
-            }
+        let linked = |name: &str| LINKED.contains(&name);
+        for (name, table) in found.iter().filter(|(name, _)| !linked(name)) {
+            let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
+        }
+        let links: Vec<String> = found
+            .iter()
+            .filter(|(name, _)| linked(name))
+            .map(|(name, _)| format!("[`tables/{name}.md`](tables/{name}.md)"))
+            .collect();
+        if !links.is_empty() {
+            let _ = write!(out, "In a file of its own: {}\n\n", links.join(", "));
         }
         if section.tables.contains(&"delta-by-k") {
-            let _ = write!(out, "{}\n\n", mismatches(analysis));
+            out += &monte_carlo(analysis);
         }
         let _ = write!(out, "{}\n\n", section.caveats);
     }
     out
 }
 
-/// How often the signs differ, in words.
-fn mismatches(analysis: &Analysis<'_>) -> String {
-    let counts = pairs(analysis).into_iter().map(|(from, to)| analysis::mismatches(analysis, from, to));
-    let (opposite, pairs) = counts.fold((0, 0), |(o, p), (opposite, seeds)| (o + opposite, p + seeds));
-    format!("ΔR² and ΔCE_rec have opposite signs in {opposite} of {pairs} pairs.")
+/// How far another seed of the bootstrap would move the ends of these intervals.
+fn monte_carlo(analysis: &Analysis<'_>) -> String {
+    let errors = gaps(analysis).into_iter().filter_map(|gap| gap.behaviours[0].difference.end_errors).flatten();
+    match errors.fold(0.0, f64::max) {
+        0.0 => String::new(),
+        largest => format!(
+            "Another seed of the bootstrap would move the ends of the intervals of ΔCE_rec (pooled) by about {largest:.4} at most (Monte-Carlo standard error); \
+             an end within two of its errors of 0 makes a label `unsure`.\n\n"
+        ),
+    }
 }

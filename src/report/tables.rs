@@ -3,6 +3,7 @@
 //! Every number comes from [`crate::analysis`]; here it is only set.
 
 mod behaviour;
+mod behaviours;
 mod budgets;
 mod controls;
 mod geometry;
@@ -11,10 +12,11 @@ mod hypotheses;
 mod information;
 mod proxies;
 mod scale;
+mod uncertainty;
 
-use assay_probes::stats::Estimate;
+use assay_probes::stats::{Estimate, Excludes, clopper_pearson};
 
-use crate::analysis::{Analysis, Score};
+use crate::analysis::{Analysis, Cell, Score};
 use crate::markdown::tokens_text;
 use crate::markdown::{self, NONE, Table};
 
@@ -25,11 +27,18 @@ pub type Named = (&'static str, Table);
 pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
     let tables = [
         ("headline", scale::headline(analysis)),
+        ("setup", scale::setup(analysis)),
         ("delta-by-k", scale::delta_by_k(analysis)),
+        ("behaviours", behaviours::behaviours(analysis)),
+        ("behaviour-signs", behaviours::signs(analysis)),
+        ("equal-r2", behaviours::equal(analysis)),
+        ("equal-training", behaviours::equal_training(analysis)),
         ("three-model", scale::three_model(analysis)),
         ("monotone", scale::monotone(analysis)),
         ("correlations", proxies::correlations(analysis)),
         ("leaderboard", proxies::leaderboard(analysis)),
+        ("leaderboard-by-behaviour", proxies::leaderboard_by_behaviour(analysis)),
+        ("leaderboard-reference", proxies::leaderboard_reference(analysis)),
         ("beyond-swd", proxies::beyond_swd(analysis)),
         ("fisher", proxies::fisher(analysis)),
         ("rate-distortion", proxies::rate_distortion(analysis)),
@@ -38,12 +47,16 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("controls", controls::controls(analysis)),
         ("subsets", controls::subsets(analysis)),
         ("k-star", behaviour::k_star(analysis)),
+        ("k-star-reference", behaviour::k_star_reference(analysis)),
         ("overlap", behaviour::overlap(analysis)),
         ("spread", behaviour::spread(analysis)),
         ("alive", behaviour::alive(analysis)),
         ("budgets", budgets::budgets(analysis)),
         ("phase2", budgets::phase2(analysis)),
+        ("trend", uncertainty::trend(analysis)),
         ("seeds", budgets::seeds(analysis)),
+        ("power", uncertainty::power(analysis)),
+        ("influence", uncertainty::influence(analysis)),
         ("geometry", geometry::geometry(analysis.grid)),
         ("information", information::information(analysis)),
         ("hypotheses", hypotheses::hypotheses(analysis)),
@@ -63,10 +76,23 @@ fn signed(score: Score) -> String {
     markdown::signed_with_interval(score.value, score.interval)
 }
 
-/// `+0.907 [+0.801, +0.950]`, and how many resamples had no variation, if any.
+/// `+0.907 [+0.801, +0.950]`.
 fn correlation(estimate: Estimate) -> String {
-    let shown = markdown::signed_with_interval(estimate.value, estimate.interval);
-    if estimate.degenerate == 0 { shown } else { format!("{shown} ({} degenerate)", estimate.degenerate) }
+    markdown::signed_with_interval(estimate.value, estimate.interval)
+}
+
+/// `2 of 4 [0.07, 0.93]`: with its exact interval where there are several trials.
+fn share((hits, trials): (usize, usize)) -> String {
+    match clopper_pearson(hits, trials, 0.95) {
+        Some(interval) if trials > 1 => format!("{hits} of {trials} [{:.2}, {:.2}]", interval.low, interval.high),
+        Some(_) => if hits == 1 { "yes" } else { "no" }.to_owned(),
+        None => NONE.to_owned(),
+    }
+}
+
+/// `medium − small`.
+fn pair(from: &Cell, to: &Cell) -> String {
+    format!("{} − {}", to.model, from.model)
 }
 
 /// `61.7%`.
@@ -78,7 +104,57 @@ fn yes_no(value: Option<bool>) -> String {
     value.map_or(NONE, |v| if v { "yes" } else { "no" }).to_owned()
 }
 
+fn excludes(value: Option<Excludes>) -> String {
+    let text = value.map_or(NONE, |v| match v {
+        Excludes::Yes => "yes",
+        Excludes::No => "no",
+        Excludes::Unsure => "unsure",
+    });
+    text.to_owned()
+}
+
 /// `10M`.
 fn budget(tokens: u64) -> String {
     tokens_text(tokens).replace(" tokens", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::made::{MODELS, Made, Place, grid, noise};
+    use crate::analysis::{findings, gaps};
+
+    fn made((_, k, ..): Place<'_>, at: usize) -> Made {
+        Made::new(0.1 * (k as f64).log2(), 0.1 * (k as f64).log2() + 0.01 * noise(&[at as u64]))
+    }
+
+    #[test]
+    fn one_model_has_no_pairs_and_no_hypotheses() {
+        let grid = grid(&["little"], &[4, 8], &[1000, 2000], 2, 12, made);
+        let analysis = Analysis::new(&grid);
+        assert!(findings(&analysis).is_empty() && gaps(&analysis).is_empty());
+        let tables = all(&analysis);
+        let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+        let pairwise = "hypotheses delta-by-k behaviours behaviour-signs equal-r2 equal-training correlations leaderboard \
+                        leaderboard-by-behaviour leaderboard-reference beyond-swd controls trend power influence overlap phase2";
+        for name in pairwise.split_whitespace() {
+            assert!(!names.contains(&name), "{name}: {names:?}");
+        }
+        for name in ["headline", "setup", "budgets", "seeds", "everything"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
+        let text: String = tables.iter().map(|(_, table)| table.to_string()).collect();
+        assert!(!text.contains("0 training seeds") && !text.contains("-2.000"));
+    }
+
+    #[test]
+    fn shares_carry_their_exact_interval() {
+        assert_eq!(share((0, 4)), "0 of 4 [0.00, 0.60]");
+        assert_eq!(share((1, 1)), "yes");
+        assert_eq!(share((0, 0)), NONE);
+        let grid = grid(&MODELS, &[4, 8], &[1000], 4, 12, made);
+        let analysis = Analysis::new(&grid);
+        let table = all(&analysis).into_iter().find(|(name, _)| *name == "delta-by-k").unwrap().1;
+        assert!(table.to_string().contains("0 of 4 [0.00, 0.60]"), "{table}");
+    }
 }

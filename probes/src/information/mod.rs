@@ -40,5 +40,5 @@ pub use {
 /// Terms of reports that are computed here.
 pub const TERMS: &[(&str, &str)] = &[(
     "InfoNCE, SMILE",
-    "bounds of mutual information read off a trained critic: van den Oord et al. 2018 (at most ln of the batch, its cap) and Song and Ermon 2020 (no strict bound); the inferred dimensionality is the narrowest linear bottleneck that keeps 90 % of the largest estimate (after Gulati et al. 2026)",
+    "bounds of mutual information read off a trained critic: van den Oord et al. 2018 (at most ln of the batch, its cap) and Song and Ermon 2020 (no strict bound); neither can be trusted above ln of the held-out pairs. The inferred dimensionality is the width, linear between those of the grid, at which a linear bottleneck first keeps 90 % of the largest estimate, that without a bottleneck included (after Gulati et al. 2026); not given for the last layer, where the logits are a function of the activation",
 )];

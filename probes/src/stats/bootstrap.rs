@@ -87,7 +87,7 @@ impl Interval {
 }
 
 /// The values in order; `None` if one is undefined or there is none.
-fn sorted(replicates: &[Option<f64>]) -> Option<Vec<f64>> {
+pub(super) fn sorted(replicates: &[Option<f64>]) -> Option<Vec<f64>> {
     let mut sorted: Vec<f64> = replicates.iter().copied().collect::<Option<_>>()?;
     if sorted.is_empty() || sorted.iter().any(|v| v.is_nan()) {
         return None;

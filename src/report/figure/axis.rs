@@ -113,9 +113,7 @@ impl Panel {
     pub(super) fn x_range(&self) -> (f64, f64) {
         let rules = self.rules.iter().filter_map(|r| if let Rule::Upright(x) = r { Some(*x) } else { None });
         let marks = self.x.marks.iter().flatten().map(|(at, _)| *at);
-        let stripe = self.stripe.iter().flat_map(|(i, _)| [i.low, i.high]);
-        let values =
-            self.points().map(|p| p.x).chain(self.ends(Spread::Across)).chain(rules).chain(marks).chain(stripe);
+        let values = self.points().map(|p| p.x).chain(self.ends(Spread::Across)).chain(rules).chain(marks);
         range(&self.x, values)
     }
 

@@ -6,7 +6,7 @@ use plotters::prelude::{BLACK, DrawingArea, DrawingBackend, RGBColor};
 
 use super::axis::Settled;
 use super::canvas::{Anchor, Canvas, Pixel, text_width};
-use super::layout::{Frame, KEY, LABEL, Layout, MARK, PANEL_TITLE, TITLE};
+use super::layout::{Frame, KEY, LABEL, Layout, MARK, PANEL_TITLE, SUBTITLE, TITLE};
 use super::{Figure, Interval, Look, Panel, Rule, Series, Spread};
 
 const GRID: RGBColor = RGBColor(228, 228, 228);
@@ -19,6 +19,9 @@ pub fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, figure: &Figure) ->
     let layout = Layout::of(figure);
     canvas.clear()?;
     canvas.text(&figure.title, (layout.size.0 as i32 / 2, 24), TITLE, Anchor::Middle)?;
+    if !figure.subtitle.is_empty() {
+        canvas.text(&figure.subtitle, (layout.size.0 as i32 / 2, 47), SUBTITLE, Anchor::Middle)?;
+    }
     for (key, &(x, y)) in figure.legend.iter().zip(&layout.keys) {
         if key.joined {
             canvas.line(vec![(x, y), (x + 28, y)], key.look)?;
@@ -46,12 +49,6 @@ struct Plot<'a, B: DrawingBackend> {
 impl<B: DrawingBackend> Plot<'_, B> {
     fn draw(&self) -> Result<()> {
         self.grid()?;
-        if let Some((interval, look)) = self.panel.stripe {
-            let Frame { top, bottom, .. } = self.frame;
-            if let Some((low, high)) = self.column(interval.low).zip(self.column(interval.high)) {
-                self.canvas.fill(vec![(low, top), (high, top), (high, bottom), (low, bottom)], look.color, BAND)?;
-            }
-        }
         for rule in &self.panel.rules {
             let Frame { left, top, right, bottom } = self.frame;
             let ends = match *rule {

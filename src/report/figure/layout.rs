@@ -5,6 +5,8 @@ use super::{Figure, Panel};
 
 /// Text sizes.
 pub const TITLE: u32 = 22;
+/// Of the line below the title.
+pub const SUBTITLE: u32 = 15;
 /// Above a panel.
 pub const PANEL_TITLE: u32 = 17;
 /// Of axes and legend.
@@ -17,6 +19,7 @@ pub const KEY: u32 = 36;
 const KEY_GAP: u32 = 22;
 const KEY_ROW: u32 = 25;
 const TOP: u32 = 44;
+const SUBTITLE_ROW: u32 = 20;
 const ABOVE_PANEL: u32 = 30;
 const BELOW_PANEL: u32 = 51;
 const MARGIN: u32 = 16;
@@ -55,18 +58,20 @@ impl Layout {
             })
             .collect();
         let panels_width = lefts.iter().map(|left| left + figure.panel.0 + MARGIN).sum::<u32>() + MARGIN;
-        let width = panels_width.max(text_width(&figure.title, TITLE) + 2 * MARGIN);
+        let titles = text_width(&figure.title, TITLE).max(text_width(&figure.subtitle, SUBTITLE));
+        let width = panels_width.max(titles + 2 * MARGIN);
+        let top = TOP + if figure.subtitle.is_empty() { 0 } else { SUBTITLE_ROW };
         let rows = key_rows(figure, width - 2 * MARGIN);
         let mut keys = Vec::new();
         for (row, widths) in rows.iter().enumerate() {
             let total = widths.iter().sum::<u32>() - KEY_GAP;
             let mut x = (width - total.min(width)) / 2;
             for key in widths {
-                keys.push((x as i32, (TOP + row as u32 * KEY_ROW + KEY_ROW / 2) as i32));
+                keys.push((x as i32, (top + row as u32 * KEY_ROW + KEY_ROW / 2) as i32));
                 x += key;
             }
         }
-        let body = TOP + rows.len() as u32 * KEY_ROW + 4;
+        let body = top + rows.len() as u32 * KEY_ROW + 4;
         let frames = (0..figure.panels.len()).map(|at| {
             let (row, column) = ((at / columns) as u32, at % columns);
             let before: u32 = lefts[..column].iter().map(|left| left + figure.panel.0 + MARGIN).sum();

@@ -8,13 +8,16 @@ use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread, sh
 pub fn plot(context: &Context<'_>) -> Plot {
     let columns = context.depths.len().max(1);
     let mut panels = Vec::new();
-    for (name, label) in [("r2", "R²"), ("ce_rec", "CE_rec")] {
+    for (name, label) in [("r2", "R²"), ("ce_rec_pooled", "CE_rec")] {
         for depth in &context.depths {
             let series = context.along_k(depth).map(|(at, cells)| Series {
                 look: Look::of_model(at),
                 points: cells
                     .iter()
-                    .filter_map(|cell| point(cell.k as f64, context.analysis.score(cell, on_all(name))))
+                    .filter_map(|cell| {
+                        let score = context.analysis.score(cell, on_all(name));
+                        Some(context.marked(cell, point(cell.k as f64, score)?))
+                    })
                     .collect(),
                 joined: true,
                 spread: Spread::Band,
@@ -27,14 +30,15 @@ pub fn plot(context: &Context<'_>) -> Plot {
     Plot {
         figure: Figure {
             title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),
-            legend: context.model_keys(),
+            subtitle: context.subtitle(),
+            legend: context.keys_with_hollow(),
             columns,
             panel: (330, 230),
             panels,
         },
         caption: format!(
-            "R² and CE_rec against k, a column a depth ({}, {}); {}. The rows have axes of their own: equal heights are not equal \
-             scores, and neither axis need begin at 0.",
+            "R² and pooled CE_rec against k, a column a depth ({}, {}); {}. The bands are of each model alone: that two overlap says little \
+             of their difference, which is paired and stands in the next figure. The rows have axes of their own, and axes are truncated.",
             context.seeds(),
             context.trained(),
             context.intervals("bands"),

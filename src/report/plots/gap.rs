@@ -1,10 +1,10 @@
 //! ΔR² and ΔCE_rec: against k, and against the token budget.
 
 use super::{Context, Plot, point};
-use crate::analysis::{Gap, on_all};
+use crate::analysis::{Gap, Score, on_all};
 use crate::markdown::tokens_text;
 use crate::report::figure::{
-    Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, share_y,
+    Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Rule, Scale, Series, Spread, share_y,
 };
 
 /// What both differences look like, in every figure: not like a model.
@@ -13,39 +13,46 @@ pub const R2: Look = Look::new(DARK, Marker::Circle);
 pub const CE_REC: Look = Look::dashed(PURPLE, Marker::Diamond);
 
 fn keys() -> Vec<Key> {
-    vec![Key::line("ΔR²", R2), Key::line("ΔCE_rec", CE_REC)]
+    vec![Key::line("ΔR²", R2), Key::line("ΔCE_rec (pooled)", CE_REC)]
 }
 
-/// Both differences at the x that each gap has.
-fn differences(gaps: &[(f64, &Gap<'_>)]) -> Vec<Series> {
-    let points = |of: fn(&Gap<'_>) -> crate::analysis::Score| -> Vec<Point> {
-        gaps.iter().filter_map(|(x, gap)| point(*x, of(gap))).collect()
-    };
-    let series = |look, points| Series { look, points, joined: true, spread: Spread::Band };
-    vec![series(R2, points(|g| g.r2)), series(CE_REC, points(|g| g.ce_rec))]
+/// A difference of a gap.
+type Of = fn(&Gap<'_>) -> Score;
+
+/// Both differences, each with its look: they have units of their own, so each has an axis of its own.
+const DIFFERENCES: [(&str, Look, Of); 2] = [("ΔR²", R2, |g| g.r2), ("ΔCE_rec", CE_REC, |g| g.behaviours[0].difference)];
+
+/// One difference at the x that each gap has.
+fn panel(title: String, label: &str, (look, of): (Look, Of), x: Axis, gaps: &[(f64, &Gap<'_>)]) -> Panel {
+    let points = gaps.iter().filter_map(|(x, gap)| point(*x, of(gap))).collect();
+    let series = Series { look, points, joined: true, spread: Spread::Band };
+    Panel::new(title, x, Axis::new(label, Scale::Linear), vec![series]).rule(Rule::Level(0.0))
 }
 
-/// Against k, a panel a depth.
+/// Against k, a column a depth, a row a difference.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let panel = |depth: &String| {
-        let at = |&k: &u64| Some((k as f64, context.gap(depth, context.budget, k)?));
-        let gaps: Vec<_> = context.ks.iter().filter_map(at).collect();
-        let y = Axis::new(context.difference(), Scale::Linear);
-        Panel::new(depth.clone(), context.k_axis(), y, differences(&gaps)).rule(Rule::Level(0.0))
-    };
-    let mut panels: Vec<Panel> = context.depths.iter().map(panel).collect();
-    share_y(&mut panels);
+    let mut panels = Vec::new();
+    for (label, look, of) in DIFFERENCES {
+        for depth in &context.depths {
+            let at = |&k: &u64| Some((k as f64, context.gap(depth, context.budget, k)?));
+            let gaps: Vec<_> = context.ks.iter().filter_map(at).collect();
+            panels.push(panel(format!("{label}, {depth}"), label, (look, of), context.k_axis(), &gaps));
+        }
+    }
+    let columns = context.depths.len().max(1);
+    panels.chunks_mut(columns).for_each(share_y);
     Plot {
         figure: Figure {
-            title: format!("The proxy gap: {} at equal k", context.difference()),
+            title: format!("ΔR² and ΔCE_rec at equal k: {}", context.difference()),
+            subtitle: context.subtitle(),
             legend: keys(),
-            columns: panels.len(),
-            panel: (330, 240),
+            columns,
+            panel: (330, 190),
             panels,
         },
         caption: format!(
-            "ΔR² and ΔCE_rec, {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² names the \
-             wrong SAE; their distance is in different units and is no effect size by itself.",
+            "ΔR² above ΔCE_rec (pooled), {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² names the \
+             wrong SAE by this metric. The rows have different units: their heights can't be compared.",
             context.difference(),
             context.seeds(),
             context.trained(),
@@ -69,17 +76,18 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
         || Axis::new("training tokens", Scale::Log).marks(budgets.iter().map(|b| (*b as f64, text(b))).collect());
     let several_models = context.models.len() > 1;
     let mut panels = Vec::new();
-    for k in ks.iter().filter(|_| several_models) {
-        let at = |&b: &u64| Some((b as f64, context.gap(&context.anchor, b, *k)?));
-        let gaps: Vec<_> = budgets.iter().filter_map(at).collect();
-        let y = Axis::new(context.difference(), Scale::Linear);
-        panels.push(Panel::new(format!("k = {k}"), axis(), y, differences(&gaps)).rule(Rule::Level(0.0)));
+    for (label, look, of) in DIFFERENCES.into_iter().filter(|_| several_models) {
+        for k in &ks {
+            let at = |&b: &u64| Some((b as f64, context.gap(&context.anchor, b, *k)?));
+            let gaps: Vec<_> = budgets.iter().filter_map(at).collect();
+            panels.push(panel(format!("{label}, k = {k}"), label, (look, of), axis(), &gaps));
+        }
     }
     for k in &ks {
         let series = context.models.iter().enumerate().map(|(i, model)| {
             let at = |&b: &u64| {
                 let cell = context.analysis.cell(model, &context.anchor, b, *k)?;
-                point(b as f64, context.analysis.score(cell, on_all("ce_rec")))
+                point(b as f64, context.analysis.score(cell, on_all("ce_rec_pooled")))
             };
             let points = budgets.iter().filter_map(at).collect();
             Series { look: Look::of_model(i), points, joined: true, spread: Spread::Band }
@@ -91,14 +99,15 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
     panels.chunks_mut(columns).for_each(share_y);
     Plot {
         figure: Figure {
-            title: format!("The proxy gap against training tokens, {}", context.anchor),
+            title: format!("ΔR² and ΔCE_rec against training tokens, {}", context.anchor),
+            subtitle: context.subtitle_of(&budgets),
             legend: if several_models { [keys(), context.model_keys()].concat() } else { context.model_keys() },
             columns,
             panel: if columns > 4 { (220, 200) } else { (300, 210) },
             panels,
         },
         caption: format!(
-            "Top: ΔR² and ΔCE_rec ({}) against training tokens at depth {}, a column a k; below: CE_rec of each model ({}); {}. \
+            "ΔR² and ΔCE_rec ({}) against training tokens at depth {}, a column a k; below, CE_rec of each model ({}); {}. CE_rec is pooled. \
              Budgets are equal in tokens, so that a larger model's SAE, having more latents, is the less trained of the two, and a \
              learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.",
             context.difference(),

@@ -7,13 +7,7 @@ use crate::report::figure::{Axis, Figure, Look, Panel, Point, Scale, Series, Spr
 
 type Ratio = fn(&LayerGeometry) -> Option<f64>;
 
-const RATIOS: [(&str, Ratio); 5] = [
-    ("raw", |g| g.pr),
-    ("without top 1", |g| g.pr_deflated_1),
-    ("without top 2", |g| g.pr_deflated_2),
-    ("without top 4", |g| g.pr_deflated_4),
-    ("without top 8", |g| g.pr_deflated_8),
-];
+const RATIOS: [(&str, Ratio); 2] = [("raw", |g| g.pr), ("without top 1", |g| g.pr_deflated_1)];
 
 /// A panel a deflation, a line a model, against relative depth.
 pub fn plot(context: &Context<'_>) -> Plot {
@@ -37,13 +31,14 @@ pub fn plot(context: &Context<'_>) -> Plot {
     Plot {
         figure: Figure {
             title: "Participation ratio of the residual stream after each block".to_owned(),
+            subtitle: String::new(),
             legend: context.model_keys(),
             columns: panels.len(),
-            panel: (225, 240),
+            panel: (330, 240),
             panels,
         },
         caption: "Participation ratio of hook_resid_post's covariance on the evaluation tokens by relative depth, (layer + 1)/layers, \
-                  as it is and without its top 1, 2, 4 and 8 eigenvalues, by model; one measurement of a model without seeds or \
+                  as it is and without its top eigenvalue, by model; one measurement of a model without seeds or \
                   intervals. Near 1 a single direction holds nearly all variance, and R² speaks of little else; a dip that goes \
                   with the first eigenvalue was that direction's, not the layer's."
             .to_owned(),

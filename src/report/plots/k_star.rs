@@ -1,6 +1,6 @@
 //! How many active latents a target of CE_rec takes.
 
-use assay_probes::stats::{Interval, KStar};
+use assay_probes::stats::{Between, Interval, KStar};
 
 use super::{Context, Plot, dodge};
 use crate::analysis::{TARGETS, Threshold, thresholds};
@@ -12,10 +12,14 @@ pub fn plot(context: &Context<'_>) -> Plot {
         (context.ks.first().copied().unwrap_or(1) as f64, context.ks.last().copied().unwrap_or(1) as f64);
     // A place beyond the largest k for what is never reached.
     let never = last * (last / first).powf(0.22).max(1.3);
-    let thresholds = thresholds(context.analysis);
+    let thresholds = thresholds(context.analysis, Between::Log);
+    // Targets that some model reaches somewhere.
+    let reached = |t: &&Threshold| t.budget == context.budget && t.k_star != Some(KStar::Never);
+    let targets: Vec<f64> =
+        TARGETS.into_iter().filter(|target| thresholds.iter().filter(reached).any(|t| t.target == *target)).collect();
     let panel = |depth: &String| {
         let series = context.models.iter().enumerate().map(|(i, model)| {
-            let points = TARGETS.iter().enumerate().filter_map(|(row, target)| {
+            let points = targets.iter().enumerate().filter_map(|(row, target)| {
                 let of = |t: &&Threshold| {
                     t.model == *model && t.depth == *depth && t.budget == context.budget && t.target == *target
                 };
@@ -27,7 +31,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         });
         let mut marks = context.k_marks();
         marks.push((never, "never".to_owned()));
-        let mut y = Axis::names(TARGETS.iter().map(|t| format!("{t:.2}")));
+        let mut y = Axis::names(targets.iter().map(|t| format!("{t:.2}")));
         y.label = "target CE_rec".to_owned();
         y.bare = Some(depth) != context.depths.first();
         Panel::new(depth.clone(), context.k_axis().marks(marks), y, series.collect())
@@ -39,13 +43,14 @@ pub fn plot(context: &Context<'_>) -> Plot {
     Plot {
         figure: Figure {
             title: "k*: active latents that a target of CE_rec takes".to_owned(),
+            subtitle: context.subtitle(),
             legend,
             columns: context.depths.len().max(1),
-            panel: (330, (TARGETS.len() * (16 + 12 * context.models.len().max(1))) as u32),
+            panel: (330, (targets.len().max(1) * (16 + 12 * context.models.len().max(1))) as u32),
             panels: context.depths.iter().map(panel).collect(),
         },
         caption: format!(
-            "k*(t), the smallest k at which CE_rec reaches t, linear between the grid's k, by model, a panel a depth ({}, {}); {}. \
+            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by model, a panel a depth ({}, {}); {}. \
              A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
              upper end.",
             context.seeds(),

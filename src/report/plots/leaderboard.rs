@@ -3,36 +3,39 @@
 use assay_probes::stats::Estimate;
 
 use super::{Context, Plot, dodge};
-use crate::analysis::{ProxyRank, leaderboard};
+use crate::analysis::{ProxyRank, behaviour, leaderboard};
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Rule, Scale, Series, Spread, shade};
 
-type Correlation = fn(&ProxyRank) -> Estimate;
+type Correlation = fn(&ProxyRank) -> Option<Estimate>;
 
-/// Spearman with CE_rec, pooled and within fixed k; the anchor depth, and all depths together beside it.
+/// Pearson with the pooled CE_rec within fixed depth and k, and that minus R²'s; the anchor depth, and all depths together beside it.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let anchor = leaderboard(context.analysis, Some(&context.anchor), context.budget);
-    let mut boards = vec![(format!("depth {}", context.anchor), Look::new(DARK, Marker::Circle), anchor)];
-    if context.depths.len() > 1 {
-        let all = leaderboard(context.analysis, None, context.budget);
-        boards.push(("all depths".to_owned(), Look::new(shade(DARK, 0.3), Marker::Diamond), all));
+    let board = |depth| leaderboard(context.analysis, depth, context.budget, behaviour("ce_rec_pooled"));
+    let mut boards: Vec<(String, Look, Vec<ProxyRank>)> = Vec::new();
+    if context.models.len() > 1 {
+        let anchor = board(Some(context.anchor.as_str())).0;
+        boards.push((format!("depth {}", context.anchor), Look::new(DARK, Marker::Circle), anchor));
+        if context.depths.len() > 1 {
+            boards.push(("all depths".to_owned(), Look::new(shade(DARK, 0.3), Marker::Diamond), board(None).0));
+        }
     }
     boards.retain(|(.., board)| !board.is_empty());
-    let names: Vec<&str> = boards.first().map(|(.., board)| board.iter().map(|r| r.name).collect()).unwrap_or_default();
+    let names: Vec<&str> =
+        boards.first().map(|(.., board)| board.iter().map(|r| r.proxy.name).collect()).unwrap_or_default();
     let kinds: [(&str, Correlation); 2] =
-        [("k and models pooled", |r| r.spearman), ("within fixed k", |r| r.spearman_within)];
+        [("Pearson within fixed k", |r| Some(r.pearson_within)), ("minus that of R²", |r| r.advantage)];
     let panels = kinds.iter().enumerate().map(|(panel, (title, of))| {
         let series = boards.iter().enumerate().map(|(at, (_, look, board))| {
             let point = |(row, name): (usize, &&str)| {
-                let estimate = of(board.iter().find(|r| r.name == *name)?);
+                let estimate = of(board.iter().find(|r| r.proxy.name == *name)?)?;
                 let y = -(row as f64) - dodge(at, boards.len(), 0.34);
                 Some(Point::new(estimate.value?, y, estimate.interval))
             };
             let points = names.iter().enumerate().filter_map(point).collect();
             Series { look: *look, points, joined: false, spread: Spread::Across }
         });
-        let mut x = Axis::new("Spearman with CE_rec", Scale::Linear);
-        x.range = Some((-1.05, 1.05));
-        let mut y = Axis::names(names.iter().map(|&n| n.to_owned()));
+        let x = Axis::new("correlation with CE_rec (pooled)", Scale::Linear);
+        let mut y = Axis::names(names.iter().map(|&n| n.replace("‖a‖ ", "norm ").replace("gᵀδ", "g·δ")));
         y.bare = panel > 0;
         Panel::new(*title, x, y, series.collect()).rule(Rule::Upright(0.0))
     });
@@ -41,17 +44,17 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let percent = (100.0 * context.analysis.grid.bootstrap.level).round();
     Plot {
         figure: Figure {
-            title: "Which proxy ranks SAEs as CE_rec does?".to_owned(),
+            title: "Which proxy goes with CE_rec at fixed k?".to_owned(),
+            subtitle: context.subtitle(),
             legend: keys.collect(),
             columns: 2,
             panel: (360, 26 * names.len().max(1) as u32),
             panels,
         },
         caption: format!(
-            "Rank correlation of each proxy with CE_rec over the grid's SAEs, every seed a row ({}); best pooled one on top. Left all \
-             rows as they are, where k alone carries most of it; right ranks within each k (and depth), which leaves models \
-             and seeds. Bars are {percent} % bootstrap intervals over models, depths and k with all of their seeds, which are few and, \
-             sharing text and models, not independent; none where all resamples agree.",
+            "Pearson's correlation of each proxy with the pooled CE_rec, each depth's and k's mean subtracted, every seed a row ({}); right, minus \
+             that of R². Bars are {percent} % bootstrap intervals over blocks of one depth and k; none below 12 cells. With two models this asks \
+             how well the size of their difference is followed from k to k, and the models are the same throughout.",
             context.trained(),
         ),
     }

@@ -35,6 +35,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     Plot {
         figure: Figure {
             title: "Reconstruction loss while training".to_owned(),
+            subtitle: context.subtitle(),
             legend: context.ks.iter().enumerate().map(key).collect(),
             columns: context.models.len().max(1),
             panel: (330, 190),

@@ -2,13 +2,13 @@
 
 use super::{Context, Plot, point};
 use crate::analysis::{Cell, Score, on_all};
-use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread, share_x};
+use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, align_y, share_x};
 
 type Distortion = fn(&Context<'_>, &Cell) -> Score;
 
 const DISTORTIONS: [(&str, Distortion); 4] = [
     ("1 − R²", |c, cell| c.analysis.derived(&[(cell, on_all("r2"))], |v| Some(1.0 - v[0]))),
-    ("1 − CE_rec", |c, cell| c.analysis.derived(&[(cell, on_all("ce_rec"))], |v| Some(1.0 - v[0]))),
+    ("1 − CE_rec", |c, cell| c.analysis.derived(&[(cell, on_all("ce_rec_pooled"))], |v| Some(1.0 - v[0]))),
     ("SWD", |c, cell| c.analysis.score(cell, on_all("swd"))),
     ("FWD", |c, cell| c.analysis.score(cell, on_all("fwd"))),
 ];
@@ -22,33 +22,36 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let mut panels = Vec::new();
     for depth in &context.depths {
         for (label, of) in &distortions {
-            let series: Vec<Series> = context
-                .along_k(depth)
-                .map(|(at, cells)| {
-                    let place =
-                        |cell: &&Cell| point(context.analysis.column(cell, "bits_per_token")?, of(context, cell));
-                    let points = cells.iter().filter_map(place).collect();
-                    Series { look: Look::of_model(at), points, joined: true, spread: Spread::Band }
-                })
-                .collect();
-            let positive = series.iter().flat_map(|s| &s.points).all(|p| p.y > 0.0);
+            let series = context.along_k(depth).map(|(at, cells)| {
+                let place = |cell: &&Cell| {
+                    let bits = context.analysis.column(cell, "bits_per_token")?;
+                    Some(context.marked(cell, point(bits, of(context, cell))?))
+                };
+                Series::line(Look::of_model(at), cells.iter().filter_map(place).collect())
+            });
+            // One scale for a column: by ratios unless a value has none.
+            let positive = context.analysis.cells.iter().all(|c| of(context, c).value.is_none_or(|v| v > 0.0));
             let y = Axis::new("", if positive { Scale::Log } else { Scale::Linear });
-            panels.push(Panel::new(format!("{label}, {depth}"), Axis::new("bits/token", Scale::Log), y, series));
+            let x = Axis::new("bits/token", Scale::Log);
+            panels.push(Panel::new(format!("{label}, {depth}"), x, y, series.collect()));
         }
     }
     share_x(&mut panels);
+    let columns = distortions.len().max(1);
+    (0..columns).for_each(|column| align_y(panels.iter_mut().skip(column).step_by(columns)));
     Plot {
         figure: Figure {
-            title: "Rate and distortion: what a bit buys depends on the measure".to_owned(),
-            legend: context.model_keys(),
-            columns: distortions.len().max(1),
+            title: "Rate and distortion".to_owned(),
+            subtitle: context.subtitle(),
+            legend: context.keys_with_hollow(),
+            columns,
             panel: (245, 190),
             panels,
         },
         caption: format!(
-            "Distortion against bits a token (entropy-coded latents, 8 bits a value), a row a depth, a point a k ({}, {}); lower is \
+            "Distortion against bits per token (entropy-coded latents, 8 bits a value), a row a depth, a point a k ({}, {}); lower is \
              better; {}. SWD and FWD have units of the model's own gradients: compare shapes and crossings between models, not \
-             heights, and no axis with another.",
+             heights. A column has one vertical axis; columns have none in common.",
             context.seeds(),
             context.trained(),
             context.intervals("bands"),

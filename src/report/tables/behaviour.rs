@@ -1,26 +1,48 @@
 //! What it takes to keep behaviour, and how sure its measurement is.
 
-use assay_probes::stats::{Interval, KStar};
+use assay_probes::stats::{Between, Interval, KStar};
 
-use super::{budget, percent, yes_no};
-use crate::analysis::{Analysis, Threshold, k_star_ratio, overlaps, sequence_spread, thresholds};
+use super::{budget, excludes, percent, scored, yes_no};
+use crate::analysis::{Analysis, Threshold, k_star_ratio, overlaps, ratio_of_k_star, sequence_spread, thresholds};
 use crate::markdown::{NONE, Table, score};
 
-/// k*(t) of each model, and the ratio of the last to the first.
+/// k*(t) of each model, of pooled CE_rec in ln k, and the ratio of the last to the first with its paired interval. Targets that no model
+/// reaches are left out.
 pub fn k_star(analysis: &Analysis<'_>) -> Table {
+    k_stars(analysis, Between::Log, |first, last| {
+        let log = ratio_of_k_star(analysis, first, last);
+        [scored(log.map(f64::exp)), excludes(log.excludes_zero())]
+    })
+}
+
+/// The same by the reference texts' own rule: CE_rec per sequence, straight in k, no interval of the ratio.
+pub fn k_star_reference(analysis: &Analysis<'_>) -> Table {
+    k_stars(analysis, Between::Linear, |first, last| [score(k_star_ratio(first, last)), NONE.to_owned()])
+}
+
+fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold, &Threshold) -> [String; 2]) -> Table {
     let models = analysis.grid.models();
+    let several = models.len() > 1;
     let mut head = vec!["depth".to_owned(), "target t".to_owned()];
     head.extend(models.iter().map(|m| format!("k*({m})")));
-    head.extend(["ratio".to_owned(), "tokens".to_owned()]);
+    if several {
+        head.extend(["ratio".to_owned(), "excludes 1".to_owned()]);
+    }
+    head.push("tokens".to_owned());
     let mut table = Table::new(head);
-    let found = thresholds(analysis);
+    let found = thresholds(analysis, between);
     let k_min = analysis.grid.ks().first().copied().unwrap_or_default() as f64;
     for rows in found.chunk_by(|a, b| (&a.depth, a.budget, a.target) == (&b.depth, b.budget, b.target)) {
+        if rows.iter().all(|t| t.k_star == Some(KStar::Never)) {
+            continue;
+        }
         let of = |model: &String| rows.iter().find(|t| t.model == *model);
         let mut row = vec![rows[0].depth.clone(), format!("{:.2}", rows[0].target)];
         row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), |t| shown(t, k_min))));
-        let ends = of(&models[0]).zip(models.last().and_then(of));
-        row.push(score(ends.and_then(|(first, last)| k_star_ratio(first, last))));
+        if several {
+            let ends = of(&models[0]).zip(models.last().and_then(of));
+            row.extend(ends.map_or_else(|| [NONE, NONE].map(str::to_owned), |(first, last)| ratio(first, last)));
+        }
         row.push(budget(rows[0].budget));
         table.row(row);
     }
@@ -44,7 +66,7 @@ pub fn overlap(analysis: &Analysis<'_>) -> Table {
         "k",
         "tokens",
         "CIs overlap",
-        "paired difference holds 0",
+        "paired difference excludes 0",
         "Cohen's d (unpaired)",
         "d_z (paired)",
     ]);
@@ -55,7 +77,7 @@ pub fn overlap(analysis: &Analysis<'_>) -> Table {
             found.to.k.to_string(),
             budget(found.to.budget),
             yes_no(found.overlap),
-            yes_no(found.difference_holds_zero),
+            excludes(found.difference_excludes_zero),
             score(found.cohen_d),
             score(found.cohen_d_z),
         ]);

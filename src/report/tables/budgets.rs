@@ -1,7 +1,9 @@
 //! What training longer changes, and what another seed does.
 
-use super::{budget, percent, scored, signed};
-use crate::analysis::{Analysis, Score, gaps, loss_ratio, on_all};
+use assay_probes::stats::clopper_pearson;
+
+use super::{budget, pair, percent, scored, signed};
+use crate::analysis::{Analysis, Gap, Score, gaps, loss_ratio, on_all};
 use crate::markdown::{NONE, Table, score};
 
 /// Every cell by its token budget, where there are several.
@@ -62,7 +64,7 @@ pub fn phase2(analysis: &Analysis<'_>) -> Table {
         "models",
         "ΔR²/ΔCE",
         "ΔR² 95% CI",
-        "ΔR² − ΔCE",
+        "ΔCE (pooled)",
     ]);
     if analysis.grid.budgets().len() < 2 && analysis.grid.seeds().len() < 2 {
         return table;
@@ -80,19 +82,28 @@ pub fn phase2(analysis: &Analysis<'_>) -> Table {
             plain(gap.ce_rec),
             ends(gap.ce_rec),
             plain(gap.r2),
-            gap.mismatch_rate().map_or_else(|| NONE.to_owned(), |r| format!("{:.0}%", 100.0 * r)),
+            mismatch_rate(&gap),
             gap.to.k.to_string(),
             gap.to.depth.clone(),
-            format!("{} − {}", gap.to.model, gap.from.model),
+            pair(gap.from, gap.to),
             score(gap.ratio.value),
             ends(gap.r2),
-            signed(gap.residual),
+            signed(gap.behaviours[0].difference),
         ]);
     }
     table
 }
 
-/// Over seeds: mean, t interval and the two-level bootstrap, side by side.
+/// `25% [1%, 81%]`, with the exact interval over seeds.
+fn mismatch_rate(gap: &Gap<'_>) -> String {
+    let Some(rate) = gap.mismatch_rate() else { return NONE.to_owned() };
+    let (opposite, seeds) = gap.mismatches;
+    let interval = clopper_pearson(opposite, seeds, 0.95).filter(|_| seeds > 1);
+    let ends = interval.map(|i| format!(" [{:.0}%, {:.0}%]", 100.0 * i.low, 100.0 * i.high));
+    format!("{:.0}%{}", 100.0 * rate, ends.unwrap_or_default())
+}
+
+/// Over seeds: three intervals side by side.
 pub fn seeds(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "model",
@@ -100,25 +111,28 @@ pub fn seeds(analysis: &Analysis<'_>) -> Table {
         "k",
         "tokens",
         "seeds",
-        "CE_rec, t interval over seeds",
-        "CE_rec, two-level bootstrap",
-        "R², t interval over seeds",
-        "R², two-level bootstrap",
+        "CE_rec (pooled), seeds and sequences",
+        "its t interval over seeds alone",
+        "its two-level bootstrap",
+        "R², seeds and sequences",
+        "its t interval over seeds alone",
+        "its two-level bootstrap",
     ]);
     for cell in analysis.cells.iter().filter(|c| c.runs.len() > 1) {
-        let over_seeds = |score: Score| scored(Score { interval: score.over_seeds, ..score });
-        let (ce_rec, r2) = (analysis.score(cell, on_all("ce_rec")), analysis.score(cell, on_all("r2")));
-        table.row([
+        let mut row = vec![
             cell.model.clone(),
             cell.depth.clone(),
             cell.k.to_string(),
             budget(cell.budget),
             cell.runs.len().to_string(),
-            over_seeds(ce_rec),
-            scored(ce_rec),
-            over_seeds(r2),
-            scored(r2),
-        ]);
+        ];
+        for name in ["ce_rec_pooled", "r2"] {
+            let score = analysis.score(cell, on_all(name));
+            row.extend(
+                [score.interval, score.over_seeds, score.bootstrap].map(|interval| scored(Score { interval, ..score })),
+            );
+        }
+        table.row(row);
     }
     table
 }

@@ -3,7 +3,7 @@
 use assay_probes::metrics::{Subset, metric};
 
 use super::scale::layer;
-use super::{budget, scored, signed};
+use super::{budget, pair, scored, signed};
 use crate::analysis::{Analysis, CONTROLS, Cell, explained, on_all, pairs};
 use crate::frames::column_name;
 use crate::markdown::{NONE, Table, number, score};
@@ -84,15 +84,15 @@ pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
 
 /// ΔR² with directions or tokens taken away.
 pub fn controls(analysis: &Analysis<'_>) -> Table {
-    let head = ["models", "depth", "k", "tokens", "ΔCE_rec"].map(str::to_owned);
+    let head = ["models", "depth", "k", "tokens", "ΔCE_rec (pooled)"].map(str::to_owned);
     let mut table = Table::new(head.into_iter().chain(CONTROLS.iter().map(|c| format!("Δ {}", c.name))));
     for (from, to) in pairs(analysis) {
         let mut row = vec![
-            format!("{} − {}", to.model, from.model),
+            pair(from, to),
             to.depth.clone(),
             to.k.to_string(),
             budget(to.budget),
-            signed(analysis.difference(from, to, on_all("ce_rec"))),
+            signed(analysis.difference(from, to, on_all("ce_rec_pooled"))),
         ];
         row.extend(explained(analysis, from, to).into_iter().map(signed));
         table.row(row);

@@ -1,8 +1,10 @@
 //! Which cheap number stands for behaviour, and what a code costs.
 
+use assay_probes::stats::Estimate;
+
 use super::{budget, correlation, scored};
-use crate::analysis::{self, Analysis, agreements, on_all};
-use crate::markdown::{Table, number, score};
+use crate::analysis::{self, Analysis, BEHAVIOURS, PROXIES, agreements, behaviour, on_all, reciprocals};
+use crate::markdown::{NONE, Table, number, p_value, score};
 
 /// R² and CE_rec, correlated over the grid.
 pub fn correlations(analysis: &Analysis<'_>) -> Table {
@@ -13,8 +15,10 @@ pub fn correlations(analysis: &Analysis<'_>) -> Table {
         "tokens",
         "rows",
         "Spearman, pooled",
-        "Spearman within fixed k",
     ]);
+    if analysis.grid.models().len() < 2 {
+        return table;
+    }
     for found in agreements(analysis) {
         table.row([
             found.depth,
@@ -23,54 +27,98 @@ pub fn correlations(analysis: &Analysis<'_>) -> Table {
             budget(found.budget),
             found.rows.to_string(),
             correlation(found.pooled_ranks),
-            correlation(found.within_k_ranks),
         ]);
     }
     table
 }
 
-/// Depths to compare proxies at: each, and all of them together where there are several.
-fn scopes(analysis: &Analysis<'_>) -> Vec<Option<String>> {
+/// Budgets and depths to compare proxies at: each depth, and all of them together where there are several; none with one model, whose
+/// SAEs differ in k alone.
+fn scopes(analysis: &Analysis<'_>) -> Vec<(u64, Option<String>)> {
+    if analysis.grid.models().len() < 2 {
+        return Vec::new();
+    }
     let depths = analysis.grid.depths();
     let several = depths.len() > 1;
-    depths.into_iter().map(Some).chain(several.then_some(None)).collect()
+    let depths: Vec<Option<String>> = depths.into_iter().map(Some).chain(several.then_some(None)).collect();
+    let of_budget = |b: u64| depths.iter().map(move |d| (b, d.clone()));
+    analysis.grid.budgets().into_iter().flat_map(of_budget).collect()
 }
 
 fn scope_name(scope: Option<&String>) -> String {
     scope.map_or("all depths", String::as_str).to_owned()
 }
 
-/// Proxies ranked by how well they order SAEs as CE_rec does.
+/// Proxies ranked by how well they go with the pooled CE_rec within fixed depth and k.
 pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
+    let ranked = analysis.grid.models().len() > 2;
+    let head =
+        ["depth", "rank", "proxy", "Pearson within fixed k", "minus that of R²", "swap test p", "Pearson pooled"];
+    let mut table = Table::new(
+        head.into_iter()
+            .chain(["Spearman pooled"])
+            .chain(ranked.then_some("Spearman within fixed k"))
+            .chain(["tokens"]),
+    );
+    for (budget_of, scope) in scopes(analysis) {
+        let (ranks, _) = analysis::leaderboard(analysis, scope.as_deref(), budget_of, behaviour("ce_rec_pooled"));
+        for (at, rank) in ranks.into_iter().enumerate() {
+            let mut row = vec![
+                scope_name(scope.as_ref()),
+                (at + 1).to_string(),
+                rank.proxy.name.to_owned(),
+                correlation(rank.pearson_within),
+                rank.advantage.map_or_else(String::new, correlation),
+                rank.p.map_or_else(String::new, p_value),
+                correlation(rank.pearson),
+                correlation(rank.spearman),
+            ];
+            row.extend(rank.spearman_within.map(correlation));
+            row.push(budget(budget_of));
+            table.row(row);
+        }
+    }
+    table
+}
+
+/// The same against every behaviour metric: which proxy is best depends on it.
+pub fn leaderboard_by_behaviour(analysis: &Analysis<'_>) -> Table {
+    let head = ["depth", "tokens", "proxy"].map(str::to_owned);
+    let mut table = Table::new(head.into_iter().chain(BEHAVIOURS.iter().map(|b| b.name.to_owned())));
+    for (budget_of, scope) in scopes(analysis) {
+        let found = BEHAVIOURS.each_ref().map(|b| analysis::within_fixed_k(analysis, scope.as_deref(), budget_of, b));
+        for (at, proxy) in PROXIES.iter().enumerate() {
+            let mut row = vec![scope_name(scope.as_ref()), budget(budget_of), proxy.name.to_owned()];
+            let shown = |of: &Vec<Option<Estimate>>| of[at].map_or_else(|| NONE.to_owned(), correlation);
+            row.extend(found.iter().map(shown));
+            if found.iter().any(|of| of[at].is_some()) {
+                table.row(row);
+            }
+        }
+    }
+    table
+}
+
+/// The reference texts' own leaderboard: distortions as 1/x, CE_rec per sequence.
+pub fn leaderboard_reference(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "depth",
-        "rank",
         "proxy",
         "Pearson with CE_rec",
         "Spearman with CE_rec",
         "Pearson within fixed k",
-        "Spearman within fixed k",
-        "Spearman minus that of R²",
-        "the same within fixed k",
         "tokens",
     ]);
-    for budget_of in analysis.grid.budgets() {
-        for scope in scopes(analysis) {
-            let ranks = analysis::leaderboard(analysis, scope.as_deref(), budget_of);
-            for (at, rank) in ranks.into_iter().enumerate() {
-                table.row([
-                    scope_name(scope.as_ref()),
-                    (at + 1).to_string(),
-                    rank.name.to_owned(),
-                    correlation(rank.pearson),
-                    correlation(rank.spearman),
-                    correlation(rank.pearson_within),
-                    correlation(rank.spearman_within),
-                    rank.advantage.map_or_else(String::new, correlation),
-                    rank.advantage_within.map_or_else(String::new, correlation),
-                    budget(budget_of),
-                ]);
-            }
+    for (budget_of, scope) in scopes(analysis) {
+        for found in reciprocals(analysis, scope.as_deref(), budget_of) {
+            table.row([
+                scope_name(scope.as_ref()),
+                found.name.to_owned(),
+                correlation(found.pearson),
+                correlation(found.spearman),
+                correlation(found.pearson_within),
+                budget(budget_of),
+            ]);
         }
     }
     table
@@ -78,18 +126,17 @@ pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
 
 /// What a proxy says that another does not.
 pub fn beyond_swd(analysis: &Analysis<'_>) -> Table {
-    let mut table = Table::new(["depth", "proxy", "given", "partial rank correlation with CE_rec", "tokens"]);
-    for budget_of in analysis.grid.budgets() {
-        for scope in scopes(analysis) {
-            for (proxy, given, found) in analysis::beyond_swd(analysis, scope.as_deref(), budget_of) {
-                table.row([
-                    scope_name(scope.as_ref()),
-                    proxy.to_owned(),
-                    given.to_owned(),
-                    correlation(found),
-                    budget(budget_of),
-                ]);
-            }
+    let mut table = Table::new(["depth", "proxy", "given", "partial rank correlation with CE_rec (pooled)", "tokens"]);
+    for (budget_of, scope) in scopes(analysis) {
+        let found = analysis::beyond_swd(analysis, scope.as_deref(), budget_of, behaviour("ce_rec_pooled"));
+        for (proxy, given, found) in found {
+            table.row([
+                scope_name(scope.as_ref()),
+                proxy.to_owned(),
+                given.to_owned(),
+                correlation(found),
+                budget(budget_of),
+            ]);
         }
     }
     table
@@ -115,8 +162,7 @@ pub fn fisher(analysis: &Analysis<'_>) -> Table {
         if analysis.column(cell, "fwd").is_none() {
             continue;
         }
-        let increase =
-            analysis.derived(&[(cell, on_all("ce_recon")), (cell, on_all("ce_orig"))], |v| Some(v[0] - v[1]));
+        let increase = analysis.score(cell, behaviour("ce_increase").quantity());
         table.row([
             cell.model.clone(),
             cell.depth.clone(),

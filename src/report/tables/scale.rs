@@ -1,6 +1,6 @@
 //! What changes from one model to a larger one.
 
-use super::{budget, percent, scored, signed, yes_no};
+use super::{budget, excludes, pair, percent, scored, share, signed};
 use crate::analysis::{self, Analysis, Cell, gaps, loss_ratio, on_all};
 use crate::markdown::{NONE, Table, score};
 
@@ -17,25 +17,67 @@ pub fn headline(analysis: &Analysis<'_>) -> Table {
         "tokens",
         "seeds",
         "R² [95% CI]",
-        "ce_loss_score",
+        "CE_rec, pooled",
+        "loss score, zero ablation",
+        "loss score, mean ablation",
         "KL",
     ]);
     let k = analysis.grid.ks().first().copied().unwrap_or_default();
     for cell in analysis.cells.iter().filter(|c| Some(&c.depth) == analysis.anchor_depth().as_ref() && c.k == k) {
-        let (r2, ce_rec) = (analysis.score(cell, on_all("r2")), analysis.score(cell, on_all("ce_rec")));
+        let shown = |name: &str| scored(analysis.score(cell, on_all(name)));
+        let ce_rec = analysis.score(cell, on_all("ce_rec"));
         table.row([
             cell.model.clone(),
             layer(analysis, cell),
-            score(r2.value),
+            score(analysis.score(cell, on_all("r2")).value),
             scored(ce_rec),
             score(ce_rec.value.map(loss_ratio)),
             cell.depth.clone(),
             cell.k.to_string(),
             budget(cell.budget),
             cell.runs.len().to_string(),
-            scored(r2),
-            scored(analysis.score(cell, on_all("ce_loss_score"))),
-            scored(analysis.score(cell, on_all("kl"))),
+            shown("r2"),
+            shown("ce_rec_pooled"),
+            shown("ce_loss_score"),
+            shown("ce_loss_score_mean"),
+            shown("kl"),
+        ]);
+    }
+    table
+}
+
+/// What was measured on what: sizes, and the losses that scores are normalised by.
+pub fn setup(analysis: &Analysis<'_>) -> Table {
+    let mut table = Table::new([
+        "model",
+        "depth",
+        "layer",
+        "d_model",
+        "d_sae",
+        "tokens",
+        "tokens per latent",
+        "seeds",
+        "ce_orig",
+        "ce_zero",
+        "ce_mean",
+    ]);
+    let smallest = analysis.grid.ks().first().copied().unwrap_or_default();
+    for cell in analysis.cells.iter().filter(|c| c.k == smallest) {
+        let whole = |name: &str| analysis.column(cell, name).map_or_else(|| NONE.to_owned(), |v| v.to_string());
+        let loss = |name: &str| score(analysis.column(cell, name));
+        let per_latent = analysis.column(cell, "d_sae").map(|d| cell.budget as f64 / d);
+        table.row([
+            cell.model.clone(),
+            cell.depth.clone(),
+            layer(analysis, cell),
+            whole("d_model"),
+            whole("d_sae"),
+            budget(cell.budget),
+            per_latent.map_or_else(|| NONE.to_owned(), |t| format!("{t:.0}")),
+            cell.runs.len().to_string(),
+            loss("ce_orig"),
+            loss("ce_zero"),
+            loss("ce_mean"),
         ]);
     }
     table
@@ -46,31 +88,31 @@ pub fn delta_by_k(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "k",
         "ΔR²",
-        "ΔCE_rec",
+        "ΔCE_rec (per sequence)",
         "models",
         "depth",
         "tokens",
         "seeds",
-        "ΔR² − ΔCE_rec",
+        "ΔCE_rec (pooled)",
         "ΔR²/ΔCE_rec",
         "opposite signs",
         "both exclude 0",
     ]);
     for gap in gaps(analysis) {
-        let certain = gap.r2.interval.zip(gap.ce_rec.interval).map(|(a, b)| a.excludes_zero() && b.excludes_zero());
-        let (opposite, seeds) = gap.mismatches;
+        let pooled = &gap.behaviours[0];
+        let certain = gap.r2.excludes_zero().zip(pooled.difference.excludes_zero()).map(|(a, b)| a.and(b));
         table.row([
             gap.to.k.to_string(),
             signed(gap.r2),
             signed(gap.ce_rec),
-            format!("{} − {}", gap.to.model, gap.from.model),
+            pair(gap.from, gap.to),
             gap.to.depth.clone(),
             budget(gap.to.budget),
-            seeds.to_string(),
-            signed(gap.residual),
+            gap.mismatches.1.to_string(),
+            signed(pooled.difference),
             score(gap.ratio.value),
-            if seeds == 1 { yes_no(Some(opposite == 1)) } else { format!("{opposite} of {seeds}") },
-            yes_no(certain),
+            share(pooled.mismatches),
+            excludes(certain),
         ]);
     }
     table

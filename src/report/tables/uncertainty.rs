@@ -1,0 +1,128 @@
+//! How sure differences are: seeds, sequences, power, and what a larger budget changes.
+
+use assay_probes::stats::{Components, equivalence_margin, minimum_detectable};
+
+use super::{budget, excludes, pair, percent, signed};
+use crate::analysis::{self, Analysis, Score, behaviour, gaps, pairs, seed_components, trends};
+use crate::markdown::{NONE, signed as with_sign};
+use crate::markdown::{Table, score};
+
+/// The difference of pooled CE_rec by token budget, what each increase changed, and what the data could have shown.
+pub fn trend(analysis: &Analysis<'_>) -> Table {
+    let mut table = Table::new([
+        "models",
+        "depth",
+        "k",
+        "tokens",
+        "seeds",
+        "ΔCE_rec (pooled)",
+        "90 % interval",
+        "change since the budget before",
+        "its 90 % interval",
+        "change excludes 0",
+        "smallest margin, at best",
+        "smallest margin, 80 % power",
+    ]);
+    if analysis.grid.budgets().len() < 2 {
+        return table;
+    }
+    let mut found = trends(analysis, behaviour("ce_rec_pooled"));
+    let depths = analysis.grid.depths();
+    found.sort_by_key(|t| (depths.iter().position(|d| *d == t.to.depth), t.to.k, t.to.budget));
+    let equivalence = |score: &Score| {
+        score.at_level(0.90).map_or_else(|| NONE.to_owned(), |i| format!("[{:+.3}, {:+.3}]", i.low, i.high))
+    };
+    for trend in found {
+        let margin = |power| score(trend.difference.error.and_then(|e| equivalence_margin(e, 0.05, power)));
+        let change = trend.change;
+        table.row([
+            pair(trend.from, trend.to),
+            trend.to.depth.clone(),
+            trend.to.k.to_string(),
+            budget(trend.to.budget),
+            analysis.common_seeds(trend.from, trend.to).to_string(),
+            signed(trend.difference),
+            equivalence(&trend.difference),
+            change.map_or_else(|| NONE.to_owned(), signed),
+            change.as_ref().map_or_else(|| NONE.to_owned(), equivalence),
+            excludes(change.and_then(|c| c.excludes_zero())),
+            margin(0.0),
+            margin(0.8),
+        ]);
+    }
+    table
+}
+
+/// Where the uncertainty of ΔCE_rec comes from, and what more of either would bring.
+pub fn power(analysis: &Analysis<'_>) -> Table {
+    let mut table = Table::new([
+        "models",
+        "depth",
+        "k",
+        "tokens",
+        "SD over seeds",
+        "SD over sequences",
+        "SD of seed × sequence",
+        "seeds",
+        "sequences",
+        "standard error of ΔCE_rec",
+        "smallest difference found with 80 % power",
+        "standard error with twice the seeds",
+        "with 4 × the sequences",
+    ]);
+    for (from, to) in pairs(analysis) {
+        let difference = analysis.difference(from, to, behaviour("ce_rec").quantity());
+        let components = seed_components(analysis, from, to);
+        let (seeds, sequences) =
+            (analysis.common_seeds(from, to), analysis.runs(to).map(|r| r.sequences.len()).min().unwrap_or(0));
+        let sd = |of: fn(&Components) -> f64| score(components.as_ref().map(|c| of(c).sqrt()));
+        let error = |seeds, sequences| score(components.map(|c| c.standard_error(seeds, sequences)));
+        table.row([
+            pair(from, to),
+            to.depth.clone(),
+            to.k.to_string(),
+            budget(to.budget),
+            sd(|c| c.seed),
+            sd(|c| c.sequence),
+            sd(|c| c.interaction),
+            seeds.to_string(),
+            sequences.to_string(),
+            score(difference.error.map(|e| e.value)),
+            score(difference.error.and_then(|e| minimum_detectable(e, 0.05, 0.8))),
+            error(2 * seeds, sequences),
+            error(seeds, 4 * sequences),
+        ]);
+    }
+    table
+}
+
+/// How much of ΔCE_rec hangs on a few sequences, pooled and per sequence.
+pub fn influence(analysis: &Analysis<'_>) -> Table {
+    let mut head = ["models", "depth", "k", "tokens"].map(str::to_owned).to_vec();
+    for name in ["pooled", "per sequence"] {
+        head.extend([
+            format!("ΔCE_rec ({name})"),
+            "without the most influential sequence".to_owned(),
+            "without the three".to_owned(),
+            "carried by the top tenth".to_owned(),
+        ]);
+    }
+    let mut table = Table::new(head);
+    for gap in gaps(analysis) {
+        let mut row = vec![pair(gap.from, gap.to), gap.to.depth.clone(), gap.to.k.to_string(), budget(gap.to.budget)];
+        for name in ["ce_rec_pooled", "ce_rec"] {
+            let found = analysis::influence(analysis, gap.from, gap.to, behaviour(name));
+            row.extend(match found {
+                Some(i) => [
+                    with_sign(Some(i.difference)),
+                    format!("{} (number {})", with_sign(Some(i.without_one)), i.sequence),
+                    with_sign(Some(i.without_three)),
+                    percent(Some(i.top_tenth)),
+                ],
+                None => [const { String::new() }; 4].map(|_| NONE.to_owned()),
+            });
+        }
+        table.row(row);
+    }
+    table
+}
