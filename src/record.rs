@@ -16,7 +16,7 @@ use crate::files::write_atomic;
 pub use key::RunKey;
 
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
-pub const METRIC_VERSION: u32 = 2;
+pub const METRIC_VERSION: u32 = 3;
 
 /// A finished run.
 #[derive(Clone, Debug, Serialize, Deserialize)]

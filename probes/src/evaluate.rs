@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use crate::error::{ProbeError, Result, advance, check_finite};
 use crate::geometry::{Covariance, Spectrum};
-use crate::metrics::{Directions, Subset, Subsets, Sums, norm_squared, token_sums, total};
+use crate::metrics::{Directions, Subset, Subsets, Sums, drawn_sums, norm_squared, token_sums, total};
 use crate::profile::{NormBin, NormBins};
 use crate::rate::Firing;
 use crate::saebench::CoreSums;
@@ -135,7 +135,7 @@ pub fn evaluate(
             core: CoreSums::default(),
         })
         .collect();
-    progress(0);
+    advance(&mut progress, 0)?;
     for &(start, end) in &batches {
         let part = tokens.slice(s![start..end, ..]);
         let a = &activations[start * context * d_model..end * context * d_model];
@@ -294,10 +294,8 @@ impl<'a> Batch<'a> {
             sums.abs_gdelta = gdelta.abs();
             sums.gdelta = gdelta;
             if !drawn.is_empty() {
-                sums.drawn = 1.0;
-                let mean = |squares: &mut dyn Iterator<Item = f64>| squares.sum::<f64>() / drawn.len() as f64;
-                sums.fwd = mean(&mut drawn.iter().map(|g| g * g));
-                sums.fisher_trace = mean(&mut self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()])));
+                let norms = self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()]));
+                drawn_sums(&mut sums, &drawn.iter().copied().zip(norms).collect::<Vec<_>>());
             }
             (sums, drawn)
         };
