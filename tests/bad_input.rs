@@ -226,8 +226,8 @@ fn an_sae_of_centred_activations_gets_them() {
     trained_with(&centred, "center_writing_weights");
     let found = |sae: &Path, args: &[&str]| {
         let mut command = eval(&bundled("small"), sae, &tokens());
-        let text = stdout_of(command.args(["--sequences", "2", "--resamples", "10"]).args(args));
-        text.lines().skip(1).collect::<Vec<_>>().join("\n")
+        let text = stdout_of(command.args(["--sequences", "2", "--resamples", "100"]).args(args));
+        text.lines().filter(|line| !line.contains(" at blocks.3")).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(found(&centred, &[]), found(&sae(), &["--center-residual"]));
     assert_ne!(found(&centred, &[]), found(&sae(), &[]));

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use assay_sae::{Activation, Format, SaeError, formats};
 use assert_cmd::Command;
 use burn::tensor::Tensor;
-use safetensors::Dtype;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::common::{
     Reference, assay, assert_close, bundled, copy_dir, cpu, dense, device, edit_tensors, files, golden,
-    refused as refused_by, root, stdout_of, values, write_tensors,
+    refused as refused_by, root, stdout_of, values,
 };
 use crate::parity_eval::{agree, expected, tolerance};
 
@@ -320,7 +319,7 @@ fn convert(from: &Path, to: &Path, format: Format) -> Command {
 /// `assay eval` on the tokens of `eval-small`.
 fn eval(sae: &Path) -> Command {
     let mut command = assay();
-    command.args(["eval", "--resamples", "200", "--model"]).arg(bundled("small"));
+    command.args(["eval", "--resamples", "1000", "--model"]).arg(bundled("small"));
     command.arg("--tokens").arg(golden("eval-small/tokens.safetensors")).arg("--sae").arg(sae);
     command
 }
@@ -384,56 +383,6 @@ fn inspect_says_what_an_sae_is() {
     insta::assert_snapshot!("inspect_layer_norm", inspect("saelens-gated-layer-norm"));
 }
 
-/// A dense SAE that gives every activation back, plus `offset` in every dimension: layer norms take such an offset away.
-fn identity_plus(dir: &Path, offset: f32) {
-    const D: usize = 128;
-    let signed = |row: usize, column: usize| match row {
-        row if row == column => 1.0_f32,
-        row if row == column + D => -1.0,
-        _ => 0.0,
-    };
-    let bytes = |values: &mut dyn Iterator<Item = f32>| values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
-    let decoder = bytes(&mut (0..2 * D * D).map(|at| signed(at / D, at % D)));
-    let encoder = bytes(&mut (0..2 * D * D).map(|at| signed(at % (2 * D), at / (2 * D))));
-    let tensors = [
-        ("W_enc", vec![D, 2 * D], encoder),
-        ("W_dec", vec![2 * D, D], decoder),
-        ("b_enc", vec![2 * D], bytes(&mut std::iter::repeat_n(0.0, 2 * D))),
-        ("b_dec", vec![D], bytes(&mut std::iter::repeat_n(offset, D))),
-    ];
-    let tensors =
-        tensors.into_iter().map(|(name, shape, bytes)| (name.to_owned(), (Dtype::F32, shape, bytes))).collect();
-    write_tensors(&dir.join("sae_weights.safetensors"), &tensors);
-    let cfg = json!({
-        "architecture": "standard", "d_in": D, "d_sae": 2 * D, "apply_b_dec_to_input": false,
-        "metadata": { "sae_lens_version": "6.54.12", "hook_name": "blocks.3.hook_resid_post" },
-    });
-    std::fs::write(dir.join("cfg.json"), cfg.to_string()).unwrap();
-}
-
-#[test]
-fn the_verdict_names_an_r2_that_misleads_and_one_that_does_not() {
-    let dir = tempfile::tempdir().unwrap();
-    identity_plus(dir.path(), 2.0);
-    let found = json_of(eval(dir.path()).args(["--json", "--fisher-samples", "1"]));
-    assert_eq!((&found["architecture"], &found["k"]), (&json!("standard"), &Value::Null));
-    assert!(found["all"]["r2"].as_f64().unwrap() < 0.5, "{}", found["all"]["r2"]);
-    assert!(found["ce_rec"].as_f64().unwrap() > 0.999, "{}", found["ce_rec"]);
-    assert_eq!(found["verdict"]["misleading"], json!(true));
-    assert_eq!(found["verdict"]["reasons"][0]["rule"], json!("r2_below_behaviour"));
-
-    identity_plus(dir.path(), 0.0);
-    let text = stdout_of(eval(dir.path()).args(["--fisher-samples", "0"]));
-    assert!(text.contains("\nVerdict: R² and behaviour agree: R² 1.000"), "{text}");
-
-    let found = json_of(eval(&golden("eval-small/L3_k8")).args(["--json", "--fisher-samples", "0"]));
-    let verdict = &found["verdict"];
-    assert_eq!(verdict["misleading"], json!(false));
-    let rules: Vec<&str> = verdict["reasons"].as_array().unwrap().iter().map(|r| r["rule"].as_str().unwrap()).collect();
-    assert_eq!(rules, ["loss_score_above_ce_rec", "loss_score_above_mean_ablation"]);
-    assert!(verdict["text"].as_str().unwrap().contains("zeros cost 13.12 nats"), "{verdict}");
-}
-
 #[test]
 fn the_output_for_saebench_has_its_keys_and_our_numbers() {
     let dir = tempfile::tempdir().unwrap();
@@ -491,5 +440,5 @@ fn text_is_enough_for_a_quick_look() {
     assert!(found["ce_rec"].as_f64().unwrap() < 1.0);
     assert_eq!(found["all"]["tokens"], json!(32 * sequences));
     let fewer = json_of(command.args(["--sequences", "2"]));
-    assert_eq!((&fewer["S"], &fewer["verdict"]["misleading"]), (&json!(2), &Value::Null));
+    assert_eq!((&fewer["S"], &fewer["verdict"]["outcome"]), (&json!(2), &json!("undecided")));
 }

@@ -302,7 +302,7 @@ fn an_sae_is_a_place_in_a_repository() {
     world.hub.serve("models", "org/saes", "v2", saes, Access::All);
     let eval = |command: &mut Command, model: &str, sae: &str| {
         let tokens = golden("eval-small/tokens.safetensors");
-        command.args(["eval", "--json", "--sequences", "2", "--resamples", "50", "--fisher-samples", "0"]);
+        command.args(["eval", "--json", "--sequences", "2", "--resamples", "100", "--fisher-samples", "0"]);
         command.args(["--model", model, "--sae", sae, "--tokens"]).arg(tokens);
         stdout_of(command)
     };

@@ -8,6 +8,7 @@
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
+//! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
@@ -31,3 +32,4 @@ mod reference;
 mod sweep;
 mod text;
 mod training;
+mod verdict;

@@ -246,7 +246,7 @@ fn a_saved_sae_evaluates_to_its_record() {
     assert_eq!(grid.runs.len(), 2);
     for run in &grid.runs {
         let mut command = assay();
-        command.args(["eval", "--json", "--sequences", "4", "--context-size", "32", "--resamples", "10", "--model"]);
+        command.args(["eval", "--json", "--sequences", "4", "--context-size", "32", "--resamples", "100", "--model"]);
         command.arg(bundled("small")).arg("--tokens").arg(bundled("eval.parquet"));
         command
             .arg("--sae")

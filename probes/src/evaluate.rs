@@ -81,7 +81,8 @@ impl Evaluation {
     }
 }
 
-/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`; `progress` is told of every batch of sequences.
+/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`. `progress` is told how many sequences each batch had, and 0 when the activations are
+/// captured and the batches begin, so that their pace can be measured.
 ///
 /// # Errors
 /// If the hook can't be patched, an SAE has another width than the model, a token is not in the
@@ -131,6 +132,7 @@ pub fn evaluate(
             core: CoreSums::default(),
         })
         .collect();
+    progress(0);
     for &(start, end) in &batches {
         let part = tokens.slice(s![start..end, ..]);
         let a = &activations[start * context * d_model..end * context * d_model];

@@ -8,9 +8,11 @@
 //! positions are the T − 1 of a sequence whose next token lies in it. g̃ is g with labels drawn from the model's own output in
 //! place of the text's next tokens.
 
+mod tokens;
+
 use std::ops::AddAssign;
 
-use rayon::prelude::*;
+pub use tokens::{DEFLATIONS, Directions, Subsets, token_sums};
 
 /// Tokens that a metric is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,10 +213,35 @@ pub fn ratio(numerator: f64, denominator: f64) -> Option<f64> {
     (denominator != 0.0 && value.is_finite()).then_some(value)
 }
 
+/// What f32 rounding alone makes of ‖a − ā‖² where every activation is the same, of its d_model and ‖a‖². A dot product of d_model terms
+/// in f32 has a relative error of at most d_model·u, u = 2⁻²⁴ (Higham 2002, *Accuracy and Stability of Numerical Algorithms*, §3.1),
+/// and an activation is made of such products.
+pub(crate) fn rounding(d_model: f64, norm_sq: f64) -> f64 {
+    let relative = d_model * f64::from(f32::EPSILON) / 2.0;
+    relative * relative * norm_sq
+}
+
+/// [`rounding`] of all tokens of the sums.
+fn rounding_of(s: &Sums) -> f64 {
+    rounding(s.elements / s.tokens, s.norm_sq)
+}
+
+/// 1 − SSE/SST. Undefined where the activations vary no more than rounding makes them: there is no variance to explain.
+pub(crate) fn r2(s: &Sums) -> Option<f64> {
+    (s.sst > rounding_of(s)).then(|| ratio(s.sse, s.sst)).flatten().map(|r| 1.0 - r)
+}
+
 /// R² of what is left without some directions. Undefined where they hold all variance but rounding.
 fn deflated_r2(s: &Sums, sse_top: f64, sst_top: f64) -> Option<f64> {
     let left = s.sst - sst_top;
-    (left > 1e-9 * s.sst).then(|| 1.0 - (s.sse - sse_top) / left)
+    (left > rounding_of(s).max(1e-9 * s.sst)).then(|| 1.0 - (s.sse - sse_top) / left)
+}
+
+/// (ablated − ce_recon)/(ablated − ce_orig). Undefined where the ablation costs no more than the model itself: then the text is none
+/// that the model knows, and a reconstruction that is worse would score higher.
+fn loss_score(s: &Sums, ablated: f64) -> Option<f64> {
+    let lost = ablated - s.ce_orig;
+    (lost > 0.0).then(|| ratio(ablated - s.ce_recon, lost)).flatten()
 }
 
 macro_rules! metrics {
@@ -239,10 +266,10 @@ metrics! {
         |s| ratio(s.ce_rec, s.sequences);
     ce_rec_pooled Behaviour "2 − Σ ce_recon / Σ ce_orig over all scored positions"
         |s| ratio(s.ce_recon, s.ce_orig).map(|r| 2.0 - r);
-    ce_loss_score Behaviour "(ce_zero − ce_recon)/(ce_zero − ce_orig), pooled: 1 is perfect, 0 is no better than zero ablation (Bricken et al. 2023; SAELens)"
-        |s| ratio(s.ce_zero - s.ce_recon, s.ce_zero - s.ce_orig);
-    ce_loss_score_mean Behaviour "the same against mean ablation"
-        |s| ratio(s.ce_mean - s.ce_recon, s.ce_mean - s.ce_orig);
+    ce_loss_score Behaviour "(ce_zero − ce_recon)/(ce_zero − ce_orig), pooled: 1 is perfect, 0 is no better than zero ablation; undefined unless ce_zero > ce_orig (Bricken et al. 2023; SAELens)"
+        |s| loss_score(s, s.ce_zero);
+    ce_loss_score_mean Behaviour "the same against mean ablation: like R², 0 for the mean activation and 1 for a perfect reconstruction"
+        |s| loss_score(s, s.ce_mean);
     kl Behaviour "mean KL(p_orig ‖ p_recon) over scored positions, nats"
         |s| ratio(s.kl, s.scored);
     top1_agreement Behaviour "fraction of scored positions where both distributions have the same argmax"
@@ -261,8 +288,8 @@ metrics! {
         |s| ratio(s.kl_pred, s.drawn_whole);
     tokens Reconstruction "tokens that the reconstruction metrics are taken over"
         |s| Some(s.tokens);
-    r2 Reconstruction "1 − SSE/SST, SST centred on the subset's mean and summed over dimensions"
-        |s| ratio(s.sse, s.sst).map(|r| 1.0 - r);
+    r2 Reconstruction "1 − SSE/SST, SST centred on the subset's mean and summed over dimensions; undefined where the activations vary by no more than f32 rounding"
+        |s| r2(s);
     r2_uncentered Reconstruction "1 − SSE/Σ‖a‖²: R² without subtracting the mean"
         |s| ratio(s.sse, s.norm_sq).map(|r| 1.0 - r);
     r2_deflated_1 Reconstruction "R² with the top eigenvector of the activations' covariance projected out of δ and of a − ā"
@@ -289,129 +316,65 @@ metrics! {
         |s| ratio(s.l2_ratio, s.nonzero);
     recon_bias Reconstruction "mean‖â‖²/mean(a·â) (relative reconstruction bias, Rajamanoharan et al. 2024, arXiv:2404.16014)"
         |s| ratio(s.recon_norm_sq, s.dot);
-    l0 Reconstruction "mean number of active latents a token"
+    l0 Reconstruction "mean number of active latents per token"
         |s| ratio(s.l0, s.tokens);
 }
 
-/// What one token's activation and reconstruction add to the sums of every subset that it belongs to; what depends on a
-/// subset's mean, [`Subsets::centred`] gives. `directions` are those that deflation takes away.
-pub fn token_sums(a: &[f32], recon: &[f32], directions: &Directions) -> Sums {
-    let (mut sse, mut norm_sq, mut recon_norm_sq, mut dot) = (0.0, 0.0, 0.0, 0.0);
-    for (&a, &r) in a.iter().zip(recon) {
-        let (a, r) = (f64::from(a), f64::from(r));
-        sse += (r - a) * (r - a);
-        norm_sq += a * a;
-        recon_norm_sq += r * r;
-        dot += a * r;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(name: &str, sums: &Sums) -> Option<f64> {
+        (metric(name).unwrap().value)(sums)
     }
-    let (norm, recon_norm) = (norm_sq.sqrt(), recon_norm_sq.sqrt());
-    let nonzero = norm > 0.0;
-    let [sse_top_1, sse_top_2, sse_top_4, sse_top_8] = directions.squares(|i| f64::from(recon[i]) - f64::from(a[i]));
-    Sums {
-        tokens: 1.0,
-        elements: a.len() as f64,
-        sse,
-        norm_sq,
-        recon_norm_sq,
-        dot,
-        // A zero vector has no direction: it counts as cosine 0, as in torch.
-        cosine: dot / (norm * recon_norm).max(1e-8),
-        rel_err: sse.sqrt() / (norm + 1e-10),
-        nonzero: f64::from(nonzero),
-        l2_ratio: if nonzero { recon_norm / norm } else { 0.0 },
-        sse_top_1,
-        sse_top_2,
-        sse_top_4,
-        sse_top_8,
-        ..Sums::default()
+
+    /// Sums over `tokens` copies of an activation, each element rounded up or down by one unit in the last place.
+    fn nearly_constant(tokens: usize, d_model: usize, level: f32) -> Sums {
+        let element = |token: usize, i: usize| match (token * 31 + i * 17) % 3 {
+            0 => level.next_down(),
+            1 => level,
+            _ => level.next_up(),
+        };
+        let activations: Vec<f32> = (0..tokens * d_model).map(|at| element(at / d_model, at % d_model)).collect();
+        let directions = Directions::default();
+        let subsets = Subsets::new(&activations, d_model, tokens, &directions);
+        let recon = vec![0.9 * level; d_model];
+        let mut sums = Sums::default();
+        for (token, a) in activations.chunks(d_model).enumerate() {
+            sums += &subsets.centred(Subset::All, token, token_sums(a, &recon, &directions));
+        }
+        sums
     }
-}
 
-/// How many top directions deflation takes away: of spectra (`pr_deflated_m`) and of errors (`r2_deflated_m`).
-pub const DEFLATIONS: [usize; 4] = [1, 2, 4, 8];
-
-/// The top eigenvectors of the activations' covariance, most variance first.
-#[derive(Clone, Debug, Default)]
-pub struct Directions(pub Vec<Vec<f64>>);
-
-impl Directions {
-    /// Squared length of a vector's part in the span of the top m directions, for each m of [`DEFLATIONS`].
-    fn squares(&self, vector: impl Fn(usize) -> f64) -> [f64; 4] {
-        let mut squares = [0.0; 4];
-        for (rank, direction) in self.0.iter().enumerate() {
-            let along: f64 = direction.iter().enumerate().map(|(i, d)| d * vector(i)).sum();
-            for (square, _) in squares.iter_mut().zip(DEFLATIONS).filter(|(_, top)| rank < *top) {
-                *square += along * along;
+    #[test]
+    fn activations_that_vary_by_rounding_alone_have_no_r2() {
+        for (d_model, level) in [(16, 1.0_f32), (128, -3e-20), (512, 7e12)] {
+            let sums = nearly_constant(40, d_model, level);
+            assert!(sums.sst > 0.0 && sums.sse > 0.0, "{sums:?}");
+            for name in ["r2", "r2_deflated_1", "r2_deflated_8"] {
+                assert_eq!(value(name, &sums), None, "{name} at {level}");
             }
+            // What needs no variance is there.
+            assert!((value("r2_uncentered", &sums).unwrap() - 0.99).abs() < 1e-5);
         }
-        squares
+        let constant = Sums { tokens: 8.0, elements: 32.0, sse: 1.0, norm_sq: 4.0, ..Sums::default() };
+        assert_eq!(value("r2", &constant), None);
+        assert_eq!(value("r2", &Sums::default()), None);
+        // A thousandth of the norm is variance.
+        assert_eq!(value("r2", &Sums { sst: 4e-6, sse: 2e-6, ..constant }), Some(0.5));
     }
-}
 
-/// Which tokens each subset has, the mean activation over them, and how far each token is from it.
-pub struct Subsets {
-    norms: Vec<f64>,
-    context: usize,
-    limit: f64,
-    means: [Vec<f64>; 3],
-    /// Of each subset and token: `sst` and the `sst_top`s.
-    centred: [Vec<[f64; 5]>; 3],
-}
-
-impl Subsets {
-    /// # Shapes
-    /// - `activations`: `[tokens, d_model]`, row-major, sequences of `context` tokens one after another
-    pub fn new(activations: &[f32], d_model: usize, context: usize, directions: &Directions) -> Self {
-        let norms: Vec<f64> = activations.chunks(d_model).map(norm).collect();
-        let limit = outlier_limit(&norms);
-        let mut this = Self { norms, context, limit, means: Default::default(), centred: Default::default() };
-        for subset in Subset::ALL {
-            let mut mean = vec![0.0; d_model];
-            let mut count = 0.0;
-            for (token, row) in activations.chunks(d_model).enumerate() {
-                if this.contains(subset, token) {
-                    count += 1.0;
-                    for (m, &v) in mean.iter_mut().zip(row) {
-                        *m += f64::from(v);
-                    }
-                }
-            }
-            mean.iter_mut().for_each(|m| *m /= f64::max(count, 1.0));
-            let centred = |row: &[f32]| {
-                let from_mean = |i: usize| f64::from(row[i]) - mean[i];
-                let sst = (0..d_model).map(|i| from_mean(i) * from_mean(i)).sum();
-                let [one, two, four, eight] = directions.squares(from_mean);
-                [sst, one, two, four, eight]
-            };
-            this.centred[subset.index()] = activations.par_chunks(d_model).map(centred).collect();
-            this.means[subset.index()] = mean;
+    #[test]
+    fn a_score_whose_ablation_costs_nothing_is_undefined() {
+        let sums =
+            Sums { scored: 10.0, ce_orig: 20.0, ce_recon: 25.0, ce_zero: 40.0, ce_mean: 30.0, ..Sums::default() };
+        assert_eq!(value("ce_loss_score", &sums), Some(0.75));
+        assert_eq!(value("ce_loss_score_mean", &sums), Some(0.5));
+        for ablated in [20.0, 19.0, 0.0] {
+            assert_eq!(value("ce_loss_score", &Sums { ce_zero: ablated, ..sums }), None, "{ablated}");
+            assert_eq!(value("ce_loss_score_mean", &Sums { ce_mean: ablated, ..sums }), None, "{ablated}");
         }
-        this
-    }
-
-    /// Whether token number `token` of the evaluation set belongs to the subset.
-    pub fn contains(&self, subset: Subset, token: usize) -> bool {
-        match subset {
-            Subset::All => true,
-            Subset::NoFirst => !token.is_multiple_of(self.context),
-            Subset::NoOutlier => self.norms[token] <= self.limit,
-        }
-    }
-
-    /// The mean activation of a subset, `[d_model]`.
-    pub fn mean(&self, subset: Subset) -> &[f64] {
-        &self.means[subset.index()]
-    }
-
-    /// Gives sums of one token what they owe to the subset's mean.
-    #[must_use]
-    pub fn centred(&self, subset: Subset, token: usize, sums: Sums) -> Sums {
-        let [sst, sst_top_1, sst_top_2, sst_top_4, sst_top_8] = self.centred[subset.index()][token];
-        Sums { sst, sst_top_1, sst_top_2, sst_top_4, sst_top_8, ..sums }
-    }
-
-    /// ‖a‖ of every token.
-    pub fn norms(&self) -> &[f64] {
-        &self.norms
+        // Worse than the ablation is a score, below 0.
+        assert_eq!(value("ce_loss_score_mean", &Sums { ce_recon: 35.0, ..sums }), Some(-0.5));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::AddAssign;
 
-use crate::metrics::{Sums, ratio};
+use crate::metrics::{Sums, r2, ratio};
 
 /// Sums over all tokens of an evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -14,7 +14,7 @@ pub struct CoreSums {
     pub norm: f64,
     /// ‖â‖.
     pub recon_norm: f64,
-    /// Tokens with a ≠ ā, ā the mean over the evaluation set.
+    /// Tokens with a ≠ ā but for rounding, ā the mean over the evaluation set.
     pub varying: f64,
     /// 1 − ‖δ‖²/‖a − ā‖² of those.
     pub explained: f64,
@@ -30,7 +30,7 @@ impl CoreSums {
     /// What one token adds: of its sums, centred on the mean over all tokens, of Σ|z|, and of zero ablation's divergence where that
     /// is known.
     pub fn of_token(sums: &Sums, l1: f64, kl_zero: Option<f64>) -> Self {
-        let explained = ratio(sums.sse, sums.sst).map(|unexplained| 1.0 - unexplained);
+        let explained = r2(sums);
         Self {
             tokens: 1.0,
             norm: sums.norm_sq.sqrt(),

@@ -1,5 +1,6 @@
 //! `assay eval`: one SAE, on a token file or on text.
 
+mod pace;
 mod saebench;
 mod show;
 
@@ -7,7 +8,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::tokens::{RowUse, TokenSource, read_token_file};
 use assay_models::{Decoder, HookPoint, ModelError};
 use assay_probes::evaluate::Codec;
 use assay_probes::stats::Resamples;
@@ -18,19 +18,21 @@ use ndarray::Array2;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 
+use super::contexts::{ContextArgs, whole};
 use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
 use crate::{device, fetch};
+use pace::Pace;
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
 ///
-/// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. Below the table stands a verdict:
-/// whether R² tells what the SAE does to the model, and if not, why not.
+/// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. First comes a verdict: whether R² tells what
+/// the SAE keeps of the model.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens tests/golden/eval-small/tokens.safetensors --json\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md"
+    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
 )]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
@@ -40,35 +42,23 @@ pub struct EvalArgs {
     /// org/name[@revision][:path]
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
-    /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
-    #[arg(long, value_name = "FILE", required_unless_present = "text", conflicts_with = "text")]
-    tokens: Option<PathBuf>,
-    /// Text instead of tokens, for a quick look: plain or JSON lines, cut into contexts by the model's tokenizer
-    #[arg(long, value_name = "FILE")]
-    text: Option<PathBuf>,
+    #[command(flatten)]
+    contexts: ContextArgs,
     /// Hook point, if not the one that the SAE names
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
-    /// Use only the first N sequences [default: all; of text, 64]
-    #[arg(long, value_name = "N")]
-    sequences: Option<usize>,
-    /// Use only the first N tokens of each sequence [default: all; of text, 128]
-    #[arg(long, value_name = "N")]
-    context_size: Option<usize>,
     /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
     #[arg(long)]
     center_residual: bool,
-    /// Sequences of one forward pass
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch: usize,
-    /// Draws of labels from the model's own output, for `fwd` and `kl_pred`; 0 leaves them out
+    /// Labels sampled per token from the model's predictions, for `fwd` and `kl_pred`; 0 skips both
     #[arg(long, value_name = "N", default_value_t = 4)]
     fisher_samples: usize,
-    /// Bootstrap replicates of the 95 % intervals
-    #[arg(long, value_name = "N", default_value_t = 5000)]
-    resamples: usize,
-    /// Seed of the bootstrap and of those draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Bootstrap replicates of the 95 % intervals; a verdict needs 1000
+    #[arg(long, value_name = "N", default_value_t = 5000,
+        value_parser = whole(MIN_RESAMPLES, MAX_RESAMPLES, "the ends of an interval would be chance"))]
+    resamples: u64,
+    /// Seed of the bootstrap and of those labels
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
     seed: u64,
     /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file
     #[arg(long, value_name = "FILE")]
@@ -79,25 +69,28 @@ pub struct EvalArgs {
     /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
+    /// In the table, every metric, also without first tokens and without tokens of huge norm
+    #[arg(long)]
+    all: bool,
     /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
+/// Fewer replicates make no 95 % interval; more would take gigabytes and change no digit that is shown.
+const MIN_RESAMPLES: u64 = 100;
+const MAX_RESAMPLES: u64 = 100_000;
+
 /// How an evaluation is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Output {
-    /// A table and the verdict
+    /// The verdict and a table
     Table,
     /// One JSON object
     Json,
     /// One JSON object with the keys of SAEBench's core evaluation
     Saebench,
 }
-
-/// Contexts of a quick look.
-const TEXT_SEQUENCES: usize = 64;
-const TEXT_CONTEXT: usize = 128;
 
 impl EvalArgs {
     /// Runs the command.
@@ -112,20 +105,25 @@ impl EvalArgs {
         let model = Decoder::load(&checkpoint, &device)?;
         let loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
         let (sae, hook) = (&loaded.sae, self.hook(&loaded)?);
-        let tokens = self.tokens(&model, &checkpoint)?;
-        let mut stage = progress.stage(format!("evaluate {hook}"), tokens.nrows() as u64, "sequences");
+        let tokens = self.contexts.read(&model, &checkpoint)?;
+        let (sequences, context_size) = tokens.dim();
+        let mut stage = progress.stage(format!("evaluate {hook}"), sequences as u64, "sequences");
         let config = EvalConfig {
-            batch: self.batch,
+            batch: self.contexts.batch(context_size),
             center_residual: self.center_residual || loaded.metadata.center_residual,
             fisher_samples: self.fisher_samples,
             fisher_seed: self.seed,
             kl_zero: output == Output::Saebench,
         };
+        let mut pace = Pace::new(sequences, context_size);
         let found = evaluate(&model, hook, tokens.view(), &[sae as &dyn Codec], config, |n| {
+            if let Some(estimate) = pace.after(n) {
+                progress.say(&estimate);
+            }
             stage.advance(n as u64, String::new);
         })
         .with_context(|| {
-            let tokens = self.token_path().display();
+            let tokens = self.contexts.path().display();
             format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
         })?
         .remove(0);
@@ -135,20 +133,20 @@ impl EvalArgs {
         }
         let of_file = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         if output == Output::Saebench {
-            let dataset = of_file(self.token_path()).unwrap_or_default();
+            let dataset = of_file(self.contexts.path()).unwrap_or_default();
             let report =
                 saebench::Report { loaded: &loaded, found: &found, hook, tokens: tokens.dim(), dataset, config };
             return report.write(&self.sae, self.out.as_deref());
         }
-        let resamples = Resamples::draw(tokens.nrows(), self.resamples, self.seed);
+        let resamples = Resamples::draw(sequences, self.resamples as usize, self.seed);
         let replicates = Replicates::new(&found.sequences, &resamples.counts());
-        let verdict = verdict(&found.sequences, &replicates);
+        let verdict = verdict(&found.sequences, &replicates, model.config().vocab_size);
         if output == Output::Json {
             let mut value = show::evaluation_json(&found, &replicates);
             let head = json!({
                 "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
-                "hook": hook.to_string(), "layer": hook.layer, "S": tokens.nrows(), "T": tokens.ncols(),
+                "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size,
                 "d_model": sae.d_model(), "d_sae": sae.d_sae(), "k": sae.k(),
             });
             let mut object = head.as_object().cloned().unwrap_or_default();
@@ -157,9 +155,10 @@ impl EvalArgs {
             object.insert("notes".to_owned(), json!(loaded.notes));
             println!("{}", serde_json::to_string_pretty(&Value::Object(object))?);
         } else {
-            println!("{} at {hook}, {} sequences of {} tokens\n", self.sae.display(), tokens.nrows(), tokens.ncols());
-            print!("{}", show::evaluation_table(&found, &replicates));
-            println!("\nVerdict: {}", verdict.text);
+            println!("{}\n", verdict.text);
+            println!("{} at {hook}, {sequences} sequences of {context_size} tokens", self.sae.display());
+            println!("{}\n", show::losses(&found, model.config().vocab_size));
+            print!("{}", show::evaluation_table(&found, &replicates, self.all));
             for note in &loaded.notes {
                 println!("\nNote: {note}");
             }
@@ -189,51 +188,6 @@ impl EvalArgs {
                 .with_context(|| format!("{whose}; for an SAE of the residual stream {hint}"));
         }
         Ok(hook)
-    }
-
-    /// The file of tokens or text.
-    fn token_path(&self) -> &Path {
-        self.tokens.as_deref().or(self.text.as_deref()).unwrap_or_else(|| Path::new(""))
-    }
-
-    fn tokens(&self, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
-        match &self.text {
-            Some(path) => self.text_contexts(path, model, checkpoint),
-            None => self.token_file(self.token_path()),
-        }
-    }
-
-    /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
-        let context_size = self.context_size.unwrap_or(TEXT_CONTEXT);
-        let eos = model.config().eos_token_id;
-        let source = TokenSource::open(path, context_size, RowUse::Split, Some(checkpoint), eos)?;
-        match source.read(0, self.sequences.unwrap_or(TEXT_SEQUENCES)) {
-            // A short text is read whole; a long one only as far as it is needed.
-            Err(ModelError::TooFewTokens { available, .. }) if self.sequences.is_none() => {
-                ensure!(
-                    available > 0,
-                    "{} holds less than one context of {context_size} tokens; lower --context-size",
-                    path.display()
-                );
-                Ok(source.read(0, available)?)
-            }
-            tokens => Ok(tokens?),
-        }
-    }
-
-    fn token_file(&self, path: &Path) -> Result<Array2<u32>> {
-        let tokens = read_token_file(path)?;
-        let rows = self.sequences.unwrap_or(tokens.nrows());
-        let columns = self.context_size.unwrap_or(tokens.ncols());
-        ensure!(
-            rows <= tokens.nrows() && columns <= tokens.ncols() && rows > 0 && columns > 1,
-            "{} holds {} sequences of {} tokens; {rows} of {columns} are asked for",
-            path.display(),
-            tokens.nrows(),
-            tokens.ncols()
-        );
-        Ok(tokens.slice(ndarray::s![..rows, ..columns]).to_owned())
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use assay_models::Decoder;
-use assay_models::tokens::read_token_file;
 use assay_probes::geometry::{ModelGeometry, model_geometry};
 
+use super::contexts::ContextArgs;
 use crate::progress::Progress;
 use crate::{device, fetch, markdown};
 
@@ -17,21 +17,17 @@ use crate::{device, fetch, markdown};
 /// needed: where the ratio is near 1, R² says little about any.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Example:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors"
+    after_help = "Examples:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors\n  assay geometry --model models/bundled/small --text README.md"
 )]
 pub struct GeometryArgs {
     /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
     #[arg(long, value_name = "DIR|NAME")]
     model: PathBuf,
-    /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
-    #[arg(long, value_name = "FILE")]
-    tokens: PathBuf,
+    #[command(flatten)]
+    contexts: ContextArgs,
     /// Subtract the mean over d_model from every activation
     #[arg(long)]
     center_residual: bool,
-    /// Sequences of one forward pass
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch: usize,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -44,13 +40,15 @@ impl GeometryArgs {
     /// If the model or the tokens are unusable.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let device = device::open(device_name)?.device;
-        let model = Decoder::load(&fetch::model(&self.model, progress)?, &device)?;
-        let tokens = read_token_file(&self.tokens)?;
+        let checkpoint = fetch::model(&self.model, progress)?;
+        let model = Decoder::load(&checkpoint, &device)?;
+        let tokens = self.contexts.read(&model, &checkpoint)?;
+        let batch = self.contexts.batch(tokens.ncols());
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
-        let found = model_geometry(&model, tokens.view(), self.batch, self.center_residual, |n| {
+        let found = model_geometry(&model, tokens.view(), batch, self.center_residual, |n| {
             stage.advance(n as u64, String::new);
         })
-        .with_context(|| format!("model {}, tokens {}", self.model.display(), self.tokens.display()))?;
+        .with_context(|| format!("model {}, tokens {}", self.model.display(), self.contexts.path().display()))?;
         stage.finish("");
         if self.json {
             println!("{}", serde_json::to_string_pretty(&found)?);

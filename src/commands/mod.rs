@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod completions;
+mod contexts;
 pub mod convert;
 pub mod doctor;
 pub mod eval;

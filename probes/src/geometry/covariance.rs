@@ -4,7 +4,7 @@ use faer::Side;
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{ProbeError, Result};
-use crate::metrics::{DEFLATIONS, Directions};
+use crate::metrics::{DEFLATIONS, Directions, rounding};
 
 /// Mean and second moments, accumulated in f64 from batch to batch.
 ///
@@ -72,7 +72,7 @@ impl Covariance {
         let top = DEFLATIONS.iter().copied().max().unwrap_or_default();
         let vector = |rank: usize| eigen.U().col(rank).iter().copied().collect::<Vec<f64>>();
         let directions = (0..self.sum.len()).rev().take(top).map(vector).collect();
-        Ok((Spectrum::descending(eigen.S().column_vector().iter().copied()), Directions(directions)))
+        Ok((Spectrum::descending(eigen.S().column_vector().iter().copied(), self.rounding()), Directions(directions)))
     }
 
     /// The eigenvalues alone.
@@ -97,7 +97,17 @@ impl Covariance {
             return Ok(Spectrum(Vec::new()));
         }
         let values = mat(&self.about(point)).self_adjoint_eigenvalues(Side::Lower).map_err(|_| ProbeError::Spectrum)?;
-        Ok(Spectrum::descending(values.into_iter()))
+        Ok(Spectrum::descending(values.into_iter(), self.rounding()))
+    }
+
+    /// The variance that f32 rounding alone makes of activations of this length.
+    fn rounding(&self) -> f64 {
+        let (shift, offset) = (self.shift.iter().flatten(), self.offset());
+        let squares = shift
+            .zip(&offset)
+            .enumerate()
+            .map(|(i, (shift, offset))| self.moments[[i, i]] / self.tokens + shift * (2.0 * offset + shift));
+        rounding(self.sum.len() as f64, squares.sum())
     }
 
     /// Second moments divided by N about a point, which is given relative to the shift.
@@ -115,10 +125,13 @@ fn mat(values: &Array2<f64>) -> faer::Mat<f64> {
 }
 
 impl Spectrum {
-    /// From eigenvalues in ascending order.
-    fn descending(ascending: impl DoubleEndedIterator<Item = f64>) -> Self {
+    /// From eigenvalues in ascending order. Where they are no more than rounding makes of activations that are all the same, there is
+    /// no variance, and all are 0.
+    fn descending(ascending: impl DoubleEndedIterator<Item = f64>, rounding: f64) -> Self {
         // Second moments have no negative eigenvalues; rounding does.
-        Self(ascending.rev().map(|v| if v < 0.0 { 0.0 } else { v }).collect())
+        let values: Vec<f64> = ascending.rev().map(|v| if v < 0.0 { 0.0 } else { v }).collect();
+        let constant = values.iter().sum::<f64>() <= rounding;
+        Self(if constant { vec![0.0; values.len()] } else { values })
     }
 
     /// Participation ratio (Σλ)²/Σλ² of the spectrum without its `top` largest eigenvalues: how many
@@ -143,5 +156,30 @@ impl Spectrum {
     /// The eigenvalues, descending.
     pub fn values(&self) -> &[f64] {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activations_that_vary_by_rounding_alone_have_no_spectrum() {
+        let rows = |spread: f32| {
+            Array2::from_shape_fn((50, 16), |(row, column)| {
+                let level = 3.0 + column as f32;
+                level + spread * ((row * 7 + column * 3) % 5) as f32
+            })
+        };
+        let spectrum = |rows: &Array2<f32>| {
+            let mut covariance = Covariance::new(16);
+            covariance.add(rows.view());
+            covariance.spectrum().unwrap()
+        };
+        // A few units in the last place.
+        let constant = spectrum(&rows(1e-6));
+        assert_eq!((constant.participation_ratio(0), constant.top_share(), constant.variance()), (None, None, 0.0));
+        let varied = spectrum(&rows(1e-3));
+        assert!(varied.participation_ratio(0).unwrap() > 1.0 && varied.variance() > 0.0);
     }
 }

@@ -62,7 +62,59 @@ fn beside_sums(found: &Evaluation) -> [(&'static str, Option<f64>); 8] {
     ]
 }
 
-pub(super) fn evaluation_table(found: &Evaluation, replicates: &Replicates) -> String {
+/// What stands in the table unless all is asked for: the scores that a verdict sets side by side, and what the code is.
+const SHOWN: [&str; 8] =
+    ["r2", "ce_loss_score_mean", "ce_rec_pooled", "ce_rec", "ce_loss_score", "kl", "l0", "alive_frac"];
+
+/// The losses that all scores of behaviour are made of, in one sentence.
+pub(super) fn losses(found: &Evaluation, vocab_size: usize) -> String {
+    let all = found.total(Subset::All);
+    let loss = |name: &str| markdown::number(metric(name).and_then(|m| (m.value)(&all)));
+    format!(
+        "Loss in nats per token: {} of the model itself, {} with the reconstruction, {} with the mean activation, {} with zeros; {} for a \
+         uniform guess among {vocab_size} tokens",
+        loss("ce_orig"),
+        loss("ce_recon"),
+        loss("ce_mean"),
+        loss("ce_zero"),
+        markdown::number(Some((vocab_size as f64).ln())),
+    )
+}
+
+/// The evaluation as a table: the rows of [`SHOWN`], or every metric on every subset.
+pub(super) fn evaluation_table(found: &Evaluation, replicates: &Replicates, all: bool) -> String {
+    if all { whole_table(found, replicates) } else { short_table(found, replicates) }
+}
+
+fn short_table(found: &Evaluation, replicates: &Replicates) -> String {
+    let mut table = markdown::Table::new(["metric", "value", "95 % interval", "what it is"]);
+    let (all, beside) = (found.total(Subset::All), beside_sums(found));
+    for name in SHOWN {
+        let (value, interval) = match metric(name) {
+            Some(metric) => ((metric.value)(&all), markdown::interval(replicates.interval(metric, Subset::All, LEVEL))),
+            None => (beside.iter().find(|(n, _)| *n == name).and_then(|(_, value)| *value), String::new()),
+        };
+        table.row([name.to_owned(), markdown::number(value), interval, in_short(name).to_owned()]);
+    }
+    let more = METRICS.len() + beside.len() - SHOWN.len();
+    format!("{table}\n--all shows {more} more rows, --json everything.\n")
+}
+
+/// What a row of the short table is, in a few words; `assay_probes::metrics` has the definitions.
+fn in_short(name: &str) -> &'static str {
+    match name {
+        "r2" => "share of the activations' variance that is reconstructed",
+        "ce_loss_score_mean" => "share of the loss kept: 0 mean activation, 1 perfect",
+        "ce_rec_pooled" => "2 − loss with it / the model's own: 0 doubled loss, 1 perfect",
+        "ce_rec" => "the same, a mean over sequences (Ohiagwu 2026)",
+        "ce_loss_score" => "share of the loss kept: 0 zeros, 1 perfect",
+        "kl" => "divergence from the model's own predictions, nats",
+        "l0" => "active latents per token",
+        _ => "share of latents that fired",
+    }
+}
+
+fn whole_table(found: &Evaluation, replicates: &Replicates) -> String {
     let mut table = markdown::Table::new(["metric", "all", "95 % interval", "no_first", "no_outlier"]);
     for metric in METRICS {
         let value = |subset| markdown::number((metric.value)(&found.total(subset)));

@@ -1,0 +1,198 @@
+//! The sequences that a command measures on: from a file of tokens, or from text.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Result, ensure};
+use assay_models::tokens::{RowUse, TokenSource, read_token_file};
+use assay_models::{Decoder, ModelError};
+use ndarray::Array2;
+
+/// Where sequences come from, how many of them are used, and how many at once.
+#[derive(clap::Args, Debug)]
+pub struct ContextArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Use the first N sequences, or `all` [default: 64, or all if there are fewer]
+    #[arg(long, value_name = "N|all")]
+    sequences: Option<Sequences>,
+    /// Use the first N tokens of each sequence [default: all; of text, 128]
+    #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a sequence needs two tokens, one to predict the other"))]
+    context_size: Option<u64>,
+    /// Sequences per forward pass [default: as many as have 1024 tokens, but not more than 8]
+    #[arg(long, value_name = "N", value_parser = whole(1, u64::MAX, "a pass needs a sequence"))]
+    batch: Option<u64>,
+}
+
+/// One of the two.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// Tokens: safetensors with an integer tensor `tokens` [S, T], or parquet with a column `tokens`
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Text instead of tokens: plain or JSON lines, cut into sequences by the model's tokenizer
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+}
+
+/// How many sequences are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequences {
+    All,
+    First(usize),
+}
+
+impl FromStr for Sequences {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            number => match number.parse::<usize>() {
+                Ok(count) if count > 0 => Ok(Self::First(count)),
+                _ => Err("give a whole number from 1 up, or `all`".to_owned()),
+            },
+        }
+    }
+}
+
+/// Twice the 32 that a verdict needs, so that most verdicts are decided.
+const DEFAULT_SEQUENCES: usize = 64;
+const TEXT_CONTEXT: usize = 128;
+/// Tokens of a forward pass, by default: with more, the logits of a pass no longer fit into a processor's cache.
+const TOKENS_PER_PASS: usize = 1024;
+const MAX_BATCH: usize = 8;
+
+/// A parser of whole numbers in a range. `why` says what is wrong with those below it.
+pub(super) fn whole(low: u64, high: u64, why: &'static str) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| match text.parse::<u64>() {
+        Ok(number) if (low..=high).contains(&number) => Ok(number),
+        Ok(number) if number < low => Err(format!("{why}; give {low} or more")),
+        Ok(_) => Err(format!("give {high} or less")),
+        Err(_) => Err(format!("give a whole number from {low} up")),
+    }
+}
+
+impl ContextArgs {
+    /// The file of tokens or text.
+    pub fn path(&self) -> &Path {
+        self.source.tokens.as_deref().or(self.source.text.as_deref()).unwrap_or_else(|| Path::new(""))
+    }
+
+    /// Sequences of one forward pass over sequences of `context_size` tokens.
+    pub fn batch(&self, context_size: usize) -> usize {
+        let by_context = (TOKENS_PER_PASS / context_size.max(1)).clamp(1, MAX_BATCH);
+        self.batch.map_or(by_context, |batch| usize::try_from(batch).unwrap_or(usize::MAX))
+    }
+
+    /// The sequences, `[S, T]`. `checkpoint` is the model's directory, whose tokenizer cuts text.
+    ///
+    /// # Errors
+    /// If the file can't be read, or holds fewer or shorter sequences than were asked for.
+    pub fn read(&self, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
+        match &self.source.text {
+            Some(path) => self.text_contexts(path, model, checkpoint),
+            None => self.token_file(self.path()),
+        }
+    }
+
+    fn context_size(&self) -> Option<usize> {
+        self.context_size.map(|size| usize::try_from(size).unwrap_or(usize::MAX))
+    }
+
+    /// The first contexts of a text.
+    fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<Array2<u32>> {
+        let context_size = self.context_size().unwrap_or(TEXT_CONTEXT);
+        let eos = model.config().eos_token_id;
+        let source = TokenSource::open(path, context_size, RowUse::Split, Some(checkpoint), eos)?;
+        let wanted = match self.sequences {
+            Some(Sequences::First(count)) => return Ok(source.read(0, count)?),
+            Some(Sequences::All) => source.contexts()?,
+            None => DEFAULT_SEQUENCES,
+        };
+        match source.read(0, wanted) {
+            // A short text is read whole; a long one only as far as it is needed.
+            Err(ModelError::TooFewTokens { available, .. }) if available > 0 => Ok(source.read(0, available)?),
+            Ok(tokens) if tokens.nrows() > 0 => Ok(tokens),
+            Ok(_) | Err(ModelError::TooFewTokens { .. }) => {
+                anyhow::bail!(
+                    "{} holds less than one sequence of {context_size} tokens; lower --context-size",
+                    path.display()
+                )
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn token_file(&self, path: &Path) -> Result<Array2<u32>> {
+        let tokens = read_token_file(path)?;
+        let rows = match self.sequences {
+            Some(Sequences::First(count)) => count,
+            Some(Sequences::All) => tokens.nrows(),
+            None => tokens.nrows().min(DEFAULT_SEQUENCES),
+        };
+        let columns = self.context_size().unwrap_or(tokens.ncols());
+        ensure!(
+            rows <= tokens.nrows() && columns <= tokens.ncols() && rows > 0 && columns > 1,
+            "{} holds {} sequences of {} tokens; {rows} of {columns} are asked for (--sequences, --context-size)",
+            path.display(),
+            tokens.nrows(),
+            tokens.ncols()
+        );
+        Ok(tokens.slice(ndarray::s![..rows, ..columns]).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        contexts: ContextArgs,
+    }
+
+    fn parse(args: &[&str]) -> Result<ContextArgs, String> {
+        let line = Line::try_parse_from(std::iter::once("x").chain(args.iter().copied()));
+        line.map(|line| line.contexts).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_source_is_asked_for_by_both_names() {
+        let missing = parse(&[]).unwrap_err();
+        assert!(missing.contains("--tokens <FILE>") && missing.contains("--text <FILE>"), "{missing}");
+        assert!(parse(&["--tokens", "a", "--text", "b"]).unwrap_err().contains("cannot be used with"));
+        assert_eq!(parse(&["--text", "b"]).unwrap().path(), Path::new("b"));
+    }
+
+    #[test]
+    fn settings_that_measure_nothing_are_refused_with_key_and_remedy() {
+        for (args, parts) in [
+            (["--sequences", "0"], ["--sequences", "`all`"]),
+            (["--sequences", "1.5"], ["--sequences", "`all`"]),
+            (["--sequences", "many"], ["--sequences", "`all`"]),
+            (["--context-size", "0"], ["--context-size", "give 2 or more"]),
+            (["--context-size", "1"], ["--context-size", "give 2 or more"]),
+            (["--context-size", "x"], ["--context-size", "from 2 up"]),
+            (["--batch", "0"], ["--batch", "give 1 or more"]),
+            (["--batch", "99999999999999999999"], ["--batch", "whole number"]),
+        ] {
+            let args = [&["--tokens", "t"][..], &args].concat();
+            let error = parse(&args).unwrap_err();
+            assert!(parts.iter().all(|part| error.contains(part)), "{args:?}: {error}");
+        }
+        assert_eq!(parse(&["--text", "t", "--sequences", "all"]).unwrap().sequences, Some(Sequences::All));
+    }
+
+    #[test]
+    fn long_sequences_go_through_the_model_in_smaller_batches() {
+        let default = parse(&["--tokens", "t"]).unwrap();
+        let batches = [2, 32, 128, 129, 256, 1024, 2048].map(|context| default.batch(context));
+        assert_eq!(batches, [8, 8, 8, 7, 4, 1, 1]);
+        assert_eq!(parse(&["--tokens", "t", "--batch", "3"]).unwrap().batch(1024), 3);
+    }
+}
