@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::write_atomic;
 
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
-pub const METRIC_VERSION: u32 = 2;
+pub const METRIC_VERSION: u32 = 3;
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

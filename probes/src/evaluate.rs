@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::{Covariance, Spectrum};
-use crate::metrics::{Directions, Subset, Subsets, Sums, norm_squared, token_sums, total};
+use crate::metrics::{Directions, Subset, Subsets, Sums, drawn_sums, norm_squared, token_sums, total};
 use crate::profile::{NormBin, NormBins};
 use crate::rate::Firing;
 use crate::saebench::CoreSums;
@@ -291,10 +291,8 @@ impl<'a> Batch<'a> {
             sums.abs_gdelta = gdelta.abs();
             sums.gdelta = gdelta;
             if !drawn.is_empty() {
-                sums.drawn = 1.0;
-                let mean = |squares: &mut dyn Iterator<Item = f64>| squares.sum::<f64>() / drawn.len() as f64;
-                sums.fwd = mean(&mut drawn.iter().map(|g| g * g));
-                sums.fisher_trace = mean(&mut self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()])));
+                let norms = self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()]));
+                drawn_sums(&mut sums, &drawn.iter().copied().zip(norms).collect::<Vec<_>>());
             }
             (sums, drawn)
         };

@@ -12,7 +12,7 @@ mod tokens;
 
 use std::ops::AddAssign;
 
-pub use tokens::{DEFLATIONS, Directions, Subsets, token_sums};
+pub use tokens::{DEFLATIONS, Directions, Subsets, drawn_sums, token_sums};
 
 /// Tokens that a metric is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,8 +125,8 @@ sums! {
     gdelta,
     /// (g̃ᵀδ)², mean over the draws of labels.
     fwd,
-    /// ‖g̃‖², mean over the draws of labels.
-    fisher_trace,
+    /// ‖g̃‖²‖δ‖², mean over the draws of labels: d_model times the mean of (g̃ᵀδ)² over all directions of δ.
+    fisher_isotropic,
     /// Scored positions with labels drawn.
     drawn,
     /// ½(Σ_t g̃_tᵀδ_t)², mean over the draws of labels; of whole sequences only.
@@ -282,8 +282,8 @@ metrics! {
         |s| ratio(s.gdelta, s.scored);
     fwd Behaviour "Fisher-weighted distortion E[(g̃ᵀδ)²] over scored positions, g̃ as g with labels drawn from the model's own output: an unbiased estimate of δᵀGδ, G = JᵀFJ the pullback of the output's Fisher information at one token (Ohiagwu 2026, 'Transport Geometry'; Martens 2020, arXiv:1412.1193, for the sampled Fisher)"
         |s| ratio(s.fwd, s.drawn);
-    fisher_euclidean Behaviour "Fisher–Euclidean deviation: fwd over (E‖g̃‖²/d_model)·E‖δ‖², what it would be if errors had no preferred direction and their size did not go with that of the gradient; it holds both, directions and sizes (ours, after Ohiagwu 2026, 'Transport Geometry')"
-        |s| ratio(s.fwd * s.elements, s.fisher_trace * s.sse);
+    fisher_euclidean Behaviour "Fisher–Euclidean deviation: d_model·Σ(g̃ᵀδ)²/Σ‖g̃‖²‖δ‖² over scored positions, that is, fwd over what it would be if each error kept its length and had a random direction; 1 without preference for where the loss is sensitive, however large errors are where gradients are large (ours, after Ohiagwu 2026, 'Transport Geometry')"
+        |s| ratio(s.fwd * s.elements, s.fisher_isotropic * s.tokens);
     kl_pred Behaviour "½·E[(Σ_t g̃_tᵀδ_t)²]/(T−1), labels drawn likewise: second-order prediction of kl, all errors of a sequence taken together; all tokens only"
         |s| ratio(s.kl_pred, s.drawn_whole);
     tokens Reconstruction "tokens that the reconstruction metrics are taken over"
@@ -362,6 +362,57 @@ mod tests {
         assert_eq!(value("r2", &Sums::default()), None);
         // A thousandth of the norm is variance.
         assert_eq!(value("r2", &Sums { sst: 4e-6, sse: 2e-6, ..constant }), Some(0.5));
+    }
+
+    /// ```python
+    /// a = np.array([[1, 2, 2], [0, 3, 4], [-1, .5, 2]]); r = np.array([[1.5, 2, 1], [0, 2, 4.5], [-1, 1.5, 2.25]]); d = r - a
+    /// g = np.array([[[.5, -1, 2], [0, 1, 1], [3, 0, -1]], [[1, 1, 0], [-2, .5, 0], [.25, .25, 4]]])
+    /// 3 * ((g * d).sum(2)**2).mean(0).sum() / ((g**2).sum(2) * (d**2).sum(1)).mean(0).sum()   # 0.36548223350253806
+    /// ```
+    #[test]
+    fn the_deviation_agrees_with_numpy() {
+        let a = [[1.0, 2.0, 2.0], [0.0, 3.0, 4.0], [-1.0, 0.5, 2.0_f32]];
+        let r = [[1.5, 2.0, 1.0], [0.0, 2.0, 4.5], [-1.0, 1.5, 2.25_f32]];
+        let g = [
+            [[0.5, -1.0, 2.0], [0.0, 1.0, 1.0], [3.0, 0.0, -1.0]],
+            [[1.0, 1.0, 0.0], [-2.0, 0.5, 0.0], [0.25, 0.25, 4.0_f32]],
+        ];
+        let mut sums = Sums::default();
+        for token in 0..3 {
+            let (a, r) = (&a[token], &r[token]);
+            let mut of_token = token_sums(a, r, &Directions::default());
+            let draws = g.map(|g| {
+                let along: f64 = (0..3).map(|i| f64::from(g[token][i]) * (f64::from(r[i]) - f64::from(a[i]))).sum();
+                (along, norm_squared(&g[token]))
+            });
+            drawn_sums(&mut of_token, &draws);
+            sums += &of_token;
+        }
+        assert!((value("fisher_euclidean", &sums).unwrap() - 0.365_482_233_502_538_06).abs() < 1e-12, "{sums:?}");
+    }
+
+    /// Errors in random directions, as large as gradients are: sizes that go together are no preferred direction.
+    #[test]
+    fn sizes_that_go_together_are_no_preferred_direction() {
+        const D: usize = 8;
+        let mut state = 1u64;
+        let mut unit = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        let mut sums = Sums::default();
+        for token in 0..20_000 {
+            let size = if token % 10 == 0 { 10.0 } else { 1.0 };
+            let error: [f32; D] = std::array::from_fn(|_| size * unit());
+            let gradient: [f32; D] = std::array::from_fn(|_| size * unit());
+            let mut of_token = token_sums(&[0.0; D], &error, &Directions::default());
+            let along: f64 = error.iter().zip(gradient).map(|(e, g)| f64::from(*e) * f64::from(g)).sum();
+            drawn_sums(&mut of_token, &[(along, norm_squared(&gradient))]);
+            sums += &of_token;
+        }
+        let found = value("fisher_euclidean", &sums).unwrap();
+        assert!((found - 1.0).abs() < 0.1, "{found}");
+        // The quotient of means that the metric was before would be near 8.
     }
 
     #[test]

@@ -47,6 +47,16 @@ impl Frame {
         Ok(cast.f64().with_context(|| format!("{}: column {name}", self.name))?.iter().collect())
     }
 
+    /// The same, or `None` where there is no such column.
+    pub fn numbers_if_any(&self, name: &str) -> Result<Option<Vec<Option<f64>>>> {
+        self.frame.column(name).is_ok().then(|| self.numbers(name)).transpose()
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.frame.height()
+    }
+
     /// Whole numbers, of which f64 would lose digits.
     pub fn whole(&self, name: &str) -> Result<Vec<u64>> {
         let cast = self.column(name)?.cast(&polars::prelude::DataType::UInt64);

@@ -12,6 +12,14 @@ use super::grid::{Bootstrap, Estimated, Grid, Run};
 use super::parquet::Frame;
 use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
 
+/// Metrics that have been defined anew, and the metric version since which a column holds the present definition.
+const REDEFINED: [(&str, u64); 1] = [("fisher_euclidean", 3)];
+
+/// Whether a column of that version holds what its name meant then, and no longer means.
+fn is_outdated(column: &str, version: u64) -> bool {
+    REDEFINED.iter().any(|(name, since)| version < *since && column.contains(name))
+}
+
 /// Reads a results directory.
 ///
 /// # Errors
@@ -23,7 +31,9 @@ pub fn read(results: &Path) -> Result<Grid> {
     let mut fields: Vec<Vec<Option<f64>>> = Vec::new();
     for subset in Subset::ALL {
         for name in Sums::FIELDS {
-            fields.push(sequences.numbers(&format!("{}.{name}", subset.name()))?);
+            // A sum that an older version did not take is 0, so that what divides by it is undefined.
+            let column = sequences.numbers_if_any(&format!("{}.{name}", subset.name()))?;
+            fields.push(column.unwrap_or_else(|| vec![Some(0.0); sequences.height()]));
         }
     }
     for (row, id) in sequences.text("id")?.into_iter().enumerate() {
@@ -48,6 +58,7 @@ pub fn read(results: &Path) -> Result<Grid> {
     let (ids, models, depths, hooks) = (runs.text("id")?, runs.text("model")?, runs.text("depth")?, runs.text("hook")?);
     let (ks, seeds, budgets) = (runs.whole("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
     let numeric = runs.numeric_columns()?;
+    let versions = runs.whole("metric_version")?;
     let mut out = Vec::with_capacity(ids.len());
     for (row, id) in ids.into_iter().enumerate() {
         out.push(Run {
@@ -57,7 +68,11 @@ pub fn read(results: &Path) -> Result<Grid> {
             k: ks[row],
             seed: seeds[row],
             training_tokens: budgets[row],
-            values: numeric.iter().map(|(name, values)| (name.clone(), values[row])).collect(),
+            values: numeric
+                .iter()
+                .filter(|(name, _)| !is_outdated(name, versions[row]))
+                .map(|(name, values)| (name.clone(), values[row]))
+                .collect(),
             curve: curves.remove(&id).unwrap_or_default(),
             by_norm: norms.remove(&id).unwrap_or_default(),
             sequences: sums.remove(&id).with_context(|| format!("{SEQUENCES} has no rows of run {id}"))?,

@@ -28,7 +28,7 @@ fn judged_of(count: usize, replicates: usize, change: impl Fn(&mut [Sums; 3])) -
                 ce_mean: 600.0,
                 kl: 20.0,
                 fwd: 2.0 * wobble,
-                fisher_trace: 1000.0,
+                fisher_isotropic: 20.0 * wobble,
                 drawn: 99.0,
                 ..Sums::default()
             };

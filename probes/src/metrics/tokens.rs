@@ -39,6 +39,14 @@ pub fn token_sums(a: &[f32], recon: &[f32], directions: &Directions) -> Sums {
     }
 }
 
+/// Adds to one token's sums what draws of labels say of it: g̃ᵀδ and ‖g̃‖² of each draw, at least one.
+pub fn drawn_sums(sums: &mut Sums, draws: &[(f64, f64)]) {
+    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / draws.len() as f64;
+    sums.drawn = 1.0;
+    sums.fwd = mean(&mut draws.iter().map(|(along, _)| along * along));
+    sums.fisher_isotropic = mean(&mut draws.iter().map(|(_, norm_sq)| norm_sq * sums.sse));
+}
+
 /// How many top directions deflation takes away: of spectra (`pr_deflated_m`) and of errors (`r2_deflated_m`).
 pub const DEFLATIONS: [usize; 4] = [1, 2, 4, 8];
 
