@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use assay_models::decoder::{check_context, check_tokens};
-use assay_models::{Decoder, HookPoint, TokenSource};
+use assay_models::{Decoder, HookPoint, Reading, TokenSource};
 use ndarray::Array2;
 
 use crate::device::Opened;
@@ -77,10 +77,10 @@ impl Inputs {
         // everything else is computed in f32.
         let decoder = Decoder::load(checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
         let eos = decoder.config().eos_token_id;
-        let reading = spec.tokens.reading();
-        let open =
-            |path: &Path, context, rows| TokenSource::open_as(path, context, rows, Some(checkpoint), eos, &reading);
-        let source = open(text, spec.tokens.context_size, spec.tokens.rows)?;
+        let open = |path: &Path, context, rows, reading: &Reading| {
+            TokenSource::open_as(path, context, rows, Some(checkpoint), eos, reading)
+        };
+        let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())?;
         let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
@@ -88,7 +88,7 @@ impl Inputs {
         source.notes().iter().for_each(|note| progress.say(&format!("training tokens: {note}")));
         let eval_tokens = match &spec.tokens.eval {
             Some(path) => {
-                let source = open(path, spec.eval.context_size, spec.tokens.eval_rows)?;
+                let source = open(path, spec.eval.context_size, spec.tokens.eval_rows, &spec.tokens.eval_reading())?;
                 let read = source.read(0, spec.eval.sequences);
                 source.notes().iter().for_each(|note| progress.say(&format!("evaluation tokens: {note}")));
                 read

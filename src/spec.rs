@@ -79,8 +79,9 @@ pub struct ModelSpec {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
-    /// A file, a directory or a glob (`data/**/*.jsonl.zst`) of parquet (`tokens`, `input_ids` or `text`), JSON lines (the same), text
-    /// or safetensors; JSON lines and text also `.gz` or `.zst`. What is made from text waits in a temporary file (`TMPDIR`).
+    /// A file, a directory or a glob (`data/**/*.jsonl.zst`) of Parquet or JSON (`tokens`, `input_ids` or `text`), text or safetensors;
+    /// JSON and text also `.gz` or `.zst`. Of a directory or glob hidden files are left out, and each file is read once. Where
+    /// `attention_mask` is beside token ids, padding is dropped. What is made from text waits in a temporary file (`TMPDIR`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
     /// A dataset's name on the Hugging Face hub, `org/name[@revision][:path]`, instead of `train`. The path may be a directory, a
@@ -104,9 +105,12 @@ pub struct TokenSpec {
     /// Read the training text again from its start when it is used up. SAEs then see tokens more than once.
     #[serde(default)]
     pub repeat: bool,
-    /// The column, field or tensor of `train` and `eval`, if not `tokens`, `input_ids` or `text`.
+    /// The column, field or tensor of `train`, if not `tokens`, `input_ids` or `text`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
+    /// The same of `eval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_column: Option<String>,
     /// Leave out lines of JSON that can't be read, and count them, instead of stopping at the first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad_lines: bool,
@@ -297,9 +301,14 @@ impl TokenSpec {
         hub_name(self.dataset.as_deref(), self.revision.as_deref())
     }
 
-    /// How the files are read.
+    /// How the training text is read.
     pub fn reading(&self) -> Reading {
         Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines }
+    }
+
+    /// How held-out tokens of their own are read.
+    pub fn eval_reading(&self) -> Reading {
+        Reading { column: self.eval_column.clone(), ..self.reading() }
     }
 }
 

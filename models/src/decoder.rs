@@ -2,27 +2,27 @@
 //!
 //! All weights are plain tensors: a gradient with respect to an activation builds no weight gradients.
 
+mod layer;
 mod load;
 
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use assay_kernels::Precision;
-use burn::tensor::activation::{gelu_approximate, relu, softmax};
-use burn::tensor::module::{attention, embedding, layer_norm, linear};
-use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::module::embedding;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use crate::config::{HiddenAct, NeoxConfig};
+use crate::config::NeoxConfig;
 use crate::device::runs_on_cpu;
 use crate::error::{ModelError, Result};
 use crate::hooks::{HookKind, HookPoint};
-use crate::kernels::{self, BlockShape, PackedBlock, gelu_exact, product};
+use crate::kernels::{self, BlockShape, PackedBlock};
 use crate::layout::Layout;
 use crate::rotary::Rotary;
 use crate::weights::Checkpoint;
+use layer::{Layer, LayerNorm, Linear};
 use load::Loader;
 
 /// A GPT-NeoX language model.
@@ -35,52 +35,12 @@ pub struct Decoder {
     final_norm: LayerNorm,
     unembed: Tensor<2>,
     rotary: Mutex<Option<(usize, Rotary)>>,
-    /// Whether products go through [`product`], which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
+    /// Whether products go through `kernels::product`, which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
     pinned: bool,
     /// Whether the device computes this model's layers in bf16.
     has_bf16: bool,
     /// The layers for passes in bf16, packed when the first is made.
     packed: OnceLock<Vec<PackedBlock>>,
-}
-
-struct Layer {
-    norm_attn: LayerNorm,
-    norm_mlp: LayerNorm,
-    qkv: Linear,
-    attn_out: Linear,
-    mlp_in: Linear,
-    mlp_out: Linear,
-}
-
-struct LayerNorm {
-    weight: Tensor<1>,
-    bias: Tensor<1>,
-    eps: f64,
-}
-
-/// `x W + b`, W of shape `[d_in, d_out]`.
-struct Linear {
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-}
-
-impl LayerNorm {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        layer_norm(x, self.weight.clone(), Some(self.bias.clone()), self.eps)
-    }
-}
-
-impl Linear {
-    fn forward(&self, x: Tensor<3>, pinned: bool) -> Tensor<3> {
-        if !pinned {
-            return linear(x, self.weight.clone(), self.bias.clone());
-        }
-        let out = product(x, self.weight.clone().unsqueeze());
-        match &self.bias {
-            Some(bias) => out + bias.clone().unsqueeze(),
-            None => out,
-        }
-    }
 }
 
 impl Decoder {
@@ -365,63 +325,6 @@ impl Decoder {
             }
         }
     }
-}
-
-impl Layer {
-    /// The weights for passes in bf16.
-    fn packed(&self) -> PackedBlock {
-        let norm = |n: &LayerNorm| [n.weight.clone(), n.bias.clone()];
-        let map = |l: &Linear| (l.weight.clone(), l.bias.clone());
-        PackedBlock::new(
-            [norm(&self.norm_attn), norm(&self.norm_mlp)],
-            [map(&self.qkv), map(&self.attn_out), map(&self.mlp_in), map(&self.mlp_out)],
-        )
-    }
-
-    /// What attention adds to the residual stream `x`, `[batch, context, d_model]`.
-    fn attention(&self, config: &NeoxConfig, rotary: &Rotary, x: Tensor<3>, pinned: bool) -> Tensor<3> {
-        let [batch, context, d_model] = x.dims();
-        let qkv = self.qkv.forward(self.norm_attn.forward(x), pinned);
-        let head = |part: usize| {
-            qkv.clone()
-                .slice([0..batch, 0..context, part * d_model..(part + 1) * d_model])
-                .reshape([batch, context, config.n_heads, config.d_head()])
-                .swap_dims(1, 2)
-        };
-        let (q, k, v) = (rotary.apply(head(0)), rotary.apply(head(1)), head(2));
-        let mixed = if pinned {
-            causal_attention(q, k, v)
-        } else {
-            attention(q, k, v, None, None, AttentionModuleOptions { is_causal: true, ..Default::default() })
-        };
-        self.attn_out.forward(mixed.swap_dims(1, 2).reshape([batch, context, d_model]), pinned)
-    }
-
-    /// What the MLP adds to its input `x`, `[batch, context, d_model]`.
-    fn mlp(&self, config: &NeoxConfig, x: Tensor<3>, pinned: bool) -> Tensor<3> {
-        let hidden = self.mlp_in.forward(self.norm_mlp.forward(x), pinned);
-        let hidden = match config.hidden_act {
-            // Burn's own gradient of GELU is that of the tanh formula on some backends.
-            HiddenAct::Gelu if pinned => {
-                let phi = (hidden.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
-                hidden * phi * 0.5
-            }
-            HiddenAct::Gelu => gelu_exact(hidden),
-            HiddenAct::GeluTanh => gelu_approximate(hidden),
-            HiddenAct::Relu => relu(hidden),
-        };
-        self.mlp_out.forward(hidden, pinned)
-    }
-}
-
-/// softmax(q·kᵀ/√d_head with −∞ above the diagonal)·v, `[batch, n_heads, context, d_head]` each.
-fn causal_attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let [.., context, d_head] = q.dims();
-    let mask: Vec<f32> =
-        (0..context * context).map(|at| if at % context > at / context { f32::NEG_INFINITY } else { 0.0 }).collect();
-    let mask: Tensor<2> = Tensor::from_data(TensorData::new(mask, [context, context]), &q.device());
-    let scores = product(q, k.swap_dims(2, 3)).mul_scalar(1.0 / (d_head as f64).sqrt()) + mask.unsqueeze();
-    product(softmax(scores, 3), v)
 }
 
 /// Subtracts the mean over d_model, which is what TransformerLens' `center_writing_weights` does to

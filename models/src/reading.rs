@@ -132,9 +132,17 @@ impl Reading {
 
 /// The fields that there are, and how to choose one.
 fn listed(fields: &[Field], what: &str) -> String {
-    let names: Vec<String> = fields.iter().map(|field| format!("`{}` ({})", field.name, field.kind)).collect();
-    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    format!("its {what}s are {names}; another is read with `--column NAME`, in a sweep `tokens.column`")
+    const SHOWN: usize = 16;
+    let shown = fields.iter().take(SHOWN).map(|field| format!("`{}` ({})", field.name, field.kind));
+    let mut names = shown.collect::<Vec<_>>().join(", ");
+    match fields.len() {
+        0 => names.push_str("none"),
+        all if all > SHOWN => names += &format!(" and {} more", all - SHOWN),
+        _ => {}
+    }
+    format!(
+        "its {what}s are {names}; another is read with `--column NAME`, in a sweep `tokens.column` or `tokens.eval_column`"
+    )
 }
 
 fn mask(fields: &[Field], what: &str) -> Result<Option<String>, String> {
@@ -206,19 +214,26 @@ impl LeftOut {
                 counts.files.iter().filter(|(_, why)| *why == reason).map(|(path, _)| path.as_str()).collect();
             let more = if files.len() > SHOWN { ", …" } else { "" };
             let shown = files[..files.len().min(SHOWN)].join(", ");
-            notes.push(format!("{} left out, {reason}: {shown}{more}", files.len()));
+            let entries = counted(files.len() as u64, "entry", "entries");
+            notes.push(format!("{entries} left out, {reason}: {shown}{more}"));
         }
         if counts.bad_lines > 0 {
-            notes.push(format!("{} bad lines were left out, the first: {}", counts.bad_lines, counts.first_bad));
+            notes.push(format!(
+                "{} left out, the first: {}",
+                counted(counts.bad_lines, "bad line", "bad lines"),
+                counts.first_bad
+            ));
         }
         if counts.short_rows > 0 {
-            notes.push(format!(
-                "{} rows have fewer tokens than a context without their padding, and were left out",
-                counts.short_rows
-            ));
+            let rows = counted(counts.short_rows, "row", "rows");
+            notes.push(format!("{rows} left out, with fewer tokens than a context without their padding"));
         }
         notes
     }
+}
+
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]

@@ -123,8 +123,8 @@ fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     facts.add("dtype", found.dtypes.join(", "));
     facts.add("unembedding", if found.is_tied { "the embedding" } else { "a matrix of its own" });
     facts.add("residual", if config.parallel_residual { "parallel" } else { "sequential" });
-    facts.add("rotary dimensions a head", config.rotary_dims);
-    facts.add("dimensions a head", config.d_head());
+    facts.add("rotary dimensions per head", config.rotary_dims);
+    facts.add("dimensions per head", config.d_head());
     facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers - 1));
     let hash = found.weights_hash.as_ref().map(|hash| &hash[..16]);
     facts.add("BLAKE3 of configuration and weights", hash);

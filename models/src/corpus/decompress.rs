@@ -51,7 +51,7 @@ pub(super) fn open(path: &Path) -> Result<(Bytes, Option<Compression>)> {
     let compression = Compression::of(file.fill_buf().map_err(bad)?);
     let bytes: Bytes = match compression {
         None => Box::new(file),
-        Some(Compression::Gzip) => Box::new(BufReader::new(Members::Inside(GzDecoder::new(file)))),
+        Some(Compression::Gzip) => Box::new(BufReader::new(Members(Some(GzDecoder::new(file))))),
         Some(Compression::Zstd) => Box::new(BufReader::new(zstd(file).map_err(bad)?)),
     };
     Ok((bytes, compression))
@@ -64,26 +64,22 @@ fn zstd<R: BufRead>(file: R) -> io::Result<zstd::stream::read::Decoder<'static, 
     Ok(decoder)
 }
 
-/// The members of a gzip file, one after another. What follows the last and is none, such as the zeros with which tapes are filled up,
-/// is ignored, as `gzip` does.
-enum Members<R> {
-    Inside(GzDecoder<R>),
-    End,
-}
+/// The members of a gzip file, one after another; `None` at the end. What follows the last and is none, such as the zeros with which
+/// tapes are filled up, is ignored, as `gzip` does.
+struct Members<R>(Option<GzDecoder<R>>);
 
 impl<R: BufRead> Read for Members<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let Self::Inside(member) = self else { return Ok(0) };
+            let Some(member) = &mut self.0 else { return Ok(0) };
             let read = member.read(buffer)?;
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let Self::Inside(member) = std::mem::replace(self, Self::End) else { return Ok(0) };
-            let mut rest = member.into_inner();
+            let Some(mut rest) = self.0.take().map(GzDecoder::into_inner) else { return Ok(0) };
             // The buffer may end after the first of the two bytes that a member begins with.
             if matches!(rest.fill_buf()?, [0x1f] | [0x1f, 0x8b, ..]) {
-                *self = Self::Inside(GzDecoder::new(rest));
+                self.0 = Some(GzDecoder::new(rest));
             }
         }
     }

@@ -47,7 +47,7 @@ impl Tally {
         vec![
             ("kind", "tokens".to_owned()),
             ("sequences", self.rows.to_string()),
-            ("tokens a sequence", length),
+            ("tokens per sequence", length),
             ("largest id", self.largest.map_or_else(|| "none".to_owned(), |id| id.to_string())),
         ]
     }

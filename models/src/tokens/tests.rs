@@ -150,7 +150,7 @@ fn rows_of_json_lines_are_used_as_those_of_parquet() {
     assert_eq!(read(RowUse::First), [1, 2, 6, 7]);
     assert_eq!(read(RowUse::Split), [1, 2, 3, 4, 6, 7, 8, 9]);
     let facts = facts(&path);
-    assert!(facts.contains(&("tokens a sequence", "5 to 6".to_owned())), "{facts:?}");
+    assert!(facts.contains(&("tokens per sequence", "5 to 6".to_owned())), "{facts:?}");
     assert!(facts.contains(&("largest id", "11".to_owned())), "{facts:?}");
 }
 
@@ -190,7 +190,7 @@ fn what_is_broken_is_named_with_its_line() {
     refused(&dir.path().join("*.parquet"), &["*.parquet", "no file matches"]);
     refused(&dir.path().join("a[.txt"), &["a[.txt", "not a glob"]);
     refused(&dir.path().join("missing.txt"), &["missing.txt", "cannot read"]);
-    refused(dir.path(), &["several kinds", "both.jsonl", ".txt"]);
+    refused(dir.path(), &["several kinds", "(JSON)", "(plain text)", ".txt"]);
     let empty = dir.path().join("nothing");
     std::fs::create_dir(&empty).unwrap();
     refused(&empty, &["nothing", ".jsonl"]);

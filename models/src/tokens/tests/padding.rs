@@ -51,7 +51,7 @@ fn padding_is_in_no_context() {
             let found = source.read(0, source.contexts().unwrap()).unwrap();
             assert_eq!(found.into_raw_vec_and_offset().0, expected, "{} {rows:?} {context}", path.display());
             let short = ROWS.iter().filter(|row| row.len() < context).count();
-            assert!(source.notes()[0].starts_with(&format!("{short} rows")), "{:?}", source.notes());
+            assert!(source.notes()[0].starts_with(&format!("{short} row")), "{:?}", source.notes());
         }
         let counted = facts(&path).into_iter().find(|(what, _)| *what == "tokens that count").unwrap();
         assert_eq!(counted.1, "14", "{}", path.display());

@@ -47,7 +47,7 @@ fn no_type_of_column_is_a_panic() {
     for (column, kind) in [
         ("struct<role: string, content: string>>", "list of struct of `role`, `content`"),
         ("decimal128(20, 2)", "decimal(20, 2)"),
-        ("map<string, int32>", "is map"),
+        ("map<string, int32>", "is list of struct of `key`, `value`"),
         ("list<item: string>", "list of str"),
         ("date32[day]", "date"),
         (" bool", "is bool"),

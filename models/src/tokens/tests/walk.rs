@@ -44,7 +44,7 @@ fn links_are_followed_once() {
     let (documents, notes) = found(&at("data"));
     assert_eq!(documents, 3);
     assert!(
-        notes.iter().any(|n| n.starts_with("2 left out, the same file") && n.contains("a-link.jsonl")),
+        notes.iter().any(|n| n.starts_with("2 entries left out, the same file") && n.contains("a-link.jsonl")),
         "{notes:?}"
     );
     for (pattern, documents) in [
@@ -114,7 +114,7 @@ fn what_editors_and_systems_leave_is_not_read_unless_it_is_named() {
 #[test]
 fn a_directory_with_nothing_to_read_says_what_it_has() {
     for (files, parts) in [
-        (vec![("data/.a.jsonl", A)], vec!["no .parquet", "1 left out, hidden", ".a.jsonl"]),
+        (vec![("data/.a.jsonl", A)], vec!["no .parquet", "1 entry left out, hidden", ".a.jsonl"]),
         (
             vec![("data/a.arrow", "ARROW1"), ("data/state.json", "{\"a\": 1}")],
             vec!["no .parquet", "a.arrow", "state.json"],
