@@ -20,7 +20,7 @@ pub fn swap_test(blocks: usize, seed: u64, difference: impl Fn(&[bool]) -> Optio
     (blocks > 0).then_some(())?;
     let observed = difference(&vec![false; blocks])?.abs();
     let swaps: Vec<Vec<bool>> = if blocks <= ALL {
-        (0..1usize << blocks).map(|mask| (0..blocks).map(|at| mask >> at & 1 == 1).collect()).collect()
+        (0..1usize << blocks).map(|mask| (0..blocks).map(|at| (mask >> at) & 1 == 1).collect()).collect()
     } else {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let drawn = (0..DRAWS).map(|_| (0..blocks).map(|_| rng.random()).collect());
