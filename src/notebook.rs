@@ -6,7 +6,7 @@
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
 //! use assay::notebook::{Results, show};
-//! let results = Results::open("results/demo")?;
+//! let results = Results::open("results/example")?;
 //! show(&results.frame("runs")?);
 //! # Ok(())
 //! # }

@@ -74,6 +74,28 @@ impl ResultsDir {
     }
 }
 
+/// How far a sweep has come whose results are not written yet.
+pub struct Unfinished {
+    /// Runs with a record.
+    pub records: usize,
+    /// Tokens that the group in training was trained on when its state was saved last; `None` if no state is saved.
+    pub trained_tokens: Option<u64>,
+}
+
+/// What a sweep that was stopped has left in a directory, or one that is running there; `None` if none worked there.
+pub fn unfinished(path: &Path) -> Option<Unfinished> {
+    if !is_ours(path) {
+        return None;
+    }
+    let records = entries(&path.join("runs")).filter(|record| is_record(record)).count();
+    let tokens = |state: PathBuf| {
+        let text = std::fs::read_to_string(state.join("group.json")).ok()?;
+        serde_json::from_str::<serde_json::Value>(&text).ok()?.get("tokens")?.as_u64()
+    };
+    let trained_tokens = entries(&path.join(STATE)).filter(|state| is_state(state)).filter_map(tokens).max();
+    Some(Unfinished { records, trained_tokens })
+}
+
 /// Where the state of a group's training lies, by the id of the group.
 pub fn state_dir(results: &Path, group: &str) -> PathBuf {
     results.join(STATE).join(group)

@@ -286,7 +286,7 @@ fn more_evaluation_sequences_than_there_are_is_refused() {
     let spec = write_spec(dir.path(), &[("sequences = 4", "sequences = 4000")]);
     spec_refused(&spec, &[], &["evaluation tokens", "eval.parquet", "4000 contexts", "give more text"]);
     let mut command = eval(&bundled("small"), &sae(), &tokens());
-    refused(command.args(["--sequences", "25"]), &["tokens.safetensors", "24 sequences", "25 of 128"]);
+    refused(command.args(["--sequences", "25"]), &["tokens.safetensors", "24 sequences of 128", "25 are asked for"]);
 }
 
 #[test]

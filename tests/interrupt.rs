@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::common::{files, stdout_of, sweep, write_spec};
+use crate::common::{assay, files, stdout_of, sweep, write_spec};
 
 /// With the default settings of buffer and checkpoints: one round holds all tokens.
 fn spec(dir: &Path) -> PathBuf {
@@ -86,6 +86,8 @@ fn ten_interrupts_with_default_settings_lose_no_step_and_change_no_byte() {
         assert_eq!(output.status.code(), Some(130), "{said}");
         assert!(said.contains("interrupted; small") && said.contains("training tokens is saved"), "{said}");
         assert!(at == 10 || said.contains("resuming after"), "{said}");
+        let found = stdout_of(assay().arg("inspect").arg(&out));
+        assert!(found.contains("unfinished") && found.contains("| runs in all |"), "{found}");
         assert!(looks(&out) >= at, "what was trained is lost: {} looks after {at}", looks(&out));
     }
     let said = wait(start(&spec, &out)).1;

@@ -26,7 +26,7 @@ fn convert(from: &Path, to: &Path, format: Format) -> Command {
 
 fn eval(sae: &Path) -> Command {
     let mut command = assay();
-    command.args(["eval", "--resamples", "50", "--sequences", "2", "--fisher-samples", "0", "--model"]);
+    command.args(["eval", "--resamples", "100", "--sequences", "2", "--fisher-samples", "0", "--model"]);
     command.arg(bundled("small")).arg("--tokens").arg(golden("eval-small/tokens.safetensors")).arg("--sae").arg(sae);
     command
 }
@@ -620,7 +620,7 @@ fn an_sae_that_names_another_model_or_context_is_told() {
     let tokens = dir.path().join("tokens.safetensors");
     write_tokens(&tokens, &ndarray::Array2::from_shape_fn((2, 16), |(row, column)| (5 + row + column) as i64));
     let mut command = assay();
-    command.args(["eval", "--resamples", "50", "--fisher-samples", "0", "--model"]).arg(bundled("small"));
+    command.args(["eval", "--resamples", "100", "--fisher-samples", "0", "--model"]).arg(bundled("small"));
     let printed = stdout_of(command.arg("--sae").arg(&sae).arg("--tokens").arg(tokens));
     for part in ["pythia-70m-deduped", "step3000", "contexts of 1024 tokens", "prepend_bos"] {
         assert!(printed.lines().any(|line| line.starts_with("Note: ") && line.contains(part)), "{part}: {printed}");

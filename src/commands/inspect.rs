@@ -1,15 +1,17 @@
 //! `assay inspect`: what is in a model, SAE, results directory, or source of tokens or text.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use assay_models::summary::Summary;
 use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
-
 use serde_json::{Map, Value};
 
 use crate::progress::Progress;
+use crate::results_dir::{self, Unfinished};
+use crate::spec::{ModelSpec, SpecDocument};
 use crate::{device, fetch, frames, markdown, output};
 
 /// Say what a model, SAE, results directory, or source of tokens or text holds.
@@ -18,7 +20,7 @@ use crate::{device, fetch, frames, markdown, output};
 /// is unusual.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/demo"
+    after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/example"
 )]
 pub struct InspectArgs {
     /// What to look at: a path, or the name of a model or SAE on the hub, org/name[@revision][:path]
@@ -77,6 +79,8 @@ impl InspectArgs {
         let mut notes = Vec::new();
         if path.join("runs.parquet").is_file() {
             results(path, &mut facts)?;
+        } else if let Some(progress) = results_dir::unfinished(path) {
+            unfinished(path, &progress, &mut facts)?;
         } else if formats::is_sae(path) {
             notes = sae(path, &mut facts)?;
         } else if path.join("config.json").is_file() {
@@ -165,6 +169,19 @@ fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     facts.add("trained with", metadata.trained_with);
     facts.add("converted by", metadata.converted_by);
     Ok(loaded.notes)
+}
+
+/// What is known of a sweep that was stopped, or is running.
+fn unfinished(path: &Path, progress: &Unfinished, facts: &mut Facts) -> Result<()> {
+    let spec = SpecDocument::read(&path.join("sweep.toml"), &[])?.spec()?;
+    let depths = |model: &ModelSpec| model.layers.as_ref().map_or(spec.depths.len(), BTreeMap::len);
+    let sites: usize = spec.models.iter().map(depths).sum();
+    let runs = sites * spec.k.len() * spec.seeds.len() * spec.training_tokens.len();
+    facts.add("kind", "results of a sweep, unfinished: the same `assay sweep` resumes");
+    facts.add("runs finished", progress.records);
+    facts.add("runs in all", runs);
+    facts.add("training tokens of the group in training", progress.trained_tokens);
+    Ok(())
 }
 
 fn results(path: &Path, facts: &mut Facts) -> Result<()> {

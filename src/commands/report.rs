@@ -10,7 +10,7 @@ use crate::{output, report};
 ///
 /// No model and no record is read, so it works on results copied from elsewhere. The report's path is printed.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:\n  assay report results/demo")]
+#[command(after_help = "Example:\n  assay report results/example")]
 pub struct ReportArgs {
     /// A directory that `assay sweep` wrote
     #[arg(value_name = "DIR")]
