@@ -73,6 +73,9 @@ pub fn loss_ratio(ce_rec: f64) -> f64 {
     2.0 - ce_rec
 }
 
+/// A value in each bootstrap replicate.
+type Replicated = Vec<Option<f64>>;
+
 /// A grid of runs with its bootstrap replicates, by one draw for all.
 pub struct Analysis<'a> {
     /// The runs.
@@ -161,7 +164,7 @@ impl<'a> Analysis<'a> {
         let Some(value) = over(0..seeds) else { return Score::default() };
         let by_seed: Option<Vec<f64>> = (0..seeds).map(|seed| over(seed..seed + 1).filter(|v| v.is_finite())).collect();
         // Replicates of the parts, each combined over seeds, to replicates of the value.
-        let replicated = |from: &[Replicates], combine: &dyn Fn(&[Vec<Option<f64>>]) -> Option<Vec<Option<f64>>>| {
+        let replicated = |from: &[Replicates], combine: &dyn Fn(&[Replicated]) -> Option<Replicated>| {
             let part = |(runs, (_, (metric, subset))): (&Vec<usize>, &(&Cell, Quantity))| {
                 combine(&runs.iter().map(|&at| from[at].values(metric, *subset)).collect::<Vec<_>>())
             };

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use assay_models::HookPoint;
-use assay_probes::ProbeError;
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::Serialize;
 
@@ -83,10 +82,9 @@ pub fn measure(
         stage.advance(n as u64, String::new);
         interrupt::flow()
     });
-    let measured = match measured {
-        Err(ProbeError::Stopped) => return Ok(None),
-        other => other.with_context(|| format!("model `{}`, mutual information", group.model.name))?,
-    };
+    let measured = interrupt::unless_stopped(measured)
+        .with_context(|| format!("model `{}`, mutual information", group.model.name))?;
+    let Some(measured) = measured else { return Ok(None) };
     let found: Vec<Estimated> = measured.into_iter().map(|m| named(estimated(m), &hooks)).collect();
     stage.finish("");
     write_atomic(&path, serde_json::to_string(&found).context("estimates serialise")?.as_bytes())?;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
+use assay_probes::ProbeError;
 
 /// The program's exit code after an interrupt: 128 + SIGINT, as a shell reports it.
 pub const EXIT_CODE: u8 = 130;
@@ -52,7 +53,18 @@ pub fn requested() -> bool {
     flag().load(Ordering::Relaxed)
 }
 
-/// The same for work that reports its progress to a callback.
+/// `None` where work stopped because [`flow`] asked it to.
+///
+/// # Errors
+/// Those of the work.
+pub fn unless_stopped<T>(found: Result<T, ProbeError>) -> Result<Option<T>, ProbeError> {
+    match found {
+        Err(ProbeError::Stopped) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// The same as [`requested`], for work that reports its progress to a callback.
 pub fn flow() -> ControlFlow<()> {
     if requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

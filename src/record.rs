@@ -68,7 +68,7 @@ impl Record {
                 format!("run {}: its record has no sum `{name}`; it was made by another version", self.id)
             })
         };
-        let order = Sums::FIELDS.iter().map(|name| place(&name)).collect::<Result<Vec<usize>>>()?;
+        let order = Sums::FIELDS.iter().map(place).collect::<Result<Vec<usize>>>()?;
         let parse = |values: &Vec<f64>| {
             ensure!(values.len() == self.sums.len(), "run {}: its record has values without a name", self.id);
             let ordered: Vec<f64> = order.iter().map(|&at| values[at]).collect();

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use assay_models::HookPoint;
 use assay_probes::evaluate::Codec;
-use assay_probes::{EvalConfig, Evaluation, ProbeError, evaluate};
+use assay_probes::{EvalConfig, Evaluation, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
 use crate::belonging::begins_with;
@@ -137,14 +137,11 @@ fn evaluate_hook(
         stage.advance(n as u64, String::new);
         interrupt::flow()
     });
-    match found {
-        Ok(found) => {
-            stage.finish("");
-            Ok(Some(found))
-        }
-        Err(ProbeError::Stopped) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("model `{}`, {hook}", group.model.name)),
+    let found = interrupt::unless_stopped(found).with_context(|| format!("model `{}`, {hook}", group.model.name))?;
+    if found.is_some() {
+        stage.finish("");
     }
+    Ok(found)
 }
 
 fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs) -> Record {

@@ -279,7 +279,7 @@ fn a_cause_is_named_once() {
 fn tokens_under_other_names_and_types_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.safetensors");
-    let bytes = (0..64_u64).flat_map(|id| id.to_le_bytes()).collect();
+    let bytes = (0..64_u64).flat_map(u64::to_le_bytes).collect();
     write_tensors(&path, &BTreeMap::from([("input_ids".to_owned(), (Dtype::U64, vec![2, 32], bytes))]));
     assert!(ce_orig(&mut eval(&["--tokens"], &path)) > 0.0);
     write_tensors(&path, &BTreeMap::from([("ids".to_owned(), (Dtype::U8, vec![2, 32], vec![1; 64]))]));

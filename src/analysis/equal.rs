@@ -13,6 +13,9 @@ pub enum Given {
     Behaviour,
 }
 
+/// The height of a path of points at a place along it.
+type ReadPath = fn(&[(f64, f64)], f64) -> Option<f64>;
+
 /// A later model's cell against the path of an earlier model along k, at equal R² or at equal behaviour: the cell's score minus that of
 /// the path, linear between neighbours of the path.
 ///
@@ -30,7 +33,7 @@ pub fn at_equal(
     let r2: Quantity = on_all("r2");
     let both = |cell| [(cell, r2), (cell, metric)];
     let parts: Vec<(&Cell, Quantity)> = path.into_iter().chain([later]).flat_map(both).collect();
-    let difference = |values: &[f64], read: fn(&[(f64, f64)], f64) -> Option<f64>| {
+    let difference = |values: &[f64], read: ReadPath| {
         let points = values.chunks_exact(2).map(|pair| match given {
             Given::R2 => (pair[0], sign * pair[1]),
             Given::Behaviour => (sign * pair[1], pair[0]),

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use assay_probes::ProbeError;
 use assay_probes::geometry::{ModelGeometry, model_geometry};
 
 use crate::files::write_atomic;
@@ -146,14 +145,11 @@ fn measure_geometry(
             stage.advance(n as u64, String::new);
             interrupt::flow()
         });
-    match found {
-        Ok(found) => {
-            stage.finish("");
-            Ok(Some(found))
-        }
-        Err(ProbeError::Stopped) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("model `{name}`, geometry")),
+    let found = interrupt::unless_stopped(found).with_context(|| format!("model `{name}`, geometry"))?;
+    if found.is_some() {
+        stage.finish("");
     }
+    Ok(found)
 }
 
 /// Two models of the same weights would have the same runs.

@@ -161,8 +161,8 @@ mod tests {
         let ks = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
         // A logistic curve in log2 k, concave where the target lies.
         let curve = |k: f64| 1.0 / (1.0 + (-(k.log2() - 2.6) * 0.75).exp());
-        let target = 0.85;
-        let truth = (2.6 + (target / (1.0 - target) as f64).ln() / 0.75).exp2();
+        let target: f64 = 0.85;
+        let truth = (2.6 + (target / (1.0 - target)).ln() / 0.75).exp2();
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
         let counts = Resamples::draw(64, 300, 5).counts();
         let (mut hits, mut error, samples) = (0, 0.0, 300);
