@@ -75,16 +75,18 @@ impl Inputs {
     ) -> Result<Self> {
         // Weights are f32 whatever `spec.precision` says: captures for training say which precision they want (`StreamConfig`), and
         // everything else is computed in f32.
-        let decoder = Decoder::load(checkpoint, &opened.device).with_context(|| format!("model `{}`", model.name))?;
+        let decoder = Decoder::load(checkpoint, &opened.device)
+            .with_context(|| format!("[[models]] {} (a path is relative to the spec)", model.name))?;
         let eos = decoder.config().eos_token_id;
         let open = |path: &Path, context, rows, reading: &Reading| {
             TokenSource::open_as(path, context, rows, Some(checkpoint), eos, reading)
         };
-        let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())?;
+        let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())
+            .context("[tokens] train (a path is relative to the spec)")?;
         let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
-        make_tokens(&source, train_contexts, model, progress).context("training tokens")?;
+        make_tokens(&source, train_contexts, model, progress).context("[tokens] train: training tokens")?;
         source.notes().iter().for_each(|note| progress.say(&format!("training tokens: {note}")));
         let eval_tokens = match &spec.tokens.eval {
             Some(path) => {
@@ -98,7 +100,7 @@ impl Inputs {
             }
             None => source.read(train_contexts, spec.eval.sequences),
         }
-        .context("evaluation tokens")?;
+        .context("[tokens] eval: evaluation tokens (a path is relative to the spec)")?;
         Ok(Self { decoder, source, eval_tokens })
     }
 }

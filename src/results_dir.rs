@@ -30,13 +30,7 @@ impl ResultsDir {
     /// written.
     pub fn claim(path: &Path) -> Result<Self> {
         let shown = path.display();
-        ensure!(!path.exists() || path.is_dir(), "{shown} is a file; give another --out");
-        let strangers = if is_ours(path) { Vec::new() } else { strangers(path) };
-        ensure!(
-            strangers.is_empty(),
-            "{shown} holds {}, which no sweep wrote and this one would overwrite; give another --out, or move what is there",
-            strangers.join(", ")
-        );
+        Self::check(path)?;
         std::fs::create_dir_all(path).with_context(|| format!("cannot create {shown}"))?;
         let lock = path.join(LOCK);
         let open = || OpenOptions::new().create(true).read(true).append(true).open(&lock);
@@ -54,23 +48,35 @@ impl ResultsDir {
         Ok(Self { path: path.to_owned(), _lock: file })
     }
 
+    /// Whether [`Self::claim`] would refuse the directory for what is in it; nothing is written.
+    ///
+    /// # Errors
+    /// If it would.
+    pub fn check(path: &Path) -> Result<()> {
+        let shown = path.display();
+        ensure!(!path.exists() || path.is_dir(), "{shown} is a file; give another --out");
+        ensure!(
+            path.exists() || path.symlink_metadata().is_err(),
+            "{shown} is a link to nothing; remove it, or give another --out"
+        );
+        let strangers = strangers(path);
+        ensure!(
+            strangers.is_empty(),
+            "{shown} holds {}, which no sweep wrote and this one would overwrite; give another --out, or move what is there",
+            strangers.join(", ")
+        );
+        Ok(())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the states of trainings that were stopped and are no longer wanted: those that were then asked for otherwise.
-    ///
-    /// # Errors
-    /// If one can't be removed.
-    pub fn clear_states(&self) -> Result<()> {
-        let states = self.path.join(STATE);
-        for state in entries(&states).filter(|path| is_state(path)) {
-            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
-        }
-        // Anything else in it is not ours, and keeps it where it is.
-        let _kept = std::fs::remove_dir(&states);
-        Ok(())
+    /// Removes the directory of states if it is empty. Each finished group removes its own; what is left is of trainings that were
+    /// stopped and then asked for otherwise, and would be resumed if they were asked for again.
+    pub fn tidy_states(&self) {
+        let _kept = std::fs::remove_dir(self.path.join(STATE));
     }
 }
 
@@ -101,16 +107,28 @@ pub fn state_dir(results: &Path, group: &str) -> PathBuf {
     results.join(STATE).join(group)
 }
 
+/// What a sweep writes when all of its runs are done, beside the frames.
+const OUTCOMES: [&str; 3] = ["report.md", "tables", "plots"];
+
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {
-    let others = ["sweep.toml", "report.md", "tables", "plots", "runs", "logs", "saes", STATE, LOCK];
-    others.into_iter().chain(frames::FILES.iter().copied())
+    let others = ["sweep.toml", "runs", "logs", "saes", STATE, LOCK];
+    others.into_iter().chain(OUTCOMES).chain(frames::FILES)
 }
 
-/// What is there under the name of a result. An empty lock says nothing of whose it is, and nothing is lost by it.
+/// What is there under the name of a result and was not written by a sweep.
 fn strangers(path: &Path) -> Vec<&'static str> {
+    // An empty lock says nothing of whose it is, and nothing is lost by it.
     let is_empty_lock = |name| name == LOCK && path.join(name).metadata().is_ok_and(|m| m.len() == 0);
-    result_names().filter(|name| path.join(name).symlink_metadata().is_ok() && !is_empty_lock(*name)).collect()
+    let is_there = |name: &&str| path.join(name).symlink_metadata().is_ok() && !is_empty_lock(*name);
+    if !is_ours(path) {
+        return result_names().filter(is_there).collect();
+    }
+    if path.join(frames::RUNS).is_file() {
+        return Vec::new();
+    }
+    // The frame of runs is the first result that a sweep writes: without it, others are somebody else's.
+    OUTCOMES.into_iter().chain(frames::FILES).filter(is_there).collect()
 }
 
 /// Whether a sweep worked here before. One file of a sweep among a user's own does not make the directory a sweep's: a recorded
@@ -200,6 +218,7 @@ mod tests {
             let dir = dir_with(&files);
             let claimed = ResultsDir::claim(dir.path()).unwrap();
             assert!(ResultsDir::claim(dir.path()).is_err(), "two at a time");
+            std::fs::write(dir.path().join(frames::RUNS), "").unwrap();
             std::fs::write(dir.path().join("report.md"), "a report").unwrap();
             drop(claimed);
             ResultsDir::claim(dir.path()).unwrap();
@@ -207,15 +226,26 @@ mod tests {
     }
 
     #[test]
-    fn states_of_others_stay() {
+    fn what_appears_before_a_sweep_has_written_results_is_not_its_own() {
+        let dir = dir_with(&[]);
+        drop(ResultsDir::claim(dir.path()).unwrap());
+        std::fs::write(dir.path().join("report.md"), "mine").unwrap();
+        let error = format!("{:#}", ResultsDir::claim(dir.path()).err().unwrap());
+        assert!(error.contains("report.md"), "{error}");
+        std::fs::write(dir.path().join(frames::RUNS), "").unwrap();
+        ResultsDir::claim(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn states_stay_while_there_are_any() {
         let dir = dir_with(&[]);
         let claimed = ResultsDir::claim(dir.path()).unwrap();
-        for name in [".state/0123456789abcdef/group.json", ".state/0123456789abcdef/round-1/x", ".state/mine/x"] {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "").unwrap();
-        }
-        claimed.clear_states().unwrap();
-        assert_eq!(entries(&dir.path().join(STATE)).collect::<Vec<_>>(), [dir.path().join(".state/mine")]);
+        let state = dir.path().join(".state/0123456789abcdef");
+        std::fs::create_dir_all(&state).unwrap();
+        claimed.tidy_states();
+        assert!(state.exists());
+        std::fs::remove_dir(&state).unwrap();
+        claimed.tidy_states();
+        assert!(!dir.path().join(STATE).exists());
     }
 }

@@ -265,7 +265,7 @@ impl Evidence<'_> {
         let remedy = needed.map_or_else(
             || {
                 format!(
-                    "between {AGREE} and {DIFFER} the text decides on which side an SAE is, and more sequences of this one would not tell"
+                    "a difference between {AGREE} and {DIFFER} depends on the choice of text, so more sequences of this text would not decide"
                 )
             },
             |n| format!("roughly {n} sequences like these would decide"),

@@ -286,3 +286,38 @@ fn tokens_under_other_names_and_types_are_read() {
     refused(&mut eval(&["--tokens"], &path), &["no tensor `tokens` or `input_ids`", "`ids` (U8 [2, 32])", "--column"]);
     assert!(ce_orig(&mut eval(&["--column", "ids", "--tokens"], &path)) > 0.0);
 }
+
+/// What the first row has decides how all are read, so padding that only later rows name must not be counted in silence.
+#[test]
+fn a_mask_that_only_later_rows_have_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("late.jsonl");
+    let ids = vec!["5"; 32].join(",");
+    let row = |mask: &str| format!("{{\"input_ids\": [{ids}]{mask}}}\n");
+    let padded = format!(", \"attention_mask\": [{}]", [["1"; 20].join(","), ["0"; 12].join(",")].join(","));
+    let all = format!(", \"attention_mask\": [{}]", ["1"; 32].join(","));
+    for (first, refused) in [("", true), (", \"mask\": null", true), ("", false)] {
+        let later = if refused { &padded } else { &all };
+        std::fs::write(&path, row(first) + &row(later)).unwrap();
+        let found = assay_models::tokens::read_token_file(&path);
+        match refused {
+            true => {
+                let error = found.unwrap_err().to_string();
+                assert!(error.contains("line 2") && error.contains("attention_mask"), "{error}");
+            }
+            false => assert_eq!(found.unwrap().dim(), (2, 32)),
+        }
+    }
+}
+
+#[test]
+fn reconstructions_are_written_over_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine.safetensors");
+    std::fs::write(&path, "mine").unwrap();
+    let mut command = assay();
+    command.args(["eval", "--sequences", "2", "--resamples", "100", "--model"]).arg(bundled("small"));
+    command.arg("--sae").arg(golden("eval-small/L3_k8")).arg("--tokens").arg(golden("eval-small/tokens.safetensors"));
+    refused(command.arg("--save-reconstructions").arg(&path), &["mine.safetensors", "it is there already"]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+}

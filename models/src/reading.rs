@@ -50,7 +50,7 @@ const COLUMNS: [(&str, Contents); 3] =
     [("tokens", Contents::Tokens), ("input_ids", Contents::Tokens), ("text", Contents::Text)];
 
 /// The columns that say which tokens count, the first before the others.
-const MASKS: [&str; 2] = ["attention_mask", "mask"];
+pub(crate) const MASKS: [&str; 2] = ["attention_mask", "mask"];
 
 /// A column, or a field of a JSON object, as far as its type goes.
 pub(crate) struct Field {
@@ -141,7 +141,7 @@ fn listed(fields: &[Field], what: &str) -> String {
         _ => {}
     }
     format!(
-        "its {what}s are {names}; another is read with `--column NAME`, in a sweep `tokens.column` or `tokens.eval_column`"
+        "its {what}s are {names}; to read another {what}: `--column NAME`, in a sweep `tokens.column` or `tokens.eval_column`"
     )
 }
 

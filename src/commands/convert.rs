@@ -8,7 +8,7 @@ use assay_sae::{Format, formats};
 use serde_json::json;
 
 use crate::progress::Progress;
-use crate::{device, fetch, markdown, output};
+use crate::{device, fetch, interrupt, markdown, output};
 
 /// Write an SAE in the format of another tool, so that the tool reconstructs the same activations.
 ///
@@ -56,6 +56,8 @@ impl ConvertArgs {
     /// # Errors
     /// If the SAE is unreadable, the format can't express it, or DST is there already, is SRC, or can't be written.
     pub fn run(&self, progress: Progress) -> Result<()> {
+        // A conversion takes seconds: the first interrupt lets it finish, so that nothing half-written stays.
+        interrupt::listen()?;
         let format = match self.to {
             To::Saelens => Format::SaeLens,
             To::Sparsify => Format::Sparsify,

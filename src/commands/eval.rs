@@ -102,6 +102,13 @@ impl EvalArgs {
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let format = if self.json { Output::Json } else { self.format };
         ensure!(self.out.is_none() || format == Output::Saebench, "--out is for --format saebench");
+        if let Some(path) = &self.save_reconstructions {
+            ensure!(
+                path.symlink_metadata().is_err(),
+                "--save-reconstructions {}: it is there already; remove it, or give another file",
+                path.display()
+            );
+        }
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;

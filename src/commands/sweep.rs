@@ -91,7 +91,9 @@ impl SweepArgs {
             ));
         }
         refuse_twins(&planned)?;
+        ResultsDir::check(&results)?;
         if self.dry_run {
+            progress.say("timing a little of each stage");
             let outlook = Outlook::new(&spec, &planned, &results, &opened)?;
             return output::result_line(if self.json {
                 serde_json::to_string_pretty(&outlook)?
@@ -102,6 +104,12 @@ impl SweepArgs {
         let claimed = ResultsDir::claim(&results)?;
         let results = claimed.path();
         interrupt::listen()?;
+        if is_of_another_spec(results, &spec) {
+            progress.say(&format!(
+                "{} has the results of another spec: its records and states stay, its tables and report are replaced",
+                results.display()
+            ));
+        }
         write_atomic(&results.join("sweep.toml"), document.recorded(results, &sources.commits)?.as_bytes())?;
         let (mut geometry, mut information) = (Vec::new(), Vec::new());
         let started_at = Cell::new(Some(started));
@@ -122,7 +130,7 @@ impl SweepArgs {
             }
         }
         let (records, timings) = collect(&spec, &planned, results)?;
-        claimed.clear_states()?;
+        claimed.tidy_states();
         let found = Found { records: &records, geometry: &geometry, information: &information, missing: &missing };
         frames::write(results, &spec, &found)?;
         frames::write_timings(results, &timings)?;
@@ -130,6 +138,12 @@ impl SweepArgs {
         progress.say(&format!("{} runs in {:.1} s", records.len(), started.elapsed().as_secs_f64()));
         output::result_line(results.join("report.md").display())
     }
+}
+
+/// Whether a directory has results that a sweep of another name wrote.
+fn is_of_another_spec(results: &Path, spec: &SweepSpec) -> bool {
+    let recorded = SpecDocument::read(&results.join("sweep.toml"), &[]).and_then(|document| document.spec());
+    recorded.is_ok_and(|recorded| recorded.name != spec.name)
 }
 
 /// Geometry of every layer; `None` if somebody interrupts.

@@ -34,8 +34,9 @@ pub struct Found<'a> {
 /// If a record has other fields than this version's, or a file can't be written.
 pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> {
     let Found { records, geometry, information, missing } = *found;
-    write_frame(&results.join(INFORMATION), information_frame(information)?)?;
+    // First: it marks the directory as one with results.
     write_frame(&results.join(RUNS), runs_frame(spec, records)?)?;
+    write_frame(&results.join(INFORMATION), information_frame(information)?)?;
     write_frame(&results.join(SEQUENCES), sequences_frame(records)?)?;
     write_frame(&results.join(LATENTS), latents_frame(records)?)?;
     write_frame(&results.join(GEOMETRY), geometry_frame(geometry)?)?;

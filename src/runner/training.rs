@@ -113,7 +113,7 @@ pub(super) fn train<'a>(
     }
     if any {
         let (done, all) = (tokens_text(trained.tokens), tokens_text(group.training_tokens));
-        progress.say(&format!("{label}: resuming after {done} of {all} training tokens"));
+        progress.say(&format!("{label}: resuming after {done} of {all}"));
         stream.skip_rounds(trained.rounds)?;
         trained.capture_seconds += lap(&mut clock);
     }
@@ -239,7 +239,7 @@ impl Training<'_, '_> {
         lap(&mut self.clock);
         if stop {
             let (done, all) = (tokens_text(self.trained.tokens), tokens_text(self.group.training_tokens));
-            let saved = format!("{}: the state after {done} of {all} training tokens is saved", self.label);
+            let saved = format!("{}: the state after {done} of {all} is saved", self.label);
             return Err(self.sweep.interrupted(&saved).into());
         }
         Ok(())

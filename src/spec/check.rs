@@ -144,12 +144,15 @@ fn depth_fraction(depth: &str) -> Result<f64> {
 pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
     let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
     let unknown = quoted.split_first().filter(|_| error.message().starts_with("unknown field"));
-    let hint = unknown.and_then(|(key, known)| hint(key, known)).unwrap_or_default();
+    let is_scalar = error.message().starts_with("invalid type") && error.message().ends_with("expected a sequence");
+    let list = is_scalar.then(|| "write a list, such as `k = [8]`".to_owned());
+    let hint = unknown.and_then(|(key, known)| hint(key, known)).or(list).unwrap_or_default();
     anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
 }
 
 /// Keys that other tools have, or that are asked for and not there.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 10] = [
+    ("ks", "it is called `k`"),
     ("architecture", "only TopK SAEs can be trained; `assay eval` evaluates SAEs of other kinds"),
     ("activation", "only TopK SAEs can be trained; `assay eval` evaluates SAEs of other kinds"),
     ("coders", "only TopK SAEs can be trained: `k = [...]` lists them"),

@@ -22,7 +22,7 @@ pub(super) const fn on_all(metric: &'static str, name: &'static str) -> Score {
 }
 
 pub(super) const R2: Score = on_all("r2", "R²");
-pub(super) const CE_REC: Score = on_all("ce_rec_pooled", "CE_rec");
+pub(super) const CE_REC: Score = on_all("ce_rec_pooled", "pooled CE_rec");
 pub(super) const LOSS_SCORE: Score = on_all("ce_loss_score", "loss score under zero ablation");
 pub(super) const LOSS_SCORE_MEAN: Score = on_all("ce_loss_score_mean", "loss score under mean ablation");
 

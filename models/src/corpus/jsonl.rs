@@ -13,7 +13,7 @@ use super::json::{lenient, values};
 use super::lines::{Line, utf8};
 use super::{Piece, Pieces, failed, padding};
 use crate::error::{ModelError, Result};
-use crate::reading::{Column, Contents, Field, LeftOut, Reading};
+use crate::reading::{Column, Contents, Field, LeftOut, MASKS, Reading};
 use crate::tokens::stored::{Row, Rows};
 
 const FORM: &str =
@@ -109,11 +109,19 @@ pub(crate) fn rows(path: PathBuf, column: &Column, files: &Files) -> Rows {
     let row = move |line: Line| -> Result<Row> {
         let number = line.0;
         let missing = |name: &str| bad_line(&path, number, format!("missing field `{name}`"));
-        let (ids, flags) = parsed(&path, line, |text| {
+        let (ids, flags, late) = parsed(&path, line, |text| {
             let flags = mask.as_deref().map(|mask| picked::<Vec<Flag>>(text, mask)).transpose()?;
-            Ok((picked::<Vec<u32>>(text, &name)?, flags))
+            let late = if mask.is_none() { late_mask(text)? } else { None };
+            Ok((picked::<Vec<u32>>(text, &name)?, flags, late))
         })?;
         let mut ids = ids.ok_or_else(|| missing(&name))?;
+        if let Some((mask, flags)) =
+            late.filter(|(_, flags)| flags.len() == ids.len() && !flags.iter().all(|&f| f == 1))
+        {
+            let padding = flags.iter().filter(|&&flag| flag != 1).count();
+            let why = format!("leaves {padding} tokens out, but the first line has none; give every line one");
+            return Err(bad_mask(&path, number, mask, &why));
+        }
         if let (Some(mask), Some(flags)) = (&mask, flags) {
             let flags: Vec<i64> = flags.ok_or_else(|| missing(mask))?.into_iter().map(i64::from).collect();
             let range = padding::counted(ids.len(), &flags).map_err(|why| bad_mask(&path, number, mask, &why))?;
@@ -123,6 +131,22 @@ pub(crate) fn rows(path: PathBuf, column: &Column, files: &Files) -> Rows {
         Ok(Row { number, ids })
     };
     Box::new(readable(values, skip, left_out, row))
+}
+
+/// The mask of a row of which the first row had none: what the first row has decides how all are read, and padding that is counted
+/// would go unnoticed.
+fn late_mask(text: &str) -> serde_json::Result<Option<(&'static str, Vec<i64>)>> {
+    if !text.contains("mask\"") {
+        return Ok(None);
+    }
+    for name in MASKS {
+        let Some(Value::Array(flags)) = picked::<Value>(text, name)? else { continue };
+        let flags: Option<Vec<i64>> = flags.iter().map(|f| f.as_i64().or_else(|| f.as_bool().map(i64::from))).collect();
+        if let Some(flags) = flags {
+            return Ok(Some((name, flags)));
+        }
+    }
+    Ok(None)
 }
 
 /// What is read of each value; with `skip`, of each that can be read.
