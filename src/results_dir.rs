@@ -119,8 +119,8 @@ fn result_names() -> impl Iterator<Item = &'static str> {
 /// What is there under the name of a result and was not written by a sweep.
 fn strangers(path: &Path) -> Vec<&'static str> {
     // An empty lock says nothing of whose it is, and nothing is lost by it.
-    let is_empty_lock = |name| name == LOCK && path.join(name).metadata().is_ok_and(|m| m.len() == 0);
-    let is_there = |name: &&str| path.join(name).symlink_metadata().is_ok() && !is_empty_lock(*name);
+    let is_empty_lock = |name: &str| name == LOCK && path.join(name).metadata().is_ok_and(|m| m.len() == 0);
+    let is_there = |name: &&str| path.join(name).symlink_metadata().is_ok() && !is_empty_lock(name);
     if !is_ours(path) {
         return result_names().filter(is_there).collect();
     }

@@ -311,6 +311,22 @@ fn a_mask_that_only_later_rows_have_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_mask_of_another_name_is_not_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("masked.jsonl");
+    for (name, refused) in
+        [("padding_mask", true), ("attn_mask", true), ("Attention_Mask", true), ("special_tokens_mask", false)]
+    {
+        std::fs::write(&path, format!("{{\"tokens\": [5, 6, 7], \"{name}\": [1, 1, 0]}}\n")).unwrap();
+        let found = assay_models::tokens::read_token_file(&path);
+        assert_eq!(found.is_err(), refused, "{name}");
+        if let Err(error) = found {
+            assert!(error.to_string().contains(name) && error.to_string().contains("rename it"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn reconstructions_are_written_over_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mine.safetensors");

@@ -145,7 +145,21 @@ fn listed(fields: &[Field], what: &str) -> String {
     )
 }
 
+/// Names under which other tools say which tokens count, without case and underscores.
+const OTHER_MASKS: [&str; 5] = ["attentionmask", "attnmask", "paddingmask", "padmask", "tokenmask"];
+
 fn mask(fields: &[Field], what: &str) -> Result<Option<String>, String> {
+    let plain = |name: &str| name.to_lowercase().replace('_', "");
+    let other =
+        |field: &&Field| OTHER_MASKS.contains(&plain(&field.name).as_str()) && !MASKS.contains(&field.name.as_str());
+    // Which of 0 and 1 is padding differs from tool to tool, so it is not guessed.
+    if let Some(field) = fields.iter().find(other) {
+        return Err(format!(
+            "{what} `{}` may say which tokens count, but only `attention_mask` and `mask` are read (1: a token, 0: padding); rename it to one \
+             of them, or remove it if all count",
+            field.name
+        ));
+    }
     for name in MASKS {
         match fields.iter().find(|field| field.name == name) {
             Some(field) if field.is_mask => return Ok(Some(name.to_owned())),

@@ -57,7 +57,7 @@ impl Firing {
         (total > 0).then(|| above as f64 / total as f64)
     }
 
-    /// L0·H(q) + 8·L0 bits a token, q the latents' shares of all firings: indices entropy-coded one by one,
+    /// L0·H(q) + 8·L0 bits per token, q the latents' shares of all firings: indices entropy-coded one by one,
     /// values in 8 bits. A rate proxy, not a mutual information. `None` where nothing fired.
     pub fn bits_per_token(&self) -> Option<f64> {
         let total: u64 = self.fires.iter().sum();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunKey {
-    /// [`METRIC_VERSION`] when it was made.
+    /// [`METRIC_VERSION`](super::METRIC_VERSION) when it was made.
     pub metric_version: u32,
     /// `cpu`, `cuda-sm90`, `vulkan`, …
     pub device_class: String,

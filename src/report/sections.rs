@@ -115,7 +115,7 @@ const SECTIONS: [Section; 19] = [
         question: "Rate–distortion",
         figures: &["rate-distortion"],
         tables: &["rate-distortion"],
-        caveats: "Bits are a proxy: indices entropy-coded one by one and 8 bits a value. They compare codes of one kind, and are no mutual \
+        caveats: "Bits are a proxy: indices entropy-coded one by one and 8 bits per value. They compare codes of one kind, and are no mutual \
                   information.",
     },
     Section {
@@ -137,7 +137,7 @@ const SECTIONS: [Section; 19] = [
         figures: &["k-star"],
         tables: &["k-star", "k-star-reference"],
         caveats: "First crossing, straight in ln k between the grid's k, of the pooled CE_rec; `k-star-reference` is straight in k, of CE_rec per sequence, as the \
-                  reference texts have it, and 1 to 10 % higher where the curve is straight in ln k. `≤` marks a target met at the smallest k, `never` one that no k \
+                  reference texts have it, and higher where the curve is straight in ln k (by 1 to 10 % for the same metric in a simulation). `≤` marks a target met at the smallest k, `never` one that no k \
                   reaches; a ratio needs both models between grid points, its interval in every replicate.",
     },
     Section {

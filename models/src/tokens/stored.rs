@@ -45,8 +45,8 @@ pub fn read_sequences(
         let rows = found.len();
         let why = match columns {
             _ if rows == 0 || longest < 2 => "at least one sequence of two tokens is needed".to_owned(),
-            0 | 1 => format!("{columns} of them is asked for, and two are needed, one to predict the other"),
-            columns => format!("{columns} of them are asked for"),
+            0 | 1 => format!("{columns} of each is asked for, and two are needed, one to predict the other"),
+            columns => format!("{columns} tokens of each are asked for"),
         };
         return Err(ModelError::data(path, format!("it contains {rows} sequences of up to {longest} tokens; {why}")));
     }

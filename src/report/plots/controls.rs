@@ -8,7 +8,7 @@ use crate::analysis::{CONTROLS, Gap, explained};
 use crate::frames::Run;
 use crate::report::figure::{Axis, Figure, Key, Look, Panel, Point, Rule, Scale, Series, Spread, share_x};
 
-/// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel a k, at the anchor depth.
+/// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel per k, at the anchor depth.
 pub fn plot(context: &Context<'_>) -> Plot {
     let gaps: Vec<&Gap<'_>> =
         context.ks.iter().filter_map(|&k| context.gap(&context.anchor, context.budget, k)).collect();
@@ -52,7 +52,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR² ({}) at depth {} as it is and with something taken away, with the pooled ΔCE_rec below; a panel a k ({}, {}); {}. Compare signs: the \
+            "ΔR² ({}) at depth {} as it is and with something taken away, with the pooled ΔCE_rec below; a panel per k ({}, {}); {}. Compare signs: the \
              units of ΔR² and ΔCE_rec differ.",
             context.difference(),
             context.anchor,

@@ -37,7 +37,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "R² and pooled CE_rec against k, a column a depth ({}, {}); {}. The bands are of each model alone: that two overlap says little \
+            "R² and pooled CE_rec against k, a column per depth ({}, {}); {}. The bands are of each model alone: that two overlap says little \
              of their difference, which is paired and stands in the next figure. The rows have axes of their own, and axes are truncated.",
             context.seeds(),
             context.trained(),

@@ -29,7 +29,7 @@ fn panel(title: String, label: &str, (look, of): (Look, Of), x: Axis, gaps: &[(f
     Panel::new(title, x, Axis::new(label, Scale::Linear), vec![series]).rule(Rule::Level(0.0))
 }
 
-/// Against k, a column a depth, a row a difference.
+/// Against k, a column per depth, a row per difference.
 pub fn plot(context: &Context<'_>) -> Plot {
     let mut panels = Vec::new();
     for (label, look, of) in DIFFERENCES {
@@ -61,7 +61,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     }
 }
 
-/// Against the token budget, a column a k: the differences above, CE_rec of every model below; at the anchor depth.
+/// Against the token budget, a column per k: the differences above, CE_rec of every model below; at the anchor depth.
 pub fn by_budget(context: &Context<'_>) -> Plot {
     let grid = context.analysis.grid;
     let budgets = grid.budgets();
@@ -107,7 +107,7 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR² and ΔCE_rec ({}) against training tokens at depth {}, a column a k; below, CE_rec of each model ({}); {}. CE_rec is pooled. \
+            "ΔR² and ΔCE_rec ({}) against training tokens at depth {}, a column per k; below, CE_rec of each model ({}); {}. CE_rec is pooled. \
              Budgets are equal in tokens, so that a larger model's SAE, having more latents, is the less trained of the two, and a \
              learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.",
             context.difference(),

@@ -6,7 +6,7 @@ use super::{Context, Plot, dodge};
 use crate::analysis::{TARGETS, Threshold, thresholds};
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
 
-/// A panel a depth, a row a target, a point a model.
+/// A panel a depth, a row a target, a point per model.
 pub fn plot(context: &Context<'_>) -> Plot {
     let (first, last) =
         (context.ks.first().copied().unwrap_or(1) as f64, context.ks.last().copied().unwrap_or(1) as f64);
@@ -50,7 +50,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels: context.depths.iter().map(panel).collect(),
         },
         caption: format!(
-            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by model, a panel a depth ({}, {}); {}. \
+            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by model, a panel per depth ({}, {}); {}. \
              A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
              upper end.",
             context.seeds(),

@@ -8,7 +8,7 @@ use crate::report::figure::{
 /// Points in all lines together: a committed figure stays small.
 const POINTS: usize = 5400;
 
-/// A row a depth, a column a model, a line a k; the first seed of the largest budget.
+/// A row a depth, a column per model, a line a k; the first seed of the largest budget.
 pub fn plot(context: &Context<'_>) -> Plot {
     let seed = context.analysis.grid.seeds().first().copied().unwrap_or_default();
     let lines = context.depths.len() * context.models.len() * context.ks.len();
@@ -42,7 +42,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Reconstruction loss of single training batches by step, thinned, a column a model, a row a depth, darker for larger k \
+            "Reconstruction loss of single training batches by step, thinned, a column per model, a row per depth, darker for larger k \
              (seed {seed}, {}). Losses are in each model's own units: compare where lines flatten, not their heights; a line that \
              still falls at the end belongs to an undertrained SAE.",
             context.trained(),

@@ -8,7 +8,7 @@ use crate::report::figure::{
 
 const DIFFERENCE: Look = Look::new(PURPLE, Marker::Diamond);
 
-/// CE_rec against R² above, a column a depth; below, the distance between the paths of the last and the first model.
+/// CE_rec against R² above, a column per depth; below, the distance between the paths of the last and the first model.
 pub fn plot(context: &Context<'_>) -> Plot {
     let metric = behaviour("ce_rec_pooled");
     let mut panels: Vec<Panel> = context.depths.iter().map(|depth| path(context, depth, metric, depth)).collect();
@@ -41,7 +41,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Pooled CE_rec against R², a path per model along k, a column a depth ({}, {}). Where the paths coincide, R² tells what \
+            "Pooled CE_rec against R², a path per model along k, a column per depth ({}, {}). Where the paths coincide, R² tells what \
              behaviour is, and differences at equal k only say how far along the path each model has come.{lower} Axes are truncated.",
             context.seeds(),
             context.trained(),

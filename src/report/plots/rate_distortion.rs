@@ -49,7 +49,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Distortion against bits per token (entropy-coded latents, 8 bits a value), a row a depth, a point a k ({}, {}); lower is \
+            "Distortion against bits per token (entropy-coded latents, 8 bits per value), a row per depth, a point per k ({}, {}); lower is \
              better; {}. SWD and FWD have units of the model's own gradients: compare shapes and crossings between models, not \
              heights. A column has one vertical axis; columns have none in common.",
             context.seeds(),

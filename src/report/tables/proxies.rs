@@ -180,7 +180,7 @@ pub fn fisher(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// Bits a token against four distortions.
+/// Bits per token against four distortions.
 pub fn rate_distortion(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "model",
