@@ -134,7 +134,7 @@ fn the_sentence_says_what_the_outcome_is() {
     says(|s| (s.sse, s.ce_recon) = (95.0, 580.0), "of little use");
     says(|s| s.ce_recon = 620.0, "no better with the reconstruction than with the mean activation");
     says(|s| s.sse *= 10.0, "no nearer to the activations than their mean");
-    says(|_| (), "Beside it, on other scales: CE_rec 0.782 [");
+    says(|_| (), "Beside it, on other scales: pooled CE_rec 0.782 [");
 }
 
 #[test]
