@@ -150,7 +150,7 @@ impl Decoder {
             .map(|hook| match hook.kind {
                 HookKind::ResidPre => Some(hook.layer),
                 HookKind::ResidPost => Some(hook.layer + 1),
-                HookKind::ResidMid | HookKind::AttnOut | HookKind::MlpOut => None,
+                HookKind::Z | HookKind::ResidMid | HookKind::AttnOut | HookKind::MlpOut => None,
             })
             .collect();
         let depths = depths.filter(|_| precision == Precision::Bf16 && self.has_bf16);
@@ -213,7 +213,7 @@ impl Decoder {
                 let mlp = self.layers[hook.layer].mlp(&self.config, h.clone(), self.pinned);
                 (h + mlp, hook.layer + 1)
             }
-            HookKind::AttnOut | HookKind::MlpOut => return Err(ModelError::NotPatchable { hook }),
+            HookKind::Z | HookKind::AttnOut | HookKind::MlpOut => return Err(ModelError::NotPatchable { hook }),
         };
         Ok(self.unembed(self.run_layers(x, next, self.layers.len(), &[], &mut [])))
     }

@@ -156,6 +156,14 @@ pub enum ModelError {
         /// The text.
         name: String,
     },
+    /// A text that names no kind of hook.
+    #[error("`{name}` is no kind of hook; there are {known}")]
+    HookKindName {
+        /// The text.
+        name: String,
+        /// The kinds' names.
+        known: String,
+    },
     /// A token, text or dataset file with unusable content.
     #[error("{}: {why}", path.display())]
     Data {

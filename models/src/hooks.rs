@@ -11,6 +11,8 @@ use crate::error::{ModelError, Result};
 pub enum HookKind {
     /// The residual stream that enters the layer.
     ResidPre,
+    /// What attention's heads mix from the values, before W_O: `[n_heads · d_head]` wide, head by head.
+    Z,
     /// What attention adds to it.
     AttnOut,
     /// The stream between attention and MLP; exists only without parallel residual.
@@ -39,7 +41,7 @@ impl HookPoint {
 
     /// Whether the forward pass can go on from what is put here: it can where the whole residual stream passes.
     pub fn is_patchable(&self) -> bool {
-        !matches!(self.kind, HookKind::AttnOut | HookKind::MlpOut)
+        !matches!(self.kind, HookKind::Z | HookKind::AttnOut | HookKind::MlpOut)
     }
 
     /// Checks that a model of this shape has the hook.
@@ -57,18 +59,69 @@ impl HookPoint {
     }
 }
 
-const KINDS: [(HookKind, &str); 5] = [
+/// Every kind with its name in TransformerLens, in the order in which a forward pass meets them.
+const KINDS: [(HookKind, &str); 6] = [
     (HookKind::ResidPre, "hook_resid_pre"),
+    (HookKind::Z, "attn.hook_z"),
     (HookKind::AttnOut, "hook_attn_out"),
     (HookKind::ResidMid, "hook_resid_mid"),
     (HookKind::MlpOut, "hook_mlp_out"),
     (HookKind::ResidPost, "hook_resid_post"),
 ];
 
+impl HookKind {
+    /// Every kind, in the order in which a forward pass meets them.
+    pub const ALL: [Self; 6] = [Self::ResidPre, Self::Z, Self::AttnOut, Self::ResidMid, Self::MlpOut, Self::ResidPost];
+
+    /// The name without `hook_`: `resid_post`, `z`.
+    pub fn short_name(self) -> &'static str {
+        let name = self.name();
+        name.split_once("hook_").map_or(name, |(_, short)| short)
+    }
+
+    fn name(self) -> &'static str {
+        KINDS.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+}
+
 impl fmt::Display for HookKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = KINDS.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
-        f.write_str(name)
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for HookKind {
+    type Err = ModelError;
+
+    /// From either name: `resid_post` or `hook_resid_post`.
+    fn from_str(name: &str) -> Result<Self> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.short_name() == name || kind.name() == name);
+        kind.ok_or_else(|| ModelError::HookKindName {
+            name: name.to_owned(),
+            known: Self::ALL.map(Self::short_name).join(", "),
+        })
+    }
+}
+
+/// Where an SAE reads activations and writes its reconstructions: a hook point, and what is done to the activations there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// The hook point.
+    pub hook: HookPoint,
+    /// Subtract the mean over d_model, as TransformerLens' processed models do. A model whose every reader starts with a LayerNorm
+    /// gives the same logits with the mean left out.
+    pub center: bool,
+}
+
+impl From<HookPoint> for Site {
+    fn from(hook: HookPoint) -> Self {
+        Self { hook, center: false }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.hook, if self.center { ", centred over d_model" } else { "" })
     }
 }
 
@@ -97,7 +150,9 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for (kind, _) in KINDS {
+        for kind in HookKind::ALL {
+            assert_eq!(kind.to_string().parse::<HookKind>().unwrap(), kind);
+            assert_eq!(kind.short_name().parse::<HookKind>().unwrap(), kind);
             let hook = HookPoint { layer: 17, kind };
             assert_eq!(hook.to_string().parse::<HookPoint>().unwrap(), hook);
         }

@@ -35,5 +35,5 @@ pub use decoder::Decoder;
 pub use device::{runs_on_cpu, side_by_side};
 pub use error::ModelError;
 pub use files::read_text;
-pub use hooks::{HookKind, HookPoint};
+pub use hooks::{HookKind, HookPoint, Site};
 pub use tokens::{Reading, RowUse, TokenSource};

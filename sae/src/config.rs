@@ -26,6 +26,33 @@ impl std::fmt::Display for Recipe {
     }
 }
 
+/// The rule by which an SAE that is trained here chooses its latents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// The k largest pre-activations (Gao et al. 2024, arXiv:2406.04093).
+    #[default]
+    TopK,
+    /// The largest of each of k groups of neighbours, as sparsify's `groupmax`.
+    GroupMax,
+}
+
+impl Architecture {
+    /// Whether it is the one that goes without saying.
+    pub fn is_topk(&self) -> bool {
+        *self == Self::TopK
+    }
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::TopK => "topk",
+            Self::GroupMax => "groupmax",
+        })
+    }
+}
+
 /// The reconstruction loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +97,9 @@ pub enum InputScaling {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
+    /// The rule by which latents are chosen.
+    #[serde(default, skip_serializing_if = "Architecture::is_topk")]
+    pub architecture: Architecture,
     /// Width of the activations.
     pub d_model: usize,
     /// Number of latents.
@@ -127,6 +157,7 @@ impl TrainConfig {
     pub fn from_recipe(recipe: Recipe, d_model: usize, d_sae: usize, k: usize, batch_size: usize, tokens: u64) -> Self {
         let steps = tokens / batch_size.max(1) as u64;
         let common = Self {
+            architecture: Architecture::TopK,
             d_model,
             d_sae,
             k,
@@ -198,6 +229,9 @@ impl TrainConfig {
         }
         if self.k == 0 || self.k > self.d_sae {
             return bad(format!("k is {}; it must lie between 1 and d_sae = {}", self.k, self.d_sae));
+        }
+        if self.architecture == Architecture::GroupMax && !self.d_sae.is_multiple_of(self.k) {
+            return bad(format!("groupmax: k = {} must divide d_sae = {} into groups of one size", self.k, self.d_sae));
         }
         if !(self.lr > 0.0 && self.lr.is_finite()) {
             return bad(format!("lr is {}; it must be positive", self.lr));

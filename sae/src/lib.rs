@@ -23,7 +23,7 @@ pub mod trainer;
 pub use activation::{Activation, Normalization};
 pub use code::{Code, SparseCode};
 pub use coder::Sae;
-pub use config::{DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
+pub use config::{Architecture, DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};

@@ -103,6 +103,7 @@ impl RunKey {
 /// The text of the training settings.
 fn training(config: &TrainConfig) -> String {
     let TrainConfig {
+        architecture,
         d_model,
         d_sae,
         k,
@@ -166,6 +167,9 @@ fn training(config: &TrainConfig) -> String {
     text.name("input_scaling", input_scaling);
     if *precision != assay_sae::Precision::F32 {
         text.name("precision", &precision.to_string());
+    }
+    if !architecture.is_topk() {
+        text.name("architecture", &architecture.to_string());
     }
     text.end()
 }
