@@ -7,6 +7,7 @@ use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::eval::EvalArgs;
+use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::report::ReportArgs;
@@ -43,6 +44,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Sweep(SweepArgs),
+    Gather(GatherArgs),
     Eval(EvalArgs),
     Convert(ConvertArgs),
     Geometry(GeometryArgs),
@@ -65,6 +67,7 @@ impl Cli {
         let progress = Progress::detect(self.quiet);
         match &self.command {
             Command::Sweep(args) => args.run(&self.device, progress),
+            Command::Gather(args) => args.run(progress),
             Command::Eval(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use assay_models::HookPoint;
+use assay_models::{Decoder, HookPoint};
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::Serialize;
 
 use crate::files::write_atomic;
 use crate::frames::Estimated;
 use crate::interrupt;
-use crate::plan::{Group, Inputs, hash_contexts};
+use crate::plan::{PlannedModel, information_contexts};
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{InformationSpec, SweepSpec};
@@ -22,73 +22,110 @@ struct Key<'a> {
     device_class: &'a str,
     weights: &'a str,
     /// Hash of the contexts that are read, which may be more than any budget trains on.
-    tokens: String,
+    tokens: &'a str,
     context_size: usize,
     hooks: Vec<String>,
     pairs: &'a PairsConfig,
     critics: &'a [CriticConfig],
 }
 
-/// Measures every hook point of a model, or reads what was measured before; `None` if somebody interrupts.
+/// What is to be measured of a model.
+struct Task {
+    hooks: Vec<(String, HookPoint)>,
+    contexts: usize,
+    pairs: PairsConfig,
+    critics: Vec<CriticConfig>,
+    id: String,
+}
+
+impl Task {
+    /// `None` where the spec asks for no mutual information.
+    fn of(spec: &SweepSpec, model: &PlannedModel) -> Option<Self> {
+        let settings = spec.information.as_ref()?;
+        let RunKey { device_class, weights, context_size, .. } = &model.groups.first()?.runs.first()?.key;
+        let contexts = information_contexts(spec)?;
+        let pairs = PairsConfig {
+            batch: spec.eval.batch,
+            components: settings.components,
+            center_residual: spec.center_residual,
+            ..PairsConfig::default()
+        };
+        let critics = critics(settings, model.files.config().d_model);
+        let hooks: Vec<(String, HookPoint)> =
+            model.sites.iter().map(|(depth, site)| (depth.clone(), site.hook)).collect();
+        let key = Key {
+            metric_version: METRIC_VERSION,
+            device_class,
+            weights,
+            tokens: model.tokens.hash_of(contexts)?,
+            context_size: *context_size,
+            hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
+            pairs: &pairs,
+            critics: &critics,
+        };
+        let text = serde_json::to_string(&key).expect("numbers, names and lists of them serialise");
+        let id = blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
+        Some(Self { hooks, contexts, pairs, critics, id })
+    }
+}
+
+/// What a model's estimates are known by; `None` where the spec asks for none.
+pub fn id(spec: &SweepSpec, model: &PlannedModel) -> Option<String> {
+    Task::of(spec, model).map(|task| task.id)
+}
+
+/// Where estimates of that id lie in a results directory.
+pub fn path(results: &Path, id: &str) -> PathBuf {
+    results.join("runs").join(format!("{id}.information.json"))
+}
+
+/// Reads the estimates of that id; `None` if there are none yet. Names of depths are those that `hooks` gives, whatever they were when
+/// it was measured.
 ///
 /// # Errors
-/// If there are too few tokens, a critic diverges, or the record can't be read or written.
-pub fn measure(
+/// If the file is there but damaged.
+pub fn load(results: &Path, id: &str, hooks: &[(String, HookPoint)]) -> Result<Option<Vec<Estimated>>> {
+    let path = path(results, id);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let found: Vec<Estimated> = serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
+    Ok(Some(found.into_iter().map(|estimated| named(estimated, hooks)).collect()))
+}
+
+/// Measures every hook point of a model and records the estimates, unless they are there; false if somebody interrupts.
+///
+/// # Errors
+/// If a critic diverges, or the record can't be read or written.
+pub fn measure<'a>(
     spec: &SweepSpec,
-    settings: &InformationSpec,
-    group: &Group,
-    inputs: &Inputs,
+    model: &PlannedModel,
+    decoder: impl FnOnce() -> Result<&'a Decoder>,
     results: &Path,
     progress: Progress,
-) -> Result<Option<Vec<Estimated>>> {
-    let mut hooks: Vec<(String, HookPoint)> = group.runs.iter().map(|r| (r.depth.clone(), r.hook)).collect();
-    hooks.dedup();
-    let Some(RunKey { device_class, weights, context_size, .. }) = group.runs.first().map(|r| &r.key) else {
-        return Ok(Some(Vec::new()));
-    };
-    let contexts = settings.tokens.div_ceil(*context_size);
-    let pairs = PairsConfig {
-        batch: spec.eval.batch,
-        components: settings.components,
-        center_residual: spec.center_residual,
-        ..PairsConfig::default()
-    };
-    let critics = critics(settings, inputs.decoder.config().d_model);
-    let key = Key {
-        metric_version: METRIC_VERSION,
-        device_class,
-        weights,
-        tokens: hash_contexts(&inputs.source, contexts).context("[information] tokens")?,
-        context_size: *context_size,
-        hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
-        pairs: &pairs,
-        critics: &critics,
-    };
-    let path = record_path(results, &key)?;
-    if path.exists() {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let found: Vec<Estimated> = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
-        return Ok(Some(found.into_iter().map(|e| named(e, &hooks)).collect()));
+) -> Result<bool> {
+    let Some(Task { hooks, contexts, pairs, critics, id }) = Task::of(spec, model) else { return Ok(true) };
+    if load(results, &id, &hooks)?.is_some() {
+        return Ok(true);
     }
-    let mut stage = progress.stage(
-        format!("{} mutual information", group.model.name),
-        (hooks.len() * critics.len()) as u64,
-        "critics",
-    );
-    let tokens = inputs.source.read(0, contexts).context("[information] tokens")?;
+    let decoder = decoder()?;
+    let mut stage =
+        progress.stage(format!("{} mutual information", model.name), (hooks.len() * critics.len()) as u64, "critics");
+    let tokens = model.tokens.source.read(0, contexts).context("[information] tokens")?;
     let points: Vec<HookPoint> = hooks.iter().map(|(_, hook)| *hook).collect();
-    let measured = model_information(&inputs.decoder, &points, tokens.view(), &pairs, &critics, |n| {
+    let measured = model_information(decoder, &points, tokens.view(), &pairs, &critics, |n| {
         stage.advance(n as u64, String::new);
         interrupt::flow()
     });
-    let measured = interrupt::unless_stopped(measured)
-        .with_context(|| format!("model `{}`, mutual information", group.model.name))?;
-    let Some(measured) = measured else { return Ok(None) };
+    let measured =
+        interrupt::unless_stopped(measured).with_context(|| format!("model `{}`, mutual information", model.name))?;
+    let Some(measured) = measured else { return Ok(false) };
     let found: Vec<Estimated> = measured.into_iter().map(|m| named(estimated(m), &hooks)).collect();
     stage.finish("");
-    write_atomic(&path, serde_json::to_string(&found).context("estimates serialise")?.as_bytes())?;
-    Ok(Some(found))
+    write_atomic(&path(results, &id), serde_json::to_string(&found).context("estimates serialise")?.as_bytes())?;
+    Ok(true)
 }
 
 /// Both critics with both bounds, and the concatenated one behind bottlenecks: a separable critic needs more dimensions
@@ -141,10 +178,4 @@ fn named(mut estimated: Estimated, hooks: &[(String, HookPoint)]) -> Estimated {
         estimated.depth.clone_from(depth);
     }
     estimated
-}
-
-fn record_path(results: &Path, key: &Key<'_>) -> Result<PathBuf> {
-    let text = serde_json::to_string(key).context("a key serialises")?;
-    let id = &blake3::hash(text.as_bytes()).to_hex()[..16];
-    Ok(results.join("runs").join(format!("{id}.information.json")))
 }

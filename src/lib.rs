@@ -32,6 +32,8 @@ pub mod fetch;
 pub mod files;
 pub mod frames;
 #[cfg(feature = "workbench")]
+pub mod gather;
+#[cfg(feature = "workbench")]
 pub mod information;
 #[cfg(feature = "workbench")]
 pub mod inside;

@@ -1,17 +1,54 @@
-//! From a spec to runs: models are opened, tokens hashed, and every run gets its id.
+//! From a spec to runs: models are opened, tokens hashed, and every run gets its id. No weights are in memory yet.
+
+mod outline;
+mod tokens;
 
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use assay_models::decoder::{check_context, check_tokens};
-use assay_models::{Decoder, HookPoint, Reading, TokenSource};
-use ndarray::Array2;
+use assay_models::{Decoder, HookKind, ModelFiles, Site};
 
 use crate::device::Opened;
-use crate::overlap::Overlap;
+use crate::fetch::Sources;
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{ModelSpec, SweepSpec};
+
+pub use outline::{GroupOutline, Outline, PLAN, RunOutline};
+pub use tokens::{SweepTokens, information_contexts};
+
+/// All that a sweep will do.
+pub struct Plan {
+    /// The models that have a place, in the order of the spec.
+    pub models: Vec<PlannedModel>,
+    /// Names of the others.
+    pub missing: Vec<String>,
+}
+
+/// A model of a sweep, what it is run on, and its groups.
+pub struct PlannedModel {
+    /// Its name in tables.
+    pub name: String,
+    /// Its checkpoint.
+    pub files: ModelFiles,
+    /// The tokens, shared by the models of one tokenizer.
+    pub tokens: Rc<SweepTokens>,
+    /// Where its SAEs sit, with the names of the depths.
+    pub sites: Vec<(String, Site)>,
+    /// One for each token budget.
+    pub groups: Vec<Group>,
+}
+
+/// The runs that share a capture: one model and one token budget, all sites, settings and seeds.
+pub struct Group {
+    /// The model's name.
+    pub model: String,
+    /// The budget.
+    pub training_tokens: u64,
+    /// Its runs, by site, seed and setting.
+    pub runs: Vec<Run>,
+}
 
 /// One run: an SAE to train and evaluate.
 #[derive(Clone, Debug)]
@@ -22,18 +59,122 @@ pub struct Run {
     pub key: RunKey,
     /// Name of the depth.
     pub depth: String,
-    /// Where it is hooked.
-    pub hook: HookPoint,
+    /// Where it reads and writes.
+    pub site: Site,
 }
 
-/// The runs that share a capture: one model and one token budget, all hooks, k and seeds.
-pub struct Group {
-    /// The spec's entry.
-    pub model: ModelSpec,
-    /// The budget.
-    pub training_tokens: u64,
-    /// Its runs, by hook, seed and k.
-    pub runs: Vec<Run>,
+impl Plan {
+    /// Opens the models and tokens of a spec, checks everything that can be checked before anything is trained, and hashes what runs
+    /// are known by.
+    ///
+    /// # Errors
+    /// If a checkpoint or a token file is unusable, there are too few tokens, a context is too long for a model, a hook does not exist,
+    /// a setting can't be, training and evaluation text overlap, or two models are one.
+    pub fn open(spec: &SweepSpec, sources: &Sources, opened: &Opened, progress: Progress) -> Result<Self> {
+        let mut plan = Self { models: Vec::new(), missing: Vec::new() };
+        for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
+            match checkpoint {
+                Some(dir) => {
+                    let planned = plan.model(spec, model, dir, sources, opened, progress)?;
+                    plan.models.push(planned);
+                }
+                None => plan.missing.push(model.name.clone()),
+            }
+        }
+        plan.refuse_twins()?;
+        Ok(plan)
+    }
+
+    /// Every group with its model; a group's place here is its number.
+    pub fn groups(&self) -> impl Iterator<Item = (&PlannedModel, &Group)> {
+        self.models.iter().flat_map(|model| model.groups.iter().map(move |group| (model, group)))
+    }
+
+    /// The group of that number or name.
+    ///
+    /// # Errors
+    /// If there is none; the message lists those that are.
+    pub fn group(&self, wanted: &str) -> Result<(&PlannedModel, &Group)> {
+        let number = wanted.parse::<usize>().ok();
+        let is_wanted = |(at, (_, group)): &(usize, (&PlannedModel, &Group))| {
+            number.map_or_else(|| group.name() == wanted, |number| number == *at)
+        };
+        if let Some((_, found)) = self.groups().enumerate().find(is_wanted) {
+            return Ok(found);
+        }
+        let known: Vec<String> =
+            self.groups().enumerate().map(|(at, (_, group))| format!("{at} ({})", group.name())).collect();
+        bail!("--group {wanted}: this sweep has no such group; there are {}", known.join(", "))
+    }
+
+    fn model(
+        &self,
+        spec: &SweepSpec,
+        model: &ModelSpec,
+        dir: &Path,
+        sources: &Sources,
+        opened: &Opened,
+        progress: Progress,
+    ) -> Result<PlannedModel> {
+        let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
+        let files = ModelFiles::open(dir).with_context(opening)?;
+        files.check_values().with_context(opening)?;
+        let config = files.config();
+        let sites = spec.sites(model, config)?;
+        for &setting in &spec.settings() {
+            for &tokens in &spec.training_tokens {
+                let train = spec.train.config(config.d_model, setting, tokens, spec.precision);
+                train.check().with_context(|| format!("model `{}`, {setting}", model.name))?;
+            }
+        }
+        let tokenizer = tokens::tokenizer_id(dir, config.eos_token_id);
+        let known = self.models.iter().find(|other| other.tokens.tokenizer() == tokenizer);
+        let tokens = match known {
+            Some(other) => Rc::clone(&other.tokens),
+            None => Rc::new(SweepTokens::open(spec, &model.name, dir, config, tokenizer, &sources.text, progress)?),
+        };
+        tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
+        let weights = files.weights_hash();
+        let groups = spec.training_tokens.iter().map(|&training_tokens| {
+            let runs = runs(spec, &sites, training_tokens, &weights, &tokens, config.d_model, opened)?;
+            Ok(Group { model: model.name.clone(), training_tokens, runs })
+        });
+        let groups = groups.collect::<Result<_>>()?;
+        Ok(PlannedModel { name: model.name.clone(), files, tokens, sites, groups })
+    }
+
+    /// Two models of the same weights would have the same runs.
+    fn refuse_twins(&self) -> Result<()> {
+        let mut seen = std::collections::BTreeMap::new();
+        for (model, group) in self.groups() {
+            for run in &group.runs {
+                if let Some(other) = seen.insert(run.id.as_str(), model.name.as_str()) {
+                    bail!(
+                        "models `{other}` and `{}` have the same weights: their runs would be the same; remove one",
+                        model.name
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PlannedModel {
+    /// Reads the weights into the device's memory.
+    ///
+    /// # Errors
+    /// If they can't be.
+    pub fn load(&self, opened: &Opened) -> Result<Decoder> {
+        // Weights are f32 whatever the spec's precision: captures for training say which precision they want (`StreamConfig`), and
+        // everything else is computed in f32.
+        self.files.load(&opened.device).with_context(|| format!("model `{}`", self.name))
+    }
+
+    /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information.
+    pub fn is_first(&self, group: &Group) -> bool {
+        self.groups.first().is_some_and(|first| std::ptr::eq(first, group))
+    }
 }
 
 impl Group {
@@ -43,186 +184,63 @@ impl Group {
         blake3::hash(ids.as_bytes()).to_hex()[..16].to_owned()
     }
 
+    /// What it is called on the command line: `small-61440tokens`.
+    pub fn name(&self) -> String {
+        format!("{}-{}tokens", self.model, self.training_tokens)
+    }
+
     /// What a directory of one of its runs is called: readable, and no other run's of the sweep.
     pub fn name_of(&self, run: &Run) -> String {
         let RunKey { seed, training_tokens, ref train, .. } = run.key;
-        format!("{}-L{}-k{}-seed{seed}-{training_tokens}tokens", self.model.name, run.hook.layer, train.k)
-    }
-}
-
-/// A model and the tokens that it is run on.
-pub struct Inputs {
-    /// The language model.
-    pub decoder: Decoder,
-    /// Where training contexts are read.
-    pub source: TokenSource,
-    /// Held-out sequences.
-    pub eval_tokens: Array2<u32>,
-}
-
-impl Inputs {
-    /// Opens a model in the directory `checkpoint`, and the sweep's tokens, those for training in `text`.
-    ///
-    /// # Errors
-    /// If the checkpoint or a token file is unusable, or there are too few tokens.
-    pub fn open(
-        spec: &SweepSpec,
-        model: &ModelSpec,
-        checkpoint: &Path,
-        text: &Path,
-        opened: &Opened,
-        progress: Progress,
-    ) -> Result<Self> {
-        // Weights are f32 whatever `spec.precision` says: captures for training say which precision they want (`StreamConfig`), and
-        // everything else is computed in f32.
-        let decoder = Decoder::load(checkpoint, &opened.device)
-            .with_context(|| format!("[[models]] {} (a path is relative to the spec)", model.name))?;
-        let eos = decoder.config().eos_token_id;
-        let open = |path: &Path, context, rows, reading: &Reading| {
-            TokenSource::open_as(path, context, rows, Some(checkpoint), eos, reading)
+        let hook = run.site.hook;
+        let kind = match hook.kind {
+            HookKind::ResidPost => String::new(),
+            other => format!("{}-", other.short_name()),
         };
-        let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())
-            .context("[tokens] train (a path is relative to the spec)")?;
-        let source = if spec.tokens.repeat { source.repeating() } else { source };
-        let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
-        let train_contexts = contexts_of(most, spec);
-        make_tokens(&source, train_contexts, model, progress).context("[tokens] train: training tokens")?;
-        source.notes().iter().for_each(|note| progress.say(&format!("training tokens: {note}")));
-        let eval_tokens = match &spec.tokens.eval {
-            Some(path) => {
-                let source = open(path, spec.eval.context_size, spec.tokens.eval_rows, &spec.tokens.eval_reading())?;
-                let read = source.read(0, spec.eval.sequences);
-                source.notes().iter().for_each(|note| progress.say(&format!("evaluation tokens: {note}")));
-                read
-            }
-            None if spec.tokens.repeat => {
-                bail!("[tokens]: with `repeat` the training text leaves none over; give tokens.eval")
-            }
-            None => source.read(train_contexts, spec.eval.sequences),
-        }
-        .context("[tokens] eval: evaluation tokens (a path is relative to the spec)")?;
-        Ok(Self { decoder, source, eval_tokens })
+        let architecture =
+            if train.architecture.is_topk() { String::new() } else { format!("{}-", train.architecture) };
+        format!("{}-L{}-{kind}{architecture}k{}-seed{seed}-{training_tokens}tokens", self.model, hook.layer, train.k)
     }
 }
 
-/// Checks that there are contexts enough to train on. What is made from text is made now.
-fn make_tokens(source: &TokenSource, contexts: usize, model: &ModelSpec, progress: Progress) -> Result<()> {
-    if !source.is_made_on_the_way() {
-        return Ok(source.check_range(0, contexts)?);
-    }
-    let wanted = (contexts * source.context_size()) as u64;
-    let mut stage = progress.stage(format!("{} tokenise", model.name), wanted, "tokens");
-    let made = source.check_range_with(0, contexts, |tokens| stage.advance(tokens, String::new));
-    stage.finish("");
-    Ok(made?)
-}
-
-/// Contexts that a budget reads.
-fn contexts_of(training_tokens: u64, spec: &SweepSpec) -> usize {
-    (training_tokens as usize).div_ceil(spec.tokens.context_size)
-}
-
-/// The groups of one model.
-///
-/// # Errors
-/// If tokens can't be read or are out of range, a context is too long for the model, a hook does not exist, a setting can't
-/// be, or training and evaluation text overlap.
-pub fn groups(spec: &SweepSpec, model: &ModelSpec, inputs: &Inputs, opened: &Opened) -> Result<Vec<Group>> {
-    let hooks = spec.hooks(model, inputs.decoder.config())?;
-    let d_model = inputs.decoder.config().d_model;
-    // Before hours of training, not after.
-    check_context(spec.tokens.context_size, inputs.decoder.config())
-        .with_context(|| format!("model `{}`, [tokens]", model.name))?;
-    check_context(inputs.eval_tokens.ncols(), inputs.decoder.config())
-        .with_context(|| format!("model `{}`, [eval]", model.name))?;
-    check_tokens(inputs.eval_tokens.view(), inputs.decoder.config().vocab_size).context("evaluation tokens")?;
-    let eval_hash = hash_tokens(&inputs.eval_tokens);
-    let contexts: Vec<usize> = spec.training_tokens.iter().map(|&tokens| contexts_of(tokens, spec)).collect();
-    let train_hashes = hash_training(inputs, &contexts)?;
-    let mut groups = Vec::new();
-    for (&training_tokens, train_hash) in spec.training_tokens.iter().zip(train_hashes) {
-        let mut runs = Vec::new();
-        for (depth, hook) in &hooks {
-            for &seed in &spec.seeds {
-                for &k in &spec.k {
-                    let train = spec.train.config(d_model, k, training_tokens, spec.precision);
-                    train.check().with_context(|| format!("model `{}`, k {k}", model.name))?;
-                    let key = RunKey {
-                        metric_version: METRIC_VERSION,
-                        device_class: opened.class.clone(),
-                        precision: spec.precision.to_string(),
-                        weights: inputs.decoder.weights_hash().to_owned(),
-                        hook: hook.to_string(),
-                        center_residual: spec.center_residual,
-                        train_tokens: train_hash.clone(),
-                        context_size: spec.tokens.context_size,
-                        buffer_tokens: spec.train.buffer_tokens,
-                        contexts_per_pass: spec.train.contexts_per_pass,
-                        training_tokens,
-                        seed,
-                        train,
-                        eval_tokens: eval_hash.clone(),
-                        eval_batch: spec.eval.batch,
-                        fisher_samples: spec.eval.fisher_samples,
-                        fisher_seed: spec.eval.fisher_seed,
-                    };
-                    runs.push(Run { id: key.id(), key, depth: depth.clone(), hook: *hook });
-                }
-            }
-        }
-        groups.push(Group { model: model.clone(), training_tokens, runs });
-    }
-    Ok(groups)
-}
-
-/// Contexts that are read at a time when all are looked at.
-const CHUNK: usize = 1024;
-
-/// Hashes the training contexts of each budget, in one pass over the longest, and makes sure that they and the evaluation sequences are
-/// different text, as far as [`Overlap`] sees.
-fn hash_training(inputs: &Inputs, budgets: &[usize]) -> Result<Vec<String>> {
-    let mut hasher = blake3::Hasher::new();
-    let mut overlap = Overlap::of(inputs.eval_tokens.view());
-    let mut hashes = vec![String::new(); budgets.len()];
-    let contexts = budgets.iter().copied().max().unwrap_or(0);
-    for first in (0..contexts).step_by(CHUNK) {
-        let chunk = inputs.source.read(first, CHUNK.min(contexts - first))?;
-        check_tokens(chunk.view(), inputs.decoder.config().vocab_size)
-            .with_context(|| format!("training tokens, contexts from {first} on"))?;
-        for (context, tokens) in (first..).zip(chunk.rows()) {
-            overlap.add(context, tokens.iter().copied());
-            hash_into(&mut hasher, tokens.iter().copied());
-            for (hash, _) in hashes.iter_mut().zip(budgets).filter(|(_, budget)| **budget == context + 1) {
-                hash.push_str(&hasher.finalize().to_hex()[..16]);
+/// The runs of a group.
+fn runs(
+    spec: &SweepSpec,
+    sites: &[(String, Site)],
+    training_tokens: u64,
+    weights: &str,
+    tokens: &SweepTokens,
+    d_model: usize,
+    opened: &Opened,
+) -> Result<Vec<Run>> {
+    let contexts = tokens::contexts_of(training_tokens, spec);
+    let train_tokens = tokens.hash_of(contexts).context("every budget's tokens were hashed")?;
+    let mut runs = Vec::new();
+    for (depth, site) in sites {
+        for &seed in &spec.seeds {
+            for &setting in &spec.settings() {
+                let key = RunKey {
+                    metric_version: METRIC_VERSION,
+                    device_class: opened.class.clone(),
+                    precision: spec.precision.to_string(),
+                    weights: weights.to_owned(),
+                    hook: site.hook.to_string(),
+                    center_residual: site.center,
+                    train_tokens: train_tokens.to_owned(),
+                    context_size: spec.tokens.context_size,
+                    buffer_tokens: spec.train.buffer_tokens,
+                    contexts_per_pass: spec.train.contexts_per_pass,
+                    training_tokens,
+                    seed,
+                    train: spec.train.config(d_model, setting, training_tokens, spec.precision),
+                    eval_tokens: tokens.eval_hash().to_owned(),
+                    eval_batch: spec.eval.batch,
+                    fisher_samples: spec.eval.fisher_samples,
+                    fisher_seed: spec.eval.fisher_seed,
+                };
+                runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site });
             }
         }
     }
-    overlap.check()?;
-    Ok(hashes)
-}
-
-/// The hash of the first training contexts, which is part of what every number that follows from them is known by.
-///
-/// # Errors
-/// If they can't be read.
-pub fn hash_contexts(source: &TokenSource, contexts: usize) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    for first in (0..contexts).step_by(CHUNK) {
-        let chunk = source.read(first, CHUNK.min(contexts - first))?;
-        hash_into(&mut hasher, chunk.iter().copied());
-    }
-    Ok(hasher.finalize().to_hex()[..16].to_owned())
-}
-
-fn hash_tokens(tokens: &Array2<u32>) -> String {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(format!("{:?}\n", tokens.dim()).as_bytes());
-    hash_into(&mut hasher, tokens.iter().copied());
-    hasher.finalize().to_hex()[..16].to_owned()
-}
-
-fn hash_into(hasher: &mut blake3::Hasher, tokens: impl Iterator<Item = u32>) {
-    for token in tokens {
-        hasher.update(&token.to_le_bytes());
-    }
+    Ok(runs)
 }

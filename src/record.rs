@@ -1,5 +1,6 @@
 //! What one run leaves: a record with everything that its numbers follow from.
 
+mod geometry;
 mod key;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomic;
 
+pub use geometry::{GeometryKey, GeometryRecord};
 pub use key::RunKey;
 
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
@@ -103,7 +105,8 @@ impl Record {
     /// # Errors
     /// If the file is there but damaged, or is the record of another run.
     pub fn load(results: &Path, key: &RunKey) -> Result<Option<Self>> {
-        let path = Self::path(results, &key.id());
+        let id = key.id();
+        let path = Self::path(results, &id);
         if !path.exists() {
             return Ok(None);
         }
@@ -111,7 +114,7 @@ impl Record {
         let record: Self = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged; remove it and the run will be done again", path.display()))?;
         ensure!(
-            record.key == *key && record.id == key.id(),
+            record.key == *key && record.id == id,
             "{} is the record of another run than its name says; remove it and the run will be done again",
             path.display()
         );

@@ -3,22 +3,31 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::frames;
+use crate::plan::PLAN;
 use crate::spec::RECORDED_BY;
 
 /// What the file `.lock` holds, so that a directory is known as a sweep's from its first moment on.
 const MARK: &str = "The results of an `assay sweep`; locked while one is working here.\n";
 const LOCK: &str = ".lock";
+/// Where each group that is worked on by itself has a file that is locked.
+const LOCKS: &str = ".locks";
 const STATE: &str = ".state";
+
+/// How long a process waits for another that prepares the directory.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A results directory that this process works in.
 pub struct ResultsDir {
     path: PathBuf,
     /// Locked for as long as it is open.
     _lock: File,
+    /// That of a group, where others may work on other groups.
+    _group: Option<File>,
 }
 
 impl ResultsDir {
@@ -29,23 +38,70 @@ impl ResultsDir {
     /// If another process works in it, it holds a file that a sweep would overwrite and that no sweep wrote, or it can't be
     /// written.
     pub fn claim(path: &Path) -> Result<Self> {
+        let mut lock = open_lock(path)?;
+        ensure!(
+            taken(lock.try_lock(), path)?,
+            "another process is working in {}; wait for it, or give another --out",
+            path.display()
+        );
+        mark(&mut lock, path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock, _group: None })
+    }
+
+    /// The same for one group of a sweep: processes that work on other groups of the same plan are let in, all others kept out.
+    /// `prepared` says whether the directory has that plan, `prepare` writes it; the latter is called when nobody else works there.
+    ///
+    /// # Errors
+    /// As [`Self::claim`]; if another process works on the group, or some work there by another plan.
+    pub fn join(
+        path: &Path,
+        group: &str,
+        prepared: impl Fn(&Path) -> Result<bool>,
+        prepare: impl Fn(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let shown = path.display();
-        Self::check(path)?;
-        std::fs::create_dir_all(path).with_context(|| format!("cannot create {shown}"))?;
-        let lock = path.join(LOCK);
-        let open = || OpenOptions::new().create(true).read(true).append(true).open(&lock);
-        let mut file = open().with_context(|| format!("cannot write {}", lock.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("another process is working in {shown}; wait for it, or give another --out")
+        let mut lock = open_lock(path)?;
+        // Jobs of an array start together: one of them prepares the directory while the others wait for a moment.
+        let deadline = Instant::now() + PATIENCE;
+        let mut turn = u64::from(std::process::id());
+        let wait = |turn: &mut u64| {
+            ensure!(
+                Instant::now() < deadline,
+                "other processes are working in {shown} by another plan, or on all of it; wait for them, or give another --out"
+            );
+            *turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            std::thread::sleep(Duration::from_millis(5 + (*turn >> 33) % 50));
+            Ok(())
+        };
+        loop {
+            if !taken(lock.try_lock_shared(), path)? {
+                wait(&mut turn)?;
+                continue;
             }
-            Err(TryLockError::Error(e)) => return Err(e).with_context(|| format!("cannot lock {}", lock.display())),
+            if prepared(path)? {
+                break;
+            }
+            lock.unlock().with_context(|| format!("cannot unlock {shown}"))?;
+            if taken(lock.try_lock(), path)? {
+                mark(&mut lock, path)?;
+                if !prepared(path)? {
+                    prepare(path)?;
+                }
+                lock.unlock().with_context(|| format!("cannot unlock {shown}"))?;
+            } else {
+                wait(&mut turn)?;
+            }
         }
-        if file.metadata().is_ok_and(|m| m.len() == 0) {
-            file.write_all(MARK.as_bytes()).with_context(|| format!("cannot write {}", lock.display()))?;
-        }
-        Ok(Self { path: path.to_owned(), _lock: file })
+        let locks = path.join(LOCKS);
+        std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
+        let name = locks.join(group);
+        let file = OpenOptions::new().create(true).append(true).open(&name);
+        let file = file.with_context(|| format!("cannot write {}", name.display()))?;
+        ensure!(
+            taken(file.try_lock(), path)?,
+            "another process is working on the group {group} in {shown}; wait for it, or take another group"
+        );
+        Ok(Self { path: path.to_owned(), _lock: lock, _group: Some(file) })
     }
 
     /// Whether [`Self::claim`] would refuse the directory for what is in it; nothing is written.
@@ -77,7 +133,35 @@ impl ResultsDir {
     /// stopped and then asked for otherwise, and would be resumed if they were asked for again.
     pub fn tidy_states(&self) {
         let _kept = std::fs::remove_dir(self.path.join(STATE));
+        // Nobody works on a group while this process has the whole directory.
+        let _kept = std::fs::remove_dir_all(self.path.join(LOCKS));
     }
+}
+
+/// The file that is locked, in a directory that a sweep may work in.
+fn open_lock(path: &Path) -> Result<File> {
+    ResultsDir::check(path)?;
+    std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let lock = path.join(LOCK);
+    let file = OpenOptions::new().create(true).read(true).append(true).open(&lock);
+    file.with_context(|| format!("cannot write {}", lock.display()))
+}
+
+/// Whether a lock was given; false where somebody else has it.
+fn taken(locked: Result<(), TryLockError>, path: &Path) -> Result<bool> {
+    match locked {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.join(LOCK).display())),
+    }
+}
+
+/// Marks a directory as a sweep's; to be called by who has it alone.
+fn mark(lock: &mut File, path: &Path) -> Result<()> {
+    if lock.metadata().is_ok_and(|m| m.len() == 0) {
+        lock.write_all(MARK.as_bytes()).with_context(|| format!("cannot write {}", path.join(LOCK).display()))?;
+    }
+    Ok(())
 }
 
 /// How far a sweep has come whose results are not written yet.
@@ -112,7 +196,7 @@ const OUTCOMES: [&str; 3] = ["report.md", "tables", "plots"];
 
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {
-    let others = ["sweep.toml", "runs", "logs", "saes", STATE, LOCK];
+    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", STATE, LOCK, LOCKS];
     others.into_iter().chain(OUTCOMES).chain(frames::FILES)
 }
 

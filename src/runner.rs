@@ -3,23 +3,25 @@
 mod state;
 mod training;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use assay_models::HookPoint;
+use assay_models::{Decoder, Site};
 use assay_probes::evaluate::Codec;
+use assay_probes::geometry::model_geometry;
 use assay_probes::{EvalConfig, Evaluation, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
 use crate::belonging::begins_with;
 use crate::device::Opened;
+use crate::information;
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::tokens_text;
-use crate::plan::{Group, Inputs, Run};
+use crate::plan::{Group, PlannedModel, Run, SweepTokens};
 use crate::progress::Progress;
-use crate::record::{Record, Timing};
+use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 use state::{Trained, save_state};
@@ -46,11 +48,71 @@ impl Sweep<'_> {
     }
 }
 
+/// A model of a sweep while its groups are worked on: its weights are read when the first of them needs it.
+pub struct ModelAtWork<'a> {
+    sweep: &'a Sweep<'a>,
+    model: &'a PlannedModel,
+    decoder: OnceCell<Decoder>,
+}
+
+impl<'a> ModelAtWork<'a> {
+    /// A model of which nothing is in memory yet.
+    pub fn new(sweep: &'a Sweep<'a>, model: &'a PlannedModel) -> Self {
+        Self { sweep, model, decoder: OnceCell::new() }
+    }
+
+    /// The model on the device.
+    fn decoder(&self) -> Result<&Decoder> {
+        if let Some(decoder) = self.decoder.get() {
+            return Ok(decoder);
+        }
+        let decoder = self.model.load(self.sweep.opened)?;
+        Ok(self.decoder.get_or_init(|| decoder))
+    }
+
+    /// Trains and evaluates the runs of a group that have no record yet; the model's first group also measures its geometry and mutual
+    /// information, where they are not there yet.
+    ///
+    /// # Errors
+    /// If tokens can't be read, training diverges, a file can't be written, or somebody interrupts ([`Interrupted`]).
+    pub fn run(&mut self, group: &Group) -> Result<()> {
+        run_group(self, group)?;
+        if !self.model.is_first(group) {
+            return Ok(());
+        }
+        let Sweep { spec, results, progress, .. } = *self.sweep;
+        let done = self.measure_geometry(group)?
+            && information::measure(spec, self.model, || self.decoder(), results, progress)?;
+        if !done {
+            return Err(self.sweep.interrupted(&format!("{}: its finished runs are saved", self.model.name)).into());
+        }
+        Ok(())
+    }
+
+    /// Measures the geometry of every layer unless it is there; false if somebody interrupts.
+    fn measure_geometry(&self, group: &Group) -> Result<bool> {
+        let Sweep { spec, results, progress, .. } = *self.sweep;
+        let Some(key) = group.runs.first().map(|run| GeometryKey::of(&run.key)) else { return Ok(true) };
+        if GeometryRecord::load(results, &key.id())?.is_some() {
+            return Ok(true);
+        }
+        let (name, tokens) = (&self.model.name, &self.model.tokens.eval);
+        let mut stage = progress.stage(format!("{name} geometry"), tokens.nrows() as u64, "sequences");
+        let found = model_geometry(self.decoder()?, tokens.view(), spec.eval.batch, spec.center_residual, |n| {
+            stage.advance(n as u64, String::new);
+            interrupt::flow()
+        });
+        let found = interrupt::unless_stopped(found).with_context(|| format!("model `{name}`, geometry"))?;
+        let Some(found) = found else { return Ok(false) };
+        stage.finish("");
+        GeometryRecord { key, found }.save(results)?;
+        Ok(true)
+    }
+}
+
 /// Trains and evaluates the runs of a group that have no record yet.
-///
-/// # Errors
-/// If tokens can't be read, training diverges, a file can't be written, or somebody interrupts ([`Interrupted`]).
-pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()> {
+fn run_group(at_work: &ModelAtWork<'_>, group: &Group) -> Result<()> {
+    let ModelAtWork { sweep, model, .. } = *at_work;
     let Sweep { spec, results, progress, .. } = *sweep;
     let mut missing = Vec::new();
     for run in &group.runs {
@@ -62,40 +124,42 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
     if spec.train.save_saes && done > 0 {
         progress.say(&format!(
             "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
-            group.model.name
+            model.name
         ));
     }
     if missing.is_empty() {
         return Ok(());
     }
-    let label = format!("{} {}", group.model.name, tokens_text(group.training_tokens));
-    let (pupils, trained) = train(sweep, group, &missing, inputs, &label)?;
-    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
-    hooks.dedup();
-    for hook in hooks {
+    let decoder = at_work.decoder()?;
+    let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
+    let (pupils, trained) = train(sweep, group, &missing, decoder, &model.tokens, &label)?;
+    let mut sites: Vec<Site> = missing.iter().map(|run| run.site).collect();
+    sites.dedup();
+    let mut evaluated = done;
+    for site in sites {
         let started = Instant::now();
-        let of_hook: Vec<&Pupil<'_>> = pupils.iter().filter(|p| p.run.hook == hook).collect();
-        let saes: Vec<Sae> = of_hook.iter().map(|p| p.trainer.sae()).collect();
-        let found = match evaluate_hook(sweep, group, inputs, hook, &saes, &label)? {
+        let of_site: Vec<&Pupil<'_>> = pupils.iter().filter(|p| p.run.site == site).collect();
+        let saes: Vec<Sae> = of_site.iter().map(|p| p.trainer.sae()).collect();
+        let found = match evaluate_site(sweep, decoder, &model.tokens, site, &saes, &label)? {
             Some(found) => found,
             None => {
                 // Training took longer than this.
                 save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
-                let saved =
-                    format!("{label}: its trained SAEs and {} finished runs are saved", finished(results, group)?);
+                let saved = format!("{label}: its trained SAEs and {evaluated} finished runs are saved");
                 return Err(sweep.interrupted(&saved).into());
             }
         };
-        let eval_seconds = started.elapsed().as_secs_f64() / of_hook.len() as f64;
-        for ((pupil, sae), found) in of_hook.iter().zip(&saes).zip(&found) {
+        let eval_seconds = started.elapsed().as_secs_f64() / of_site.len() as f64;
+        for ((pupil, sae), found) in of_site.iter().zip(&saes).zip(&found) {
             if spec.train.save_saes {
-                save_sae(spec, group, pupil, sae, inputs, results)?;
+                save_sae(spec, group, pupil, sae, model, results)?;
             }
-            let mut record = record_of(spec, group, pupil, inputs);
+            let mut record = record_of(spec, group, pupil, decoder.config().n_layers);
             record.set_evaluation(found);
             timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
             // Last: a run is finished when its record is there.
             record.save(results)?;
+            evaluated += 1;
         }
     }
     let state = state_dir(results, &group.id());
@@ -105,27 +169,19 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
     Ok(())
 }
 
-/// Runs of a group that have a record.
-fn finished(results: &Path, group: &Group) -> Result<usize> {
-    let mut count = 0;
-    for run in &group.runs {
-        count += usize::from(Record::load(results, &run.key)?.is_some());
-    }
-    Ok(count)
-}
-
-/// Evaluates the SAEs of one hook; `None` if somebody interrupts.
-fn evaluate_hook(
+/// Evaluates the SAEs of one site; `None` if somebody interrupts.
+fn evaluate_site(
     sweep: &Sweep<'_>,
-    group: &Group,
-    inputs: &Inputs,
-    hook: HookPoint,
+    decoder: &Decoder,
+    tokens: &SweepTokens,
+    site: Site,
     saes: &[Sae],
     label: &str,
 ) -> Result<Option<Vec<Evaluation>>> {
     let Sweep { spec, progress, .. } = *sweep;
     let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
-    let mut stage = progress.stage(format!("{label} evaluate {hook}"), inputs.eval_tokens.nrows() as u64, "sequences");
+    let hook = site.hook;
+    let mut stage = progress.stage(format!("{label} evaluate {hook}"), tokens.eval.nrows() as u64, "sequences");
     let config = EvalConfig {
         batch: spec.eval.batch,
         center_residual: spec.center_residual,
@@ -133,25 +189,25 @@ fn evaluate_hook(
         fisher_seed: spec.eval.fisher_seed,
         kl_zero: false,
     };
-    let found = evaluate(&inputs.decoder, hook, inputs.eval_tokens.view(), &codecs, config, |n| {
+    let found = evaluate(decoder, hook, tokens.eval.view(), &codecs, config, |n| {
         stage.advance(n as u64, String::new);
         interrupt::flow()
     });
-    let found = interrupt::unless_stopped(found).with_context(|| format!("model `{}`, {hook}", group.model.name))?;
+    let found = interrupt::unless_stopped(found).with_context(|| format!("{label}, {hook}"))?;
     if found.is_some() {
         stage.finish("");
     }
     Ok(found)
 }
 
-fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, inputs: &Inputs) -> Record {
+fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, n_layers: usize) -> Record {
     Record {
         id: pupil.run.id.clone(),
         key: pupil.run.key.clone(),
-        model: group.model.name.clone(),
+        model: group.model.clone(),
         depth: pupil.run.depth.clone(),
-        layer: pupil.run.hook.layer,
-        n_layers: inputs.decoder.config().n_layers,
+        layer: pupil.run.site.hook.layer,
+        n_layers,
         recipe: spec.train.recipe.to_string(),
         final_loss: pupil.losses.final_loss(),
         n_dead: pupil.trainer.n_dead(),
@@ -193,22 +249,22 @@ fn save_sae(
     group: &Group,
     pupil: &Pupil<'_>,
     sae: &Sae,
-    inputs: &Inputs,
+    model: &PlannedModel,
     results: &Path,
 ) -> Result<()> {
     // The first contexts of training show whether they begin with an extra token.
     let contexts = (group.training_tokens as usize / spec.tokens.context_size).clamp(1, 64);
-    let first = inputs.source.read(0, contexts)?;
+    let first = model.tokens.source.read(0, contexts)?;
     let metadata = Metadata {
-        model_name: Some(group.model.name.clone()),
-        hook_name: Some(pupil.run.hook.to_string()),
+        model_name: Some(group.model.clone()),
+        hook_name: Some(pupil.run.site.hook.to_string()),
         dataset_path: spec.tokens.dataset.clone().or_else(|| {
             let name = spec.tokens.train.as_deref().and_then(Path::file_name);
             name.map(|n| n.to_string_lossy().into_owned())
         }),
         context_size: Some(spec.tokens.context_size),
-        prepend_bos: begins_with(first.view(), inputs.decoder.config().eos_token_id),
-        center_residual: spec.center_residual,
+        prepend_bos: begins_with(first.view(), model.files.config().eos_token_id),
+        center_residual: pupil.run.site.center,
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()
     };

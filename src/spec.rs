@@ -4,26 +4,31 @@ mod check;
 mod document;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
+use assay_models::HookKind;
 use assay_models::hub::HubName;
 use assay_models::tokens::{Reading, RowUse};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
-use assay_sae::{Precision, Recipe, TrainConfig};
+use assay_sae::{Architecture, Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use check::explain;
 pub use document::{RECORDED_BY, SpecDocument};
 
-/// Models × depths × k × seeds × training tokens, and how each SAE is trained and evaluated.
+/// Models × depths × hooks × coders × seeds × training tokens, and how each SAE is trained and evaluated.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepSpec {
     /// Names the directory under `results/`.
     pub name: String,
-    /// Active latents per token, one SAE each.
+    /// Active latents per token, one TopK SAE each: short for a single coder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub k: Vec<usize>,
+    /// Which SAEs are trained, where `k` alone does not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coders: Vec<CoderSpec>,
     /// Seeds of initialisation and batch order.
     #[serde(default = "default_seeds")]
     pub seeds: Vec<u64>,
@@ -33,6 +38,10 @@ pub struct SweepSpec {
     /// (1/6, 1/2 and 5/6 of its layers, rounded; 1, 3, 5 of 6 and 4, 12, 20 of 24).
     #[serde(default = "default_depths")]
     pub depths: Vec<String>,
+    /// What of each of those layers is read and patched: `resid_post` (the stream that leaves the layer), `resid_pre`, `resid_mid`,
+    /// `attn_out`, `mlp_out`, `z`.
+    #[serde(default = "default_hooks")]
+    pub hooks: Vec<HookKind>,
     /// Subtract the mean over d_model from every activation, as TransformerLens' processed models do.
     #[serde(default)]
     pub center_residual: bool,
@@ -52,6 +61,25 @@ pub struct SweepSpec {
     /// Mutual information of the hook points with the logits, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information: Option<InformationSpec>,
+}
+
+/// SAEs of one architecture.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoderSpec {
+    /// The rule by which latents are chosen: `topk`, or `groupmax` (the largest of each of k groups of neighbours).
+    pub architecture: Architecture,
+    /// Active latents per token, one SAE each.
+    pub k: Vec<usize>,
+}
+
+/// The architecture of an SAE and how sparse it is: what distinguishes the SAEs of one hook, seed and budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The rule by which latents are chosen.
+    pub architecture: Architecture,
+    /// Active latents per token.
+    pub k: usize,
 }
 
 /// One model of a sweep.
@@ -253,6 +281,9 @@ fn default_seeds() -> Vec<u64> {
 fn default_depths() -> Vec<String> {
     ["early", "mid", "late"].map(str::to_owned).to_vec()
 }
+fn default_hooks() -> Vec<HookKind> {
+    vec![HookKind::ResidPost]
+}
 fn default_batch_size() -> usize {
     4096
 }
@@ -273,12 +304,20 @@ fn is_yes(value: &bool) -> bool {
 }
 
 impl SweepSpec {
-    /// Reads a spec, applies `key=value` overrides and checks it; paths come back resolved against the spec's directory.
-    ///
-    /// # Errors
-    /// As [`SpecDocument::read`] and [`SpecDocument::spec`].
-    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        SpecDocument::read(path, overrides)?.spec()
+    /// What each hook gets an SAE of, for every seed and budget: in the order of the spec.
+    pub fn settings(&self) -> Vec<Setting> {
+        let short = self.k.iter().map(|&k| Setting { architecture: Architecture::TopK, k });
+        let of = |coder: &CoderSpec| {
+            let architecture = coder.architecture;
+            coder.k.clone().into_iter().map(move |k| Setting { architecture, k })
+        };
+        short.chain(self.coders.iter().flat_map(of)).collect()
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} k {}", self.architecture, self.k)
     }
 }
 
@@ -318,10 +357,12 @@ fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName
 
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
-    pub fn config(&self, d_model: usize, k: usize, tokens: u64, precision: Precision) -> TrainConfig {
+    pub fn config(&self, d_model: usize, setting: Setting, tokens: u64, precision: Precision) -> TrainConfig {
+        let Setting { architecture, k } = setting;
         let recipe =
             TrainConfig::from_recipe(self.recipe, d_model, d_model * self.expansion, k, self.batch_size, tokens);
         TrainConfig {
+            architecture,
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
             decay_steps: self.decay_steps.unwrap_or(recipe.decay_steps),
@@ -354,7 +395,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.toml");
         std::fs::write(&path, text).unwrap();
-        SweepSpec::load(&path, &overrides.iter().map(|&o| o.to_owned()).collect::<Vec<_>>())
+        SpecDocument::read(&path, &overrides.iter().map(|&o| o.to_owned()).collect::<Vec<_>>())?.spec()
     }
 
     #[test]
@@ -373,8 +414,28 @@ mod tests {
     }
 
     #[test]
+    fn coders_and_their_short_form_say_the_same() {
+        let setting = |architecture, k| Setting { architecture, k };
+        assert_eq!(load(SPEC, &[]).unwrap().settings(), [setting(Architecture::TopK, 4)]);
+        let coders = "coders = [{ architecture = 'topk', k = [4] }, { architecture = 'groupmax', k = [2, 4] }]";
+        let spec = load(&SPEC.replace("k = [4]", coders), &["hooks=['resid_post', 'mlp_out']"]).unwrap();
+        let expected = [(Architecture::TopK, 4), (Architecture::GroupMax, 2), (Architecture::GroupMax, 4)];
+        assert_eq!(spec.settings(), expected.map(|(architecture, k)| setting(architecture, k)));
+        assert_eq!(spec.hooks, [HookKind::ResidPost, HookKind::MlpOut]);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (change, expected) in [
+            (("k = [4]", "k = [4]\ncoders = [{ architecture = 'topk', k = [2] }]"), "exclude each other"),
+            (("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"), "expected `topk` or `groupmax`"),
+            (("k = [4]", "coders = [{ architecture = 'topk', k = [] }]"), "at least one value"),
+            (("k = [4]", "coders = [{ architecture = 'topk', k = [2, 2] }]"), "listed twice"),
+            (("k = [4]", "seeds = [1]"), "k: at least one value"),
+            (("k = [4]", "k = [4]\nhooks = ['resid_out']"), "there are resid_pre, z, "),
+            (("k = [4]", "k = [4]\nhooks = ['mlp_out', 'mlp_out']"), "listed twice"),
+            (("k = [4]", "k = [4]\narchitecture = 'groupmax'"), "[[coders]]"),
+            (("k = [4]", "k = [4]\nhooks = []"), "hooks: at least one value"),
             (("batch_size", "bach_size"), "did you mean `batch_size`?"),
             (("[512]", "[500]"), "256 would be"),
             (("'s'", "'../s'"), "directory name"),

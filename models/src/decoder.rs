@@ -19,9 +19,8 @@ use crate::device::runs_on_cpu;
 use crate::error::{ModelError, Result};
 use crate::hooks::{HookKind, HookPoint};
 use crate::kernels::{self, BlockShape, PackedBlock};
-use crate::layout::Layout;
+use crate::model_files::ModelFiles;
 use crate::rotary::Rotary;
-use crate::weights::Checkpoint;
 use layer::{Layer, LayerNorm, Linear};
 use load::Loader;
 
@@ -29,7 +28,6 @@ use load::Loader;
 pub struct Decoder {
     config: NeoxConfig,
     device: Device,
-    weights_hash: String,
     embed: Tensor<2>,
     layers: Vec<Layer>,
     final_norm: LayerNorm,
@@ -50,11 +48,12 @@ impl Decoder {
     /// If `config.json` or a tensor is missing, unsupported, misshapen or not finite, or if the
     /// files hold tensors that the architecture does not have.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        let config = NeoxConfig::load(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let layout = Layout::of(&checkpoint, &config)?;
-        let weights_hash = checkpoint.hash(&config, |name| layout.ignores(name));
-        let load = Loader { checkpoint: &checkpoint, config: &config, device };
+        ModelFiles::open(dir)?.load(device)
+    }
+
+    pub(crate) fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
+        let ModelFiles { config, checkpoint, layout } = files;
+        let load = Loader { checkpoint, config, device };
         let embed = load.matrix(layout.embed, [config.vocab_size, config.d_model])?;
         let layers = (0..config.n_layers).map(|i| load.layer(i)).collect::<Result<_>>()?;
         let final_norm = load.norm("gpt_neox.final_layer_norm")?;
@@ -63,11 +62,10 @@ impl Decoder {
         } else {
             load.linear_weight(layout.unembed, config.d_model, config.vocab_size)?
         };
-        let has_bf16 = kernels::has_bf16_blocks(device, &config);
+        let has_bf16 = kernels::has_bf16_blocks(device, config);
         Ok(Self {
-            config,
+            config: config.clone(),
             device: device.clone(),
-            weights_hash,
             embed,
             layers,
             final_norm,
@@ -94,11 +92,6 @@ impl Decoder {
     /// Where the weights are.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// BLAKE3 of the configuration and the weights, the same for any sharding and path.
-    pub fn weights_hash(&self) -> &str {
-        &self.weights_hash
     }
 
     /// Next-token logits.

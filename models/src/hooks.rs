@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::NeoxConfig;
 use crate::error::{ModelError, Result};
 
-/// Which activation of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Which activation of a layer. In a file it is written by its short name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum HookKind {
     /// The residual stream that enters the layer.
     ResidPre,
@@ -87,6 +90,20 @@ impl HookKind {
 impl fmt::Display for HookKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl From<HookKind> for String {
+    fn from(kind: HookKind) -> Self {
+        kind.short_name().to_owned()
+    }
+}
+
+impl TryFrom<String> for HookKind {
+    type Error = ModelError;
+
+    fn try_from(name: String) -> Result<Self> {
+        name.parse()
     }
 }
 

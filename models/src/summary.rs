@@ -4,8 +4,7 @@ use std::path::Path;
 
 use crate::config::NeoxConfig;
 use crate::error::Result;
-use crate::layout::Layout;
-use crate::weights::Checkpoint;
+use crate::model_files::ModelFiles;
 
 /// Bytes of weights up to which they are hashed: about a second's work.
 const HASHED: u64 = 1 << 30;
@@ -23,7 +22,7 @@ pub struct Summary {
     pub dtypes: Vec<String>,
     /// Whether embedding and unembedding are one matrix.
     pub is_tied: bool,
-    /// BLAKE3 of configuration and weights ([`crate::Decoder::weights_hash`]); `None` above a GiB.
+    /// BLAKE3 of configuration and weights ([`crate::ModelFiles::weights_hash`]); `None` above a GiB.
     pub weights_hash: Option<String>,
 }
 
@@ -33,13 +32,10 @@ impl Summary {
     /// # Errors
     /// As [`crate::Decoder::load`], but for values that are not finite.
     pub fn of(dir: &Path) -> Result<Self> {
-        let config = NeoxConfig::load(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let layout = Layout::of(&checkpoint, &config)?;
-        let ignored = |name: &str| layout.ignores(name);
-        let (parameters, bytes, dtypes) = checkpoint.size(ignored);
-        let weights_hash = (bytes <= HASHED).then(|| checkpoint.hash(&config, ignored));
-        Ok(Self { is_tied: layout.is_tied(), parameters, bytes, dtypes, weights_hash, config })
+        let files = ModelFiles::open(dir)?;
+        let (parameters, bytes, dtypes) = files.checkpoint.size(|name| files.layout.ignores(name));
+        let weights_hash = (bytes <= HASHED).then(|| files.weights_hash());
+        Ok(Self { is_tied: files.layout.is_tied(), parameters, bytes, dtypes, weights_hash, config: files.config })
     }
 
     /// What a user should know of it.

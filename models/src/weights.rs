@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::config::NeoxConfig;
@@ -150,6 +151,15 @@ impl Checkpoint {
             });
         }
         Ok(values)
+    }
+
+    /// Checks that the tensors which `ignored` does not name hold only finite values.
+    ///
+    /// # Errors
+    /// Names the first that does not.
+    pub(crate) fn check_values(&self, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        let names: Vec<&String> = self.entries.keys().filter(|name| !ignored(name)).collect();
+        names.into_par_iter().find_map_first(|name| self.read(name).err()).map_or(Ok(()), Err)
     }
 
     /// Elements, bytes and dtypes of the tensors that `ignored` does not name.

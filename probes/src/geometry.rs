@@ -56,7 +56,7 @@ pub struct LayerGeometry {
 }
 
 /// Geometry of every layer, and the model's mean cross-entropy on the same tokens.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelGeometry {
     /// Mean next-token cross-entropy, nats.
     pub ce_orig: f64,

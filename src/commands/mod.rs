@@ -6,6 +6,7 @@ mod contexts;
 pub mod convert;
 pub mod doctor;
 pub mod eval;
+pub mod gather;
 pub mod geometry;
 pub mod inspect;
 pub mod report;

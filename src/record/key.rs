@@ -176,23 +176,23 @@ fn training(config: &TrainConfig) -> String {
 
 /// An object in the making.
 #[derive(Default)]
-struct Fields(String);
+pub(super) struct Fields(String);
 
 impl Fields {
     /// A whole number, `true` or `false`, or an object.
-    fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(super) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         let before = if self.0.is_empty() { '{' } else { ',' };
         write!(self.0, "{before}\"{name}\":{value}").expect("a string can be written to");
     }
 
     /// A name, hash or the like, which needs no escapes.
-    fn name(&mut self, name: &str, value: &str) {
+    pub(super) fn name(&mut self, name: &str, value: &str) {
         debug_assert!(!value.contains(['"', '\\']) && value.chars().all(|c| !c.is_control()), "{value}");
         self.number(name, format_args!("\"{value}\""));
     }
 
     /// The fewest digits that give the number back, `1.0`, `0.0003`, `0.00001`; below that and from 1e16 on with an exponent, `1e-8`.
-    fn float(&mut self, name: &str, value: f64) {
+    pub(super) fn float(&mut self, name: &str, value: f64) {
         if value != 0.0 && !(1e-5..1e16).contains(&value.abs()) {
             return self.number(name, format_args!("{value:e}"));
         }
@@ -200,7 +200,7 @@ impl Fields {
         self.number(name, format_args!("{value}{point}"));
     }
 
-    fn end(mut self) -> String {
+    pub(super) fn end(mut self) -> String {
         self.0.push('}');
         self.0
     }

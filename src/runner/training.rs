@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use assay_models::{ActivationStream, HookPoint, Round, StreamConfig, runs_on_cpu, side_by_side};
+use assay_models::{ActivationStream, Decoder, HookPoint, Round, StreamConfig, runs_on_cpu, side_by_side};
 use assay_sae::{StepLoss, Trainer};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::state::{Trained, load_state, save_state};
 use crate::interrupt;
 use crate::logs::{Look, RunLog};
 use crate::markdown::tokens_text;
-use crate::plan::{Group, Inputs, Run};
+use crate::plan::{Group, Run, SweepTokens};
 use crate::progress::Stage;
 use crate::results_dir::state_dir;
 
@@ -71,12 +71,13 @@ pub(super) fn train<'a>(
     sweep: &Sweep<'_>,
     group: &Group,
     missing: &[&'a Run],
-    inputs: &Inputs,
+    decoder: &Decoder,
+    tokens: &SweepTokens,
     label: &str,
 ) -> Result<(Vec<Pupil<'a>>, Trained)> {
     let Sweep { spec, results, opened, progress, .. } = *sweep;
     let device = &opened.device;
-    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
+    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.site.hook).collect();
     hooks.dedup();
     let stream_config = StreamConfig {
         first_context: 0,
@@ -89,10 +90,10 @@ pub(super) fn train<'a>(
         center_residual: spec.center_residual,
         precision: spec.precision,
     };
-    let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, stream_config)?;
+    let mut stream = ActivationStream::new(decoder, &tokens.source, &hooks, stream_config)?;
     let mut pupils = Vec::with_capacity(missing.len());
     for &run in missing {
-        let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");
+        let hook = hooks.iter().position(|h| *h == run.site.hook).expect("hooks come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
         let losses = Losses::default();
         pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), losses, log: None, last_look: None });
@@ -294,8 +295,9 @@ impl Pupil<'_> {
             let value = loss.reconstruction();
             ensure!(
                 value.is_finite(),
-                "training diverged: the loss of {} k {} seed {} is {value} at step {step}; lower the learning rate",
-                self.run.hook,
+                "training diverged: the loss of {} {} k {} seed {} is {value} at step {step}; lower the learning rate",
+                self.run.site.hook,
+                self.trainer.config().architecture,
                 self.trainer.config().k,
                 self.run.key.seed
             );

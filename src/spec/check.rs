@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::{HookKind, HookPoint, NeoxConfig};
+use assay_models::{HookPoint, NeoxConfig, Site};
 
 use super::{ModelSpec, SweepSpec};
 
@@ -17,18 +17,26 @@ impl SweepSpec {
             self.name
         );
         ensure!(!self.models.is_empty(), "[[models]]: at least one model is needed");
-        ensure!(!self.k.is_empty(), "k: at least one value is needed");
+        ensure!(
+            self.k.is_empty() || self.coders.is_empty(),
+            "k and [[coders]] exclude each other: `k = [...]` is short for one coder with architecture = \"topk\""
+        );
+        ensure!(!self.k.is_empty() || !self.coders.is_empty(), "k: at least one value is needed");
+        ensure!(
+            self.coders.iter().all(|coder| !coder.k.is_empty()),
+            "[[coders]] k: at least one value is needed for each"
+        );
+        ensure!(!self.hooks.is_empty(), "hooks: at least one value is needed");
         ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
         ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
         for (what, values) in [
-            ("k", self.k.iter().map(|&k| k as u64).collect::<Vec<_>>()),
-            ("seeds", self.seeds.clone()),
-            ("training_tokens", self.training_tokens.clone()),
+            ("k", self.settings().iter().map(ToString::to_string).collect::<Vec<_>>()),
+            ("seeds", self.seeds.iter().map(ToString::to_string).collect()),
+            ("training_tokens", self.training_tokens.iter().map(ToString::to_string).collect()),
+            ("hooks", self.hooks.iter().map(ToString::to_string).collect()),
         ] {
-            let mut sorted = values.clone();
-            sorted.sort_unstable();
-            sorted.dedup();
-            ensure!(sorted.len() == values.len(), "{what}: a value is listed twice");
+            let twice = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
+            ensure!(twice.is_none(), "{what}: a value is listed twice ({})", twice.map_or("", |(_, value)| value));
         }
         for model in &self.models {
             ensure!(
@@ -94,40 +102,44 @@ impl SweepSpec {
         Ok(())
     }
 
-    /// The hook points of a model, with the name of their depth.
+    /// Where a model gets SAEs, with the names of the depths: by layer, and within a layer in the order of a forward pass.
     ///
     /// # Errors
-    /// If a layer does not exist, or two depths fall on one layer.
-    pub fn hooks(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, HookPoint)>> {
-        let mut hooks: Vec<(String, HookPoint)> = match &model.layers {
-            Some(layers) => {
-                layers.iter().map(|(depth, &layer)| (depth.clone(), HookPoint::resid_post(layer))).collect()
-            }
+    /// If a hook does not exist, or two depths fall on one layer.
+    pub fn sites(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, Site)>> {
+        let mut layers: Vec<(String, usize)> = match &model.layers {
+            Some(layers) => layers.iter().map(|(depth, &layer)| (depth.clone(), layer)).collect(),
             None => self
                 .depths
                 .iter()
                 .map(|depth| {
                     let layer = (depth_fraction(depth)? * config.n_layers as f64).round() as usize;
-                    Ok((depth.clone(), HookPoint::resid_post(layer.min(config.n_layers - 1))))
+                    Ok((depth.clone(), layer.min(config.n_layers - 1)))
                 })
                 .collect::<Result<_>>()?,
         };
-        ensure!(!hooks.is_empty(), "model `{}`: no layers to probe; give depths or the model's layers", model.name);
-        hooks.sort_by_key(|(_, hook)| hook.layer);
-        for (depth, hook) in &hooks {
-            hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
-            debug_assert_eq!(hook.kind, HookKind::ResidPost);
-        }
-        if let Some(pair) = hooks.windows(2).find(|w| w[0].1 == w[1].1) {
+        ensure!(!layers.is_empty(), "model `{}`: no layers to probe; give depths or the model's layers", model.name);
+        layers.sort_by_key(|(_, layer)| *layer);
+        if let Some(pair) = layers.windows(2).find(|w| w[0].1 == w[1].1) {
             bail!(
                 "model `{}`: depths `{}` and `{}` are both layer {}; give its `layers`",
                 model.name,
                 pair[0].0,
                 pair[1].0,
-                pair[0].1.layer
+                pair[0].1
             );
         }
-        Ok(hooks)
+        let mut kinds = self.hooks.clone();
+        kinds.sort_unstable();
+        let mut sites = Vec::new();
+        for (depth, layer) in layers {
+            for &kind in &kinds {
+                let hook = HookPoint { layer, kind };
+                hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
+                sites.push((depth.clone(), Site { hook, center: self.center_residual }));
+            }
+        }
+        Ok(sites)
     }
 }
 
@@ -151,14 +163,12 @@ pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
 }
 
 /// Keys that other tools have, or that are asked for and not there.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("ks", "it is called `k`"),
-    ("architecture", "only TopK SAEs can be trained; `assay eval` evaluates SAEs of other kinds"),
-    ("activation", "only TopK SAEs can be trained; `assay eval` evaluates SAEs of other kinds"),
-    ("coders", "only TopK SAEs can be trained: `k = [...]` lists them"),
-    ("target_l0", "only TopK SAEs can be trained, whose L0 is `k`"),
-    ("hooks", "SAEs are trained on hook_resid_post: `depths`, or a model's `layers`, say of which blocks"),
-    ("hook_name", "SAEs are trained on hook_resid_post: `depths`, or a model's `layers`, say of which blocks"),
+    ("architecture", "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8, 16]"),
+    ("activation", "it is called `architecture`, in [[coders]]"),
+    ("target_l0", "topk and groupmax SAEs can be trained, whose L0 is `k`"),
+    ("hook_name", "`hooks` says what of a layer is read, `depths` or a model's `layers` of which layers"),
     ("learning_rate", "it is called `lr`, in [train]"),
     ("d_sae", "`expansion` in [train] is d_sae / d_model"),
     ("tokens_per_step", "it is called `batch_size`, in [train]"),

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use assay_models::{ActivationStream, HookPoint, StreamConfig, side_by_side};
+use assay_models::{ActivationStream, Decoder, HookPoint, StreamConfig, side_by_side};
 use assay_probes::evaluate::Codec;
 use assay_probes::{EvalConfig, evaluate};
 use assay_sae::{Sae, Trainer};
@@ -15,7 +15,7 @@ use ndarray::s;
 use serde::Serialize;
 
 use crate::device::Opened;
-use crate::plan::{Group, Inputs, Run};
+use crate::plan::{Group, Run, SweepTokens};
 use crate::spec::SweepSpec;
 
 /// Seconds of each stage.
@@ -37,34 +37,35 @@ impl Estimate {
         spec: &SweepSpec,
         group: &Group,
         todo: &[&Run],
-        inputs: &Inputs,
+        decoder: &Decoder,
+        tokens: &SweepTokens,
         opened: &Opened,
     ) -> Result<()> {
         let Some(first) = todo.first() else { return Ok(()) };
-        let mut hooks: Vec<HookPoint> = todo.iter().map(|run| run.hook).collect();
+        let mut hooks: Vec<HookPoint> = todo.iter().map(|run| run.site.hook).collect();
         hooks.dedup();
         // A buffer of one pass: its first round captures that pass.
         let pass = spec.train.contexts_per_pass * spec.tokens.context_size;
-        let tokens = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
-        let tokens = tokens / spec.train.batch_size * spec.train.batch_size;
+        let captured = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
+        let captured = captured / spec.train.batch_size * spec.train.batch_size;
         let stream = || -> Result<ActivationStream<'_>> {
             let config = StreamConfig {
                 first_context: 0,
-                tokens,
+                tokens: captured,
                 batch_size: spec.train.batch_size,
-                buffer_tokens: tokens,
+                buffer_tokens: captured,
                 contexts_per_pass: spec.train.contexts_per_pass,
                 seed: 0,
                 center_residual: spec.center_residual,
                 precision: spec.precision,
             };
-            let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, config)?;
+            let mut stream = ActivationStream::new(decoder, &tokens.source, &hooks, config)?;
             stream.next_round()?;
             opened.sync()?;
             Ok(stream)
         };
         let stream_seconds = timed(|| stream().map(drop))?;
-        self.capture += stream_seconds * group.training_tokens as f64 / tokens as f64;
+        self.capture += stream_seconds * group.training_tokens as f64 / captured as f64;
 
         // Beyond a few, more SAEs take their turns.
         let together = &todo[..todo.len().min(rayon::current_num_threads())];
@@ -84,10 +85,10 @@ impl Estimate {
         let turns = todo.len() as f64 / together.len() as f64;
         self.training += step_seconds * turns * first.key.train.steps as f64;
 
-        let of_hook = todo.iter().filter(|run| run.hook == first.hook).count();
+        let of_hook = todo.iter().filter(|run| run.site == first.site).count();
         let saes: Vec<Sae> = (0..of_hook).map(|at| trainers[at % trainers.len()].sae()).collect();
         let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
-        let rows = spec.eval.batch.min(inputs.eval_tokens.nrows());
+        let rows = spec.eval.batch.min(tokens.eval.nrows());
         let config = EvalConfig {
             batch: rows,
             center_residual: spec.center_residual,
@@ -96,11 +97,11 @@ impl Estimate {
             kl_zero: false,
         };
         let eval_seconds = timed(|| {
-            let tokens = inputs.eval_tokens.slice(s![..rows, ..]);
-            evaluate(&inputs.decoder, first.hook, tokens, &codecs, config, |_| crate::interrupt::flow())?;
+            let tokens = tokens.eval.slice(s![..rows, ..]);
+            evaluate(decoder, first.site.hook, tokens, &codecs, config, |_| crate::interrupt::flow())?;
             Ok(())
         })?;
-        let batches = inputs.eval_tokens.nrows() as f64 / rows as f64;
+        let batches = tokens.eval.nrows() as f64 / rows as f64;
         self.evaluation += eval_seconds * batches * hooks.len() as f64;
         Ok(())
     }

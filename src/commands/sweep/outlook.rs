@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use assay_models::hub::{HubName, Pending};
-use assay_models::runs_on_cpu;
+use assay_models::{Decoder, runs_on_cpu};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,15 +15,15 @@ use super::estimate::Estimate;
 use crate::device::Opened;
 use crate::markdown::{self, tokens_text};
 use crate::output;
-use crate::plan::{Group, Inputs};
+use crate::plan::Plan;
 use crate::record::Record;
 use crate::spec::SweepSpec;
 
 /// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
-fn eval_bytes(spec: &SweepSpec, planned: &[(Vec<Group>, Inputs)], opened: &Opened) -> f64 {
-    let vocab = planned.iter().map(|(_, inputs)| inputs.decoder.config().vocab_size).max().unwrap_or(0);
+fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &Opened) -> f64 {
+    let vocab = plan.models.iter().map(|model| model.files.config().vocab_size).max().unwrap_or(0);
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
-    let at_once = threads.min(spec.k.len() * spec.seeds.len());
+    let at_once = threads.min(spec.settings().len() * spec.seeds.len());
     4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
 }
 
@@ -51,6 +51,8 @@ pub(super) fn describe_downloads(pending: &[(HubName, Pending)], json: bool) -> 
 #[derive(Serialize)]
 pub(super) struct Outlook {
     runs: Vec<PlannedRun>,
+    /// In the order of their numbers.
+    groups: Vec<PlannedGroup>,
     results: PathBuf,
     device: String,
     /// Of the encoder's product in what is left to train; sparse parts cost k/d_sae of it each.
@@ -65,6 +67,14 @@ pub(super) struct Outlook {
     seconds: Estimate,
 }
 
+/// What one process may work on by itself, with `--group`.
+#[derive(Serialize)]
+struct PlannedGroup {
+    name: String,
+    runs: usize,
+    todo: usize,
+}
+
 /// A run as `--dry-run` lists it.
 #[derive(Serialize)]
 struct PlannedRun {
@@ -72,6 +82,7 @@ struct PlannedRun {
     model: String,
     depth: String,
     hook: String,
+    architecture: String,
     d_sae: usize,
     k: usize,
     seed: u64,
@@ -80,15 +91,13 @@ struct PlannedRun {
 }
 
 impl Outlook {
-    pub(super) fn new(
-        spec: &SweepSpec,
-        planned: &[(Vec<Group>, Inputs)],
-        results: &Path,
-        opened: &Opened,
-    ) -> Result<Self> {
+    pub(super) fn new(spec: &SweepSpec, plan: &Plan, results: &Path, opened: &Opened) -> Result<Self> {
         let (mut runs, mut flops, mut training_bytes) = (Vec::new(), 0.0, 0.0_f64);
         let mut seconds = Estimate::default();
-        for (group, inputs) in planned.iter().flat_map(|(groups, inputs)| groups.iter().map(move |g| (g, inputs))) {
+        let mut groups = Vec::new();
+        // The model whose groups are timed: one at a time is in memory.
+        let mut loaded: Option<(&str, Decoder)> = None;
+        for (model, group) in plan.groups() {
             let (mut parameters, mut todo) = (0.0, Vec::new());
             for run in &group.runs {
                 let train = &run.key.train;
@@ -101,9 +110,10 @@ impl Outlook {
                 }
                 runs.push(PlannedRun {
                     id: run.id.clone(),
-                    model: group.model.name.clone(),
+                    model: group.model.clone(),
                     depth: run.depth.clone(),
-                    hook: run.hook.to_string(),
+                    hook: run.site.hook.to_string(),
+                    architecture: train.architecture.to_string(),
                     d_sae: train.d_sae,
                     k: train.k,
                     seed: run.key.seed,
@@ -113,16 +123,25 @@ impl Outlook {
             }
             // Weights, two moments and gradients, and the buffer of each hook.
             let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
-            let hooks = group.runs.iter().map(|r| r.hook.layer).collect::<BTreeSet<_>>().len();
+            let hooks = group.runs.iter().map(|r| r.site).collect::<BTreeSet<_>>().len();
             let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
-            seconds.add(spec, group, &todo, inputs, opened)?;
+            if !todo.is_empty() {
+                let decoder = match loaded.take().filter(|(name, _)| *name == model.name) {
+                    Some((_, decoder)) => decoder,
+                    None => model.load(opened)?,
+                };
+                seconds.add(spec, group, &todo, &decoder, &model.tokens, opened)?;
+                loaded = Some((&model.name, decoder));
+            }
+            groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: todo.len() });
             training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
         }
         let (results, device) = (results.to_owned(), opened.name.clone());
-        let evaluation_bytes = eval_bytes(spec, planned, opened);
+        let evaluation_bytes = eval_bytes(spec, plan, opened);
         let (checkpoint_seconds, checkpoint_tokens) = (spec.train.checkpoint_seconds, spec.train.checkpoint_tokens);
         Ok(Self {
             runs,
+            groups,
             results,
             device,
             flops,
@@ -137,7 +156,7 @@ impl Outlook {
 
 impl fmt::Display for Outlook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["run", "model", "depth", "hook", "d_sae", "k", "seed", "training", "done"];
+        let head = ["run", "model", "depth", "hook", "architecture", "d_sae", "k", "seed", "training", "done"];
         let mut table = markdown::Table::new(head);
         for run in &self.runs {
             table.row([
@@ -145,6 +164,7 @@ impl fmt::Display for Outlook {
                 run.model.clone(),
                 run.depth.clone(),
                 run.hook.clone(),
+                run.architecture.clone(),
                 run.d_sae.to_string(),
                 run.k.to_string(),
                 run.seed.to_string(),
@@ -154,6 +174,12 @@ impl fmt::Display for Outlook {
         }
         let left = self.runs.iter().filter(|run| !run.done).count();
         writeln!(f, "{table}\n{} runs, {left} to do; results in {}", self.runs.len(), self.results.display())?;
+        let group = |(at, group): (usize, &PlannedGroup)| {
+            let PlannedGroup { name, runs, todo } = group;
+            format!("{at} {name} ({runs} runs, {todo} to do)")
+        };
+        let groups: Vec<String> = self.groups.iter().enumerate().map(group).collect();
+        writeln!(f, "groups: {}", groups.join(", "))?;
         writeln!(f, "device: {}", self.device)?;
         if left > 0 {
             let Estimate { capture, training, evaluation } = self.seconds;

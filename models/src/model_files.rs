@@ -1,0 +1,60 @@
+//! A checkpoint whose files are open and checked, and whose weights are still on the disk.
+//!
+//! The files stay open, so that what was hashed is what is loaded later, also when another file takes its name meanwhile.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use crate::config::NeoxConfig;
+use crate::decoder::Decoder;
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::weights::Checkpoint;
+
+/// An opened checkpoint directory.
+pub struct ModelFiles {
+    pub(crate) config: NeoxConfig,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) layout: Layout,
+}
+
+impl ModelFiles {
+    /// Opens a Hugging Face checkpoint directory; of the weights only the headers are read.
+    ///
+    /// # Errors
+    /// If `config.json` or a tensor is missing, unsupported or misshapen, or if the files hold tensors that the architecture does not
+    /// have.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let config = NeoxConfig::load(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let layout = Layout::of(&checkpoint, &config)?;
+        Ok(Self { config, checkpoint, layout })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &NeoxConfig {
+        &self.config
+    }
+
+    /// BLAKE3 of the configuration and the weights, the same for any sharding and path. Reads all weights once.
+    pub fn weights_hash(&self) -> String {
+        self.checkpoint.hash(&self.config, |name| self.layout.ignores(name))
+    }
+
+    /// Checks that all weights are finite. Reads all of them, a tensor per thread at a time.
+    ///
+    /// # Errors
+    /// Names the first tensor with a value that is not.
+    pub fn check_values(&self) -> Result<()> {
+        self.checkpoint.check_values(|name| self.layout.ignores(name))
+    }
+
+    /// Reads the weights into a device's memory.
+    ///
+    /// # Errors
+    /// If one of them is not finite.
+    pub fn load(&self, device: &Device) -> Result<Decoder> {
+        Decoder::from_files(self, device)
+    }
+}

@@ -1,0 +1,104 @@
+//! From the records of a sweep to its Parquet files, tables, plots and report.
+//!
+//! What is to be gathered is in the results directory: the plan and the spec as it was run. Neither models nor tokens are needed.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use assay_models::HookPoint;
+use assay_probes::geometry::ModelGeometry;
+
+use crate::frames::{self, Estimated, Found};
+use crate::plan::{GroupOutline, Outline, PLAN};
+use crate::record::{GeometryRecord, Record, Timing};
+use crate::results_dir::ResultsDir;
+use crate::spec::{SpecDocument, SweepSpec};
+use crate::{information, report};
+
+/// What the groups of a sweep left.
+#[derive(Default)]
+struct Gathered {
+    records: Vec<Record>,
+    timings: Vec<Timing>,
+    geometry: Vec<(String, ModelGeometry)>,
+    information: Vec<(String, Estimated)>,
+    /// What is not there yet, by group.
+    lacking: Vec<String>,
+}
+
+/// Gathers a directory and gives the number of its runs.
+///
+/// # Errors
+/// If there is no plan, a group is not finished, a record is damaged, or a file can't be written.
+pub fn gather(claimed: &ResultsDir) -> Result<usize> {
+    let results = claimed.path();
+    let shown = results.display();
+    let outline = Outline::read(results)?.with_context(|| format!("{shown} has no {PLAN}"))?;
+    let spec = SpecDocument::read(&results.join("sweep.toml"), &[])?.spec()?;
+    let mut gathered = Gathered::default();
+    for group in &outline.groups {
+        gathered.add(&spec, group, results)?;
+    }
+    let Gathered { records, timings, geometry, information, lacking } = gathered;
+    if !lacking.is_empty() {
+        bail!(
+            "{shown}: {} of {} groups are not finished: {}; `assay sweep {shown}/sweep.toml --out {shown} --group NAME` works on one of \
+             them, without --group on all",
+            lacking.len(),
+            outline.groups.len(),
+            lacking.join(", ")
+        );
+    }
+    claimed.tidy_states();
+    let found = Found { records: &records, geometry: &geometry, information: &information, missing: &outline.missing };
+    frames::write(results, &spec, &found)?;
+    frames::write_timings(results, &timings)?;
+    report::write(results)?;
+    Ok(records.len())
+}
+
+impl Gathered {
+    fn add(&mut self, spec: &SweepSpec, group: &GroupOutline, results: &Path) -> Result<()> {
+        let mut done = 0;
+        for run in &group.runs {
+            let Some(mut record) = Record::load(results, &run.key)? else { continue };
+            // Names are the spec's: a record may have been made under others.
+            record.model.clone_from(&group.model);
+            record.depth.clone_from(&run.depth);
+            record.recipe = spec.train.recipe.to_string();
+            self.timings.extend(Timing::load(results, &record.id));
+            self.records.push(record);
+            done += 1;
+        }
+        let mut lacks = Vec::new();
+        if done < group.runs.len() {
+            lacks.push(format!("{} of {} runs", group.runs.len() - done, group.runs.len()));
+        }
+        if let Some(id) = &group.geometry {
+            match GeometryRecord::load(results, id)? {
+                Some(record) => self.geometry.push((group.model.clone(), record.found)),
+                None => lacks.push("the model's geometry".to_owned()),
+            }
+        }
+        if let Some(id) = &group.information {
+            match information::load(results, id, &hooks(group)?)? {
+                Some(found) => self.information.extend(found.into_iter().map(|e| (group.model.clone(), e))),
+                None => lacks.push("mutual information".to_owned()),
+            }
+        }
+        if !lacks.is_empty() {
+            self.lacking.push(format!("{} (lacks {})", group.name, lacks.join(", ")));
+        }
+        Ok(())
+    }
+}
+
+/// The hooks of a group with the names of their depths.
+fn hooks(group: &GroupOutline) -> Result<Vec<(String, HookPoint)>> {
+    let mut hooks = Vec::new();
+    for run in &group.runs {
+        hooks.push((run.depth.clone(), run.key.hook.parse()?));
+    }
+    hooks.dedup();
+    Ok(hooks)
+}

@@ -1,0 +1,99 @@
+//! What a sweep will do, in a file: so that its results can be gathered where neither models nor tokens are.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+use crate::files::write_atomic;
+use crate::information;
+use crate::record::{GeometryKey, RunKey};
+use crate::spec::SweepSpec;
+
+/// The file's name in a results directory.
+pub const PLAN: &str = "plan.json";
+
+/// The groups of a sweep in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outline {
+    /// Models that have no place.
+    pub missing: Vec<String>,
+    /// Every group.
+    pub groups: Vec<GroupOutline>,
+}
+
+/// A group of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupOutline {
+    /// Its name on the command line.
+    pub name: String,
+    /// Its model's name in tables.
+    pub model: String,
+    /// The id of the model's geometry, if this group measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geometry: Option<String>,
+    /// The id of the model's mutual information, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information: Option<String>,
+    /// Its runs.
+    pub runs: Vec<RunOutline>,
+}
+
+/// A run of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunOutline {
+    /// Name of the depth.
+    pub depth: String,
+    /// What it is known by.
+    pub key: RunKey,
+}
+
+impl Outline {
+    /// Of a plan.
+    pub fn of(spec: &SweepSpec, plan: &Plan) -> Self {
+        let groups = plan.groups().map(|(model, group)| {
+            let first = model.is_first(group);
+            GroupOutline {
+                name: group.name(),
+                model: group.model.clone(),
+                geometry: group.runs.first().filter(|_| first).map(|run| GeometryKey::of(&run.key).id()),
+                information: if first { information::id(spec, model) } else { None },
+                runs: group
+                    .runs
+                    .iter()
+                    .map(|run| RunOutline { depth: run.depth.clone(), key: run.key.clone() })
+                    .collect(),
+            }
+        });
+        Self { missing: plan.missing.clone(), groups: groups.collect() }
+    }
+
+    /// Reads the plan of a results directory; `None` where there is none.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn read(results: &Path) -> Result<Option<Self>> {
+        let path = results.join(PLAN);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let read = serde_json::from_str(&text);
+        read.map(Some).with_context(|| {
+            format!("{} is damaged or of another version; `assay sweep` writes it anew", path.display())
+        })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write(&self, results: &Path) -> Result<()> {
+        let text = serde_json::to_string(self).context("a plan serialises")?;
+        write_atomic(&results.join(PLAN), text.as_bytes())
+    }
+}
