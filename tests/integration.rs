@@ -12,6 +12,7 @@
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
+//! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
 //! - `output`: nobody reads what is printed, or it can't be written.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
@@ -29,6 +30,7 @@ mod committed;
 mod common;
 mod evaluate;
 mod formats;
+mod groups;
 mod hub;
 mod information;
 mod inputs;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use assay::frames;
 use tempfile::TempDir;
 
-use crate::common::{assay, bundled, copy_dir, files, stdout_of, sweep, write_spec};
+use crate::common::{assay, bundled, copy_dir, files, kill_when_saved, stdout_of, sweep, write_spec};
 
 /// What may not depend on how a sweep was run.
 const SAME: [&str; 8] = [
@@ -69,38 +68,13 @@ fn the_number_of_threads_changes_no_byte() {
     assert_same(&out);
 }
 
-/// Starts a sweep and kills it as soon as it has saved a state.
-fn kill_when_saved(spec: &Path, out: &Path) {
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
-        .arg("sweep")
-        .args([spec, Path::new("--out"), out])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    let saved = || {
-        let groups = std::fs::read_dir(out.join(".state")).into_iter().flatten();
-        groups.flatten().any(|group| group.path().join("group.json").exists())
-    };
-    while !saved() {
-        assert!(
-            started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(),
-            "no state was saved"
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(!out.join("runs").exists() && saved(), "it was killed too late");
-}
-
 #[test]
 fn a_killed_sweep_goes_on_and_ends_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let spec = write_spec(dir.path(), &[]);
     let out = dir.path().join("out");
-    kill_when_saved(&spec, &out);
+    kill_when_saved(&spec, &out, &[]);
+    assert!(!out.join("runs").exists(), "it was killed too late");
     let output = sweep_aloud(&spec, &out);
     assert!(output.contains("resuming after"), "{output}");
     assert_same(&out);
@@ -172,7 +146,8 @@ fn a_sweep_on_streamed_text_goes_on_where_it_was_killed() {
     let spec = write_spec(dir.path(), &changes);
     let (whole, out) = (dir.path().join("whole/tiny"), dir.path().join("killed/tiny"));
     stdout_of(&mut sweep(&spec, &whole));
-    kill_when_saved(&spec, &out);
+    kill_when_saved(&spec, &out, &[]);
+    assert!(!out.join("runs").exists(), "it was killed too late");
     let output = sweep_aloud(&spec, &out);
     assert!(output.contains("resuming after") && output.contains("small tokenise"), "{output}");
     for name in SAME {
@@ -424,7 +399,8 @@ fn the_speed_of_a_training_that_was_killed_counts_all_of_its_time() {
     let dir = tempfile::tempdir().unwrap();
     let spec = write_spec(dir.path(), &[("[2, 4]", "[2]")]);
     let out = dir.path().join("out");
-    kill_when_saved(&spec, &out);
+    kill_when_saved(&spec, &out, &[]);
+    assert!(!out.join("runs").exists(), "it was killed too late");
     // As if the process that was killed had trained for an hour.
     let group = std::fs::read_dir(out.join(".state")).unwrap().next().unwrap().unwrap().path().join("group.json");
     let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&group).unwrap()).unwrap();

@@ -4,6 +4,8 @@ pub mod hub_server;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use assay_sae::Sae;
 use assert_cmd::Command;
@@ -235,4 +237,32 @@ pub fn sweep(spec: &Path, out: &Path) -> Command {
     let mut command = assay();
     command.arg("sweep").arg(spec).arg("--out").arg(out);
     command
+}
+
+/// Starts a sweep and kills it as soon as it has saved a state.
+#[track_caller]
+pub fn kill_when_saved(spec: &Path, out: &Path, more: &[&str]) {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
+        .arg("sweep")
+        .args([spec, Path::new("--out"), out])
+        .args(more)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let saved = || {
+        let groups = std::fs::read_dir(out.join(".state")).into_iter().flatten();
+        groups.flatten().any(|group| group.path().join("group.json").exists())
+    };
+    while !saved() {
+        assert!(
+            started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(),
+            "no state was saved"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(saved(), "it was killed too late");
 }

@@ -1,0 +1,162 @@
+//! A sweep in parts: groups in processes of their own, gathered, give the files of one process that did everything.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use assay::frames;
+use tempfile::TempDir;
+
+use crate::common::{assay, bundled, copy_dir, files, kill_when_saved, refused, stdout_of, sweep, write_spec};
+
+/// What may not depend on how a sweep was run.
+const SAME: [&str; 8] = [
+    "runs.parquet",
+    "sequences.parquet",
+    "latents.parquet",
+    "geometry.parquet",
+    "curves.parquet",
+    "norms.parquet",
+    "models.parquet",
+    "information.parquet",
+];
+
+/// Two models, two budgets, two hooks at one layer, two architectures at one k: four groups of four SAEs.
+fn spec(dir: &Path) -> PathBuf {
+    let second = format!(
+        "layers = {{ mid = 3 }}\n\n[[models]]\nname = \"medium\"\npath = '{}'\nlayers = {{ mid = 4 }}",
+        bundled("medium").display()
+    );
+    let coders = "hooks = [\"resid_post\", \"mlp_out\"]\ncoders = [{ architecture = \"topk\", k = [4] }, { architecture = \"groupmax\", k = [4] }]";
+    let changes = [
+        ("k = [2, 4]", coders),
+        ("[20480]", "[2048, 4096]"),
+        ("layers = { mid = 3 }", second.as_str()),
+        ("checkpoint_tokens = 2048", "checkpoint_tokens = 1024\nsave_saes = true"),
+    ];
+    write_spec(dir, &changes)
+}
+
+/// The results of one process.
+fn whole() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("groups-reference");
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let out = dir.join("tiny");
+        stdout_of(&mut sweep(&spec(&dir), &out));
+        out
+    })
+}
+
+#[track_caller]
+fn assert_same(out: &Path) {
+    for name in SAME {
+        assert!(std::fs::read(out.join(name)).unwrap() == std::fs::read(whole().join(name)).unwrap(), "{name} differs");
+    }
+    let (ours, reference) = (files(out), files(whole()));
+    let reported =
+        |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");
+    for path in reference.keys().filter(reported) {
+        assert!(ours[path] == reference[path], "{} differs", path.display());
+    }
+}
+
+fn group(spec: &Path, out: &Path, group: &str) -> assert_cmd::Command {
+    let mut command = sweep(spec, out);
+    command.args(["--group", group]);
+    command
+}
+
+#[test]
+fn groups_in_any_order_one_of_them_killed_end_as_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
+    // By number and by name, the last first; the second is killed in training and started again.
+    assert_eq!(stdout_of(&mut group(&spec, &out, "3")).trim(), out.display().to_string());
+    kill_when_saved(&spec, &out, &["--group", "small-4096tokens"]);
+    let lacking = "3 of 4 groups are not finished: small-2048tokens (lacks 4 of 4 runs, the model's geometry), small-4096tokens (lacks 4 of \
+         4 runs), medium-2048tokens (lacks 4 of 4 runs, the model's geometry);";
+    refused(assay().arg("gather").arg(&out), &[lacking]);
+    assert!(!out.join("runs.parquet").exists() && !out.join("report.md").exists(), "nothing was written");
+    for name in ["medium-2048tokens", "small-4096tokens", "0"] {
+        stdout_of(&mut group(&spec, &out, name));
+    }
+    let report = stdout_of(assay().arg("gather").arg(&out));
+    assert_eq!(report.trim(), out.join("report.md").display().to_string());
+    assert_same(&out);
+    assert!(!out.join(".state").exists() && !out.join(".locks").exists(), "a gathered sweep keeps no state");
+    // A whole sweep finds everything done.
+    let before = files(&out);
+    stdout_of(&mut sweep(&spec, &out));
+    assert!(before == files(&out), "a finished sweep changes no file");
+}
+
+#[test]
+fn a_group_of_which_some_runs_are_finished_does_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("tiny");
+    copy_dir(whole(), &out);
+    // One run of each hook of one group, all of another, and the geometry of a model.
+    let grid = frames::read(whole()).unwrap();
+    let of = |model: &str, tokens| grid.runs.iter().filter(move |r| r.model == model && r.training_tokens == tokens);
+    let some = of("small", 2048).enumerate().filter(|(at, _)| at % 3 == 0).map(|(_, run)| run);
+    for run in some.chain(of("medium", 4096)) {
+        std::fs::remove_file(out.join(format!("runs/{}.json", run.id))).unwrap();
+    }
+    let geometry = std::fs::read_dir(out.join("runs")).unwrap().map(|entry| entry.unwrap().path());
+    let geometry: Vec<PathBuf> = geometry.filter(|path| path.to_string_lossy().ends_with(".geometry.json")).collect();
+    assert_eq!(geometry.len(), 2);
+    std::fs::remove_file(&geometry[0]).unwrap();
+    refused(
+        assay().arg("gather").arg(&out),
+        &["small-2048tokens (lacks 2 of 4 runs", "medium-4096tokens (lacks 4 of 4 runs"],
+    );
+    let spec = spec(dir.path());
+    stdout_of(&mut group(&spec, &out, "3"));
+    stdout_of(&mut sweep(&spec, &out));
+    assert_same(&out);
+}
+
+#[test]
+fn what_can_not_be_a_group_is_refused() {
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("tiny"));
+    let known = "there are 0 (small-2048tokens), 1 (small-4096tokens), 2 (medium-2048tokens), 3 (medium-4096tokens)";
+    refused(&mut group(&spec, &out, "4"), &["--group 4", known]);
+    refused(&mut group(&spec, &out, "small"), &["--group small", known]);
+    assert!(!out.exists());
+    refused(assay().arg("gather").arg(&out), &["no such directory"]);
+    std::fs::create_dir(&out).unwrap();
+    refused(assay().arg("gather").arg(&out), &["has no plan.json", "run a group of the sweep there first"]);
+    assert_eq!(files(&out).len(), 0, "nothing was left behind");
+}
+
+#[test]
+fn hooks_and_architectures_are_never_merged() {
+    let grid = frames::read(whole()).unwrap();
+    assert_eq!(grid.runs.len(), 16);
+    let mut ids: Vec<&str> = grid.runs.iter().map(|run| run.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 16);
+    for (folder, count) in [("saes", 16), ("logs", 16)] {
+        assert_eq!(std::fs::read_dir(whole().join(folder)).unwrap().count(), count, "{folder}");
+    }
+    let names = [
+        "small-L3-mlp_out-groupmax-k4-seed0-2048tokens",
+        "small-L3-mlp_out-k4-seed0-2048tokens",
+        "small-L3-k4-seed0-2048tokens",
+    ];
+    for name in names {
+        assert!(whole().join("saes").join(name).is_dir() && whole().join("logs").join(name).is_dir(), "{name}");
+    }
+    // Different SAEs, not copies of one another.
+    let mut finals: Vec<u64> = grid.runs.iter().map(|run| run.value("final_loss").unwrap().to_bits()).collect();
+    finals.sort_unstable();
+    finals.dedup();
+    assert_eq!(finals.len(), 16);
+    let analysis = assay::analysis::Analysis::new(&grid);
+    assert_eq!(analysis.cells.len(), 16, "no run is a seed of another");
+    assert!(analysis.cells.iter().all(|cell| cell.runs.len() == 1));
+}
