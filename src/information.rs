@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use assay_models::HookPoint;
+use assay_models::{HookPoint, Site};
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::Serialize;
 
@@ -25,8 +25,18 @@ struct Key<'a> {
     tokens: String,
     context_size: usize,
     hooks: Vec<String>,
-    pairs: &'a PairsConfig,
+    pairs: PairsKey,
     critics: &'a [CriticConfig],
+}
+
+/// The settings of the pairs, those of their sites among them.
+#[derive(Serialize)]
+struct PairsKey {
+    batch: usize,
+    components: usize,
+    center_logits: bool,
+    center_residual: bool,
+    first_position: usize,
 }
 
 /// Measures every hook point of a model, or reads what was measured before; `None` if somebody interrupts.
@@ -47,12 +57,7 @@ pub fn measure(
         return Ok(Some(Vec::new()));
     };
     let contexts = settings.tokens.div_ceil(*context_size);
-    let pairs = PairsConfig {
-        batch: spec.eval.batch,
-        components: settings.components,
-        center_residual: spec.center_residual,
-        ..PairsConfig::default()
-    };
+    let pairs = PairsConfig { batch: spec.eval.batch, components: settings.components, ..PairsConfig::default() };
     let critics = critics(settings, inputs.decoder.config().d_model);
     let key = Key {
         metric_version: METRIC_VERSION,
@@ -61,7 +66,13 @@ pub fn measure(
         tokens: hash_contexts(&inputs.source, contexts).context("[information] tokens")?,
         context_size: *context_size,
         hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
-        pairs: &pairs,
+        pairs: PairsKey {
+            batch: pairs.batch,
+            components: pairs.components,
+            center_logits: pairs.center_logits,
+            center_residual: spec.center_residual,
+            first_position: pairs.first_position,
+        },
         critics: &critics,
     };
     let path = record_path(results, &key)?;
@@ -77,8 +88,8 @@ pub fn measure(
         "critics",
     );
     let tokens = inputs.source.read(0, contexts).context("[information] tokens")?;
-    let points: Vec<HookPoint> = hooks.iter().map(|(_, hook)| *hook).collect();
-    let measured = model_information(&inputs.decoder, &points, tokens.view(), &pairs, &critics, |n| {
+    let sites: Vec<Site> = hooks.iter().map(|&(_, hook)| Site { hook, center: spec.center_residual }).collect();
+    let measured = model_information(&inputs.decoder, &sites, tokens.view(), &pairs, &critics, |n| {
         stage.advance(n as u64, String::new);
         interrupt::flow()
     });
@@ -115,7 +126,7 @@ fn critics(settings: &InformationSpec, d_model: usize) -> Vec<CriticConfig> {
 fn estimated(found: Information) -> Estimated {
     Estimated {
         depth: String::new(),
-        layer: found.hook.layer,
+        layer: found.site.hook.layer,
         critic: name_of(found.config.critic).to_owned(),
         bound: if found.config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
         width: found.config.width,

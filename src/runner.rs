@@ -8,9 +8,8 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use assay_models::HookPoint;
-use assay_probes::evaluate::Codec;
-use assay_probes::{EvalConfig, Evaluation, evaluate};
+use assay_models::Site;
+use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
 use crate::belonging::begins_with;
@@ -70,33 +69,24 @@ pub fn run_group(sweep: &Sweep<'_>, group: &Group, inputs: &Inputs) -> Result<()
     }
     let label = format!("{} {}", group.model.name, tokens_text(group.training_tokens));
     let (pupils, trained) = train(sweep, group, &missing, inputs, &label)?;
-    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
-    hooks.dedup();
-    for hook in hooks {
-        let started = Instant::now();
-        let of_hook: Vec<&Pupil<'_>> = pupils.iter().filter(|p| p.run.hook == hook).collect();
-        let saes: Vec<Sae> = of_hook.iter().map(|p| p.trainer.sae()).collect();
-        let found = match evaluate_hook(sweep, group, inputs, hook, &saes, &label)? {
-            Some(found) => found,
-            None => {
-                // Training took longer than this.
-                save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
-                let saved =
-                    format!("{label}: its trained SAEs and {} finished runs are saved", finished(results, group)?);
-                return Err(sweep.interrupted(&saved).into());
-            }
-        };
-        let eval_seconds = started.elapsed().as_secs_f64() / of_hook.len() as f64;
-        for ((pupil, sae), found) in of_hook.iter().zip(&saes).zip(&found) {
-            if spec.train.save_saes {
-                save_sae(spec, group, pupil, sae, inputs, results)?;
-            }
-            let mut record = record_of(spec, group, pupil, inputs);
-            record.set_evaluation(found);
-            timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
-            // Last: a run is finished when its record is there.
-            record.save(results)?;
+    let started = Instant::now();
+    let saes: Vec<Sae> = pupils.iter().map(|p| p.trainer.sae()).collect();
+    let Some(found) = evaluate_group(sweep, group, inputs, &missing, &saes, &label)? else {
+        // Training took longer than this.
+        save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
+        let saved = format!("{label}: its trained SAEs and {} finished runs are saved", finished(results, group)?);
+        return Err(sweep.interrupted(&saved).into());
+    };
+    let eval_seconds = started.elapsed().as_secs_f64() / pupils.len() as f64;
+    for ((pupil, sae), found) in pupils.iter().zip(&saes).zip(&found) {
+        if spec.train.save_saes {
+            save_sae(spec, group, pupil, sae, inputs, results)?;
         }
+        let mut record = record_of(spec, group, pupil, inputs);
+        record.set_evaluation(found);
+        timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
+        // Last: a run is finished when its record is there.
+        record.save(results)?;
     }
     let state = state_dir(results, &group.id());
     if state.exists() {
@@ -114,30 +104,31 @@ fn finished(results: &Path, group: &Group) -> Result<usize> {
     Ok(count)
 }
 
-/// Evaluates the SAEs of one hook; `None` if somebody interrupts.
-fn evaluate_hook(
+/// Evaluates the SAEs of some runs; `None` if somebody interrupts.
+fn evaluate_group(
     sweep: &Sweep<'_>,
     group: &Group,
     inputs: &Inputs,
-    hook: HookPoint,
+    runs: &[&Run],
     saes: &[Sae],
     label: &str,
 ) -> Result<Option<Vec<Evaluation>>> {
     let Sweep { spec, progress, .. } = *sweep;
-    let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
-    let mut stage = progress.stage(format!("{label} evaluate {hook}"), inputs.eval_tokens.nrows() as u64, "sequences");
-    let config = EvalConfig {
-        batch: spec.eval.batch,
-        center_residual: spec.center_residual,
-        fisher_samples: spec.eval.fisher_samples,
-        fisher_seed: spec.eval.fisher_seed,
-        kl_zero: false,
-    };
-    let found = evaluate(&inputs.decoder, hook, inputs.eval_tokens.view(), &codecs, config, |n| {
-        stage.advance(n as u64, String::new);
-        interrupt::flow()
+    let site = |run: &Run| Site { hook: run.hook, center: spec.center_residual };
+    let mut subjects: Vec<Subject<'_>> = runs.iter().zip(saes).map(|(run, sae)| Subject::new(site(run), sae)).collect();
+    let sites: Vec<Site> = subjects.iter().map(|subject| subject.site).collect();
+    let (tokens, batch) = (inputs.eval_tokens.view(), spec.eval.batch);
+    let mut stage = progress.stage(format!("{label} evaluate {} SAEs", saes.len()), tokens.nrows() as u64, "sequences");
+    let config =
+        EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
+    let found = Survey::new(&inputs.decoder, tokens, &sites, &[], batch, |_| interrupt::flow()).and_then(|survey| {
+        evaluate(&survey, &mut subjects, config, |n| {
+            stage.advance(n as u64, String::new);
+            interrupt::flow()
+        })
     });
-    let found = interrupt::unless_stopped(found).with_context(|| format!("model `{}`, {hook}", group.model.name))?;
+    let found =
+        interrupt::unless_stopped(found).with_context(|| format!("model `{}`, evaluation", group.model.name))?;
     if found.is_some() {
         stage.finish("");
     }

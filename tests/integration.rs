@@ -2,6 +2,7 @@
 //!
 //! - `common`: paths of fixtures, relative errors, safetensors in and out, small sweeps, the program.
 //! - `parity_models`: the decoder against transformers.
+//! - `hooks`: every kind of hook captured, patched and differentiated.
 //! - `parity_sae`: encode, decode and the training step against SAELens.
 //! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
@@ -29,6 +30,7 @@ mod committed;
 mod common;
 mod evaluate;
 mod formats;
+mod hooks;
 mod hub;
 mod information;
 mod inputs;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use assay_models::{ActivationStream, HookPoint, Round, StreamConfig, runs_on_cpu, side_by_side};
+use assay_models::{ActivationStream, HookPoint, Round, Site, StreamConfig, runs_on_cpu, side_by_side};
 use assay_sae::{StepLoss, Trainer};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,7 @@ pub(super) fn train<'a>(
     let device = &opened.device;
     let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.hook).collect();
     hooks.dedup();
+    let sites: Vec<Site> = hooks.iter().map(|&hook| Site { hook, center: spec.center_residual }).collect();
     let stream_config = StreamConfig {
         first_context: 0,
         tokens: group.training_tokens as usize,
@@ -86,10 +87,9 @@ pub(super) fn train<'a>(
         contexts_per_pass: spec.train.contexts_per_pass,
         // The buffer's order is the same for every seed: seeds differ by initialisation and batch order.
         seed: 0,
-        center_residual: spec.center_residual,
         precision: spec.precision,
     };
-    let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, stream_config)?;
+    let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &sites, stream_config)?;
     let mut pupils = Vec::with_capacity(missing.len());
     for &run in missing {
         let hook = hooks.iter().position(|h| *h == run.hook).expect("hooks come from the runs");

@@ -1,14 +1,13 @@
 //! How long a sweep will take, from a little of its own work, timed on this machine.
 //!
-//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, one evaluated batch of a hook. What a
+//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, one evaluated batch. What a
 //! device does only once, such as compiling kernels, is done before the clock starts.
 
 use std::time::Instant;
 
 use anyhow::Result;
-use assay_models::{ActivationStream, HookPoint, StreamConfig, side_by_side};
-use assay_probes::evaluate::Codec;
-use assay_probes::{EvalConfig, evaluate};
+use assay_models::{ActivationStream, HookPoint, Site, StreamConfig, side_by_side};
+use assay_probes::{EvalConfig, Subject, Survey, evaluate};
 use assay_sae::{Sae, Trainer};
 use burn::tensor::Tensor;
 use ndarray::s;
@@ -43,6 +42,8 @@ impl Estimate {
         let Some(first) = todo.first() else { return Ok(()) };
         let mut hooks: Vec<HookPoint> = todo.iter().map(|run| run.hook).collect();
         hooks.dedup();
+        let site = |hook: HookPoint| Site { hook, center: spec.center_residual };
+        let sites: Vec<Site> = hooks.iter().map(|&hook| site(hook)).collect();
         // A buffer of one pass: its first round captures that pass.
         let pass = spec.train.contexts_per_pass * spec.tokens.context_size;
         let tokens = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
@@ -55,10 +56,9 @@ impl Estimate {
                 buffer_tokens: tokens,
                 contexts_per_pass: spec.train.contexts_per_pass,
                 seed: 0,
-                center_residual: spec.center_residual,
                 precision: spec.precision,
             };
-            let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &hooks, config)?;
+            let mut stream = ActivationStream::new(&inputs.decoder, &inputs.source, &sites, config)?;
             stream.next_round()?;
             opened.sync()?;
             Ok(stream)
@@ -84,24 +84,19 @@ impl Estimate {
         let turns = todo.len() as f64 / together.len() as f64;
         self.training += step_seconds * turns * first.key.train.steps as f64;
 
-        let of_hook = todo.iter().filter(|run| run.hook == first.hook).count();
-        let saes: Vec<Sae> = (0..of_hook).map(|at| trainers[at % trainers.len()].sae()).collect();
-        let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
+        let saes: Vec<Sae> = (0..todo.len()).map(|at| trainers[at % trainers.len()].sae()).collect();
         let rows = spec.eval.batch.min(inputs.eval_tokens.nrows());
-        let config = EvalConfig {
-            batch: rows,
-            center_residual: spec.center_residual,
-            fisher_samples: spec.eval.fisher_samples,
-            fisher_seed: spec.eval.fisher_seed,
-            kl_zero: false,
-        };
+        let config =
+            EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
         let eval_seconds = timed(|| {
             let tokens = inputs.eval_tokens.slice(s![..rows, ..]);
-            evaluate(&inputs.decoder, first.hook, tokens, &codecs, config, |_| crate::interrupt::flow())?;
+            let survey = Survey::new(&inputs.decoder, tokens, &sites, &[], rows, |_| crate::interrupt::flow())?;
+            let mut subjects: Vec<Subject<'_>> =
+                todo.iter().zip(&saes).map(|(run, sae)| Subject::new(site(run.hook), sae)).collect();
+            evaluate(&survey, &mut subjects, config, |_| crate::interrupt::flow())?;
             Ok(())
         })?;
-        let batches = inputs.eval_tokens.nrows() as f64 / rows as f64;
-        self.evaluation += eval_seconds * batches * hooks.len() as f64;
+        self.evaluation += eval_seconds * inputs.eval_tokens.nrows() as f64 / rows as f64;
         Ok(())
     }
 }
