@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use assay_models::{Decoder, HookPoint};
+use assay_models::{Decoder, HookPoint, Site};
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::Serialize;
 
@@ -25,8 +25,18 @@ struct Key<'a> {
     tokens: &'a str,
     context_size: usize,
     hooks: Vec<String>,
-    pairs: &'a PairsConfig,
+    pairs: PairsKey,
     critics: &'a [CriticConfig],
+}
+
+/// The settings of the pairs, those of their sites among them.
+#[derive(Serialize)]
+struct PairsKey {
+    batch: usize,
+    components: usize,
+    center_logits: bool,
+    center_residual: bool,
+    first_position: usize,
 }
 
 /// What is to be measured of a model.
@@ -44,12 +54,7 @@ impl Task {
         let settings = spec.information.as_ref()?;
         let RunKey { device_class, weights, context_size, .. } = &model.groups.first()?.runs.first()?.key;
         let contexts = information_contexts(spec)?;
-        let pairs = PairsConfig {
-            batch: spec.eval.batch,
-            components: settings.components,
-            center_residual: spec.center_residual,
-            ..PairsConfig::default()
-        };
+        let pairs = PairsConfig { batch: spec.eval.batch, components: settings.components, ..PairsConfig::default() };
         let critics = critics(settings, model.files.config().d_model);
         let hooks: Vec<(String, HookPoint)> =
             model.sites.iter().map(|(depth, site)| (depth.clone(), site.hook)).collect();
@@ -60,7 +65,13 @@ impl Task {
             tokens: model.tokens.hash_of(contexts)?,
             context_size: *context_size,
             hooks: hooks.iter().map(|(_, hook)| hook.to_string()).collect(),
-            pairs: &pairs,
+            pairs: PairsKey {
+                batch: pairs.batch,
+                components: pairs.components,
+                center_logits: pairs.center_logits,
+                center_residual: spec.center_residual,
+                first_position: pairs.first_position,
+            },
             critics: &critics,
         };
         let text = serde_json::to_string(&key).expect("numbers, names and lists of them serialise");
@@ -114,8 +125,8 @@ pub fn measure<'a>(
     let mut stage =
         progress.stage(format!("{} mutual information", model.name), (hooks.len() * critics.len()) as u64, "critics");
     let tokens = model.tokens.source.read(0, contexts).context("[information] tokens")?;
-    let points: Vec<HookPoint> = hooks.iter().map(|(_, hook)| *hook).collect();
-    let measured = model_information(decoder, &points, tokens.view(), &pairs, &critics, |n| {
+    let sites: Vec<Site> = model.sites.iter().map(|(_, site)| *site).collect();
+    let measured = model_information(decoder, &sites, tokens.view(), &pairs, &critics, |n| {
         stage.advance(n as u64, String::new);
         interrupt::flow()
     });
@@ -152,7 +163,7 @@ fn critics(settings: &InformationSpec, d_model: usize) -> Vec<CriticConfig> {
 fn estimated(found: Information) -> Estimated {
     Estimated {
         depth: String::new(),
-        layer: found.hook.layer,
+        layer: found.site.hook.layer,
         critic: name_of(found.config.critic).to_owned(),
         bound: if found.config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
         width: found.config.width,

@@ -3,27 +3,26 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use assay_models::decoder::center_residual;
+use assay_models::decoder::Cut;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, HookPoint};
+use assay_models::{Decoder, HookPoint, Site};
 use assay_sae::{Activation, Normalization, Sae};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use ndarray::Array2;
 
-/// A model with an SAE at one of its hooks.
+/// A model with an SAE at one of its sites.
 pub struct Inside {
     model: Decoder,
     vocabulary: Vocabulary,
     sae: Sae,
-    hook: HookPoint,
-    center_residual: bool,
-    /// What one unit of each latent adds to the residual stream, `[d_sae, d_model]`.
+    site: Site,
+    /// What one unit of each latent adds to the activation, `[d_sae, d_model]`.
     writes: Tensor<2>,
 }
 
-/// A text that has passed through the model up to the hook.
+/// A text that has passed through the model up to the SAE's site.
 pub struct Prompt {
     /// Token ids, the model's end-of-text first, as before each document in training.
     pub tokens: Vec<u32>,
@@ -31,8 +30,8 @@ pub struct Prompt {
     pub texts: Vec<String>,
     /// The active latents of each token, the strongest first.
     pub active: Vec<Vec<Active>>,
-    /// `[1, tokens, d_model]`, as the model has it.
-    h: Tensor<3>,
+    /// The model's pass over it, at the SAE's site.
+    cut: Cut,
 }
 
 /// An active latent.
@@ -67,10 +66,11 @@ impl Inside {
             Some(name) => name.parse().with_context(|| path.display().to_string())?,
             None => anyhow::bail!("{} names no hook; `assay convert --hook` writes one", path.display()),
         };
-        hook.check(model.config())?;
+        let site = Site { hook, center: loaded.metadata.center_residual };
+        site.check(model.config()).with_context(|| path.display().to_string())?;
         let (d_in, d_model) = (loaded.sae.d_model(), model.config().d_model);
         ensure!(d_in == d_model, "{}: d_in is {d_in}, the model's d_model is {d_model}", path.display());
-        let (sae, center_residual) = (loaded.sae, loaded.metadata.center_residual);
+        let sae = loaded.sae;
         ensure!(
             sae.normalization() == Normalization::None,
             "{}: normalize_activations is {}: what a latent adds differs from token to token",
@@ -85,12 +85,12 @@ impl Inside {
             }
             _ => rows,
         };
-        Ok(Self { model, vocabulary, sae, hook, center_residual, writes })
+        Ok(Self { model, vocabulary, sae, site, writes })
     }
 
     /// Where the SAE sits.
     pub fn hook(&self) -> HookPoint {
-        self.hook
+        self.site.hook
     }
 
     /// Runs the model on a text up to the hook, and the SAE on what is there.
@@ -101,17 +101,16 @@ impl Inside {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
         let tokens: Vec<u32> = self.model.config().eos_token_id.into_iter().chain(ids).collect();
-        let h = self.model.capture(as_batch(&tokens).view(), &[self.hook])?.remove(0);
-        let seen = if self.center_residual { center_residual(h.clone()) } else { h.clone() };
+        let cut = self.model.cut(as_batch(&tokens).view(), &[self.site])?.remove(0);
         let mut active = vec![Vec::new(); tokens.len()];
-        self.sae.encode(seen.squeeze_dim(0)).for_each_active(|token, latent, value| {
+        self.sae.encode(cut.value().squeeze_dim(0)).for_each_active(|token, latent, value| {
             active[token].push(Active { latent, value });
         });
         for latents in &mut active {
             latents.sort_by(|a: &Active, b| b.value.total_cmp(&a.value));
         }
         let texts = tokens.iter().map(|&id| self.vocabulary.text(id)).collect();
-        Ok(Prompt { tokens, texts, active, h })
+        Ok(Prompt { tokens, texts, active, cut })
     }
 
     /// The tokens that a latent's decoder row raises most, by its logit lens ([`Decoder::logit_lens`]).
@@ -124,20 +123,17 @@ impl Inside {
     }
 
     /// The likeliest tokens after the prompt.
-    ///
-    /// # Errors
-    /// If the hook is none from which the model can be run on.
-    pub fn says(&self, prompt: &Prompt, count: usize) -> Result<Vec<Scored>> {
-        self.next(prompt.h.clone(), count)
+    pub fn says(&self, prompt: &Prompt, count: usize) -> Vec<Scored> {
+        self.next(prompt, prompt.cut.value(), count)
     }
 
     /// The same with one latent patched out: z times its decoder row is taken away wherever it is active, and everything else, the SAE's
     /// error included, stays.
     ///
     /// # Errors
-    /// As [`Self::says`]; if there is no such latent.
+    /// If there is no such latent.
     pub fn says_without(&self, prompt: &Prompt, latent: usize, count: usize) -> Result<Vec<Scored>> {
-        self.next(self.without(prompt, latent)?, count)
+        Ok(self.next(prompt, self.without(prompt, latent)?, count))
     }
 
     /// Cross-entropy of each token but the first, in nats: as it is, and with one latent patched out.
@@ -146,12 +142,12 @@ impl Inside {
     /// As [`Self::says_without`].
     pub fn losses(&self, prompt: &Prompt, latent: usize) -> Result<Vec<[f32; 2]>> {
         let tokens = as_batch(&prompt.tokens);
-        let of = |h: Tensor<3>| -> Result<Vec<f32>> {
-            let log_probs = scored_log_probs(self.model.forward_from(self.hook, h)?);
+        let of = |value: Tensor<3>| -> Vec<f32> {
+            let log_probs = scored_log_probs(self.model.forward_from(&prompt.cut, value));
             let losses = token_cross_entropy(log_probs, tokens.view(), self.model.device());
-            Ok(losses.into_data().try_into_vec::<f32>().expect("losses are f32"))
+            losses.into_data().try_into_vec::<f32>().expect("losses are f32")
         };
-        let (whole, without) = (of(prompt.h.clone())?, of(self.without(prompt, latent)?)?);
+        let (whole, without) = (of(prompt.cut.value()), of(self.without(prompt, latent)?));
         Ok(whole.into_iter().zip(without).map(|(a, b)| [a, b]).collect())
     }
 
@@ -164,7 +160,7 @@ impl Inside {
             .collect();
         let z: Tensor<1> = Tensor::from_data(z.as_slice(), self.model.device());
         let [tokens] = z.dims();
-        Ok(prompt.h.clone() - z.reshape([tokens, 1]).matmul(row).unsqueeze())
+        Ok(prompt.cut.value() - z.reshape([tokens, 1]).matmul(row).unsqueeze())
     }
 
     /// The decoder row of a latent, `[1, d_model]`.
@@ -174,11 +170,11 @@ impl Inside {
         Ok(self.writes.clone().narrow(0, latent, 1))
     }
 
-    fn next(&self, h: Tensor<3>, count: usize) -> Result<Vec<Scored>> {
-        let logits = self.model.forward_from(self.hook, h)?;
+    fn next(&self, prompt: &Prompt, value: Tensor<3>, count: usize) -> Vec<Scored> {
+        let logits = self.model.forward_from(&prompt.cut, value);
         let [_, tokens, _] = logits.dims();
         let last: Tensor<2> = logits.narrow(1, tokens - 1, 1).squeeze_dim(1);
-        Ok(self.largest(softmax(last, 1).squeeze_dim(0), count))
+        self.largest(softmax(last, 1).squeeze_dim(0), count)
     }
 
     fn largest(&self, values: Tensor<1>, count: usize) -> Vec<Scored> {

@@ -9,9 +9,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use assay_models::{Decoder, Site};
-use assay_probes::evaluate::Codec;
-use assay_probes::geometry::model_geometry;
-use assay_probes::{EvalConfig, Evaluation, evaluate};
+use assay_probes::geometry::residual_stream;
+use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
 use crate::belonging::begins_with;
@@ -19,7 +18,7 @@ use crate::device::Opened;
 use crate::information;
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::tokens_text;
-use crate::plan::{Group, PlannedModel, Run, SweepTokens};
+use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
 use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
@@ -48,26 +47,19 @@ impl Sweep<'_> {
     }
 }
 
-/// A model of a sweep while its groups are worked on: its weights are read when the first of them needs it.
+/// A model of a sweep while its groups are worked on. Its weights are read, and its evaluation set is surveyed, when the first of them
+/// needs it.
 pub struct ModelAtWork<'a> {
     sweep: &'a Sweep<'a>,
     model: &'a PlannedModel,
-    decoder: OnceCell<Decoder>,
+    decoder: &'a OnceCell<Decoder>,
+    survey: OnceCell<Survey<'a>>,
 }
 
 impl<'a> ModelAtWork<'a> {
-    /// A model of which nothing is in memory yet.
-    pub fn new(sweep: &'a Sweep<'a>, model: &'a PlannedModel) -> Self {
-        Self { sweep, model, decoder: OnceCell::new() }
-    }
-
-    /// The model on the device.
-    fn decoder(&self) -> Result<&Decoder> {
-        if let Some(decoder) = self.decoder.get() {
-            return Ok(decoder);
-        }
-        let decoder = self.model.load(self.sweep.opened)?;
-        Ok(self.decoder.get_or_init(|| decoder))
+    /// A model of which nothing is in memory yet; `decoder` is where it will be.
+    pub fn new(sweep: &'a Sweep<'a>, model: &'a PlannedModel, decoder: &'a OnceCell<Decoder>) -> Self {
+        Self { sweep, model, decoder, survey: OnceCell::new() }
     }
 
     /// Trains and evaluates the runs of a group that have no record yet; the model's first group also measures its geometry and mutual
@@ -75,82 +67,97 @@ impl<'a> ModelAtWork<'a> {
     ///
     /// # Errors
     /// If tokens can't be read, training diverges, a file can't be written, or somebody interrupts ([`Interrupted`]).
-    pub fn run(&mut self, group: &Group) -> Result<()> {
-        run_group(self, group)?;
-        if !self.model.is_first(group) {
-            return Ok(());
-        }
+    pub fn run(&self, group: &Group) -> Result<()> {
         let Sweep { spec, results, progress, .. } = *self.sweep;
-        let done = self.measure_geometry(group)?
-            && information::measure(spec, self.model, || self.decoder(), results, progress)?;
-        if !done {
-            return Err(self.sweep.interrupted(&format!("{}: its finished runs are saved", self.model.name)).into());
+        let mut geometry =
+            group.runs.first().filter(|_| self.model.is_first(group)).map(|run| GeometryKey::of(&run.key));
+        if let Some(key) = &geometry
+            && GeometryRecord::load(results, &key.id())?.is_some()
+        {
+            geometry = None;
+        }
+        self.run_missing(group, geometry.is_some())?;
+        if let Some(key) = geometry {
+            let survey = self.survey(true)?.ok_or_else(|| self.stopped())?;
+            let found = survey.geometry().context("the survey was asked for the layers")?.clone();
+            GeometryRecord { key, found }.save(results)?;
+        }
+        if self.model.is_first(group) && !information::measure(spec, self.model, || self.decoder(), results, progress)?
+        {
+            return Err(self.stopped().into());
         }
         Ok(())
     }
 
-    /// Measures the geometry of every layer unless it is there; false if somebody interrupts.
-    fn measure_geometry(&self, group: &Group) -> Result<bool> {
-        let Sweep { spec, results, progress, .. } = *self.sweep;
-        let Some(key) = group.runs.first().map(|run| GeometryKey::of(&run.key)) else { return Ok(true) };
-        if GeometryRecord::load(results, &key.id())?.is_some() {
-            return Ok(true);
+    fn stopped(&self) -> Interrupted {
+        self.sweep.interrupted(&format!("{}: its finished runs are saved", self.model.name))
+    }
+
+    /// The model on the device.
+    fn decoder(&self) -> Result<&'a Decoder> {
+        if let Some(decoder) = self.decoder.get() {
+            return Ok(decoder);
         }
-        let (name, tokens) = (&self.model.name, &self.model.tokens.eval);
-        let mut stage = progress.stage(format!("{name} geometry"), tokens.nrows() as u64, "sequences");
-        let found = model_geometry(self.decoder()?, tokens.view(), spec.eval.batch, spec.center_residual, |n| {
+        let decoder = self.model.load(self.sweep.opened)?;
+        Ok(self.decoder.get_or_init(|| decoder))
+    }
+
+    /// What is to be known of the evaluation set before SAEs are evaluated on it, and the geometry of every layer where `layers` says so;
+    /// `None` if somebody interrupts.
+    fn survey(&self, layers: bool) -> Result<Option<&Survey<'a>>> {
+        if let Some(survey) = self.survey.get() {
+            return Ok(Some(survey));
+        }
+        let Sweep { spec, progress, .. } = *self.sweep;
+        let decoder = self.decoder()?;
+        let sites: Vec<Site> = self.model.sites.iter().map(|(_, site)| *site).collect();
+        let layers = if layers { residual_stream(decoder.config(), spec.center_residual) } else { Vec::new() };
+        let tokens = self.model.tokens.eval.view();
+        let mut stage = progress.stage(format!("{} survey", self.model.name), tokens.nrows() as u64, "sequences");
+        let survey = Survey::new(decoder, tokens, &sites, &layers, spec.eval.batch, |n| {
             stage.advance(n as u64, String::new);
             interrupt::flow()
         });
-        let found = interrupt::unless_stopped(found).with_context(|| format!("model `{name}`, geometry"))?;
-        let Some(found) = found else { return Ok(false) };
+        let survey = interrupt::unless_stopped(survey)
+            .with_context(|| format!("model `{}`, the activations on the evaluation set", self.model.name))?;
+        let Some(survey) = survey else { return Ok(None) };
         stage.finish("");
-        GeometryRecord { key, found }.save(results)?;
-        Ok(true)
+        Ok(Some(self.survey.get_or_init(|| survey)))
     }
-}
 
-/// Trains and evaluates the runs of a group that have no record yet.
-fn run_group(at_work: &ModelAtWork<'_>, group: &Group) -> Result<()> {
-    let ModelAtWork { sweep, model, .. } = *at_work;
-    let Sweep { spec, results, progress, .. } = *sweep;
-    let mut missing = Vec::new();
-    for run in &group.runs {
-        if Record::load(results, &run.key)?.is_none() {
-            missing.push(run);
-        }
-    }
-    let done = group.runs.len() - missing.len();
-    if spec.train.save_saes && done > 0 {
-        progress.say(&format!(
-            "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
-            model.name
-        ));
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let decoder = at_work.decoder()?;
-    let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
-    let (pupils, trained) = train(sweep, group, &missing, decoder, &model.tokens, &label)?;
-    let mut sites: Vec<Site> = missing.iter().map(|run| run.site).collect();
-    sites.dedup();
-    let mut evaluated = done;
-    for site in sites {
-        let started = Instant::now();
-        let of_site: Vec<&Pupil<'_>> = pupils.iter().filter(|p| p.run.site == site).collect();
-        let saes: Vec<Sae> = of_site.iter().map(|p| p.trainer.sae()).collect();
-        let found = match evaluate_site(sweep, decoder, &model.tokens, site, &saes, &label)? {
-            Some(found) => found,
-            None => {
-                // Training took longer than this.
-                save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
-                let saved = format!("{label}: its trained SAEs and {evaluated} finished runs are saved");
-                return Err(sweep.interrupted(&saved).into());
+    /// Trains and evaluates the runs of a group that have no record yet.
+    fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
+        let Self { sweep, model, .. } = *self;
+        let Sweep { spec, results, progress, .. } = *sweep;
+        let mut missing = Vec::new();
+        for run in &group.runs {
+            if Record::load(results, &run.key)?.is_none() {
+                missing.push(run);
             }
+        }
+        let done = group.runs.len() - missing.len();
+        if spec.train.save_saes && done > 0 {
+            progress.say(&format!(
+                "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
+                model.name
+            ));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let decoder = self.decoder()?;
+        let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
+        let (pupils, trained) = train(sweep, group, &missing, decoder, &model.tokens, &label)?;
+        let started = Instant::now();
+        let saes: Vec<Sae> = pupils.iter().map(|p| p.trainer.sae()).collect();
+        let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
+            // Training took longer than this.
+            save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
+            let saved = format!("{label}: its trained SAEs and {done} finished runs are saved");
+            return Err(sweep.interrupted(&saved).into());
         };
-        let eval_seconds = started.elapsed().as_secs_f64() / of_site.len() as f64;
-        for ((pupil, sae), found) in of_site.iter().zip(&saes).zip(&found) {
+        let eval_seconds = started.elapsed().as_secs_f64() / pupils.len() as f64;
+        for ((pupil, sae), found) in pupils.iter().zip(&saes).zip(&found) {
             if spec.train.save_saes {
                 save_sae(spec, group, pupil, sae, model, results)?;
             }
@@ -159,45 +166,34 @@ fn run_group(at_work: &ModelAtWork<'_>, group: &Group) -> Result<()> {
             timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
             // Last: a run is finished when its record is there.
             record.save(results)?;
-            evaluated += 1;
         }
+        let state = state_dir(results, &group.id());
+        if state.exists() {
+            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+        }
+        Ok(())
     }
-    let state = state_dir(results, &group.id());
-    if state.exists() {
-        std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
-    }
-    Ok(())
-}
 
-/// Evaluates the SAEs of one site; `None` if somebody interrupts.
-fn evaluate_site(
-    sweep: &Sweep<'_>,
-    decoder: &Decoder,
-    tokens: &SweepTokens,
-    site: Site,
-    saes: &[Sae],
-    label: &str,
-) -> Result<Option<Vec<Evaluation>>> {
-    let Sweep { spec, progress, .. } = *sweep;
-    let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
-    let hook = site.hook;
-    let mut stage = progress.stage(format!("{label} evaluate {hook}"), tokens.eval.nrows() as u64, "sequences");
-    let config = EvalConfig {
-        batch: spec.eval.batch,
-        center_residual: spec.center_residual,
-        fisher_samples: spec.eval.fisher_samples,
-        fisher_seed: spec.eval.fisher_seed,
-        kl_zero: false,
-    };
-    let found = evaluate(decoder, hook, tokens.eval.view(), &codecs, config, |n| {
-        stage.advance(n as u64, String::new);
-        interrupt::flow()
-    });
-    let found = interrupt::unless_stopped(found).with_context(|| format!("{label}, {hook}"))?;
-    if found.is_some() {
-        stage.finish("");
+    /// Evaluates the SAEs of some runs, at all sites in one pass; `None` if somebody interrupts.
+    fn evaluate(&self, runs: &[&Run], saes: &[Sae], layers: bool, label: &str) -> Result<Option<Vec<Evaluation>>> {
+        let Sweep { spec, progress, .. } = *self.sweep;
+        let Some(survey) = self.survey(layers)? else { return Ok(None) };
+        let mut subjects: Vec<Subject<'_>> =
+            runs.iter().zip(saes).map(|(run, sae)| Subject::new(run.site, sae)).collect();
+        let sequences = self.model.tokens.eval.nrows() as u64;
+        let mut stage = progress.stage(format!("{label} evaluate {} SAEs", saes.len()), sequences, "sequences");
+        let config =
+            EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
+        let found = evaluate(survey, &mut subjects, config, |n| {
+            stage.advance(n as u64, String::new);
+            interrupt::flow()
+        });
+        let found = interrupt::unless_stopped(found).with_context(|| format!("{label}, evaluation"))?;
+        if found.is_some() {
+            stage.finish("");
+        }
+        Ok(found)
     }
-    Ok(found)
 }
 
 fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, n_layers: usize) -> Record {

@@ -99,7 +99,8 @@ fn a_group_of_which_some_runs_are_finished_does_the_others() {
     copy_dir(whole(), &out);
     // One run of each hook of one group, all of another, and the geometry of a model.
     let grid = frames::read(whole()).unwrap();
-    let of = |model: &str, tokens| grid.runs.iter().filter(move |r| r.model == model && r.training_tokens == tokens);
+    let of =
+        |model: &'static str, tokens| grid.runs.iter().filter(move |r| r.model == model && r.training_tokens == tokens);
     let some = of("small", 2048).enumerate().filter(|(at, _)| at % 3 == 0).map(|(_, run)| run);
     for run in some.chain(of("medium", 4096)) {
         std::fs::remove_file(out.join(format!("runs/{}.json", run.id))).unwrap();

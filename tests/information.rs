@@ -1,7 +1,6 @@
 //! Mutual information of activations and logits, on a bundled model.
 
-use assay_models::decoder::center_residual;
-use assay_models::{Decoder, HookPoint, RowUse, TokenSource};
+use assay_models::{Decoder, HookPoint, RowUse, Site, TokenSource};
 use assay_probes::information::{LogitPairs, PairsConfig, logit_pairs, model_information};
 use assay_probes::{Bound, Critic, CriticConfig};
 use ndarray::{Array1, Array2, Axis, s};
@@ -23,7 +22,7 @@ fn scores_are_the_principal_components_of_the_logits() {
     let logits = model.forward(tokens.view()).unwrap();
     let [sequences, context, vocab] = logits.dims();
     for (center_logits, first_position) in [(false, 0), (true, 1)] {
-        let config = PairsConfig { batch: 2, components: 6, center_logits, first_position, ..PairsConfig::default() };
+        let config = PairsConfig { batch: 2, components: 6, center_logits, first_position };
         let LogitPairs { scores, variances, variance_share, .. } =
             logit_pairs(&model, &[], tokens.view(), &config, |_| ()).unwrap();
 
@@ -69,16 +68,17 @@ fn scores_are_the_principal_components_of_the_logits() {
 fn activations_are_those_of_the_scored_positions() {
     let model = Decoder::load(&bundled("small"), &device()).unwrap();
     let tokens = tokens(32, 3);
-    let hooks = [HookPoint::resid_post(5), HookPoint::resid_post(1)];
-    let config = PairsConfig { batch: 2, first_position: 4, center_residual: true, ..PairsConfig::default() };
-    let found = logit_pairs(&model, &hooks, tokens.view(), &config, |_| ()).unwrap();
-    for (hook, activations) in hooks.iter().zip(&found.activations) {
-        let h = center_residual(model.capture(tokens.view(), &[*hook]).unwrap().remove(0));
+    let sites = [5, 1].map(|layer| Site { hook: HookPoint::resid_post(layer), center: true });
+    let config = PairsConfig { batch: 2, first_position: 4, ..PairsConfig::default() };
+    let found = logit_pairs(&model, &sites, tokens.view(), &config, |_| ()).unwrap();
+    for (site, activations) in sites.iter().zip(&found.activations) {
+        let h = model.capture(tokens.view(), &[site.hook.into()]).unwrap().remove(0);
+        let h = h.clone() - h.mean_dim(2);
         assert_eq!(activations.dim(), (3 * 27, 128));
         let expected = values(h.slice([0..3, 4..31, 0..128]));
         assert_close("activations", activations.as_slice().unwrap(), &expected, 1e-5);
     }
-    let short = logit_pairs(&model, &hooks, tokens.slice(s![.., ..5]), &config, |_| ());
+    let short = logit_pairs(&model, &sites, tokens.slice(s![.., ..5]), &config, |_| ());
     assert!(short.unwrap_err().to_string().contains("too few"));
 }
 
@@ -86,7 +86,7 @@ fn activations_are_those_of_the_scored_positions() {
 #[test]
 fn a_later_layer_has_more_information() {
     let model = Decoder::load(&bundled("small"), &device()).unwrap();
-    let hooks = [0, 5].map(HookPoint::resid_post);
+    let sites = [0, 5].map(|layer| Site::from(HookPoint::resid_post(layer)));
     let config = CriticConfig {
         hidden: 64,
         batch: 64,
@@ -97,12 +97,12 @@ fn a_later_layer_has_more_information() {
     };
     let critics = [config, CriticConfig { width: Some(1), ..config }];
     let mut told = 0;
-    let found = model_information(&model, &hooks, tokens(64, 64).view(), &PairsConfig::default(), &critics, |n| {
+    let found = model_information(&model, &sites, tokens(64, 64).view(), &PairsConfig::default(), &critics, |n| {
         told += n;
         ControlFlow::Continue(())
     })
     .unwrap();
-    let order: Vec<_> = found.iter().map(|f| (f.hook.layer, f.config.width)).collect();
+    let order: Vec<_> = found.iter().map(|f| (f.site.hook.layer, f.config.width)).collect();
     assert_eq!(order, [(0, None), (0, Some(1)), (5, None), (5, Some(1))]);
     assert_eq!(told, 4);
     let nats = |at: usize| found[at].information.nats;

@@ -13,6 +13,7 @@
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
+//! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
 //! - `output`: nobody reads what is printed, or it can't be written.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
@@ -31,6 +32,7 @@ mod common;
 mod evaluate;
 mod formats;
 mod groups;
+mod hooks;
 mod hub;
 mod information;
 mod inputs;

@@ -1,12 +1,12 @@
 //! A whole evaluation, the geometry and the metrics against values computed in float64 (`tests/golden/README.md`).
 
-use assay_models::Decoder;
+use assay_models::{Decoder, HookPoint, Site};
 use assay_probes::geometry::Covariance;
 use assay_probes::latents::latent_weights;
-use assay_probes::metrics::{Directions, METRICS, Subset, Subsets, Sums, token_sums};
+use assay_probes::metrics::{Directions, FirstLook, METRICS, Subset, Subsets, Sums, token_sums};
 use assay_probes::rate::Firing;
 use assay_probes::saebench::CoreSums;
-use assay_probes::{EvalConfig, evaluate};
+use assay_probes::{EvalConfig, Subject, Survey, evaluate};
 use assay_sae::formats;
 use ndarray::{Array2, ArrayView2};
 use serde_json::{Value, json};
@@ -100,6 +100,20 @@ fn the_geometry_of_a_layer_is_that_of_an_evaluation_there() {
     }
 }
 
+/// The subsets of tokens, whose activations are shown in two parts.
+fn subsets(activations: &[f32], d_model: usize, context: usize) -> Subsets {
+    let parts = activations.split_at(activations.len() / (context * d_model) / 2 * context * d_model);
+    let mut first = FirstLook::new(d_model, context);
+    first.add(parts.0);
+    first.add(parts.1);
+    let mut second = first.finish();
+    if second.is_needed() {
+        second.add(parts.0);
+        second.add(parts.1);
+    }
+    second.finish()
+}
+
 #[test]
 fn reconstruction_metrics_agree_on_every_subset() {
     let inputs = Reference::open(golden("recon-metrics/inputs.safetensors"));
@@ -110,13 +124,13 @@ fn reconstruction_metrics_agree_on_every_subset() {
     let d_sae = latents_shape[2];
 
     let directions = Directions::default();
-    let subsets = Subsets::new(&activations, d_model, context, &directions);
+    let subsets = subsets(&activations, d_model, context);
     let mut found = json!({});
     for subset in Subset::ALL {
         let mut sums = Sums::default();
         for (token, (a, r)) in activations.chunks(d_model).zip(reconstructions.chunks(d_model)).enumerate() {
             if subsets.contains(subset, token) {
-                sums += &subsets.centred(subset, token, token_sums(a, r, &directions));
+                sums += &subsets.from_mean(subset, a, &directions).complete(token_sums(a, r, &directions));
             }
         }
         found[subset.name()] = METRICS.iter().map(|m| (m.name.to_owned(), json!((m.value)(&sums)))).collect();
@@ -154,11 +168,11 @@ fn saebench_metrics_agree() {
     let (latents, latents_shape) = inputs.floats("latents");
     let (&[_, context, d_model], d_sae) = (&shape[..], latents_shape[2]) else { panic!("{shape:?}") };
     let directions = Directions::default();
-    let subsets = Subsets::new(&activations, d_model, context, &directions);
+    let subsets = subsets(&activations, d_model, context);
     let mut core = CoreSums::default();
     let mut firing = Firing { fires: vec![0; d_sae], sequences: vec![0; d_sae], tokens: 0 };
     for (token, (a, r)) in activations.chunks(d_model).zip(reconstructions.chunks(d_model)).enumerate() {
-        let sums = subsets.centred(Subset::All, token, token_sums(a, r, &directions));
+        let sums = subsets.from_mean(Subset::All, a, &directions).complete(token_sums(a, r, &directions));
         let code = &latents[token * d_sae..(token + 1) * d_sae];
         core += &CoreSums::of_token(&sums, code.iter().map(|v| f64::from(v.abs())).sum(), None);
         firing.tokens += 1;
@@ -202,15 +216,11 @@ fn drawn_labels_estimate_the_exact_fisher_distortions() {
     for name in ["L3_k8", "L4_k32"] {
         let formats::LoadedSae { sae, metadata, .. } =
             formats::load(&golden("eval-small").join(name), &device()).unwrap();
-        let hook = metadata.hook_name.unwrap().parse().unwrap();
-        let config = EvalConfig {
-            batch: 2 * COPIES,
-            center_residual: false,
-            fisher_samples: 32,
-            fisher_seed: 1,
-            kl_zero: false,
-        };
-        let found = evaluate(&model, hook, tokens.view(), &[&sae], config, |_| Continue(())).unwrap().remove(0);
+        let hook: HookPoint = metadata.hook_name.unwrap().parse().unwrap();
+        let site: Site = hook.into();
+        let config = EvalConfig { fisher_samples: 32, fisher_seed: 1, kl_zero: false };
+        let survey = Survey::new(&model, tokens.view(), &[site], &[], 2 * COPIES, |_| Continue(())).unwrap();
+        let found = evaluate(&survey, &mut [Subject::new(site, &sae)], config, |_| Continue(())).unwrap().remove(0);
         let expected = expected(&format!("eval-small/{name}"));
         // A copy of both sequences is one draw of an estimate; the spread of the draws says how far their mean may be off.
         let draws = |of: fn(&Sums) -> f64| -> Vec<f64> {

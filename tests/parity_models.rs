@@ -1,8 +1,9 @@
 //! The decoder against transformers (`tests/golden/README.md` says how the values were made).
 
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookPoint, Precision};
+use assay_models::{Decoder, HookPoint, Precision, Site};
 use burn::tensor::Tensor;
+use ndarray::ArrayView2;
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
 
@@ -16,21 +17,21 @@ fn agrees_with_transformers(name: &str, tolerance: f64) {
 fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
     let expected = Reference::open(golden(name).join("expected.safetensors"));
     let tokens = expected.tokens("tokens");
-    let hooks: Vec<HookPoint> = (0..model.config().n_layers).map(HookPoint::resid_post).collect();
+    let sites: Vec<Site> = (0..model.config().n_layers).map(|layer| HookPoint::resid_post(layer).into()).collect();
 
     let logits = model.forward(tokens.view()).unwrap();
     assert_close("logits", &values(logits.clone()), &expected.floats("logits").0, tolerance);
     let ce = token_cross_entropy(scored_log_probs(logits), tokens.view(), &device());
     assert_close("ce", &values(ce), &expected.floats("ce").0, tolerance);
 
-    let captured = model.capture(tokens.view(), &hooks).unwrap();
-    for (hook, h) in hooks.into_iter().zip(captured) {
+    for cut in model.cut(tokens.view(), &sites).unwrap() {
+        let hook = cut.site().hook;
         let layer = hook.layer;
         let reference = expected.tensor::<3>(&format!("resid_post.{layer}"));
-        assert_close(&format!("{hook}"), &values(h.clone()), &values(reference), tolerance);
-        let again = model.forward_from(hook, h.clone()).unwrap();
+        assert_close(&format!("{hook}"), &values(cut.value()), &values(reference), tolerance);
+        let again = model.forward_from(&cut, cut.value());
         assert_close(&format!("logits from {hook}"), &values(again), &expected.floats("logits").0, tolerance);
-        let gradient = loss_gradient(model, hook, h, tokens.view()).unwrap();
+        let gradient = loss_gradient(model, &cut, tokens.view());
         let reference = expected.floats(&format!("grad_resid_post.{layer}")).0;
         assert_close(&format!("gradient at {hook}"), &values(gradient), &reference, tolerance);
     }
@@ -43,13 +44,13 @@ fn capture_in_bf16_is_near() {
     for name in ["neox-parallel", "neox-sequential"] {
         let model = Decoder::load(&golden(name), &device()).unwrap();
         let tokens = Reference::open(golden(name).join("expected.safetensors")).tokens("tokens");
-        let hooks: Vec<HookPoint> = (0..model.config().n_layers)
+        let sites: Vec<Site> = (0..model.config().n_layers)
             .flat_map(|layer| ["hook_resid_pre", "hook_resid_post"].map(|kind| format!("blocks.{layer}.{kind}")))
-            .map(|hook| hook.parse().unwrap())
+            .map(|hook| hook.parse::<HookPoint>().unwrap().into())
             .collect();
-        let exact = model.capture(tokens.view(), &hooks).unwrap();
-        let near = model.capture_in(Precision::Bf16, tokens.view(), &hooks).unwrap();
-        for ((hook, e), n) in hooks.iter().zip(exact).zip(near) {
+        let exact = model.capture(tokens.view(), &sites).unwrap();
+        let near = model.capture_in(Precision::Bf16, tokens.view(), &sites).unwrap();
+        for ((hook, e), n) in sites.iter().zip(exact).zip(near) {
             assert_close(&format!("{name}, {hook}"), &values(n), &values(e), if model.has_bf16() { 1e-2 } else { 0.0 });
         }
     }
@@ -107,7 +108,8 @@ fn the_logit_lens_is_the_end_of_the_forward_pass() {
     let sd = (raw.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / d_model as f32).sqrt();
     let standard: Vec<f32> = raw.iter().map(|v| (v - mean) / sd).collect();
     let tensor = |v: &[f32]| Tensor::<1>::from_data(v, &device());
-    let logits = |h: &[f32]| values(model.forward_from(last, tensor(h).unsqueeze()).unwrap());
+    let cut = model.cut(ArrayView2::from(&[[0]]), &[last.into()]).unwrap().remove(0);
+    let logits = |h: &[f32]| values(model.forward_from(&cut, tensor(h).unsqueeze()));
     let beyond_bias: Vec<f32> =
         logits(&standard).iter().zip(&logits(&vec![0.0; d_model])).map(|(a, b)| a - b).collect();
     // A constant added to all of a direction is lost in the norm.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, StreamConfig, TokenSource};
+use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, Site, StreamConfig, TokenSource};
 use assay_sae::{
     Activation, DecoderNorm, Format, InputScaling, Loss, Metadata, Precision, Recipe, Sae, TrainConfig, Trainer,
     formats,
@@ -28,7 +28,7 @@ impl Text {
 
     /// Small passes and a small buffer, so that rounds begin and end within contexts and passes.
     fn stream(&self, hooks: &[usize]) -> ActivationStream<'_> {
-        let hooks: Vec<HookPoint> = hooks.iter().map(|&layer| HookPoint::resid_post(layer)).collect();
+        let sites: Vec<Site> = hooks.iter().map(|&layer| HookPoint::resid_post(layer).into()).collect();
         let config = StreamConfig {
             first_context: 5,
             tokens: TOKENS,
@@ -36,10 +36,9 @@ impl Text {
             buffer_tokens: 1024,
             contexts_per_pass: 4,
             seed: 0,
-            center_residual: false,
             precision: Precision::F32,
         };
-        ActivationStream::new(&self.model, &self.source, &hooks, config).unwrap()
+        ActivationStream::new(&self.model, &self.source, &sites, config).unwrap()
     }
 
     /// All batches in the order of a seed.

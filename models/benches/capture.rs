@@ -63,7 +63,7 @@ fn main() {
     for dir in models {
         let model = Decoder::load(&dir, &device).expect("a GPT-NeoX checkpoint directory");
         let config = model.config().clone();
-        let hook = [HookPoint::resid_post(config.n_layers - 1)];
+        let site = [HookPoint::resid_post(config.n_layers - 1).into()];
         let label = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         for &batch in &batches {
             let tokens =
@@ -72,7 +72,7 @@ fn main() {
                 let pass = |count: usize| {
                     let started = Instant::now();
                     for _ in 0..count {
-                        drop(model.capture_in(precision, tokens.view(), &hook).expect("the hook exists"));
+                        drop(model.capture_in(precision, tokens.view(), &site).expect("the site exists"));
                     }
                     device.sync().expect("the device works");
                     started.elapsed().as_secs_f64() / count as f64

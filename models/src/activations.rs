@@ -1,8 +1,8 @@
-//! The activation stream: a seeded shuffle buffer on the device, refilled at half, with all hook
-//! points of a model filled by the same forward passes.
+//! The activation stream: a seeded shuffle buffer on the device, refilled at half, with all sites
+//! of a model filled by the same forward passes.
 //!
 //! Which row of the stream lies where follows from integers alone ([`ShufflePlan`]); the activations
-//! only follow the plan. So every model, hook and SAE sees the same order, and the state of a
+//! only follow the plan. So every model, site and SAE sees the same order, and the state of a
 //! buffer can be rebuilt from the tokens without the training that came before.
 
 use assay_kernels::Precision;
@@ -11,10 +11,10 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::decoder::{Decoder, center_residual};
+use crate::decoder::Decoder;
 use crate::device::side_by_side;
 use crate::error::Result;
-use crate::hooks::HookPoint;
+use crate::hooks::Site;
 use crate::tokens::TokenSource;
 
 /// What to stream. Sizes are in tokens.
@@ -32,8 +32,6 @@ pub struct StreamConfig {
     pub contexts_per_pass: usize,
     /// Seed of the buffer's order.
     pub seed: u64,
-    /// Subtract the mean over d_model from every activation.
-    pub center_residual: bool,
     /// Number format of the layers' products.
     pub precision: Precision,
 }
@@ -138,14 +136,14 @@ fn stream_rng(seed: u64, stream: u64) -> ChaCha8Rng {
     rng
 }
 
-/// Activations of a model at some hooks, shuffled.
+/// Activations of a model at some sites, shuffled.
 pub struct ActivationStream<'a> {
     model: &'a Decoder,
     source: &'a TokenSource,
-    hooks: Vec<HookPoint>,
+    sites: Vec<Site>,
     config: StreamConfig,
     plan: ShufflePlan,
-    /// One `[places, d_model]` a hook.
+    /// One `[places, d_model]` per site.
     buffers: Vec<Tensor<2>>,
 }
 
@@ -153,10 +151,10 @@ impl<'a> ActivationStream<'a> {
     /// A stream from the start.
     ///
     /// # Errors
-    /// If a hook does not exist in the model, or the source is too short for the budget.
-    pub fn new(model: &'a Decoder, source: &'a TokenSource, hooks: &[HookPoint], config: StreamConfig) -> Result<Self> {
-        for hook in hooks {
-            hook.check(model.config())?;
+    /// If a site does not exist in the model, or the source is too short for the budget.
+    pub fn new(model: &'a Decoder, source: &'a TokenSource, sites: &[Site], config: StreamConfig) -> Result<Self> {
+        for site in sites {
+            site.check(model.config())?;
         }
         source.check_range(config.first_context, config.tokens.div_ceil(source.context_size()))?;
         let plan = ShufflePlan::new(config.tokens, config.buffer_tokens, config.batch_size, config.seed);
@@ -164,10 +162,10 @@ impl<'a> ActivationStream<'a> {
         Ok(Self {
             model,
             source,
-            hooks: hooks.to_vec(),
+            sites: sites.to_vec(),
             config,
             plan,
-            buffers: hooks.iter().map(|_| empty()).collect(),
+            buffers: sites.iter().map(|_| empty()).collect(),
         })
     }
 
@@ -182,7 +180,7 @@ impl<'a> ActivationStream<'a> {
         let mut left: Vec<u64> = self.plan.unserved().map(|place| places[place]).collect();
         left.sort_unstable();
         let context = self.source.context_size() as u64;
-        let mut parts: Vec<Vec<Tensor<2>>> = self.hooks.iter().map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<Tensor<2>>> = self.sites.iter().map(|_| Vec::new()).collect();
         // Rows of contexts that follow each other are captured together, and only the rows that are left are kept.
         for run in left.chunk_by(|a, b| b / context <= a / context + 1) {
             let rows = run[0] / context * context..(run[run.len() - 1] / context + 1) * context;
@@ -214,9 +212,9 @@ impl<'a> ActivationStream<'a> {
         let kept: Vec<i32> = round.kept.iter().map(|&p| p as i32).collect();
         let kept = (!kept.is_empty()).then(|| int_tensor(&kept, self.model.device()));
         let fresh = if round.fresh.is_empty() { None } else { Some(self.capture(round.fresh)?) };
-        for (hook, buffer) in self.buffers.iter_mut().enumerate() {
+        for (site, buffer) in self.buffers.iter_mut().enumerate() {
             let old = kept.as_ref().map(|index| buffer.clone().select(0, index.clone()));
-            let parts: Vec<Tensor<2>> = old.into_iter().chain(fresh.as_ref().map(|f| f[hook].clone())).collect();
+            let parts: Vec<Tensor<2>> = old.into_iter().chain(fresh.as_ref().map(|f| f[site].clone())).collect();
             *buffer = Tensor::cat(parts, 0);
         }
         Ok(Some(Round { index, served: round.served }))
@@ -227,9 +225,9 @@ impl<'a> ActivationStream<'a> {
         self.plan.round()
     }
 
-    /// The activations at some places, `[places.len(), d_model]`, of hook number `hook`.
-    pub fn batch(&self, hook: usize, places: &[u32]) -> Tensor<2> {
-        self.batch_at(hook, self.upload(places))
+    /// The activations at some places, `[places.len(), d_model]`, of site number `site`.
+    pub fn batch(&self, site: usize, places: &[u32]) -> Tensor<2> {
+        self.batch_at(site, self.upload(places))
     }
 
     /// Places of the buffer on the device: an order is uploaded once a round, not batch by batch.
@@ -239,11 +237,11 @@ impl<'a> ActivationStream<'a> {
     }
 
     /// As [`Self::batch`], at places that are on the device already.
-    pub fn batch_at(&self, hook: usize, places: Tensor<1, Int>) -> Tensor<2> {
-        self.buffers[hook].clone().select(0, places)
+    pub fn batch_at(&self, site: usize, places: Tensor<1, Int>) -> Tensor<2> {
+        self.buffers[site].clone().select(0, places)
     }
 
-    /// Rows of the stream, by hook, `[rows, d_model]` each.
+    /// Rows of the stream, by site, `[rows, d_model]` each.
     fn capture(&self, rows: std::ops::Range<u64>) -> Result<Vec<Tensor<2>>> {
         let context = self.source.context_size();
         let (first, last) = (rows.start as usize / context, (rows.end as usize).div_ceil(context));
@@ -251,19 +249,16 @@ impl<'a> ActivationStream<'a> {
         let pass = |at: usize| -> Result<Vec<Tensor<2>>> {
             let count = self.config.contexts_per_pass.min(last - at);
             let tokens = self.source.read(self.config.first_context + at, count)?;
-            let flat = |h: Tensor<3>| {
-                let h = if self.config.center_residual { center_residual(h) } else { h };
-                h.reshape([count * context, self.model.config().d_model])
-            };
-            let captured = self.model.capture_in(self.config.precision, tokens.view(), &self.hooks)?;
+            let flat = |h: Tensor<3>| h.reshape([count * context, self.model.config().d_model]);
+            let captured = self.model.capture_in(self.config.precision, tokens.view(), &self.sites)?;
             Ok(captured.into_iter().map(flat).collect())
         };
         // Passes side by side: much of a forward pass on the CPU runs on one thread.
         let captured: Vec<Vec<Tensor<2>>> = side_by_side(self.model.device(), passes, pass)?;
         let skip = rows.start as usize - first * context;
         let len = (rows.end - rows.start) as usize;
-        let of_hook = |hook: usize| captured.iter().map(|pass| pass[hook].clone()).collect::<Vec<_>>();
-        Ok((0..self.hooks.len()).map(|hook| Tensor::cat(of_hook(hook), 0).narrow(0, skip, len)).collect())
+        let of_site = |site: usize| captured.iter().map(|pass| pass[site].clone()).collect::<Vec<_>>();
+        Ok((0..self.sites.len()).map(|site| Tensor::cat(of_site(site), 0).narrow(0, skip, len)).collect())
     }
 }
 

@@ -142,11 +142,11 @@ pub enum ModelError {
         /// The hook.
         hook: HookPoint,
     },
-    /// A hook from which the forward pass cannot be continued.
+    /// Centring where no LayerNorm follows.
     #[error(
-        "hook {hook} holds one component of the residual stream; patching continues from hook_resid_pre, hook_resid_mid or hook_resid_post"
+        "hook {hook} can't be centred over d_model: the output projection reads it as it is, and the model would say something else; leave center_residual out"
     )]
-    NotPatchable {
+    CenteredZ {
         /// The hook.
         hook: HookPoint,
     },

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::config::NeoxConfig;
@@ -40,11 +41,6 @@ impl HookPoint {
     /// `blocks.{layer}.hook_resid_post`.
     pub fn resid_post(layer: usize) -> Self {
         Self { layer, kind: HookKind::ResidPost }
-    }
-
-    /// Whether the forward pass can go on from what is put here: it can where the whole residual stream passes.
-    pub fn is_patchable(&self) -> bool {
-        !matches!(self.kind, HookKind::Z | HookKind::AttnOut | HookKind::MlpOut)
     }
 
     /// Checks that a model of this shape has the hook.
@@ -125,9 +121,28 @@ impl FromStr for HookKind {
 pub struct Site {
     /// The hook point.
     pub hook: HookPoint,
-    /// Subtract the mean over d_model, as TransformerLens' processed models do. A model whose every reader starts with a LayerNorm
-    /// gives the same logits with the mean left out.
+    /// Subtract the mean over d_model, as TransformerLens' processed models do (`center_writing_weights`). A model whose every reader
+    /// of the residual stream starts with a LayerNorm gives the same logits with the mean left out, but for rounding.
     pub center: bool,
+}
+
+impl Site {
+    /// Checks that a model of this shape has the site.
+    ///
+    /// # Errors
+    /// As [`HookPoint::check`]; if `attn.hook_z` is to be centred, which W_O reads as it is: without its mean the model would say
+    /// something else.
+    pub fn check(&self, config: &NeoxConfig) -> Result<()> {
+        if self.center && self.hook.kind == HookKind::Z {
+            return Err(ModelError::CenteredZ { hook: self.hook });
+        }
+        self.hook.check(config)
+    }
+
+    /// The activation at the site, of what the model has at its hook: `[batch, context, d_model]` both.
+    pub(crate) fn apply(&self, h: Tensor<3>) -> Tensor<3> {
+        if self.center { h.clone() - h.mean_dim(2) } else { h }
+    }
 }
 
 impl From<HookPoint> for Site {

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use assay_models::ModelError;
+use assay_models::{ModelError, Site};
 
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, ProbeError>;
@@ -22,6 +22,15 @@ pub enum ProbeError {
         /// Width of the model.
         d_model: usize,
     },
+    /// An SAE at a site that the survey left out.
+    #[error("{site} was not surveyed; name it when the survey is made")]
+    NotSurveyed {
+        /// The site.
+        site: Site,
+    },
+    /// An observer that failed, as when it can't write what it sees.
+    #[error(transparent)]
+    Observer(std::io::Error),
     /// The progress callback asked to stop.
     #[error("stopped on request")]
     Stopped,

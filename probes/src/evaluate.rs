@@ -1,37 +1,34 @@
 //! Patching: the model is run on with something else in place of an activation, and what it then says is
 //! compared with what it would have said.
 //!
-//! Several SAEs of one hook are evaluated in one sweep over the tokens: the unpatched pass, its gradient and the
-//! ablations are shared.
+//! SAEs at any sites of a model are evaluated in one pass over the tokens, after a [`Survey`] of them: each batch is run through the
+//! model once, and what it says unpatched, the gradients and the ablations are shared.
 
-use std::ops::ControlFlow;
+mod batch;
+mod site;
 
-use assay_models::hooks::HookPoint;
-use assay_models::loss::{loss_gradient, sample_labels, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, decoder::center_residual, side_by_side};
+use std::ops::{ControlFlow, Range};
+
+use assay_models::{Site, side_by_side};
 use assay_sae::{Code, Sae};
-use burn::tensor::{Int, Tensor, TensorData};
-use ndarray::{ArrayView2, s};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
+use burn::tensor::Tensor;
+use ndarray::ArrayView2;
 
-use crate::error::{ProbeError, Result, advance, check_finite};
-use crate::geometry::{Covariance, Spectrum};
-use crate::metrics::{Directions, Subset, Subsets, Sums, drawn_sums, norm_squared, token_sums, total};
+use crate::error::{ProbeError, Result, advance};
+use crate::geometry::Spectrum;
+use crate::metrics::{Subset, Sums, total};
 use crate::profile::{NormBin, NormBins};
 use crate::rate::Firing;
 use crate::saebench::CoreSums;
+use crate::survey::Survey;
+use batch::{Batch, passes};
+use site::AtSite;
 
 /// How to evaluate.
 #[derive(Clone, Copy, Debug)]
 pub struct EvalConfig {
-    /// Sequences of one forward pass.
-    pub batch: usize,
-    /// Subtract the mean over d_model from every activation at the hook.
-    pub center_residual: bool,
     /// Draws of labels from the model's own output, for `fwd` and `kl_pred`, which are undefined without any. Each costs a pass
-    /// forward and one back, shared by all SAEs of the hook.
+    /// forward and one back, shared by all SAEs.
     pub fisher_samples: usize,
     /// Seed of those draws. A sequence's draws depend on it and on the sequence's number, not on the batch.
     pub fisher_seed: u64,
@@ -61,6 +58,46 @@ impl Codec for Sae {
     }
 }
 
+/// What an SAE makes of a batch of sequences.
+pub struct Observed<'a> {
+    /// The sequences' numbers.
+    pub at: Range<usize>,
+    /// `[sequences, context]`.
+    pub tokens: ArrayView2<'a, u32>,
+    /// Activations at the site, `[sequences · context, d_model]`, row-major.
+    pub activations: &'a [f32],
+    /// Their reconstructions, likewise.
+    pub reconstructions: &'a [f32],
+    /// The code that those come from.
+    pub code: &'a Code,
+}
+
+/// Looks on while an SAE is evaluated.
+pub trait Observer: Send {
+    /// Told of every batch, in the order of the sequences.
+    ///
+    /// # Errors
+    /// If what it sees can't be kept; the evaluation ends with it ([`ProbeError::Observer`]).
+    fn batch(&mut self, observed: &Observed<'_>) -> std::io::Result<()>;
+}
+
+/// An SAE to evaluate.
+pub struct Subject<'a> {
+    /// Where it is patched in, one of the survey's sites.
+    pub site: Site,
+    /// The SAE.
+    pub codec: &'a dyn Codec,
+    /// Who looks on.
+    pub observers: Vec<&'a mut dyn Observer>,
+}
+
+impl<'a> Subject<'a> {
+    /// An SAE that nobody else looks at.
+    pub fn new(site: impl Into<Site>, codec: &'a dyn Codec) -> Self {
+        Self { site: site.into(), codec, observers: Vec::new() }
+    }
+}
+
 /// What an evaluation of one SAE found.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
@@ -68,7 +105,7 @@ pub struct Evaluation {
     pub sequences: Vec<[Sums; 3]>,
     /// Firings over all tokens.
     pub firing: Firing,
-    /// Spectrum of the activations at the hook; the same for every SAE of it.
+    /// Spectrum of the activations at the site; the same for every SAE there.
     pub spectrum: Spectrum,
     /// Errors by ‖a‖, smallest first.
     pub by_norm: Vec<NormBin>,
@@ -77,283 +114,61 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    fn new(d_sae: usize, spectrum: Spectrum) -> Self {
+        Self {
+            sequences: Vec::new(),
+            firing: Firing { fires: vec![0; d_sae], sequences: vec![0; d_sae], tokens: 0 },
+            spectrum,
+            by_norm: vec![NormBin::default(); NormBins::COUNT],
+            core: CoreSums::default(),
+        }
+    }
+
     /// The sums over all sequences.
     pub fn total(&self, subset: Subset) -> Sums {
         total(&self.sequences)[subset.index()]
     }
 }
 
-/// Evaluates SAEs at `hook` on `tokens`, `[S, T]`. `progress` is told how many sequences each batch had, and 0 while activations are
-/// captured and when the batches begin, so that their pace can be measured; it may stop the work.
+/// Evaluates SAEs on the tokens of a survey; the results are in the order of `subjects`. `progress` is told 0 when the batches begin, so
+/// that their pace can be measured, and then how many sequences each had; it may stop the work.
 ///
 /// # Errors
-/// If the hook can't be patched, an SAE has another width than the model, a token is not in the
-/// vocabulary, an activation, reconstruction or loss is not finite, or `progress` breaks off ([`ProbeError::Stopped`]).
+/// If an SAE's site was not surveyed or it has another width than the model, an activation, reconstruction or loss is not finite, an
+/// observer fails, or `progress` breaks off ([`ProbeError::Stopped`]).
 pub fn evaluate(
-    model: &Decoder,
-    hook: HookPoint,
-    tokens: ArrayView2<'_, u32>,
-    saes: &[&dyn Codec],
+    survey: &Survey<'_>,
+    subjects: &mut [Subject<'_>],
     config: EvalConfig,
     mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Evaluation>> {
-    let d_model = model.config().d_model;
-    for sae in saes {
-        if sae.d_model() != d_model {
-            return Err(ProbeError::WidthMismatch { d_in: sae.d_model(), d_model });
+    let d_model = survey.model().config().d_model;
+    let mut sites: Vec<Site> = Vec::new();
+    let mut found = Vec::with_capacity(subjects.len());
+    for Subject { site, codec, .. } in subjects.iter() {
+        if codec.d_model() != d_model {
+            return Err(ProbeError::WidthMismatch { d_in: codec.d_model(), d_model });
+        }
+        found.push(Evaluation::new(codec.d_sae(), survey.at(*site)?.spectrum.clone()));
+        if !sites.contains(site) {
+            sites.push(*site);
         }
     }
-    let context = tokens.ncols();
-    let batches: Vec<(usize, usize)> = (0..tokens.nrows())
-        .step_by(config.batch.max(1))
-        .map(|start| (start, (start + config.batch.max(1)).min(tokens.nrows())))
-        .collect();
-
-    // First pass: the activations themselves, whose mean and median norm the second needs.
-    let mut activations: Vec<f32> = Vec::with_capacity(tokens.len() * d_model);
-    let mut covariance = Covariance::new(d_model);
-    for &(start, end) in &batches {
-        let h = model.capture(tokens.slice(s![start..end, ..]), &[hook])?.remove(0);
-        let h = if config.center_residual { center_residual(h) } else { h };
-        let values = host(h);
-        covariance.add(ArrayView2::from_shape((values.len() / d_model, d_model), &values).expect("whole rows"));
-        activations.extend(values);
-        advance(&mut progress, 0)?;
-    }
-    check_finite("the activation", &activations, d_model, 0, context)?;
-    let (spectrum, directions) = covariance.eigen()?;
-    let subsets = Subsets::new(&activations, d_model, context, &directions);
-    let shared = Shared { model, hook, config, bins: NormBins::new(subsets.norms()), subsets, directions };
-
-    let mut found: Vec<Evaluation> = saes
-        .iter()
-        .map(|sae| Evaluation {
-            sequences: Vec::with_capacity(tokens.nrows()),
-            firing: Firing { fires: vec![0; sae.d_sae()], sequences: vec![0; sae.d_sae()], tokens: 0 },
-            spectrum: spectrum.clone(),
-            by_norm: vec![NormBin::default(); NormBins::COUNT],
-            core: CoreSums::default(),
-        })
-        .collect();
     advance(&mut progress, 0)?;
-    for &(start, end) in &batches {
-        let part = tokens.slice(s![start..end, ..]);
-        let a = &activations[start * context * d_model..end * context * d_model];
-        let batch = Batch::new(&shared, part, a, start)?;
-        // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
-        side_by_side(model.device(), saes.iter().zip(&mut found).collect(), |(sae, found)| {
-            batch.evaluate(*sae, found)
-        })?;
-        advance(&mut progress, end - start)?;
+    for (start, tokens) in survey.batches() {
+        let batch = Batch { survey, config, start, tokens };
+        for cuts in passes(survey.model().cut(tokens, &sites)?) {
+            let pass = batch.run(&cuts)?;
+            for (index, cut) in cuts.iter().enumerate() {
+                let at_site = AtSite::new(&batch, &pass, cut, index)?;
+                let here = subjects.iter_mut().zip(&mut found).filter(|(subject, _)| subject.site == cut.site());
+                // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
+                side_by_side(survey.model().device(), here.collect(), |(subject, found)| {
+                    at_site.evaluate(subject, found)
+                })?;
+            }
+        }
+        advance(&mut progress, tokens.nrows())?;
     }
     Ok(found)
-}
-
-/// What all batches of an evaluation share.
-struct Shared<'a> {
-    model: &'a Decoder,
-    hook: HookPoint,
-    config: EvalConfig,
-    subsets: Subsets,
-    directions: Directions,
-    bins: NormBins,
-}
-
-/// A batch of sequences and what all SAEs share about it.
-struct Batch<'a> {
-    shared: &'a Shared<'a>,
-    tokens: ArrayView2<'a, u32>,
-    /// First sequence of the batch.
-    start: usize,
-    a: &'a [f32],
-    h: Tensor<3>,
-    gradient: Vec<f32>,
-    /// The same for each draw of labels.
-    drawn_gradients: Vec<Vec<f32>>,
-    log_probs: Tensor<3>,
-    probs: Tensor<3>,
-    argmax: Vec<i32>,
-    ce_orig: Vec<f32>,
-    ce_zero: Vec<f32>,
-    ce_mean: Vec<f32>,
-    /// KL divergence of zero ablation, where it is asked for.
-    kl_zero: Option<Vec<f32>>,
-}
-
-impl<'a> Batch<'a> {
-    fn new(shared: &'a Shared<'a>, tokens: ArrayView2<'a, u32>, a: &'a [f32], start: usize) -> Result<Self> {
-        let Shared { model, hook, config, ref subsets, .. } = *shared;
-        let (batch, context) = tokens.dim();
-        let d_model = model.config().d_model;
-        let device = model.device();
-        let h: Tensor<3> = Tensor::from_data(TensorData::new(a.to_vec(), [batch, context, d_model]), device);
-        let cross_entropy = |h: Tensor<3>| -> Result<(Tensor<3>, Vec<f32>)> {
-            let log_probs = scored_log_probs(model.forward_from(hook, h)?);
-            let ce = host(token_cross_entropy(log_probs.clone(), tokens, device));
-            Ok((log_probs, ce))
-        };
-        let (log_probs, ce_orig) = cross_entropy(h.clone())?;
-        check_finite("the loss", &ce_orig, 1, start, context - 1)?;
-        let (zero_log_probs, ce_zero) = cross_entropy(h.zeros_like())?;
-        let mean: Vec<f32> = subsets.mean(Subset::All).iter().map(|&m| m as f32).collect();
-        let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), device);
-        let ce_mean = cross_entropy(mean.unsqueeze::<3>().expand([batch, context, d_model]))?.1;
-        let gradient = host(loss_gradient(model, hook, h.clone(), tokens)?);
-        for (what, values, width, scored) in [
-            ("the zero-ablated loss", &ce_zero, 1, context - 1),
-            ("the mean-ablated loss", &ce_mean, 1, context - 1),
-            ("the gradient", &gradient, d_model, context),
-        ] {
-            check_finite(what, values, width, start, scored)?;
-        }
-        let probs = log_probs.clone().exp();
-        let kl_zero = config.kl_zero.then(|| divergence(&probs, &log_probs, zero_log_probs));
-        check_finite("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]), 1, start, context - 1)?;
-        let mut draws: Vec<ChaCha8Rng> = (start..start + batch)
-            .map(|sequence| {
-                let mut rng = ChaCha8Rng::seed_from_u64(config.fisher_seed);
-                rng.set_stream(sequence as u64);
-                rng
-            })
-            .collect();
-        let mut drawn_gradients = Vec::with_capacity(config.fisher_samples);
-        for _ in 0..config.fisher_samples {
-            let uniforms: Vec<f32> =
-                draws.iter_mut().flat_map(|rng| (1..context).map(|_| rng.random()).collect::<Vec<f32>>()).collect();
-            let labels = sample_labels(probs.clone(), &uniforms);
-            let gradient = host(loss_gradient(model, hook, h.clone(), labels.view())?);
-            check_finite("the gradient for drawn labels", &gradient, d_model, start, context)?;
-            drawn_gradients.push(gradient);
-        }
-        let argmax = host_int(log_probs.clone().argmax(2));
-        Ok(Self {
-            shared,
-            tokens,
-            start,
-            a,
-            h,
-            gradient,
-            drawn_gradients,
-            log_probs,
-            probs,
-            argmax,
-            ce_orig,
-            ce_zero,
-            ce_mean,
-            kl_zero,
-        })
-    }
-
-    fn evaluate(&self, sae: &dyn Codec, found: &mut Evaluation) -> Result<()> {
-        let Shared { model, hook, ref subsets, ref directions, ref bins, .. } = *self.shared;
-        let [batch, context, d_model] = self.h.dims();
-        let (recon, code) = sae.reconstruct(self.h.clone().reshape([batch * context, d_model]));
-        let patched = recon.clone().reshape([batch, context, d_model]);
-        let recon = host(recon);
-        check_finite("the reconstruction", &recon, d_model, self.start, context)?;
-        let log_probs = scored_log_probs(model.forward_from(hook, patched)?);
-        let ce_recon = host(token_cross_entropy(log_probs.clone(), self.tokens, model.device()));
-        check_finite("the patched loss", &ce_recon, 1, self.start, context - 1)?;
-        let kl = divergence(&self.probs, &self.log_probs, log_probs.clone());
-        check_finite("the KL divergence", &kl, 1, self.start, context - 1)?;
-        let argmax = host_int(log_probs.argmax(2));
-
-        let (mut l0, mut l1) = (vec![0.0; batch * context], vec![0.0; batch * context]);
-        // The sequence in which each latent was seen last.
-        let mut seen = vec![usize::MAX; sae.d_sae()];
-        code.for_each_active(|token, latent, value| {
-            l0[token] += 1.0;
-            l1[token] += f64::from(value.abs());
-            found.firing.fires[latent] += 1;
-            let before = std::mem::replace(&mut seen[latent], token / context);
-            found.firing.sequences[latent] += u64::from(before != token / context);
-        });
-        found.firing.tokens += (batch * context) as u64;
-
-        // One token's sums, all but what depends on a subset's mean, and gᵀδ for each draw of labels.
-        let token = |row: usize, position: usize| -> (Sums, Vec<f64>) {
-            let token = row * context + position;
-            let at = token * d_model..(token + 1) * d_model;
-            let (a, r) = (&self.a[at.clone()], &recon[at.clone()]);
-            let mut sums = token_sums(a, r, directions);
-            sums.l0 = l0[token];
-            if position + 1 == context {
-                return (sums, Vec::new());
-            }
-            let scored = row * (context - 1) + position;
-            let gdelta = directional(&self.gradient[at.clone()], a, r);
-            let drawn: Vec<f64> = self.drawn_gradients.iter().map(|g| directional(&g[at.clone()], a, r)).collect();
-            sums.scored = 1.0;
-            sums.ce_orig = f64::from(self.ce_orig[scored]);
-            sums.ce_recon = f64::from(ce_recon[scored]);
-            sums.ce_zero = f64::from(self.ce_zero[scored]);
-            sums.ce_mean = f64::from(self.ce_mean[scored]);
-            sums.kl = f64::from(kl[scored]);
-            sums.top1_agreement = f64::from(self.argmax[scored] == argmax[scored]);
-            sums.swd = gdelta * gdelta;
-            sums.abs_gdelta = gdelta.abs();
-            sums.gdelta = gdelta;
-            if !drawn.is_empty() {
-                let norms = self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()]));
-                drawn_sums(&mut sums, &drawn.iter().copied().zip(norms).collect::<Vec<_>>());
-            }
-            (sums, drawn)
-        };
-        let sequence = |row: usize| -> ([Sums; 3], Vec<NormBin>, CoreSums) {
-            let mut sums = [Sums::default(); 3];
-            let mut core = CoreSums::default();
-            let mut by_norm = vec![NormBin::default(); NormBins::COUNT];
-            let mut joint = vec![0.0; self.drawn_gradients.len()];
-            for position in 0..context {
-                let (of_token, drawn) = token(row, position);
-                let number = (self.start + row) * context + position;
-                joint.iter_mut().zip(drawn).for_each(|(joint, g)| *joint += g);
-                for subset in Subset::ALL.into_iter().filter(|&s| subsets.contains(s, number)) {
-                    sums[subset.index()] += &subsets.centred(subset, number, of_token);
-                }
-                let of_token = subsets.centred(Subset::All, number, of_token);
-                by_norm[bins.of(number)].add(subsets.norms()[number], &of_token);
-                let scored = (position + 1 < context).then_some(row * (context - 1) + position);
-                let kl_zero = self.kl_zero.as_ref().zip(scored).map(|(kl, scored)| f64::from(kl[scored]));
-                core += &CoreSums::of_token(&of_token, l1[row * context + position], kl_zero);
-            }
-            if !joint.is_empty() {
-                let whole = &mut sums[Subset::All.index()];
-                whole.kl_pred = 0.5 * joint.iter().map(|g| g * g).sum::<f64>() / joint.len() as f64;
-                whole.drawn_whole = whole.scored;
-            }
-            for sums in &mut sums {
-                if sums.ce_orig > 0.0 {
-                    sums.sequences = 1.0;
-                    sums.ce_rec = 2.0 - sums.ce_recon / sums.ce_orig;
-                }
-            }
-            (sums, by_norm, core)
-        };
-        let sequences: Vec<_> = (0..batch).into_par_iter().map(sequence).collect();
-        for (sums, by_norm, core) in sequences {
-            found.sequences.push(sums);
-            found.core += &core;
-            found.by_norm.iter_mut().zip(&by_norm).for_each(|(total, bin)| *total += bin);
-        }
-        Ok(())
-    }
-}
-
-/// KL(p ‖ q) at every scored position, of p's probabilities and both logarithms, `[batch, T − 1, vocab]`.
-fn divergence(probs: &Tensor<3>, log_probs: &Tensor<3>, other: Tensor<3>) -> Vec<f32> {
-    host((probs.clone() * (log_probs.clone() - other)).sum_dim(2))
-}
-
-/// gᵀδ with δ = â − a.
-fn directional(gradient: &[f32], a: &[f32], recon: &[f32]) -> f64 {
-    gradient.iter().zip(a).zip(recon).map(|((&g, &a), &r)| f64::from(g) * (f64::from(r) - f64::from(a))).sum()
-}
-
-fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().try_into_vec::<f32>().expect("activations are f32")
-}
-
-fn host_int<const D: usize>(x: Tensor<D, Int>) -> Vec<i32> {
-    x.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32")
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "tensors")]
 pub use {
     covariance::{Covariance, Spectrum},
-    layers::model_geometry,
+    layers::{model_geometry, residual_stream},
 };
 
 /// Terms of reports that are computed here.

@@ -1,6 +1,7 @@
 //! Does an SAE preserve what the model does, or only what its activations look like?
 //!
 //! - `evaluate`: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
+//! - `survey`: what an evaluation needs to know of its tokens beforehand, and the geometry of the model's layers, from one pass.
 //! - [`metrics`]: every metric, each defined once over sums that add up from sequence to sequence.
 //! - [`profile`]: errors by ‖a‖.
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
@@ -26,11 +27,14 @@ pub mod profile;
 pub mod rate;
 pub mod saebench;
 pub mod stats;
+#[cfg(feature = "tensors")]
+pub mod survey;
 
 pub use metrics::{METRICS, Metric, Subset, Sums};
 #[cfg(feature = "tensors")]
 pub use {
     error::ProbeError,
-    evaluate::{EvalConfig, Evaluation, evaluate},
+    evaluate::{EvalConfig, Evaluation, Subject, evaluate},
     information::{Bound, Critic, CriticConfig, Information, model_information},
+    survey::Survey,
 };

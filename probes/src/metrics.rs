@@ -8,11 +8,13 @@
 //! positions are the T − 1 of a sequence whose next token lies in it. g̃ is g with labels drawn from the model's own output in
 //! place of the text's next tokens.
 
+mod subsets;
 mod tokens;
 
 use std::ops::AddAssign;
 
-pub use tokens::{DEFLATIONS, Directions, Subsets, drawn_sums, token_sums};
+pub use subsets::{FirstLook, FromMean, SecondLook, Subsets};
+pub use tokens::{DEFLATIONS, Directions, drawn_sums, token_sums};
 
 /// Tokens that a metric is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -345,11 +347,14 @@ mod tests {
         };
         let activations: Vec<f32> = (0..tokens * d_model).map(|at| element(at / d_model, at % d_model)).collect();
         let directions = Directions::default();
-        let subsets = Subsets::new(&activations, d_model, tokens, &directions);
+        let mut look = FirstLook::new(d_model, tokens);
+        look.add(&activations);
+        let subsets = look.finish().finish();
         let recon = vec![0.9 * level; d_model];
         let mut sums = Sums::default();
-        for (token, a) in activations.chunks(d_model).enumerate() {
-            sums += &subsets.centred(Subset::All, token, token_sums(a, &recon, &directions));
+        for a in activations.chunks(d_model) {
+            let from_mean = subsets.from_mean(Subset::All, a, &directions);
+            sums += &from_mean.complete(token_sums(a, &recon, &directions));
         }
         sums
     }

@@ -61,24 +61,23 @@ impl AddAssign<&Self> for NormBin {
     }
 }
 
-/// In which bin each token lies.
-pub struct NormBins(Vec<usize>);
+/// The bins of an evaluation set: the largest ‖a‖ of each but the last.
+pub struct NormBins(Vec<f64>);
 
 impl NormBins {
-    /// Bins tokens by their norms. Quantiles that coincide leave bins empty.
+    /// Bins of tokens with these norms. Quantiles that coincide leave bins empty.
     pub fn new(norms: &[f64]) -> Self {
         let mut sorted = norms.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let ends: Vec<f64> = EDGES[1..EDGES.len() - 1].iter().filter_map(|&q| quantile(&sorted, q)).collect();
-        Self(norms.iter().map(|norm| ends.partition_point(|end| end < norm)).collect())
+        Self(EDGES[1..EDGES.len() - 1].iter().filter_map(|&q| quantile(&sorted, q)).collect())
     }
 
     /// How many bins there are.
     pub const COUNT: usize = EDGES.len() - 1;
 
-    /// The bin of token number `token`.
-    pub fn of(&self, token: usize) -> usize {
-        self.0[token]
+    /// The bin of a token with that norm.
+    pub fn of(&self, norm: f64) -> usize {
+        self.0.partition_point(|&end| end < norm)
     }
 }
 
@@ -91,19 +90,19 @@ mod tests {
         let norms: Vec<f64> = (0..10_000).map(|i| f64::from((i * 7919) % 10_000)).collect();
         let bins = NormBins::new(&norms);
         let mut counts = [0; NormBins::COUNT];
-        for token in 0..norms.len() {
-            counts[bins.of(token)] += 1;
+        for &norm in &norms {
+            counts[bins.of(norm)] += 1;
         }
         for (bin, count) in counts.into_iter().enumerate() {
             let share = (EDGES[bin + 1] - EDGES[bin]) * 10_000.0;
             assert!((f64::from(count) - share).abs() <= 1.0, "bin {bin}: {count} tokens, {share} expected");
         }
-        assert!(norms.iter().enumerate().all(|(i, n)| (bins.of(i) == NormBins::COUNT - 1) == (*n > 9989.0)));
+        assert!(norms.iter().all(|&n| (bins.of(n) == NormBins::COUNT - 1) == (n > 9989.0)));
     }
 
     #[test]
     fn equal_norms_share_a_bin() {
         let bins = NormBins::new(&[1.0; 30]);
-        assert!((1..30).all(|token| bins.of(token) == bins.of(0)));
+        assert_eq!((bins.of(1.0), bins.of(1.1)), (0, NormBins::COUNT - 1));
     }
 }

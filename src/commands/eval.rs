@@ -1,32 +1,28 @@
 //! `assay eval`: one SAE, on a token file or on text.
 
 mod pace;
+mod reconstructions;
 mod saebench;
 mod show;
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::{Decoder, HookPoint, ModelError};
-use assay_probes::evaluate::Codec;
+use assay_models::{Decoder, HookPoint, ModelError, Site};
 use assay_probes::stats::Resamples;
-use assay_probes::{EvalConfig, evaluate};
-use assay_sae::{LoadedSae, Sae, formats};
-use burn::tensor::Tensor;
-use ndarray::Array2;
-use safetensors::tensor::{Dtype, TensorView};
+use assay_probes::{EvalConfig, Subject, Survey, evaluate};
+use assay_sae::{LoadedSae, formats};
 use serde_json::{Value, json};
 
 use super::contexts::{ContextArgs, whole};
 use crate::belonging::Used;
-use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
 use crate::{device, fetch, markdown, output};
 use pace::Pace;
+use reconstructions::Reconstructions;
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
 ///
@@ -46,7 +42,8 @@ pub struct EvalArgs {
     sae: PathBuf,
     #[command(flatten)]
     contexts: ContextArgs,
-    /// Hook point, if not the one that the SAE names
+    /// Hook point, if not the one that the SAE names: blocks.L.KIND, KIND one of hook_resid_pre, attn.hook_z, hook_attn_out,
+    /// hook_resid_mid, hook_mlp_out and hook_resid_post
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
     /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
@@ -113,7 +110,8 @@ impl EvalArgs {
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
         let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
-        let hook = self.hook(&loaded)?;
+        let site = self.site(&loaded, &model)?;
+        let hook = site.hook;
         let tokens = self.contexts.read(&model, &checkpoint, progress)?;
         let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos_token_id };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
@@ -121,34 +119,40 @@ impl EvalArgs {
         let (sequences, context_size) = tokens.dim();
         let mut stage = progress.stage(format!("evaluate {hook}"), sequences as u64, "sequences");
         let config = EvalConfig {
-            batch: self.contexts.batch(context_size),
-            center_residual: self.center_residual || loaded.metadata.center_residual,
             fisher_samples: self.fisher_samples,
             fisher_seed: self.seed,
             kl_zero: format == Output::Saebench,
         };
+        let batch = self.contexts.batch(context_size);
+        let mut subjects = [Subject::new(site, sae)];
+        let mut reconstructions = self.save_reconstructions.is_some().then(Reconstructions::default);
+        if let Some(reconstructions) = &mut reconstructions {
+            subjects[0].observers.push(reconstructions);
+        }
         let mut pace = Pace::new(sequences, context_size);
-        let found = evaluate(&model, hook, tokens.view(), &[sae as &dyn Codec], config, |n| {
+        let mut advance = |n: usize| {
             if let Some(estimate) = pace.after(n) {
                 progress.say(&estimate);
             }
             stage.advance(n as u64, String::new);
             ControlFlow::Continue(())
-        })
-        .with_context(|| {
-            let tokens = self.contexts.path().display();
-            format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
-        })?
-        .remove(0);
+        };
+        let found = Survey::new(&model, tokens.view(), &[site], &[], batch, |_| advance(0))
+            .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
+            .with_context(|| {
+                let tokens = self.contexts.path().display();
+                format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
+            })?
+            .remove(0);
         stage.finish("");
-        if let Some(path) = &self.save_reconstructions {
-            save_reconstructions(path, &model, hook, &tokens, sae, config)?;
+        if let Some((path, reconstructions)) = self.save_reconstructions.as_deref().zip(reconstructions) {
+            reconstructions.save(path, sae.d_model())?;
         }
         let of_file = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         if format == Output::Saebench {
             let dataset = of_file(self.contexts.path()).unwrap_or_default();
             let report =
-                saebench::Report { loaded: &loaded, found: &found, hook, tokens: tokens.dim(), dataset, config };
+                saebench::Report { loaded: &loaded, found: &found, hook, tokens: tokens.dim(), dataset, batch };
             return report.write(&self.sae, self.out.as_deref());
         }
         let resamples = Resamples::draw(sequences, self.resamples as usize, self.seed);
@@ -179,56 +183,23 @@ impl EvalArgs {
     }
 
     /// Where to patch: as asked for, else as the SAE says.
-    fn hook(&self, loaded: &LoadedSae) -> Result<HookPoint> {
-        let (sae, hint) =
-            (self.sae.display(), "give --hook blocks.L.hook_resid_post, L the layer that it was trained on");
+    fn site(&self, loaded: &LoadedSae, model: &Decoder) -> Result<Site> {
+        let sae = self.sae.display();
+        let hint = "give --hook blocks.L.KIND, L the layer and KIND the activation that it was trained on \
+                    (hook_resid_post is the residual stream after the layer)";
         let (hook, whose) = match (self.hook, &loaded.metadata.hook_name) {
             (Some(hook), _) => (hook, "--hook".to_owned()),
             (None, None) => bail!("{sae} names no hook; {hint}"),
             (None, Some(name)) => match name.parse() {
                 Ok(hook) => (hook, format!("{sae} names the hook {hook}")),
                 Err(ModelError::HookName { .. }) => {
-                    bail!(
-                        "{sae} names the hook `{name}`, which is none of this model's; if it is the residual stream, {hint}"
-                    )
+                    bail!("{sae} names the hook `{name}`, which is none of this model's; {hint}")
                 }
                 Err(error) => return Err(error).context(sae.to_string()),
             },
         };
-        if !hook.is_patchable() {
-            return Err(ModelError::NotPatchable { hook })
-                .with_context(|| format!("{whose}; for an SAE of the residual stream {hint}"));
-        }
-        Ok(hook)
+        let site = Site { hook, center: self.center_residual || loaded.metadata.center_residual };
+        site.check(model.config()).context(whose)?;
+        Ok(site)
     }
-}
-
-fn save_reconstructions(
-    path: &Path,
-    model: &Decoder,
-    hook: HookPoint,
-    tokens: &Array2<u32>,
-    sae: &Sae,
-    config: EvalConfig,
-) -> Result<()> {
-    let (mut x, mut recon) = (Vec::new(), Vec::new());
-    for rows in tokens.axis_chunks_iter(ndarray::Axis(0), config.batch.max(1)) {
-        let h = model.capture(rows, &[hook])?.remove(0);
-        let h = if config.center_residual { assay_models::decoder::center_residual(h) } else { h };
-        let [batch, context, d_model] = h.dims();
-        let h: Tensor<2> = h.reshape([batch * context, d_model]);
-        for (to, from) in [(&mut x, h.clone()), (&mut recon, sae.reconstruct(h).0)] {
-            to.extend(
-                from.into_data()
-                    .try_into_vec::<f32>()
-                    .expect("activations are f32")
-                    .into_iter()
-                    .flat_map(f32::to_le_bytes),
-            );
-        }
-    }
-    let shape = vec![tokens.len(), sae.d_model()];
-    let view = |bytes| TensorView::new(Dtype::F32, shape.clone(), bytes);
-    let bytes = safetensors::serialize([("x", view(&x)?), ("recon", view(&recon)?)], None::<HashMap<String, String>>)?;
-    write_atomic(path, &bytes)
 }

@@ -3,7 +3,7 @@
 mod estimate;
 mod outlook;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -121,12 +121,13 @@ impl SweepArgs {
         interrupt::listen()?;
         let sweep = Sweep { spec: &spec, results, opened: &opened, progress, started: Cell::new(Some(started)) };
         if let Some((model, group)) = group {
-            ModelAtWork::new(&sweep, model).run(group)?;
+            ModelAtWork::new(&sweep, model, &OnceCell::new()).run(group)?;
             progress.say(&format!("{} is done in {:.1} s", group.name(), started.elapsed().as_secs_f64()));
             return output::result_line(results.display());
         }
         for model in &plan.models {
-            let mut at_work = ModelAtWork::new(&sweep, model);
+            let decoder = OnceCell::new();
+            let at_work = ModelAtWork::new(&sweep, model, &decoder);
             for group in &model.groups {
                 at_work.run(group)?;
             }

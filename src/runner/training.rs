@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
-use assay_models::{ActivationStream, Decoder, HookPoint, Round, StreamConfig, runs_on_cpu, side_by_side};
+use assay_models::{ActivationStream, Decoder, Round, Site, StreamConfig, runs_on_cpu, side_by_side};
 use assay_sae::{StepLoss, Trainer};
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ const LOOKS: u64 = 200;
 /// An SAE in training, and what is known of it.
 pub(super) struct Pupil<'a> {
     pub run: &'a Run,
-    /// Number of its hook in the stream.
-    hook: usize,
+    /// Number of its site in the stream.
+    site: usize,
     pub trainer: Trainer,
     /// Losses that have not been looked at, with their steps: reading one waits for the device.
     unread: Vec<(u64, StepLoss)>,
@@ -77,8 +77,8 @@ pub(super) fn train<'a>(
 ) -> Result<(Vec<Pupil<'a>>, Trained)> {
     let Sweep { spec, results, opened, progress, .. } = *sweep;
     let device = &opened.device;
-    let mut hooks: Vec<HookPoint> = missing.iter().map(|run| run.site.hook).collect();
-    hooks.dedup();
+    let mut sites: Vec<Site> = missing.iter().map(|run| run.site).collect();
+    sites.dedup();
     let stream_config = StreamConfig {
         first_context: 0,
         tokens: group.training_tokens as usize,
@@ -87,16 +87,15 @@ pub(super) fn train<'a>(
         contexts_per_pass: spec.train.contexts_per_pass,
         // The buffer's order is the same for every seed: seeds differ by initialisation and batch order.
         seed: 0,
-        center_residual: spec.center_residual,
         precision: spec.precision,
     };
-    let mut stream = ActivationStream::new(decoder, &tokens.source, &hooks, stream_config)?;
+    let mut stream = ActivationStream::new(decoder, &tokens.source, &sites, stream_config)?;
     let mut pupils = Vec::with_capacity(missing.len());
     for &run in missing {
-        let hook = hooks.iter().position(|h| *h == run.site.hook).expect("hooks come from the runs");
+        let site = sites.iter().position(|s| *s == run.site).expect("sites come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
         let losses = Losses::default();
-        pupils.push(Pupil { run, hook, trainer, unread: Vec::new(), losses, log: None, last_look: None });
+        pupils.push(Pupil { run, site, trainer, unread: Vec::new(), losses, log: None, last_look: None });
     }
     let state = load_state(&state_dir(results, &group.id()), &mut pupils, device)?;
     if spec.train.log {
@@ -164,7 +163,7 @@ impl Training<'_, '_> {
         if self.trained.tokens == 0 {
             let sample: Vec<u32> = (0..round.tokens().min(16 * batch_size) as u32).collect();
             for pupil in &mut self.pupils {
-                pupil.trainer.calibrate(&stream.batch(pupil.hook, &sample));
+                pupil.trainer.calibrate(&stream.batch(pupil.site, &sample));
             }
         }
         let mut seeds: Vec<u64> = self.pupils.iter().map(|p| p.run.key.seed).collect();
@@ -172,23 +171,23 @@ impl Training<'_, '_> {
         seeds.dedup();
         let orders: Vec<(u64, Tensor<1, Int>)> =
             seeds.into_iter().map(|seed| (seed, stream.upload(&round.order(seed)))).collect();
-        let mut streams: Vec<(usize, u64)> = self.pupils.iter().map(|p| (p.hook, p.run.key.seed)).collect();
+        let mut streams: Vec<(usize, u64)> = self.pupils.iter().map(|p| (p.site, p.run.key.seed)).collect();
         streams.sort_unstable();
         streams.dedup();
         for at in (self.trained.into_round as usize..round.tokens()).step_by(batch_size) {
             let started = Instant::now();
             let len = batch_size.min(round.tokens() - at);
-            // SAEs of one hook and seed see the same batch, which is gathered once.
+            // SAEs of one site and seed see the same batch, which is gathered once.
             let batches: Vec<((usize, u64), Tensor<2>)> = streams
                 .iter()
-                .map(|&(hook, seed)| {
+                .map(|&(site, seed)| {
                     let order = &orders.iter().find(|(s, _)| *s == seed).expect("every seed has an order").1;
-                    ((hook, seed), stream.batch_at(hook, order.clone().narrow(0, at, len)))
+                    ((site, seed), stream.batch_at(site, order.clone().narrow(0, at, len)))
                 })
                 .collect();
             // Each holds all of its own state, so no result depends on who runs when.
             side_by_side(&opened.device, self.pupils.iter_mut().collect(), |pupil: &mut Pupil<'_>| -> Result<()> {
-                let of = (pupil.hook, pupil.run.key.seed);
+                let of = (pupil.site, pupil.run.key.seed);
                 let x = &batches.iter().find(|(key, _)| *key == of).expect("every stream has a batch").1;
                 pupil.step(x.clone());
                 Ok(())

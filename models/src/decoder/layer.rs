@@ -62,8 +62,8 @@ impl Layer {
         )
     }
 
-    /// What attention adds to the residual stream `x`, `[batch, context, d_model]`.
-    pub(super) fn attention(&self, config: &NeoxConfig, rotary: &Rotary, x: Tensor<3>, pinned: bool) -> Tensor<3> {
+    /// What attention's heads mix of the residual stream `x`, head by head, which W_O reads; `[batch, context, d_model]` both.
+    pub(super) fn mix(&self, config: &NeoxConfig, rotary: &Rotary, x: Tensor<3>, pinned: bool) -> Tensor<3> {
         let [batch, context, d_model] = x.dims();
         let qkv = self.qkv.forward(self.norm_attn.forward(x), pinned);
         let head = |part: usize| {
@@ -78,7 +78,7 @@ impl Layer {
         } else {
             attention(q, k, v, None, None, AttentionModuleOptions { is_causal: true, ..Default::default() })
         };
-        self.attn_out.forward(mixed.swap_dims(1, 2).reshape([batch, context, d_model]), pinned)
+        mixed.swap_dims(1, 2).reshape([batch, context, d_model])
     }
 
     /// What the MLP adds to its input `x`, `[batch, context, d_model]`.

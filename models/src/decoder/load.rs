@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Layer, LayerNorm, Linear};
+use super::layer::{Layer, LayerNorm, Linear};
 use crate::config::NeoxConfig;
 use crate::error::Result;
 use crate::weights::Checkpoint;

@@ -26,6 +26,11 @@ impl Covariance {
         Self { tokens: 0.0, shift: None, sum: vec![0.0; d_model], moments: Array2::zeros((d_model, d_model)) }
     }
 
+    /// Length of the vectors.
+    pub(crate) fn d_model(&self) -> usize {
+        self.sum.len()
+    }
+
     /// Adds rows, `[tokens, d_model]`.
     pub fn add(&mut self, rows: ArrayView2<'_, f32>) {
         if rows.is_empty() {

@@ -1,16 +1,14 @@
 //! The principal components of a model's logits, without ever holding the logits.
 
-use assay_models::{Decoder, HookPoint, decoder::center_residual};
-use burn::tensor::Tensor;
+use assay_models::{Decoder, HookPoint, Site};
 use faer::{Mat, Side};
 use ndarray::{Array2, ArrayView2, s};
-use serde::Serialize;
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::Covariance;
 
 /// Which activations to pair with which components of the logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairsConfig {
     /// Sequences of one forward pass.
     pub batch: usize,
@@ -19,22 +17,20 @@ pub struct PairsConfig {
     /// Subtract from the logits of each position their mean over the vocabulary, which softmax does not see but which may hold
     /// much of their variance.
     pub center_logits: bool,
-    /// Subtract the mean over d_model from every activation at the hook.
-    pub center_residual: bool,
     /// First position of each sequence to take: 1 leaves out the first token, whose activation is often an outlier.
     pub first_position: usize,
 }
 
 impl Default for PairsConfig {
     fn default() -> Self {
-        Self { batch: 8, components: 16, center_logits: true, center_residual: false, first_position: 0 }
+        Self { batch: 8, components: 16, center_logits: true, first_position: 0 }
     }
 }
 
 /// Activations, and what the logits at the same positions are along their principal components.
 #[derive(Clone, Debug)]
 pub struct LogitPairs {
-    /// Activations at each hook, `[pairs, d_model]`, sequence after sequence.
+    /// Activations at each site, `[pairs, d_model]`, sequence after sequence.
     pub activations: Vec<Array2<f32>>,
     /// Scores of the logits on their first principal components, `[pairs, components]`, the largest first. A component's sign is
     /// arbitrary, but always the same.
@@ -51,16 +47,16 @@ pub struct LogitPairs {
 /// Logits are W_Uᵀu, with u the final LayerNorm's output. With G = W_U·W_Uᵀ = L·Lᵀ, inner products of logits are those of
 /// Lᵀu, so the principal components of both have the same scores and variances: all that is taken apart is of d_model
 /// dimensions. Moments and eigenvectors are in f64. The components are those of all pairs, held out or not: they are
-/// chosen without a look at the activations at the hooks.
+/// chosen without a look at the activations at the sites.
 ///
-/// Everything is kept in host memory: 4 bytes × pairs × d_model for each hook, and once more for u.
+/// Everything is kept in host memory: 4 bytes × pairs × d_model for each site, and once more for u.
 ///
 /// # Errors
-/// If the model does not have a hook, a token is not in its vocabulary, the sequences have no position to score, or an activation
+/// If the model does not have a site, a token is not in its vocabulary, the sequences have no position to score, or an activation
 /// is not finite.
 pub fn logit_pairs(
     model: &Decoder,
-    hooks: &[HookPoint],
+    sites: &[Site],
     tokens: ArrayView2<'_, u32>,
     config: &PairsConfig,
     mut progress: impl FnMut(usize),
@@ -71,17 +67,16 @@ pub fn logit_pairs(
     if sequences == 0 || positions.is_empty() {
         return Err(ProbeError::TooFewPairs { pairs: 0, needed: 2 });
     }
-    let mut wanted = hooks.to_vec();
-    wanted.push(HookPoint::resid_post(model.config().n_layers - 1));
+    let mut wanted = sites.to_vec();
+    wanted.push(HookPoint::resid_post(model.config().n_layers - 1).into());
     let pairs = sequences * positions.len();
-    // One buffer a hook, and one for u.
+    // One buffer per site, and one for u.
     let mut buffers: Vec<Vec<f32>> = wanted.iter().map(|_| Vec::with_capacity(pairs * d_model)).collect();
     for start in (0..sequences).step_by(config.batch.max(1)) {
         let end = (start + config.batch.max(1)).min(sequences);
         let mut captured = model.capture(tokens.slice(s![start..end, ..]), &wanted)?;
         let u = captured.pop().map(|last| ("the final LayerNorm's output", model.final_norm_output(last)));
-        let centered = |h: Tensor<3>| if config.center_residual { center_residual(h) } else { h };
-        let captured = captured.into_iter().map(|h| ("the activation", centered(h)));
+        let captured = captured.into_iter().map(|h| ("the activation", h));
         for ((what, h), buffer) in captured.chain(u).zip(&mut buffers) {
             let values = h.into_data().try_into_vec::<f32>().expect("f32 activations");
             check_finite(what, &values, d_model, start, context)?;

@@ -1,12 +1,9 @@
-//! What one token adds to the sums: of its activation and reconstruction, of the subsets that it belongs to, of the directions that
-//! deflation takes away.
+//! What one token adds to the sums: of its activation and reconstruction, and of the directions that deflation takes away.
 
-use rayon::prelude::*;
-
-use super::{Subset, Sums, norm, outlier_limit};
+use super::Sums;
 
 /// What one token's activation and reconstruction add to the sums of every subset that it belongs to; what depends on a
-/// subset's mean, [`Subsets::centred`] gives. `directions` are those that deflation takes away.
+/// subset's mean, [`Subsets::from_mean`](super::Subsets::from_mean) gives. `directions` are those that deflation takes away.
 pub fn token_sums(a: &[f32], recon: &[f32], directions: &Directions) -> Sums {
     let (mut sse, mut norm_sq, mut recon_norm_sq, mut dot) = (0.0, 0.0, 0.0, 0.0);
     for (&a, &r) in a.iter().zip(recon) {
@@ -56,7 +53,7 @@ pub struct Directions(pub Vec<Vec<f64>>);
 
 impl Directions {
     /// Squared length of a vector's part in the span of the top m directions, for each m of [`DEFLATIONS`].
-    fn squares(&self, vector: impl Fn(usize) -> f64) -> [f64; 4] {
+    pub(super) fn squares(&self, vector: impl Fn(usize) -> f64) -> [f64; 4] {
         let mut squares = [0.0; 4];
         for (rank, direction) in self.0.iter().enumerate() {
             let along: f64 = direction.iter().enumerate().map(|(i, d)| d * vector(i)).sum();
@@ -65,73 +62,5 @@ impl Directions {
             }
         }
         squares
-    }
-}
-
-/// Which tokens each subset has, the mean activation over them, and how far each token is from it.
-pub struct Subsets {
-    norms: Vec<f64>,
-    context: usize,
-    limit: f64,
-    means: [Vec<f64>; 3],
-    /// Of each subset and token: `sst` and the `sst_top`s.
-    centred: [Vec<[f64; 5]>; 3],
-}
-
-impl Subsets {
-    /// # Shapes
-    /// - `activations`: `[tokens, d_model]`, row-major, sequences of `context` tokens one after another
-    pub fn new(activations: &[f32], d_model: usize, context: usize, directions: &Directions) -> Self {
-        let norms: Vec<f64> = activations.chunks(d_model).map(norm).collect();
-        let limit = outlier_limit(&norms);
-        let mut this = Self { norms, context, limit, means: Default::default(), centred: Default::default() };
-        for subset in Subset::ALL {
-            let mut mean = vec![0.0; d_model];
-            let mut count = 0.0;
-            for (token, row) in activations.chunks(d_model).enumerate() {
-                if this.contains(subset, token) {
-                    count += 1.0;
-                    for (m, &v) in mean.iter_mut().zip(row) {
-                        *m += f64::from(v);
-                    }
-                }
-            }
-            mean.iter_mut().for_each(|m| *m /= f64::max(count, 1.0));
-            let centred = |row: &[f32]| {
-                let from_mean = |i: usize| f64::from(row[i]) - mean[i];
-                let sst = (0..d_model).map(|i| from_mean(i) * from_mean(i)).sum();
-                let [one, two, four, eight] = directions.squares(from_mean);
-                [sst, one, two, four, eight]
-            };
-            this.centred[subset.index()] = activations.par_chunks(d_model).map(centred).collect();
-            this.means[subset.index()] = mean;
-        }
-        this
-    }
-
-    /// Whether token number `token` of the evaluation set belongs to the subset.
-    pub fn contains(&self, subset: Subset, token: usize) -> bool {
-        match subset {
-            Subset::All => true,
-            Subset::NoFirst => !token.is_multiple_of(self.context),
-            Subset::NoOutlier => self.norms[token] <= self.limit,
-        }
-    }
-
-    /// The mean activation of a subset, `[d_model]`.
-    pub fn mean(&self, subset: Subset) -> &[f64] {
-        &self.means[subset.index()]
-    }
-
-    /// Gives sums of one token what they owe to the subset's mean.
-    #[must_use]
-    pub fn centred(&self, subset: Subset, token: usize, sums: Sums) -> Sums {
-        let [sst, sst_top_1, sst_top_2, sst_top_4, sst_top_8] = self.centred[subset.index()][token];
-        Sums { sst, sst_top_1, sst_top_2, sst_top_4, sst_top_8, ..sums }
-    }
-
-    /// ‖a‖ of every token.
-    pub fn norms(&self) -> &[f64] {
-        &self.norms
     }
 }

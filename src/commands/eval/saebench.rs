@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use assay_models::HookPoint;
 use assay_probes::latents::{LatentWeights, latent_weights};
 use assay_probes::metrics::metric;
-use assay_probes::{EvalConfig, Evaluation, Subset};
+use assay_probes::{Evaluation, Subset};
 use assay_sae::LoadedSae;
 use serde_json::{Value, json};
 
@@ -38,7 +38,8 @@ pub(super) struct Report<'a> {
     pub tokens: (usize, usize),
     /// Name of the file that they come from.
     pub dataset: String,
-    pub config: EvalConfig,
+    /// Sequences of one forward pass.
+    pub batch: usize,
 }
 
 impl Report<'_> {
@@ -82,11 +83,11 @@ impl Report<'_> {
 
     fn eval_config(&self) -> Value {
         let (sequences, context_size) = self.tokens;
-        let batches = sequences.div_ceil(self.config.batch.max(1));
+        let batches = sequences.div_ceil(self.batch);
         json!({
             "model_name": self.loaded.metadata.model_name.clone().unwrap_or_default(),
             "llm_dtype": "float32",
-            "batch_size_prompts": self.config.batch,
+            "batch_size_prompts": self.batch,
             "n_eval_reconstruction_batches": batches,
             "n_eval_sparsity_variance_batches": batches,
             "dataset": self.dataset,

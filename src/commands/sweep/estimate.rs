@@ -1,20 +1,20 @@
 //! How long a sweep will take, from a little of its own work, timed on this machine.
 //!
-//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, one evaluated batch of a hook. What a
+//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, one evaluated batch. What a
 //! device does only once, such as compiling kernels, is done before the clock starts.
 
 use std::time::Instant;
 
 use anyhow::Result;
-use assay_models::{ActivationStream, Decoder, HookPoint, StreamConfig, side_by_side};
-use assay_probes::evaluate::Codec;
-use assay_probes::{EvalConfig, evaluate};
+use assay_models::{ActivationStream, Decoder, Site, StreamConfig, side_by_side};
+use assay_probes::{EvalConfig, Subject, Survey, evaluate};
 use assay_sae::{Sae, Trainer};
 use burn::tensor::Tensor;
 use ndarray::s;
 use serde::Serialize;
 
 use crate::device::Opened;
+use crate::interrupt;
 use crate::plan::{Group, Run, SweepTokens};
 use crate::spec::SweepSpec;
 
@@ -42,8 +42,8 @@ impl Estimate {
         opened: &Opened,
     ) -> Result<()> {
         let Some(first) = todo.first() else { return Ok(()) };
-        let mut hooks: Vec<HookPoint> = todo.iter().map(|run| run.site.hook).collect();
-        hooks.dedup();
+        let mut sites: Vec<Site> = todo.iter().map(|run| run.site).collect();
+        sites.dedup();
         // A buffer of one pass: its first round captures that pass.
         let pass = spec.train.contexts_per_pass * spec.tokens.context_size;
         let captured = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
@@ -56,10 +56,9 @@ impl Estimate {
                 buffer_tokens: captured,
                 contexts_per_pass: spec.train.contexts_per_pass,
                 seed: 0,
-                center_residual: spec.center_residual,
                 precision: spec.precision,
             };
-            let mut stream = ActivationStream::new(decoder, &tokens.source, &hooks, config)?;
+            let mut stream = ActivationStream::new(decoder, &tokens.source, &sites, config)?;
             stream.next_round()?;
             opened.sync()?;
             Ok(stream)
@@ -85,24 +84,19 @@ impl Estimate {
         let turns = todo.len() as f64 / together.len() as f64;
         self.training += step_seconds * turns * first.key.train.steps as f64;
 
-        let of_hook = todo.iter().filter(|run| run.site == first.site).count();
-        let saes: Vec<Sae> = (0..of_hook).map(|at| trainers[at % trainers.len()].sae()).collect();
-        let codecs: Vec<&dyn Codec> = saes.iter().map(|s| s as &dyn Codec).collect();
+        let saes: Vec<Sae> = (0..todo.len()).map(|at| trainers[at % trainers.len()].sae()).collect();
         let rows = spec.eval.batch.min(tokens.eval.nrows());
-        let config = EvalConfig {
-            batch: rows,
-            center_residual: spec.center_residual,
-            fisher_samples: spec.eval.fisher_samples,
-            fisher_seed: spec.eval.fisher_seed,
-            kl_zero: false,
-        };
+        let config =
+            EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
         let eval_seconds = timed(|| {
             let tokens = tokens.eval.slice(s![..rows, ..]);
-            evaluate(decoder, first.site.hook, tokens, &codecs, config, |_| crate::interrupt::flow())?;
+            let survey = Survey::new(decoder, tokens, &sites, &[], rows, |_| interrupt::flow())?;
+            let mut subjects: Vec<Subject<'_>> =
+                todo.iter().zip(&saes).map(|(run, sae)| Subject::new(run.site, sae)).collect();
+            evaluate(&survey, &mut subjects, config, |_| interrupt::flow())?;
             Ok(())
         })?;
-        let batches = tokens.eval.nrows() as f64 / rows as f64;
-        self.evaluation += eval_seconds * batches * hooks.len() as f64;
+        self.evaluation += eval_seconds * tokens.eval.nrows() as f64 / rows as f64;
         Ok(())
     }
 }

@@ -1,0 +1,108 @@
+//! Activations at some sites, from one pass.
+
+use assay_kernels::Precision;
+use burn::tensor::Tensor;
+use ndarray::ArrayView2;
+
+use super::Decoder;
+use super::layer::Layer;
+use crate::config::NeoxConfig;
+use crate::error::Result;
+use crate::hooks::{HookKind, HookPoint, Site};
+use crate::kernels::{self, BlockShape};
+
+impl Decoder {
+    /// Activations at `sites`, from one pass that stops after the highest of them.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, context]`; the result has one `[batch, context, d_model]` per site, in the order of `sites`.
+    ///
+    /// # Errors
+    /// If a site does not exist in this model, a token is not in the vocabulary, or the context is longer than the model allows.
+    pub fn capture(&self, tokens: ArrayView2<'_, u32>, sites: &[Site]) -> Result<Vec<Tensor<3>>> {
+        for site in sites {
+            site.check(&self.config)?;
+        }
+        let hooks: Vec<HookPoint> = sites.iter().map(|site| site.hook).collect();
+        let captured = self.capture_hooks(tokens, &hooks)?;
+        Ok(sites.iter().zip(captured).map(|(site, h)| site.apply(h)).collect())
+    }
+
+    /// As [`Self::capture`], of hooks that are known to exist, nothing done to the activations.
+    pub(super) fn capture_hooks(&self, tokens: ArrayView2<'_, u32>, hooks: &[HookPoint]) -> Result<Vec<Tensor<3>>> {
+        let Some(last) = hooks.iter().map(|h| h.layer).max() else {
+            return Ok(Vec::new());
+        };
+        let x = self.embed(tokens)?;
+        let mut captured = vec![None; hooks.len()];
+        self.run_layers(x, 0..last + 1, &mut |at, value| {
+            for (slot, _) in captured.iter_mut().zip(hooks).filter(|(_, hook)| **hook == at) {
+                *slot = Some(value.clone());
+            }
+            value
+        });
+        Ok(captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
+    }
+
+    /// As [`Self::capture`], with the layers' products in a format of choice. In bf16 where [`Self::has_bf16`] and only the residual
+    /// stream before and after layers is asked for; else in f32.
+    ///
+    /// # Errors
+    /// As [`Self::capture`].
+    pub fn capture_in(
+        &self,
+        precision: Precision,
+        tokens: ArrayView2<'_, u32>,
+        sites: &[Site],
+    ) -> Result<Vec<Tensor<3>>> {
+        // How many blocks come before each hook, if it lies between blocks.
+        let depths: Option<Vec<usize>> = sites
+            .iter()
+            .map(|site| match site.hook.kind {
+                HookKind::ResidPre => Some(site.hook.layer),
+                HookKind::ResidPost => Some(site.hook.layer + 1),
+                HookKind::Z | HookKind::ResidMid | HookKind::AttnOut | HookKind::MlpOut => None,
+            })
+            .collect();
+        let depths = depths.filter(|_| precision == Precision::Bf16 && self.has_bf16);
+        let Some((depths, last)) = depths.and_then(|d| d.iter().copied().max().map(|last| (d, last))) else {
+            return self.capture(tokens, sites);
+        };
+        for site in sites {
+            site.check(&self.config)?;
+        }
+        let (batch, context) = tokens.dim();
+        let NeoxConfig { d_model, n_heads, rotary_dims, layer_norm_eps, parallel_residual, hidden_act, .. } =
+            self.config;
+        let shape = BlockShape {
+            batch,
+            context,
+            n_heads,
+            rotary_dims,
+            eps: layer_norm_eps,
+            parallel_residual,
+            act: hidden_act,
+        };
+        let rotary = self.rotary(context);
+        let packed = self.packed.get_or_init(|| self.layers.iter().map(Layer::packed).collect());
+        let mut x = self.embed(tokens)?.reshape([batch * context, d_model]);
+        let mut captured = vec![None; sites.len()];
+        let mut keep = |depth: usize, x: &Tensor<2>| {
+            for (slot, &wanted) in captured.iter_mut().zip(&depths) {
+                if wanted == depth {
+                    *slot = Some(x.clone().reshape([batch, context, d_model]));
+                }
+            }
+        };
+        keep(0, &x);
+        for (layer, block) in packed.iter().enumerate().take(last) {
+            x = kernels::block(x, block, rotary.tables(), shape);
+            keep(layer + 1, &x);
+        }
+        Ok(sites
+            .iter()
+            .zip(captured)
+            .map(|(site, h)| site.apply(h.expect("every checked hook lies on the path")))
+            .collect())
+    }
+}

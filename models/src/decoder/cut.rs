@@ -1,0 +1,93 @@
+//! A forward pass cut at a site, which can go on with something else in place of the activation there.
+
+use burn::tensor::Tensor;
+use ndarray::ArrayView2;
+
+use super::Decoder;
+use crate::error::Result;
+use crate::hooks::{HookKind, HookPoint, Site};
+
+/// The state of a forward pass at a site: the activation there, and what of the residual stream passes beside it. Made by
+/// [`Decoder::cut`]; [`Decoder::forward_from`] goes on from it.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    site: Site,
+    value: Tensor<3>,
+    /// What the activation, or W_O of it, is one summand of together with; empty where the activation is the whole residual stream.
+    beside: Vec<Tensor<3>>,
+}
+
+impl Cut {
+    /// Where it is.
+    pub fn site(&self) -> Site {
+        self.site
+    }
+
+    /// The activation there, `[batch, context, d_model]`.
+    pub fn value(&self) -> Tensor<3> {
+        self.value.clone()
+    }
+}
+
+impl Decoder {
+    /// The state of a forward pass at each of `sites`, from one pass that stops after the highest of them.
+    ///
+    /// # Shapes
+    /// - `tokens`: `[batch, context]`; the result has one cut per site, in the order of `sites`.
+    ///
+    /// # Errors
+    /// As [`Self::capture`].
+    pub fn cut(&self, tokens: ArrayView2<'_, u32>, sites: &[Site]) -> Result<Vec<Cut>> {
+        for site in sites {
+            site.check(&self.config)?;
+        }
+        let hooks = sites.iter().flat_map(|site| {
+            let beside = self.beside(site.hook.kind).iter().map(|&kind| HookPoint { kind, ..site.hook });
+            std::iter::once(site.hook).chain(beside)
+        });
+        let mut captured = self.capture_hooks(tokens, &hooks.collect::<Vec<_>>())?.into_iter();
+        let cut = |&site: &Site| {
+            let value = site.apply(captured.next().expect("one per hook"));
+            let beside = captured.by_ref().take(self.beside(site.hook.kind).len()).collect();
+            Cut { site, value, beside }
+        };
+        Ok(sites.iter().map(cut).collect())
+    }
+
+    /// Logits of the pass that was cut, with `value` in place of the activation there. Costs only what comes after the cut, and is
+    /// differentiable with respect to `value`. The cut's own value gives the logits of the whole pass, bit for bit unless the site is centred.
+    ///
+    /// # Shapes
+    /// - `value`: as [`Cut::value`]; the result is `[batch, context, vocab_size]`.
+    ///
+    /// # Panics
+    /// If `value` has another shape, or the cut is of another model.
+    pub fn forward_from(&self, cut: &Cut, value: Tensor<3>) -> Tensor<3> {
+        let HookPoint { layer: index, kind } = cut.site.hook;
+        let layer = &self.layers[index];
+        let value = if kind == HookKind::Z { layer.attn_out.forward(value, self.pinned) } else { value };
+        let x = cut.beside.iter().fold(value, |sum, part| sum + part.clone());
+        let (x, next) = match kind {
+            HookKind::ResidPre => (x, index),
+            HookKind::Z | HookKind::AttnOut | HookKind::ResidMid if !self.config.parallel_residual => {
+                (layer.mlp(&self.config, x.clone(), self.pinned) + x, index + 1)
+            }
+            HookKind::Z | HookKind::AttnOut | HookKind::ResidMid | HookKind::MlpOut | HookKind::ResidPost => {
+                (x, index + 1)
+            }
+        };
+        self.unembed(self.run_layers(x, next..self.layers.len(), &mut |_, value| value))
+    }
+
+    /// What is added to an activation of that kind on the way to the next place where the whole residual stream passes, in the order in
+    /// which [`Self::run_layers`] adds it, so that the sum has the same bits.
+    fn beside(&self, kind: HookKind) -> &'static [HookKind] {
+        match kind {
+            HookKind::ResidPre | HookKind::ResidMid | HookKind::ResidPost => &[],
+            HookKind::Z | HookKind::AttnOut if self.config.parallel_residual => &[HookKind::MlpOut, HookKind::ResidPre],
+            HookKind::Z | HookKind::AttnOut => &[HookKind::ResidPre],
+            HookKind::MlpOut if self.config.parallel_residual => &[HookKind::AttnOut, HookKind::ResidPre],
+            HookKind::MlpOut => &[HookKind::ResidMid],
+        }
+    }
+}

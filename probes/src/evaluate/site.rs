@@ -1,0 +1,175 @@
+//! A batch at one site, and what each SAE there makes of it.
+
+use assay_models::decoder::Cut;
+use assay_models::loss::scored_log_probs;
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::batch::{Batch, Pass, host_int};
+use super::{Evaluation, Observed, Subject};
+use crate::error::{ProbeError, Result, check_finite};
+use crate::metrics::{FromMean, Subset, Sums, drawn_sums, norm_squared, token_sums};
+use crate::profile::{NormBin, NormBins};
+use crate::saebench::CoreSums;
+use crate::survey::{Surveyed, host};
+
+/// A batch at one site, and what all SAEs there share.
+pub(super) struct AtSite<'a, 's> {
+    batch: &'a Batch<'a, 's>,
+    pass: &'a Pass,
+    known: &'a Surveyed,
+    cut: &'a Cut,
+    a: Vec<f32>,
+    gradient: &'a [f32],
+    /// The same for each draw of labels.
+    drawn_gradients: Vec<&'a [f32]>,
+    /// Of each subset and token of the batch.
+    from_mean: [Vec<FromMean>; 3],
+    ce_zero: Vec<f32>,
+    ce_mean: Vec<f32>,
+    /// KL divergence of zero ablation, where it is asked for.
+    kl_zero: Option<Vec<f32>>,
+}
+
+impl<'a, 's> AtSite<'a, 's> {
+    /// The site of the pass's cut number `index`.
+    pub fn new(batch: &'a Batch<'a, 's>, pass: &'a Pass, cut: &'a Cut, index: usize) -> Result<Self> {
+        let model = batch.survey.model();
+        let known = batch.survey.at(cut.site())?;
+        let value = cut.value();
+        let shape = value.dims();
+        let log_probs = |value: Tensor<3>| scored_log_probs(model.forward_from(cut, value));
+        let zero = log_probs(value.zeros_like());
+        let ce_zero = batch.losses(zero.clone());
+        batch.check("the zero-ablated loss", &ce_zero)?;
+        let kl_zero = batch.config.kl_zero.then(|| pass.divergence(zero));
+        batch.check("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]))?;
+        let mean: Vec<f32> = known.subsets.mean(Subset::All).iter().map(|&m| m as f32).collect();
+        let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), model.device());
+        let ce_mean = batch.losses(log_probs(mean.unsqueeze::<3>().expand(shape)));
+        batch.check("the mean-ablated loss", &ce_mean)?;
+        let gradient = &pass.gradients[index];
+        let drawn_gradients = pass.drawn_gradients.iter().map(|of_draw| &of_draw[index][..]).collect();
+        let a = host(value);
+        let from_mean = Subset::ALL.map(|subset| {
+            let of_token = |a: &[f32]| known.subsets.from_mean(subset, a, &known.directions);
+            a.par_chunks(shape[2]).map(of_token).collect()
+        });
+        Ok(Self { batch, pass, known, cut, a, gradient, drawn_gradients, from_mean, ce_zero, ce_mean, kl_zero })
+    }
+
+    pub fn evaluate(&self, subject: &mut Subject<'_>, found: &mut Evaluation) -> Result<()> {
+        let Self { batch: &Batch { survey, start, tokens, .. }, pass, known, cut, .. } = *self;
+        let Surveyed { subsets, directions, bins, .. } = known;
+        let [batch, context, d_model] = cut.value().dims();
+        let (recon, code) = subject.codec.reconstruct(cut.value().reshape([batch * context, d_model]));
+        let patched = recon.clone().reshape([batch, context, d_model]);
+        let recon = host(recon);
+        check_finite("the reconstruction", &recon, d_model, start, context)?;
+        let log_probs = scored_log_probs(survey.model().forward_from(cut, patched));
+        let ce_recon = self.batch.losses(log_probs.clone());
+        self.batch.check("the patched loss", &ce_recon)?;
+        let kl = pass.divergence(log_probs.clone());
+        self.batch.check("the KL divergence", &kl)?;
+        let argmax = host_int(log_probs.argmax(2));
+        let observed =
+            Observed { at: start..start + batch, tokens, activations: &self.a, reconstructions: &recon, code: &code };
+        for observer in &mut subject.observers {
+            observer.batch(&observed).map_err(ProbeError::Observer)?;
+        }
+
+        let (mut l0, mut l1) = (vec![0.0; batch * context], vec![0.0; batch * context]);
+        // The sequence in which each latent was seen last.
+        let mut seen = vec![usize::MAX; subject.codec.d_sae()];
+        code.for_each_active(|token, latent, value| {
+            l0[token] += 1.0;
+            l1[token] += f64::from(value.abs());
+            found.firing.fires[latent] += 1;
+            let before = std::mem::replace(&mut seen[latent], token / context);
+            found.firing.sequences[latent] += u64::from(before != token / context);
+        });
+        found.firing.tokens += (batch * context) as u64;
+
+        // One token's sums, all but what depends on a subset's mean, and gᵀδ for each draw of labels.
+        let token = |row: usize, position: usize| -> (Sums, Vec<f64>) {
+            let token = row * context + position;
+            let at = token * d_model..(token + 1) * d_model;
+            let (a, r) = (&self.a[at.clone()], &recon[at.clone()]);
+            let mut sums = token_sums(a, r, directions);
+            sums.l0 = l0[token];
+            if position + 1 == context {
+                return (sums, Vec::new());
+            }
+            let scored = row * (context - 1) + position;
+            let gdelta = directional(&self.gradient[at.clone()], a, r);
+            let drawn: Vec<f64> = self.drawn_gradients.iter().map(|g| directional(&g[at.clone()], a, r)).collect();
+            sums.scored = 1.0;
+            sums.ce_orig = f64::from(pass.ce_orig[scored]);
+            sums.ce_recon = f64::from(ce_recon[scored]);
+            sums.ce_zero = f64::from(self.ce_zero[scored]);
+            sums.ce_mean = f64::from(self.ce_mean[scored]);
+            sums.kl = f64::from(kl[scored]);
+            sums.top1_agreement = f64::from(pass.argmax[scored] == argmax[scored]);
+            sums.swd = gdelta * gdelta;
+            sums.abs_gdelta = gdelta.abs();
+            sums.gdelta = gdelta;
+            if !drawn.is_empty() {
+                let norms = self.drawn_gradients.iter().map(|g| norm_squared(&g[at.clone()]));
+                drawn_sums(&mut sums, &drawn.iter().copied().zip(norms).collect::<Vec<_>>());
+            }
+            (sums, drawn)
+        };
+        let sequence = |row: usize| -> ([Sums; 3], Vec<NormBin>, CoreSums) {
+            let mut sums = [Sums::default(); 3];
+            let mut core = CoreSums::default();
+            let mut by_norm = vec![NormBin::default(); NormBins::COUNT];
+            let mut joint = vec![0.0; self.drawn_gradients.len()];
+            for position in 0..context {
+                let (of_token, drawn) = token(row, position);
+                let at = row * context + position;
+                let number = start * context + at;
+                joint.iter_mut().zip(drawn).for_each(|(joint, g)| *joint += g);
+                for subset in Subset::ALL.into_iter().filter(|&s| subsets.contains(s, number)) {
+                    sums[subset.index()] += &self.from_mean[subset.index()][at].complete(of_token);
+                }
+                let of_token = self.from_mean[Subset::All.index()][at].complete(of_token);
+                let norm = subsets.norms()[number];
+                by_norm[bins.of(norm)].add(norm, &of_token);
+                let scored = (position + 1 < context).then_some(row * (context - 1) + position);
+                let kl_zero = self.kl_zero.as_ref().zip(scored).map(|(kl, scored)| f64::from(kl[scored]));
+                core += &CoreSums::of_token(&of_token, l1[at], kl_zero);
+            }
+            if !joint.is_empty() {
+                let whole = &mut sums[Subset::All.index()];
+                whole.kl_pred = 0.5 * joint.iter().map(|g| g * g).sum::<f64>() / joint.len() as f64;
+                whole.drawn_whole = whole.scored;
+            }
+            for sums in &mut sums {
+                if sums.ce_orig > 0.0 {
+                    sums.sequences = 1.0;
+                    sums.ce_rec = 2.0 - sums.ce_recon / sums.ce_orig;
+                }
+            }
+            (sums, by_norm, core)
+        };
+        let sequences: Vec<_> = (0..batch).into_par_iter().map(sequence).collect();
+        for (sums, by_norm, core) in sequences {
+            found.sequences.push(sums);
+            found.core += &core;
+            found.by_norm.iter_mut().zip(&by_norm).for_each(|(total, bin)| *total += bin);
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    /// KL(p ‖ q) at every scored position, p what the model says unpatched, of q's log-probabilities, `[sequences, context − 1, vocab]`.
+    fn divergence(&self, other: Tensor<3>) -> Vec<f32> {
+        host((self.probs.clone() * (self.log_probs.clone() - other)).sum_dim(2))
+    }
+}
+
+/// gᵀδ with δ = â − a.
+fn directional(gradient: &[f32], a: &[f32], recon: &[f32]) -> f64 {
+    gradient.iter().zip(a).zip(recon).map(|((&g, &a), &r)| f64::from(g) * (f64::from(r) - f64::from(a))).sum()
+}

@@ -1,0 +1,187 @@
+//! Every kind of hook, captured, patched and differentiated, with both layouts of the residual stream.
+
+use std::path::Path;
+
+use assay_models::loss::{loss_gradient, loss_gradients, scored_log_probs, token_cross_entropy};
+use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site};
+use burn::tensor::{Tensor, TensorData};
+use ndarray::Array2;
+
+use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
+
+/// Random weights, 4 layers: attention and MLP side by side, and one after the other.
+const LAYOUTS: [&str; 2] = ["neox-parallel", "neox-sequential"];
+const LAYER: usize = 1;
+
+fn models(layout: &str) -> [(String, Decoder); 2] {
+    let load = || Decoder::load(&golden(layout), &device()).unwrap();
+    [(layout.to_owned(), load()), (format!("{layout}, products as on a GPU"), load().with_pinned_products())]
+}
+
+fn tokens(layout: &str) -> Array2<u32> {
+    Reference::open(golden(layout).join("expected.safetensors")).tokens("tokens")
+}
+
+/// Every hook that the model has.
+fn hooks(model: &Decoder) -> Vec<HookPoint> {
+    let of_layer = |layer| HookKind::ALL.map(|kind| HookPoint { layer, kind });
+    (0..model.config().n_layers).flat_map(of_layer).filter(|hook| hook.check(model.config()).is_ok()).collect()
+}
+
+fn site(kind: HookKind) -> Site {
+    HookPoint { layer: LAYER, kind }.into()
+}
+
+#[test]
+fn a_captured_value_put_back_changes_nothing() {
+    for layout in LAYOUTS {
+        let tokens = tokens(layout);
+        for (name, model) in models(layout) {
+            let logits = values(model.forward(tokens.view()).unwrap());
+            let sites: Vec<Site> = hooks(&model).into_iter().map(Site::from).collect();
+            assert_eq!(sites.len(), 4 * if model.config().parallel_residual { 5 } else { 6 });
+            let captured = model.capture(tokens.view(), &sites).unwrap();
+            for (cut, captured) in model.cut(tokens.view(), &sites).unwrap().into_iter().zip(captured) {
+                let site = cut.site();
+                assert!(values(captured) == values(cut.value()), "{name}, {site}");
+                let again = values(model.forward_from(&cut, cut.value()));
+                assert_close(&format!("{name}, {site}"), &again, &logits, 0.0);
+            }
+            // Centred, the same but for rounding: all that read the residual stream are LayerNorms.
+            let centred: Vec<Site> = sites.into_iter().map(|site| Site { center: true, ..site }).collect();
+            for site in centred {
+                if site.hook.kind == HookKind::Z {
+                    let error = model.cut(tokens.view(), &[site]).unwrap_err();
+                    assert!(matches!(error, ModelError::CenteredZ { .. }), "{error}");
+                    continue;
+                }
+                let cut = model.cut(tokens.view(), &[site]).unwrap().remove(0);
+                let mean = values(cut.value().mean_dim(2)).into_iter().fold(0.0, |most: f32, m| most.max(m.abs()));
+                assert!(mean < 1e-6, "{name}, {site}: {mean}");
+                let again = values(model.forward_from(&cut, cut.value()));
+                assert_close(&format!("{name}, {site}"), &again, &logits, 1e-5);
+            }
+        }
+    }
+}
+
+/// The checkpoint with some tensors of a layer set to 0.
+fn without(layout: &str, names: &[&str]) -> Decoder {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("model");
+    copy_dir(&golden(layout), &copy);
+    edit_tensors(&copy.join("model.safetensors"), |tensors| {
+        for name in names {
+            let (_, _, bytes) = tensors.get_mut(&format!("gpt_neox.layers.{LAYER}.{name}")).unwrap();
+            assert!(bytes.iter().any(|b| *b != 0), "{name}");
+            bytes.fill(0);
+        }
+    });
+    load(&copy)
+}
+
+fn load(dir: &Path) -> Decoder {
+    Decoder::load(dir, &device()).unwrap()
+}
+
+#[test]
+fn a_part_that_is_zeroed_is_a_part_without_weights() {
+    let (mlp, attention) =
+        (["mlp.dense_4h_to_h.weight", "mlp.dense_4h_to_h.bias"], ["attention.dense.weight", "attention.dense.bias"]);
+    for layout in LAYOUTS {
+        let tokens = tokens(layout);
+        let model = load(&golden(layout));
+        let unpatched = values(model.forward(tokens.view()).unwrap());
+        for (kind, names) in
+            [(HookKind::MlpOut, &mlp[..]), (HookKind::AttnOut, &attention[..]), (HookKind::Z, &attention[..1])]
+        {
+            let cut = model.cut(tokens.view(), &[site(kind)]).unwrap().remove(0);
+            let patched = values(model.forward_from(&cut, cut.value().zeros_like()));
+            let expected = values(without(layout, names).forward(tokens.view()).unwrap());
+            assert_close(&format!("{layout}, {kind}"), &patched, &expected, 1e-6);
+            assert!(patched != unpatched, "{layout}, {kind}");
+        }
+    }
+}
+
+/// Sum of the losses, in f64, with `change` added at a hook of a whole pass.
+fn loss(model: &Decoder, tokens: &Array2<u32>, hook: HookPoint, change: &Tensor<3>) -> f64 {
+    let logits = model.forward_with(tokens.view(), |at, value| if at == hook { value + change.clone() } else { value });
+    let losses = token_cross_entropy(scored_log_probs(logits.unwrap()), tokens.view(), &device());
+    values(losses).into_iter().map(f64::from).sum()
+}
+
+/// Along directions that have much of the gradient in them, against differences of whole passes.
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    for layout in LAYOUTS {
+        let tokens = tokens(layout);
+        for (name, model) in models(layout) {
+            for hook in hooks(&model).into_iter().filter(|hook| hook.layer == LAYER) {
+                let cut = model.cut(tokens.view(), &[hook.into()]).unwrap().remove(0);
+                let gradient = values(loss_gradient(&model, &cut, tokens.view()));
+                let norm = gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+                let scale = f64::from(values(cut.value()).iter().map(|v| v * v).sum::<f32>().sqrt());
+                for part in 0..3 {
+                    // All of the gradient, and about every other element of it.
+                    let taken = |at: usize| part == 0 || (at * 7919 / 64 + at) % 2 == part - 1;
+                    let direction: Vec<f32> =
+                        gradient.iter().enumerate().map(|(at, &g)| if taken(at) { g } else { 0.0 }).collect();
+                    let slope: f64 = direction.iter().map(|&g| f64::from(g) * f64::from(g)).sum();
+                    let step = |size: f64| {
+                        let values: Vec<f32> = direction.iter().map(|&d| (size * f64::from(d)) as f32).collect();
+                        let change = Tensor::from_data(TensorData::new(values, cut.value().dims()), &device());
+                        loss(&model, &tokens, hook, &change)
+                    };
+                    let difference = |size: f64| (step(size) - step(-size)) / (2.0 * size);
+                    let size = 4e-3 * scale / norm;
+                    // Richardson: the error of second order cancels.
+                    let measured = (4.0 * difference(size) - difference(2.0 * size)) / 3.0;
+                    let error = (measured - slope).abs() / slope;
+                    assert!(error < 2e-3, "{name}, {hook}, part {part}: {measured} against {slope}, {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
+/// One pass back for all hooks gives what a pass for each gives, and other labels other gradients.
+#[test]
+fn gradients_at_several_hooks_are_those_at_each() {
+    for layout in LAYOUTS {
+        let tokens = tokens(layout);
+        for (name, model) in models(layout) {
+            let hooks = hooks(&model);
+            let sites: Vec<Site> = hooks.iter().map(|&hook| hook.into()).collect();
+            let cuts = model.cut(tokens.view(), &sites).unwrap();
+            let labels = tokens.mapv(|token| (token + 1) % model.config().vocab_size as u32);
+            for labels in [&tokens, &labels] {
+                let together = loss_gradients(&model, tokens.view(), &hooks, labels.view()).unwrap();
+                for (cut, together) in cuts.iter().zip(together) {
+                    let alone = values(loss_gradient(&model, cut, labels.view()));
+                    assert_close(&format!("{name}, {}", cut.site()), &values(together), &alone, 0.0);
+                }
+            }
+            let other = values(loss_gradient(&model, &cuts[0], labels.view()));
+            assert!(other != values(loss_gradient(&model, &cuts[0], tokens.view())));
+        }
+    }
+}
+
+#[test]
+fn hooks_that_a_model_does_not_have_are_refused() {
+    let model = load(&golden("neox-parallel"));
+    let tokens = tokens("neox-parallel");
+    for (hook, part) in
+        [("blocks.1.hook_resid_mid", "parallel residual"), ("blocks.4.hook_mlp_out", "4 layers, 0 to 3")]
+    {
+        let hook: HookPoint = hook.parse().unwrap();
+        for error in [
+            model.capture(tokens.view(), &[hook.into()]).unwrap_err(),
+            model.cut(tokens.view(), &[hook.into()]).unwrap_err(),
+            loss_gradients(&model, tokens.view(), &[hook], tokens.view()).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}
