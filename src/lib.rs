@@ -1,18 +1,20 @@
 //! Assay: from text to the proxy-gap table.
 //!
-//! The stages, in order, and where each lives:
+//! The stages, in order, and where each lives (`ARCHITECTURE.md` has the same list, with all files):
 //!
 //! 1. corpus: documents, `models/src/corpus.rs`
 //! 2. tokens: [`assay_models::tokens`]
-//! 3. decoder and hooks: [`assay_models::decoder`], [`assay_models::hooks`]
+//! 3. decoder, hooks: [`assay_models::decoder`], [`assay_models::hooks`]
 //! 4. activations: [`assay_models::activations`]
 //! 5. SAE training: [`assay_sae::trainer`]
-//! 6. patching: [`mod@assay_probes::evaluate`]
-//! 7. metrics: [`assay_probes::metrics`], [`assay_probes::rate`], [`assay_probes::geometry`]
-//! 8. statistics: [`assay_probes::stats`]
-//! 9. results as Parquet: [`frames`]
-//! 10. differences, correlations, thresholds, verdicts: [`analysis`]
-//! 11. tables, plots, report: [`report`]; beside published numbers: [`mod@compare`]
+//! 6. survey: [`assay_probes::survey`]
+//! 7. patching: [`mod@assay_probes::evaluate`]
+//! 8. metrics: [`assay_probes::metrics`], [`assay_probes::rate`], [`assay_probes::geometry`]
+//! 9. statistics: [`assay_probes::stats`]
+//! 10. gathering, Parquet: [`mod@gather`], [`frames`]
+//! 11. analysis: [`analysis`]; beside published numbers: [`mod@compare`]
+//! 12. tables, plots: [`report`]
+//! 13. report: [`report`]
 //!
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
 //! records ([`record`]), training curves ([`logs`]) and results. Nothing else reads a sweep or writes a result.

@@ -85,3 +85,34 @@ fn recorded_specs_can_be_run_again() {
         }
     }
 }
+
+/// The stages of a numbered list: number and name.
+fn stages(text: &str, line: impl Fn(&str) -> Option<(String, String)>) -> Vec<(String, String)> {
+    let found: Vec<(String, String)> = text.lines().filter_map(line).collect();
+    assert!(found.len() > 5, "{found:?}");
+    found
+}
+
+#[test]
+fn the_architecture_page_matches_the_tree() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let page = read("ARCHITECTURE.md");
+    let of_page = stages(&page, |line| {
+        let mut cells = line.strip_prefix("| ")?.split(" | ");
+        let number = cells.next().filter(|n| n.parse::<u32>().is_ok())?;
+        Some((number.to_owned(), cells.next()?.to_owned()))
+    });
+    let of_lib = stages(&read("src/lib.rs"), |line| {
+        let (number, rest) = line.strip_prefix("//! ")?.split_once(". ")?;
+        number.parse::<u32>().ok()?;
+        Some((number.to_owned(), rest.split_once(':')?.0.to_owned()))
+    });
+    assert_eq!(of_page, of_lib);
+    // Whole paths that the page names are there.
+    let paths = page.split('`').skip(1).step_by(2).filter(|path| {
+        let crates = ["models/src/", "sae/src/", "probes/src/", "src/", "kernels/", "tests/", "vendor/"];
+        crates.iter().any(|start| path.starts_with(start)) && !path.contains(['<', ' ', '*', ':'])
+    });
+    let missing: Vec<&str> = paths.filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
