@@ -109,3 +109,12 @@ impl Stage {
         seconds
     }
 }
+
+/// A time in words: `40 s`, `12 min`, `3.5 h`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

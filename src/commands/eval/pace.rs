@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::progress::duration;
+
 /// The clock of an evaluation.
 pub(super) struct Pace {
     sequences: usize,
@@ -36,9 +38,7 @@ impl Pace {
     fn estimate(&self, batch: usize, took: Duration) -> Option<String> {
         let left = took.mul_f64(self.sequences.saturating_sub(batch) as f64 / batch as f64);
         (left >= WORTH_TELLING).then(|| {
-            let seconds = left.as_secs_f64();
-            let time =
-                if seconds < 100.0 { format!("{seconds:.0} s") } else { format!("{:.0} minutes", (seconds / 60.0).ceil()) };
+            let time = duration(left.as_secs_f64());
             format!(
                 "about {time} for {} sequences of {} tokens; --sequences N, --context-size N or --fisher-samples 0 takes less",
                 self.sequences, self.context_size
@@ -55,7 +55,7 @@ mod tests {
     fn a_long_wait_is_announced_and_a_short_one_is_not() {
         let pace = Pace::new(48, 1024);
         let told = pace.estimate(1, Duration::from_secs(3)).unwrap();
-        assert!(told.starts_with("about 3 minutes for 48 sequences of 1024 tokens; --sequences"), "{told}");
+        assert!(told.starts_with("about 2 min for 48 sequences of 1024 tokens; --sequences"), "{told}");
         assert!(pace.estimate(8, Duration::from_secs(3)).unwrap().starts_with("about 15 s for 48"));
         assert_eq!(pace.estimate(8, Duration::from_secs(1)), None);
         assert_eq!(pace.estimate(48, Duration::from_secs(600)), None);

@@ -16,6 +16,7 @@ use crate::device::Opened;
 use crate::markdown::{self, tokens_text};
 use crate::output;
 use crate::plan::Plan;
+use crate::progress::duration;
 use crate::record::Record;
 use crate::spec::SweepSpec;
 
@@ -200,14 +201,5 @@ impl fmt::Display for Outlook {
         write!(f, "the state of training is saved every {} s", self.checkpoint_seconds)?;
         self.checkpoint_tokens.map_or(Ok(()), |tokens| write!(f, " and every {}", tokens_text(tokens)))?;
         write!(f, ", and on Ctrl-C")
-    }
-}
-
-/// `40 s`, `12 min`, `3.5 h`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 120.0 => format!("{s:.0} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
     }
 }
