@@ -11,8 +11,9 @@ use assay_probes::{EvalConfig, Evaluation, ProbeError, Subject, Survey, evaluate
 use assay_sae::{Code, Sae, SparseCode, formats};
 use burn::tensor::Tensor;
 use ndarray::{Array2, s};
+use safetensors::Dtype;
 
-use crate::common::{Reference, bundled, cpu, golden, values};
+use crate::common::{Reference, bundled, copy_dir, cpu, edit_tensors, golden, values};
 
 const HOOK: HookPoint = HookPoint { layer: 3, kind: HookKind::ResidPost };
 const CONFIG: EvalConfig = EvalConfig { fisher_samples: 2, fisher_seed: 0, kl_zero: false };
@@ -183,6 +184,42 @@ fn one_survey_serves_evaluation_and_geometry() {
         let losses = values(losses);
         let mean = losses.iter().map(|&ce| f64::from(ce)).sum::<f64>() / losses.len() as f64;
         assert!((alone.ce_orig - mean).abs() < 1e-5 * mean, "{} {mean}", alone.ce_orig);
+    }
+}
+
+/// The mean without outliers needs a second look at the activations: one token is embedded a hundred times as long as it was.
+#[test]
+fn outliers_are_left_out_of_the_mean_of_the_rest() {
+    let tokens = Reference::open(golden("neox-parallel/expected.safetensors")).tokens("tokens");
+    let (dir, long) = (tempfile::tempdir().unwrap(), tokens[[0, 3]] as usize);
+    let copy = dir.path().join("model");
+    copy_dir(&golden("neox-parallel"), &copy);
+    edit_tensors(&copy.join("model.safetensors"), |tensors| {
+        let (dtype, shape, bytes) = tensors.get_mut("gpt_neox.embed_in.weight").unwrap();
+        assert_eq!(*dtype, Dtype::F32);
+        let row = &mut bytes[4 * shape[1] * long..4 * shape[1] * (long + 1)];
+        for bytes in row.chunks_exact_mut(4) {
+            let value = f32::from_le_bytes(bytes.try_into().unwrap());
+            bytes.copy_from_slice(&(100.0 * value).to_le_bytes());
+        }
+    });
+    let model = Decoder::load(&copy, &cpu()).unwrap();
+    let d_model = model.config().d_model;
+    let site: Site = HookPoint { layer: 0, kind: HookKind::ResidPre }.into();
+    let h = values(model.capture(tokens.view(), &[site]).unwrap().remove(0));
+    let rest: Vec<&[f32]> =
+        h.chunks(d_model).zip(&tokens).filter(|(_, token)| **token as usize != long).map(|(row, _)| row).collect();
+    assert!(rest.len() < tokens.len() && rest.len() > tokens.len() / 2);
+    let mean: Vec<f64> =
+        (0..d_model).map(|i| rest.iter().map(|row| f64::from(row[i])).sum::<f64>() / rest.len() as f64).collect();
+    let sst: f64 = rest.iter().flat_map(|row| row.iter().zip(&mean)).map(|(&v, m)| (f64::from(v) - m).powi(2)).sum();
+    let identity = Fixed { d_model, output: None };
+    let batches = [1, 4].map(|batch| found_in(batch, &model, &tokens, &[(site, &identity)]).unwrap().remove(0));
+    for found in batches {
+        let [all, .., no_outlier] = Subset::ALL.map(|subset| found.total(subset));
+        assert_eq!((all.tokens, no_outlier.tokens), (tokens.len() as f64, rest.len() as f64));
+        assert!((no_outlier.sst / sst - 1.0).abs() < 1e-12, "{} {sst}", no_outlier.sst);
+        assert!(all.sst > 10.0 * sst);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use assay_models::loss::{loss_gradient, loss_gradients, scored_log_probs, token_cross_entropy};
+use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site};
 use burn::tensor::{Tensor, TensorData};
 use ndarray::Array2;
@@ -145,29 +145,6 @@ fn gradients_are_slopes_of_the_loss() {
     }
 }
 
-/// One pass back for all hooks gives what a pass for each gives, and other labels other gradients.
-#[test]
-fn gradients_at_several_hooks_are_those_at_each() {
-    for layout in LAYOUTS {
-        let tokens = tokens(layout);
-        for (name, model) in models(layout) {
-            let hooks = hooks(&model);
-            let sites: Vec<Site> = hooks.iter().map(|&hook| hook.into()).collect();
-            let cuts = model.cut(tokens.view(), &sites).unwrap();
-            let labels = tokens.mapv(|token| (token + 1) % model.config().vocab_size as u32);
-            for labels in [&tokens, &labels] {
-                let together = loss_gradients(&model, tokens.view(), &hooks, labels.view()).unwrap();
-                for (cut, together) in cuts.iter().zip(together) {
-                    let alone = values(loss_gradient(&model, cut, labels.view()));
-                    assert_close(&format!("{name}, {}", cut.site()), &values(together), &alone, 0.0);
-                }
-            }
-            let other = values(loss_gradient(&model, &cuts[0], labels.view()));
-            assert!(other != values(loss_gradient(&model, &cuts[0], tokens.view())));
-        }
-    }
-}
-
 #[test]
 fn hooks_that_a_model_does_not_have_are_refused() {
     let model = load(&golden("neox-parallel"));
@@ -179,7 +156,6 @@ fn hooks_that_a_model_does_not_have_are_refused() {
         for error in [
             model.capture(tokens.view(), &[hook.into()]).unwrap_err(),
             model.cut(tokens.view(), &[hook.into()]).unwrap_err(),
-            loss_gradients(&model, tokens.view(), &[hook], tokens.view()).unwrap_err(),
         ] {
             assert!(error.to_string().contains(part), "{error}");
         }

@@ -1,12 +1,10 @@
-//! Next-token cross-entropy, its gradient at hooks, and labels drawn from the model's own output.
+//! Next-token cross-entropy, its gradient at a cut, and labels drawn from the model's own output.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::{Array2, ArrayView2};
 
 use crate::decoder::{Cut, Decoder};
-use crate::error::Result;
-use crate::hooks::HookPoint;
 
 /// Draws a label at every scored position from the model's own output, by the inverse of its distribution function.
 ///
@@ -82,50 +80,12 @@ pub fn token_cross_entropy(log_probs: Tensor<3>, tokens: ArrayView2<'_, u32>, de
 /// the context length.
 ///
 /// # Shapes
-/// - `tokens`: `[batch, context]`, the text whose next tokens are predicted; the result is like [`Cut::value`].
-pub fn loss_gradient(model: &Decoder, cut: &Cut, tokens: ArrayView2<'_, u32>) -> Tensor<3> {
+/// - `labels`: `[batch, context]`, the text whose next tokens are to be predicted: the tokens themselves, or labels of
+///   [`sample_labels`]; the result is like [`Cut::value`].
+pub fn loss_gradient(model: &Decoder, cut: &Cut, labels: ArrayView2<'_, u32>) -> Tensor<3> {
     let value = cut.value().autodiff().require_grad();
     let logits = model.forward_from(cut, value.clone());
-    gradients(logits, tokens, model.device(), [value]).remove(0)
-}
-
-/// As [`loss_gradient`], at several hooks of the pass over `tokens`, with one pass forward and one back. The loss is that of `labels`,
-/// which are those tokens or others of their shape, as [`sample_labels`] draws them.
-///
-/// # Errors
-/// If a hook does not exist in the model, a token is not in the vocabulary, or the context is longer than the model allows.
-pub fn loss_gradients(
-    model: &Decoder,
-    tokens: ArrayView2<'_, u32>,
-    hooks: &[HookPoint],
-    labels: ArrayView2<'_, u32>,
-) -> Result<Vec<Tensor<3>>> {
-    for hook in hooks {
-        hook.check(model.config())?;
-    }
-    let mut leaves = vec![None; hooks.len()];
-    let logits = model.forward_with(tokens, |at, value| {
-        if !hooks.contains(&at) {
-            return value;
-        }
-        // The gradient with respect to what is added to the activation is that with respect to the activation.
-        let leaf = Tensor::zeros(value.dims(), model.device()).autodiff().require_grad();
-        for (slot, _) in leaves.iter_mut().zip(hooks).filter(|(_, hook)| **hook == at) {
-            *slot = Some(leaf.clone());
-        }
-        value + leaf
-    })?;
-    let leaves = leaves.into_iter().map(|leaf| leaf.expect("every checked hook lies on the path"));
-    Ok(gradients(logits, labels, model.device(), leaves))
-}
-
-/// ∂(Σ_t ce_t)/∂leaf of each leaf.
-fn gradients(
-    logits: Tensor<3>,
-    labels: ArrayView2<'_, u32>,
-    device: &Device,
-    leaves: impl IntoIterator<Item = Tensor<3>>,
-) -> Vec<Tensor<3>> {
-    let gradients = token_cross_entropy(scored_log_probs(logits), labels, device).sum().backward();
-    leaves.into_iter().map(|leaf| leaf.grad(&gradients).expect("the loss depends on every leaf")).collect()
+    let loss = token_cross_entropy(scored_log_probs(logits), labels, model.device()).sum();
+    let gradients = loss.backward();
+    value.grad(&gradients).expect("the loss depends on the activation")
 }

@@ -2,7 +2,7 @@
 //! compared with what it would have said.
 //!
 //! SAEs at any sites of a model are evaluated in one pass over the tokens, after a [`Survey`] of them: each batch is run through the
-//! model once, and what it says unpatched, the gradients and the ablations are shared.
+//! model once; what it says unpatched is shared by all, gradients and ablations by the SAEs of a site.
 
 mod batch;
 mod site;
@@ -28,7 +28,7 @@ use site::AtSite;
 #[derive(Clone, Copy, Debug)]
 pub struct EvalConfig {
     /// Draws of labels from the model's own output, for `fwd` and `kl_pred`, which are undefined without any. Each costs a pass
-    /// forward and one back, shared by all SAEs.
+    /// forward and one back per site.
     pub fisher_samples: usize,
     /// Seed of those draws. A sequence's draws depend on it and on the sequence's number, not on the batch.
     pub fisher_seed: u64,
@@ -159,8 +159,8 @@ pub fn evaluate(
         let batch = Batch { survey, config, start, tokens };
         for cuts in passes(survey.model().cut(tokens, &sites)?) {
             let pass = batch.run(&cuts)?;
-            for (index, cut) in cuts.iter().enumerate() {
-                let at_site = AtSite::new(&batch, &pass, cut, index)?;
+            for cut in &cuts {
+                let at_site = AtSite::new(&batch, &pass, cut)?;
                 let here = subjects.iter_mut().zip(&mut found).filter(|(subject, _)| subject.site == cut.site());
                 // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
                 side_by_side(survey.model().device(), here.collect(), |(subject, found)| {

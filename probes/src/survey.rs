@@ -88,8 +88,9 @@ impl<'a> Survey<'a> {
             let layers = layers.par_iter().map(|site| of(site).geometry(site.hook.layer)).collect::<Result<_>>()?;
             this.geometry = Some(ModelGeometry { ce_orig: ce / f64::max(scored, 1.0), layers });
         }
-        let looks = wanted.into_iter().zip(looks).filter(|(site, _)| sites.contains(site));
+        let looks: Vec<(Site, Look)> = wanted.into_iter().zip(looks).filter(|(site, _)| sites.contains(site)).collect();
         let half_known = looks
+            .into_par_iter()
             .map(|(site, Look { covariance, first })| Ok((site, covariance.eigen()?, first.finish())))
             .collect::<Result<_>>()?;
         this.look_again(half_known, progress)?;

@@ -1,7 +1,7 @@
 //! A batch of sequences as the model has it, unpatched: what SAEs at several sites share.
 
 use assay_models::decoder::Cut;
-use assay_models::loss::{loss_gradient, loss_gradients, sample_labels, scored_log_probs, token_cross_entropy};
+use assay_models::loss::{sample_labels, scored_log_probs, token_cross_entropy};
 use burn::tensor::{Int, Tensor};
 use ndarray::{Array2, ArrayView2};
 use rand::{Rng, SeedableRng};
@@ -21,16 +21,14 @@ pub(super) struct Batch<'a, 's> {
     pub tokens: ArrayView2<'s, u32>,
 }
 
-/// What the model says when nothing is patched, and its gradients.
+/// What the model says when nothing is patched.
 pub(super) struct Pass {
     pub log_probs: Tensor<3>,
     pub probs: Tensor<3>,
     pub argmax: Vec<i32>,
     pub ce_orig: Vec<f32>,
-    /// Of the loss at each cut, `[sequences · context, d_model]`.
-    pub gradients: Vec<Vec<f32>>,
-    /// The same for each draw of labels, by draw.
-    pub drawn_gradients: Vec<Vec<Vec<f32>>>,
+    /// Labels drawn from it.
+    pub drawn: Vec<Array2<u32>>,
 }
 
 /// Cuts that share a pass: those that leave the activation as it is. What the model says from a centred activation is the same but for
@@ -49,13 +47,10 @@ impl Batch<'_, '_> {
         let log_probs = scored_log_probs(model.forward_from(last, last.value()));
         let ce_orig = self.losses(log_probs.clone());
         self.check("the loss", &ce_orig)?;
-        let gradients = self.gradients("the gradient", cuts, self.tokens)?;
         let probs = log_probs.clone().exp();
         let drawn = self.draw(&probs);
-        let of_labels = |labels: &Array2<u32>| self.gradients("the gradient for drawn labels", cuts, labels.view());
-        let drawn_gradients = drawn.iter().map(of_labels).collect::<Result<_>>()?;
         let argmax = host_int(log_probs.clone().argmax(2));
-        Ok(Pass { log_probs, probs, argmax, ce_orig, gradients, drawn_gradients })
+        Ok(Pass { log_probs, probs, argmax, ce_orig, drawn })
     }
 
     /// Cross-entropy at every scored position, of `[sequences, context − 1, vocab]`.
@@ -66,24 +61,6 @@ impl Batch<'_, '_> {
     /// Fails at the first value of a scored position that is NaN or infinite.
     pub fn check(&self, what: &'static str, values: &[f32]) -> Result<()> {
         check_finite(what, values, 1, self.start, self.tokens.ncols() - 1)
-    }
-
-    /// Gradients of the loss of those labels at each cut.
-    fn gradients(&self, what: &'static str, cuts: &[Cut], labels: ArrayView2<'_, u32>) -> Result<Vec<Vec<f32>>> {
-        let model = self.survey.model();
-        let found = match cuts {
-            // Nothing before the cut is run again.
-            [cut] => vec![loss_gradient(model, cut, labels)],
-            cuts => {
-                let hooks: Vec<_> = cuts.iter().map(|cut| cut.site().hook).collect();
-                loss_gradients(model, self.tokens, &hooks, labels)?
-            }
-        };
-        let found: Vec<Vec<f32>> = found.into_iter().map(host).collect();
-        for gradient in &found {
-            check_finite(what, gradient, model.config().d_model, self.start, self.tokens.ncols())?;
-        }
-        Ok(found)
     }
 
     /// Labels drawn from the model's own output.

@@ -1,7 +1,8 @@
 //! A batch at one site, and what each SAE there makes of it.
 
 use assay_models::decoder::Cut;
-use assay_models::loss::scored_log_probs;
+use assay_models::loss::{loss_gradient, scored_log_probs};
+use assay_models::side_by_side;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -20,9 +21,9 @@ pub(super) struct AtSite<'a, 's> {
     known: &'a Surveyed,
     cut: &'a Cut,
     a: Vec<f32>,
-    gradient: &'a [f32],
+    gradient: Vec<f32>,
     /// The same for each draw of labels.
-    drawn_gradients: Vec<&'a [f32]>,
+    drawn_gradients: Vec<Vec<f32>>,
     /// Of each subset and token of the batch.
     from_mean: [Vec<FromMean>; 3],
     ce_zero: Vec<f32>,
@@ -32,24 +33,31 @@ pub(super) struct AtSite<'a, 's> {
 }
 
 impl<'a, 's> AtSite<'a, 's> {
-    /// The site of the pass's cut number `index`.
-    pub fn new(batch: &'a Batch<'a, 's>, pass: &'a Pass, cut: &'a Cut, index: usize) -> Result<Self> {
+    pub fn new(batch: &'a Batch<'a, 's>, pass: &'a Pass, cut: &'a Cut) -> Result<Self> {
         let model = batch.survey.model();
         let known = batch.survey.at(cut.site())?;
         let value = cut.value();
         let shape = value.dims();
-        let log_probs = |value: Tensor<3>| scored_log_probs(model.forward_from(cut, value));
-        let zero = log_probs(value.zeros_like());
-        let ce_zero = batch.losses(zero.clone());
-        batch.check("the zero-ablated loss", &ce_zero)?;
-        let kl_zero = batch.config.kl_zero.then(|| pass.divergence(zero));
-        batch.check("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]))?;
         let mean: Vec<f32> = known.subsets.mean(Subset::All).iter().map(|&m| m as f32).collect();
         let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), model.device());
-        let ce_mean = batch.losses(log_probs(mean.unsqueeze::<3>().expand(shape)));
+        let ablations = vec![value.zeros_like(), mean.unsqueeze::<3>().expand(shape)];
+        let mut ablated = side_by_side(model.device(), ablations, |value| {
+            Ok::<_, ProbeError>(scored_log_probs(model.forward_from(cut, value)))
+        })?;
+        let (mean, zero) = (ablated.remove(1), ablated.remove(0));
+        let (ce_zero, ce_mean) = (batch.losses(zero.clone()), batch.losses(mean));
+        batch.check("the zero-ablated loss", &ce_zero)?;
         batch.check("the mean-ablated loss", &ce_mean)?;
-        let gradient = &pass.gradients[index];
-        let drawn_gradients = pass.drawn_gradients.iter().map(|of_draw| &of_draw[index][..]).collect();
+        let kl_zero = batch.config.kl_zero.then(|| pass.divergence(zero));
+        batch.check("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]))?;
+        let gradient = |what, labels| -> Result<Vec<f32>> {
+            let gradient = host(loss_gradient(model, cut, labels));
+            check_finite(what, &gradient, shape[2], batch.start, shape[1])?;
+            Ok(gradient)
+        };
+        let drawn = pass.drawn.iter().map(|labels| gradient("the gradient for drawn labels", labels.view()));
+        let drawn_gradients = drawn.collect::<Result<_>>()?;
+        let gradient = gradient("the gradient", batch.tokens)?;
         let a = host(value);
         let from_mean = Subset::ALL.map(|subset| {
             let of_token = |a: &[f32]| known.subsets.from_mean(subset, a, &known.directions);

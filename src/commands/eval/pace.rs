@@ -21,10 +21,10 @@ impl Pace {
         Self { sequences, context_size, begun: None, told: false }
     }
 
-    /// Told what `evaluate` tells of its progress; gives the estimate once, after the first batch.
+    /// Told 0 while the tokens are surveyed, then what `evaluate` tells of its progress; gives the estimate once, after the first batch.
     pub(super) fn after(&mut self, batch: usize) -> Option<String> {
         if batch == 0 {
-            // Still capturing, or done with it: the batches begin with the last of these.
+            // Still surveying, or done with it: the batches begin with the last of these.
             self.begun = Some(Instant::now());
         }
         let begun = *self.begun.get_or_insert_with(Instant::now);
