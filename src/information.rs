@@ -116,6 +116,7 @@ fn estimated(found: Information) -> Estimated {
     Estimated {
         depth: String::new(),
         layer: found.hook.layer,
+        hook: found.hook.to_string(),
         critic: name_of(found.config.critic).to_owned(),
         bound: if found.config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
         width: found.config.width,

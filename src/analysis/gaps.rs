@@ -1,4 +1,4 @@
-//! The proxy gap: how R² and behaviour differ between two models at equal depth, budget and k.
+//! The proxy gap: how R² and behaviour differ between two models at equal site, budget and setting.
 
 use assay_probes::metrics;
 
@@ -40,14 +40,14 @@ impl Gap<'_> {
     }
 }
 
-/// The cells of every pair of models, earlier and later, at every depth, budget and k that both have.
+/// The cells of every pair of models, earlier and later, at every site, budget and setting that both have.
 pub fn pairs<'a>(analysis: &'a Analysis<'_>) -> Vec<(&'a Cell, &'a Cell)> {
     let mut pairs = Vec::new();
     for (from, to) in analysis.model_pairs() {
-        for depth in analysis.grid.depths() {
+        for site in analysis.grid.sites() {
             for budget in analysis.grid.budgets() {
-                for k in analysis.grid.ks() {
-                    let cell = |model: &str| analysis.cell(model, &depth, budget, k);
+                for setting in analysis.grid.settings() {
+                    let cell = |model: &str| analysis.cell(model, &site, budget, &setting);
                     pairs.extend(cell(&from).zip(cell(&to)));
                 }
             }

@@ -5,6 +5,15 @@ use assay_probes::stats::{Between, Excludes, sample_sd, t_interval};
 use super::made::{MODELS, Made, Place, grid, noise, number};
 use super::*;
 
+/// Of a grid at one site and budget.
+fn cell<'a>(analysis: &'a Analysis<'_>, model: &str, k: u64) -> &'a Cell {
+    analysis.cell(model, &Site::resid_post("mid"), 1000, &Setting::topk(k)).unwrap()
+}
+
+fn path<'a>(analysis: &'a Analysis<'_>, model: &str) -> Vec<&'a Cell> {
+    analysis.path(model, &Site::resid_post("mid"), 1000, "topk")
+}
+
 #[test]
 fn the_interval_of_a_difference_is_satterthwaite_s_of_seeds_and_sequences() {
     let made = |(model, _, _, seed): Place<'_>, at: usize| {
@@ -56,12 +65,11 @@ fn one_common_curve_leaves_nothing_at_equal_r2() {
         assert_eq!(gap.r2.excludes_zero(), Some(Excludes::Yes));
         assert_eq!(gap.behaviours[0].difference.excludes_zero(), Some(Excludes::Yes));
     }
-    let at =
-        |k: u64, given| at_equal(&analysis, "little", analysis.cell("large", "mid", 1000, k).unwrap(), metric, given);
-    assert_eq!(at(4, Given::R2), None, "its R² lies below the other path");
+    let at = |k: u64, turned, given| models_at_equal(&analysis, "little", cell(&analysis, "large", k), turned, given);
+    assert_eq!(at(4, metric.turned(), Given::R2), None, "its R² lies below the other path");
     for k in [8, 16] {
-        for given in [Given::R2, Given::Behaviour] {
-            let found = at(k, given).unwrap();
+        for (turned, given) in [(metric.turned(), Given::R2), (r2(), Given::Behaviour(metric))] {
+            let found = at(k, turned, given).unwrap();
             assert!(found.value.unwrap().abs() < 1e-12, "{k}: {found:?}");
         }
     }
@@ -78,14 +86,14 @@ fn what_separates_the_paths_is_found_with_its_interval() {
     };
     let grid = grid(&MODELS, &[4, 8, 16, 32], &[1000], 4, 16, made);
     let analysis = Analysis::new(&grid);
-    let later = analysis.cell("large", "mid", 1000, 16).unwrap();
-    let earlier = analysis.cell("little", "mid", 1000, 16).unwrap();
+    let (earlier, later) = (cell(&analysis, "little", 16), cell(&analysis, "large", 16));
     let at_k = analysis.difference(earlier, later, on_all("ce_rec_pooled"));
-    let equal = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::R2).unwrap();
+    let metric = behaviour("ce_rec_pooled");
+    let equal = models_at_equal(&analysis, "little", later, metric.turned(), Given::R2).unwrap();
     assert!(at_k.interval.unwrap().high < 0.0, "{at_k:?}");
     assert!(equal.interval.unwrap().contains(0.1) && equal.interval.unwrap().low > 0.0, "{equal:?}");
-    let r2 = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::Behaviour).unwrap();
-    assert!(r2.value.unwrap() < 0.0, "it needs less R² for the same behaviour");
+    let at_behaviour = models_at_equal(&analysis, "little", later, r2(), Given::Behaviour(metric)).unwrap();
+    assert!(at_behaviour.value.unwrap() < 0.0, "it needs less R² for the same behaviour");
 }
 
 /// The later model loses more from its mean ablation, so that the same rise of the loss is a smaller share of it.
@@ -153,7 +161,7 @@ fn a_ratio_of_k_star_has_a_paired_interval_and_the_reference_s_rule_is_another()
     };
     let grid = grid(&MODELS, &[4, 8, 16, 32, 64], &[1000], 1, 16, made);
     let analysis = Analysis::new(&grid);
-    let of = |model, between| threshold(&analysis, model, "mid", 1000, 0.7, between).unwrap();
+    let of = |model, between| threshold(&analysis, &path(&analysis, model), 0.7, between).unwrap();
     let (first, last) = (of("little", Between::Log), of("large", Between::Log));
     let log = ratio_of_k_star(&analysis, &first, &last);
     assert!((log.value.unwrap() - 1.5_f64.ln()).abs() < 1e-9);
@@ -176,7 +184,7 @@ fn a_better_proxy_is_found_where_there_are_enough_cells() {
     };
     let enough = grid(&MODELS, &[4, 8, 16, 32, 64, 128], &[1000, 2000], 3, 16, made);
     let analysis = Analysis::new(&enough);
-    let (ranks, cells) = leaderboard(&analysis, Some("mid"), 2000, behaviour("ce_rec_pooled"));
+    let (ranks, cells) = leaderboard(&analysis, Some(&Site::resid_post("mid")), 2000, behaviour("ce_rec_pooled"));
     assert_eq!((cells, ranks[0].proxy.name), (12, "−SWD"));
     assert!(ranks[0].pearson_within.value.unwrap() > 0.99 && ranks[0].pearson_within.interval.is_some());
     assert!(ranks[0].p.unwrap() <= 0.05, "{:?}", ranks[0].p);
@@ -185,7 +193,7 @@ fn a_better_proxy_is_found_where_there_are_enough_cells() {
 
     let few = grid(&MODELS, &[4, 8, 16, 32], &[1000, 2000], 3, 16, made);
     let analysis = Analysis::new(&few);
-    let (ranks, cells) = leaderboard(&analysis, Some("mid"), 2000, behaviour("ce_rec_pooled"));
+    let (ranks, cells) = leaderboard(&analysis, Some(&Site::resid_post("mid")), 2000, behaviour("ce_rec_pooled"));
     assert_eq!(cells, 8);
     let swd = ranks.iter().find(|r| r.proxy.name == "−SWD").unwrap();
     assert!(swd.pearson_within.interval.is_none() && swd.pearson_within.value.unwrap() > 0.99);
@@ -216,10 +224,11 @@ fn coverage(seeds: u64) -> [f64; 2] {
         };
         let grid = grid(&MODELS, &[4, 8, 16, 32], &[1000], seeds, 32, made);
         let analysis = Analysis::new(&grid);
-        let later = analysis.cell("large", "mid", 1000, 16).unwrap();
-        let equal = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::R2).unwrap();
+        let later = cell(&analysis, "large", 16);
+        let metric = behaviour("ce_rec_pooled");
+        let equal = models_at_equal(&analysis, "little", later, metric.turned(), Given::R2).unwrap();
         hits[0] += u32::from(equal.interval.unwrap().contains(0.05));
-        let of = |model| threshold(&analysis, model, "mid", 1000, 0.45, Between::Log).unwrap();
+        let of = |model| threshold(&analysis, &path(&analysis, model), 0.45, Between::Log).unwrap();
         let ratio = ratio_of_k_star(&analysis, &of("little"), &of("large"));
         hits[1] += u32::from(ratio.interval.unwrap().contains((0.02 / 0.14) * std::f64::consts::LN_2));
     }

@@ -15,8 +15,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::figure::{self, Axis, Figure, Key, Look, Point, Scale};
+use super::figure::{self, Axis, Figure, Key, Look, Panel, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
+use crate::frames::{Setting, Site};
 use crate::markdown::tokens_text;
 
 /// A figure and a sentence about it.
@@ -32,14 +33,24 @@ type Maker = fn(&Context<'_>) -> Plot;
 struct Context<'a> {
     analysis: &'a Analysis<'a>,
     models: Vec<String>,
-    depths: Vec<String>,
-    ks: Vec<u64>,
+    /// What lines along an axis of sparsity are of.
+    lines: Vec<Line>,
+    /// Kind by kind, the depths of each, shallowest first.
+    sites: Vec<Vec<Site>>,
+    settings: Vec<Setting>,
     /// The largest budget, of which all figures are that don't have one on an axis.
     budget: u64,
     /// The depth of those figures that show one.
     anchor: String,
-    /// Last model against first, all depths, budgets and k.
+    /// Last model against first, all sites, budgets and settings.
     gaps: Vec<Gap<'a>>,
+}
+
+/// A model's SAEs of one architecture.
+struct Line {
+    model: String,
+    architecture: String,
+    look: Look,
 }
 
 /// Draws what the grid has data for, as SVG and PNG, and says what it drew: the files' stem and a caption, in the order in which
@@ -77,12 +88,23 @@ pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)
 
 impl<'a> Context<'a> {
     fn new(analysis: &'a Analysis<'a>) -> Self {
-        let models = analysis.grid.models();
+        let (models, architectures) = (analysis.grid.models(), analysis.grid.architectures());
+        let line = |model: usize, architecture: usize| Line {
+            model: models[model].clone(),
+            architecture: architectures[architecture].clone(),
+            look: Look::of_model(model).of_architecture(architecture),
+        };
+        let of_model = |model| (0..architectures.len()).map(move |architecture| (model, architecture));
+        let sites = analysis.grid.sites();
         let ends = |g: &Gap<'_>| Some(&g.from.model) == models.first() && Some(&g.to.model) == models.last();
         Self {
             gaps: gaps(analysis).into_iter().filter(ends).collect(),
-            depths: analysis.grid.depths(),
-            ks: analysis.grid.ks(),
+            lines: (0..models.len()).flat_map(of_model).map(|(m, a)| line(m, a)).collect(),
+            sites: sites
+                .chunk_by(|a, b| (&a.kind, a.centered) == (&b.kind, b.centered))
+                .map(<[Site]>::to_vec)
+                .collect(),
+            settings: analysis.grid.settings(),
             budget: analysis.largest_budget(),
             anchor: analysis.anchor_depth().unwrap_or_default(),
             models,
@@ -90,9 +112,9 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The gap at a depth, budget and k.
-    fn gap(&self, depth: &str, budget: u64, k: u64) -> Option<&Gap<'a>> {
-        self.gaps.iter().find(|g| g.to.depth == depth && g.to.budget == budget && g.to.k == k)
+    /// The gap at a site, budget and setting.
+    fn gap(&self, site: &Site, budget: u64, setting: &Setting) -> Option<&Gap<'a>> {
+        self.gaps.iter().find(|g| g.to.site == *site && g.to.budget == budget && g.to.setting == *setting)
     }
 
     /// `medium − small`.
@@ -103,25 +125,53 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The cells of every model along k, at the largest budget.
-    fn along_k(&self, depth: &str) -> impl Iterator<Item = (usize, Vec<&Cell>)> {
-        let cells: Vec<_> = self.models.iter().map(|m| self.analysis.along_k(m, depth, self.budget)).collect();
-        cells.into_iter().enumerate()
+    /// The cells of every line in order of sparsity, at the largest budget.
+    fn paths(&self, site: &Site) -> impl Iterator<Item = (&Line, Vec<&Cell>)> {
+        let path = |line: &Line| self.analysis.path(&line.model, site, self.budget, &line.architecture);
+        let paths: Vec<_> = self.lines.iter().map(|line| (line, path(line))).collect();
+        paths.into_iter()
     }
 
-    /// The axis of k: by ratios, with a mark at each k of the grid.
+    /// The architectures' settings, the sparsest of each first.
+    fn settings_by_architecture(&self) -> impl Iterator<Item = &[Setting]> {
+        self.settings.chunk_by(|a, b| a.architecture == b.architecture)
+    }
+
+    /// The axis of sparsity, by ratios: with a mark at each k of the grid, or the measured L0 where some SAEs have no k.
     fn k_axis(&self) -> Axis {
-        Axis::new("k (active latents per token)", Scale::Log).marks(self.k_marks())
+        if self.analysis.grid.is_by_k() {
+            Axis::new("k (active latents per token)", Scale::Log).marks(self.k_marks())
+        } else {
+            Axis::new("L0 (active latents per token, measured)", Scale::Log)
+        }
     }
 
     fn k_marks(&self) -> Vec<(f64, String)> {
-        self.ks.iter().map(|&k| (k as f64, k.to_string())).collect()
+        self.analysis.grid.ks().iter().map(|&k| (k as f64, k.to_string())).collect()
+    }
+
+    /// `k = 8`, with what else tells its panel from others.
+    fn panel_title(&self, site: &Site, setting: &Setting) -> String {
+        let names = &self.analysis.names;
+        let site = names.has_kinds().then(|| format!(", {}", names.site(site)));
+        names.setting_with("k = ", setting) + &site.unwrap_or_default()
     }
 
     /// A key a model.
     fn model_keys(&self) -> Vec<Key> {
         let models = self.models.iter().enumerate();
         models.map(|(at, model)| Key::line(model.clone(), Look::of_model(at))).collect()
+    }
+
+    /// A key a line.
+    fn line_keys(&self) -> Vec<Key> {
+        let name = |line: &Line| self.analysis.names.series(&line.model, &line.architecture);
+        self.lines.iter().map(|line| Key::line(name(line), line.look)).collect()
+    }
+
+    /// What there is a line of.
+    fn per_line(&self) -> &'static str {
+        if self.analysis.names.has_architectures() { "model and architecture" } else { "model" }
     }
 
     /// What every figure must carry with it when it leaves its page.
@@ -171,18 +221,25 @@ impl Context<'_> {
     }
 
     fn is_wide(&self, cell: &Cell) -> bool {
-        self.analysis.column(cell, "d_model").is_some_and(|d| cell.k as f64 >= d)
+        self.analysis.column(cell, "d_model").zip(self.analysis.sparsity(cell)).is_some_and(|(d, k)| k >= d)
     }
 
-    /// The models' keys, and what a hollow mark means where there is one.
+    /// The lines' keys, and what a hollow mark means where there is one.
     fn keys_with_hollow(&self) -> Vec<Key> {
-        let mut keys = self.model_keys();
+        let mut keys = self.line_keys();
         if self.analysis.cells.iter().any(|cell| self.is_wide(cell)) {
             let look = Look::new(figure::DARK, figure::Marker::Circle);
             keys.push(Key { hollow: true, ..Key::mark("k ≥ d_model", look) });
         }
         keys
     }
+}
+
+/// Rows of panels, each filled up to the width of the widest; also that width.
+fn in_rows(mut rows: Vec<Vec<Panel>>) -> (usize, Vec<Panel>) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    rows.iter_mut().for_each(|row| row.resize_with(columns, Panel::blank));
+    (columns, rows.concat())
 }
 
 /// A point of a score; `None` if it is undefined.

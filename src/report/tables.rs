@@ -2,6 +2,7 @@
 //!
 //! Every number comes from [`crate::analysis`]; here it is only set.
 
+mod architectures;
 mod behaviour;
 mod behaviours;
 mod budgets;
@@ -33,6 +34,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("behaviour-signs", behaviours::signs(analysis)),
         ("equal-r2", behaviours::equal(analysis)),
         ("equal-training", behaviours::equal_training(analysis)),
+        ("architectures", architectures::architectures(analysis)),
         ("three-model", scale::three_model(analysis)),
         ("monotone", scale::monotone(analysis)),
         ("correlations", proxies::correlations(analysis)),
@@ -60,8 +62,8 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("geometry", geometry::geometry(analysis.grid)),
         ("information", information::information(analysis)),
         ("hypotheses", hypotheses::hypotheses(analysis)),
-        ("grid", grid::grid(analysis.grid)),
-        ("everything", grid::everything(analysis.grid)),
+        ("grid", grid::grid(analysis)),
+        ("everything", grid::everything(analysis)),
     ];
     tables.into_iter().filter(|(_, table)| !table.is_empty()).collect()
 }
@@ -93,6 +95,16 @@ fn share((hits, trials): (usize, usize)) -> String {
 /// `medium − small`.
 fn pair(from: &Cell, to: &Cell) -> String {
     format!("{} − {}", to.model, from.model)
+}
+
+/// Sorts rows by the site, setting and budget of a cell of each.
+fn sort_by_axes<T>(analysis: &Analysis<'_>, rows: &mut [T], cell: impl Fn(&T) -> &Cell) {
+    let (sites, settings) = (analysis.grid.sites(), analysis.grid.settings());
+    rows.sort_by_key(|row| {
+        let cell = cell(row);
+        let setting = settings.iter().position(|s| *s == cell.setting);
+        (sites.iter().position(|s| *s == cell.site), setting, cell.budget)
+    });
 }
 
 /// `61.7%`.
