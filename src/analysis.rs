@@ -93,6 +93,8 @@ enum Of {
     Score,
     Difference,
     Ratio,
+    Improvement,
+    RatioOfGaps,
 }
 
 /// A question: what of which cells (by their first runs) and metric.
@@ -214,6 +216,14 @@ impl<'a> Analysis<'a> {
         })
     }
 
+    /// The same of a metric of behaviour, positive where the later cell's SAEs are the better ones.
+    pub fn improvement(&self, from: &Cell, to: &Cell, behaviour: &Behaviour) -> Score {
+        let (quantity, sign) = behaviour.turned();
+        self.remembered(Of::Improvement, [from, to], quantity, || {
+            self.derived(&[(from, quantity), (to, quantity)], |values| Some(sign * (values[1] - values[0])))
+        })
+    }
+
     /// The later over the earlier cell's metric.
     pub fn ratio(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
         self.remembered(Of::Ratio, [from, to], quantity, || {
@@ -221,6 +231,7 @@ impl<'a> Analysis<'a> {
         })
     }
 
+    /// The answer to a question; found only if nothing has asked it before.
     fn remembered(&self, of: Of, cells: [&Cell; 2], quantity: Quantity, answer: impl FnOnce() -> Score) -> Score {
         let [Some(from), Some(to)] = cells.map(|cell| cell.runs.first().copied()) else { return Score::default() };
         let question = (of, [from, to], quantity.0.name, quantity.1);

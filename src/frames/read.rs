@@ -155,3 +155,59 @@ fn read_geometry(results: &Path) -> Result<Vec<(String, Vec<LayerGeometry>)>> {
     }
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::{text, write_frame};
+    use super::super::open;
+    use super::*;
+    use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+
+    /// A copy of committed results, which name no architecture, with a change of `runs.parquet`.
+    fn changed(change: impl Fn(&mut DataFrame)) -> Result<Grid> {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/example");
+        let dir = tempfile::tempdir().unwrap();
+        for file in super::super::FILES {
+            std::fs::copy(from.join(file), dir.path().join(file)).unwrap();
+        }
+        let mut frame = open(&dir.path().join(RUNS)).unwrap();
+        change(&mut frame);
+        write_frame(&dir.path().join(RUNS), frame).unwrap();
+        read(dir.path())
+    }
+
+    #[test]
+    fn results_that_name_no_architecture_are_topk_s() {
+        let grid = changed(|_| ()).unwrap();
+        assert_eq!(grid.architectures(), [TOPK]);
+        assert_eq!(grid.sites(), ["early", "mid", "late"].map(Site::resid_post));
+        assert!(!grid.names().has_kinds() && !grid.names().has_architectures() && grid.is_by_k());
+    }
+
+    #[test]
+    fn an_architecture_is_read_and_may_be_without_a_k() {
+        let grid = changed(|runs| {
+            let rows = runs.height();
+            let first = |row: usize| row == 0;
+            let names = (0..rows).map(|row| if first(row) { "jumprelu" } else { "topk" }.to_owned());
+            runs.with_column(text("architecture", names)).unwrap();
+            let ks = runs.column("k").unwrap().u64().unwrap().iter().enumerate();
+            let ks: Vec<Option<u64>> = ks.map(|(row, k)| k.filter(|_| !first(row))).collect();
+            runs.with_column(Column::from(Series::new("k".into(), ks))).unwrap();
+        })
+        .unwrap();
+        assert_eq!(grid.runs[0].setting, Setting { architecture: "jumprelu".to_owned(), k: None });
+        assert!(grid.runs[1].setting.k.is_some() && !grid.is_by_k());
+    }
+
+    #[test]
+    fn runs_that_nothing_tells_apart_are_refused() {
+        let error = changed(|runs| {
+            let rows = runs.height();
+            runs.with_column(Column::from(Series::new("k".into(), vec![8u64; rows]))).unwrap();
+        })
+        .unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("runs.parquet: runs ") && text.contains("can't tell them apart"), "{text}");
+    }
+}

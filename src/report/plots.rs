@@ -255,6 +255,7 @@ fn dodge(at: usize, of: usize, step: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::made::{MODELS, Made, Whole, grid_of, noise};
     use crate::frames::{Bootstrap, Grid};
 
     #[test]
@@ -265,6 +266,59 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(write(&Analysis::new(&grid), dir.path()).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// Two kinds of hook at three depths, two architectures at the same k: each has its panel or line, under its own name.
+    #[test]
+    fn sites_are_panels_and_architectures_lines() {
+        let site = |kind: &str, depth| Site { kind: kind.to_owned(), ..Site::resid_post(depth) };
+        let at = |kind| ["early", "mid", "late"].map(|depth| site(kind, depth));
+        let sites = [at("resid_post"), at("mlp_out")].concat();
+        let setting = |name: &str, k| Setting { architecture: name.to_owned(), ..Setting::topk(k) };
+        // More k of one architecture than of the other.
+        let settings = [("topk", 4), ("topk", 8), ("topk", 16), ("groupmax", 4), ("groupmax", 8)];
+        let settings = settings.map(|(name, k)| setting(name, k));
+        let made = |(model, _, setting, ..): Whole<'_>, at: usize| {
+            let ln = (setting.k.unwrap() as f64).ln();
+            Made::new(0.1 * ln - 0.01 * (model.len() as f64), 0.2 * ln + 0.01 * noise(&[at as u64]))
+        };
+        let grid = grid_of(&MODELS, &sites, &settings, &[1000, 2000], (1, 12), made);
+        let analysis = Analysis::new(&grid);
+        let context = Context::new(&analysis);
+        let figure = |plot: Maker| plot(&context).figure;
+        let lines = |panel: &Panel| panel.series.iter().map(|s| s.points.len()).collect::<Vec<_>>();
+
+        let curves = figure(curves::plot);
+        assert_eq!((curves.columns, curves.panels.len()), (3, 12));
+        assert!(curves.panels.iter().all(|p| lines(p) == [3, 2, 3, 2]));
+        let labels: Vec<&str> = curves.legend.iter().map(|k| k.label.as_str()).collect();
+        assert_eq!(labels[..4], ["little topk", "little groupmax", "large topk", "large groupmax"]);
+        for figure in [curves, figure(paths::plot), figure(gap::plot), figure(gap::by_budget), figure(controls::plot)] {
+            let mut titles: Vec<&str> =
+                figure.panels.iter().map(|p| p.title.as_str()).filter(|t| !t.is_empty()).collect();
+            let panels = titles.len();
+            titles.sort_unstable();
+            titles.dedup();
+            assert_eq!(titles.len(), panels, "{titles:?}");
+            let mut looks: Vec<String> = figure.legend.iter().map(|k| format!("{:?}", k.look)).collect();
+            looks.sort_unstable();
+            looks.dedup();
+            assert_eq!(looks.len(), figure.legend.len(), "{}: two keys look alike", figure.title);
+        }
+        // Five settings at each of two anchor sites; in rows of three, where an architecture has two k, one place stays empty.
+        assert_eq!(figure(controls::plot).panels.len(), 10);
+        let by_budget = figure(gap::by_budget);
+        assert_eq!((by_budget.columns, by_budget.panels.len()), (3, 36));
+        assert_eq!(by_budget.panels.iter().filter(|p| p.title.is_empty()).count(), 6);
+        assert!(by_budget.panels.iter().any(|p| p.title == "CE_rec, groupmax k = 8, mid mlp_out"));
+        let gap = figure(gap::plot);
+        assert!(gap.panels.iter().all(|p| lines(p) == [3, 2]) && gap.panels.len() == 12);
+        assert_eq!(figure(rate_distortion::plot).panels.len() % 6, 0);
+        assert_eq!(figure(k_star::plot).panels.iter().map(|p| p.series.len()).collect::<Vec<_>>(), [4; 6]);
+        let dir = tempfile::tempdir().unwrap();
+        write(&analysis, dir.path()).unwrap();
+        let svg = std::fs::read_to_string(dir.path().join("curves.svg")).unwrap();
+        assert!(svg.contains("CE_rec, late mlp_out") && svg.contains("large groupmax"));
     }
 
     #[test]
