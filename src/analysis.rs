@@ -108,6 +108,8 @@ pub struct Analysis<'a> {
     pub cells: Vec<Cell>,
     /// How sites and settings are called.
     pub names: Names,
+    /// Whether every run has a k.
+    is_by_k: bool,
     /// Sums over the sequences of each run.
     totals: Vec<[Sums; 3]>,
     draws: Draws<'a>,
@@ -132,7 +134,8 @@ impl<'a> Analysis<'a> {
             }
         }
         let totals = grid.runs.iter().map(|r| total(&r.sequences)).collect();
-        Self { grid, cells, names: grid.names(), totals, draws: Draws::new(grid), answers: Mutex::default() }
+        let (names, is_by_k) = (grid.names(), grid.is_by_k());
+        Self { grid, cells, names, is_by_k, totals, draws: Draws::new(grid), answers: Mutex::default() }
     }
 
     /// The cell of a condition.
@@ -153,7 +156,7 @@ impl<'a> Analysis<'a> {
 
     /// Where a cell lies on the axis of sparsity: its k where every run of the grid has one, else its measured L0.
     pub fn sparsity(&self, cell: &Cell) -> Option<f64> {
-        if self.grid.is_by_k() { cell.setting.k.map(|k| k as f64) } else { self.column(cell, "l0") }
+        if self.is_by_k { cell.setting.k.map(|k| k as f64) } else { self.column(cell, "l0") }
     }
 
     /// The sparsest setting of each architecture.

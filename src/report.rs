@@ -40,7 +40,7 @@ pub fn write(results: &Path) -> Result<()> {
 }
 
 /// The kinds of hooks and the architectures, where there are several.
-fn coders(grid: &Grid) -> String {
+fn hooks_and_architectures(grid: &Grid) -> String {
     let mut out = String::new();
     if grid.names().has_kinds() {
         let name = |(kind, centered): (String, bool)| if centered { format!("{kind} centred") } else { kind };
@@ -65,7 +65,7 @@ fn head(name: &str, grid: &Grid) -> String {
         grid.runs.len(),
         grid.models().join(", "),
         grid.depths().join(", "),
-        coders(grid),
+        hooks_and_architectures(grid),
         list(grid.ks()),
         list(grid.budgets()),
         list(grid.seeds()),

@@ -4,16 +4,14 @@ use assay_probes::information::{PLATEAU_SHARE, inferred_dimensionality};
 use assay_probes::stats::{Estimate, Resamples, gather, mean, spearman};
 
 use super::{Analysis, Cell};
-use crate::frames::{Estimated, RESID_POST};
+use crate::frames::{Estimated, RESID_POST, Site};
 
 /// One hook point of one model.
 pub struct Dimensions {
     /// Model.
     pub model: String,
-    /// Name of the depth.
-    pub depth: String,
-    /// Kind of the hook.
-    pub kind: String,
+    /// Depth and kind of the hook.
+    pub site: Site,
     /// Layer.
     pub layer: usize,
     /// Estimates without a bottleneck: `(critic, bound, nats, cap)`.
@@ -70,8 +68,7 @@ pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
             if is_last { None } else { inferred_dimensionality(&with_whole(&curve, rows, whole), PLATEAU_SHARE) };
         Dimensions {
             model: model.clone(),
-            depth: first.depth.clone(),
-            kind: first.kind().to_owned(),
+            site: cells.first().map_or_else(|| Site::of_hook(&first.depth, first.kind(), false), |c| c.site.clone()),
             layer: first.layer,
             information: rows
                 .iter()

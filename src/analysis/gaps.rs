@@ -43,11 +43,12 @@ impl Gap<'_> {
 /// The cells of every pair of models, earlier and later, at every site, budget and setting that both have.
 pub fn pairs<'a>(analysis: &'a Analysis<'_>) -> Vec<(&'a Cell, &'a Cell)> {
     let mut pairs = Vec::new();
+    let (sites, settings) = (analysis.grid.sites(), analysis.grid.settings());
     for (from, to) in analysis.model_pairs() {
-        for site in analysis.grid.sites() {
+        for site in &sites {
             for budget in analysis.grid.budgets() {
-                for setting in analysis.grid.settings() {
-                    let cell = |model: &str| analysis.cell(model, &site, budget, &setting);
+                for setting in &settings {
+                    let cell = |model: &str| analysis.cell(model, site, budget, setting);
                     pairs.extend(cell(&from).zip(cell(&to)));
                 }
             }

@@ -137,17 +137,26 @@ impl<'a> Context<'a> {
         self.settings.chunk_by(|a, b| a.architecture == b.architecture)
     }
 
-    /// The axis of sparsity, by ratios: with a mark at each k of the grid, or the measured L0 where some SAEs have no k.
+    /// The axis of sparsity, by ratios: k, or the measured L0 where some SAEs have no k.
     fn k_axis(&self) -> Axis {
-        if self.analysis.grid.is_by_k() {
-            Axis::new("k (active latents per token)", Scale::Log).marks(self.k_marks())
-        } else {
-            Axis::new("L0 (active latents per token, measured)", Scale::Log)
-        }
+        let name =
+            if self.analysis.grid.is_by_k() { "k (active latents per token)" } else { "L0 (active latents per token)" };
+        Axis::new(name, Scale::Log).marks(self.k_marks())
     }
 
+    /// Each k of the grid, or powers of two among the measured L0.
     fn k_marks(&self) -> Vec<(f64, String)> {
-        self.analysis.grid.ks().iter().map(|&k| (k as f64, k.to_string())).collect()
+        let grid = self.analysis.grid;
+        let (first, last) = self.sparsities();
+        let powers = || (0..32).map(|p| 1 << p).filter(|k| (first..=last).contains(&(*k as f64))).collect();
+        let ks: Vec<u64> = if grid.is_by_k() { grid.ks() } else { powers() };
+        ks.into_iter().map(|k| (k as f64, k.to_string())).collect()
+    }
+
+    /// The ends of the axis of sparsity.
+    fn sparsities(&self) -> (f64, f64) {
+        let places = || self.analysis.cells.iter().filter_map(|cell| self.analysis.sparsity(cell));
+        (places().reduce(f64::min).unwrap_or(1.0), places().reduce(f64::max).unwrap_or(1.0))
     }
 
     /// `k = 8`, with what else tells its panel from others.

@@ -9,9 +9,7 @@ use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point,
 
 /// A panel a depth, a row a target, a point per model.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let places: Vec<f64> = context.analysis.cells.iter().filter_map(|cell| context.analysis.sparsity(cell)).collect();
-    let end = |pick: fn(f64, f64) -> f64| places.iter().copied().reduce(pick).unwrap_or(1.0);
-    let (first, last) = (end(f64::min), end(f64::max));
+    let (first, last) = context.sparsities();
     // A place beyond the largest k for what is never reached.
     let never = last * (last / first).powf(0.22).max(1.3);
     let thresholds = thresholds(context.analysis, Between::Log);

@@ -1,7 +1,6 @@
 //! Mutual information with the logits, and how many dimensions it needs.
 
 use crate::analysis::{Analysis, dimensions};
-use crate::frames::RESID_POST;
 use crate::markdown::{NONE, Table, score};
 
 /// A row a hook point: four estimates, the curve over bottlenecks and the dimensionality beside the participation ratio.
@@ -34,7 +33,7 @@ pub fn information(analysis: &Analysis<'_>) -> Table {
         let whole = |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.0}"));
         table.row([
             found.model.clone(),
-            if found.kind == RESID_POST { found.depth.clone() } else { format!("{} {}", found.depth, found.kind) },
+            analysis.names.site(&found.site),
             if found.is_last { format!("{} (last)", found.layer) } else { found.layer.to_string() },
             nats("separable", "info_nce"),
             nats("separable", "smile"),
