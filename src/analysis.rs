@@ -3,9 +3,11 @@
 //! Every number that a table, a plot or a comparison shows is computed here, once.
 
 mod anisotropy;
+mod architectures;
 mod behaviours;
 mod correlations;
 mod dimensions;
+mod draws;
 mod equal;
 mod gaps;
 mod leaderboard;
@@ -17,18 +19,21 @@ mod thresholds;
 mod trends;
 mod verdicts;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-use assay_probes::metrics::{Metric, Subset, metric, ratio, total};
+use assay_probes::metrics::{Metric, Subset, Sums, metric, ratio, total};
 use assay_probes::stats::{
     Interval, SeedResamples, StandardError, end_errors, jackknife_variance, mean, sample_sd, t_interval,
 };
 
 pub use anisotropy::{CONTROLS, Control, explained};
+pub use architectures::{Contrast, contrasts};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
 pub use correlations::{Agreement, agreement, agreements};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
-pub use equal::{Given, at_equal};
+pub use equal::{Given, Turned, at_equal, models_at_equal, r2};
 pub use gaps::{BehaviourGap, Gap, gap, gaps, mismatches, pairs};
 pub use leaderboard::{PROXIES, Proxy, ProxyRank, Reciprocal, beyond_swd, leaderboard, reciprocals, within_fixed_k};
 pub use norms::{NormPoint, norm_profile};
@@ -39,22 +44,28 @@ pub use thresholds::{TARGETS, Threshold, k_star_ratio, ratio_of_k_star, threshol
 pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};
 
-use crate::frames::{Grid, Run};
-use crate::replicates::Replicates;
+use crate::frames::{Grid, Names, Run, Setting, Site, column_name};
+use draws::{Draws, Kind};
 
 /// The runs that differ in nothing but their seed.
 #[derive(Clone, Debug)]
 pub struct Cell {
     /// Model.
     pub model: String,
-    /// Name of the depth.
-    pub depth: String,
+    /// Where its SAEs read the model.
+    pub site: Site,
     /// Token budget.
     pub budget: u64,
-    /// Active latents a token.
-    pub k: u64,
+    /// Their architecture and sparsity.
+    pub setting: Setting,
     /// Where the runs are in [`Grid::runs`].
     pub runs: Vec<usize>,
+}
+
+impl Cell {
+    fn is_of(&self, model: &str, site: &Site, budget: u64, setting: &Setting) -> bool {
+        self.model == model && self.site == *site && self.budget == budget && self.setting == *setting
+    }
 }
 
 /// A metric on a subset of the tokens.
@@ -76,53 +87,93 @@ pub fn loss_ratio(ce_rec: f64) -> f64 {
 /// A value in each bootstrap replicate.
 type Replicated = Vec<Option<f64>>;
 
+/// What a metric of one cell, or of two, is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Score,
+    Difference,
+    Ratio,
+    Improvement,
+    RatioOfGaps,
+}
+
+/// A question: what of which cells (by their first runs) and metric.
+type Question = (Of, [usize; 2], &'static str, Subset);
+
 /// A grid of runs with its bootstrap replicates, by one draw for all.
 pub struct Analysis<'a> {
     /// The runs.
     pub grid: &'a Grid,
     /// The runs by what they share, in the order of the grid.
     pub cells: Vec<Cell>,
-    replicates: Vec<Replicates>,
-    /// Without each sequence in turn.
-    without: Vec<Replicates>,
+    /// How sites and settings are called.
+    pub names: Names,
+    /// Whether every run has a k.
+    is_by_k: bool,
+    /// Sums over the sequences of each run.
+    totals: Vec<[Sums; 3]>,
+    draws: Draws<'a>,
+    /// Tables and figures ask the same: what was answered before.
+    answers: Mutex<BTreeMap<Question, Score>>,
 }
 
 impl<'a> Analysis<'a> {
-    /// Draws the replicates of every run.
+    /// Sorts the runs into cells. Replicates are drawn when something asks for them.
     pub fn new(grid: &'a Grid) -> Self {
-        let counts = grid.resamples().counts();
-        let replicates = grid.runs.iter().map(|r| Replicates::new(&r.sequences, &counts)).collect();
-        let without = grid.runs.iter().map(|r| Replicates::leave_one_out(&r.sequences)).collect();
         let mut cells: Vec<Cell> = Vec::new();
         for (at, run) in grid.runs.iter().enumerate() {
-            let same = |c: &&mut Cell| {
-                c.model == run.model && c.depth == run.depth && c.budget == run.training_tokens && c.k == run.k
-            };
-            match cells.iter_mut().find(same) {
+            match cells.iter_mut().find(|c| c.is_of(&run.model, &run.site, run.training_tokens, &run.setting)) {
                 Some(cell) => cell.runs.push(at),
                 None => cells.push(Cell {
                     model: run.model.clone(),
-                    depth: run.depth.clone(),
+                    site: run.site.clone(),
                     budget: run.training_tokens,
-                    k: run.k,
+                    setting: run.setting.clone(),
                     runs: vec![at],
                 }),
             }
         }
-        Self { grid, cells, replicates, without }
+        let totals = grid.runs.iter().map(|r| total(&r.sequences)).collect();
+        let (names, is_by_k) = (grid.names(), grid.is_by_k());
+        Self { grid, cells, names, is_by_k, totals, draws: Draws::new(grid), answers: Mutex::default() }
     }
 
     /// The cell of a condition.
-    pub fn cell(&self, model: &str, depth: &str, budget: u64, k: u64) -> Option<&Cell> {
-        self.cells.iter().find(|c| c.model == model && c.depth == depth && c.budget == budget && c.k == k)
+    pub fn cell(&self, model: &str, site: &Site, budget: u64, setting: &Setting) -> Option<&Cell> {
+        self.cells.iter().find(|c| c.is_of(model, site, budget, setting))
     }
 
-    /// The cells of a model at a depth and budget, k ascending.
-    pub fn along_k(&self, model: &str, depth: &str, budget: u64) -> Vec<&Cell> {
-        let of = |c: &&Cell| c.model == model && c.depth == depth && c.budget == budget;
+    /// The cells that differ from each other in sparsity alone, the sparsest first.
+    pub fn path(&self, model: &str, site: &Site, budget: u64, architecture: &str) -> Vec<&Cell> {
+        let of = |c: &&Cell| {
+            c.model == model && c.site == *site && c.budget == budget && c.setting.architecture == architecture
+        };
         let mut cells: Vec<&Cell> = self.cells.iter().filter(of).collect();
-        cells.sort_by_key(|c| c.k);
+        let place = |cell: &Cell| self.sparsity(cell).unwrap_or(f64::INFINITY);
+        cells.sort_by(|a, b| place(a).total_cmp(&place(b)));
         cells
+    }
+
+    /// Where a cell lies on the axis of sparsity: its k where every run of the grid has one, else its measured L0.
+    pub fn sparsity(&self, cell: &Cell) -> Option<f64> {
+        if self.is_by_k { cell.setting.k.map(|k| k as f64) } else { self.column(cell, "l0") }
+    }
+
+    /// The sparsest setting of each architecture.
+    pub fn sparsest(&self) -> Vec<Setting> {
+        let mut settings = self.grid.settings();
+        settings.dedup_by(|later, first| later.architecture == first.architecture);
+        settings
+    }
+
+    /// The name of a cell's site.
+    pub fn site(&self, cell: &Cell) -> String {
+        self.names.site(&cell.site)
+    }
+
+    /// The name of a cell's setting.
+    pub fn setting(&self, cell: &Cell) -> String {
+        self.names.setting(&cell.setting)
     }
 
     /// The runs of a cell.
@@ -136,19 +187,64 @@ impl<'a> Analysis<'a> {
         mean(&values?)
     }
 
-    /// A metric of a cell.
+    /// A metric of a cell. The bootstrap interval of a single run is the one that its results hold, without the errors of its ends.
     pub fn score(&self, cell: &Cell, quantity: Quantity) -> Score {
-        self.derived(&[(cell, quantity)], |values| Some(values[0]))
+        self.remembered(Of::Score, [cell, cell], quantity, || {
+            let parts = [(cell, quantity)];
+            self.stored(cell, quantity).unwrap_or_else(|| self.derived(&parts, |values| Some(values[0])))
+        })
+    }
+
+    /// The score of a single run whose results hold its interval.
+    fn stored(&self, cell: &Cell, (metric, subset): Quantity) -> Option<Score> {
+        let [run] = cell.runs[..] else { return None };
+        let interval = self.grid.runs[run].interval(&column_name(subset, metric.name))?;
+        let value = (metric.value)(&self.totals[run][subset.index()])?;
+        let without = self.draws.of(run, subset, Kind::LeaveOneOut).values(metric);
+        Some(Score::new(score::Sources {
+            value,
+            bootstrap: Some(interval),
+            end_errors: None,
+            over_seeds: None,
+            error: of_sequences(&without).and_then(|part| StandardError::satterthwaite(&[part])),
+            seeds: 1,
+            level: self.grid.bootstrap.level,
+        }))
     }
 
     /// The later minus the earlier cell's metric.
     pub fn difference(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
-        self.derived(&[(from, quantity), (to, quantity)], |values| Some(values[1] - values[0]))
+        self.remembered(Of::Difference, [from, to], quantity, || {
+            self.derived(&[(from, quantity), (to, quantity)], |values| Some(values[1] - values[0]))
+        })
+    }
+
+    /// The same of a metric of behaviour, positive where the later cell's SAEs are the better ones.
+    pub fn improvement(&self, from: &Cell, to: &Cell, behaviour: &Behaviour) -> Score {
+        let (quantity, sign) = behaviour.turned();
+        self.remembered(Of::Improvement, [from, to], quantity, || {
+            self.derived(&[(from, quantity), (to, quantity)], |values| Some(sign * (values[1] - values[0])))
+        })
     }
 
     /// The later over the earlier cell's metric.
     pub fn ratio(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
-        self.derived(&[(from, quantity), (to, quantity)], |values| ratio(values[1], values[0]))
+        self.remembered(Of::Ratio, [from, to], quantity, || {
+            self.derived(&[(from, quantity), (to, quantity)], |values| ratio(values[1], values[0]))
+        })
+    }
+
+    /// The answer to a question; found only if nothing has asked it before.
+    fn remembered(&self, of: Of, cells: [&Cell; 2], quantity: Quantity, answer: impl FnOnce() -> Score) -> Score {
+        let [Some(from), Some(to)] = cells.map(|cell| cell.runs.first().copied()) else { return Score::default() };
+        let question = (of, [from, to], quantity.0.name, quantity.1);
+        let answers = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&known) = answers().get(&question) {
+            return known;
+        }
+        let found = answer();
+        answers().insert(question, found);
+        found
     }
 
     /// A function of metrics of some cells, each the mean over the seeds that all of the cells have. In every replicate the
@@ -164,9 +260,9 @@ impl<'a> Analysis<'a> {
         let Some(value) = over(0..seeds) else { return Score::default() };
         let by_seed: Option<Vec<f64>> = (0..seeds).map(|seed| over(seed..seed + 1).filter(|v| v.is_finite())).collect();
         // Replicates of the parts, each combined over seeds, to replicates of the value.
-        let replicated = |from: &[Replicates], combine: &dyn Fn(&[Replicated]) -> Option<Replicated>| {
+        let replicated = |kind: Kind, combine: &dyn Fn(&[Replicated]) -> Option<Replicated>| {
             let part = |(runs, (_, (metric, subset))): (&Vec<usize>, &(&Cell, Quantity))| {
-                combine(&runs.iter().map(|&at| from[at].values(metric, *subset)).collect::<Vec<_>>())
+                combine(&runs.iter().map(|&at| self.draws.of(at, *subset, kind).values(metric)).collect::<Vec<_>>())
             };
             let parts: Vec<Vec<Option<f64>>> = runs.iter().zip(parts).map(part).collect::<Option<_>>()?;
             let replicate = |at: usize| of(&parts.iter().map(|values| values[at]).collect::<Option<Vec<f64>>>()?);
@@ -174,9 +270,9 @@ impl<'a> Analysis<'a> {
         };
         let bootstrap = self.grid.bootstrap;
         let draw = SeedResamples::draw(seeds, bootstrap.resamples, bootstrap.seed);
-        let replicates = replicated(&self.replicates, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
-        let without = replicated(&self.without, &|per_seed| Some(means(per_seed))).unwrap_or_default();
-        let sequences = jackknife_variance(&without).map(|v| (v, without.len() as f64 - 1.0));
+        let replicates = replicated(Kind::Bootstrap, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
+        let without = replicated(Kind::LeaveOneOut, &|per_seed| Some(means(per_seed))).unwrap_or_default();
+        let sequences = of_sequences(&without);
         let of_seeds = || {
             let values = by_seed.as_ref()?;
             Some((sample_sd(values)?.powi(2) / seeds as f64, seeds as f64 - 1.0))
@@ -209,9 +305,7 @@ impl<'a> Analysis<'a> {
         parts: &[(&Cell, Quantity)],
         places: Range<usize>,
     ) -> Option<Vec<f64>> {
-        let of_run = |at: usize, (metric, subset): Quantity| {
-            (metric.value)(&total(&self.grid.runs[at].sequences)[subset.index()])
-        };
+        let of_run = |at: usize, (metric, subset): Quantity| (metric.value)(&self.totals[at][subset.index()]);
         let of_part = |(runs, (_, quantity)): (&Vec<usize>, &(&Cell, Quantity))| {
             let values: Option<Vec<f64>> = runs[places.clone()].iter().map(|&at| of_run(at, *quantity)).collect();
             mean(&values?)
@@ -243,6 +337,12 @@ impl<'a> Analysis<'a> {
         depths.iter().find(|d| *d == "mid").or(depths.first()).cloned()
     }
 
+    /// The sites at that depth: one per kind of hook.
+    pub fn anchor_sites(&self) -> Vec<Site> {
+        let anchor = self.anchor_depth();
+        self.grid.sites().into_iter().filter(|site| Some(&site.depth) == anchor.as_ref()).collect()
+    }
+
     /// The largest token budget.
     pub fn largest_budget(&self) -> u64 {
         self.grid.budgets().last().copied().unwrap_or_default()
@@ -254,6 +354,11 @@ impl<'a> Analysis<'a> {
         let later = |i: usize| models[i + 1..].iter().map(move |to| (i, to));
         (0..models.len()).flat_map(later).map(|(i, to)| (models[i].clone(), to.clone())).collect()
     }
+}
+
+/// The variance that comes from the sequences, with its degrees of freedom, by the jackknife's values.
+fn of_sequences(without: &[Option<f64>]) -> Option<(f64, f64)> {
+    jackknife_variance(without).map(|v| (v, without.len() as f64 - 1.0))
 }
 
 /// The mean over seeds of each replicate, undefined where one of them is.

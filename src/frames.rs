@@ -1,5 +1,6 @@
 //! Results as Polars frames: written once a sweep is done, and read back for tables, plots and reports.
 
+mod axes;
 #[cfg(feature = "workbench")]
 mod columns;
 mod grid;
@@ -8,6 +9,7 @@ mod read;
 #[cfg(feature = "workbench")]
 mod write;
 
+pub use axes::{Names, RESID_POST, Setting, Site, TOPK, kind_of};
 pub use grid::{Bootstrap, Estimated, Grid, Run};
 pub use parquet::open;
 pub use read::read;

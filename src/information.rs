@@ -164,6 +164,7 @@ fn estimated(found: Information) -> Estimated {
     Estimated {
         depth: String::new(),
         layer: found.site.hook.layer,
+        hook: found.site.hook.to_string(),
         critic: name_of(found.config.critic).to_owned(),
         bound: if found.config.bound == Bound::InfoNce { "info_nce" } else { "smile" }.to_owned(),
         width: found.config.width,

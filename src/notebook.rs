@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use polars::prelude::{AnyValue, DataFrame};
 
 pub use crate::analysis::{self, Analysis};
-pub use crate::frames::Grid;
+pub use crate::frames::{Grid, Setting, Site};
 pub use crate::report::figure;
 pub use polars;
 

@@ -39,6 +39,19 @@ pub fn write(results: &Path) -> Result<()> {
     write_atomic(&results.join("report.md"), text.as_bytes())
 }
 
+/// The kinds of hooks and the architectures, where there are several.
+fn hooks_and_architectures(grid: &Grid) -> String {
+    let mut out = String::new();
+    if grid.names().has_kinds() {
+        let name = |(kind, centered): (String, bool)| if centered { format!("{kind} centred") } else { kind };
+        let _ = write!(out, " hooks {};", grid.kinds().into_iter().map(name).collect::<Vec<_>>().join(", "));
+    }
+    if grid.names().has_architectures() {
+        let _ = write!(out, " architectures {};", grid.architectures().join(", "));
+    }
+    out
+}
+
 /// What was measured, and what the intervals cover.
 fn head(name: &str, grid: &Grid) -> String {
     let list = |values: Vec<u64>| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -47,11 +60,12 @@ fn head(name: &str, grid: &Grid) -> String {
     let mut out = format!("# {name}: reconstruction and behaviour\n\n");
     let _ = write!(
         out,
-        "{} SAEs: models {}; depths {}; k {}; training tokens {}; seeds {}; evaluated on {sequences} held-out sequences. Intervals are \
+        "{} SAEs: models {}; depths {};{} k {}; training tokens {}; seeds {}; evaluated on {sequences} held-out sequences. Intervals are \
          of {:.0} %{}\n\n",
         grid.runs.len(),
         grid.models().join(", "),
         grid.depths().join(", "),
+        hooks_and_architectures(grid),
         list(grid.ks()),
         list(grid.budgets()),
         list(grid.seeds()),

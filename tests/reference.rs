@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use assay::analysis::{Analysis, on_all};
 use assay::compare::published::{End, Published, selected};
 use assay::frames;
+use assay::frames::{Setting, Site};
 use serde_json::Value;
 
 use crate::common::{assay, bundled, refused, root, stdout_of, sweep, write_spec};
@@ -356,7 +357,7 @@ fn what_is_found_is_what_was_measured() {
     let rows = compared(results(), &scaled(dir.path()));
     let grid = frames::read(results()).unwrap();
     let seeds = |model: &str, k: u64, name: &str| -> Vec<f64> {
-        let of = grid.runs.iter().filter(|r| r.model == model && r.k == k);
+        let of = grid.runs.iter().filter(|r| r.model == model && r.setting.k == Some(k));
         of.map(|r| r.value(name).unwrap()).collect()
     };
     let mean = |model: &str, k: u64, name: &str| {
@@ -473,7 +474,7 @@ fn k_star_is_found_for_any_target() {
     let grid = frames::read(results()).unwrap();
     let analysis = Analysis::new(&grid);
     let ce_rec = |k: u64| {
-        let cell = analysis.cell("pythia-70m", "mid", 4992, k).unwrap();
+        let cell = analysis.cell("pythia-70m", &Site::resid_post("mid"), 4992, &Setting::topk(k)).unwrap();
         analysis.score(cell, on_all("ce_rec")).value.unwrap()
     };
     assert!(ce_rec(8) < ce_rec(16));

@@ -108,7 +108,7 @@ fn training_curves_say_what_is_known_of_every_look() {
         assert_eq!(of("tokens"), (1..=160).map(|n| f64::from(128 * n)).collect::<Vec<_>>());
         let looked_at: Vec<f64> = run.curve.iter().map(|&(_, loss)| loss).collect();
         assert_eq!(of("loss"), looked_at);
-        assert!(of("l0").iter().all(|&l0| l0 > 0.0 && l0 <= run.k as f64));
+        assert!(of("l0").iter().all(|&l0| l0 > 0.0 && l0 <= run.setting.k.unwrap() as f64));
         let fvu = of("fvu");
         assert!(fvu.iter().all(|&f| f > 0.0) && fvu[159] < 0.8 * fvu[0] && fvu[159] < 1.0, "{fvu:?}");
         let record = std::fs::read_to_string(reference().join(format!("runs/{}.json", run.id))).unwrap();
@@ -116,7 +116,7 @@ fn training_curves_say_what_is_known_of_every_look() {
         assert_eq!(of("dead").last().copied(), record["n_dead"].as_f64());
         assert!(of("lr").iter().all(|&lr| lr > 0.0 && lr <= 3e-3));
         assert!(of("aux_loss").iter().all(|&aux| aux >= 0.0));
-        let dir = reference().join("logs").join(format!("small-L3-k{}-seed0-20480tokens", run.k));
+        let dir = reference().join("logs").join(format!("small-L3-k{}-seed0-20480tokens", run.setting.k.unwrap()));
         let events = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         let events: Vec<String> = events.filter(|name| name != "metrics.jsonl").collect();
         assert!(events.len() == 1 && events[0].starts_with("events.out.tfevents."), "{events:?}");
@@ -189,7 +189,8 @@ fn a_finished_sweep_trains_nothing_again() {
 #[test]
 fn an_sae_trained_alone_is_the_one_trained_in_company() {
     let (_dir, spec, out) = copy();
-    let record = records(&out).into_keys().find(|p| !p.to_string_lossy().rsplit('/').next().unwrap().trim_end_matches(".json").contains('.')).unwrap();
+    let is_run = |path: &PathBuf| path.file_stem().is_some_and(|stem| !stem.to_string_lossy().contains('.'));
+    let record = records(&out).into_keys().find(is_run).unwrap();
     let bytes = std::fs::read(&record).unwrap();
     std::fs::remove_file(&record).unwrap();
     stdout_of(&mut sweep(&spec, &out));
@@ -223,9 +224,11 @@ fn a_saved_sae_evaluates_to_its_record() {
         let mut command = assay();
         command.args(["eval", "--json", "--sequences", "4", "--context-size", "32", "--resamples", "100", "--model"]);
         command.arg(bundled("small")).arg("--tokens").arg(bundled("eval.parquet"));
-        command
-            .arg("--sae")
-            .arg(reference().join(format!("saes/small-L3-k{}-seed0-{}tokens", run.k, run.training_tokens)));
+        command.arg("--sae").arg(reference().join(format!(
+            "saes/small-L3-k{}-seed0-{}tokens",
+            run.setting.k.unwrap(),
+            run.training_tokens
+        )));
         let found: serde_json::Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
         assert_eq!(found["hook"], run.hook);
         assert_eq!(found["all"]["r2"].as_f64(), run.value("r2"));

@@ -2,7 +2,7 @@
 
 use assay_probes::metrics::{CE_INCREASE, Metric, Subset, metric, total};
 
-use super::Quantity;
+use super::{Quantity, Turned};
 use crate::frames::Run;
 
 /// A metric of behaviour, turned so that higher is better.
@@ -37,6 +37,11 @@ impl Behaviour {
     /// The metric on all tokens, not turned.
     pub fn quantity(&self) -> Quantity {
         (self.metric(), Subset::All)
+    }
+
+    /// The same with its sign.
+    pub fn turned(&self) -> Turned {
+        (self.quantity(), self.sign)
     }
 
     fn metric(&self) -> &'static Metric {

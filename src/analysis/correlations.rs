@@ -6,17 +6,17 @@ use assay_probes::stats::hypotheses::MIN_CELLS;
 use assay_probes::stats::{Estimate, Resamples, demean_by, gather, pearson, ranks_by, spearman, swap_test};
 
 use super::{Analysis, Behaviour, behaviour};
-use crate::frames::Run;
+use crate::frames::{Run, Setting, Site};
 
-/// The runs that are compared: of one budget, and of one depth or of all.
+/// The runs that are compared: of one budget, and of one site or of all.
 pub(super) struct Rows<'a> {
     pub runs: Vec<&'a Run>,
-    /// Cells (model, depth, k) that they are of; seeds of one SAE are no independent witnesses.
+    /// Cells (model, site, setting) that they are of; seeds of one SAE are no independent witnesses.
     pub cells: usize,
     behaviour: Vec<f64>,
-    /// What "within fixed k" keeps fixed: depth and k.
-    groups: Vec<(String, u64)>,
-    /// Rows of each depth and k: all models and seeds there. These blocks are drawn, and swapped, whole.
+    /// What "within fixed k" keeps fixed: site and setting.
+    groups: Vec<(Site, Setting)>,
+    /// Rows of each site and setting: all models and seeds there. These blocks are drawn, and swapped, whole.
     blocks: Vec<Vec<u32>>,
     resamples: Resamples,
     level: f64,
@@ -24,16 +24,16 @@ pub(super) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub fn new(analysis: &Analysis<'a>, depth: Option<&str>, budget: u64, behaviour: &Behaviour) -> Option<Self> {
-        let cells = analysis.cells.iter().filter(|c| c.budget == budget && depth.is_none_or(|d| d == c.depth));
+    pub fn new(analysis: &Analysis<'a>, site: Option<&Site>, budget: u64, behaviour: &Behaviour) -> Option<Self> {
+        let cells = analysis.cells.iter().filter(|c| c.budget == budget && site.is_none_or(|s| *s == c.site));
         let cells: Vec<_> = cells.collect();
         let mut runs: Vec<&Run> = Vec::new();
         for cell in &cells {
             runs.extend(cell.runs.iter().map(|&at| &analysis.grid.runs[at]));
         }
         let values: Vec<f64> = runs.iter().map(|r| behaviour.of(r)).collect::<Option<_>>()?;
-        let groups: Vec<(String, u64)> = runs.iter().map(|r| (r.depth.clone(), r.k)).collect();
-        let mut blocks: BTreeMap<&(String, u64), Vec<u32>> = BTreeMap::new();
+        let groups: Vec<(Site, Setting)> = runs.iter().map(|r| (r.site.clone(), r.setting.clone())).collect();
+        let mut blocks: BTreeMap<&(Site, Setting), Vec<u32>> = BTreeMap::new();
         for (row, group) in groups.iter().enumerate() {
             blocks.entry(group).or_default().push(row as u32);
         }
@@ -99,7 +99,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// The p-value of the swap test that x and its rival are exchangeable, by Pearson's correlation within depth and k; both are first
+    /// The p-value of the swap test that x and its rival are exchangeable, by Pearson's correlation within site and setting; both are first
     /// brought to one scale.
     pub fn swap_p(&self, x: &[f64], rival: &[f64]) -> Option<f64> {
         let scaled = |values: &[f64]| -> Option<Vec<f64>> {
@@ -119,7 +119,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Pearson's correlation or Spearman's, of all rows together or within depth and k.
+/// Pearson's correlation or Spearman's, of all rows together or within site and setting.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {
     ranked: bool,
@@ -138,37 +138,37 @@ impl Kind {
     }
 }
 
-/// How R² and CE_rec (per sequence, the reference texts') go together at one depth.
+/// How R² and CE_rec (per sequence, the reference texts') go together at one site.
 pub struct Agreement {
-    /// Name of the depth.
-    pub depth: String,
+    /// The site.
+    pub site: Site,
     /// Token budget.
     pub budget: u64,
     /// Rows of the grid.
     pub rows: usize,
-    /// Pearson, k and models pooled.
+    /// Pearson, settings and models pooled.
     pub pooled: Estimate,
-    /// Pearson within fixed k.
+    /// Pearson within fixed setting.
     pub within_k: Estimate,
     /// Spearman, pooled.
     pub pooled_ranks: Estimate,
 }
 
-/// The correlation of R² and CE_rec at every depth and budget.
+/// The correlation of R² and CE_rec at every site and budget.
 pub fn agreements(analysis: &Analysis<'_>) -> Vec<Agreement> {
     let mut out = Vec::new();
-    for depth in analysis.grid.depths() {
-        out.extend(analysis.grid.budgets().into_iter().filter_map(|budget| agreement(analysis, &depth, budget)));
+    for site in analysis.grid.sites() {
+        out.extend(analysis.grid.budgets().into_iter().filter_map(|budget| agreement(analysis, &site, budget)));
     }
     out
 }
 
-/// The correlation of R² and CE_rec at one depth and budget; `None` where there are too few rows.
-pub fn agreement(analysis: &Analysis<'_>, depth: &str, budget: u64) -> Option<Agreement> {
-    let rows = Rows::new(analysis, Some(depth), budget, behaviour("ce_rec"))?;
+/// The correlation of R² and CE_rec at one site and budget; `None` where there are too few rows.
+pub fn agreement(analysis: &Analysis<'_>, site: &Site, budget: u64) -> Option<Agreement> {
+    let rows = Rows::new(analysis, Some(site), budget, behaviour("ce_rec"))?;
     let r2: Vec<f64> = rows.runs.iter().map(|r| r.value("r2")).collect::<Option<_>>()?;
     Some(Agreement {
-        depth: depth.to_owned(),
+        site: site.clone(),
         budget,
         rows: rows.runs.len(),
         pooled: rows.correlation(&r2, PEARSON),

@@ -4,14 +4,14 @@ use assay_probes::information::{PLATEAU_SHARE, inferred_dimensionality};
 use assay_probes::stats::{Estimate, Resamples, gather, mean, spearman};
 
 use super::{Analysis, Cell};
-use crate::frames::Estimated;
+use crate::frames::{Estimated, RESID_POST, Site};
 
 /// One hook point of one model.
 pub struct Dimensions {
     /// Model.
     pub model: String,
-    /// Name of the depth.
-    pub depth: String,
+    /// Depth and kind of the hook.
+    pub site: Site,
     /// Layer.
     pub layer: usize,
     /// Estimates without a bottleneck: `(critic, bound, nats, cap)`.
@@ -27,7 +27,7 @@ pub struct Dimensions {
     pub is_last: bool,
     /// Held-out pairs behind each estimate: none above ln of this is a measurement.
     pub pairs: usize,
-    /// How far R² is from behaviour there: the mean over k, at the largest budget, of |R² − loss score under mean ablation|, both 0 for the
+    /// How far R² is from behaviour there: the mean over settings, at the largest budget, of |R² − loss score under mean ablation|, both 0 for the
     /// mean activation and 1 for a perfect reconstruction.
     pub failure: Option<f64>,
 }
@@ -45,8 +45,20 @@ pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
     let of_hook = |rows: &[(String, Estimated)]| {
         let (model, first) = &rows[0];
         let curve: Vec<(usize, f64)> = rows.iter().filter_map(|(_, e)| Some((e.width?, e.nats))).collect();
-        let geometry = analysis.grid.geometry.iter().find(|(m, _)| m == model).map(|(_, layers)| layers);
-        let cells = analysis.along_k(model, &first.depth, budget);
+        // Geometry is that of the residual stream after each block.
+        let geometry = analysis
+            .grid
+            .geometry
+            .iter()
+            .find(|(m, _)| m == model)
+            .map(|(_, layers)| layers)
+            .filter(|_| first.kind() == RESID_POST);
+        let is_there = |c: &&Cell| {
+            c.model == *model && c.site.depth == first.depth && c.site.kind == first.kind() && c.budget == budget
+        };
+        let mut cells: Vec<&Cell> = analysis.cells.iter().filter(is_there).collect();
+        let settings = analysis.grid.settings();
+        cells.sort_by_key(|c| settings.iter().position(|s| *s == c.setting));
         let failure =
             |cell: &&Cell| Some((analysis.column(cell, "r2")? - analysis.column(cell, "ce_loss_score_mean")?).abs());
         let failures: Option<Vec<f64>> = cells.iter().map(failure).collect();
@@ -56,7 +68,7 @@ pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
             if is_last { None } else { inferred_dimensionality(&with_whole(&curve, rows, whole), PLATEAU_SHARE) };
         Dimensions {
             model: model.clone(),
-            depth: first.depth.clone(),
+            site: cells.first().map_or_else(|| Site::of_hook(&first.depth, first.kind(), false), |c| c.site.clone()),
             layer: first.layer,
             information: rows
                 .iter()
@@ -72,7 +84,7 @@ pub fn dimensions(analysis: &Analysis<'_>) -> Vec<Dimensions> {
         }
     };
     let rows = &analysis.grid.information;
-    rows.chunk_by(|a, b| (&a.0, a.1.layer) == (&b.0, b.1.layer)).map(of_hook).collect()
+    rows.chunk_by(|a, b| (&a.0, a.1.layer, a.1.kind()) == (&b.0, b.1.layer, b.1.kind())).map(of_hook).collect()
 }
 
 /// The curve with the estimate of the same critic and bound without a bottleneck, that is, behind one as wide as the activation.

@@ -1,8 +1,8 @@
-//! The proxy gap: how R² and behaviour differ between two models at equal depth, budget and k.
+//! The proxy gap: how R² and behaviour differ between two models at equal site, budget and setting.
 
 use assay_probes::metrics;
 
-use super::{Analysis, BEHAVIOURS, Behaviour, Cell, Score, on_all};
+use super::{Analysis, BEHAVIOURS, Behaviour, Cell, Of, Score, on_all};
 
 /// The difference between two models' SAEs.
 pub struct Gap<'a> {
@@ -40,14 +40,15 @@ impl Gap<'_> {
     }
 }
 
-/// The cells of every pair of models, earlier and later, at every depth, budget and k that both have.
+/// The cells of every pair of models, earlier and later, at every site, budget and setting that both have.
 pub fn pairs<'a>(analysis: &'a Analysis<'_>) -> Vec<(&'a Cell, &'a Cell)> {
     let mut pairs = Vec::new();
+    let (sites, settings) = (analysis.grid.sites(), analysis.grid.settings());
     for (from, to) in analysis.model_pairs() {
-        for depth in analysis.grid.depths() {
+        for site in &sites {
             for budget in analysis.grid.budgets() {
-                for k in analysis.grid.ks() {
-                    let cell = |model: &str| analysis.cell(model, &depth, budget, k);
+                for setting in &settings {
+                    let cell = |model: &str| analysis.cell(model, site, budget, setting);
                     pairs.extend(cell(&from).zip(cell(&to)));
                 }
             }
@@ -86,16 +87,15 @@ pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a>
     let (r2, ce_rec) = (on_all("r2"), on_all("ce_rec"));
     let parts = [(from, r2), (to, r2), (from, ce_rec), (to, ce_rec)];
     let ce_rec = analysis.difference(from, to, ce_rec);
-    let ratio = analysis.derived(&parts, |v| metrics::ratio(v[1] - v[0], v[3] - v[2]));
+    let ratio = analysis.remembered(Of::RatioOfGaps, [from, to], r2, || {
+        analysis.derived(&parts, |v| metrics::ratio(v[1] - v[0], v[3] - v[2]))
+    });
     // A quotient has no interval where its denominator may be 0.
     let certain = ce_rec.bootstrap.is_some_and(|i| i.excludes_zero());
-    let of_behaviour = |behaviour: &'static Behaviour| {
-        let ends = [from, to].map(|cell| (cell, behaviour.quantity()));
-        BehaviourGap {
-            behaviour,
-            difference: analysis.derived(&ends, |v| Some(behaviour.sign * (v[1] - v[0]))),
-            mismatches: opposite_signs(analysis, from, to, behaviour),
-        }
+    let of_behaviour = |behaviour: &'static Behaviour| BehaviourGap {
+        behaviour,
+        difference: analysis.improvement(from, to, behaviour),
+        mismatches: opposite_signs(analysis, from, to, behaviour),
     };
     Gap {
         from,

@@ -4,7 +4,7 @@ use assay_probes::stats::{Estimate, gather, partial, ranks};
 
 use super::correlations::{PEARSON, PEARSON_WITHIN, Rows, SPEARMAN, SPEARMAN_WITHIN};
 use super::{Analysis, Behaviour, behaviour};
-use crate::frames::Run;
+use crate::frames::{Run, Site};
 
 /// A number that is cheaper than behaviour and may stand for it, turned so that higher is meant to be better.
 ///
@@ -54,25 +54,25 @@ pub struct ProxyRank {
     pub pearson: Estimate,
     /// Spearman, pooled.
     pub spearman: Estimate,
-    /// Pearson within fixed depth and k.
+    /// Pearson within fixed site and setting.
     pub pearson_within: Estimate,
-    /// Spearman within fixed depth and k; `None` below three models, where ranks within k are only signs.
+    /// Spearman within fixed site and setting; `None` below three models, where ranks within k are only signs.
     pub spearman_within: Option<Estimate>,
-    /// Pearson within fixed depth and k minus that of R², over the same resampled rows; `None` for R² itself.
+    /// Pearson within fixed site and setting minus that of R², over the same resampled rows; `None` for R² itself.
     pub advantage: Option<Estimate>,
     /// The swap test's p-value for that, not adjusted for the number of proxies; `None` for R² itself.
     pub p: Option<f64>,
 }
 
-/// All proxies at a depth (or at all together) against a behaviour metric, best Pearson within fixed k first: signed, since higher is meant to be
-/// better; empty where there are too few rows. Also the number of cells (model, depth, k).
+/// All proxies at a site (or at all together) against a behaviour metric, best Pearson within fixed setting first: signed, since higher is meant to be
+/// better; empty where there are too few rows. Also the number of cells (model, site, setting).
 pub fn leaderboard(
     analysis: &Analysis<'_>,
-    depth: Option<&str>,
+    site: Option<&Site>,
     budget: u64,
     behaviour: &Behaviour,
 ) -> (Vec<ProxyRank>, usize) {
-    let Some(rows) = Rows::new(analysis, depth, budget, behaviour) else { return (Vec::new(), 0) };
+    let Some(rows) = Rows::new(analysis, site, budget, behaviour) else { return (Vec::new(), 0) };
     let Some(r2) = proxy("r2").values(&rows) else { return (Vec::new(), rows.cells) };
     let ranked = analysis.grid.models().len() > 2;
     let mut ranks: Vec<ProxyRank> = PROXIES
@@ -96,14 +96,14 @@ pub fn leaderboard(
     (ranks, rows.cells)
 }
 
-/// Each proxy's Pearson correlation with a behaviour metric within fixed depth and k, in the order of [`PROXIES`].
+/// Each proxy's Pearson correlation with a behaviour metric within fixed site and setting, in the order of [`PROXIES`].
 pub fn within_fixed_k(
     analysis: &Analysis<'_>,
-    depth: Option<&str>,
+    site: Option<&Site>,
     budget: u64,
     behaviour: &Behaviour,
 ) -> Vec<Option<Estimate>> {
-    let rows = Rows::new(analysis, depth, budget, behaviour);
+    let rows = Rows::new(analysis, site, budget, behaviour);
     let of = |proxy: &Proxy| {
         let rows = rows.as_ref()?;
         Some(rows.correlation(&proxy.values(rows)?, PEARSON_WITHIN))
@@ -119,13 +119,13 @@ pub struct Reciprocal {
     pub pearson: Estimate,
     /// Spearman, pooled.
     pub spearman: Estimate,
-    /// Pearson within fixed depth and k.
+    /// Pearson within fixed site and setting.
     pub pearson_within: Estimate,
 }
 
 /// The leaderboard that the reference text announces: R², cosine, 1/NMSE, 1/SWD and 1/|gᵀδ|, and 1/FWD, with CE_rec per sequence.
-pub fn reciprocals(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) -> Vec<Reciprocal> {
-    let Some(rows) = Rows::new(analysis, depth, budget, behaviour("ce_rec")) else { return Vec::new() };
+pub fn reciprocals(analysis: &Analysis<'_>, site: Option<&Site>, budget: u64) -> Vec<Reciprocal> {
+    let Some(rows) = Rows::new(analysis, site, budget, behaviour("ce_rec")) else { return Vec::new() };
     let theirs = [
         ("R²", "r2"),
         ("cosine", "cosine"),
@@ -155,11 +155,11 @@ pub fn reciprocals(analysis: &Analysis<'_>, depth: Option<&str>, budget: u64) ->
 /// Rows of `(proxy, given, estimate)`; Spearman's kind, that is, on ranks.
 pub fn beyond_swd(
     analysis: &Analysis<'_>,
-    depth: Option<&str>,
+    site: Option<&Site>,
     budget: u64,
     behaviour: &Behaviour,
 ) -> Vec<(&'static str, &'static str, Estimate)> {
-    let Some(rows) = Rows::new(analysis, depth, budget, behaviour) else { return Vec::new() };
+    let Some(rows) = Rows::new(analysis, site, budget, behaviour) else { return Vec::new() };
     const DEVIATION: Proxy = Proxy { name: "−Fisher–Euclidean deviation", column: "fisher_euclidean", sign: -1.0 };
     let questions = [
         (proxy("swd"), proxy("r2")),

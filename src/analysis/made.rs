@@ -2,7 +2,7 @@
 
 use assay_probes::metrics::{Sums, total};
 
-use crate::frames::{Bootstrap, Grid, Run};
+use crate::frames::{Bootstrap, Grid, Run, Setting, Site};
 
 /// What one sequence of one run is made of.
 #[derive(Clone, Copy)]
@@ -13,11 +13,12 @@ pub struct Made {
     /// 2 − ce_recon/ce_orig.
     pub ce_rec: f64,
     pub ce_mean: f64,
+    pub l0: f64,
 }
 
 impl Made {
     pub fn new(r2: f64, ce_rec: f64) -> Self {
-        Self { r2, ce_orig: 3.0, ce_rec, ce_mean: 8.0 }
+        Self { r2, ce_orig: 3.0, ce_rec, ce_mean: 8.0, l0: 1.0 }
     }
 
     fn sums(self) -> [Sums; 3] {
@@ -27,6 +28,7 @@ impl Made {
             elements: 1.0,
             sse: 1.0 - self.r2,
             sst: 1.0,
+            l0: self.l0,
             scored: 1.0,
             ce_orig: self.ce_orig,
             ce_recon,
@@ -46,7 +48,7 @@ impl Made {
 /// Of a run: model, k, budget, seed.
 pub type Place<'a> = (&'a str, u64, u64, u64);
 
-/// A grid at one depth whose sequences are made by a function of the run's place and the sequence.
+/// A grid at one site, of one architecture, whose sequences are made by a function of the run's place and the sequence.
 pub fn grid(
     models: &[&str],
     ks: &[u64],
@@ -55,21 +57,42 @@ pub fn grid(
     sequences: usize,
     make: impl Fn(Place<'_>, usize) -> Made,
 ) -> Grid {
+    let site = Site::resid_post("mid");
+    let settings: Vec<Setting> = ks.iter().map(|&k| Setting::topk(k)).collect();
+    let k = |setting: &Setting| setting.k.expect("a k");
+    grid_of(models, &[site], &settings, budgets, (seeds, sequences), |(model, _, setting, budget, seed), at| {
+        make((model, k(setting), budget, seed), at)
+    })
+}
+
+/// Of a run: model, site, setting, budget, seed.
+pub type Whole<'a> = (&'a str, &'a Site, &'a Setting, u64, u64);
+
+/// The same at several sites and settings; seeds and sequences.
+pub fn grid_of(
+    models: &[&str],
+    sites: &[Site],
+    settings: &[Setting],
+    budgets: &[u64],
+    (seeds, sequences): (u64, usize),
+    make: impl Fn(Whole<'_>, usize) -> Made,
+) -> Grid {
     let mut runs = Vec::new();
+    let of_budget = |&budget: &u64| sites.iter().map(move |site| (budget, site));
     for &model in models {
-        for &budget in budgets {
+        for (budget, site) in budgets.iter().flat_map(of_budget) {
             for seed in 0..seeds {
-                for &k in ks {
-                    let place = (model, k, budget, seed);
+                for setting in settings {
+                    let place = (model, site, setting, budget, seed);
                     let sequences: Vec<[Sums; 3]> = (0..sequences).map(|at| make(place, at).sums()).collect();
                     let all = total(&sequences)[0];
                     let values = assay_probes::METRICS.iter().map(|m| (m.name.to_owned(), (m.value)(&all))).collect();
                     runs.push(Run {
                         id: format!("{place:?}"),
                         model: model.to_owned(),
-                        depth: "mid".to_owned(),
-                        hook: "blocks.3.hook_resid_post".to_owned(),
-                        k,
+                        site: site.clone(),
+                        hook: format!("blocks.3.hook_{}", site.kind),
+                        setting: setting.clone(),
                         seed,
                         training_tokens: budget,
                         values,

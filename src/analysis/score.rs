@@ -18,7 +18,7 @@ pub struct Score {
     pub over_seeds: Option<Interval>,
     /// Of sequences by the jackknife, with that of seeds where there are several.
     pub error: Option<StandardError>,
-    /// Monte-Carlo standard errors of the ends of [`Self::interval`]: 0 where it is no bootstrap's.
+    /// Monte-Carlo standard errors of the ends of [`Self::interval`]: 0 where it is no bootstrap's, `None` where they are unknown.
     pub end_errors: Option<[f64; 2]>,
 }
 
@@ -51,10 +51,9 @@ impl Score {
         Self { value, ..Self::default() }
     }
 
-    /// Whether the interval excludes 0; `None` without one.
+    /// Whether the interval excludes 0; `None` without one, or where the errors of its ends are unknown.
     pub fn excludes_zero(&self) -> Option<Excludes> {
-        let interval = self.interval?;
-        Some(Excludes::of(interval, self.end_errors.unwrap_or_default(), 0.0))
+        Some(Excludes::of(self.interval?, self.end_errors?, 0.0))
     }
 
     /// The interval of another level, from the standard error.

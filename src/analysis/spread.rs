@@ -4,6 +4,7 @@ use assay_probes::metrics::{Subset, metric};
 use assay_probes::stats::{Excludes, cohen_d, cohen_d_z, mean, sample_sd};
 
 use super::{Analysis, Cell, on_all, pairs};
+use crate::frames::{Setting, Site};
 
 /// Whether the intervals of two models' CE_rec overlap.
 pub struct Overlap<'a> {
@@ -52,7 +53,7 @@ pub fn sequence_sd(analysis: &Analysis<'_>, cell: &Cell) -> Option<f64> {
     by_sequence(analysis, cell).and_then(|v| sample_sd(&v))
 }
 
-/// Overlaps of every pair of models at every depth, budget and k.
+/// Overlaps of every pair of models at every site, budget and setting.
 pub fn overlaps<'a>(analysis: &'a Analysis<'_>) -> Vec<Overlap<'a>> {
     pairs(analysis).into_iter().map(|(from, to)| overlap(analysis, from, to)).collect()
 }
@@ -75,8 +76,8 @@ pub fn overlap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Ove
 
 /// Whether a column rises (`Some(1)`), falls (`Some(-1)`) or does neither (`Some(0)`) from each model of the spec to the next.
 /// `None` with fewer than two models.
-pub fn monotone(analysis: &Analysis<'_>, depth: &str, budget: u64, k: u64, column: &str) -> Option<i32> {
-    let cells = analysis.grid.models().into_iter().filter_map(|m| analysis.cell(&m, depth, budget, k));
+pub fn monotone(analysis: &Analysis<'_>, site: &Site, budget: u64, setting: &Setting, column: &str) -> Option<i32> {
+    let cells = analysis.grid.models().into_iter().filter_map(|m| analysis.cell(&m, site, budget, setting));
     let values: Vec<f64> = cells.map(|c| analysis.column(c, column)).collect::<Option<_>>()?;
     let steps: Vec<f64> = values.windows(2).map(|w| w[1] - w[0]).collect();
     if steps.is_empty() {

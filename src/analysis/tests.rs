@@ -2,8 +2,17 @@
 
 use assay_probes::stats::{Between, Excludes, sample_sd, t_interval};
 
-use super::made::{MODELS, Made, Place, grid, noise, number};
+use super::made::{MODELS, Made, Place, Whole, grid, grid_of, noise, number};
 use super::*;
+
+/// Of a grid at one site and budget.
+fn cell<'a>(analysis: &'a Analysis<'_>, model: &str, k: u64) -> &'a Cell {
+    analysis.cell(model, &Site::resid_post("mid"), 1000, &Setting::topk(k)).unwrap()
+}
+
+fn path<'a>(analysis: &'a Analysis<'_>, model: &str) -> Vec<&'a Cell> {
+    analysis.path(model, &Site::resid_post("mid"), 1000, "topk")
+}
 
 #[test]
 fn the_interval_of_a_difference_is_satterthwaite_s_of_seeds_and_sequences() {
@@ -56,12 +65,11 @@ fn one_common_curve_leaves_nothing_at_equal_r2() {
         assert_eq!(gap.r2.excludes_zero(), Some(Excludes::Yes));
         assert_eq!(gap.behaviours[0].difference.excludes_zero(), Some(Excludes::Yes));
     }
-    let at =
-        |k: u64, given| at_equal(&analysis, "little", analysis.cell("large", "mid", 1000, k).unwrap(), metric, given);
-    assert_eq!(at(4, Given::R2), None, "its R² lies below the other path");
+    let at = |k: u64, turned, given| models_at_equal(&analysis, "little", cell(&analysis, "large", k), turned, given);
+    assert_eq!(at(4, metric.turned(), Given::R2), None, "its R² lies below the other path");
     for k in [8, 16] {
-        for given in [Given::R2, Given::Behaviour] {
-            let found = at(k, given).unwrap();
+        for (turned, given) in [(metric.turned(), Given::R2), (r2(), Given::Behaviour(metric))] {
+            let found = at(k, turned, given).unwrap();
             assert!(found.value.unwrap().abs() < 1e-12, "{k}: {found:?}");
         }
     }
@@ -78,14 +86,14 @@ fn what_separates_the_paths_is_found_with_its_interval() {
     };
     let grid = grid(&MODELS, &[4, 8, 16, 32], &[1000], 4, 16, made);
     let analysis = Analysis::new(&grid);
-    let later = analysis.cell("large", "mid", 1000, 16).unwrap();
-    let earlier = analysis.cell("little", "mid", 1000, 16).unwrap();
+    let (earlier, later) = (cell(&analysis, "little", 16), cell(&analysis, "large", 16));
     let at_k = analysis.difference(earlier, later, on_all("ce_rec_pooled"));
-    let equal = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::R2).unwrap();
+    let metric = behaviour("ce_rec_pooled");
+    let equal = models_at_equal(&analysis, "little", later, metric.turned(), Given::R2).unwrap();
     assert!(at_k.interval.unwrap().high < 0.0, "{at_k:?}");
     assert!(equal.interval.unwrap().contains(0.1) && equal.interval.unwrap().low > 0.0, "{equal:?}");
-    let r2 = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::Behaviour).unwrap();
-    assert!(r2.value.unwrap() < 0.0, "it needs less R² for the same behaviour");
+    let at_behaviour = models_at_equal(&analysis, "little", later, r2(), Given::Behaviour(metric)).unwrap();
+    assert!(at_behaviour.value.unwrap() < 0.0, "it needs less R² for the same behaviour");
 }
 
 /// The later model loses more from its mean ablation, so that the same rise of the loss is a smaller share of it.
@@ -153,7 +161,7 @@ fn a_ratio_of_k_star_has_a_paired_interval_and_the_reference_s_rule_is_another()
     };
     let grid = grid(&MODELS, &[4, 8, 16, 32, 64], &[1000], 1, 16, made);
     let analysis = Analysis::new(&grid);
-    let of = |model, between| threshold(&analysis, model, "mid", 1000, 0.7, between).unwrap();
+    let of = |model, between| threshold(&analysis, &path(&analysis, model), 0.7, between).unwrap();
     let (first, last) = (of("little", Between::Log), of("large", Between::Log));
     let log = ratio_of_k_star(&analysis, &first, &last);
     assert!((log.value.unwrap() - 1.5_f64.ln()).abs() < 1e-9);
@@ -176,7 +184,7 @@ fn a_better_proxy_is_found_where_there_are_enough_cells() {
     };
     let enough = grid(&MODELS, &[4, 8, 16, 32, 64, 128], &[1000, 2000], 3, 16, made);
     let analysis = Analysis::new(&enough);
-    let (ranks, cells) = leaderboard(&analysis, Some("mid"), 2000, behaviour("ce_rec_pooled"));
+    let (ranks, cells) = leaderboard(&analysis, Some(&Site::resid_post("mid")), 2000, behaviour("ce_rec_pooled"));
     assert_eq!((cells, ranks[0].proxy.name), (12, "−SWD"));
     assert!(ranks[0].pearson_within.value.unwrap() > 0.99 && ranks[0].pearson_within.interval.is_some());
     assert!(ranks[0].p.unwrap() <= 0.05, "{:?}", ranks[0].p);
@@ -185,7 +193,7 @@ fn a_better_proxy_is_found_where_there_are_enough_cells() {
 
     let few = grid(&MODELS, &[4, 8, 16, 32], &[1000, 2000], 3, 16, made);
     let analysis = Analysis::new(&few);
-    let (ranks, cells) = leaderboard(&analysis, Some("mid"), 2000, behaviour("ce_rec_pooled"));
+    let (ranks, cells) = leaderboard(&analysis, Some(&Site::resid_post("mid")), 2000, behaviour("ce_rec_pooled"));
     assert_eq!(cells, 8);
     let swd = ranks.iter().find(|r| r.proxy.name == "−SWD").unwrap();
     assert!(swd.pearson_within.interval.is_none() && swd.pearson_within.value.unwrap() > 0.99);
@@ -216,10 +224,11 @@ fn coverage(seeds: u64) -> [f64; 2] {
         };
         let grid = grid(&MODELS, &[4, 8, 16, 32], &[1000], seeds, 32, made);
         let analysis = Analysis::new(&grid);
-        let later = analysis.cell("large", "mid", 1000, 16).unwrap();
-        let equal = at_equal(&analysis, "little", later, behaviour("ce_rec_pooled"), Given::R2).unwrap();
+        let later = cell(&analysis, "large", 16);
+        let metric = behaviour("ce_rec_pooled");
+        let equal = models_at_equal(&analysis, "little", later, metric.turned(), Given::R2).unwrap();
         hits[0] += u32::from(equal.interval.unwrap().contains(0.05));
-        let of = |model| threshold(&analysis, model, "mid", 1000, 0.45, Between::Log).unwrap();
+        let of = |model| threshold(&analysis, &path(&analysis, model), 0.45, Between::Log).unwrap();
         let ratio = ratio_of_k_star(&analysis, &of("little"), &of("large"));
         hits[1] += u32::from(ratio.interval.unwrap().contains((0.02 / 0.14) * std::f64::consts::LN_2));
     }
@@ -235,4 +244,132 @@ fn differences_at_equal_r2_and_ratios_of_k_star_are_covered() {
         assert!((0.88..=1.0).contains(&equal), "{seeds}: {equal}");
         assert!((0.88..=1.0).contains(&ratio), "{seeds}: {ratio}");
     }
+}
+
+/// What the tests below make of an SAE: straight in ln L0, `groupmax` worse in R² by 0.03 and better in CE_rec by 0.07, at fewer active latents than its k.
+fn by_l0((_, site, setting, _, seed): Whole<'_>, at: usize) -> Made {
+    let other = f64::from(u8::from(setting.architecture == "groupmax"));
+    let l0 = setting.k.map_or(11.0, |k| k as f64 * (1.0 - 0.2 * other));
+    let elsewhere = if site.kind == "mlp_out" { 0.1 } else { 0.0 };
+    let chance = 0.01 * noise(&[seed, 8]) + 0.05 * noise(&[at as u64]);
+    let r2 = 0.2 + 0.08 * l0.ln() - 0.03 * other + elsewhere;
+    Made { l0, ..Made::new(r2, 0.1 + 0.1 * l0.ln() + 0.07 * other - elsewhere + chance) }
+}
+
+fn sites(kinds: &[&str], depths: &[&str]) -> Vec<Site> {
+    let of = |kind| depths.iter().map(move |depth| Site { kind: String::from(kind), ..Site::resid_post(depth) });
+    kinds.iter().flat_map(|kind| of(*kind)).collect()
+}
+
+fn settings(architecture: &str, ks: &[u64]) -> Vec<Setting> {
+    ks.iter().map(|&k| Setting { architecture: architecture.to_owned(), ..Setting::topk(k) }).collect()
+}
+
+#[test]
+fn hooks_and_architectures_are_no_seeds_of_each_other() {
+    let sites = sites(&["resid_post", "mlp_out"], &["mid"]);
+    let settings = [settings("topk", &[8]), settings("groupmax", &[8])].concat();
+    let grid = grid_of(&MODELS, &sites, &settings, &[1000], (2, 12), by_l0);
+    let analysis = Analysis::new(&grid);
+    assert_eq!((grid.sites(), grid.settings()), (sites.clone(), settings.clone()));
+    assert_eq!(analysis.cells.len(), 2 * 2 * 2);
+    for cell in &analysis.cells {
+        assert_eq!(cell.runs.len(), 2);
+        assert!(analysis.runs(cell).all(|run| run.site == cell.site && run.setting == cell.setting));
+        let made = by_l0(("little", &cell.site, &cell.setting, 1000, 0), 0);
+        assert!((analysis.score(cell, on_all("r2")).value.unwrap() - made.r2).abs() < 1e-12);
+        let path = analysis.path(&cell.model, &cell.site, 1000, &cell.setting.architecture);
+        assert_eq!(path.len(), 1, "one k per architecture");
+    }
+    let pairs = pairs(&analysis);
+    assert_eq!(pairs.len(), 4);
+    assert!(pairs.iter().all(|(from, to)| from.site == to.site && from.setting == to.setting));
+    // At one k, whatever the L0; with one SAE per architecture no path leads to an equal one.
+    let found = contrasts(&analysis);
+    assert_eq!(found.len(), 4);
+    for contrast in found {
+        assert_eq!((contrast.against.as_str(), contrast.cell.setting.architecture.as_str()), ("topk", "groupmax"));
+        assert!((contrast.r2_at_k.unwrap().value.unwrap() + 0.03 - 0.08 * 0.8_f64.ln()).abs() < 1e-12);
+        assert!(contrast.r2.is_none() && contrast.ce_rec.is_none());
+    }
+    let (ranks, cells) = leaderboard(&analysis, None, 1000, behaviour("ce_rec_pooled"));
+    assert!(cells == 8 && !ranks.is_empty());
+}
+
+#[test]
+fn an_architecture_that_is_better_at_every_l0_is_so_by_as_much() {
+    let settings = [settings("topk", &[4, 8, 16, 32]), settings("groupmax", &[4, 8, 16, 32, 64])].concat();
+    for seeds in [1, 3] {
+        let grid = grid_of(&["little"], &sites(&["resid_post"], &["mid"]), &settings, &[1000], (seeds, 16), by_l0);
+        let analysis = Analysis::new(&grid);
+        let found = contrasts(&analysis);
+        let ks: Vec<Option<u64>> = found.iter().map(|c| c.cell.setting.k).collect();
+        assert_eq!(ks, [4, 8, 16, 32].map(Some), "k 64 has neither a neighbour in L0 nor one in k");
+        // L0 3.2 lies below what was measured of TopK; 6.4, 12.8 and 25.6 within it.
+        assert!(found[0].r2.is_none() && found[0].ce_rec.is_none() && found[0].r2_at_k.is_some());
+        for contrast in &found[1..] {
+            let (l0, k) = (contrast.l0.value.unwrap(), contrast.cell.setting.k.unwrap() as f64);
+            assert!((l0 - 0.8 * k).abs() < 1e-12);
+            let (r2, ce_rec) = (contrast.r2.unwrap(), contrast.ce_rec.unwrap());
+            assert!((r2.value.unwrap() + 0.03).abs() < 1e-12 && (ce_rec.value.unwrap() - 0.07).abs() < 1e-12);
+            // Seeds and sequences do the same to both, so that nothing is left of them in a paired difference.
+            let interval = ce_rec.interval.unwrap();
+            assert!((interval.low - 0.07).abs() < 1e-9 && (interval.high - 0.07).abs() < 1e-9, "{interval:?}");
+            assert!(contrast.ce_rec_at_k.unwrap().value.unwrap() < 0.06, "fewer latents at equal k");
+        }
+    }
+}
+
+/// Chance of each SAE's own: the interval is that of the paired difference, and contains the truth.
+#[test]
+fn the_interval_at_equal_l0_carries_what_each_sae_s_own_chance_does() {
+    let settings = [settings("topk", &[4, 8, 16]), settings("groupmax", &[8])].concat();
+    let made = |place: Whole<'_>, at: usize| {
+        let own = u64::from(place.2.architecture == "groupmax") + 10 * place.2.k.unwrap();
+        let made = by_l0(place, at);
+        Made { ce_rec: made.ce_rec + 0.03 * noise(&[own, place.4, at as u64]), ..made }
+    };
+    let grid = grid_of(&["little"], &sites(&["resid_post"], &["mid"]), &settings, &[1000], (3, 32), made);
+    let analysis = Analysis::new(&grid);
+    let found = contrasts(&analysis)[0].ce_rec.unwrap();
+    let interval = found.interval.unwrap();
+    assert!(interval.contains(0.07) && interval.high - interval.low > 0.005, "{found:?}");
+}
+
+#[test]
+fn without_a_k_the_measured_l0_is_the_axis() {
+    let free = Setting { architecture: "jumprelu".to_owned(), k: None };
+    let settings = [settings("topk", &[16, 8]), vec![free.clone()]].concat();
+    let grid = grid_of(&["little"], &sites(&["resid_post"], &["mid"]), &settings, &[1000], (2, 12), by_l0);
+    let analysis = Analysis::new(&grid);
+    assert!(!grid.is_by_k() && grid.ks() == [8, 16]);
+    assert_eq!(grid.settings().iter().map(|s| s.k).collect::<Vec<_>>(), [Some(8), Some(16), None]);
+    let places: Vec<Option<f64>> = path(&analysis, "little").into_iter().map(|c| analysis.sparsity(c)).collect();
+    assert_eq!(places, [Some(8.0), Some(16.0)]);
+    let alone = &contrasts(&analysis)[0];
+    assert_eq!((&alone.cell.setting, analysis.sparsity(alone.cell)), (&free, Some(11.0)));
+    assert!((alone.r2.unwrap().value.unwrap()).abs() < 1e-12 && alone.r2_at_k.is_none());
+    let k_star = threshold(&analysis, &path(&analysis, "little"), 0.35, Between::Log).unwrap();
+    assert!(k_star.score.value.is_some() && k_star.smallest == 8.0);
+}
+
+/// The interval of a single run is not drawn again: it is the one in the results.
+#[test]
+fn a_single_run_s_interval_is_that_of_its_results() {
+    let made = |(_, k, ..): Place<'_>, at: usize| Made::new(0.5, 0.5 + 0.1 * noise(&[k, at as u64]));
+    let mut grid = grid(&["little"], &[4, 8], &[1000], 1, 20, made);
+    let drawn = Analysis::new(&grid).score(&Analysis::new(&grid).cells[0], on_all("ce_rec"));
+    assert!(drawn.excludes_zero().is_some());
+    let ends = drawn.bootstrap.unwrap();
+    let values = &mut grid.runs[0].values;
+    values.insert("ce_rec_low".to_owned(), Some(ends.low));
+    values.insert("ce_rec_high".to_owned(), Some(ends.high));
+    let analysis = Analysis::new(&grid);
+    let read = analysis.score(&analysis.cells[0], on_all("ce_rec"));
+    assert_eq!(Score { end_errors: drawn.end_errors, ..read }, drawn);
+    assert_eq!((read.end_errors, read.excludes_zero()), (None, None), "how sure the ends are, nobody knows");
+    grid.runs[0].values.insert("ce_rec_low".to_owned(), Some(-7.0));
+    let analysis = Analysis::new(&grid);
+    assert_eq!(analysis.score(&analysis.cells[0], on_all("ce_rec")).interval.unwrap().low, -7.0);
+    assert_eq!(analysis.score(&analysis.cells[1], on_all("ce_rec")).end_errors.map(|e| e.len()), Some(2));
 }

@@ -2,7 +2,8 @@
 
 use assay_probes::stats::{Between, KStar, k_star};
 
-use super::{Analysis, Quantity, Score, on_all};
+use super::{Analysis, Cell, Quantity, Score, on_all};
+use crate::frames::Site;
 
 /// Targets of CE_rec. 0.85 and 0.90 are the reference's; the lower ones are for models and budgets that never reach those.
 pub const TARGETS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
@@ -11,12 +12,16 @@ pub const TARGETS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
 pub struct Threshold {
     /// Model.
     pub model: String,
-    /// Name of the depth.
-    pub depth: String,
+    /// Where its SAEs read it.
+    pub site: Site,
+    /// Their architecture.
+    pub architecture: String,
     /// Token budget.
     pub budget: u64,
     /// The target of CE_rec.
     pub target: f64,
+    /// The smallest k of its SAEs.
+    pub smallest: f64,
     /// On all sequences and seeds.
     pub k_star: Option<KStar>,
     /// As a number (+∞ if never reached) with its interval; replicates that never reach the target are +∞ too.
@@ -33,15 +38,18 @@ impl Threshold {
     }
 }
 
-/// k* of every model, depth, budget and target.
+/// k* of every model, site, budget, architecture and target.
 pub fn thresholds(analysis: &Analysis<'_>, between: Between) -> Vec<Threshold> {
+    let (models, architectures) = (analysis.grid.models(), analysis.grid.architectures());
     let mut out = Vec::new();
-    for depth in analysis.grid.depths() {
+    for site in analysis.grid.sites() {
         for budget in analysis.grid.budgets() {
-            for target in TARGETS {
-                let models = analysis.grid.models();
-                let of = |model: &String| threshold(analysis, model, &depth, budget, target, between);
-                out.extend(models.iter().filter_map(of));
+            for architecture in &architectures {
+                let path = |model: &String| analysis.path(model, &site, budget, architecture);
+                let paths: Vec<Vec<&Cell>> = models.iter().map(path).collect();
+                for target in TARGETS {
+                    out.extend(paths.iter().filter_map(|path| threshold(analysis, path, target, between)));
+                }
             }
         }
     }
@@ -53,22 +61,12 @@ fn quantity(between: Between) -> Quantity {
     on_all(if between == Between::Log { "ce_rec_pooled" } else { "ce_rec" })
 }
 
-/// k* of one model at a depth, budget and target, of the pooled CE_rec in ln k, or of CE_rec per sequence in k as the reference texts have
-/// it; `None` with fewer than two k.
-pub fn threshold(
-    analysis: &Analysis<'_>,
-    model: &str,
-    depth: &str,
-    budget: u64,
-    target: f64,
-    between: Between,
-) -> Option<Threshold> {
-    let cells = analysis.along_k(model, depth, budget);
-    if cells.len() < 2 {
-        return None;
-    }
-    let ks: Vec<f64> = cells.iter().map(|c| c.k as f64).collect();
-    let parts: Vec<_> = cells.iter().map(|&c| (c, quantity(between))).collect();
+/// k* along a path of one model, of the pooled CE_rec in ln k, or of CE_rec per sequence in k as the reference texts have it; `None` with fewer
+/// than two cells. Where SAEs have no k it is an L0.
+pub fn threshold(analysis: &Analysis<'_>, path: &[&Cell], target: f64, between: Between) -> Option<Threshold> {
+    let [first, _, ..] = path else { return None };
+    let ks = sparsities(analysis, path)?;
+    let parts: Vec<_> = path.iter().map(|&c| (c, quantity(between))).collect();
     let of = |scores: &[f64]| Some(k_star(&ks, scores, target, between)?.as_f64());
     let score = match between {
         // In ln k, in which k* varies evenly.
@@ -77,7 +75,21 @@ pub fn threshold(
     };
     let k_star = analysis.point(&parts, of).map(|value| KStar::from_f64(value, ks[0]));
     let score = Score { value: k_star.map(KStar::as_f64), ..score };
-    Some(Threshold { model: model.to_owned(), depth: depth.to_owned(), budget, target, k_star, score })
+    Some(Threshold {
+        model: first.model.clone(),
+        site: first.site.clone(),
+        architecture: first.setting.architecture.clone(),
+        budget: first.budget,
+        target,
+        smallest: ks[0],
+        k_star,
+        score,
+    })
+}
+
+/// Where the cells of a path lie on the axis of sparsity.
+fn sparsities(analysis: &Analysis<'_>, path: &[&Cell]) -> Option<Vec<f64>> {
+    path.iter().map(|cell| analysis.sparsity(cell)).collect()
 }
 
 /// k* of one model over that of another, if both reach the target between grid points.
@@ -89,16 +101,18 @@ pub fn k_star_ratio(from: &Threshold, to: &Threshold) -> Option<f64> {
 /// excludes 1. Without a value where one of them is not between grid points, without an interval where that happens in a replicate.
 pub fn ratio_of_k_star(analysis: &Analysis<'_>, from: &Threshold, to: &Threshold) -> Score {
     let Some(ratio) = k_star_ratio(from, to) else { return Score::default() };
-    let cells = [from, to].map(|t| analysis.along_k(&t.model, &t.depth, t.budget));
-    let ks = cells.each_ref().map(|cells| cells.iter().map(|c| c.k as f64).collect::<Vec<f64>>());
-    let parts: Vec<_> = cells.iter().flatten().map(|&c| (c, quantity(Between::Log))).collect();
+    let paths = [from, to].map(|t| analysis.path(&t.model, &t.site, t.budget, &t.architecture));
+    let [Some(from_ks), Some(to_ks)] = paths.each_ref().map(|path| sparsities(analysis, path)) else {
+        return Score::default();
+    };
+    let parts: Vec<_> = paths.iter().flatten().map(|&c| (c, quantity(Between::Log))).collect();
     let score = analysis.derived(&parts, |scores| {
-        let (first, second) = scores.split_at(ks[0].len());
+        let (first, second) = scores.split_at(from_ks.len());
         let of = |ks: &[f64], scores| match k_star(ks, scores, from.target, Between::Log)? {
             KStar::At(k) => Some(k.ln()),
             KStar::AtMost(_) | KStar::Never => None,
         };
-        Some(of(&ks[1], second)? - of(&ks[0], first)?)
+        Some(of(&to_ks, second)? - of(&from_ks, first)?)
     });
     Score { value: Some(ratio.ln()), ..score }
 }

@@ -14,22 +14,21 @@ pub struct Trend<'a> {
     pub change: Option<Score>,
 }
 
-/// Every pair of models at every depth, k and budget.
+/// Every pair of models at every site, setting and budget.
 pub fn trends<'a>(analysis: &'a Analysis<'_>, behaviour: &Behaviour) -> Vec<Trend<'a>> {
     let budgets = analysis.grid.budgets();
     let of_pair = |(from, to): (&'a Cell, &'a Cell)| {
-        let quantity = behaviour.quantity();
-        let of = |v: &[f64]| behaviour.sign * (v[1] - v[0]);
+        let (quantity, sign) = behaviour.turned();
+        let of = |v: &[f64]| sign * (v[1] - v[0]);
         let before = |cell: &Cell| {
             let smaller = budgets.iter().rev().filter(|b| **b < cell.budget);
-            smaller.filter_map(|&b| analysis.cell(&cell.model, &cell.depth, b, cell.k)).next()
+            smaller.filter_map(|&b| analysis.cell(&cell.model, &cell.site, b, &cell.setting)).next()
         };
         let change = before(from).zip(before(to)).filter(|(a, b)| a.budget == b.budget).map(|(first, second)| {
             let parts = [first, second, from, to].map(|cell| (cell, quantity));
             analysis.derived(&parts, |v| Some(of(&v[2..]) - of(&v[..2])))
         });
-        let difference = analysis.derived(&[(from, quantity), (to, quantity)], |v| Some(of(v)));
-        Trend { from, to, difference, change }
+        Trend { from, to, difference: analysis.improvement(from, to, behaviour), change }
     };
     pairs(analysis).into_iter().map(of_pair).collect()
 }

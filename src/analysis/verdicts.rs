@@ -3,14 +3,14 @@
 use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Evidence, HYPOTHESES, Hypothesis, Verdict, h0, h1, h2, h3};
 use assay_probes::stats::{equivalence_margin, holm};
 
-use super::{Analysis, Given, Score, Trend, at_equal, behaviour, leaderboard, mismatch_and_failure, trends};
+use super::{Analysis, Given, Score, Trend, behaviour, leaderboard, mismatch_and_failure, models_at_equal, trends};
 use crate::markdown::{p_value, signed_with_interval, tokens_text};
 
 /// A rule applied to one condition.
 pub struct Finding {
     /// What is tested.
     pub hypothesis: Hypothesis,
-    /// Which models, depth and k, or which proxy.
+    /// Which models, site and setting, or which proxy.
     pub condition: String,
     /// The number that the rule looks at, in words.
     pub numbers: String,
@@ -21,7 +21,7 @@ pub struct Finding {
 /// The metric of behaviour that all rules read.
 const METRIC: &str = "ce_rec_pooled";
 
-/// H0 and H1 at every depth and k of the largest budget, last model against first; H2 over all depths together; H3 over the hook
+/// H0 and H1 at every site and setting of the largest budget, last model against first; H2 over all sites together; H3 over the hook
 /// points with estimates. Empty with one model, which has no pair.
 pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
     let models = analysis.grid.models();
@@ -33,13 +33,14 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
     let (mut out, mut released, mut seeds) = (Vec::new(), true, usize::MAX);
     for trend in all.iter().filter(between_ends) {
         let same = |t: &&Trend<'_>| {
-            (&t.from.model, &t.to.model, &t.to.depth, t.to.k)
-                == (&trend.from.model, &trend.to.model, &trend.to.depth, trend.to.k)
+            (&t.from.model, &t.to.model, &t.to.site, &t.to.setting)
+                == (&trend.from.model, &trend.to.model, &trend.to.site, &trend.to.setting)
         };
         let evidence =
             Evidence { seeds: analysis.common_seeds(trend.from, trend.to), budgets: all.iter().filter(same).count() };
-        let condition = format!("{} − {}, {}, k {}", trend.to.model, trend.from.model, trend.to.depth, trend.to.k);
-        let equal = at_equal(analysis, &trend.from.model, trend.to, behaviour(METRIC), Given::R2);
+        let setting = analysis.names.setting_with("k ", &trend.to.setting);
+        let condition = format!("{} − {}, {}, {setting}", trend.to.model, trend.from.model, analysis.site(trend.to));
+        let equal = models_at_equal(analysis, &trend.from.model, trend.to, behaviour(METRIC).turned(), Given::R2);
         let zero = h0(trend.difference.difference(), trend.change.as_ref().and_then(Score::difference), evidence);
         let one = h1(equal.as_ref().and_then(Score::difference), evidence);
         released &= zero.is_decided() || one.is_decided();
@@ -70,11 +71,11 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
     out
 }
 
-/// H2 of −SWD and −FWD, all depths together, p-values adjusted for there being two.
+/// H2 of −SWD and −FWD, all sites together, p-values adjusted for there being two.
 fn proxies(analysis: &Analysis<'_>, budget: u64, evidence: Evidence, released: bool) -> Vec<Finding> {
-    let depths = analysis.grid.depths();
-    let depth = if depths.len() == 1 { depths.first().map(String::as_str) } else { None };
-    let (ranks, cells) = leaderboard(analysis, depth, budget, behaviour(METRIC));
+    let sites = analysis.grid.sites();
+    let site = if sites.len() == 1 { sites.first() } else { None };
+    let (ranks, cells) = leaderboard(analysis, site, budget, behaviour(METRIC));
     let tested: Vec<_> = ["−SWD", "−FWD"].iter().filter_map(|n| ranks.iter().find(|r| r.proxy.name == *n)).collect();
     let adjusted = holm(&tested.iter().map(|r| r.p.unwrap_or(f64::NAN)).collect::<Vec<_>>());
     let finding = |(rank, p): (&&super::ProxyRank, f64)| {
@@ -85,7 +86,7 @@ fn proxies(analysis: &Analysis<'_>, budget: u64, evidence: Evidence, released: b
             condition: format!(
                 "{} against R², {}, {}",
                 rank.proxy.name,
-                depth.unwrap_or("all depths"),
+                analysis.names.scope(site),
                 tokens_text(budget)
             ),
             numbers: format!(

@@ -8,9 +8,10 @@ use assay_probes::stats::Between;
 use super::numbers::{Found, Missing, Numbers, narrow};
 use super::published::{End, Models, Published, is_budget};
 use crate::analysis::{
-    Analysis, Cell, Score, agreement, gap, k_star_ratio, loss_ratio, mismatches, on_all, overlap, sequence_sd,
-    threshold,
+    Analysis, Cell, Score, Threshold, agreement, gap, k_star_ratio, loss_ratio, mismatches, on_all, overlap,
+    sequence_sd, threshold,
 };
+use crate::frames::{RESID_POST, Site, TOPK};
 
 impl Numbers for Analysis<'_> {
     fn find(&self, wanted: &Published) -> Result<Found, Missing> {
@@ -46,8 +47,11 @@ fn cells<'a>(analysis: &'a Analysis<'_>, model: Option<&str>, wanted: &Published
     if let Some(model) = model {
         narrow(&mut cells, |c| c.model == model, Missing::Model(model.to_owned()))?;
     }
+    // The texts' SAEs are TopK on the residual stream.
+    narrow(&mut cells, |c| c.site.kind == RESID_POST, Missing::Hook)?;
+    narrow(&mut cells, |c| c.setting.architecture == TOPK, Missing::Architecture)?;
     if let Some(depth) = &wanted.depth {
-        narrow(&mut cells, |c| c.depth == *depth, Missing::Depth(depth.clone()))?;
+        narrow(&mut cells, |c| c.site.depth == *depth, Missing::Depth(depth.clone()))?;
     }
     if let Some(layer) = wanted.layer {
         let of = |c: &Cell| analysis.column(c, "layer");
@@ -63,7 +67,7 @@ fn cells<'a>(analysis: &'a Analysis<'_>, model: Option<&str>, wanted: &Published
         cells.retain(|c| Some(off(c)) == nearest);
     }
     if let Some(k) = wanted.k {
-        narrow(&mut cells, |c| c.k == k, Missing::K(k))?;
+        narrow(&mut cells, |c| c.setting.k == Some(k), Missing::K(k))?;
     }
     Ok(cells)
 }
@@ -82,9 +86,9 @@ fn several(wanted: &Published) -> Missing {
     Missing::Ambiguous(format!("several runs answer: the row leaves open {}", open.join(", ")))
 }
 
-/// The one depth and budget of some cells.
-fn condition<'a>(cells: &[&'a Cell], wanted: &Published) -> Result<(&'a str, u64), Missing> {
-    let of = |c: &&'a Cell| (c.depth.as_str(), c.budget);
+/// The one site and budget of some cells.
+fn condition<'a>(cells: &[&'a Cell], wanted: &Published) -> Result<(&'a Site, u64), Missing> {
+    let of = |c: &&'a Cell| (&c.site, c.budget);
     match cells.first().map(of) {
         Some(first) if cells.iter().all(|c| of(c) == first) => Ok(first),
         _ => Err(several(wanted)),
@@ -95,8 +99,11 @@ fn condition<'a>(cells: &[&'a Cell], wanted: &Published) -> Result<(&'a str, u64
 fn of_all(analysis: &Analysis<'_>, wanted: &Published) -> Result<Score, Missing> {
     let cells = cells(analysis, None, wanted)?;
     let correlation = |within: bool| {
-        let (depth, budget) = condition(&cells, wanted)?;
-        let found = agreement(analysis, depth, budget).map(|a| if within { a.within_k } else { a.pooled });
+        let (site, budget) = condition(&cells, wanted)?;
+        if analysis.names.has_architectures() {
+            return Err(Missing::Ambiguous("correlations here are over several architectures".to_owned()));
+        }
+        let found = agreement(analysis, site, budget).map(|a| if within { a.within_k } else { a.pooled });
         Ok(found.map_or_else(Score::default, |e| Score { bootstrap: e.interval, ..Score::bare(e.value) }))
     };
     let extreme = |pick: fn(f64, f64) -> f64| {
@@ -120,8 +127,7 @@ fn of_one(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<Sc
     }
     if let Some(target) = quantity.strip_prefix("k_star_") {
         let target: f64 = target.parse().map_err(|_| no_such_quantity(wanted))?;
-        let (depth, budget) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
-        let found = threshold(analysis, model, depth, budget, target, Between::Linear);
+        let found = k_star(analysis, model, target, wanted)?;
         return Ok(found.map_or_else(Score::default, |t| Score { value: t.between(), ..t.score }));
     }
     let cell = cell(analysis, model, wanted)?;
@@ -139,6 +145,12 @@ fn of_one(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<Sc
     }
 }
 
+/// k* by the texts' own rule.
+fn k_star(analysis: &Analysis<'_>, model: &str, target: f64, wanted: &Published) -> Result<Option<Threshold>, Missing> {
+    let (site, budget) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
+    Ok(threshold(analysis, &analysis.path(model, site, budget, TOPK), target, Between::Linear))
+}
+
 /// Participation ratios are measured at every layer, whether or not it has SAEs.
 fn geometry(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<Score, Missing> {
     let layers = analysis.grid.geometry.iter().find(|(name, _)| name == model).map(|(_, layers)| layers);
@@ -154,10 +166,7 @@ fn of_pair(analysis: &Analysis<'_>, from: &str, to: &str, wanted: &Published) ->
     let quantity = wanted.quantity.as_str();
     if let Some(target) = quantity.strip_prefix("k_star_ratio_") {
         let target: f64 = target.parse().map_err(|_| no_such_quantity(wanted))?;
-        let of = |model| {
-            let (depth, budget) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
-            Ok(threshold(analysis, model, depth, budget, target, Between::Linear))
-        };
+        let of = |model| k_star(analysis, model, target, wanted);
         let ratio = of(from)?.zip(of(to)?).and_then(|(from, to)| k_star_ratio(&from, &to));
         return Ok(Score::bare(ratio));
     }
@@ -193,7 +202,8 @@ fn mismatch_rate(analysis: &Analysis<'_>, from: &str, to: &str, wanted: &Publish
     let (from, to) = (cells(analysis, Some(from), wanted)?, cells(analysis, Some(to), wanted)?);
     condition(&from, wanted)?;
     condition(&to, wanted)?;
-    let pairs = from.iter().flat_map(|a| to.iter().filter(|b| b.k == a.k).map(move |b| mismatches(analysis, a, b)));
+    let pairs =
+        from.iter().flat_map(|a| to.iter().filter(|b| b.setting == a.setting).map(move |b| mismatches(analysis, a, b)));
     let (opposite, all) = pairs.fold((0, 0), |(o, n), (opposite, pairs)| (o + opposite, n + pairs));
     Ok((all > 0).then(|| opposite as f64 / all as f64))
 }

@@ -23,6 +23,10 @@ pub struct Found {
 pub enum Missing {
     /// No such model.
     Model(String),
+    /// Nothing on the residual stream after a block, which published numbers are of.
+    Hook,
+    /// Nothing of TopK SAEs, which published numbers are of.
+    Architecture,
     /// Not at this depth.
     Depth(String),
     /// The depth is at another layer, or the layer isn't there.
@@ -46,6 +50,8 @@ impl Missing {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Model(_) => "model",
+            Self::Hook => "hook",
+            Self::Architecture => "architecture",
             Self::Depth(_) => "depth",
             Self::Layer(_) => "layer",
             Self::Budget(_) => "budget",
@@ -68,6 +74,8 @@ impl fmt::Display for Missing {
         match self {
             Self::Model(name) if name.is_empty() => f.write_str("no number over all models"),
             Self::Model(name) => write!(f, "model {name} is not there"),
+            Self::Hook => f.write_str("no SAE on hook_resid_post"),
+            Self::Architecture => f.write_str("no TopK SAE"),
             Self::Depth(name) => write!(f, "no depth {name}"),
             Self::Layer(what) => f.write_str(what),
             Self::Budget(tokens) => write!(f, "no budget of {tokens}"),

@@ -8,6 +8,8 @@ use assay_probes::profile::NormBin;
 use assay_probes::stats::{Interval, Resamples};
 use serde::{Deserialize, Serialize};
 
+use super::axes::{Names, RESID_POST, Setting, Site, kind_of};
+
 /// One run as the report sees it.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -15,12 +17,12 @@ pub struct Run {
     pub id: String,
     /// Model.
     pub model: String,
-    /// Name of the depth.
-    pub depth: String,
-    /// Hook point.
+    /// Depth and kind of its hook point.
+    pub site: Site,
+    /// The hook point itself, with its layer.
     pub hook: String,
-    /// Active latents per token.
-    pub k: u64,
+    /// Architecture and sparsity.
+    pub setting: Setting,
     /// Seed.
     pub seed: u64,
     /// Token budget.
@@ -46,6 +48,11 @@ impl Run {
         let end = |name: &str| self.value(&format!("{column}_{name}"));
         Some(Interval { low: end("low")?, high: end("high")? })
     }
+
+    /// Where the run lies on the axis of sparsity: k, or the measured L0 where it has none.
+    fn sparsity(&self) -> Option<f64> {
+        self.setting.k.map(|k| k as f64).or_else(|| self.value("l0"))
+    }
 }
 
 /// One estimate of the mutual information of a hook's activations with the logits.
@@ -56,6 +63,9 @@ pub struct Estimated {
     pub depth: String,
     /// Layer of the hook.
     pub layer: usize,
+    /// The hook point; empty in records of sweeps that knew one kind alone.
+    #[serde(default)]
+    pub hook: String,
     /// `separable` or `concatenated`.
     pub critic: String,
     /// `info_nce` or `smile`.
@@ -76,6 +86,13 @@ pub struct Estimated {
     pub pairs: usize,
 }
 
+impl Estimated {
+    /// The kind of the hook.
+    pub fn kind(&self) -> &str {
+        if self.hook.is_empty() { RESID_POST } else { kind_of(&self.hook) }
+    }
+}
+
 /// How intervals are made: as the spec had it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
@@ -90,7 +107,7 @@ pub struct Bootstrap {
 /// All that a results directory holds in parquet.
 #[derive(Clone, Debug)]
 pub struct Grid {
-    /// In the order of the spec: models, budgets, hooks, seeds, k.
+    /// In the order of the spec: models, budgets, hooks, seeds, settings.
     pub runs: Vec<Run>,
     /// Geometry by model.
     pub geometry: Vec<(String, Vec<LayerGeometry>)>,
@@ -121,14 +138,64 @@ impl Grid {
 
     /// Depths, shallowest first.
     pub fn depths(&self) -> Vec<String> {
-        self.distinct(|r| r.depth.clone())
+        self.distinct(|r| r.site.depth.clone())
     }
 
-    /// Sparsities, ascending.
+    /// Kinds of hooks, in the spec's order, and whether activations there are centred.
+    pub fn kinds(&self) -> Vec<(String, bool)> {
+        self.distinct(|r| (r.site.kind.clone(), r.site.centered))
+    }
+
+    /// Sites: kind by kind, of each the depths, shallowest first.
+    pub fn sites(&self) -> Vec<Site> {
+        let (kinds, depths) = (self.kinds(), self.depths());
+        let place = |site: &Site| {
+            let kind = kinds.iter().position(|(kind, centered)| *kind == site.kind && *centered == site.centered);
+            (kind, depths.iter().position(|d| *d == site.depth))
+        };
+        let mut sites = self.distinct(|r| r.site.clone());
+        sites.sort_by_key(place);
+        sites
+    }
+
+    /// Architectures, in the spec's order.
+    pub fn architectures(&self) -> Vec<String> {
+        self.distinct(|r| r.setting.architecture.clone())
+    }
+
+    /// Settings: architecture by architecture, of each the sparsest first.
+    pub fn settings(&self) -> Vec<Setting> {
+        let architectures = self.architectures();
+        let place = |(setting, sparsity): &(Setting, f64)| {
+            (architectures.iter().position(|a| *a == setting.architecture), *sparsity)
+        };
+        let sparsity = |setting: Setting| {
+            let run = self.runs.iter().find(|r| r.setting == setting);
+            (setting, run.and_then(Run::sparsity).unwrap_or(f64::INFINITY))
+        };
+        let mut settings: Vec<_> = self.distinct(|r| r.setting.clone()).into_iter().map(sparsity).collect();
+        settings.sort_by(|a, b| {
+            let ((of_a, a), (of_b, b)) = (place(a), place(b));
+            of_a.cmp(&of_b).then(a.total_cmp(&b))
+        });
+        settings.into_iter().map(|(setting, _)| setting).collect()
+    }
+
+    /// Numbers of active latents that settings fix, ascending.
     pub fn ks(&self) -> Vec<u64> {
-        let mut ks = self.distinct(|r| r.k);
+        let mut ks: Vec<u64> = self.distinct(|r| r.setting.k).into_iter().flatten().collect();
         ks.sort_unstable();
         ks
+    }
+
+    /// Whether every run has a k: then that is the axis of sparsity, else the measured L0.
+    pub fn is_by_k(&self) -> bool {
+        self.runs.iter().all(|r| r.setting.k.is_some())
+    }
+
+    /// How its sites and settings are called.
+    pub fn names(&self) -> Names {
+        Names::of(&self.runs)
     }
 
     /// Token budgets, ascending.
@@ -143,26 +210,6 @@ impl Grid {
         let mut seeds = self.distinct(|r| r.seed);
         seeds.sort_unstable();
         seeds
-    }
-
-    /// Everything that a run of one model may be compared at with one of another: depth, budget, k, seed.
-    pub fn conditions(&self) -> Vec<(String, u64, u64, u64)> {
-        let mut conditions = Vec::new();
-        for depth in self.depths() {
-            for budget in self.budgets() {
-                for k in self.ks() {
-                    conditions.extend(self.seeds().into_iter().map(|seed| (depth.clone(), budget, k, seed)));
-                }
-            }
-        }
-        conditions
-    }
-
-    /// Where the run of a cell is.
-    pub fn position(&self, model: &str, depth: &str, k: u64, seed: u64, budget: u64) -> Option<usize> {
-        self.runs.iter().position(|r| {
-            r.model == model && r.depth == depth && r.k == k && r.seed == seed && r.training_tokens == budget
-        })
     }
 
     /// The draw that all runs share.

@@ -41,6 +41,11 @@ impl Frame {
         Ok(values.iter().map(|v| v.unwrap_or_default().to_owned()).collect())
     }
 
+    /// The same, or `None` where there is no such column.
+    pub fn text_if_any(&self, name: &str) -> Result<Option<Vec<String>>> {
+        self.frame.column(name).is_ok().then(|| self.text(name)).transpose()
+    }
+
     pub fn numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
         let cast = self.column(name)?.cast(&polars::prelude::DataType::Float64);
         let cast = cast.with_context(|| format!("{}: column {name} is not numeric", self.name))?;
@@ -59,10 +64,15 @@ impl Frame {
 
     /// Whole numbers, of which f64 would lose digits.
     pub fn whole(&self, name: &str) -> Result<Vec<u64>> {
+        let values = self.whole_or_null(name)?.into_iter();
+        values.map(|v| v.with_context(|| format!("{}: column {name} holds a null", self.name))).collect()
+    }
+
+    /// The same where a number may be missing.
+    pub fn whole_or_null(&self, name: &str) -> Result<Vec<Option<u64>>> {
         let cast = self.column(name)?.cast(&polars::prelude::DataType::UInt64);
         let cast = cast.with_context(|| format!("{}: column {name} is not whole numbers", self.name))?;
-        let values = cast.u64().with_context(|| format!("{}: column {name}", self.name))?;
-        values.iter().map(|v| v.with_context(|| format!("{}: column {name} holds a null", self.name))).collect()
+        Ok(cast.u64().with_context(|| format!("{}: column {name}", self.name))?.iter().collect())
     }
 
     /// The rows as values of a type whose fields are numeric columns; see [`fields`].

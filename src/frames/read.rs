@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use assay_probes::geometry::LayerGeometry;
 use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
+use super::axes::{Setting, Site, TOPK};
 use super::grid::{Bootstrap, Estimated, Grid, Run};
 use super::parquet::Frame;
 use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
@@ -56,16 +57,19 @@ pub fn read(results: &Path) -> Result<Grid> {
         norms.entry(id).or_default().push(bin);
     }
     let (ids, models, depths, hooks) = (runs.text("id")?, runs.text("model")?, runs.text("depth")?, runs.text("hook")?);
-    let (ks, seeds, budgets) = (runs.whole("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
+    let (ks, seeds, budgets) = (runs.whole_or_null("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
+    // Sweeps that knew one architecture did not name it.
+    let architectures = runs.text_if_any("architecture")?.unwrap_or_else(|| vec![TOPK.to_owned(); ids.len()]);
+    let centered = runs.flags("center_residual")?;
     let numeric = runs.numeric_columns()?;
     let versions = runs.whole("metric_version")?;
     let mut out = Vec::with_capacity(ids.len());
     for (row, id) in ids.into_iter().enumerate() {
         out.push(Run {
             model: models[row].clone(),
-            depth: depths[row].clone(),
+            site: Site::of_hook(&depths[row], &hooks[row], centered[row]),
             hook: hooks[row].clone(),
-            k: ks[row],
+            setting: Setting { architecture: architectures[row].clone(), k: ks[row] },
             seed: seeds[row],
             training_tokens: budgets[row],
             values: numeric
@@ -79,6 +83,7 @@ pub fn read(results: &Path) -> Result<Grid> {
             id,
         });
     }
+    check_distinct(&out).with_context(|| results.join(RUNS).display().to_string())?;
     let first = out.first().with_context(|| format!("{} holds no runs", results.join(RUNS).display()))?;
     let bootstrap = Bootstrap {
         resamples: runs.whole("bootstrap_resamples")?[0] as usize,
@@ -92,10 +97,28 @@ pub fn read(results: &Path) -> Result<Grid> {
     Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, information, missing })
 }
 
+/// Two runs that differ in nothing that is known here would count as seeds of each other.
+fn check_distinct(runs: &[Run]) -> Result<()> {
+    let mut known: BTreeMap<_, &str> = BTreeMap::new();
+    for run in runs {
+        let place = (&run.model, &run.site, &run.setting, run.training_tokens, run.seed);
+        let other = known.insert(place, &run.id);
+        ensure!(
+            other.is_none(),
+            "runs {} and {} have one model, hook, architecture, k, budget and seed: this version can't tell them apart; \
+             write them to two directories",
+            other.unwrap_or_default(),
+            run.id,
+        );
+    }
+    Ok(())
+}
+
 fn read_information(results: &Path) -> Result<Vec<(String, Estimated)>> {
     let frame = Frame::open(&results.join(INFORMATION))?;
     let (models, depths) = (frame.text("model")?, frame.text("depth")?);
     let (critics, bounds) = (frame.text("critic")?, frame.text("bound")?);
+    let hooks = frame.text_if_any("hook")?.unwrap_or_else(|| vec![String::new(); models.len()]);
     let column = |name: &str| frame.numbers(name);
     let (layer, width, nats, cap) = (column("layer")?, column("width")?, column("nats")?, column("cap")?);
     let (error, components) = (column("standard_error")?, column("components")?);
@@ -105,6 +128,7 @@ fn read_information(results: &Path) -> Result<Vec<(String, Estimated)>> {
         let estimated = Estimated {
             depth: depths[at].clone(),
             layer: count(layer[at]),
+            hook: hooks[at].clone(),
             critic: critics[at].clone(),
             bound: bounds[at].clone(),
             width: width[at].map(|w| w as usize),
@@ -130,4 +154,60 @@ fn read_geometry(results: &Path) -> Result<Vec<(String, Vec<LayerGeometry>)>> {
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::{text, write_frame};
+    use super::super::open;
+    use super::*;
+    use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+
+    /// A copy of committed results, which name no architecture, with a change of `runs.parquet`.
+    fn changed(change: impl Fn(&mut DataFrame)) -> Result<Grid> {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/example");
+        let dir = tempfile::tempdir().unwrap();
+        for file in super::super::FILES {
+            std::fs::copy(from.join(file), dir.path().join(file)).unwrap();
+        }
+        let mut frame = open(&dir.path().join(RUNS)).unwrap();
+        change(&mut frame);
+        write_frame(&dir.path().join(RUNS), frame).unwrap();
+        read(dir.path())
+    }
+
+    #[test]
+    fn results_that_name_no_architecture_are_topk_s() {
+        let grid = changed(|_| ()).unwrap();
+        assert_eq!(grid.architectures(), [TOPK]);
+        assert_eq!(grid.sites(), ["early", "mid", "late"].map(Site::resid_post));
+        assert!(!grid.names().has_kinds() && !grid.names().has_architectures() && grid.is_by_k());
+    }
+
+    #[test]
+    fn an_architecture_is_read_and_may_be_without_a_k() {
+        let grid = changed(|runs| {
+            let rows = runs.height();
+            let first = |row: usize| row == 0;
+            let names = (0..rows).map(|row| if first(row) { "jumprelu" } else { "topk" }.to_owned());
+            runs.with_column(text("architecture", names)).unwrap();
+            let ks = runs.column("k").unwrap().u64().unwrap().iter().enumerate();
+            let ks: Vec<Option<u64>> = ks.map(|(row, k)| k.filter(|_| !first(row))).collect();
+            runs.with_column(Column::from(Series::new("k".into(), ks))).unwrap();
+        })
+        .unwrap();
+        assert_eq!(grid.runs[0].setting, Setting { architecture: "jumprelu".to_owned(), k: None });
+        assert!(grid.runs[1].setting.k.is_some() && !grid.is_by_k());
+    }
+
+    #[test]
+    fn runs_that_nothing_tells_apart_are_refused() {
+        let error = changed(|runs| {
+            let rows = runs.height();
+            runs.with_column(Column::from(Series::new("k".into(), vec![8u64; rows]))).unwrap();
+        })
+        .unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("runs.parquet: runs ") && text.contains("can't tell them apart"), "{text}");
+    }
 }

@@ -102,6 +102,16 @@ impl Panel {
         Self { title: title.into(), x, y, rules: Vec::new(), series }
     }
 
+    /// A place that stays empty.
+    pub fn blank() -> Self {
+        let axis = || Axis { bare: true, ..Axis::new("", Scale::Linear) };
+        Self::new("", axis(), axis(), Vec::new())
+    }
+
+    fn is_blank(&self) -> bool {
+        self.title.is_empty() && self.series.is_empty() && self.rules.is_empty()
+    }
+
     /// With a reference line.
     #[must_use]
     pub fn rule(mut self, rule: Rule) -> Self {

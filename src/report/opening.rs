@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use assay_probes::stats::Excludes;
 use assay_probes::stats::hypotheses::Verdict;
 
-use crate::analysis::{Analysis, Gap, Given, Score, at_equal, behaviour, findings, gaps};
+use crate::analysis::{Analysis, Gap, Given, Score, behaviour, findings, gaps, models_at_equal};
 use crate::markdown::percent;
 
 /// The last model against the first, at the largest budget, in a few lines; empty with one model.
@@ -20,11 +20,12 @@ pub fn write(analysis: &Analysis<'_>) -> String {
     let _ = writeln!(
         out,
         "- **Answer.** At equal k and tokens, `{later}` against `{earlier}`: R² is {}; pooled CE_rec is {}. Signs are opposite in {} of \
-         {} conditions (depth, k).",
+         {} conditions ({}).",
         ways(found.iter().map(|g| g.r2)),
         ways(found.iter().map(|g| g.behaviours[0].difference)),
         opposite(&found, 0),
         found.len(),
+        analysis.names.condition(),
     );
     let disagreeing: Vec<String> = (0..first.behaviours.len())
         .filter(|&at| opposite(&found, at) > 0)
@@ -75,10 +76,10 @@ fn opposite(gaps: &[Gap<'_>], at: usize) -> usize {
 }
 
 fn equal(analysis: &Analysis<'_>, gaps: &[Gap<'_>]) -> String {
-    let metric = behaviour("ce_rec_pooled");
+    let metric = behaviour("ce_rec_pooled").turned();
     let scores: Vec<Score> = gaps
         .iter()
-        .filter_map(|g| at_equal(analysis, &g.from.model, g.to, metric, Given::R2))
+        .filter_map(|g| models_at_equal(analysis, &g.from.model, g.to, metric, Given::R2))
         .filter(|s| s.value.is_some())
         .collect();
     if scores.is_empty() {

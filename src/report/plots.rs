@@ -15,8 +15,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::figure::{self, Axis, Figure, Key, Look, Point, Scale};
+use super::figure::{self, Axis, Figure, Key, Look, Panel, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
+use crate::frames::{Setting, Site};
 use crate::markdown::tokens_text;
 
 /// A figure and a sentence about it.
@@ -32,14 +33,24 @@ type Maker = fn(&Context<'_>) -> Plot;
 struct Context<'a> {
     analysis: &'a Analysis<'a>,
     models: Vec<String>,
-    depths: Vec<String>,
-    ks: Vec<u64>,
+    /// What lines along an axis of sparsity are of.
+    lines: Vec<Line>,
+    /// Kind by kind, the depths of each, shallowest first.
+    sites: Vec<Vec<Site>>,
+    settings: Vec<Setting>,
     /// The largest budget, of which all figures are that don't have one on an axis.
     budget: u64,
     /// The depth of those figures that show one.
     anchor: String,
-    /// Last model against first, all depths, budgets and k.
+    /// Last model against first, all sites, budgets and settings.
     gaps: Vec<Gap<'a>>,
+}
+
+/// A model's SAEs of one architecture.
+struct Line {
+    model: String,
+    architecture: String,
+    look: Look,
 }
 
 /// Draws what the grid has data for, as SVG and PNG, and says what it drew: the files' stem and a caption, in the order in which
@@ -77,12 +88,23 @@ pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)
 
 impl<'a> Context<'a> {
     fn new(analysis: &'a Analysis<'a>) -> Self {
-        let models = analysis.grid.models();
+        let (models, architectures) = (analysis.grid.models(), analysis.grid.architectures());
+        let line = |model: usize, architecture: usize| Line {
+            model: models[model].clone(),
+            architecture: architectures[architecture].clone(),
+            look: Look::of_model(model).of_architecture(architecture),
+        };
+        let of_model = |model| (0..architectures.len()).map(move |architecture| (model, architecture));
+        let sites = analysis.grid.sites();
         let ends = |g: &Gap<'_>| Some(&g.from.model) == models.first() && Some(&g.to.model) == models.last();
         Self {
             gaps: gaps(analysis).into_iter().filter(ends).collect(),
-            depths: analysis.grid.depths(),
-            ks: analysis.grid.ks(),
+            lines: (0..models.len()).flat_map(of_model).map(|(m, a)| line(m, a)).collect(),
+            sites: sites
+                .chunk_by(|a, b| (&a.kind, a.centered) == (&b.kind, b.centered))
+                .map(<[Site]>::to_vec)
+                .collect(),
+            settings: analysis.grid.settings(),
             budget: analysis.largest_budget(),
             anchor: analysis.anchor_depth().unwrap_or_default(),
             models,
@@ -90,9 +112,9 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The gap at a depth, budget and k.
-    fn gap(&self, depth: &str, budget: u64, k: u64) -> Option<&Gap<'a>> {
-        self.gaps.iter().find(|g| g.to.depth == depth && g.to.budget == budget && g.to.k == k)
+    /// The gap at a site, budget and setting.
+    fn gap(&self, site: &Site, budget: u64, setting: &Setting) -> Option<&Gap<'a>> {
+        self.gaps.iter().find(|g| g.to.site == *site && g.to.budget == budget && g.to.setting == *setting)
     }
 
     /// `medium − small`.
@@ -103,25 +125,62 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The cells of every model along k, at the largest budget.
-    fn along_k(&self, depth: &str) -> impl Iterator<Item = (usize, Vec<&Cell>)> {
-        let cells: Vec<_> = self.models.iter().map(|m| self.analysis.along_k(m, depth, self.budget)).collect();
-        cells.into_iter().enumerate()
+    /// The cells of every line in order of sparsity, at the largest budget.
+    fn paths(&self, site: &Site) -> impl Iterator<Item = (&Line, Vec<&Cell>)> {
+        let path = |line: &Line| self.analysis.path(&line.model, site, self.budget, &line.architecture);
+        let paths: Vec<_> = self.lines.iter().map(|line| (line, path(line))).collect();
+        paths.into_iter()
     }
 
-    /// The axis of k: by ratios, with a mark at each k of the grid.
+    /// The architectures' settings, the sparsest of each first.
+    fn settings_by_architecture(&self) -> impl Iterator<Item = &[Setting]> {
+        self.settings.chunk_by(|a, b| a.architecture == b.architecture)
+    }
+
+    /// The axis of sparsity, by ratios: k, or the measured L0 where some SAEs have no k.
     fn k_axis(&self) -> Axis {
-        Axis::new("k (active latents per token)", Scale::Log).marks(self.k_marks())
+        let name =
+            if self.analysis.grid.is_by_k() { "k (active latents per token)" } else { "L0 (active latents per token)" };
+        Axis::new(name, Scale::Log).marks(self.k_marks())
     }
 
+    /// Each k of the grid, or powers of two among the measured L0.
     fn k_marks(&self) -> Vec<(f64, String)> {
-        self.ks.iter().map(|&k| (k as f64, k.to_string())).collect()
+        let grid = self.analysis.grid;
+        let (first, last) = self.sparsities();
+        let powers = || (0..32).map(|p| 1 << p).filter(|k| (first..=last).contains(&(*k as f64))).collect();
+        let ks: Vec<u64> = if grid.is_by_k() { grid.ks() } else { powers() };
+        ks.into_iter().map(|k| (k as f64, k.to_string())).collect()
+    }
+
+    /// The ends of the axis of sparsity.
+    fn sparsities(&self) -> (f64, f64) {
+        let places = || self.analysis.cells.iter().filter_map(|cell| self.analysis.sparsity(cell));
+        (places().reduce(f64::min).unwrap_or(1.0), places().reduce(f64::max).unwrap_or(1.0))
+    }
+
+    /// `k = 8`, with what else tells its panel from others.
+    fn panel_title(&self, site: &Site, setting: &Setting) -> String {
+        let names = &self.analysis.names;
+        let site = names.has_kinds().then(|| format!(", {}", names.site(site)));
+        names.setting_with("k = ", setting) + &site.unwrap_or_default()
     }
 
     /// A key a model.
     fn model_keys(&self) -> Vec<Key> {
         let models = self.models.iter().enumerate();
         models.map(|(at, model)| Key::line(model.clone(), Look::of_model(at))).collect()
+    }
+
+    /// A key a line.
+    fn line_keys(&self) -> Vec<Key> {
+        let name = |line: &Line| self.analysis.names.series(&line.model, &line.architecture);
+        self.lines.iter().map(|line| Key::line(name(line), line.look)).collect()
+    }
+
+    /// What there is a line of.
+    fn per_line(&self) -> &'static str {
+        if self.analysis.names.has_architectures() { "model and architecture" } else { "model" }
     }
 
     /// What every figure must carry with it when it leaves its page.
@@ -171,18 +230,25 @@ impl Context<'_> {
     }
 
     fn is_wide(&self, cell: &Cell) -> bool {
-        self.analysis.column(cell, "d_model").is_some_and(|d| cell.k as f64 >= d)
+        self.analysis.column(cell, "d_model").zip(self.analysis.sparsity(cell)).is_some_and(|(d, k)| k >= d)
     }
 
-    /// The models' keys, and what a hollow mark means where there is one.
+    /// The lines' keys, and what a hollow mark means where there is one.
     fn keys_with_hollow(&self) -> Vec<Key> {
-        let mut keys = self.model_keys();
+        let mut keys = self.line_keys();
         if self.analysis.cells.iter().any(|cell| self.is_wide(cell)) {
             let look = Look::new(figure::DARK, figure::Marker::Circle);
             keys.push(Key { hollow: true, ..Key::mark("k ≥ d_model", look) });
         }
         keys
     }
+}
+
+/// Rows of panels, each filled up to the width of the widest; also that width.
+fn in_rows(mut rows: Vec<Vec<Panel>>) -> (usize, Vec<Panel>) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    rows.iter_mut().for_each(|row| row.resize_with(columns, Panel::blank));
+    (columns, rows.concat())
 }
 
 /// A point of a score; `None` if it is undefined.
@@ -198,6 +264,7 @@ fn dodge(at: usize, of: usize, step: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::made::{MODELS, Made, Whole, grid_of, noise};
     use crate::frames::{Bootstrap, Grid};
 
     #[test]
@@ -208,6 +275,59 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(write(&Analysis::new(&grid), dir.path()).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// Two kinds of hook at three depths, two architectures at the same k: each has its panel or line, under its own name.
+    #[test]
+    fn sites_are_panels_and_architectures_lines() {
+        let site = |kind: &str, depth| Site { kind: kind.to_owned(), ..Site::resid_post(depth) };
+        let at = |kind| ["early", "mid", "late"].map(|depth| site(kind, depth));
+        let sites = [at("resid_post"), at("mlp_out")].concat();
+        let setting = |name: &str, k| Setting { architecture: name.to_owned(), ..Setting::topk(k) };
+        // More k of one architecture than of the other.
+        let settings = [("topk", 4), ("topk", 8), ("topk", 16), ("groupmax", 4), ("groupmax", 8)];
+        let settings = settings.map(|(name, k)| setting(name, k));
+        let made = |(model, _, setting, ..): Whole<'_>, at: usize| {
+            let ln = (setting.k.unwrap() as f64).ln();
+            Made::new(0.1 * ln - 0.01 * (model.len() as f64), 0.2 * ln + 0.01 * noise(&[at as u64]))
+        };
+        let grid = grid_of(&MODELS, &sites, &settings, &[1000, 2000], (1, 12), made);
+        let analysis = Analysis::new(&grid);
+        let context = Context::new(&analysis);
+        let figure = |plot: Maker| plot(&context).figure;
+        let lines = |panel: &Panel| panel.series.iter().map(|s| s.points.len()).collect::<Vec<_>>();
+
+        let curves = figure(curves::plot);
+        assert_eq!((curves.columns, curves.panels.len()), (3, 12));
+        assert!(curves.panels.iter().all(|p| lines(p) == [3, 2, 3, 2]));
+        let labels: Vec<&str> = curves.legend.iter().map(|k| k.label.as_str()).collect();
+        assert_eq!(labels[..4], ["little topk", "little groupmax", "large topk", "large groupmax"]);
+        for figure in [curves, figure(paths::plot), figure(gap::plot), figure(gap::by_budget), figure(controls::plot)] {
+            let mut titles: Vec<&str> =
+                figure.panels.iter().map(|p| p.title.as_str()).filter(|t| !t.is_empty()).collect();
+            let panels = titles.len();
+            titles.sort_unstable();
+            titles.dedup();
+            assert_eq!(titles.len(), panels, "{titles:?}");
+            let mut looks: Vec<String> = figure.legend.iter().map(|k| format!("{:?}", k.look)).collect();
+            looks.sort_unstable();
+            looks.dedup();
+            assert_eq!(looks.len(), figure.legend.len(), "{}: two keys look alike", figure.title);
+        }
+        // Five settings at each of two anchor sites; in rows of three, where an architecture has two k, one place stays empty.
+        assert_eq!(figure(controls::plot).panels.len(), 10);
+        let by_budget = figure(gap::by_budget);
+        assert_eq!((by_budget.columns, by_budget.panels.len()), (3, 36));
+        assert_eq!(by_budget.panels.iter().filter(|p| p.title.is_empty()).count(), 6);
+        assert!(by_budget.panels.iter().any(|p| p.title == "CE_rec, groupmax k = 8, mid mlp_out"));
+        let gap = figure(gap::plot);
+        assert!(gap.panels.iter().all(|p| lines(p) == [3, 2]) && gap.panels.len() == 12);
+        assert_eq!(figure(rate_distortion::plot).panels.len() % 6, 0);
+        assert_eq!(figure(k_star::plot).panels.iter().map(|p| p.series.len()).collect::<Vec<_>>(), [4; 6]);
+        let dir = tempfile::tempdir().unwrap();
+        write(&analysis, dir.path()).unwrap();
+        let svg = std::fs::read_to_string(dir.path().join("curves.svg")).unwrap();
+        assert!(svg.contains("CE_rec, late mlp_out") && svg.contains("large groupmax"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 19] = [
+const SECTIONS: [Section; 20] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
         figures: &["paths", "curves", "gap"],
@@ -42,6 +42,14 @@ const SECTIONS: [Section; 19] = [
         caveats: "The later model's SAE at each k against the earlier model's path through (R², behaviour), linear between neighbouring k; rows whose R² lies beyond the path's \
                   ends are left out. This compares in one unit, which ΔR² − ΔCE_rec does not: where one curve leads from R² to behaviour in \
                   both models, that difference measures the slope of the curve and how far along it each model has come.",
+    },
+    Section {
+        question: "Which architecture keeps more at equal L0?",
+        figures: &[],
+        tables: &["architectures"],
+        caveats: "The SAE of the row minus the other architecture, at one model, depth and budget. At equal L0 the other's path is read at the row's measured L0, linear in \
+                  ln L0 between neighbouring SAEs; where the L0 lies beyond the path's ends there is no number. At equal k the measured L0 of the two may differ. The recipe and its \
+                  learning rate are the same for both, which may suit one of them better.",
     },
     Section {
         question: "Hypothesis tests",

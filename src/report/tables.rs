@@ -2,6 +2,7 @@
 //!
 //! Every number comes from [`crate::analysis`]; here it is only set.
 
+mod architectures;
 mod behaviour;
 mod behaviours;
 mod budgets;
@@ -33,6 +34,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("behaviour-signs", behaviours::signs(analysis)),
         ("equal-r2", behaviours::equal(analysis)),
         ("equal-training", behaviours::equal_training(analysis)),
+        ("architectures", architectures::architectures(analysis)),
         ("three-model", scale::three_model(analysis)),
         ("monotone", scale::monotone(analysis)),
         ("correlations", proxies::correlations(analysis)),
@@ -60,8 +62,8 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("geometry", geometry::geometry(analysis.grid)),
         ("information", information::information(analysis)),
         ("hypotheses", hypotheses::hypotheses(analysis)),
-        ("grid", grid::grid(analysis.grid)),
-        ("everything", grid::everything(analysis.grid)),
+        ("grid", grid::grid(analysis)),
+        ("everything", grid::everything(analysis)),
     ];
     tables.into_iter().filter(|(_, table)| !table.is_empty()).collect()
 }
@@ -95,6 +97,16 @@ fn pair(from: &Cell, to: &Cell) -> String {
     format!("{} − {}", to.model, from.model)
 }
 
+/// Sorts rows by the site, setting and budget of a cell of each.
+fn sort_by_axes<T>(analysis: &Analysis<'_>, rows: &mut [T], cell: impl Fn(&T) -> &Cell) {
+    let (sites, settings) = (analysis.grid.sites(), analysis.grid.settings());
+    rows.sort_by_key(|row| {
+        let cell = cell(row);
+        let setting = settings.iter().position(|s| *s == cell.setting);
+        (sites.iter().position(|s| *s == cell.site), setting, cell.budget)
+    });
+}
+
 /// `61.7%`.
 fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| NONE.to_owned(), |s| format!("{:.1}%", 100.0 * s))
@@ -121,8 +133,9 @@ fn budget(tokens: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::made::{MODELS, Made, Place, grid, noise};
+    use crate::analysis::made::{MODELS, Made, Place, Whole, grid, grid_of, noise};
     use crate::analysis::{findings, gaps};
+    use crate::frames::{Setting, Site};
 
     fn made((_, k, ..): Place<'_>, at: usize) -> Made {
         Made::new(0.1 * (k as f64).log2(), 0.1 * (k as f64).log2() + 0.01 * noise(&[at as u64]))
@@ -136,7 +149,7 @@ mod tests {
         let tables = all(&analysis);
         let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
         let pairwise = "hypotheses delta-by-k behaviours behaviour-signs equal-r2 equal-training correlations leaderboard \
-                        leaderboard-by-behaviour leaderboard-reference beyond-swd controls trend power influence overlap phase2";
+                        leaderboard-by-behaviour leaderboard-reference beyond-swd controls architectures trend power influence overlap phase2";
         for name in pairwise.split_whitespace() {
             assert!(!names.contains(&name), "{name}: {names:?}");
         }
@@ -145,6 +158,47 @@ mod tests {
         }
         let text: String = tables.iter().map(|(_, table)| table.to_string()).collect();
         assert!(!text.contains("0 training seeds") && !text.contains("-2.000"));
+    }
+
+    /// Two kinds of hook at three depths, two architectures at the same k.
+    #[test]
+    fn every_site_and_setting_has_rows_of_its_own() {
+        let site = |kind: &str, depth| Site { kind: kind.to_owned(), ..Site::resid_post(depth) };
+        let at = |kind| ["early", "mid", "late"].map(|depth| site(kind, depth));
+        let sites = [at("resid_post"), at("mlp_out")].concat();
+        let setting = |name: &str, k| Setting { architecture: name.to_owned(), ..Setting::topk(k) };
+        let settings = ["topk", "groupmax"].map(|name| [4, 8, 16].map(|k| setting(name, k))).concat();
+        let made = |(_, _, setting, ..): Whole<'_>, at: usize| {
+            let k = setting.k.unwrap_or_default();
+            Made { l0: k as f64, ..made(("little", k, 1000, 0), at) }
+        };
+        let grid = grid_of(&MODELS, &sites, &settings, &[1000], (1, 12), made);
+        let tables = all(&Analysis::new(&grid));
+        let table = |name: &str| &tables.iter().find(|(n, _)| *n == name).unwrap().1;
+        for (name, rows, key) in [
+            ("delta-by-k", 36, vec!["k", "depth"]),
+            ("alive", 36, vec!["depth", "k"]),
+            ("grid", 72, vec!["depth", "model", "k"]),
+            ("subsets", 72, vec!["model", "depth", "k"]),
+            ("headline", 8, vec!["model", "depth", "k"]),
+            ("three-model", 24, vec!["model", "depth", "k"]),
+            ("k-star", 24, vec!["depth", "architecture", "target t"]),
+            ("architectures", 36, vec!["model", "depth", "k"]),
+            ("correlations", 6, vec!["depth"]),
+        ] {
+            let table = table(name);
+            let column = |name: &&str| table.head().iter().position(|h| h == name).unwrap();
+            let columns: Vec<usize> = key.iter().map(column).collect();
+            let mut keys: Vec<Vec<&String>> =
+                table.rows().iter().map(|row| columns.iter().map(|&c| &row[c]).collect()).collect();
+            assert_eq!(keys.len(), rows, "{name}\n{table}");
+            keys.sort();
+            keys.dedup();
+            assert_eq!(keys.len(), rows, "{name}: two rows are called the same\n{table}");
+        }
+        let text = table("delta-by-k").to_string();
+        assert!(text.contains("| mid mlp_out ") && text.contains("| groupmax 8 "), "{text}");
+        assert!(table("leaderboard").to_string().contains("| all sites "));
     }
 
     #[test]

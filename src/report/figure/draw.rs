@@ -30,7 +30,7 @@ pub fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, figure: &Figure) ->
         // Letters have more above their middle than below.
         canvas.text(&key.label, (x + KEY as i32, y + 1), LABEL, Anchor::Start)?;
     }
-    for (panel, &frame) in figure.panels.iter().zip(&layout.frames) {
+    for (panel, &frame) in figure.panels.iter().zip(&layout.frames).filter(|(panel, _)| !panel.is_blank()) {
         let (x, y) = panel.settled(figure.panel);
         Plot { canvas: &canvas, frame, x, y, panel }.draw()?;
     }

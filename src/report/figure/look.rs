@@ -76,6 +76,19 @@ impl Look {
     pub fn of_model(at: usize) -> Self {
         Self::new(model_color(at), Marker::OF_MODELS[at % Marker::OF_MODELS.len()])
     }
+
+    /// The same for the SAEs of an architecture, which are told apart by dash, marker and width: that of the first is this.
+    #[must_use]
+    pub fn of_architecture(self, at: usize) -> Self {
+        let markers = Marker::OF_MODELS;
+        let marker = markers.iter().position(|m| *m == self.marker).map(|own| markers[(own + 2 * at) % markers.len()]);
+        Self {
+            dashed: self.dashed ^ (at % 2 == 1),
+            marker: marker.unwrap_or(self.marker),
+            width: if at < 2 { self.width } else { 1 },
+            ..self
+        }
+    }
 }
 
 /// The colour of a model, in every figure.

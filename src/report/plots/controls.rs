@@ -8,10 +8,12 @@ use crate::analysis::{CONTROLS, Gap, explained};
 use crate::frames::Run;
 use crate::report::figure::{Axis, Figure, Key, Look, Panel, Point, Rule, Scale, Series, Spread, share_x};
 
-/// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel per k, at the anchor depth.
+/// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel per setting, at the
+/// anchor depth.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let gaps: Vec<&Gap<'_>> =
-        context.ks.iter().filter_map(|&k| context.gap(&context.anchor, context.budget, k)).collect();
+    let sites = context.analysis.anchor_sites();
+    let at = |site| context.settings.iter().filter_map(move |s| context.gap(site, context.budget, s));
+    let gaps: Vec<&Gap<'_>> = sites.iter().flat_map(at).collect();
     // Rows of at most four, as full as they can be.
     let columns = gaps.len().div_ceil(gaps.len().div_ceil(4).max(1)).max(1);
     // Where no token is an outlier, there is nothing to leave out.
@@ -37,8 +39,13 @@ pub fn plot(context: &Context<'_>) -> Plot {
         let mut y = Axis::names(names);
         y.bare = !at.is_multiple_of(columns);
         let x = Axis::new(context.difference(), Scale::Linear);
-        Panel::new(format!("k = {}", gap.to.k), x, y, vec![series(R2, controls), series(CE_REC, behaviour)])
-            .rule(Rule::Upright(0.0))
+        Panel::new(
+            context.panel_title(&gap.to.site, &gap.to.setting),
+            x,
+            y,
+            vec![series(R2, controls), series(CE_REC, behaviour)],
+        )
+        .rule(Rule::Upright(0.0))
     };
     let mut panels: Vec<Panel> = gaps.iter().enumerate().map(panel).collect();
     share_x(&mut panels);

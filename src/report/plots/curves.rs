@@ -1,32 +1,38 @@
 //! R² above CE_rec against k.
 
-use super::{Context, Plot, point};
+use super::{Context, Plot, in_rows, point};
 use crate::analysis::on_all;
-use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, Spread, share_y};
+use crate::frames::Site;
+use crate::report::figure::{Axis, Figure, Panel, Scale, Series, Spread, share_y};
 
-/// A column a depth, a row a metric, a line a model.
+/// A column a depth, a row a metric (and kind of hook), a line a model (and architecture).
 pub fn plot(context: &Context<'_>) -> Plot {
-    let columns = context.depths.len().max(1);
-    let mut panels = Vec::new();
+    let analysis = context.analysis;
+    let mut rows = Vec::new();
     for (name, label) in [("r2", "R²"), ("ce_rec_pooled", "CE_rec")] {
-        for depth in &context.depths {
-            let series = context.along_k(depth).map(|(at, cells)| Series {
-                look: Look::of_model(at),
-                points: cells
-                    .iter()
-                    .filter_map(|cell| {
-                        let score = context.analysis.score(cell, on_all(name));
-                        Some(context.marked(cell, point(cell.k as f64, score)?))
-                    })
-                    .collect(),
-                joined: true,
-                spread: Spread::Band,
-            });
-            let y = Axis::new(label, Scale::Linear);
-            panels.push(Panel::new(format!("{label}, {depth}"), context.k_axis(), y, series.collect()));
+        for sites in &context.sites {
+            let panel = |site: &Site| {
+                let series = context.paths(site).map(|(line, cells)| Series {
+                    look: line.look,
+                    points: cells
+                        .iter()
+                        .filter_map(|cell| {
+                            let score = analysis.score(cell, on_all(name));
+                            Some(context.marked(cell, point(analysis.sparsity(cell)?, score)?))
+                        })
+                        .collect(),
+                    joined: true,
+                    spread: Spread::Band,
+                });
+                let title = format!("{label}, {}", analysis.names.site(site));
+                Panel::new(title, context.k_axis(), Axis::new(label, Scale::Linear), series.collect())
+            };
+            let mut row: Vec<Panel> = sites.iter().map(panel).collect();
+            share_y(&mut row);
+            rows.push(row);
         }
     }
-    panels.chunks_mut(columns).for_each(share_y);
+    let (columns, panels) = in_rows(rows);
     Plot {
         figure: Figure {
             title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),

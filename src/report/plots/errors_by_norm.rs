@@ -1,7 +1,8 @@
 //! Who carries the error: tokens of small or of large ‖a‖?
 
-use super::{Context, Plot};
+use super::{Context, Plot, in_rows};
 use crate::analysis::{NormPoint, norm_profile};
+use crate::frames::Setting;
 use crate::report::figure::{Axis, Figure, Look, Panel, Point, Rule, Scale, Series, share_y};
 
 /// What a row of panels shows: its name, the line to compare with, and the quantity.
@@ -15,30 +16,38 @@ const QUANTITIES: [Quantity; 2] =
 
 /// The share of the error above the increase of cross-entropy, the smallest k beside the largest; the anchor depth.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let mut ks: Vec<u64> = context.ks.first().into_iter().chain(context.ks.last()).copied().collect();
-    ks.dedup();
-    let mut panels = Vec::new();
-    for (label, line, of) in QUANTITIES {
-        for &k in &ks {
-            let series = context.models.iter().enumerate().map(|(i, model)| {
-                let cell = context.analysis.cell(model, &context.anchor, context.budget, k);
-                let profile = cell.map(|cell| norm_profile(context.analysis, cell)).unwrap_or_default();
-                let enough = profile.iter().filter(|p| p.tokens >= FEW);
-                let points = enough.filter_map(|p| Some(Point::new(p.quantile, of(p)?, None))).collect();
-                Series::line(Look::of_model(i), points)
-            });
-            let x = Axis::new("tokens in order of their norm (quantile)", Scale::Linear);
-            let panel = Panel::new(format!("k = {k}"), x, Axis::new(label, Scale::Linear), series.collect());
-            panels.push(panel.rule(Rule::Level(line)));
+    let analysis = context.analysis;
+    let mut rows = Vec::new();
+    for site in analysis.anchor_sites() {
+        for settings in context.settings_by_architecture() {
+            let mut ends: Vec<&Setting> = settings.first().into_iter().chain(settings.last()).collect();
+            ends.dedup();
+            for (label, line, of) in QUANTITIES {
+                let panel = |setting: &&Setting| {
+                    let series = context.models.iter().enumerate().map(|(i, model)| {
+                        let cell = analysis.cell(model, &site, context.budget, setting);
+                        let profile = cell.map(|cell| norm_profile(analysis, cell)).unwrap_or_default();
+                        let enough = profile.iter().filter(|p| p.tokens >= FEW);
+                        let points = enough.filter_map(|p| Some(Point::new(p.quantile, of(p)?, None))).collect();
+                        Series::line(Look::of_model(i), points)
+                    });
+                    let x = Axis::new("tokens in order of their norm (quantile)", Scale::Linear);
+                    let y = Axis::new(label, Scale::Linear);
+                    Panel::new(context.panel_title(&site, setting), x, y, series.collect()).rule(Rule::Level(line))
+                };
+                let mut row: Vec<Panel> = ends.iter().map(panel).collect();
+                share_y(&mut row);
+                rows.push(row);
+            }
         }
     }
-    panels.chunks_mut(ks.len().max(1)).for_each(share_y);
+    let (columns, panels) = in_rows(rows);
     Plot {
         figure: Figure {
             title: format!("Which tokens carry the error? By their norm, {}", context.anchor),
             subtitle: context.subtitle(),
             legend: context.model_keys(),
-            columns: ks.len().max(1),
+            columns,
             panel: (400, 220),
             panels,
         },

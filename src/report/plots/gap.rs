@@ -1,7 +1,8 @@
 //! ΔR² and ΔCE_rec: against k, and against the token budget.
 
-use super::{Context, Plot, point};
+use super::{Context, Plot, in_rows, point};
 use crate::analysis::{Gap, Score, on_all};
+use crate::frames::{Setting, Site};
 use crate::markdown::tokens_text;
 use crate::report::figure::{
     Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Rule, Scale, Series, Spread, share_y,
@@ -22,30 +23,52 @@ type Of = fn(&Gap<'_>) -> Score;
 /// Both differences, each with its look: they have units of their own, so each has an axis of its own.
 const DIFFERENCES: [(&str, Look, Of); 2] = [("ΔR²", R2, |g| g.r2), ("ΔCE_rec", CE_REC, |g| g.behaviours[0].difference)];
 
-/// One difference at the x that each gap has.
-fn panel(title: String, label: &str, (look, of): (Look, Of), x: Axis, gaps: &[(f64, &Gap<'_>)]) -> Panel {
+/// A difference of some gaps, each at its x, as a line.
+fn line(look: Look, of: Of, gaps: &[(f64, &Gap<'_>)]) -> Series {
     let points = gaps.iter().filter_map(|(x, gap)| point(*x, of(gap))).collect();
-    let series = Series { look, points, joined: true, spread: Spread::Band };
-    Panel::new(title, x, Axis::new(label, Scale::Linear), vec![series]).rule(Rule::Level(0.0))
+    Series { look, points, joined: true, spread: Spread::Band }
 }
 
-/// Against k, a column per depth, a row per difference.
+/// One difference, of which 0 is none.
+fn panel(title: String, label: &str, x: Axis, lines: Vec<Series>) -> Panel {
+    Panel::new(title, x, Axis::new(label, Scale::Linear), lines).rule(Rule::Level(0.0))
+}
+
+/// Against k, a column per depth, a row per difference (and kind of hook), a line per architecture.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let mut panels = Vec::new();
+    let names = &context.analysis.names;
+    let mut rows = Vec::new();
     for (label, look, of) in DIFFERENCES {
-        for depth in &context.depths {
-            let at = |&k: &u64| Some((k as f64, context.gap(depth, context.budget, k)?));
-            let gaps: Vec<_> = context.ks.iter().filter_map(at).collect();
-            panels.push(panel(format!("{label}, {depth}"), label, (look, of), context.k_axis(), &gaps));
+        for sites in &context.sites {
+            let of_site = |site: &Site| {
+                let of_architecture = |(at, settings): (usize, &[Setting])| {
+                    let gap = |setting| {
+                        let gap = context.gap(site, context.budget, setting)?;
+                        Some((context.analysis.sparsity(gap.to)?, gap))
+                    };
+                    let gaps: Vec<_> = settings.iter().filter_map(gap).collect();
+                    line(look.of_architecture(at), of, &gaps)
+                };
+                let lines = context.settings_by_architecture().enumerate().map(of_architecture).collect();
+                panel(format!("{label}, {}", names.site(site)), label, context.k_axis(), lines)
+            };
+            let mut row: Vec<Panel> = sites.iter().map(of_site).collect();
+            share_y(&mut row);
+            rows.push(row);
         }
     }
-    let columns = context.depths.len().max(1);
-    panels.chunks_mut(columns).for_each(share_y);
+    let (columns, panels) = in_rows(rows);
+    let architectures = context.analysis.grid.architectures();
+    let of_architectures = |key: Key| {
+        let named =
+            |(at, name): (usize, &String)| Key::line(names.series(&key.label, name), key.look.of_architecture(at));
+        architectures.iter().enumerate().map(named).collect::<Vec<Key>>()
+    };
     Plot {
         figure: Figure {
             title: format!("ΔR² and ΔCE_rec at equal k: {}", context.difference()),
             subtitle: context.subtitle(),
-            legend: keys(),
+            legend: keys().into_iter().flat_map(of_architectures).collect(),
             columns,
             panel: (330, 190),
             panels,
@@ -61,42 +84,47 @@ pub fn plot(context: &Context<'_>) -> Plot {
     }
 }
 
-/// Against the token budget, a column per k: the differences above, CE_rec of every model below; at the anchor depth.
+/// Against the token budget, a column per setting: the differences above, CE_rec of every model below; at the anchor depth.
 pub fn by_budget(context: &Context<'_>) -> Plot {
-    let grid = context.analysis.grid;
-    let budgets = grid.budgets();
-    let trained_twice = |&&k: &&u64| {
-        let cell =
-            |b: &&u64| context.models.iter().any(|m| context.analysis.cell(m, &context.anchor, **b, k).is_some());
-        budgets.iter().filter(cell).count() >= 2
-    };
-    let ks: Vec<u64> = context.ks.iter().filter(trained_twice).copied().collect();
+    let budgets = context.analysis.grid.budgets();
     let text = |b: &u64| tokens_text(*b).replace(" tokens", "");
     let axis =
         || Axis::new("training tokens", Scale::Log).marks(budgets.iter().map(|b| (*b as f64, text(b))).collect());
     let several_models = context.models.len() > 1;
-    let mut panels = Vec::new();
-    for (label, look, of) in DIFFERENCES.into_iter().filter(|_| several_models) {
-        for k in &ks {
-            let at = |&b: &u64| Some((b as f64, context.gap(&context.anchor, b, *k)?));
-            let gaps: Vec<_> = budgets.iter().filter_map(at).collect();
-            panels.push(panel(format!("{label}, k = {k}"), label, (look, of), axis(), &gaps));
+    let mut rows: Vec<Vec<Panel>> = Vec::new();
+    for site in context.analysis.anchor_sites() {
+        let cell = |model: &str, b: u64, setting: &Setting| context.analysis.cell(model, &site, b, setting);
+        let trained_twice = |setting: &&Setting| {
+            let any = |b: &&u64| context.models.iter().any(|m| cell(m, **b, setting).is_some());
+            budgets.iter().filter(any).count() >= 2
+        };
+        for settings in context.settings_by_architecture() {
+            let settings: Vec<&Setting> = settings.iter().filter(trained_twice).collect();
+            for (label, look, of) in DIFFERENCES.into_iter().filter(|_| several_models) {
+                let of_setting = |setting: &&Setting| {
+                    let at = |&b: &u64| Some((b as f64, context.gap(&site, b, setting)?));
+                    let gaps: Vec<_> = budgets.iter().filter_map(at).collect();
+                    let title = format!("{label}, {}", context.panel_title(&site, setting));
+                    panel(title, label, axis(), vec![line(look, of, &gaps)])
+                };
+                rows.push(settings.iter().map(of_setting).collect());
+            }
+            let of_setting = |setting: &&Setting| {
+                let series = context.models.iter().enumerate().map(|(i, model)| {
+                    let at = |&b: &u64| {
+                        point(b as f64, context.analysis.score(cell(model, b, setting)?, on_all("ce_rec_pooled")))
+                    };
+                    let points = budgets.iter().filter_map(at).collect();
+                    Series { look: Look::of_model(i), points, joined: true, spread: Spread::Band }
+                });
+                let title = format!("CE_rec, {}", context.panel_title(&site, setting));
+                Panel::new(title, axis(), Axis::new("CE_rec", Scale::Linear), series.collect())
+            };
+            rows.push(settings.iter().map(of_setting).collect());
         }
     }
-    for k in &ks {
-        let series = context.models.iter().enumerate().map(|(i, model)| {
-            let at = |&b: &u64| {
-                let cell = context.analysis.cell(model, &context.anchor, b, *k)?;
-                point(b as f64, context.analysis.score(cell, on_all("ce_rec_pooled")))
-            };
-            let points = budgets.iter().filter_map(at).collect();
-            Series { look: Look::of_model(i), points, joined: true, spread: Spread::Band }
-        });
-        let y = Axis::new("CE_rec", Scale::Linear);
-        panels.push(Panel::new(format!("CE_rec, k = {k}"), axis(), y, series.collect()));
-    }
-    let columns = ks.len().max(1);
-    panels.chunks_mut(columns).for_each(share_y);
+    rows.iter_mut().for_each(|row| share_y(row));
+    let (columns, panels) = in_rows(rows);
     Plot {
         figure: Figure {
             title: format!("ΔR² and ΔCE_rec against training tokens, {}", context.anchor),

@@ -2,14 +2,14 @@
 
 use assay_probes::stats::{Between, Interval, KStar};
 
-use super::{Context, Plot, dodge};
+use super::{Context, Plot, dodge, in_rows};
 use crate::analysis::{TARGETS, Threshold, thresholds};
+use crate::frames::Site;
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
 
 /// A panel a depth, a row a target, a point per model.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let (first, last) =
-        (context.ks.first().copied().unwrap_or(1) as f64, context.ks.last().copied().unwrap_or(1) as f64);
+    let (first, last) = context.sparsities();
     // A place beyond the largest k for what is never reached.
     let never = last * (last / first).powf(0.22).max(1.3);
     let thresholds = thresholds(context.analysis, Between::Log);
@@ -17,26 +17,32 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let reached = |t: &&Threshold| t.budget == context.budget && t.k_star != Some(KStar::Never);
     let targets: Vec<f64> =
         TARGETS.into_iter().filter(|target| thresholds.iter().filter(reached).any(|t| t.target == *target)).collect();
-    let panel = |depth: &String| {
-        let series = context.models.iter().enumerate().map(|(i, model)| {
+    let lines = context.lines.len();
+    let step = if lines > 3 { 0.72 / lines as f64 } else { 0.24 };
+    let panel = |(column, site): (usize, &Site)| {
+        let series = context.lines.iter().enumerate().map(|(i, line)| {
             let points = targets.iter().enumerate().filter_map(|(row, target)| {
                 let of = |t: &&Threshold| {
-                    t.model == *model && t.depth == *depth && t.budget == context.budget && t.target == *target
+                    (&t.model, &t.architecture, &t.site) == (&line.model, &line.architecture, site)
+                        && t.budget == context.budget
+                        && t.target == *target
                 };
-                let y = -(row as f64) - dodge(i, context.models.len(), 0.24);
+                let y = -(row as f64) - dodge(i, lines, step);
                 point(thresholds.iter().find(of)?, y, first, never)
             });
             let points = points.collect();
-            Series { look: Look::of_model(i), points, joined: false, spread: Spread::Across }
+            Series { look: line.look, points, joined: false, spread: Spread::Across }
         });
         let mut marks = context.k_marks();
         marks.push((never, "never".to_owned()));
         let mut y = Axis::names(targets.iter().map(|t| format!("{t:.2}")));
         y.label = "target CE_rec".to_owned();
-        y.bare = Some(depth) != context.depths.first();
-        Panel::new(depth.clone(), context.k_axis().marks(marks), y, series.collect())
+        y.bare = column > 0;
+        Panel::new(context.analysis.names.site(site), context.k_axis().marks(marks), y, series.collect())
     };
-    let mut legend: Vec<Key> = context.model_keys();
+    let row = |sites: &Vec<Site>| sites.iter().enumerate().map(panel).collect::<Vec<Panel>>();
+    let (columns, panels) = in_rows(context.sites.iter().map(row).collect());
+    let mut legend: Vec<Key> = context.line_keys();
     legend.iter_mut().for_each(|key| key.joined = false);
     let marks = [("≤ the smallest k", Marker::Left), ("never on this grid", Marker::Right)];
     legend.extend(marks.map(|(label, marker)| Key::mark(label, Look::new(DARK, marker))));
@@ -45,14 +51,15 @@ pub fn plot(context: &Context<'_>) -> Plot {
             title: "k*: active latents that a target of CE_rec takes".to_owned(),
             subtitle: context.subtitle(),
             legend,
-            columns: context.depths.len().max(1),
-            panel: (330, (targets.len().max(1) * (16 + 12 * context.models.len().max(1))) as u32),
-            panels: context.depths.iter().map(panel).collect(),
+            columns,
+            panel: (330, (targets.len().max(1) * (16 + 12 * lines.max(1))) as u32),
+            panels,
         },
         caption: format!(
-            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by model, a panel per depth ({}, {}); {}. \
+            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by {}, a panel per depth ({}, {}); {}. \
              A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
              upper end.",
+            context.per_line(),
             context.seeds(),
             context.trained(),
             context.intervals("bars"),
@@ -81,9 +88,11 @@ mod tests {
     fn what_is_never_reached_has_a_place() {
         let threshold = |k: f64, low: f64, high: f64| Threshold {
             model: String::new(),
-            depth: String::new(),
+            site: Site::resid_post("mid"),
+            architecture: String::new(),
             budget: 0,
             target: 0.9,
+            smallest: 8.0,
             k_star: Some(KStar::from_f64(k, 8.0)),
             score: Score { value: Some(k), interval: Some(Interval { low, high }), ..Score::default() },
         };

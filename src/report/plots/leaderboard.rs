@@ -4,19 +4,24 @@ use assay_probes::stats::Estimate;
 
 use super::{Context, Plot, dodge};
 use crate::analysis::{ProxyRank, behaviour, leaderboard};
-use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Rule, Scale, Series, Spread, shade};
+use crate::report::figure::{
+    Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, shade,
+};
 
 type Correlation = fn(&ProxyRank) -> Option<Estimate>;
 
-/// Pearson with the pooled CE_rec within fixed depth and k, and that minus R²'s; the anchor depth, and all depths together beside it.
+/// Pearson with the pooled CE_rec within fixed site and setting, and that minus R²'s; the anchor depth, and all sites together beside it.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let board = |depth| leaderboard(context.analysis, depth, context.budget, behaviour("ce_rec_pooled"));
+    let board = |site| leaderboard(context.analysis, site, context.budget, behaviour("ce_rec_pooled")).0;
+    let (anchors, names_of) = (context.analysis.anchor_sites(), &context.analysis.names);
     let mut boards: Vec<(String, Look, Vec<ProxyRank>)> = Vec::new();
     if context.models.len() > 1 {
-        let anchor = board(Some(context.anchor.as_str())).0;
-        boards.push((format!("depth {}", context.anchor), Look::new(DARK, Marker::Circle), anchor));
-        if context.depths.len() > 1 {
-            boards.push(("all depths".to_owned(), Look::new(shade(DARK, 0.3), Marker::Diamond), board(None).0));
+        for (at, site) in anchors.iter().enumerate() {
+            let look = Look::new(if at == 0 { DARK } else { PURPLE }, Look::of_model(at).marker);
+            boards.push((format!("depth {}", names_of.site(site)), look, board(Some(site))));
+        }
+        if context.sites.iter().flatten().count() > 1 {
+            boards.push((names_of.scope(None), Look::new(shade(DARK, 0.3), Marker::Diamond), board(None)));
         }
     }
     boards.retain(|(.., board)| !board.is_empty());
@@ -28,7 +33,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         let series = boards.iter().enumerate().map(|(at, (_, look, board))| {
             let point = |(row, name): (usize, &&str)| {
                 let estimate = of(board.iter().find(|r| r.proxy.name == *name)?)?;
-                let y = -(row as f64) - dodge(at, boards.len(), 0.34);
+                let y = -(row as f64) - dodge(at, boards.len(), 0.68 / boards.len() as f64);
                 Some(Point::new(estimate.value?, y, estimate.interval))
             };
             let points = names.iter().enumerate().filter_map(point).collect();

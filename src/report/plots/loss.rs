@@ -1,6 +1,9 @@
 //! Loss while training.
 
+use plotters::style::RGBColor;
+
 use super::{Context, Plot};
+use crate::frames::{Setting, Site};
 use crate::report::figure::{
     Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Scale, Series, Spread, model_color, shade,
 };
@@ -8,35 +11,35 @@ use crate::report::figure::{
 /// Points in all lines together: a committed figure stays small.
 const POINTS: usize = 5400;
 
-/// A row a depth, a column per model, a line a k; the first seed of the largest budget.
+/// A row a site, a column per model, a line a setting; the first seed of the largest budget.
 pub fn plot(context: &Context<'_>) -> Plot {
-    let seed = context.analysis.grid.seeds().first().copied().unwrap_or_default();
-    let lines = context.depths.len() * context.models.len() * context.ks.len();
-    let look = |color, k: usize| Look {
-        width: 1,
-        ..Look::new(shade(color, (k + 1) as f64 / context.ks.len() as f64), Marker::None)
-    };
+    let analysis = context.analysis;
+    let seed = analysis.grid.seeds().first().copied().unwrap_or_default();
+    let sites: Vec<&Site> = context.sites.iter().flatten().collect();
+    let lines = sites.len() * context.models.len() * context.settings.len();
     let mut panels = Vec::new();
-    for depth in &context.depths {
-        for (at, cells) in context.along_k(depth) {
-            let series = cells.iter().filter_map(|cell| {
-                let run = context.analysis.runs(cell).find(|r| r.seed == seed)?;
-                let rank = context.ks.iter().position(|k| *k == cell.k)?;
+    for site in sites {
+        for (at, model) in context.models.iter().enumerate() {
+            let looks = looks(context, model_color(at));
+            let series = context.settings.iter().zip(looks).filter_map(|(setting, look)| {
+                let cell = analysis.cell(model, site, context.budget, setting)?;
+                let run = analysis.runs(cell).find(|r| r.seed == seed)?;
                 let points = thinned(&run.curve, (POINTS / lines.max(1)).max(20));
-                let look = look(model_color(at), rank);
                 (!points.is_empty()).then_some(Series { look, points, joined: true, spread: Spread::Band })
             });
             let x = Axis::new("step", Scale::Linear);
-            let title = format!("{}, {depth}", context.models[at]);
+            let title = format!("{model}, {}", analysis.names.site(site));
             panels.push(Panel::new(title, x, Axis::new("loss", Scale::Log), series.collect()));
         }
     }
-    let key = |(at, k): (usize, &u64)| Key::line(format!("k = {k}"), Look { width: 3, ..look(DARK, at) });
+    let key = |(setting, look): (&Setting, Look)| {
+        Key::line(analysis.names.setting_with("k = ", setting), Look { width: 3, ..look })
+    };
     Plot {
         figure: Figure {
             title: "Reconstruction loss while training".to_owned(),
             subtitle: context.subtitle(),
-            legend: context.ks.iter().enumerate().map(key).collect(),
+            legend: context.settings.iter().zip(looks(context, DARK)).map(key).collect(),
             columns: context.models.len().max(1),
             panel: (330, 190),
             panels,
@@ -48,6 +51,16 @@ pub fn plot(context: &Context<'_>) -> Plot {
             context.trained(),
         ),
     }
+}
+
+/// Of each setting, in a colour: its shade, darker for larger k, and its architecture's dash.
+fn looks(context: &Context<'_>, color: RGBColor) -> Vec<Look> {
+    let of_architecture = |(at, settings): (usize, &[Setting])| {
+        let shade = |rank: usize| shade(color, (rank + 1) as f64 / settings.len() as f64);
+        let look = |rank| Look { width: 1, ..Look::new(shade(rank), Marker::None).of_architecture(at) };
+        (0..settings.len()).map(look).collect::<Vec<Look>>()
+    };
+    context.settings_by_architecture().enumerate().flat_map(of_architecture).collect()
 }
 
 /// At most about so many points, the last among them.

@@ -1,7 +1,8 @@
 //! Behaviour against R²: a path per model along k, and what separates the paths at equal R².
 
-use super::{Context, Plot, point};
-use crate::analysis::{BEHAVIOURS, Behaviour, Given, at_equal, behaviour, on_all};
+use super::{Context, Plot, in_rows, point};
+use crate::analysis::{BEHAVIOURS, Behaviour, Cell, Given, behaviour, models_at_equal, on_all};
+use crate::frames::Site;
 use crate::report::figure::{
     Axis, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, align_x, share_y,
 };
@@ -11,38 +12,54 @@ const DIFFERENCE: Look = Look::new(PURPLE, Marker::Diamond);
 /// CE_rec against R² above, a column per depth; below, the distance between the paths of the last and the first model.
 pub fn plot(context: &Context<'_>) -> Plot {
     let metric = behaviour("ce_rec_pooled");
-    let mut panels: Vec<Panel> = context.depths.iter().map(|depth| path(context, depth, metric, depth)).collect();
-    share_y(&mut panels);
-    let mut legend = context.keys_with_hollow();
-    let mut below: Vec<Panel> = context.depths.iter().map(|depth| apart(context, depth, metric)).collect();
+    let names = &context.analysis.names;
+    let mut rows = Vec::new();
     let mut lower = String::new();
-    // Nothing lies below where no R² is common to both paths.
-    if below.iter().any(|panel| !panel.series.is_empty()) {
+    for sites in &context.sites {
+        let above = |site: &Site| path(context, site, metric, &names.site(site));
+        let mut above: Vec<Panel> = sites.iter().map(above).collect();
+        share_y(&mut above);
+        let mut below: Vec<Panel> = sites.iter().map(|site| apart(context, site, metric)).collect();
+        // Nothing lies below where no R² is common to both paths.
+        if below.iter().all(|panel| panel.series.is_empty()) {
+            rows.push(above);
+            continue;
+        }
         // The two rows of a column share their horizontal axis.
-        for (above, below) in panels.iter_mut().zip(&mut below) {
+        for (above, below) in above.iter_mut().zip(&mut below) {
             align_x([above, below]);
         }
         share_y(&mut below);
-        panels.extend(below);
-        legend.push(Key::mark(format!("{} at equal R²", context.difference()), DIFFERENCE));
+        rows.extend([above, below]);
         lower = format!(
             " Below: {} of CE_rec at equal R², at each k of the last model whose R² lies within the range of the first model's path; {}.",
             context.difference(),
             context.intervals("bars"),
         );
     }
+    let (columns, panels) = in_rows(rows);
+    let mut legend = context.keys_with_hollow();
+    if !lower.is_empty() {
+        let architectures = context.analysis.grid.architectures();
+        let key = |(at, name): (usize, &String)| {
+            let label = names.series(&context.difference(), name);
+            Key::mark(format!("{label} at equal R²"), DIFFERENCE.of_architecture(at))
+        };
+        legend.extend(architectures.iter().enumerate().map(key));
+    }
     Plot {
         figure: Figure {
             title: "Behaviour (pooled CE_rec) against reconstruction (R²)".to_owned(),
             subtitle: context.subtitle(),
             legend,
-            columns: context.depths.len().max(1),
+            columns,
             panel: (330, 220),
             panels,
         },
         caption: format!(
-            "Pooled CE_rec against R², a path per model along k, a column per depth ({}, {}). Where the paths coincide, R² tells what \
+            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}). Where the paths coincide, R² tells what \
              behaviour is, and differences at equal k only say how far along the path each model has come.{lower} Axes are truncated.",
+            context.per_line(),
             context.seeds(),
             context.trained(),
         ),
@@ -51,7 +68,12 @@ pub fn plot(context: &Context<'_>) -> Plot {
 
 /// The same for every behaviour metric, at the anchor depth.
 pub fn by_metric(context: &Context<'_>) -> Plot {
-    let panel = |metric: &Behaviour| path(context, &context.anchor, metric, metric.name);
+    let names = &context.analysis.names;
+    let title = |site: &Site, metric: &Behaviour| match names.has_kinds() {
+        true => format!("{}, {}", metric.name, names.site(site)),
+        false => metric.name.to_owned(),
+    };
+    let of_site = |site: &Site| BEHAVIOURS.each_ref().map(|metric| path(context, site, metric, &title(site, metric)));
     Plot {
         figure: Figure {
             title: format!("Every behaviour metric against R², {}", context.anchor),
@@ -59,48 +81,52 @@ pub fn by_metric(context: &Context<'_>) -> Plot {
             legend: context.keys_with_hollow(),
             columns: 3,
             panel: (330, 210),
-            panels: BEHAVIOURS.iter().map(panel).collect(),
+            panels: context.analysis.anchor_sites().iter().flat_map(of_site).collect(),
         },
         caption: format!(
-            "Six metrics of behaviour against R² at depth {}, a path per model along k ({}, {}), up is better. They are normalised by \
+            "Six metrics of behaviour against R² at depth {}, a path per {} along k ({}, {}), up is better. They are normalised by \
              different losses, so models can change places from panel to panel. Axes are truncated.",
             context.anchor,
+            context.per_line(),
             context.seeds(),
             context.trained(),
         ),
     }
 }
 
-/// The paths of all models at a depth.
-fn path(context: &Context<'_>, depth: &str, metric: &Behaviour, title: &str) -> Panel {
-    let series = context.along_k(depth).map(|(at, cells)| {
-        let place = |cell: &&crate::analysis::Cell| {
+/// The paths of all lines at a site.
+fn path(context: &Context<'_>, site: &Site, metric: &Behaviour, title: &str) -> Panel {
+    let series = context.paths(site).map(|(line, cells)| {
+        let place = |cell: &&Cell| {
             let r2 = context.analysis.score(cell, on_all("r2")).value?;
             let behaves = context.analysis.score(cell, metric.quantity()).value?;
             Some(context.marked(cell, Point::new(r2, metric.sign * behaves, None)))
         };
-        Series::line(Look::of_model(at), cells.iter().filter_map(place).collect())
+        Series::line(line.look, cells.iter().filter_map(place).collect())
     });
     let name = metric.name.split(" (").next().unwrap_or(metric.name);
     Panel::new(title, Axis::new("R²", Scale::Linear), Axis::new(name, Scale::Linear), series.collect())
 }
 
-/// How far the last model's path lies above the first's.
-fn apart(context: &Context<'_>, depth: &str, metric: &Behaviour) -> Panel {
+/// How far the last model's paths lie above the first's.
+fn apart(context: &Context<'_>, site: &Site, metric: &Behaviour) -> Panel {
     let (first, last) = (context.models.first(), context.models.last());
     let last = last.filter(|last| Some(*last) != first);
-    let cells = last.map(|model| context.analysis.along_k(model, depth, context.budget)).unwrap_or_default();
-    let place = |cell: &&crate::analysis::Cell| {
-        let r2 = context.analysis.score(cell, on_all("r2")).value?;
-        point(r2, at_equal(context.analysis, first?, cell, metric, Given::R2)?)
-    };
-    // A series for each point: its interval is a bar.
-    let bars = cells.iter().filter_map(place).map(|point| Series {
-        look: DIFFERENCE,
-        points: vec![point],
-        joined: false,
-        spread: Spread::Band,
-    });
+    let mut bars = Vec::new();
+    for (at, architecture) in context.analysis.grid.architectures().iter().enumerate() {
+        let cells = last.map(|model| context.analysis.path(model, site, context.budget, architecture));
+        let place = |cell: &Cell| {
+            let r2 = context.analysis.score(cell, on_all("r2")).value?;
+            point(r2, models_at_equal(context.analysis, first?, cell, metric.turned(), Given::R2)?)
+        };
+        // A series for each point: its interval is a bar.
+        bars.extend(cells.unwrap_or_default().into_iter().filter_map(place).map(|point| Series {
+            look: DIFFERENCE.of_architecture(at),
+            points: vec![point],
+            joined: false,
+            spread: Spread::Band,
+        }));
+    }
     let y = Axis::new("ΔCE_rec at equal R²", Scale::Linear);
-    Panel::new(String::new(), Axis::new("R²", Scale::Linear), y, bars.collect()).rule(Rule::Level(0.0))
+    Panel::new(String::new(), Axis::new("R²", Scale::Linear), y, bars).rule(Rule::Level(0.0))
 }

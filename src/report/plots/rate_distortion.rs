@@ -2,7 +2,7 @@
 
 use super::{Context, Plot, point};
 use crate::analysis::{Cell, Score, on_all};
-use crate::report::figure::{Axis, Figure, Look, Panel, Scale, Series, align_y, share_x};
+use crate::report::figure::{Axis, Figure, Panel, Scale, Series, align_y, share_x};
 
 type Distortion = fn(&Context<'_>, &Cell) -> Score;
 
@@ -13,27 +13,28 @@ const DISTORTIONS: [(&str, Distortion); 4] = [
     ("FWD", |c, cell| c.analysis.score(cell, on_all("fwd"))),
 ];
 
-/// A row a depth, a column a distortion, a line a model along its k.
+/// A row a site, a column a distortion, a line a model (and architecture) in order of sparsity.
 pub fn plot(context: &Context<'_>) -> Plot {
     // Not every sweep draws labels: then there is no FWD, and no column for it.
     let measured =
         |(_, of): &&(&str, Distortion)| context.analysis.cells.iter().any(|c| of(context, c).value.is_some());
     let distortions: Vec<_> = DISTORTIONS.iter().filter(measured).collect();
     let mut panels = Vec::new();
-    for depth in &context.depths {
+    for site in context.sites.iter().flatten() {
         for (label, of) in &distortions {
-            let series = context.along_k(depth).map(|(at, cells)| {
+            let series = context.paths(site).map(|(line, cells)| {
                 let place = |cell: &&Cell| {
                     let bits = context.analysis.column(cell, "bits_per_token")?;
                     Some(context.marked(cell, point(bits, of(context, cell))?))
                 };
-                Series::line(Look::of_model(at), cells.iter().filter_map(place).collect())
+                Series::line(line.look, cells.iter().filter_map(place).collect())
             });
             // One scale for a column: by ratios unless a value has none.
             let positive = context.analysis.cells.iter().all(|c| of(context, c).value.is_none_or(|v| v > 0.0));
             let y = Axis::new("", if positive { Scale::Log } else { Scale::Linear });
             let x = Axis::new("bits/token", Scale::Log);
-            panels.push(Panel::new(format!("{label}, {depth}"), x, y, series.collect()));
+            let title = format!("{label}, {}", context.analysis.names.site(site));
+            panels.push(Panel::new(title, x, y, series.collect()));
         }
     }
     share_x(&mut panels);

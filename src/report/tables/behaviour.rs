@@ -24,6 +24,8 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     let models = analysis.grid.models();
     let several = models.len() > 1;
     let mut head = vec!["depth".to_owned(), "target t".to_owned()];
+    let several_architectures = analysis.names.has_architectures();
+    head.extend(several_architectures.then(|| "architecture".to_owned()));
     head.extend(models.iter().map(|m| format!("k*({m})")));
     if several {
         head.extend(["ratio".to_owned(), "excludes 1".to_owned()]);
@@ -31,14 +33,15 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     head.push("tokens".to_owned());
     let mut table = Table::new(head);
     let found = thresholds(analysis, between);
-    let k_min = analysis.grid.ks().first().copied().unwrap_or_default() as f64;
-    for rows in found.chunk_by(|a, b| (&a.depth, a.budget, a.target) == (&b.depth, b.budget, b.target)) {
+    let of_row = |t: &Threshold| (t.site.clone(), t.budget, t.architecture.clone(), t.target);
+    for rows in found.chunk_by(|a, b| of_row(a) == of_row(b)) {
         if rows.iter().all(|t| t.k_star == Some(KStar::Never)) {
             continue;
         }
         let of = |model: &String| rows.iter().find(|t| t.model == *model);
-        let mut row = vec![rows[0].depth.clone(), format!("{:.2}", rows[0].target)];
-        row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), |t| shown(t, k_min))));
+        let mut row = vec![analysis.names.site(&rows[0].site), format!("{:.2}", rows[0].target)];
+        row.extend(several_architectures.then(|| rows[0].architecture.clone()));
+        row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), shown)));
         if several {
             let ends = of(&models[0]).zip(models.last().and_then(of));
             row.extend(ends.map_or_else(|| [NONE, NONE].map(str::to_owned), |(first, last)| ratio(first, last)));
@@ -49,9 +52,9 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     table
 }
 
-fn shown(threshold: &Threshold, k_min: f64) -> String {
+fn shown(threshold: &Threshold) -> String {
     let Some(k_star) = threshold.k_star else { return NONE.to_owned() };
-    let end = |value: f64| KStar::from_f64(value, k_min);
+    let end = |value: f64| KStar::from_f64(value, threshold.smallest);
     match threshold.score.interval {
         Some(Interval { low, high }) => format!("{k_star} [{}, {}]", end(low), end(high)),
         None => k_star.to_string(),
@@ -73,8 +76,8 @@ pub fn overlap(analysis: &Analysis<'_>) -> Table {
     for found in overlaps(analysis) {
         table.row([
             format!("{} vs {}", found.from.model, found.to.model),
-            found.to.depth.clone(),
-            found.to.k.to_string(),
+            analysis.site(found.to),
+            analysis.setting(found.to),
             budget(found.to.budget),
             yes_no(found.overlap),
             excludes(found.difference_excludes_zero),
@@ -93,8 +96,8 @@ pub fn spread(analysis: &Analysis<'_>) -> Table {
         let seeds: Option<Vec<f64>> = analysis.runs(found.cell).map(|r| r.value("ce_rec")).collect();
         table.row([
             found.cell.model.clone(),
-            found.cell.depth.clone(),
-            found.cell.k.to_string(),
+            analysis.site(found.cell),
+            analysis.setting(found.cell),
             budget(found.cell.budget),
             score(found.sd),
             score(seeds.and_then(|s| assay_probes::stats::sample_sd(&s))),
@@ -103,20 +106,20 @@ pub fn spread(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// Alive latents by depth, k and model.
+/// Alive latents by site, setting and model.
 pub fn alive(analysis: &Analysis<'_>) -> Table {
     let models = analysis.grid.models();
     let mut table = Table::new(
         ["depth", "k", "tokens"].map(str::to_owned).into_iter().chain(models.iter().map(|m| format!("alive % ({m})"))),
     );
-    for depth in analysis.grid.depths() {
+    for site in analysis.grid.sites() {
         for budget_of in analysis.grid.budgets() {
-            for k in analysis.grid.ks() {
+            for setting in analysis.grid.settings() {
                 let of = |model: &String| {
-                    let cell = analysis.cell(model, &depth, budget_of, k)?;
+                    let cell = analysis.cell(model, &site, budget_of, &setting)?;
                     analysis.column(cell, "alive_frac")
                 };
-                let mut row = vec![depth.clone(), k.to_string(), budget(budget_of)];
+                let mut row = vec![analysis.names.site(&site), analysis.names.setting(&setting), budget(budget_of)];
                 row.extend(models.iter().map(|m| percent(of(m))));
                 table.row(row);
             }

@@ -3,7 +3,9 @@
 use assay_probes::stats::Excludes;
 
 use super::{budget, pair, signed};
-use crate::analysis::{Analysis, BEHAVIOURS, BehaviourGap, Cell, Gap, Given, at_equal, behaviour, gap, gaps, pairs};
+use crate::analysis::{
+    Analysis, BEHAVIOURS, BehaviourGap, Cell, Gap, Given, Turned, behaviour, gap, gaps, models_at_equal, pairs, r2,
+};
 use crate::markdown::{NONE, Table};
 
 /// The differences of every behaviour metric; those of the opposite sign to ΔR² are marked.
@@ -13,8 +15,8 @@ pub fn behaviours(analysis: &Analysis<'_>) -> Table {
     for gap in gaps(analysis) {
         let mut row = vec![
             pair(gap.from, gap.to),
-            gap.to.depth.clone(),
-            gap.to.k.to_string(),
+            analysis.site(gap.to),
+            analysis.setting(gap.to),
             budget(gap.to.budget),
             signed(gap.r2),
         ];
@@ -85,11 +87,12 @@ pub fn equal(analysis: &Analysis<'_>) -> Table {
     let at_r2 = BEHAVIOURS.iter().map(|b| format!("Δ {} at equal R²", b.name));
     let mut table = Table::new(head.into_iter().chain(at_r2).chain(["ΔR² at equal CE_rec (pooled)".to_owned()]));
     for (from, to) in pairs(analysis) {
-        let mut row = vec![pair(from, to), to.depth.clone(), to.k.to_string(), budget(to.budget)];
-        let shown =
-            |metric, given| at_equal(analysis, &from.model, to, metric, given).map_or_else(|| NONE.to_owned(), signed);
-        row.extend(BEHAVIOURS.iter().map(|metric| shown(metric, Given::R2)));
-        row.push(shown(behaviour("ce_rec_pooled"), Given::Behaviour));
+        let mut row = vec![pair(from, to), analysis.site(to), analysis.setting(to), budget(to.budget)];
+        let shown = |turned: Turned, given| {
+            models_at_equal(analysis, &from.model, to, turned, given).map_or_else(|| NONE.to_owned(), signed)
+        };
+        row.extend(BEHAVIOURS.iter().map(|metric| shown(metric.turned(), Given::R2)));
+        row.push(shown(r2(), Given::Behaviour(behaviour("ce_rec_pooled"))));
         if row[4..].iter().any(|cell| cell != NONE) {
             table.row(row);
         }
@@ -108,7 +111,8 @@ pub fn equal_training(analysis: &Analysis<'_>) -> Table {
     for (earlier, later) in analysis.model_pairs() {
         for from in analysis.cells.iter().filter(|c| c.model == earlier) {
             let partner = |to: &&Cell| {
-                let same = to.model == later && to.depth == from.depth && to.k == from.k && to.budget != from.budget;
+                let same =
+                    to.model == later && to.site == from.site && to.setting == from.setting && to.budget != from.budget;
                 let trained = per_latent(from).zip(per_latent(to));
                 same && trained.is_some_and(|(a, b)| (a / b - 1.0).abs() < SAME_TRAINING)
             };
@@ -116,8 +120,8 @@ pub fn equal_training(analysis: &Analysis<'_>) -> Table {
             let gap = gap(analysis, from, to);
             let mut row = vec![
                 pair(from, to),
-                to.depth.clone(),
-                to.k.to_string(),
+                analysis.site(to),
+                analysis.setting(to),
                 budget(from.budget),
                 budget(to.budget),
                 signed(gap.r2),

@@ -2,7 +2,7 @@
 
 use assay_probes::stats::clopper_pearson;
 
-use super::{budget, pair, percent, scored, signed};
+use super::{budget, pair, percent, scored, signed, sort_by_axes};
 use crate::analysis::{Analysis, Gap, Score, gaps, loss_ratio, on_all};
 use crate::markdown::{NONE, Table, score};
 
@@ -24,21 +24,21 @@ pub fn budgets(analysis: &Analysis<'_>) -> Table {
     if analysis.grid.budgets().len() < 2 {
         return table;
     }
-    for depth in analysis.grid.depths() {
-        for k in analysis.grid.ks() {
+    for site in analysis.grid.sites() {
+        for setting in analysis.grid.settings() {
             for budget_of in analysis.grid.budgets() {
                 for model in analysis.grid.models() {
-                    let Some(cell) = analysis.cell(&model, &depth, budget_of, k) else { continue };
+                    let Some(cell) = analysis.cell(&model, &site, budget_of, &setting) else { continue };
                     let ce_rec = analysis.score(cell, on_all("ce_rec"));
                     table.row([
                         model,
                         budget(budget_of),
-                        k.to_string(),
+                        analysis.setting(cell),
                         scored(ce_rec),
                         score(ce_rec.value.map(loss_ratio)),
                         percent(analysis.column(cell, "alive_frac")),
                         scored(analysis.score(cell, on_all("r2"))),
-                        depth.clone(),
+                        analysis.site(cell),
                         cell.runs.len().to_string(),
                         scored(analysis.score(cell, on_all("ce_loss_score"))),
                         score(analysis.column(cell, "final_loss")),
@@ -70,8 +70,7 @@ pub fn phase2(analysis: &Analysis<'_>) -> Table {
         return table;
     }
     let mut found = gaps(analysis);
-    let depths = analysis.grid.depths();
-    found.sort_by_key(|g| (depths.iter().position(|d| *d == g.to.depth), g.to.k, g.to.budget));
+    sort_by_axes(analysis, &mut found, |gap| gap.to);
     let ends =
         |score: Score| score.interval.map_or_else(|| NONE.to_owned(), |i| format!("[{:+.3}, {:+.3}]", i.low, i.high));
     for gap in found {
@@ -83,8 +82,8 @@ pub fn phase2(analysis: &Analysis<'_>) -> Table {
             ends(gap.ce_rec),
             plain(gap.r2),
             mismatch_rate(&gap),
-            gap.to.k.to_string(),
-            gap.to.depth.clone(),
+            analysis.setting(gap.to),
+            analysis.site(gap.to),
             pair(gap.from, gap.to),
             score(gap.ratio.value),
             ends(gap.r2),
@@ -121,8 +120,8 @@ pub fn seeds(analysis: &Analysis<'_>) -> Table {
     for cell in analysis.cells.iter().filter(|c| c.runs.len() > 1) {
         let mut row = vec![
             cell.model.clone(),
-            cell.depth.clone(),
-            cell.k.to_string(),
+            analysis.site(cell),
+            analysis.setting(cell),
             budget(cell.budget),
             cell.runs.len().to_string(),
         ];

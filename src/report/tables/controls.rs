@@ -8,10 +8,10 @@ use crate::analysis::{Analysis, CONTROLS, Cell, explained, on_all, pairs};
 use crate::frames::column_name;
 use crate::markdown::{NONE, Table, number, score};
 
-/// The smallest k at every depth.
-fn smallest_k<'a>(analysis: &'a Analysis<'_>) -> impl Iterator<Item = &'a Cell> {
-    let k = analysis.grid.ks().first().copied().unwrap_or_default();
-    analysis.cells.iter().filter(move |c| c.k == k)
+/// The cells of the sparsest setting at every site.
+fn sparsest<'a>(analysis: &'a Analysis<'_>) -> impl Iterator<Item = &'a Cell> {
+    let sparsest = analysis.sparsest();
+    analysis.cells.iter().filter(move |c| sparsest.contains(&c.setting))
 }
 
 /// Errors beside the variance that R² divides them by.
@@ -30,7 +30,7 @@ pub fn sst_inflation(analysis: &Analysis<'_>) -> Table {
         "NMSE",
         "cosine",
     ]);
-    for cell in smallest_k(analysis) {
+    for cell in sparsest(analysis) {
         let column = |name: &str| number(analysis.column(cell, name));
         table.row([
             cell.model.clone(),
@@ -39,9 +39,9 @@ pub fn sst_inflation(analysis: &Analysis<'_>) -> Table {
             score(analysis.column(cell, "r2")),
             column("sse_per_token"),
             column("sst_per_token"),
-            cell.depth.clone(),
+            analysis.site(cell),
             layer(analysis, cell),
-            cell.k.to_string(),
+            analysis.setting(cell),
             budget(cell.budget),
             score(analysis.column(cell, "nmse")),
             score(analysis.column(cell, "cosine")),
@@ -64,7 +64,7 @@ pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
         "R² without top direction",
         "ce_loss_score",
     ]);
-    for cell in smallest_k(analysis) {
+    for cell in sparsest(analysis) {
         let shown = |name: &str| scored(analysis.score(cell, on_all(name)));
         table.row([
             cell.model.clone(),
@@ -72,8 +72,8 @@ pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
             shown("cosine"),
             shown("rel_err"),
             shown("ce_rec"),
-            cell.depth.clone(),
-            cell.k.to_string(),
+            analysis.site(cell),
+            analysis.setting(cell),
             budget(cell.budget),
             shown("r2_deflated_1"),
             shown("ce_loss_score"),
@@ -89,8 +89,8 @@ pub fn controls(analysis: &Analysis<'_>) -> Table {
     for (from, to) in pairs(analysis) {
         let mut row = vec![
             pair(from, to),
-            to.depth.clone(),
-            to.k.to_string(),
+            analysis.site(to),
+            analysis.setting(to),
             budget(to.budget),
             signed(analysis.difference(from, to, on_all("ce_rec_pooled"))),
         ];
@@ -108,7 +108,7 @@ pub fn subsets(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new(head);
     let r2 = metric("r2").expect("a metric's name");
     for cell in &analysis.cells {
-        let mut row = vec![cell.model.clone(), cell.depth.clone(), cell.k.to_string(), budget(cell.budget)];
+        let mut row = vec![cell.model.clone(), analysis.site(cell), analysis.setting(cell), budget(cell.budget)];
         row.extend(Subset::ALL.map(|subset| scored(analysis.score(cell, (r2, subset)))));
         let left = analysis.column(cell, &column_name(Subset::NoOutlier, "tokens"));
         let share = left.zip(analysis.column(cell, "tokens")).map(|(some, all)| 100.0 * some / all);

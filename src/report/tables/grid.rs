@@ -3,12 +3,11 @@
 use assay_probes::METRICS;
 
 use super::{budget, percent};
-use crate::analysis::loss_ratio;
-use crate::frames::Grid;
+use crate::analysis::{Analysis, loss_ratio};
 use crate::markdown::{Table, interval, number, score, with_interval};
 
 /// One row a run: R² and CE_rec with intervals, and what explains them.
-pub fn grid(grid: &Grid) -> Table {
+pub fn grid(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "depth",
         "model",
@@ -25,13 +24,13 @@ pub fn grid(grid: &Grid) -> Table {
         "rel. error",
         "alive %",
     ]);
-    for run in &grid.runs {
+    for run in &analysis.grid.runs {
         let cell = |name: &str| with_interval(run.value(name), run.interval(name));
         table.row([
-            run.depth.clone(),
+            analysis.names.site(&run.site),
             run.model.clone(),
             run.hook.clone(),
-            run.k.to_string(),
+            analysis.names.setting(&run.setting),
             budget(run.training_tokens),
             run.seed.to_string(),
             cell("r2"),
@@ -48,7 +47,7 @@ pub fn grid(grid: &Grid) -> Table {
 }
 
 /// Every column on all tokens, a row a run.
-pub fn everything(grid: &Grid) -> Table {
+pub fn everything(analysis: &Analysis<'_>) -> Table {
     let extra = [
         "alive_frac",
         "bits_per_token",
@@ -65,11 +64,11 @@ pub fn everything(grid: &Grid) -> Table {
     let mut table = Table::new(
         ["model", "hook", "k", "tokens", "seed"].into_iter().chain(names.iter().copied()).chain(["CE_rec interval"]),
     );
-    for run in &grid.runs {
+    for run in &analysis.grid.runs {
         let mut row = vec![
             run.model.clone(),
             run.hook.clone(),
-            run.k.to_string(),
+            analysis.names.setting(&run.setting),
             run.training_tokens.to_string(),
             run.seed.to_string(),
         ];

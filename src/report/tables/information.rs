@@ -33,7 +33,7 @@ pub fn information(analysis: &Analysis<'_>) -> Table {
         let whole = |value: Option<f64>| value.map_or_else(|| NONE.to_owned(), |v| format!("{v:.0}"));
         table.row([
             found.model.clone(),
-            found.depth.clone(),
+            analysis.names.site(&found.site),
             if found.is_last { format!("{} (last)", found.layer) } else { found.layer.to_string() },
             nats("separable", "info_nce"),
             nats("separable", "smile"),

@@ -4,6 +4,7 @@ use assay_probes::stats::Estimate;
 
 use super::{budget, correlation, scored};
 use crate::analysis::{self, Analysis, BEHAVIOURS, PROXIES, agreements, behaviour, on_all, reciprocals};
+use crate::frames::Site;
 use crate::markdown::{NONE, Table, number, p_value, score};
 
 /// R² and CE_rec, correlated over the grid.
@@ -21,7 +22,7 @@ pub fn correlations(analysis: &Analysis<'_>) -> Table {
     }
     for found in agreements(analysis) {
         table.row([
-            found.depth,
+            analysis.names.site(&found.site),
             correlation(found.pooled),
             correlation(found.within_k),
             budget(found.budget),
@@ -32,24 +33,20 @@ pub fn correlations(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// Budgets and depths to compare proxies at: each depth, and all of them together where there are several; none with one model, whose
+/// Budgets and sites to compare proxies at: each site, and all of them together where there are several; none with one model, whose
 /// SAEs differ in k alone.
-fn scopes(analysis: &Analysis<'_>) -> Vec<(u64, Option<String>)> {
+fn scopes(analysis: &Analysis<'_>) -> Vec<(u64, Option<Site>)> {
     if analysis.grid.models().len() < 2 {
         return Vec::new();
     }
-    let depths = analysis.grid.depths();
-    let several = depths.len() > 1;
-    let depths: Vec<Option<String>> = depths.into_iter().map(Some).chain(several.then_some(None)).collect();
-    let of_budget = |b: u64| depths.iter().map(move |d| (b, d.clone()));
+    let sites = analysis.grid.sites();
+    let several = sites.len() > 1;
+    let sites: Vec<Option<Site>> = sites.into_iter().map(Some).chain(several.then_some(None)).collect();
+    let of_budget = |b: u64| sites.iter().map(move |site| (b, site.clone()));
     analysis.grid.budgets().into_iter().flat_map(of_budget).collect()
 }
 
-fn scope_name(scope: Option<&String>) -> String {
-    scope.map_or("all depths", String::as_str).to_owned()
-}
-
-/// Proxies ranked by how well they go with the pooled CE_rec within fixed depth and k.
+/// Proxies ranked by how well they go with the pooled CE_rec within fixed site and setting.
 pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
     let ranked = analysis.grid.models().len() > 2;
     let head =
@@ -61,10 +58,10 @@ pub fn leaderboard(analysis: &Analysis<'_>) -> Table {
             .chain(["tokens"]),
     );
     for (budget_of, scope) in scopes(analysis) {
-        let (ranks, _) = analysis::leaderboard(analysis, scope.as_deref(), budget_of, behaviour("ce_rec_pooled"));
+        let (ranks, _) = analysis::leaderboard(analysis, scope.as_ref(), budget_of, behaviour("ce_rec_pooled"));
         for (at, rank) in ranks.into_iter().enumerate() {
             let mut row = vec![
-                scope_name(scope.as_ref()),
+                analysis.names.scope(scope.as_ref()),
                 (at + 1).to_string(),
                 rank.proxy.name.to_owned(),
                 correlation(rank.pearson_within),
@@ -86,9 +83,9 @@ pub fn leaderboard_by_behaviour(analysis: &Analysis<'_>) -> Table {
     let head = ["depth", "tokens", "proxy"].map(str::to_owned);
     let mut table = Table::new(head.into_iter().chain(BEHAVIOURS.iter().map(|b| b.name.to_owned())));
     for (budget_of, scope) in scopes(analysis) {
-        let found = BEHAVIOURS.each_ref().map(|b| analysis::within_fixed_k(analysis, scope.as_deref(), budget_of, b));
+        let found = BEHAVIOURS.each_ref().map(|b| analysis::within_fixed_k(analysis, scope.as_ref(), budget_of, b));
         for (at, proxy) in PROXIES.iter().enumerate() {
-            let mut row = vec![scope_name(scope.as_ref()), budget(budget_of), proxy.name.to_owned()];
+            let mut row = vec![analysis.names.scope(scope.as_ref()), budget(budget_of), proxy.name.to_owned()];
             let shown = |of: &Vec<Option<Estimate>>| of[at].map_or_else(|| NONE.to_owned(), correlation);
             row.extend(found.iter().map(shown));
             if found.iter().any(|of| of[at].is_some()) {
@@ -110,9 +107,9 @@ pub fn leaderboard_reference(analysis: &Analysis<'_>) -> Table {
         "tokens",
     ]);
     for (budget_of, scope) in scopes(analysis) {
-        for found in reciprocals(analysis, scope.as_deref(), budget_of) {
+        for found in reciprocals(analysis, scope.as_ref(), budget_of) {
             table.row([
-                scope_name(scope.as_ref()),
+                analysis.names.scope(scope.as_ref()),
                 found.name.to_owned(),
                 correlation(found.pearson),
                 correlation(found.spearman),
@@ -128,10 +125,10 @@ pub fn leaderboard_reference(analysis: &Analysis<'_>) -> Table {
 pub fn beyond_swd(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new(["depth", "proxy", "given", "partial rank correlation with CE_rec (pooled)", "tokens"]);
     for (budget_of, scope) in scopes(analysis) {
-        let found = analysis::beyond_swd(analysis, scope.as_deref(), budget_of, behaviour("ce_rec_pooled"));
+        let found = analysis::beyond_swd(analysis, scope.as_ref(), budget_of, behaviour("ce_rec_pooled"));
         for (proxy, given, found) in found {
             table.row([
-                scope_name(scope.as_ref()),
+                analysis.names.scope(scope.as_ref()),
                 proxy.to_owned(),
                 given.to_owned(),
                 correlation(found),
@@ -165,8 +162,8 @@ pub fn fisher(analysis: &Analysis<'_>) -> Table {
         let increase = analysis.score(cell, behaviour("ce_increase").quantity());
         table.row([
             cell.model.clone(),
-            cell.depth.clone(),
-            cell.k.to_string(),
+            analysis.site(cell),
+            analysis.setting(cell),
             budget(cell.budget),
             shown("fwd"),
             shown("swd"),
@@ -198,8 +195,8 @@ pub fn rate_distortion(analysis: &Analysis<'_>) -> Table {
         let column = |name: &str| analysis.column(cell, name);
         table.row([
             cell.model.clone(),
-            cell.depth.clone(),
-            cell.k.to_string(),
+            analysis.site(cell),
+            analysis.setting(cell),
             budget(cell.budget),
             number(column("bits_per_token")),
             score(column("r2").map(|v| 1.0 - v)),

@@ -22,8 +22,8 @@ pub fn headline(analysis: &Analysis<'_>) -> Table {
         "loss score, mean ablation",
         "KL",
     ]);
-    let k = analysis.grid.ks().first().copied().unwrap_or_default();
-    for cell in analysis.cells.iter().filter(|c| Some(&c.depth) == analysis.anchor_depth().as_ref() && c.k == k) {
+    let (sites, sparsest) = (analysis.anchor_sites(), analysis.sparsest());
+    for cell in analysis.cells.iter().filter(|c| sites.contains(&c.site) && sparsest.contains(&c.setting)) {
         let shown = |name: &str| scored(analysis.score(cell, on_all(name)));
         let ce_rec = analysis.score(cell, on_all("ce_rec"));
         table.row([
@@ -32,8 +32,8 @@ pub fn headline(analysis: &Analysis<'_>) -> Table {
             score(analysis.score(cell, on_all("r2")).value),
             scored(ce_rec),
             score(ce_rec.value.map(loss_ratio)),
-            cell.depth.clone(),
-            cell.k.to_string(),
+            analysis.site(cell),
+            analysis.setting(cell),
             budget(cell.budget),
             cell.runs.len().to_string(),
             shown("r2"),
@@ -61,14 +61,15 @@ pub fn setup(analysis: &Analysis<'_>) -> Table {
         "ce_zero",
         "ce_mean",
     ]);
-    let smallest = analysis.grid.ks().first().copied().unwrap_or_default();
-    for cell in analysis.cells.iter().filter(|c| c.k == smallest) {
+    // What it shows is the same for every setting.
+    let first = analysis.grid.settings().into_iter().next();
+    for cell in analysis.cells.iter().filter(|c| Some(&c.setting) == first.as_ref()) {
         let whole = |name: &str| analysis.column(cell, name).map_or_else(|| NONE.to_owned(), |v| v.to_string());
         let loss = |name: &str| score(analysis.column(cell, name));
         let per_latent = analysis.column(cell, "d_sae").map(|d| cell.budget as f64 / d);
         table.row([
             cell.model.clone(),
-            cell.depth.clone(),
+            analysis.site(cell),
             layer(analysis, cell),
             whole("d_model"),
             whole("d_sae"),
@@ -102,11 +103,11 @@ pub fn delta_by_k(analysis: &Analysis<'_>) -> Table {
         let pooled = &gap.behaviours[0];
         let certain = gap.r2.excludes_zero().zip(pooled.difference.excludes_zero()).map(|(a, b)| a.and(b));
         table.row([
-            gap.to.k.to_string(),
+            analysis.setting(gap.to),
             signed(gap.r2),
             signed(gap.ce_rec),
             pair(gap.from, gap.to),
-            gap.to.depth.clone(),
+            analysis.site(gap.to),
             budget(gap.to.budget),
             gap.mismatches.1.to_string(),
             signed(pooled.difference),
@@ -120,7 +121,8 @@ pub fn delta_by_k(analysis: &Analysis<'_>) -> Table {
 
 /// All models at the anchor depth.
 pub fn three_model(analysis: &Analysis<'_>) -> Table {
-    let mut table = Table::new([
+    let several_kinds = analysis.names.has_kinds();
+    let head = [
         "model",
         "d_model",
         "k",
@@ -133,26 +135,31 @@ pub fn three_model(analysis: &Analysis<'_>) -> Table {
         "rel. error",
         "L0",
         "bits/token",
-    ]);
-    let depth = analysis.anchor_depth().unwrap_or_default();
-    for budget_of in analysis.grid.budgets() {
-        for k in analysis.grid.ks() {
-            for model in analysis.grid.models() {
-                let Some(cell) = analysis.cell(&model, &depth, budget_of, k) else { continue };
-                table.row([
-                    model,
-                    analysis.column(cell, "d_model").map_or_else(|| NONE.to_owned(), |d| d.to_string()),
-                    k.to_string(),
-                    score(analysis.column(cell, "r2")),
-                    scored(analysis.score(cell, on_all("ce_rec"))),
-                    score(analysis.column(cell, "cosine")),
-                    percent(analysis.column(cell, "alive_frac")),
-                    budget(budget_of),
-                    cell.runs.len().to_string(),
-                    score(analysis.column(cell, "rel_err")),
-                    analysis.column(cell, "l0").map_or_else(|| NONE.to_owned(), |l| format!("{l:.1}")),
-                    analysis.column(cell, "bits_per_token").map_or_else(|| NONE.to_owned(), |b| format!("{b:.0}")),
-                ]);
+    ];
+    let mut table = Table::new(head.into_iter().chain(several_kinds.then_some("depth")));
+    for site in analysis.anchor_sites() {
+        for budget_of in analysis.grid.budgets() {
+            for setting in analysis.grid.settings() {
+                for model in analysis.grid.models() {
+                    let Some(cell) = analysis.cell(&model, &site, budget_of, &setting) else { continue };
+                    let column = |name: &str| analysis.column(cell, name);
+                    let text = |value: Option<String>| value.unwrap_or_else(|| NONE.to_owned());
+                    let row = [
+                        model,
+                        text(column("d_model").map(|d| d.to_string())),
+                        analysis.setting(cell),
+                        score(column("r2")),
+                        scored(analysis.score(cell, on_all("ce_rec"))),
+                        score(column("cosine")),
+                        percent(column("alive_frac")),
+                        budget(budget_of),
+                        cell.runs.len().to_string(),
+                        score(column("rel_err")),
+                        text(column("l0").map(|l| format!("{l:.1}"))),
+                        text(column("bits_per_token").map(|b| format!("{b:.0}"))),
+                    ];
+                    table.row(row.into_iter().chain(several_kinds.then(|| analysis.site(cell))));
+                }
             }
         }
     }
@@ -166,16 +173,16 @@ pub fn monotone(analysis: &Analysis<'_>) -> Table {
     if analysis.grid.models().len() < 3 {
         return table;
     }
-    for depth in analysis.grid.depths() {
+    for site in analysis.grid.sites() {
         for budget_of in analysis.grid.budgets() {
-            for k in analysis.grid.ks() {
-                let way = |column| match analysis::monotone(analysis, &depth, budget_of, k, column) {
+            for setting in analysis.grid.settings() {
+                let way = |column| match analysis::monotone(analysis, &site, budget_of, &setting, column) {
                     Some(1) => "rises",
                     Some(-1) => "falls",
                     Some(_) => "neither",
                     None => NONE,
                 };
-                let mut row = vec![depth.clone(), k.to_string(), budget(budget_of)];
+                let mut row = vec![analysis.names.site(&site), analysis.names.setting(&setting), budget(budget_of)];
                 row.extend(columns.map(|c| way(c).to_owned()));
                 table.row(row);
             }

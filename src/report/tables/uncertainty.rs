@@ -2,7 +2,7 @@
 
 use assay_probes::stats::{Components, equivalence_margin, minimum_detectable};
 
-use super::{budget, excludes, pair, percent, signed};
+use super::{budget, excludes, pair, percent, signed, sort_by_axes};
 use crate::analysis::{self, Analysis, Score, behaviour, gaps, pairs, seed_components, trends};
 use crate::markdown::{NONE, signed as with_sign};
 use crate::markdown::{Table, score};
@@ -27,8 +27,7 @@ pub fn trend(analysis: &Analysis<'_>) -> Table {
         return table;
     }
     let mut found = trends(analysis, behaviour("ce_rec_pooled"));
-    let depths = analysis.grid.depths();
-    found.sort_by_key(|t| (depths.iter().position(|d| *d == t.to.depth), t.to.k, t.to.budget));
+    sort_by_axes(analysis, &mut found, |trend| trend.to);
     let equivalence = |score: &Score| {
         score.at_level(0.90).map_or_else(|| NONE.to_owned(), |i| format!("[{:+.3}, {:+.3}]", i.low, i.high))
     };
@@ -37,8 +36,8 @@ pub fn trend(analysis: &Analysis<'_>) -> Table {
         let change = trend.change;
         table.row([
             pair(trend.from, trend.to),
-            trend.to.depth.clone(),
-            trend.to.k.to_string(),
+            analysis.site(trend.to),
+            analysis.setting(trend.to),
             budget(trend.to.budget),
             analysis.common_seeds(trend.from, trend.to).to_string(),
             signed(trend.difference),
@@ -79,8 +78,8 @@ pub fn power(analysis: &Analysis<'_>) -> Table {
         let error = |seeds, sequences| score(components.map(|c| c.standard_error(seeds, sequences)));
         table.row([
             pair(from, to),
-            to.depth.clone(),
-            to.k.to_string(),
+            analysis.site(to),
+            analysis.setting(to),
             budget(to.budget),
             sd(|c| c.seed),
             sd(|c| c.sequence),
@@ -109,7 +108,8 @@ pub fn influence(analysis: &Analysis<'_>) -> Table {
     }
     let mut table = Table::new(head);
     for gap in gaps(analysis) {
-        let mut row = vec![pair(gap.from, gap.to), gap.to.depth.clone(), gap.to.k.to_string(), budget(gap.to.budget)];
+        let mut row =
+            vec![pair(gap.from, gap.to), analysis.site(gap.to), analysis.setting(gap.to), budget(gap.to.budget)];
         for name in ["ce_rec_pooled", "ce_rec"] {
             let found = analysis::influence(analysis, gap.from, gap.to, behaviour(name));
             row.extend(match found {

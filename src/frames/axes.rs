@@ -1,0 +1,164 @@
+//! What tells runs apart beside model, budget and seed: where they read the model, and how sparse they are.
+
+use super::grid::Run;
+
+/// Where SAEs read and write activations, as it is compared across models: the name of a depth instead of a layer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// Name of the depth.
+    pub depth: String,
+    /// Kind of the hook, TransformerLens' name without `hook_`: `resid_post`, `mlp_out`, `z`.
+    pub kind: String,
+    /// Whether activations are centred over d_model.
+    pub centered: bool,
+}
+
+impl Site {
+    /// The residual stream after the block at a depth, as it is.
+    pub fn resid_post(depth: &str) -> Self {
+        Self { depth: depth.to_owned(), kind: RESID_POST.to_owned(), centered: false }
+    }
+
+    /// At a hook point's full name, `blocks.3.hook_resid_post`.
+    pub fn of_hook(depth: &str, hook: &str, centered: bool) -> Self {
+        Self { depth: depth.to_owned(), kind: kind_of(hook).to_owned(), centered }
+    }
+}
+
+/// The kind of a hook point, by its full name.
+pub fn kind_of(hook: &str) -> &str {
+    hook.split_once("hook_").map_or(hook, |(_, kind)| kind)
+}
+
+/// The residual stream after a block: the kind of hook of the reference texts, and of sweeps that name none.
+pub const RESID_POST: &str = "resid_post";
+
+/// The architecture of the reference texts, and of results that name none.
+pub const TOPK: &str = "topk";
+
+/// How an SAE chooses its latents, and how many.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Setting {
+    /// `topk`, `groupmax`, …
+    pub architecture: String,
+    /// Active latents per token; `None` where the architecture fixes no number.
+    pub k: Option<u64>,
+}
+
+impl Setting {
+    /// TopK.
+    pub fn topk(k: u64) -> Self {
+        Self { architecture: TOPK.to_owned(), k: Some(k) }
+    }
+}
+
+/// How sites and settings are called where they are shown. What all runs of a grid have in common goes without saying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    kinds: bool,
+    centering: bool,
+    architectures: bool,
+}
+
+impl Names {
+    /// For some runs.
+    pub fn of(runs: &[Run]) -> Self {
+        fn differ<T: PartialEq>(runs: &[Run], of: impl Fn(&Run) -> T) -> bool {
+            runs.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]))
+        }
+        Self {
+            kinds: differ(runs, |r| r.site.kind.clone()),
+            centering: differ(runs, |r| r.site.centered),
+            architectures: differ(runs, |r| r.setting.architecture.clone()),
+        }
+    }
+
+    /// Whether a site's name says more than its depth.
+    pub fn has_kinds(&self) -> bool {
+        self.kinds || self.centering
+    }
+
+    /// Whether a setting's name says more than its k.
+    pub fn has_architectures(&self) -> bool {
+        self.architectures
+    }
+
+    /// `mid`; `mid mlp_out` beside other kinds of hook.
+    pub fn site(&self, site: &Site) -> String {
+        let kind = self.kinds.then_some(site.kind.as_str());
+        let centered = (self.centering && site.centered).then_some("centred");
+        [Some(site.depth.as_str()), kind, centered].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same of one site or of all together, which are `all depths`, with several kinds of hook `all sites`.
+    pub fn scope(&self, site: Option<&Site>) -> String {
+        let all = if self.has_kinds() { "all sites" } else { "all depths" };
+        site.map_or_else(|| all.to_owned(), |site| self.site(site))
+    }
+
+    /// `8`; `groupmax 8` beside other architectures.
+    pub fn setting(&self, setting: &Setting) -> String {
+        self.setting_with("", setting)
+    }
+
+    /// The same with something before the number: `k = 8`, `groupmax k = 8`. Without a number the architecture alone.
+    pub fn setting_with(&self, before: &str, setting: &Setting) -> String {
+        let architecture = &setting.architecture;
+        match setting.k {
+            Some(k) if self.architectures => format!("{architecture} {before}{k}"),
+            Some(k) => format!("{before}{k}"),
+            None => architecture.clone(),
+        }
+    }
+
+    /// `small`; `small groupmax` beside other architectures.
+    pub fn series(&self, model: &str, architecture: &str) -> String {
+        if self.architectures { format!("{model} {architecture}") } else { model.to_owned() }
+    }
+
+    /// What a condition consists of, beside models and tokens: `depth, k`.
+    pub fn condition(&self) -> String {
+        let hook = self.has_kinds().then_some("hook");
+        let architecture = self.architectures.then_some("architecture");
+        [Some("depth"), hook, architecture, Some("k")].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_what_follows_hook() {
+        for (hook, kind) in [
+            ("blocks.3.hook_resid_post", "resid_post"),
+            ("blocks.11.hook_mlp_out", "mlp_out"),
+            ("blocks.0.attn.hook_z", "z"),
+            ("elsewhere", "elsewhere"),
+        ] {
+            assert_eq!(kind_of(hook), kind);
+        }
+        assert_eq!(Site::of_hook("mid", "blocks.3.hook_resid_post", false), Site::resid_post("mid"));
+    }
+
+    #[test]
+    fn only_what_differs_is_named() {
+        let site = Site { centered: true, ..Site::of_hook("mid", "blocks.3.hook_mlp_out", false) };
+        let (eight, free) = (Setting::topk(8), Setting { architecture: "jumprelu".to_owned(), k: None });
+        let plain = Names { kinds: false, centering: false, architectures: false };
+        assert_eq!((plain.site(&site), plain.setting(&eight)), ("mid".to_owned(), "8".to_owned()));
+        assert_eq!(
+            (plain.setting_with("k = ", &eight), plain.condition()),
+            ("k = 8".to_owned(), "depth, k".to_owned())
+        );
+        assert_eq!((plain.setting(&free), plain.series("small", TOPK)), ("jumprelu".to_owned(), "small".to_owned()));
+        let all = Names { kinds: true, centering: true, architectures: true };
+        assert_eq!((all.site(&site), all.setting(&eight)), ("mid mlp_out centred".to_owned(), "topk 8".to_owned()));
+        assert_eq!(
+            (all.setting_with("k = ", &eight), all.setting(&free)),
+            ("topk k = 8".to_owned(), "jumprelu".to_owned())
+        );
+        assert_eq!(all.series("small", TOPK), "small topk");
+        assert_eq!(all.condition(), "depth, hook, architecture, k");
+    }
+}
