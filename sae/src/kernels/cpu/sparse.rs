@@ -8,31 +8,26 @@ use super::{ROWS, add_scaled, contiguous, dims2, dot, float_tensor, floats, floa
 use crate::code::HostRows;
 use crate::kernels::{CodeOf, GradientOf, RowsOf};
 
-/// A sparse code in memory.
+/// A sparse code, contiguous.
 pub(super) struct Code {
     values: FlexTensor,
     indices: FlexTensor,
-    rows: OwnRows,
-}
-
-enum OwnRows {
-    Each(usize),
-    Starts(FlexTensor),
+    rows: RowsOf<Flex>,
 }
 
 impl Code {
     pub(super) fn new(code: CodeOf<Flex>) -> Self {
         let rows = match code.rows {
-            RowsOf::Each(k) => OwnRows::Each(k),
-            RowsOf::Starts(starts) => OwnRows::Starts(contiguous(starts)),
+            RowsOf::Each(k) => RowsOf::Each(k),
+            RowsOf::Starts(starts) => RowsOf::Starts(contiguous(starts)),
         };
         Self { values: contiguous(code.values), indices: contiguous(code.indices), rows }
     }
 
     fn rows(&self) -> HostRows<'_> {
         match &self.rows {
-            OwnRows::Each(k) => HostRows::Each { k: *k, tokens: len(&self.values) / k },
-            OwnRows::Starts(starts) => HostRows::Starts(ints(starts)),
+            RowsOf::Each(k) => HostRows::Each { k: *k, tokens: len(&self.values) / k },
+            RowsOf::Starts(starts) => HostRows::Starts(ints(starts)),
         }
     }
 
