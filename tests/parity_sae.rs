@@ -104,7 +104,7 @@ fn a_code_has_its_latents_in_ascending_order() {
     let sae = formats::load(&golden("saelens-topk/sae"), &device()).unwrap().sae;
     let x: Tensor<2> = Reference::open(golden("saelens-topk/encode.safetensors")).tensor("x");
     let Code::Sparse(code) = sae.encode(x) else { panic!("a TopK code is sparse") };
-    let [_, k] = code.indices().dims();
+    let k = code.k().unwrap();
     let indices = code.indices().into_data().try_into_vec::<i32>().unwrap();
     assert!(indices.chunks(k).all(<[i32]>::is_sorted));
 }

@@ -8,10 +8,14 @@ use std::path::Path;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use crate::coder::Params;
 use crate::config::TrainConfig;
+use crate::dead::Firing;
 use crate::error::{Result, SaeError};
+use crate::kernels::Counters;
+use crate::readback::{host, host_int};
 use crate::tensors::{Array, TensorFile, write_tensors};
-use crate::trainer::{Params, Trainer, host, host_int};
+use crate::trainer::Trainer;
 
 const STATE: &str = "trainer_state.safetensors";
 
@@ -29,8 +33,9 @@ impl Trainer {
             tensors.push((format!("{group}.w_dec"), Array::floats(&host(p.w_dec.clone()), &[n, d])));
             tensors.push((format!("{group}.b_dec"), Array::floats(&host(p.b_dec.clone()), &[d])));
         }
-        tensors.push(("since_fired".to_owned(), Array::ints(&host_int(self.since_fired.clone()), &[n])));
-        tensors.push(("fires".to_owned(), Array::ints(&host_int(self.fires.clone()), &[n])));
+        tensors
+            .push(("since_fired".to_owned(), Array::ints(&host_int(self.firing.counters.since_fired.clone()), &[n])));
+        tensors.push(("fires".to_owned(), Array::ints(&host_int(self.firing.counters.fires.clone()), &[n])));
         let state = State { config: self.config.clone(), step: self.step, input_scale: self.input_scale };
         let text = serde_json::to_string(&state).expect("the state serialises");
         std::fs::create_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
@@ -81,9 +86,8 @@ impl Trainer {
         let mut trainer = Self::with_params(state.config, group("param")?, device);
         trainer.first = group("first")?;
         trainer.second = group("second")?;
-        trainer.since_fired = counter("since_fired")?;
-        trainer.look_at_silence();
-        trainer.fires = counter("fires")?;
+        let counters = Counters { since_fired: counter("since_fired")?, fires: counter("fires")? };
+        trainer.firing = Firing::resumed(counters);
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
         Ok(trainer)

@@ -1,63 +1,164 @@
 //! The latents that an SAE finds active.
 
+use std::ops::Range;
+
 use burn::tensor::{Int, IntDType, Tensor};
+use rayon::prelude::*;
 
 use crate::error::{Result, SaeError};
-use crate::trainer::{host, host_int};
+use crate::readback::{host, host_int};
 
-/// The active latents of some tokens: `[batch, k]` each, latents ascending; value 0 means not active. Every index is below `d_sae`:
-/// kernels read the decoder's rows without looking.
+/// The latents of some tokens with their values, in compressed rows: token after token, and of each token in ascending order. A value of
+/// 0 means not active.
+///
+/// A token has any number of entries; where all have the same, as a TopK code's k, that number stands for the starts of the rows.
+/// Every index is below `d_sae`: kernels read the decoder's rows without looking.
 #[derive(Clone, Debug)]
 pub struct SparseCode {
-    values: Tensor<2>,
-    indices: Tensor<2, Int>,
+    values: Tensor<1>,
+    indices: Tensor<1, Int>,
+    rows: Rows,
     d_sae: usize,
 }
 
+/// Which entries of a code belong to which token.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per code")]
+pub(crate) enum Rows {
+    /// So many to each.
+    Each(usize),
+    /// To token t those from starts[t] up to starts[t + 1]; `[tokens + 1]`, i32.
+    Starts(Tensor<1, Int>),
+}
+
+/// [`Rows`] on the host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum HostRows<'a> {
+    Each { k: usize, tokens: usize },
+    Starts(&'a [i32]),
+}
+
+impl HostRows<'_> {
+    pub(crate) fn tokens(&self) -> usize {
+        match self {
+            Self::Each { tokens, .. } => *tokens,
+            Self::Starts(starts) => starts.len() - 1,
+        }
+    }
+
+    /// Where the entries of a token begin; of the token after the last, where they all end.
+    pub(crate) fn start(&self, token: usize) -> usize {
+        match self {
+            Self::Each { k, .. } => token * k,
+            Self::Starts(starts) => starts[token] as usize,
+        }
+    }
+
+    /// The entries of a token.
+    pub(crate) fn of(&self, token: usize) -> Range<usize> {
+        self.start(token)..self.start(token + 1)
+    }
+}
+
 impl SparseCode {
-    /// A code that was made elsewhere than by an SAE's `encode`. The indices are read back and checked.
+    /// A code of k entries a token that was made elsewhere than by an SAE's `encode`. The indices are read back and checked.
     ///
     /// # Shapes
     /// - `values`: activations of the chosen latents; `indices`: which latents they are; `[batch, k]` each
     ///
     /// # Errors
-    /// If the shapes differ, an index is not that of one of `d_sae` latents, or the latents of a token don't ascend.
+    /// If the shapes differ, k is 0, an index is not that of one of `d_sae` latents, or the latents of a token don't ascend.
     pub fn new(values: Tensor<2>, indices: Tensor<2, Int>, d_sae: usize) -> Result<Self> {
-        let (shape, k) = (indices.dims(), indices.dims()[1]);
-        let refuse = |why: String| Err(SaeError::Setting(format!("a sparse code: {why}")));
-        if values.dims() != shape {
-            return refuse(format!("values have shape {:?}, indices {shape:?}", values.dims()));
+        let [tokens, k] = indices.dims();
+        if values.dims() != [tokens, k] {
+            return refuse(format!("values have shape {:?}, indices {:?}", values.dims(), [tokens, k]));
         }
-        let latents = indices.to_data().convert::<i64>().try_into_vec::<i64>().expect("converted to i64");
-        for (at, &latent) in latents.iter().enumerate() {
-            if !usize::try_from(latent).is_ok_and(|latent| latent < d_sae) {
-                return refuse(format!("token {} has latent {latent}; there are {d_sae}, from 0", at / k));
-            }
-            if at % k > 0 && latents[at - 1] >= latent {
-                return refuse(format!(
-                    "token {} has latent {latent} after {}; they must ascend",
-                    at / k,
-                    latents[at - 1]
-                ));
-            }
+        if k == 0 {
+            return refuse("a token has at least one entry where all have as many".to_owned());
         }
+        check_latents(&indices.clone().flatten(0, 1), HostRows::Each { k, tokens }, d_sae)?;
         // Kernels take indices of 32 bits.
         Ok(Self::trusted(values, indices.cast(IntDType::I32), d_sae))
     }
 
-    /// A code of kernels, whose indices are right by construction.
-    pub(crate) fn trusted(values: Tensor<2>, indices: Tensor<2, Int>, d_sae: usize) -> Self {
-        Self { values, indices, d_sae }
+    /// A code whose tokens have any numbers of entries. The indices are read back and checked.
+    ///
+    /// # Shapes
+    /// - `values`: activations of the chosen latents; `indices`: which latents they are; `[entries]` each
+    /// - `starts`: `[tokens + 1]`; token t has the entries from `starts[t]` up to `starts[t + 1]`
+    ///
+    /// # Errors
+    /// If the lengths differ, the starts don't ascend from 0 to the number of entries, an index is not that of one of `d_sae` latents,
+    /// or the latents of a token don't ascend.
+    pub fn ragged(values: Tensor<1>, indices: Tensor<1, Int>, starts: &[usize], d_sae: usize) -> Result<Self> {
+        let [entries] = indices.dims();
+        if values.dims() != [entries] {
+            return refuse(format!("there are {} values and {entries} indices", values.dims()[0]));
+        }
+        if starts.first() != Some(&0) || starts.last() != Some(&entries) || !starts.is_sorted() {
+            return refuse(format!(
+                "the starts of its rows must ascend from 0 to {entries}, the number of its entries"
+            ));
+        }
+        let starts = narrow(starts)?;
+        check_latents(&indices, HostRows::Starts(&starts), d_sae)?;
+        let rows = Rows::Starts(Tensor::from_data(starts.as_slice(), &values.device()));
+        Ok(Self { values, indices: indices.cast(IntDType::I32), rows, d_sae })
     }
 
-    /// Activations of the chosen latents, `[batch, k]`.
-    pub fn values(&self) -> Tensor<2> {
+    /// The active entries of a dense code. It goes through the host's memory, whatever the device.
+    ///
+    /// # Shapes
+    /// - `dense`: `[batch, d_sae]`
+    ///
+    /// # Errors
+    /// If there are 2³¹ active entries or more.
+    pub fn from_dense(dense: Tensor<2>) -> Result<Self> {
+        let ([_, d_sae], device) = (dense.dims(), dense.device());
+        let active = |row: &[f32]| -> (Vec<i32>, Vec<f32>) {
+            row.iter().zip(0..).filter(|(value, _)| **value != 0.0).map(|(&value, latent)| (latent, value)).unzip()
+        };
+        let tokens: Vec<(Vec<i32>, Vec<f32>)> = host(dense).par_chunks(d_sae).map(active).collect();
+        let mut starts = vec![0];
+        for (latents, _) in &tokens {
+            starts.push(starts[starts.len() - 1] + latents.len());
+        }
+        let starts = narrow(&starts)?;
+        let (indices, values): (Vec<Vec<i32>>, Vec<Vec<f32>>) = tokens.into_iter().unzip();
+        Ok(Self {
+            values: Tensor::from_data(values.concat().as_slice(), &device),
+            indices: Tensor::from_data(indices.concat().as_slice(), &device),
+            rows: Rows::Starts(Tensor::from_data(starts.as_slice(), &device)),
+            d_sae,
+        })
+    }
+
+    /// A code of kernels, whose indices are right by construction: `[batch, k]` each.
+    pub(crate) fn trusted(values: Tensor<2>, indices: Tensor<2, Int>, d_sae: usize) -> Self {
+        let [_, k] = values.dims();
+        Self { values: values.flatten(0, 1), indices: indices.flatten(0, 1), rows: Rows::Each(k), d_sae }
+    }
+
+    pub(crate) fn into_parts(self) -> (Tensor<1>, Tensor<1, Int>, Rows) {
+        (self.values, self.indices, self.rows)
+    }
+
+    /// Activations of the chosen latents, `[entries]`.
+    pub fn values(&self) -> Tensor<1> {
         self.values.clone()
     }
 
-    /// Which latents they are, `[batch, k]`.
-    pub fn indices(&self) -> Tensor<2, Int> {
+    /// Which latents they are, `[entries]`.
+    pub fn indices(&self) -> Tensor<1, Int> {
         self.indices.clone()
+    }
+
+    /// The number of entries of every token, where the architecture fixes it.
+    pub fn k(&self) -> Option<usize> {
+        match self.rows {
+            Rows::Each(k) => Some(k),
+            Rows::Starts(_) => None,
+        }
     }
 
     /// How many latents there are to choose from.
@@ -66,16 +167,40 @@ impl SparseCode {
     }
 
     /// The same latents with other values.
-    pub(crate) fn map_values(self, map: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Self {
+    pub(crate) fn map_values(self, map: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Self {
         Self { values: map(self.values), ..self }
     }
+}
+
+fn refuse<T>(why: String) -> Result<T> {
+    Err(SaeError::Setting(format!("a sparse code: {why}")))
+}
+
+/// Starts of rows in the width of the kernels.
+fn narrow(starts: &[usize]) -> Result<Vec<i32>> {
+    let narrow: Option<Vec<i32>> = starts.iter().map(|&start| i32::try_from(start).ok()).collect();
+    narrow.map_or_else(|| refuse(format!("more than {} entries; take fewer tokens at once", i32::MAX)), Ok)
+}
+
+fn check_latents(indices: &Tensor<1, Int>, rows: HostRows<'_>, d_sae: usize) -> Result<()> {
+    let latents = indices.to_data().convert::<i64>().try_into_vec::<i64>().expect("converted to i64");
+    for token in 0..rows.tokens() {
+        let row = &latents[rows.of(token)];
+        if let Some(latent) = row.iter().find(|&&latent| !usize::try_from(latent).is_ok_and(|latent| latent < d_sae)) {
+            return refuse(format!("token {token} has latent {latent}; there are {d_sae}, from 0"));
+        }
+        if let Some(pair) = row.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return refuse(format!("token {token} has latent {} after {}; they must ascend", pair[1], pair[0]));
+        }
+    }
+    Ok(())
 }
 
 /// A code, held as its architecture gives it; a latent is active where its value is not 0.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one a batch")]
 pub enum Code {
-    /// A fixed number of candidates a token.
+    /// The chosen latents of each token.
     Sparse(SparseCode),
     /// Every latent, `[batch, d_sae]`.
     Dense(Tensor<2>),
@@ -86,11 +211,20 @@ impl Code {
     pub fn for_each_active(self, mut see: impl FnMut(usize, usize, f32)) {
         match self {
             Self::Sparse(code) => {
-                let [_, k] = code.values.dims();
-                let latents = host_int(code.indices);
-                for (at, (value, latent)) in host(code.values).into_iter().zip(latents).enumerate() {
-                    if value != 0.0 {
-                        see(at / k, latent as usize, value);
+                let (latents, values) = (host_int(code.indices), host(code.values));
+                let starts;
+                let rows = match code.rows {
+                    Rows::Each(k) => HostRows::Each { k, tokens: values.len() / k },
+                    Rows::Starts(of) => {
+                        starts = host_int(of);
+                        HostRows::Starts(&starts)
+                    }
+                };
+                for token in 0..rows.tokens() {
+                    for at in rows.of(token) {
+                        if values[at] != 0.0 {
+                            see(token, latents[at] as usize, values[at]);
+                        }
                     }
                 }
             }
@@ -131,6 +265,46 @@ mod tests {
         }
         let device = Device::flex();
         assert!(SparseCode::new(Tensor::ones([1, 2], &device), Tensor::zeros([2, 1], &device), 4).is_err());
+    }
+
+    fn ragged(indices: &[i64], starts: &[usize], d_sae: usize) -> Result<SparseCode> {
+        let device = Device::flex();
+        SparseCode::ragged(Tensor::ones([indices.len()], &device), Tensor::from_data(indices, &device), starts, d_sae)
+    }
+
+    #[test]
+    fn rows_of_any_length_are_checked_too() {
+        assert!(ragged(&[0, 3, 1], &[0, 2, 2, 3], 4).is_ok());
+        assert!(ragged(&[], &[0, 0], 4).is_ok());
+        for (indices, starts, part) in [
+            (&[0, 3, 1], &[0, 2, 2][..], "ascend from 0 to 3"),
+            (&[0, 3, 1], &[0, 2, 1, 3], "ascend from 0 to 3"),
+            (&[0, 3, 1], &[1, 3], "ascend from 0 to 3"),
+            (&[0, 3, 1], &[], "ascend from 0 to 3"),
+            (&[0, 3, 1], &[0, 3], "token 0 has latent 1 after 3"),
+            (&[0, 3, 4], &[0, 2, 2, 3], "token 2 has latent 4"),
+        ] {
+            let error = ragged(indices, starts, 4).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_active_entries_of_a_dense_code_are_shown_as_they_are() {
+        let rows = [[0.0, 2.0, 0.0, -1.0], [0.0; 4], [1.0, 2.0, 3.0, f32::NAN]];
+        let dense: Tensor<2> = Tensor::from_data(rows, &Device::flex());
+        let code = SparseCode::from_dense(dense.clone()).unwrap();
+        assert_eq!((code.k(), code.d_sae()), (None, 4));
+        let seen = |code: Code| {
+            let mut seen = Vec::new();
+            code.for_each_active(|token, latent, value| seen.push((token, latent, value.to_bits())));
+            seen
+        };
+        let expected = [(0, 1, 2.0), (0, 3, -1.0), (2, 0, 1.0), (2, 1, 2.0), (2, 2, 3.0), (2, 3, f32::NAN)];
+        assert_eq!(seen(Code::Sparse(code)), expected.map(|(t, l, v): (_, _, f32)| (t, l, v.to_bits())));
+        assert_eq!(seen(Code::Dense(dense)), expected.map(|(t, l, v): (_, _, f32)| (t, l, v.to_bits())));
+        let none = SparseCode::from_dense(Tensor::zeros([2, 3], &Device::flex())).unwrap();
+        assert!(seen(Code::Sparse(none)).is_empty());
     }
 
     #[test]

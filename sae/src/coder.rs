@@ -1,221 +1,95 @@
-//! A sparse autoencoder for inference.
+//! Classes of SAE in training: x̂ as a function of an input and the parameters, and its gradient.
+//!
+//! - `topk.rs`, `groupmax.rs`: a class each; `sparse.rs`: what classes share whose codes are chosen pre-activations.
+//!
+//! What x̂ is good for is none of a class's business: a loss, or a model into which x̂ was patched, says what the gradient ∂x̂ is. So any
+//! class goes with any objective.
 
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Int, IntDType, Tensor};
+mod groupmax;
+mod sparse;
+mod topk;
 
-use crate::activation::{Activation, Normalization};
-use crate::code::{Code, SparseCode};
-use crate::kernels::{self, Encoder, Precision};
+use burn::tensor::{Device, Tensor};
 
-/// A sparse autoencoder:
-///
-/// ```text
-/// pre = (x − b_dec) W_enc + b_enc
-/// z   = activation(pre)
-/// x̂   = z W_dec + b_dec
-/// ```
-///
-/// Both weight matrices are stored with a row a latent, `[d_sae, d_model]`. Whether b_dec is subtracted, and whether x is
-/// normalised first, is the SAE's own.
+use crate::config::{Architecture, TrainConfig};
+use crate::kernels::{Counters, Dead};
+
+/// The four parameters of an SAE, or anything that exists once for each.
 #[derive(Clone, Debug)]
-pub struct Sae {
-    pub(crate) w_enc: Tensor<2>,
-    pub(crate) b_enc: Tensor<1>,
-    pub(crate) w_dec: Tensor<2>,
-    pub(crate) b_dec: Tensor<1>,
-    pub(crate) activation: Activation,
-    pub(crate) normalization: Normalization,
-    pub(crate) apply_b_dec_to_input: bool,
-    /// Norms of the decoder rows, if latents are chosen by them.
-    scale: Option<Tensor<1>>,
+pub(crate) struct Params {
+    /// `[d_sae, d_model]`
+    pub w_enc: Tensor<2>,
+    /// `[d_sae]`
+    pub b_enc: Tensor<1>,
+    /// `[d_sae, d_model]`
+    pub w_dec: Tensor<2>,
+    /// `[d_model]`
+    pub b_dec: Tensor<1>,
 }
 
-impl Sae {
-    /// An SAE from its weights.
-    ///
-    /// # Shapes
-    /// - `w_enc`, `w_dec`: `[d_sae, d_model]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_model]`
-    pub fn new(
-        [w_enc, w_dec]: [Tensor<2>; 2],
-        [b_enc, b_dec]: [Tensor<1>; 2],
-        activation: Activation,
-        apply_b_dec_to_input: bool,
-    ) -> Self {
-        let rescaled = matches!(activation, Activation::TopK { by_decoder_norm: true, .. });
-        let scale = rescaled.then(|| kernels::row_norms(w_dec.clone()));
-        Self { w_enc, b_enc, w_dec, b_dec, activation, normalization: Normalization::None, apply_b_dec_to_input, scale }
-    }
-
-    /// The same SAE on inputs that are normalised first.
-    #[must_use]
-    pub fn normalizing(self, normalization: Normalization) -> Self {
-        Self { normalization, ..self }
-    }
-
-    /// Width of the activations.
-    pub fn d_model(&self) -> usize {
-        self.w_dec.dims()[1]
-    }
-
-    /// Number of latents.
-    pub fn d_sae(&self) -> usize {
-        self.w_dec.dims()[0]
-    }
-
-    /// Latents chosen a token, where the architecture fixes that.
-    pub fn k(&self) -> Option<usize> {
-        self.activation.k()
-    }
-
-    /// The rule that makes latents of pre-activations.
-    pub fn activation(&self) -> &Activation {
-        &self.activation
-    }
-
-    /// What is done to the input first.
-    pub fn normalization(&self) -> Normalization {
-        self.normalization
-    }
-
-    /// Whether b_dec is subtracted from the input.
-    pub fn applies_b_dec_to_input(&self) -> bool {
-        self.apply_b_dec_to_input
-    }
-
-    /// Encoder and decoder, `[d_sae, d_model]` each.
-    pub fn weights(&self) -> [Tensor<2>; 2] {
-        [self.w_enc.clone(), self.w_dec.clone()]
-    }
-
-    /// The bias that a latent's magnitude has, `[d_sae]`: b_enc, or b_mag of a gated SAE.
-    pub fn encoder_bias(&self) -> Tensor<1> {
-        match &self.activation {
-            Activation::Gated { b_mag, .. } => b_mag.clone(),
-            _ => self.b_enc.clone(),
+impl Params {
+    pub(crate) fn zeros(config: &TrainConfig, device: &Device) -> Self {
+        let TrainConfig { d_model, d_sae, .. } = *config;
+        Self {
+            w_enc: Tensor::zeros([d_sae, d_model], device),
+            b_enc: Tensor::zeros([d_sae], device),
+            w_dec: Tensor::zeros([d_sae, d_model], device),
+            b_dec: Tensor::zeros([d_model], device),
         }
     }
+}
 
-    /// Where the weights are.
-    pub fn device(&self) -> Device {
-        self.w_dec.device()
-    }
+/// The gradients of a step, and sums of the squares of all but b_dec's.
+pub(crate) struct Gradients {
+    pub gradients: Params,
+    pub squares: Tensor<1>,
+}
 
-    /// The active latents of each token.
+/// A class of SAE.
+pub(crate) trait Coder {
+    /// Encodes a batch; with `dead`, the dead latents of largest pre-activation too, for the auxiliary loss.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`
-    pub fn encode(&self, x: Tensor<2>) -> Code {
-        let (x, _) = self.normalization.apply(x);
-        self.in_decoder_norms(self.encode_unscaled(x))
-    }
-
-    /// The reconstruction from a code of [`Self::encode`]; of an SAE that normalises its input, in normalised units.
-    ///
-    /// # Shapes
-    /// - result `[batch, d_model]`
-    ///
-    /// # Panics
-    /// If the code is that of an SAE with another number of latents.
-    pub fn decode(&self, code: Code) -> Tensor<2> {
-        if let Code::Sparse(code) = &code {
-            assert_eq!(code.d_sae(), self.d_sae(), "a code of another SAE");
-        }
-        let code = match (code, &self.scale) {
-            (Code::Sparse(code), Some(scale)) => {
-                let factors = factors(scale, &code);
-                Code::Sparse(code.map_values(|values| values / factors))
-            }
-            (code, _) => code,
-        };
-        self.decode_unscaled(code)
-    }
-
-    /// x̂ and the code that it is made from.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, d_model]`, the reconstruction alike
-    pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
-        let (x, undo) = self.normalization.apply(x);
-        let code = self.encode_unscaled(x);
-        let reconstruction = self.decode_unscaled(code.clone());
-        let reconstruction = match undo {
-            Some(undo) => undo.apply(reconstruction),
-            None => reconstruction,
-        };
-        (reconstruction, self.in_decoder_norms(code))
-    }
-
-    /// A code in units of the decoder rows as stored, brought to the SAE's own units.
-    fn in_decoder_norms(&self, code: Code) -> Code {
-        match (code, &self.scale) {
-            (Code::Sparse(code), Some(scale)) => {
-                let factors = factors(scale, &code);
-                Code::Sparse(code.map_values(|values| values * factors))
-            }
-            (code, _) => code,
-        }
-    }
-
-    /// The code in units of the decoder rows as stored: the factors of SAELens' rescaling cancel.
-    fn encode_unscaled(&self, x: Tensor<2>) -> Code {
-        let x = if self.apply_b_dec_to_input { x - self.b_dec.clone().unsqueeze() } else { x };
-        match &self.activation {
-            Activation::TopK { k, .. } => {
-                let encoder = Encoder {
-                    w_enc: self.w_enc.clone(),
-                    b_enc: self.b_enc.clone(),
-                    scale: self.scale.clone(),
-                    precision: Precision::F32,
-                };
-                let (values, indices) = kernels::encode_topk(x, encoder, *k);
-                Code::Sparse(SparseCode::trusted(values, indices, self.d_sae()))
-            }
-            Activation::GroupMax { k } => Code::Sparse(largest_of_groups(self.pre(x), *k)),
-            Activation::Relu => Code::Dense(relu(self.pre(x))),
-            Activation::JumpRelu { threshold } => {
-                let pre = self.pre(x);
-                let fires = pre.clone().greater(threshold.clone().unsqueeze::<2>().expand(pre.dims())).float();
-                Code::Dense(relu(pre) * fires)
-            }
-            Activation::Gated { r_mag, b_mag } => {
-                let product = self.product(x);
-                let fires = (product.clone() + self.b_enc.clone().unsqueeze()).greater_elem(0.0).float();
-                let magnitude = product * r_mag.clone().exp().unsqueeze() + b_mag.clone().unsqueeze();
-                Code::Dense(relu(magnitude) * fires)
-            }
-        }
-    }
-
-    /// x·W_enc, `[batch, d_sae]`.
-    fn product(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::product(x, self.w_enc.clone().transpose())
-    }
-
-    /// x·W_enc + b_enc, `[batch, d_sae]`.
-    fn pre(&self, x: Tensor<2>) -> Tensor<2> {
-        self.product(x) + self.b_enc.clone().unsqueeze()
-    }
-
-    fn decode_unscaled(&self, code: Code) -> Tensor<2> {
-        let sum = match code {
-            Code::Sparse(code) => kernels::decode(code.values(), code.indices(), self.w_dec.clone()),
-            Code::Dense(values) => kernels::product(values, self.w_dec.clone()),
-        };
-        sum + self.b_dec.clone().unsqueeze()
-    }
+    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass>;
 }
 
-/// The factor of every chosen latent, `[batch, k]`.
-fn factors(scale: &Tensor<1>, code: &SparseCode) -> Tensor<2> {
-    scale.clone().select(0, code.indices().flatten(0, 1)).reshape(code.values().dims())
+/// A batch that was encoded, with what decoding and the gradient need. It holds the parameters, so it is to be gone before they change.
+pub(crate) trait Pass {
+    /// x̂, `[batch, d_model]`.
+    fn reconstruction(&self) -> Tensor<2>;
+
+    /// x̂ − target, and sums of its squares that add up to the whole: cheaper than from x̂.
+    ///
+    /// # Shapes
+    /// - `target` and the residual: `[batch, d_model]`
+    fn residual(&self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>);
+
+    /// What the chosen dead latents decode to, without b_dec, `[batch, d_model]`; `None` if none were asked for.
+    fn dead_output(&self) -> Option<Tensor<2>>;
+
+    /// Active entries of the code, in one element.
+    fn active(&self) -> Tensor<1>;
+
+    /// The gradient of the parameters from ∂x̂, and from `dead_grad`, the gradient with respect to [`Self::dead_output`]. The counters go
+    /// forward by the batch.
+    ///
+    /// # Shapes
+    /// - `output_grad`, `dead_grad`: `[batch, d_model]`
+    fn backward(
+        self: Box<Self>,
+        output_grad: Tensor<2>,
+        dead_grad: Option<Tensor<2>>,
+        counters: Counters,
+    ) -> (Gradients, Counters);
 }
 
-/// Of each of k groups of neighbours the largest, after ReLU.
-fn largest_of_groups(pre: Tensor<2>, k: usize) -> SparseCode {
-    let [batch, d_sae] = pre.dims();
-    let (values, places) = pre.reshape([batch, k, d_sae / k]).max_dim_with_indices(2);
-    // Kernels take indices of 32 bits.
-    let starts: Tensor<1, Int> = Tensor::arange_step(0..d_sae as i64, d_sae / k, &values.device()).cast(IntDType::I32);
-    let indices = places.reshape([batch, k]).cast(IntDType::I32) + starts.unsqueeze();
-    SparseCode::trusted(relu(values.reshape([batch, k])), indices, d_sae)
+impl Architecture {
+    /// The class of that name.
+    pub(crate) fn coder(self) -> &'static dyn Coder {
+        match self {
+            Self::TopK => &topk::TopK,
+            Self::GroupMax => &groupmax::GroupMax,
+        }
+    }
 }

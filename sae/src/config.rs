@@ -33,7 +33,7 @@ pub enum Architecture {
     /// The k largest pre-activations (Gao et al. 2024, arXiv:2406.04093).
     #[default]
     TopK,
-    /// The largest of each of k groups of neighbours, as sparsify's `groupmax`.
+    /// The largest pre-activation of each of k groups of d_sae/k neighbours, as sparsify's `groupmax`.
     GroupMax,
 }
 
@@ -104,9 +104,9 @@ pub struct TrainConfig {
     pub d_model: usize,
     /// Number of latents.
     pub d_sae: usize,
-    /// Active latents a token.
+    /// Latents chosen per token.
     pub k: usize,
-    /// Tokens a step.
+    /// Tokens per step.
     pub batch_size: usize,
     /// Steps in all; only the learning-rate schedule uses it.
     pub steps: u64,
@@ -134,7 +134,7 @@ pub struct TrainConfig {
     pub decoder_norm: DecoderNorm,
     /// Norm of the decoder's rows at the start.
     pub decoder_init_norm: f64,
-    /// Select latents by pre-activation times decoder norm.
+    /// Choose latents by pre-activation times decoder norm: the largest of all, or of each group.
     pub rescale_acts_by_decoder_norm: bool,
     /// Subtract b_dec from the input.
     pub apply_b_dec_to_input: bool,
@@ -258,6 +258,19 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_are_of_one_size_in_every_recipe() {
+        for recipe in [Recipe::Assay, Recipe::Saelens] {
+            let of = |k| TrainConfig {
+                architecture: Architecture::GroupMax,
+                ..TrainConfig::from_recipe(recipe, 8, 24, k, 10, 200)
+            };
+            assert!(of(6).check().is_ok());
+            let error = of(5).check().unwrap_err().to_string();
+            assert!(error.contains("k = 5 must divide d_sae = 24"), "{error}");
+        }
+    }
 
     #[test]
     fn the_learning_rate_warms_up_and_decays() {

@@ -25,8 +25,8 @@ use burn::tensor::Device;
 
 use self::host::HostSae;
 use crate::activation::{Activation, Normalization};
-use crate::coder::Sae;
 use crate::error::{Result, SaeError};
+use crate::sae::Sae;
 
 pub use self::directory::is_vacant;
 pub use self::find::{detect, directory_of, is_sae};
@@ -89,6 +89,12 @@ impl Format {
             Self::Sparsify => plain && (groupmax || matches!(sae.activation(), Activation::TopK { .. })),
             Self::DictionaryLearning => plain && !groupmax,
         }
+    }
+
+    /// The format in which to write an SAE: SAELens' where it can hold it, else the first that can. Where none can, SAELens', so that
+    /// [`save`] says why.
+    pub fn for_sae(sae: &Sae) -> Self {
+        Self::ALL.into_iter().find(|format| format.can_hold(sae)).unwrap_or(Self::SaeLens)
     }
 }
 

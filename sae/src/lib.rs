@@ -1,9 +1,9 @@
 //! Sparse autoencoders: the training stage of Assay's pipeline, and SAEs of other tools.
 //!
 //! - [`config`]: recipes and every setting of a training run.
-//! - [`coder`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
+//! - [`sae`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
 //! - `kernels`: the operations in which the time goes, per backend; private, for they don't check indices.
-//! - [`trainer`]: the closed-form training step of a TopK SAE: losses, gradients, Adam.
+//! - [`trainer`]: a training step: `coder` (forward and backward of each class), [`loss`], `dead` (the auxiliary loss), Adam.
 //! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
 //! - [`checkpoint`]: the state to resume from.
 //!
@@ -12,19 +12,25 @@
 pub mod activation;
 pub mod checkpoint;
 pub mod code;
-pub mod coder;
+mod coder;
 pub mod config;
+mod dead;
 pub mod error;
 pub mod formats;
 mod kernels;
+pub mod loss;
+mod profile;
+mod readback;
+pub mod sae;
 mod tensors;
 pub mod trainer;
 
 pub use activation::{Activation, Normalization};
 pub use code::{Code, SparseCode};
-pub use coder::Sae;
 pub use config::{Architecture, DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};
-pub use trainer::{StepLoss, Trainer};
+pub use loss::StepLoss;
+pub use sae::Sae;
+pub use trainer::{Forward, Trainer};

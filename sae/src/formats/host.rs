@@ -3,8 +3,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::activation::{Activation, Normalization};
-use crate::coder::Sae;
-use crate::trainer::host;
+use crate::readback::host;
+use crate::sae::Sae;
 
 /// An SAE's values, row-major.
 #[derive(Clone, Debug, PartialEq)]

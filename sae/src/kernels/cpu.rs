@@ -1,4 +1,9 @@
-//! The operations on the CPU: rayon over rows or latents, plain slices within.
+//! The operations on the CPU: rayon over rows or latents, plain slices within. `encode.rs` has the encoder, `select.rs` its selections,
+//! `sparse.rs` what is done with sparse codes.
+
+mod encode;
+mod select;
+mod sparse;
 
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
@@ -6,133 +11,81 @@ use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
+use self::encode::Encoder;
+use self::sparse::{Code, Gradient};
 use super::adam::AdamStep;
-use super::encode::Encoder;
-use super::{Precision, SaeOps};
+use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, SaeOps, Selection};
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
 /// Tokens or latents that one task handles.
-pub(super) const ROWS: usize = 16;
+const ROWS: usize = 16;
 
 impl SaeOps for Flex {
     fn sae_product(lhs: FlexTensor, rhs: FlexTensor) -> FlexTensor {
         Self::float_matmul(lhs, rhs)
     }
 
-    fn sae_encode_topk(
-        input: FlexTensor,
-        w_enc: FlexTensor,
-        b_enc: FlexTensor,
-        scale: FlexTensor,
-        k: usize,
-        scaled: bool,
-        precision: Precision,
-    ) -> (FlexTensor, FlexTensor) {
-        f32_only(precision);
-        let encoder = Encoder::new(&input, &w_enc, &b_enc, scaled.then_some(&scale));
-        let [chosen, _] = encoder.run([k, 0], &[]);
+    fn sae_encode(input: FlexTensor, encoder: EncoderOf<Self>, selection: Selection) -> (FlexTensor, FlexTensor) {
+        let [chosen, _] = Encoder::new(input, encoder).run(selection, 0, &[]);
         chosen
     }
 
-    fn sae_encode_topk_and_dead(
+    fn sae_encode_with_dead(
         input: FlexTensor,
-        w_enc: FlexTensor,
-        b_enc: FlexTensor,
-        scale: FlexTensor,
+        encoder: EncoderOf<Self>,
+        selection: Selection,
         since_fired: FlexTensor,
-        k: usize,
-        scaled: bool,
-        precision: Precision,
         dead_after: i32,
         k_aux: usize,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let since_fired = contiguous(since_fired);
         let dead: Vec<u32> =
             ints(&since_fired).iter().zip(0..).filter(|&(&since, _)| since > dead_after).map(|(_, i)| i).collect();
-        f32_only(precision);
-        let encoder = Encoder::new(&input, &w_enc, &b_enc, scaled.then_some(&scale));
-        let [(values, indices), (dead_values, dead_indices)] = encoder.run([k, k_aux], &dead);
+        let [(values, indices), (dead_values, dead_indices)] =
+            Encoder::new(input, encoder).run(selection, k_aux, &dead);
         (values, indices, dead_values, dead_indices)
     }
 
-    fn sae_decode(values: FlexTensor, indices: FlexTensor, w_dec: FlexTensor) -> FlexTensor {
-        let (values, indices, w_dec) = (contiguous(values), contiguous(indices), contiguous(w_dec));
-        let ([batch, k], [_, d]) = (dims2(&values), dims2(&w_dec));
-        let (values, indices, w_dec) = (floats(&values), ints(&indices), floats(&w_dec));
-        let mut out = vec![0.0_f32; batch * d];
-        out.par_chunks_mut(d * ROWS).enumerate().for_each(|(task, out)| {
-            for (row, out) in out.chunks_mut(d).enumerate() {
-                let at = (task * ROWS + row) * k..(task * ROWS + row + 1) * k;
-                for (&value, &i) in values[at.clone()].iter().zip(&indices[at]) {
-                    if value != 0.0 {
-                        add_scaled(out, value, row_of(w_dec, i as usize, d));
-                    }
-                }
-            }
-        });
-        float_tensor(out, [batch, d])
+    fn sae_decode(code: CodeOf<Self>, w_dec: FlexTensor) -> FlexTensor {
+        sparse::decode(&Code::new(code), &contiguous(w_dec))
     }
 
     fn sae_residual(
-        values: FlexTensor,
-        indices: FlexTensor,
+        code: CodeOf<Self>,
         w_dec: FlexTensor,
         b_dec: FlexTensor,
         x: FlexTensor,
     ) -> (FlexTensor, FlexTensor) {
         let [_, d] = dims2(&w_dec);
-        let decoded = Self::sae_decode(values, indices, w_dec);
+        let decoded = Self::sae_decode(code, w_dec);
         let reconstruction = Self::float_add(decoded, Self::float_reshape(b_dec, Shape::from([1, d])));
         let residual = contiguous(Self::float_sub(reconstruction, x));
         let squares = float_tensor(vec![sum_squares(&residual)], [1]);
         (residual, squares)
     }
 
-    fn sae_value_gradients(grad: FlexTensor, values: FlexTensor, indices: FlexTensor, w_dec: FlexTensor) -> FlexTensor {
-        let (grad, values) = (contiguous(grad), contiguous(values));
-        let (indices, w_dec) = (contiguous(indices), contiguous(w_dec));
-        let ([batch, k], [_, d]) = (dims2(&values), dims2(&w_dec));
-        let (grad, values, indices, w_dec) = (floats(&grad), floats(&values), ints(&indices), floats(&w_dec));
-        let mut out = vec![0.0_f32; batch * k];
-        out.par_chunks_mut(k * ROWS).enumerate().for_each(|(task, out)| {
-            for (row, out) in out.chunks_mut(k).enumerate() {
-                let token = task * ROWS + row;
-                let grad = row_of(grad, token, d);
-                let at = token * k..(token + 1) * k;
-                for ((out, &value), &i) in out.iter_mut().zip(&values[at.clone()]).zip(&indices[at]) {
-                    if value != 0.0 {
-                        *out = dot(grad, row_of(w_dec, i as usize, d));
-                    }
-                }
-            }
-        });
-        float_tensor(out, [batch, k])
+    fn sae_value_gradients(grad: FlexTensor, code: CodeOf<Self>, w_dec: FlexTensor) -> FlexTensor {
+        sparse::value_gradients(&contiguous(grad), &Code::new(code), &contiguous(w_dec))
     }
 
     fn sae_latent_gradients(
-        values: FlexTensor,
-        value_grads: FlexTensor,
-        indices: FlexTensor,
-        output_grad: FlexTensor,
-        aux_values: FlexTensor,
-        aux_value_grads: FlexTensor,
-        aux_indices: FlexTensor,
-        aux_output_grad: FlexTensor,
+        main: GradientOf<Self>,
+        auxiliary: AuxiliaryOf<Self>,
         input: FlexTensor,
         w_dec: FlexTensor,
         since_fired: FlexTensor,
         fires: FlexTensor,
-        with_aux: bool,
         project: bool,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let [n, d] = dims2(&w_dec);
         let matrix = || float_tensor(vec![0.0; n * d], [n, d]);
-        let (since_fired, fires) = count_fires(since_fired, fires, &values, &indices);
+        let (input, main) = (contiguous(input), Gradient::new(main));
+        let (since_fired, fires) = main.code.count_fires(since_fired, fires);
         let mut gradients = [matrix(), float_tensor(vec![0.0; n], [n]), matrix()];
-        accumulate(&mut gradients, values, value_grads, indices, &input, output_grad);
-        if with_aux {
-            accumulate(&mut gradients, aux_values, aux_value_grads, aux_indices, &input, aux_output_grad);
+        main.add_to(&mut gradients, &input);
+        if let AuxiliaryOf::Path(path) = auxiliary {
+            Gradient::new(path).add_to(&mut gradients, &input);
         }
         let [w_enc, b_enc, mut g_dec] = gradients;
         if project {
@@ -209,66 +162,6 @@ impl SaeOps for Flex {
     }
 }
 
-/// bf16 is a format of GPUs: whoever chooses the device checks that.
-fn f32_only(precision: Precision) {
-    assert_eq!(precision, Precision::F32, "the CPU computes in f32");
-}
-
-/// Adds what one set of sparse activations contributes to the gradients of encoder, bias and decoder.
-fn accumulate(
-    [w_enc, b_enc, w_dec]: &mut [FlexTensor; 3],
-    values: FlexTensor,
-    value_grads: FlexTensor,
-    indices: FlexTensor,
-    input: &FlexTensor,
-    output_grad: FlexTensor,
-) {
-    let (values, value_grads, indices) = (contiguous(values), contiguous(value_grads), contiguous(indices));
-    let (input, output_grad) = (contiguous(input.clone()), contiguous(output_grad));
-    let ([_, k], [n, d]) = (dims2(&values), dims2(w_dec));
-    let uses = Uses::new(floats(&values), ints(&indices), n);
-    let (values, value_grads) = (floats(&values), floats(&value_grads));
-    let (input, output_grad) = (floats(&input), floats(&output_grad));
-    floats_mut(w_enc)
-        .par_chunks_mut(d * ROWS)
-        .zip(floats_mut(w_dec).par_chunks_mut(d * ROWS))
-        .zip(floats_mut(b_enc).par_chunks_mut(ROWS))
-        .enumerate()
-        .for_each(|(task, ((w_enc, w_dec), b_enc))| {
-            for (row, ((w_enc, w_dec), b_enc)) in w_enc.chunks_mut(d).zip(w_dec.chunks_mut(d)).zip(b_enc).enumerate() {
-                for &at in uses.of(task * ROWS + row) {
-                    let at = at as usize;
-                    add_scaled(w_enc, value_grads[at], row_of(input, at / k, d));
-                    add_scaled(w_dec, values[at], row_of(output_grad, at / k, d));
-                    *b_enc += value_grads[at];
-                }
-            }
-        });
-}
-
-fn count_fires(
-    since_fired: FlexTensor,
-    fires: FlexTensor,
-    values: &FlexTensor,
-    indices: &FlexTensor,
-) -> (FlexTensor, FlexTensor) {
-    let (mut since_fired, mut fires) = (contiguous(since_fired), contiguous(fires));
-    let (values, indices) = (contiguous(values.clone()), contiguous(indices.clone()));
-    let [batch, _] = dims2(&values);
-    let since = since_fired.storage_mut::<i32>();
-    let count = fires.storage_mut::<i32>();
-    for since in since.iter_mut() {
-        *since = since.saturating_add(batch as i32);
-    }
-    for (&value, &i) in floats(&values).iter().zip(ints(&indices)) {
-        if value != 0.0 {
-            since[i as usize] = 0;
-            count[i as usize] = count[i as usize].saturating_add(1);
-        }
-    }
-    (since_fired, fires)
-}
-
 /// Takes from each row of `grad` its part along the same row of `rows`.
 fn remove_parallel(grad: &mut FlexTensor, rows: &FlexTensor) {
     let [_, d] = dims2(rows);
@@ -300,38 +193,6 @@ fn scale_rows(x: &mut FlexTensor, factors: &[f32]) {
     });
 }
 
-/// Where each latent is active, in token order: the entries of a sparse `[batch, k]` sorted by latent.
-struct Uses {
-    starts: Vec<u32>,
-    entries: Vec<u32>,
-}
-
-impl Uses {
-    fn new(values: &[f32], indices: &[i32], n: usize) -> Self {
-        let mut starts = vec![0_u32; n + 1];
-        for (&value, &i) in values.iter().zip(indices) {
-            starts[i as usize + 1] += u32::from(value != 0.0);
-        }
-        for i in 0..n {
-            starts[i + 1] += starts[i];
-        }
-        let mut next = starts.clone();
-        let mut entries = vec![0_u32; starts[n] as usize];
-        for (at, (&value, &i)) in values.iter().zip(indices).enumerate() {
-            if value != 0.0 {
-                let slot = &mut next[i as usize];
-                entries[*slot as usize] = at as u32;
-                *slot += 1;
-            }
-        }
-        Self { starts, entries }
-    }
-
-    fn of(&self, latent: usize) -> &[u32] {
-        &self.entries[self.starts[latent] as usize..self.starts[latent + 1] as usize]
-    }
-}
-
 fn add_scaled(to: &mut [f32], factor: f32, from: &[f32]) {
     for (t, &f) in to.iter_mut().zip(from) {
         *t += factor * f;
@@ -352,7 +213,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The tensor in row-major order; moved, not copied, if it is in that order already.
-pub(super) fn contiguous(x: FlexTensor) -> FlexTensor {
+fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
@@ -360,7 +221,7 @@ fn row_of(values: &[f32], row: usize, d: usize) -> &[f32] {
     &values[row * d..(row + 1) * d]
 }
 
-pub(super) fn dims2(x: &FlexTensor) -> [usize; 2] {
+fn dims2(x: &FlexTensor) -> [usize; 2] {
     x.layout().shape().dims::<2>()
 }
 
@@ -369,7 +230,7 @@ fn len(x: &FlexTensor) -> usize {
 }
 
 /// The values of a [`contiguous`] tensor.
-pub(super) fn floats(x: &FlexTensor) -> &[f32] {
+fn floats(x: &FlexTensor) -> &[f32] {
     let start = x.layout().start_offset();
     &x.storage::<f32>()[start..start + len(x)]
 }
@@ -384,10 +245,10 @@ fn ints(x: &FlexTensor) -> &[i32] {
     &x.storage::<i32>()[start..start + len(x)]
 }
 
-pub(super) fn float_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+fn float_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
 }
 
-pub(super) fn int_tensor<const D: usize>(values: Vec<i32>, shape: [usize; D]) -> FlexTensor {
+fn int_tensor<const D: usize>(values: Vec<i32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::I32)
 }

@@ -1,12 +1,72 @@
-//! Adam in place, in the arithmetic of [`super::super::AdamStep`]; for a decoder of unit rows with the renormalisation.
+//! Adam in place, in the arithmetic of [`AdamStep`]; for a decoder of unit rows with the renormalisation.
 
+use assay_kernels::tensor::{contiguous, cubes, cubes_for, dims2, len, slice, width_of};
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::reduce::{cube_sum, sum_of};
+use super::{UNITS, owned, units_for};
+use crate::kernels::AdamStep;
+
+/// See [`crate::kernels::adam()`].
+pub(super) fn updated(
+    param: CubeTensor,
+    grad: CubeTensor,
+    first: CubeTensor,
+    second: CubeTensor,
+    clip: CubeTensor,
+    step: AdamStep,
+    unit_rows: bool,
+) -> (CubeTensor, CubeTensor, CubeTensor) {
+    let (param, grad) = (owned(param), contiguous(grad));
+    let (first, second, clip) = (owned(first), owned(second), contiguous(clip));
+    let s = step.scalars();
+    let scalars = || ScalarsLaunch::new(s.step_size, s.beta1, s.beta2, s.rest1, s.rest2, s.root_bias2, s.eps);
+    // SAFETY: the kernels check their positions; the three tensors written to are nobody else's.
+    #[allow(unsafe_code)]
+    unsafe {
+        if unit_rows {
+            let [n, d] = dims2(&param);
+            let width = width_of(d);
+            let units = units_for(d / width);
+            adam_unit_rows::launch_unchecked(
+                &param.client,
+                cubes(n),
+                CubeDim::new_1d(units),
+                width,
+                slice(&param, width),
+                slice(&grad, width),
+                slice(&first, width),
+                slice(&second, width),
+                slice(&clip, 1),
+                scalars(),
+                d / width,
+                n,
+                (d / width).div_ceil(units as usize),
+            );
+        } else {
+            let width = width_of(len(&param));
+            adam::launch_unchecked(
+                &param.client,
+                cubes_for(len(&param) / width, UNITS),
+                CubeDim::new_1d(UNITS as u32),
+                width,
+                slice(&param, width),
+                slice(&grad, width),
+                slice(&first, width),
+                slice(&second, width),
+                slice(&clip, 1),
+                scalars(),
+                len(&param) / width,
+            );
+        }
+    }
+    (param, first, second)
+}
 
 /// The scalars of a step, as the kernels want them.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Scalars {
+struct Scalars {
     step_size: f32,
     beta1: f32,
     beta2: f32,
@@ -31,7 +91,7 @@ fn update<N: Size>(
 
 /// Element by element.
 #[cube(launch_unchecked)]
-pub(super) fn adam<N: Size>(
+fn adam<N: Size>(
     param: &mut [Vector<f32, N>],
     grad: &[Vector<f32, N>],
     first: &mut [Vector<f32, N>],
@@ -52,7 +112,7 @@ pub(super) fn adam<N: Size>(
 
 /// A cube a row: the new row stays in registers until its norm is known.
 #[cube(launch_unchecked)]
-pub(super) fn adam_unit_rows<N: Size>(
+fn adam_unit_rows<N: Size>(
     param: &mut [Vector<f32, N>],
     grad: &[Vector<f32, N>],
     first: &mut [Vector<f32, N>],

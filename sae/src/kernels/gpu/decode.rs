@@ -1,25 +1,128 @@
-//! The k-sparse product with the decoder, and its gradient with respect to the values: a cube a token.
+//! The sparse product with the decoder, and its gradient with respect to the values: a cube a token.
 
+use assay_kernels::tensor::{contiguous, cubes, dims2, empty, len, slice, width_of};
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::code::{Code, row_start};
 use super::reduce::{cube_sum, sum_of};
+use super::{UNITS, units_for};
+
+/// See [`crate::kernels::decode`].
+pub(super) fn decoded(code: &Code, w_dec: CubeTensor) -> CubeTensor {
+    let w_dec = contiguous(w_dec);
+    let (tokens, [_, d]) = (code.tokens, dims2(&w_dec));
+    let width = width_of(d);
+    let out = empty(&w_dec, [tokens, d], DType::F32);
+    // SAFETY: the kernel checks its token and column; indices are below d_sae, and rows within the entries, by construction.
+    #[allow(unsafe_code)]
+    unsafe {
+        launch_for!(w_dec, decode)(
+            &out.client,
+            cubes(tokens),
+            CubeDim::new_1d(units_for(d / width)),
+            width,
+            slice(&code.values, 1),
+            slice(&code.indices, 1),
+            slice(code.starts(), 1),
+            slice(&w_dec, width),
+            slice(&out, width),
+            code.k,
+            d / width,
+            tokens,
+            code.ragged(),
+        );
+    }
+    out
+}
+
+/// See [`crate::kernels::residual`]; a sum of squares for each token.
+pub(super) fn residual_and_squares(
+    code: &Code,
+    w_dec: CubeTensor,
+    b_dec: CubeTensor,
+    x: CubeTensor,
+) -> (CubeTensor, CubeTensor) {
+    let (w_dec, b_dec, x) = (contiguous(w_dec), contiguous(b_dec), contiguous(x));
+    let (tokens, [_, d]) = (code.tokens, dims2(&w_dec));
+    let width = width_of(d);
+    let out = empty(&w_dec, [tokens, d], DType::F32);
+    let squares = empty(&w_dec, [tokens], DType::F32);
+    // SAFETY: as in `decoded`.
+    #[allow(unsafe_code)]
+    unsafe {
+        launch_for!(w_dec, residual)(
+            &out.client,
+            cubes(tokens),
+            CubeDim::new_1d(units_for(d / width)),
+            width,
+            slice(&code.values, 1),
+            slice(&code.indices, 1),
+            slice(code.starts(), 1),
+            slice(&w_dec, width),
+            slice(&b_dec, width),
+            slice(&x, width),
+            slice(&out, width),
+            slice(&squares, 1),
+            code.k,
+            d / width,
+            tokens,
+            code.ragged(),
+        );
+    }
+    (out, squares)
+}
+
+/// See [`crate::kernels::value_gradients`].
+pub(super) fn gradients_of_values(grad: CubeTensor, code: &Code, w_dec: CubeTensor) -> CubeTensor {
+    let (grad, w_dec) = (contiguous(grad), contiguous(w_dec));
+    let (tokens, [_, d]) = (code.tokens, dims2(&w_dec));
+    let width = width_of(d);
+    let out = empty(&w_dec, [len(&code.values)], DType::F32);
+    // SAFETY: as in `decoded`.
+    #[allow(unsafe_code)]
+    unsafe {
+        launch_for!(w_dec, value_gradients)(
+            &out.client,
+            cubes(tokens),
+            CubeDim::new_1d(UNITS as u32),
+            width,
+            slice(&grad, width),
+            slice(&code.values, 1),
+            slice(&code.indices, 1),
+            slice(code.starts(), 1),
+            slice(&w_dec, width),
+            slice(&out, 1),
+            code.k,
+            d / width,
+            tokens,
+            code.ragged(),
+        );
+    }
+    out
+}
 
 /// out[t] = Σ_j values[t, j]·w_dec[indices[t, j]]; each unit owns some columns, the sum runs in the order of j.
 #[cube(launch_unchecked)]
-pub(super) fn decode<F: Float, N: Size>(
+fn decode<F: Float, N: Size>(
     values: &[f32],
     indices: &[i32],
+    starts: &[i32],
     w_dec: &[Vector<F, N>],
     out: &mut [Vector<f32, N>],
     k: usize,
     columns: usize,
     tokens: usize,
+    #[comptime] ragged: bool,
 ) {
     let token = CUBE_POS;
     if token < tokens {
+        let from = row_start(starts, token, k, ragged);
+        let to = row_start(starts, token + 1, k, ragged);
         let mut c = UNIT_POS as usize;
         while c < columns {
-            out[token * columns + c] = decode_at(values, indices, w_dec, token, c, k, columns);
+            out[token * columns + c] = decode_at(values, indices, w_dec, from, to, c, columns);
             c += CUBE_DIM as usize;
         }
     }
@@ -27,9 +130,10 @@ pub(super) fn decode<F: Float, N: Size>(
 
 /// out[t] = decode[t] + b_dec − x[t], and squares[t] = ‖out[t]‖².
 #[cube(launch_unchecked)]
-pub(super) fn residual<F: Float, N: Size>(
+fn residual<F: Float, N: Size>(
     values: &[f32],
     indices: &[i32],
+    starts: &[i32],
     w_dec: &[Vector<F, N>],
     b_dec: &[Vector<f32, N>],
     x: &[Vector<f32, N>],
@@ -38,15 +142,18 @@ pub(super) fn residual<F: Float, N: Size>(
     k: usize,
     columns: usize,
     tokens: usize,
+    #[comptime] ragged: bool,
 ) {
     let mut scratch = Shared::<[f32]>::new_slice(64usize);
     let token = CUBE_POS;
     if token < tokens {
+        let from = row_start(starts, token, k, ragged);
+        let to = row_start(starts, token + 1, k, ragged);
         let mut square = 0.0f32;
         let mut c = UNIT_POS as usize;
         while c < columns {
             let at = token * columns + c;
-            let r = decode_at(values, indices, w_dec, token, c, k, columns) + b_dec[c] - x[at];
+            let r = decode_at(values, indices, w_dec, from, to, c, columns) + b_dec[c] - x[at];
             out[at] = r;
             square += sum_of(r * r);
             c += CUBE_DIM as usize;
@@ -58,21 +165,22 @@ pub(super) fn residual<F: Float, N: Size>(
     }
 }
 
+/// Column c of the sum over the entries `from..to`.
 #[cube]
 fn decode_at<F: Float, N: Size>(
     values: &[f32],
     indices: &[i32],
     w_dec: &[Vector<F, N>],
-    token: usize,
+    from: usize,
+    to: usize,
     c: usize,
-    k: usize,
     columns: usize,
 ) -> Vector<f32, N> {
     let mut sum = Vector::<f32, N>::new(0.0f32);
-    for j in 0..k {
-        let value = values[token * k + j];
+    for at in from..to {
+        let value = values[at];
         if value != 0.0f32 {
-            let row = usize::cast_from(indices[token * k + j]);
+            let row = usize::cast_from(indices[at]);
             sum += Vector::new(value) * Vector::cast_from(w_dec[row * columns + c]);
         }
     }
@@ -81,24 +189,27 @@ fn decode_at<F: Float, N: Size>(
 
 /// out[t, j] = grad[t]·w_dec[indices[t, j]] where values[t, j] ≠ 0, else 0: a plane takes one j at a time.
 #[cube(launch_unchecked)]
-pub(super) fn value_gradients<F: Float, N: Size>(
+fn value_gradients<F: Float, N: Size>(
     grad: &[Vector<f32, N>],
     values: &[f32],
     indices: &[i32],
+    starts: &[i32],
     w_dec: &[Vector<F, N>],
     out: &mut [f32],
     k: usize,
     columns: usize,
     tokens: usize,
+    #[comptime] ragged: bool,
 ) {
     let token = CUBE_POS;
     if token < tokens {
         let planes = (CUBE_DIM / PLANE_DIM) as usize;
-        let mut j = PLANE_POS as usize;
-        while j < k {
+        let to = row_start(starts, token + 1, k, ragged);
+        let mut at = row_start(starts, token, k, ragged) + PLANE_POS as usize;
+        while at < to {
             let mut total = 0.0f32;
-            if values[token * k + j] != 0.0f32 {
-                let row = usize::cast_from(indices[token * k + j]);
+            if values[at] != 0.0f32 {
+                let row = usize::cast_from(indices[at]);
                 let mut sums = Vector::<f32, N>::new(0.0f32);
                 let mut c = UNIT_POS_PLANE as usize;
                 while c < columns {
@@ -108,9 +219,9 @@ pub(super) fn value_gradients<F: Float, N: Size>(
                 total = plane_sum(sum_of(sums));
             }
             if UNIT_POS_PLANE == 0 {
-                out[token * k + j] = total;
+                out[at] = total;
             }
-            j += planes;
+            at += planes;
         }
     }
 }

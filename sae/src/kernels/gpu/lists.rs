@@ -1,11 +1,37 @@
 //! Lists of latents in ascending order: the dead ones, and those that are active so often that their gradients are shared out.
 
+use assay_kernels::tensor::{cubes, empty, len, slice};
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+
+/// The positions where `values`, or `aux`, exceed a limit, in ascending order, and how many there are.
+pub(super) fn positions_above(values: &CubeTensor, aux: Option<&CubeTensor>, limit: i32) -> (CubeTensor, CubeTensor) {
+    let n = len(values);
+    let (list, count) = (empty(values, [n], DType::U32), empty(values, [1], DType::U32));
+    // SAFETY: the kernel checks its positions.
+    #[allow(unsafe_code)]
+    unsafe {
+        list_above::launch_unchecked(
+            &values.client,
+            cubes(1),
+            CubeDim::new_1d(1024),
+            slice(values, 1),
+            slice(aux.unwrap_or(values), 1),
+            slice(&list, 1),
+            slice(&count, 1),
+            limit,
+            n,
+            aux.is_some(),
+        );
+    }
+    (list, count)
+}
 
 /// Writes the positions of `values` that exceed `limit`, or with `aux` those where either does, in ascending order, and their number to
 /// `count[0]`. One cube: each unit counts and then writes its own stretch.
 #[cube(launch_unchecked)]
-pub(super) fn list_above(
+fn list_above(
     values: &[i32],
     aux: &[i32],
     list: &mut [u32],

@@ -1,8 +1,8 @@
-//! Exact selection of the k largest of a row without sorting it.
+//! Exact selection without sorting: the k largest of a row, or the largest of each of k groups.
 
-/// Finds the k largest elements of rows, reusing its memory from row to row.
+/// Finds the k largest elements of rows, or of each of k groups the largest, reusing its memory from row to row.
 ///
-/// One pass over the row keeps what exceeds a rising threshold; whenever twice k candidates have
+/// Of the k largest: one pass over the row keeps what exceeds a rising threshold; whenever twice k candidates have
 /// gathered, the smaller half goes and the threshold rises to the smallest that is left. An element
 /// equal to the threshold comes after k that are at least as large, so ties go to the lowest index.
 pub struct Select {
@@ -55,6 +55,23 @@ impl Select {
         self.shrink();
         self.chosen.extend(self.candidates.iter().map(|&c| !(c as u32)));
         self.chosen.sort_unstable();
+        &self.chosen
+    }
+
+    /// The position of the largest element of each of k groups of neighbours; ties go to the lowest index. NaN is never chosen
+    /// before a number.
+    pub fn largest_of_groups(&mut self, row: &[f32]) -> &[u32] {
+        self.chosen.clear();
+        let size = row.len() / self.k;
+        for (group, values) in row.chunks_exact(size).take(self.k).enumerate() {
+            let mut best = 0;
+            for (i, &value) in values.iter().enumerate() {
+                if value > values[best] || (values[best].is_nan() && !value.is_nan()) {
+                    best = i;
+                }
+            }
+            self.chosen.push((group * size + best) as u32);
+        }
         &self.chosen
     }
 
@@ -115,6 +132,15 @@ mod tests {
         }
 
         #[test]
+        fn of_each_group_the_first_of_its_largest(
+            groups in prop::collection::vec(prop::collection::vec((-2i8..3).prop_map(f32::from), 7), 1..9),
+        ) {
+            let expected: Vec<u32> = groups.iter().zip(0_u32..).map(|(group, g)| 7 * g + by_sorting(group, 1)[0]).collect();
+            let mut select = Select::new(groups.len());
+            prop_assert_eq!(select.largest_of_groups(&groups.concat()), expected);
+        }
+
+        #[test]
         fn keys_give_their_value_back(v in prop::num::f32::NORMAL | prop::num::f32::ZERO) {
             prop_assert_eq!(value(key(v, 17)), v);
         }
@@ -127,6 +153,8 @@ mod tests {
         assert_eq!(all.largest(&[2.0; 40]), [0, 1, 2]);
         assert_eq!(all.largest(&[f32::NEG_INFINITY; 40]), [0, 1, 2]);
         assert_eq!(all.largest(&[f32::NAN, 1.0, f32::NAN, 0.0, -1.0]), [1, 3, 4]);
+        let mut groups = Select::new(2);
+        assert_eq!(groups.largest_of_groups(&[f32::NAN, f32::NEG_INFINITY, -1.0, f32::NAN, 3.0, 3.0]), [2, 4]);
         let rising: Vec<f32> = (0..1000).map(|i| i as f32).collect();
         assert_eq!(all.largest(&rising), [997, 998, 999]);
     }

@@ -1,10 +1,12 @@
 //! The encoder on the CPU: matrix product and selection together.
 
+use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::cpu::{ROWS, contiguous, dims2, float_tensor, floats, int_tensor};
 use super::select::Select;
+use super::{ROWS, contiguous, dims2, float_tensor, floats, int_tensor};
+use crate::kernels::{EncoderOf, Precision, ScaleOf, Selection};
 
 /// The encoder's product and the selection, a block of tokens at a time: a block's pre-activations stay in the cache and are
 /// never written to memory of their own.
@@ -20,20 +22,24 @@ pub(super) struct Encoder {
 const BLOCK_BYTES: usize = 1 << 20;
 
 impl Encoder {
-    pub(super) fn new(input: &FlexTensor, w_enc: &FlexTensor, b_enc: &FlexTensor, scale: Option<&FlexTensor>) -> Self {
-        let own = |x: &FlexTensor| contiguous(x.clone());
-        Self { input: own(input), w_enc: own(w_enc), b_enc: own(b_enc), scale: scale.map(own) }
+    pub(super) fn new(input: FlexTensor, encoder: EncoderOf<Flex>) -> Self {
+        // bf16 is a format of GPUs: whoever chooses the device checks that.
+        assert_eq!(encoder.precision, Precision::F32, "the CPU computes in f32");
+        let scale = match encoder.scale {
+            ScaleOf::None => None,
+            ScaleOf::Latents(scale) => Some(contiguous(scale)),
+        };
+        Self { input: contiguous(input), w_enc: contiguous(encoder.w_enc), b_enc: contiguous(encoder.b_enc), scale }
     }
 
-    /// The `k[0]` largest of all latents with ReLU, and the `k[1]` largest of `dead` without.
-    pub(super) fn run(&self, k: [usize; 2], dead: &[u32]) -> [(FlexTensor, FlexTensor); 2] {
+    /// The latents that `selection` chooses of all, with ReLU, and the `k_aux` largest of `dead` without.
+    pub(super) fn run(&self, selection: Selection, k_aux: usize, dead: &[u32]) -> [(FlexTensor, FlexTensor); 2] {
         let ([batch, d], [n, _]) = (dims2(&self.input), dims2(&self.w_enc));
         let (input, w_enc) = (floats(&self.input), floats(&self.w_enc));
         let b_enc = floats(&self.b_enc);
         let ones = if self.scale.is_none() { vec![1.0; n] } else { Vec::new() };
         let scale = self.scale.as_ref().map_or(ones.as_slice(), floats);
-        let [k, k_aux] = k;
-        let k = k.min(n);
+        let k = selection.k().min(n);
         // Fixed by the shape alone, so that no result depends on the number of threads.
         let rows = (BLOCK_BYTES / (4 * n)).clamp(ROWS, 256);
         let mut values = vec![0.0_f32; batch * k];
@@ -59,7 +65,11 @@ impl Encoder {
                             *pre += bias;
                             *score = *pre * scale;
                         }
-                        for ((value, index), &i) in values.iter_mut().zip(indices).zip(select.largest(scores)) {
+                        let chosen = match selection {
+                            Selection::TopK { .. } => select.largest(scores),
+                            Selection::GroupMax { .. } => select.largest_of_groups(scores),
+                        };
+                        for ((value, index), &i) in values.iter_mut().zip(indices).zip(chosen) {
                             *value = pre[i as usize].max(0.0);
                             *index = i as i32;
                         }

@@ -1,0 +1,16 @@
+//! The largest pre-activation of each of k groups of d_sae/k neighbours, as sparsify's `groupmax`.
+
+use burn::tensor::Tensor;
+
+use super::sparse::Chosen;
+use super::{Coder, Params, Pass};
+use crate::config::TrainConfig;
+use crate::kernels::{Dead, Selection};
+
+pub(super) struct GroupMax;
+
+impl Coder for GroupMax {
+    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
+        Box::new(Chosen::encode(config, params, x, Selection::GroupMax { k: config.k }, dead))
+    }
+}

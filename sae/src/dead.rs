@@ -1,0 +1,109 @@
+//! Dead latents: which there are, and the auxiliary loss that revives them (AuxK; Gao et al. 2024, arXiv:2406.04093, section 2.4 and
+//! appendix A.2).
+
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::config::TrainConfig;
+use crate::kernels::{self, Counters, Dead};
+use crate::loss::Weight;
+use crate::readback::host_int;
+
+/// Steps between two looks at which latents are dead.
+const LOOK_EVERY: u64 = 64;
+
+/// When and how often each latent was active.
+pub(crate) struct Firing {
+    pub counters: Counters,
+    /// No latent has been silent for longer, in tokens: known without asking the device.
+    longest_silence: u64,
+}
+
+impl Firing {
+    /// Before the first token.
+    pub(crate) fn new(d_sae: usize, device: &Device) -> Self {
+        let zeros = || Tensor::from_data(vec![0_i32; d_sae].as_slice(), device);
+        Self { counters: Counters { since_fired: zeros(), fires: zeros() }, longest_silence: 0 }
+    }
+
+    /// With the counters of a training that stopped.
+    pub(crate) fn resumed(counters: Counters) -> Self {
+        let mut firing = Self { counters, longest_silence: 0 };
+        firing.look();
+        firing
+    }
+
+    /// What step `step` needs to find dead latents; `None` where the auxiliary loss is off, or no latent can have been silent for longer
+    /// than the window: the loss would add nothing. The counters themselves are looked at now and then only, since that waits for the
+    /// device.
+    pub(crate) fn dead(&mut self, config: &TrainConfig, step: u64) -> Option<Dead> {
+        if config.aux_coefficient <= 0.0 {
+            return None;
+        }
+        if self.longest_silence > config.dead_after && step.is_multiple_of(LOOK_EVERY) {
+            self.look();
+        }
+        (self.longest_silence > config.dead_after).then(|| Dead {
+            since_fired: self.counters.since_fired.clone(),
+            after: limit(config),
+            k: config.k_aux(),
+        })
+    }
+
+    /// Asks the device how long the longest silence is.
+    fn look(&mut self) {
+        let longest = host_int(self.counters.since_fired.clone()).into_iter().max().unwrap_or(0);
+        self.longest_silence = u64::try_from(longest).unwrap_or(0);
+    }
+
+    /// Takes the counters out, so that a kernel may write into their memory; they come back `tokens` later.
+    pub(crate) fn take(&mut self, tokens: usize) -> Counters {
+        self.longest_silence = self.longest_silence.saturating_add(tokens as u64);
+        let Counters { since_fired, fires } = &mut self.counters;
+        Counters { since_fired: take_int(since_fired), fires: take_int(fires) }
+    }
+
+    /// Latents that have not been active for more than `dead_after` tokens.
+    pub(crate) fn n_dead(&self, config: &TrainConfig) -> usize {
+        let limit = limit(config);
+        host_int(self.counters.since_fired.clone()).into_iter().filter(|&since| since > limit).count()
+    }
+
+    /// The auxiliary loss of what dead latents decode to, ê: coefficient·min(n_dead / k_aux, 1)·w·Σ‖ê − e‖², where e = x − x̂ is the
+    /// detached error, −e the `residual`, and w the reconstruction loss's weight.
+    ///
+    /// # Shapes
+    /// - `dead_output`, `residual`: `[batch, d_model]`
+    pub(crate) fn auxiliary(
+        &self,
+        config: &TrainConfig,
+        dead_output: Tensor<2>,
+        residual: Tensor<2>,
+        weight: &Weight,
+    ) -> Auxiliary {
+        let n_dead = self.counters.since_fired.clone().greater_elem(limit(config)).float().sum();
+        // The factor is 0 when nothing is dead, and so is the gradient.
+        let factor = weight.times((n_dead / config.k_aux() as f64).clamp_max(1.0)).mul_scalar(config.aux_coefficient);
+        let error = dead_output + residual;
+        Auxiliary {
+            loss: kernels::sum_squares(error.clone()) * factor.clone(),
+            output_grad: error * factor.mul_scalar(2.0).unsqueeze(),
+        }
+    }
+}
+
+/// The auxiliary loss of a batch, times its coefficient, and its gradient with respect to what the dead latents decode to.
+pub(crate) struct Auxiliary {
+    pub loss: Tensor<1>,
+    /// `[batch, d_model]`
+    pub output_grad: Tensor<2>,
+}
+
+/// The window in the width of the counters, which stop at `i32::MAX`: a longer window means never.
+fn limit(config: &TrainConfig) -> i32 {
+    i32::try_from(config.dead_after).unwrap_or(i32::MAX)
+}
+
+fn take_int(place: &mut Tensor<1, Int>) -> Tensor<1, Int> {
+    let empty = Tensor::empty([0], &place.device());
+    std::mem::replace(place, empty)
+}

@@ -1,0 +1,76 @@
+//! Which tokens each latent is active on: a bit a token, in order by construction, whatever order the bits were set in.
+
+use assay_kernels::tensor::{contiguous, cubes_for, len, slice, zeros};
+use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use crate::kernels::GradientOf;
+use crate::kernels::gpu::UNITS;
+use crate::kernels::gpu::code::{Code, token_of};
+
+/// A sparse code with the gradients of its values and of what it decodes to, and the tokens of each latent.
+#[derive(Clone)]
+pub(super) struct Marked {
+    pub code: Code,
+    pub value_grads: CubeTensor,
+    pub output_grad: CubeTensor,
+    /// A bit a token, `[n, tokens / 32]`.
+    pub marks: CubeTensor,
+    /// Marked tokens of each latent, `[n]`.
+    pub counts: CubeTensor,
+}
+
+impl Marked {
+    /// Marks the tokens of `n` latents.
+    pub(super) fn new(gradient: GradientOf<CubeBackend>, n: usize) -> Self {
+        let code = Code::new(gradient.code);
+        let (value_grads, output_grad) = (contiguous(gradient.value_grads), contiguous(gradient.output_grad));
+        let (entries, words) = (len(&code.values), code.tokens.div_ceil(32));
+        let marks = zeros(&output_grad, [n, words], DType::U32);
+        let counts = zeros(&output_grad, [n], DType::I32);
+        // SAFETY: the kernel checks its position; indices are below d_sae, and rows within the entries, by construction.
+        #[allow(unsafe_code)]
+        unsafe {
+            mark::launch_unchecked(
+                &marks.client,
+                cubes_for(entries, UNITS),
+                CubeDim::new_1d(UNITS as u32),
+                slice(&code.values, 1),
+                slice(&code.indices, 1),
+                slice(code.starts(), 1),
+                slice(&marks, 1),
+                slice(&counts, 1),
+                code.k,
+                words,
+                code.tokens,
+                entries,
+                code.ragged(),
+            );
+        }
+        Self { code, value_grads, output_grad, marks, counts }
+    }
+}
+
+/// Sets bit `token` in the row of every latent that is active on it, and counts the latent's tokens.
+#[cube(launch_unchecked)]
+fn mark(
+    values: &[f32],
+    indices: &[i32],
+    starts: &[i32],
+    marks: &[Atomic<u32>],
+    counts: &[Atomic<i32>],
+    k: usize,
+    words: usize,
+    tokens: usize,
+    len: usize,
+    #[comptime] ragged: bool,
+) {
+    if ABSOLUTE_POS < len && values[ABSOLUTE_POS] != 0.0f32 {
+        let token = token_of(starts, ABSOLUTE_POS, k, tokens, ragged);
+        let latent = usize::cast_from(indices[ABSOLUTE_POS]);
+        marks[latent * words + token / 32].fetch_or(1u32 << (token % 32) as u32);
+        counts[latent].fetch_add(1i32);
+    }
+}

@@ -1,0 +1,88 @@
+//! Training on both devices.
+
+use burn::tensor::Device;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{assert_close, cpu, floats, gpu, matrix, values};
+use crate::{Architecture, Precision, Recipe, TrainConfig, Trainer};
+
+/// A trainer after some steps on data with structure, so that selections are not decided by rounding.
+fn trained(
+    recipe: Recipe,
+    architecture: Architecture,
+    precision: Precision,
+    device: &Device,
+) -> (Vec<f64>, Vec<Vec<f32>>) {
+    let (d, n, k, batch, steps) = (64, 512, 8, 256, 40);
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let directions = floats(&mut rng, 96 * d);
+    let config = TrainConfig {
+        architecture,
+        precision,
+        lr: 1e-3,
+        dead_after: 1500,
+        ..TrainConfig::from_recipe(recipe, d, n, k, batch, (batch * steps) as u64)
+    };
+    let mut trainer = Trainer::new(config, 3, device).unwrap();
+    let mut losses = Vec::new();
+    for step in 0..steps {
+        let mut x = floats(&mut rng, batch * d);
+        for row in x.chunks_mut(d) {
+            for value in row.iter_mut() {
+                *value *= 0.1;
+            }
+            for _ in 0..4 {
+                let (which, size) = (rng.random_range(0..96), rng.random_range(0.5..2.0));
+                for (value, &w) in row.iter_mut().zip(&directions[which * d..(which + 1) * d]) {
+                    *value += size * w;
+                }
+            }
+        }
+        let x = matrix(&x, [batch, d], device);
+        if step == 0 {
+            trainer.calibrate(&x);
+        }
+        let loss = trainer.step(x);
+        losses.push(loss.reconstruction() + loss.auxiliary());
+    }
+    let [w_enc, w_dec] = trainer.weights();
+    let [b_enc, b_dec] = trainer.biases();
+    (losses, vec![values(w_enc), values(w_dec), values(b_enc), values(b_dec)])
+}
+
+const EACH: [(Recipe, Architecture); 4] = [
+    (Recipe::Assay, Architecture::TopK),
+    (Recipe::Saelens, Architecture::TopK),
+    (Recipe::Assay, Architecture::GroupMax),
+    (Recipe::Saelens, Architecture::GroupMax),
+];
+
+#[test]
+fn training_on_the_gpu_is_training_on_the_cpu() {
+    for (recipe, architecture) in EACH {
+        let (expected, weights) = trained(recipe, architecture, Precision::F32, &cpu());
+        for (precision, loss_tolerance, weight_tolerance) in
+            [(Precision::F32, 1e-4, 2e-3), (Precision::Bf16, 2e-2, 0.1)]
+        {
+            let (losses, found) = trained(recipe, architecture, precision, &gpu());
+            let what = format!("{recipe}, {architecture}, {precision}");
+            for (step, (f, e)) in losses.iter().zip(&expected).enumerate() {
+                assert!((f - e).abs() <= loss_tolerance * e, "{what}, step {step}: loss {f}, on the CPU {e}");
+            }
+            for (name, (f, e)) in ["w_enc", "w_dec", "b_enc", "b_dec"].iter().zip(found.iter().zip(&weights)) {
+                assert_close(&format!("{what}: {name}"), f, e, weight_tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn training_twice_on_the_gpu_gives_identical_bits() {
+    for architecture in [Architecture::TopK, Architecture::GroupMax] {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let run = || trained(Recipe::Assay, architecture, precision, &gpu());
+            assert_eq!(run(), run(), "{architecture}, {precision}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Reconstruction losses: the gradient that each gives to a reconstruction, and what is told of a step.
+
+use burn::tensor::Tensor;
+
+use crate::config::Loss;
+use crate::kernels;
+use crate::readback::host;
+
+/// What the squared error is multiplied by: 1/batch, or 1 over the batch's variance, which is on the device.
+#[derive(Clone, Debug)]
+pub(crate) enum Weight {
+    Known(f32),
+    Computed(Box<Tensor<1>>),
+}
+
+impl Loss {
+    /// The weight w of the loss w·Σ‖x̂ − x‖², whose gradient is ∂x̂ = 2w(x̂ − x).
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, d_model]`
+    pub(crate) fn weight(self, x: &Tensor<2>) -> Weight {
+        match self {
+            Self::Mse => Weight::Known(1.0 / x.dims()[0] as f32),
+            Self::Fvu => Weight::Computed(Box::new(centred_squares(x).clamp_min(1e-30).recip())),
+        }
+    }
+}
+
+impl Weight {
+    /// `x · weight · factor`
+    pub(crate) fn scale(&self, x: Tensor<2>, factor: f64) -> Tensor<2> {
+        match self {
+            Self::Known(weight) => x.mul_scalar(f64::from(*weight) * factor),
+            Self::Computed(weight) => x * weight.as_ref().clone().mul_scalar(factor).unsqueeze(),
+        }
+    }
+
+    /// `x · weight`
+    pub(crate) fn times(&self, x: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Known(weight) => x.mul_scalar(*weight),
+            Self::Computed(weight) => x * weight.as_ref().clone(),
+        }
+    }
+
+    fn value(&self) -> f32 {
+        match self {
+            Self::Known(weight) => *weight,
+            Self::Computed(weight) => weight.as_ref().clone().into_scalar::<f32>(),
+        }
+    }
+}
+
+/// The losses of a step, still on the device: reading one waits for the step.
+#[derive(Clone, Debug)]
+pub struct StepLoss {
+    pub(crate) squares: Tensor<1>,
+    pub(crate) weight: Weight,
+    pub(crate) auxiliary: Option<Tensor<1>>,
+    pub(crate) watched: Option<Watched>,
+}
+
+/// What only a watched step counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    /// Σ‖x − x̄‖² over the batch.
+    pub centred: Tensor<1>,
+    /// Active entries of the batch's codes.
+    pub active: Tensor<1>,
+    /// Tokens of the batch.
+    pub batch: usize,
+}
+
+impl StepLoss {
+    /// The reconstruction loss: Σ over d_model of the squared error, mean over tokens, or its share of the variance.
+    pub fn reconstruction(&self) -> f64 {
+        f64::from(total(&self.squares) as f32 * self.weight.value())
+    }
+
+    /// The fraction of variance unexplained: the batch's squared error over its variance about its mean, Σ‖x̂ − x‖² / Σ‖x − x̄‖².
+    /// `None` if the step was not watched, or the variance is 0.
+    pub fn fvu(&self) -> Option<f64> {
+        let variance = total(&self.watched.as_ref()?.centred);
+        (variance > 0.0).then(|| total(&self.squares) / variance)
+    }
+
+    /// Active latents per token, mean over the batch. `None` if the step was not watched.
+    pub fn l0(&self) -> Option<f64> {
+        self.watched.as_ref().map(|w| total(&w.active) / w.batch as f64)
+    }
+
+    /// The auxiliary loss times its coefficient; 0 where it is off or no latent is dead.
+    pub fn auxiliary(&self) -> f64 {
+        self.auxiliary.as_ref().map_or(0.0, |x| f64::from(x.clone().into_scalar::<f32>()))
+    }
+}
+
+/// Σ‖x − x̄‖² of a batch about its mean x̄: what a fraction of variance is a fraction of.
+pub(crate) fn centred_squares(x: &Tensor<2>) -> Tensor<1> {
+    kernels::sum_squares(x.clone() - x.clone().mean_dim(0))
+}
+
+/// The sum of a tensor's values; reading it waits for the device.
+fn total(parts: &Tensor<1>) -> f64 {
+    host(parts.clone()).into_iter().map(f64::from).sum()
+}
