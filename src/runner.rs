@@ -267,5 +267,5 @@ fn save_sae(
     let rates: Vec<f64> =
         pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
     let dir = results.join("saes").join(group.name_of(pupil.run));
-    Ok(formats::save(&dir, Format::SaeLens, sae, &metadata, Some(&rates))?)
+    Ok(formats::save(&dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
 }

@@ -168,7 +168,7 @@ pub struct TrainSpec {
     /// Tokens after which it is saved as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_tokens: Option<u64>,
-    /// Keep the trained SAEs, in SAELens format, under `saes/`.
+    /// Keep the trained SAEs under `saes/`: in the format of SAELens, or of sparsify where that cannot hold them (groupmax).
     #[serde(default)]
     pub save_saes: bool,
     /// Write the training curves of every SAE under `logs/`, as JSON lines and for TensorBoard.
