@@ -238,8 +238,8 @@ fn a_hook_that_the_model_does_not_have_is_named_with_what_to_do() {
     let named = |dir: &Path, hook: &str| {
         replace(&dir.join("cfg.json"), "\"blocks.3.hook_resid_post\"", hook);
     };
-    sae_refused(|dir| named(dir, "null"), &["names no hook", "--hook blocks.L.KIND"]);
-    sae_refused(|dir| named(dir, "\"gpt_neox.layers.3\""), &["`gpt_neox.layers.3`", "--hook blocks.L.KIND"]);
+    sae_refused(|dir| named(dir, "null"), &["names no hook", "--hook blocks.L.hook_resid_post"]);
+    sae_refused(|dir| named(dir, "\"gpt_neox.layers.3\""), &["`gpt_neox.layers.3`", "--hook blocks.L.hook_resid_post"]);
     sae_refused(|dir| named(dir, "\"blocks.6.hook_mlp_out\""), &["blocks.6.hook_mlp_out", "6 layers, 0 to 5"]);
     sae_refused(|dir| named(dir, "\"blocks.3.hook_resid_mid\""), &["blocks.3.hook_resid_mid", "parallel residual"]);
     let mut command = eval(&bundled("small"), &sae(), &tokens());

@@ -185,8 +185,8 @@ impl EvalArgs {
     /// Where to patch: as asked for, else as the SAE says.
     fn site(&self, loaded: &LoadedSae, model: &Decoder) -> Result<Site> {
         let sae = self.sae.display();
-        let hint = "give --hook blocks.L.KIND, L the layer and KIND the activation that it was trained on \
-                    (hook_resid_post is the residual stream after the layer)";
+        let hint = "give --hook blocks.L.hook_resid_post if it was trained on the residual stream after layer L, else another of the \
+                    hooks in `assay help eval`";
         let (hook, whose) = match (self.hook, &loaded.metadata.hook_name) {
             (Some(hook), _) => (hook, "--hook".to_owned()),
             (None, None) => bail!("{sae} names no hook; {hint}"),
