@@ -292,3 +292,40 @@ fn a_reconstruction_that_is_not_finite_is_found_where_it_is() {
     let error = found(&model, &tokens, &broken).unwrap_err().to_string();
     assert!(error.contains("the reconstruction is not finite at sequence 0, position 0"), "{error}");
 }
+
+/// The largest resident memory of a command, in kB, as the kernel has it just before the end.
+#[cfg(target_os = "linux")]
+fn peak_memory(arguments: &[&str]) -> u64 {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
+        .args(["--quiet", "--device", "cpu", "--threads", "1"])
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kilobytes.unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+/// Of an evaluation set only a norm per token is kept, not its activations.
+#[cfg(target_os = "linux")]
+#[test]
+fn four_times_the_sequences_take_no_more_memory() {
+    let (model, tokens) = (bundled("small"), bundled("train.parquet"));
+    let sae = golden("eval-small/L3_k8");
+    let [model, tokens, sae] = [&model, &tokens, &sae].map(|path| path.to_str().unwrap());
+    let of = |sequences| {
+        let arguments = ["eval", "--model", model, "--sae", sae, "--tokens", tokens, "--sequences", sequences];
+        peak_memory(&[&arguments[..], &["--context-size", "64", "--batch", "8", "--fisher-samples", "0"]].concat())
+    };
+    let (few, many) = (of("192"), of("768"));
+    assert!(many as f64 <= 1.05 * few as f64, "{few} kB for 192 sequences, {many} kB for 768");
+}
