@@ -170,7 +170,8 @@ mod tests {
         let settings = ["topk", "groupmax"].map(|name| [4, 8, 16].map(|k| setting(name, k))).concat();
         let made = |(_, _, setting, ..): Whole<'_>, at: usize| {
             let k = setting.k.unwrap_or_default();
-            Made { l0: k as f64, ..made(("little", k, 1000, 0), at) }
+            let behaves = 0.3 * (k as f64).log2() + 0.01 * noise(&[at as u64]);
+            Made { l0: k as f64, ..Made::new(0.1 * (k as f64).log2(), behaves) }
         };
         let grid = grid_of(&MODELS, &sites, &settings, &[1000], (1, 12), made);
         let tables = all(&Analysis::new(&grid));
@@ -182,7 +183,7 @@ mod tests {
             ("subsets", 72, vec!["model", "depth", "k"]),
             ("headline", 8, vec!["model", "depth", "k"]),
             ("three-model", 24, vec!["model", "depth", "k"]),
-            ("k-star", 24, vec!["depth", "architecture", "target t"]),
+            ("k-star", 72, vec!["depth", "architecture", "target t"]),
             ("architectures", 36, vec!["model", "depth", "k"]),
             ("correlations", 6, vec!["depth"]),
         ] {
