@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::HookPoint;
 use assay_probes::geometry::ModelGeometry;
 
@@ -34,6 +34,10 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
     let results = claimed.path();
     let shown = results.display();
     let outline = Outline::read(results)?.with_context(|| format!("{shown} has no {PLAN}"))?;
+    ensure!(
+        outline.is_of_recorded(results) && outline.groups.iter().any(|group| !group.runs.is_empty()),
+        "{shown}: {PLAN} is not that of the sweep.toml beside it; run `assay sweep` there again, which skips what is finished"
+    );
     let spec = SpecDocument::read(&results.join("sweep.toml"), &[])?.spec()?;
     let mut gathered = Gathered::default();
     for group in &outline.groups {
@@ -42,8 +46,8 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
     let Gathered { records, timings, geometry, information, lacking } = gathered;
     if !lacking.is_empty() {
         bail!(
-            "{shown}: {} of {} groups are not finished: {}; `assay sweep {shown}/sweep.toml --out {shown} --group NAME` works on one of \
-             them, without --group on all",
+            "{shown}: {} of {} groups are not finished: {}; `assay sweep '{shown}/sweep.toml' --out '{shown}' --group NAME` works on one \
+             of them, without --group on all",
             lacking.len(),
             outline.groups.len(),
             lacking.join(", ")

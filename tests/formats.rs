@@ -168,7 +168,6 @@ fn settings_that_change_the_sae_are_refused() {
         ("saelens-standard", &cfg("architecture", "transcoder".into()), &["transcoder", "nothing to reconstruct"]),
         ("saelens-standard", &cfg("architecture", "temporal".into()), &["`temporal`", "jumprelu and gated"]),
         ("saelens-standard", &cfg("reshape_activations", "hook_z".into()), &["hook_z", "not supported"]),
-        ("saelens-standard", &cfg("metadata.hook_name", "blocks.1.attn.hook_z".into()), &["hook_z", "not supported"]),
         ("saelens-standard", &cfg("metadata.hook_head_index", 3.into()), &["hook_head_index"]),
         ("saelens-standard", &cfg("normalize_activations", "covariance_whitening".into()), &["covariance_whitening"]),
         ("saelens-standard", &cfg("finetuning_scaling_factor", true.into()), &["finetuning_scaling_factor", "W_dec"]),

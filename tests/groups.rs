@@ -161,3 +161,29 @@ fn hooks_and_architectures_are_never_merged() {
     assert_eq!(analysis.cells.len(), 16, "no run is a seed of another");
     assert!(analysis.cells.iter().all(|cell| cell.runs.len() == 1));
 }
+
+/// A plan and a spec that do not belong together, as a copy or a kill between the two may leave them, gather nothing.
+#[test]
+fn a_plan_of_another_spec_is_not_gathered() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("tiny");
+    copy_dir(whole(), &out);
+    let before = files(&out);
+    let plan = std::fs::read_to_string(out.join("plan.json")).unwrap();
+    let mut fewer: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    fewer["groups"] = serde_json::json!([]);
+    std::fs::write(out.join("plan.json"), fewer.to_string()).unwrap();
+    refused(assay().arg("gather").arg(&out), &["plan.json is not that of the sweep.toml beside it"]);
+    std::fs::write(out.join("plan.json"), &plan).unwrap();
+    let spec = std::fs::read_to_string(out.join("sweep.toml")).unwrap();
+    std::fs::write(out.join("sweep.toml"), spec.replace("seeds", "# seeds") + "\n# changed\n").unwrap();
+    refused(assay().arg("gather").arg(&out), &["plan.json is not that of the sweep.toml beside it"]);
+    std::fs::write(out.join("sweep.toml"), spec).unwrap();
+    std::fs::write(out.join("plan.json"), &plan[..plan.len() / 2]).unwrap();
+    refused(assay().arg("gather").arg(&out), &["plan.json is damaged"]);
+    std::fs::write(out.join("plan.json"), plan).unwrap();
+    stdout_of(assay().arg("gather").arg(&out));
+    let after = files(&out);
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert_same(&out);
+}

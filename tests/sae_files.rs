@@ -638,3 +638,21 @@ fn weights_that_no_computation_survives_are_named() {
         refused(&mut eval(sae), &[weights.to_str().unwrap(), "`b_dec`", "inf at element 1"]);
     }
 }
+
+/// As SAELens has SAEs of all attention heads together.
+#[test]
+fn an_sae_of_attention_heads_is_written_and_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("z");
+    let hook = ["--to", "saelens", "--hook", "blocks.3.attn.hook_z"];
+    stdout_of(assay().arg("convert").arg(golden("eval-small/L3_k8")).arg(&to).args(hook));
+    let text = std::fs::read_to_string(to.join("cfg.json")).unwrap();
+    let cfg: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(cfg["reshape_activations"], "hook_z");
+    let found: serde_json::Value =
+        serde_json::from_str(&stdout_of(assay().arg("inspect").arg("--json").arg(&to))).unwrap();
+    assert!(found.to_string().contains("blocks.3.attn.hook_z"), "{found}");
+    let head = text.replacen('{', "{\"hook_head_index\": 1,", 1);
+    std::fs::write(to.join("cfg.json"), head).unwrap();
+    refused(assay().arg("inspect").arg(&to), &["hook_head_index", "single attention head"]);
+}

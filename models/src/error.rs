@@ -151,10 +151,12 @@ pub enum ModelError {
         hook: HookPoint,
     },
     /// A hook name that cannot be parsed.
-    #[error("`{name}` is not a hook point; expected for example blocks.3.hook_resid_post")]
+    #[error("`{name}` is not a hook point; expected for example blocks.3.hook_resid_post, or another of {known}")]
     HookName {
         /// The text.
         name: String,
+        /// The kinds' names.
+        known: String,
     },
     /// A text that names no kind of hook.
     #[error("`{name}` is no kind of hook; there are {known}")]

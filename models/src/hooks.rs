@@ -172,7 +172,10 @@ impl FromStr for HookPoint {
             let kind = KINDS.iter().find(|(_, text)| *text == kind)?.0;
             Some(Self { layer: layer.parse().ok()?, kind })
         };
-        parse().ok_or_else(|| ModelError::HookName { name: name.to_owned() })
+        parse().ok_or_else(|| ModelError::HookName {
+            name: name.to_owned(),
+            known: HookKind::ALL.map(HookKind::name).join(", "),
+        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! `assay inspect`: what is in a model, SAE, results directory, or source of tokens or text.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,9 +8,9 @@ use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
 use serde_json::{Map, Value};
 
+use crate::plan::Outline;
 use crate::progress::Progress;
 use crate::results_dir::{self, Unfinished};
-use crate::spec::{ModelSpec, SpecDocument};
 use crate::{device, fetch, frames, markdown, output};
 
 /// Say what a model, SAE, results directory, or source of tokens or text holds.
@@ -173,10 +172,8 @@ fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
 
 /// What is known of a sweep that was stopped, or is running.
 fn unfinished(path: &Path, progress: &Unfinished, facts: &mut Facts) -> Result<()> {
-    let spec = SpecDocument::read(&path.join("sweep.toml"), &[])?.spec()?;
-    let depths = |model: &ModelSpec| model.layers.as_ref().map_or(spec.depths.len(), BTreeMap::len);
-    let sites: usize = spec.models.iter().map(depths).sum();
-    let runs = sites * spec.k.len() * spec.seeds.len() * spec.training_tokens.len();
+    // The plan is written after the spec: a kill may have come between.
+    let runs = Outline::read(path)?.map(|plan| plan.groups.iter().map(|group| group.runs.len()).sum::<usize>());
     facts.add("kind", "results of a sweep, unfinished: the same `assay sweep` resumes");
     facts.add("runs finished", progress.records);
     facts.add("runs in all", runs);
@@ -190,6 +187,8 @@ fn results(path: &Path, facts: &mut Facts) -> Result<()> {
     facts.add("runs", grid.runs.len());
     facts.add("models", grid.models());
     facts.add("depths", grid.depths());
+    facts.add("hooks", grid.kinds().into_iter().map(|(kind, _)| kind).collect::<Vec<_>>());
+    facts.add("architectures", grid.architectures());
     facts.add("k", grid.ks());
     facts.add("seeds", grid.seeds());
     facts.add("training tokens", grid.budgets());

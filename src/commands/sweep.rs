@@ -15,7 +15,7 @@ use crate::plan::{Outline, Plan};
 use crate::progress::Progress;
 use crate::results_dir::ResultsDir;
 use crate::runner::{ModelAtWork, Sweep};
-use crate::spec::{SpecDocument, SweepSpec};
+use crate::spec::SpecDocument;
 use crate::{device, fetch, interrupt, output};
 use outlook::{Outlook, describe_downloads};
 
@@ -91,15 +91,17 @@ impl SweepArgs {
                 outlook.to_string()
             });
         }
-        let outline = Outline::of(&spec, &plan);
+        let recorded = document.recorded(&results, &sources.commits)?;
+        let outline = Outline::of(&spec, &recorded, &plan);
         let prepare = |results: &Path| {
-            if is_of_another_spec(results, &spec) {
+            if Outline::read(results).ok().flatten().is_some_and(|there| there != outline) {
                 progress.say(&format!(
-                    "{} has the results of another spec: its records and states stay, its tables and report are replaced",
+                    "{} has the plan of another spec, or of this one before it was changed: its records and states stay, its plan is \
+                     replaced now, its tables and report when all is gathered",
                     results.display()
                 ));
             }
-            write_atomic(&results.join("sweep.toml"), document.recorded(results, &sources.commits)?.as_bytes())?;
+            write_atomic(&results.join("sweep.toml"), recorded.as_bytes())?;
             outline.write(results)
         };
         let group = self.group.as_deref().map(|wanted| plan.group(wanted)).transpose()?;
@@ -111,8 +113,8 @@ impl SweepArgs {
             }
             Some((_, group)) => {
                 let prepared = |results: &Path| {
-                    let same_plan = Outline::read(results).ok().flatten().as_ref() == Some(&outline);
-                    Ok(same_plan && document.is_recorded(results, &sources.commits)?)
+                    let there = Outline::read(results).ok().flatten();
+                    Ok(there.as_ref() == Some(&outline) && outline.is_of_recorded(results))
                 };
                 ResultsDir::join(&results, &group.name(), prepared, prepare)?
             }
@@ -136,10 +138,4 @@ impl SweepArgs {
         progress.say(&format!("{runs} runs in {:.1} s", started.elapsed().as_secs_f64()));
         output::result_line(results.join("report.md").display())
     }
-}
-
-/// Whether a directory has results that a sweep of another name wrote.
-fn is_of_another_spec(results: &Path, spec: &SweepSpec) -> bool {
-    let recorded = SpecDocument::read(&results.join("sweep.toml"), &[]).and_then(|document| document.spec());
-    recorded.is_ok_and(|recorded| recorded.name != spec.name)
 }

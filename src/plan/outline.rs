@@ -18,6 +18,8 @@ pub const PLAN: &str = "plan.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outline {
+    /// BLAKE3 of the recorded spec that it was made of, but for the line that says from which file.
+    pub spec: String,
     /// Models that have no place.
     pub missing: Vec<String>,
     /// Every group.
@@ -53,8 +55,8 @@ pub struct RunOutline {
 }
 
 impl Outline {
-    /// Of a plan.
-    pub fn of(spec: &SweepSpec, plan: &Plan) -> Self {
+    /// Of a plan and the spec as it is recorded.
+    pub fn of(spec: &SweepSpec, recorded: &str, plan: &Plan) -> Self {
         let groups = plan.groups().map(|(model, group)| {
             let first = model.is_first(group);
             GroupOutline {
@@ -69,7 +71,7 @@ impl Outline {
                     .collect(),
             }
         });
-        Self { missing: plan.missing.clone(), groups: groups.collect() }
+        Self { spec: hash_of(recorded), missing: plan.missing.clone(), groups: groups.collect() }
     }
 
     /// Reads the plan of a results directory; `None` where there is none.
@@ -88,6 +90,11 @@ impl Outline {
         })
     }
 
+    /// Whether the spec that is recorded in a results directory is the one that this was made of.
+    pub fn is_of_recorded(&self, results: &Path) -> bool {
+        std::fs::read_to_string(results.join("sweep.toml")).is_ok_and(|text| hash_of(&text) == self.spec)
+    }
+
     /// Writes it.
     ///
     /// # Errors
@@ -96,4 +103,9 @@ impl Outline {
         let text = serde_json::to_string(self).context("a plan serialises")?;
         write_atomic(&results.join(PLAN), text.as_bytes())
     }
+}
+
+fn hash_of(recorded: &str) -> String {
+    let text = recorded.split_once('\n').map_or("", |(_, rest)| rest);
+    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
 }

@@ -21,7 +21,10 @@ impl SweepSpec {
             self.k.is_empty() || self.coders.is_empty(),
             "k and [[coders]] exclude each other: `k = [...]` is short for one coder with architecture = \"topk\""
         );
-        ensure!(!self.k.is_empty() || !self.coders.is_empty(), "k: at least one value is needed");
+        ensure!(
+            !self.k.is_empty() || !self.coders.is_empty(),
+            "k: at least one value is needed, or one of [[coders]] with its `k`"
+        );
         ensure!(
             self.coders.iter().all(|coder| !coder.k.is_empty()),
             "[[coders]] k: at least one value is needed for each"
@@ -30,7 +33,10 @@ impl SweepSpec {
         ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
         ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
         for (what, values) in [
-            ("k", self.settings().iter().map(ToString::to_string).collect::<Vec<_>>()),
+            (
+                if self.coders.is_empty() { "k" } else { "[[coders]]" },
+                self.settings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ),
             ("seeds", self.seeds.iter().map(ToString::to_string).collect()),
             ("training_tokens", self.training_tokens.iter().map(ToString::to_string).collect()),
             ("hooks", self.hooks.iter().map(ToString::to_string).collect()),
@@ -134,9 +140,9 @@ impl SweepSpec {
         let mut sites = Vec::new();
         for (depth, layer) in layers {
             for &kind in &kinds {
-                let hook = HookPoint { layer, kind };
-                hook.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
-                sites.push((depth.clone(), Site { hook, center: self.center_residual }));
+                let site = Site { hook: HookPoint { layer, kind }, center: self.center_residual };
+                site.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
+                sites.push((depth.clone(), site));
             }
         }
         Ok(sites)
@@ -157,7 +163,7 @@ pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
     let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
     let unknown = quoted.split_first().filter(|_| error.message().starts_with("unknown field"));
     let is_scalar = error.message().starts_with("invalid type") && error.message().ends_with("expected a sequence");
-    let list = is_scalar.then(|| "write a list, such as `k = [8]`".to_owned());
+    let list = is_scalar.then(|| "write a list, with brackets, such as `[8]`".to_owned());
     let hint = unknown.and_then(|(key, known)| hint(key, known)).or(list).unwrap_or_default();
     anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
 }

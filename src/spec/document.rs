@@ -97,16 +97,6 @@ impl SpecDocument {
         Ok(format!("{RECORDED_BY} {} from {name}: `assay sweep` runs it again.\n{rest}", env!("CARGO_PKG_VERSION")))
     }
 
-    /// Whether what [`Self::recorded`] gives lies in `dir` as `sweep.toml`, from whatever file it was recorded.
-    ///
-    /// # Errors
-    /// As [`Self::recorded`].
-    pub fn is_recorded(&self, dir: &Path, commits: &[(HubName, String)]) -> Result<bool> {
-        let Ok(there) = std::fs::read_to_string(dir.join("sweep.toml")) else { return Ok(false) };
-        let ours = self.recorded(dir, commits)?;
-        Ok(there.lines().skip(1).eq(ours.lines().skip(1)))
-    }
-
     fn dir(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }

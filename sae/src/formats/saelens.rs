@@ -128,10 +128,12 @@ impl<'a> Cfg<'a> {
     /// Refuses what would make the SAE compute something else.
     fn check(&self, hook: Option<&str>) -> Result<()> {
         let refuse = |why: String| Err(SaeError::config(self.path, why));
+        // Of all heads together, one after another: what `attn.hook_z` is captured as here.
         let reshape = self.keys.text("reshape_activations")?.unwrap_or("none");
-        if reshape != "none" || hook.is_some_and(|hook| hook.ends_with("hook_z")) {
+        let fits = reshape == "none" || (reshape == "hook_z" && hook.is_none_or(|hook| hook.ends_with("hook_z")));
+        if !fits {
             return refuse(format!(
-                "reshape_activations = `{reshape}`: SAEs of attention heads (hook_z) are not supported; those of the residual stream are"
+                "reshape_activations = `{reshape}` is not supported; `hook_z` is, at a hook of that name, and `none`"
             ));
         }
         let heads =
@@ -270,6 +272,7 @@ fn unsupported(architecture: &str) -> String {
 
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates: Option<&[f64]>) -> Result<()> {
     let (d_model, d_sae) = (sae.d_model, sae.d_sae);
+    let at_heads = metadata.hook_name.as_ref().is_some_and(|hook| hook.ends_with("hook_z"));
     let mut cfg = json!({
         "architecture": sae.activation.name(),
         "d_in": d_model,
@@ -278,7 +281,7 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
         "device": "cpu",
         "apply_b_dec_to_input": sae.apply_b_dec_to_input,
         "normalize_activations": sae.normalization.name(),
-        "reshape_activations": "none",
+        "reshape_activations": if at_heads { "hook_z" } else { "none" },
     });
     let mut described = metadata.json();
     // The version says which layout the file has; without one, SAELens reads it as one of before version 6.
