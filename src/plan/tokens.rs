@@ -73,7 +73,7 @@ impl SweepTokens {
         Ok(tokens)
     }
 
-    /// What models share these tokens: [`tokenizer_id`].
+    /// Which models share these tokens: those with this tokenizer and token at the start of a text.
     pub fn tokenizer(&self) -> &str {
         &self.tokenizer
     }
