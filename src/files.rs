@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 /// Writes a file beside its place and renames it into it: it is there whole or not at all.
@@ -38,6 +39,19 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads a file of JSON; `None` if there is none.
+///
+/// # Errors
+/// If it can't be read, or holds something else; `remedy` then says what to do.
+pub fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = serde_json::from_str(&text);
+    read.map(Some).with_context(|| format!("{} is damaged; {remedy}", path.display()))
 }
 
 /// Waits until the names in a directory are on the disk.

@@ -7,12 +7,12 @@ use assay_models::{Decoder, HookPoint, Site};
 use assay_probes::information::{Bound, Critic, CriticConfig, Information, PairsConfig, model_information, widths};
 use serde::Serialize;
 
-use crate::files::write_atomic;
+use crate::files::{read_json, write_atomic};
 use crate::frames::Estimated;
 use crate::interrupt;
 use crate::plan::{PlannedModel, information_contexts};
 use crate::progress::Progress;
-use crate::record::{METRIC_VERSION, RunKey};
+use crate::record::{METRIC_VERSION, RunKey, short};
 use crate::spec::{InformationSpec, SweepSpec};
 
 /// What the estimates of a model follow from: all that is read, and every setting of the pairs and the critics.
@@ -75,7 +75,7 @@ impl Task {
             critics: &critics,
         };
         let text = serde_json::to_string(&key).expect("numbers, names and lists of them serialise");
-        let id = blake3::hash(text.as_bytes()).to_hex()[..16].to_owned();
+        let id = short(blake3::hash(text.as_bytes()));
         Some(Self { hooks, contexts, pairs, critics, id })
     }
 }
@@ -96,14 +96,8 @@ pub fn path(results: &Path, id: &str) -> PathBuf {
 /// # Errors
 /// If the file is there but damaged.
 pub fn load(results: &Path, id: &str, hooks: &[(String, HookPoint)]) -> Result<Option<Vec<Estimated>>> {
-    let path = path(results, id);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let found: Vec<Estimated> = serde_json::from_str(&text)
-        .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
-    Ok(Some(found.into_iter().map(|estimated| named(estimated, hooks)).collect()))
+    let found: Option<Vec<Estimated>> = read_json(&path(results, id), "remove it and it will be measured again")?;
+    Ok(found.map(|found| found.into_iter().map(|estimated| named(estimated, hooks)).collect()))
 }
 
 /// Measures every hook point of a model and records the estimates, unless they are there; false if somebody interrupts.

@@ -12,7 +12,7 @@ use assay_models::{Decoder, HookKind, ModelFiles, Site};
 use crate::device::Opened;
 use crate::fetch::Sources;
 use crate::progress::Progress;
-use crate::record::{METRIC_VERSION, RunKey};
+use crate::record::{METRIC_VERSION, RunKey, short};
 use crate::spec::{ModelSpec, SweepSpec};
 
 pub use outline::{GroupOutline, Outline, PLAN, RunOutline};
@@ -181,7 +181,7 @@ impl Group {
     /// What its state is known by: the hash of its runs' ids.
     pub fn id(&self) -> String {
         let ids: String = self.runs.iter().map(|r| r.id.as_str()).collect();
-        blake3::hash(ids.as_bytes()).to_hex()[..16].to_owned()
+        short(blake3::hash(ids.as_bytes()))
     }
 
     /// What it is called on the command line: `small-61440tokens`.

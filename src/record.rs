@@ -12,13 +12,18 @@ use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomic;
+use crate::files::{read_json, write_atomic};
 
 pub use geometry::{GeometryKey, GeometryRecord};
 pub use key::RunKey;
 
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
 pub const METRIC_VERSION: u32 = 3;
+
+/// 16 hex digits of a hash: what runs, groups, tokens and plans are known by.
+pub(crate) fn short(hash: blake3::Hash) -> String {
+    hash.to_hex()[..16].to_owned()
+}
 
 /// A finished run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,12 +112,9 @@ impl Record {
     pub fn load(results: &Path, key: &RunKey) -> Result<Option<Self>> {
         let id = key.id();
         let path = Self::path(results, &id);
-        if !path.exists() {
+        let Some(record) = read_json::<Self>(&path, "remove it and the run will be done again")? else {
             return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let record: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; remove it and the run will be done again", path.display()))?;
+        };
         ensure!(
             record.key == *key && record.id == id,
             "{} is the record of another run than its name says; remove it and the run will be done again",

@@ -6,19 +6,10 @@ use std::sync::OnceLock;
 use assay::frames;
 use tempfile::TempDir;
 
-use crate::common::{assay, bundled, copy_dir, files, kill_when_saved, refused, stdout_of, sweep, write_spec};
-
-/// What may not depend on how a sweep was run.
-const SAME: [&str; 8] = [
-    "runs.parquet",
-    "sequences.parquet",
-    "latents.parquet",
-    "geometry.parquet",
-    "curves.parquet",
-    "norms.parquet",
-    "models.parquet",
-    "information.parquet",
-];
+use crate::common::{
+    assay, assert_same_frames, bundled, copy_dir, files, kill_when_saved, reference_sweep, refused, stdout_of, sweep,
+    write_spec,
+};
 
 /// Two models, two budgets, two hooks at one layer, two architectures at one k: four groups of four SAEs.
 fn spec(dir: &Path) -> PathBuf {
@@ -39,21 +30,12 @@ fn spec(dir: &Path) -> PathBuf {
 /// The results of one process.
 fn whole() -> &'static Path {
     static DONE: OnceLock<PathBuf> = OnceLock::new();
-    DONE.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("groups-reference");
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        let out = dir.join("tiny");
-        stdout_of(&mut sweep(&spec(&dir), &out));
-        out
-    })
+    DONE.get_or_init(|| reference_sweep("groups-reference", spec))
 }
 
 #[track_caller]
 fn assert_same(out: &Path) {
-    for name in SAME {
-        assert!(std::fs::read(out.join(name)).unwrap() == std::fs::read(whole().join(name)).unwrap(), "{name} differs");
-    }
+    assert_same_frames(out, whole());
     let (ours, reference) = (files(out), files(whole()));
     let reported =
         |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::common::{assay, files, stdout_of, sweep, write_spec};
+use crate::common::{assay, files, reference_sweep, stdout_of, sweep, write_spec};
 
 /// With the default settings of buffer and checkpoints: one round holds all tokens.
 fn spec(dir: &Path) -> PathBuf {
@@ -53,14 +53,7 @@ fn wait_until(child: &mut Child, what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn whole() -> &'static Path {
     static DONE: OnceLock<PathBuf> = OnceLock::new();
-    DONE.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interrupt-reference");
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        let out = dir.join("tiny");
-        stdout_of(&mut sweep(&spec(&dir), &out));
-        out
-    })
+    DONE.get_or_init(|| reference_sweep("interrupt-reference", spec))
 }
 
 #[track_caller]

@@ -8,31 +8,15 @@ use std::time::SystemTime;
 use assay::frames;
 use tempfile::TempDir;
 
-use crate::common::{assay, bundled, copy_dir, files, kill_when_saved, stdout_of, sweep, write_spec};
-
-/// What may not depend on how a sweep was run.
-const SAME: [&str; 8] = [
-    "runs.parquet",
-    "sequences.parquet",
-    "latents.parquet",
-    "geometry.parquet",
-    "curves.parquet",
-    "norms.parquet",
-    "models.parquet",
-    "information.parquet",
-];
+use crate::common::{
+    assay, assert_same_frames, bundled, copy_dir, files, kill_when_saved, reference_sweep, stdout_of, sweep, write_spec,
+};
 
 /// The results of one uninterrupted sweep on one thread, which the tests compare with or copy.
 fn reference() -> &'static Path {
     static DONE: OnceLock<PathBuf> = OnceLock::new();
     DONE.get_or_init(|| {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sweep-reference");
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        let spec = write_spec(&dir, &[("lr = 3e-3", "lr = 3e-3\nsave_saes = true")]);
-        let out = dir.join("tiny");
-        stdout_of(sweep(&spec, &out).args(["--threads", "1"]));
-        out
+        reference_sweep("sweep-reference", |dir| write_spec(dir, &[("lr = 3e-3", "lr = 3e-3\nsave_saes = true")]))
     })
 }
 
@@ -47,11 +31,7 @@ fn copy() -> (TempDir, PathBuf, PathBuf) {
 
 #[track_caller]
 fn assert_same(out: &Path) {
-    for name in SAME {
-        let (ours, reference) =
-            (std::fs::read(out.join(name)).unwrap(), std::fs::read(reference().join(name)).unwrap());
-        assert!(ours == reference, "{name} differs");
-    }
+    assert_same_frames(out, reference());
 }
 
 fn records(out: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
@@ -150,9 +130,7 @@ fn a_sweep_on_streamed_text_goes_on_where_it_was_killed() {
     assert!(!out.join("runs").exists(), "it was killed too late");
     let output = sweep_aloud(&spec, &out);
     assert!(output.contains("resuming after") && output.contains("small tokenise"), "{output}");
-    for name in SAME {
-        assert!(std::fs::read(out.join(name)).unwrap() == std::fs::read(whole.join(name)).unwrap(), "{name} differs");
-    }
+    assert_same_frames(&out, &whole);
     assert_eq!(curves(&out), curves(&whole));
 }
 
@@ -332,9 +310,7 @@ fn the_recorded_spec_runs_again_to_the_same_files() {
     let recorded = out.join("sweep.toml");
     let again = dir.path().join("again");
     stdout_of(&mut sweep(&recorded, &again));
-    for name in SAME {
-        assert!(std::fs::read(again.join(name)).unwrap() == std::fs::read(out.join(name)).unwrap(), "{name} differs");
-    }
+    assert_same_frames(&again, &out);
     let listed = stdout_of(sweep(&recorded, &out).arg("--dry-run"));
     assert!(listed.contains("1 runs, 0 to do"), "{listed}");
     let read =

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::Plan;
-use crate::files::write_atomic;
+use crate::files::{read_json, write_atomic};
 use crate::information;
-use crate::record::{GeometryKey, RunKey};
+use crate::record::{GeometryKey, RunKey, short};
 use crate::spec::SweepSpec;
 
 /// The file's name in a results directory.
@@ -79,15 +79,7 @@ impl Outline {
     /// # Errors
     /// If the file is damaged.
     pub fn read(results: &Path) -> Result<Option<Self>> {
-        let path = results.join(PLAN);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let read = serde_json::from_str(&text);
-        read.map(Some).with_context(|| {
-            format!("{} is damaged or of another version; `assay sweep` writes it anew", path.display())
-        })
+        read_json(&results.join(PLAN), "`assay sweep` of this version writes it anew")
     }
 
     /// Whether the spec that is recorded in a results directory is the one that this was made of.
@@ -107,5 +99,5 @@ impl Outline {
 
 fn hash_of(recorded: &str) -> String {
     let text = recorded.split_once('\n').map_or("", |(_, rest)| rest);
-    blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+    short(blake3::hash(text.as_bytes()))
 }

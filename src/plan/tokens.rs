@@ -9,6 +9,7 @@ use ndarray::Array2;
 
 use crate::overlap::Overlap;
 use crate::progress::Progress;
+use crate::record::short;
 use crate::spec::SweepSpec;
 
 /// Contexts that are read at a time when all are looked at.
@@ -132,7 +133,7 @@ impl SweepTokens {
                 hash_into(&mut hasher, tokens.iter().copied());
                 self.largest = tokens.iter().copied().fold(self.largest, u32::max);
                 if wanted.contains(&(context + 1)) {
-                    self.hashes.push((context + 1, hasher.finalize().to_hex()[..16].to_owned()));
+                    self.hashes.push((context + 1, short(hasher.finalize())));
                 }
             }
         }
@@ -173,7 +174,7 @@ fn hash_sequences(tokens: &Array2<u32>) -> String {
     let (sequences, context_size) = tokens.dim();
     hasher.update(format!("({sequences}, {context_size})\n").as_bytes());
     hash_into(&mut hasher, tokens.iter().copied());
-    hasher.finalize().to_hex()[..16].to_owned()
+    short(hasher.finalize())
 }
 
 fn hash_into(hasher: &mut blake3::Hasher, tokens: impl Iterator<Item = u32>) {

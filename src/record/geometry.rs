@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use assay_probes::geometry::ModelGeometry;
 use serde::{Deserialize, Serialize};
 
-use super::RunKey;
 use super::key::Fields;
-use crate::files::write_atomic;
+use super::{RunKey, short};
+use crate::files::{read_json, write_atomic};
 
 /// What a model's geometry follows from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl GeometryKey {
         text.number("center_residual", center_residual);
         text.name("eval_tokens", eval_tokens);
         text.number("eval_batch", eval_batch);
-        blake3::hash(text.end().as_bytes()).to_hex()[..16].to_owned()
+        short(blake3::hash(text.end().as_bytes()))
     }
 }
 
@@ -78,12 +78,9 @@ impl GeometryRecord {
     /// If the file is there but damaged, or is the record of something else.
     pub fn load(results: &Path, id: &str) -> Result<Option<Self>> {
         let path = Self::path(results, id);
-        if !path.exists() {
+        let Some(record) = read_json::<Self>(&path, "remove it and it will be measured again")? else {
             return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let record: Self = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; remove it and it will be measured again", path.display()))?;
+        };
         ensure!(
             record.key.id() == id,
             "{} is the record of another geometry than its name says; remove it and it will be measured again",

@@ -53,7 +53,7 @@ pub struct RunKey {
 impl RunKey {
     /// The run's id: 16 hex digits of the BLAKE3 hash of [`Self::fingerprint`].
     pub fn id(&self) -> String {
-        blake3::hash(self.fingerprint().as_bytes()).to_hex()[..16].to_owned()
+        super::short(blake3::hash(self.fingerprint().as_bytes()))
     }
 
     /// The text that the id is a hash of, a JSON object.

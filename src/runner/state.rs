@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::training::{Losses, Pupil};
-use crate::files::{sync_dir, write_atomic};
+use crate::files::{read_json, sync_dir, write_atomic};
 
 /// How far a group's training has come, and how long it took in all processes that worked on it.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -70,12 +70,8 @@ pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) ->
 /// Brings SAEs to the state that was saved, if one was, and says how far that had come.
 pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<Option<Trained>> {
     let path = dir.join("group.json");
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut group: GroupState = serde_json::from_str(&text)
-        .with_context(|| format!("{} is damaged; remove {} to train from the start", path.display(), dir.display()))?;
+    let remedy = format!("remove {} to train from the start", dir.display());
+    let Some(mut group) = read_json::<GroupState>(&path, &remedy)? else { return Ok(None) };
     // A run that was finished then and is missing now has no state: all start over.
     if pupils.iter().any(|p| !group.losses.contains_key(&p.run.id)) {
         // The pointer first: no kill may leave it above files that are gone.

@@ -266,3 +266,24 @@ pub fn kill_when_saved(spec: &Path, out: &Path, more: &[&str]) {
     child.wait().unwrap();
     assert!(saved(), "it was killed too late");
 }
+
+/// The results of a sweep on one thread, in a directory of that name that outlives the tests; `spec` writes its spec into it.
+pub fn reference_sweep(name: &str, spec: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).unwrap();
+    let out = dir.join("tiny");
+    stdout_of(sweep(&spec(&dir), &out).args(["--threads", "1"]));
+    out
+}
+
+/// That two results directories hold the same frames, but for the timings: nothing else may depend on how a sweep was run.
+#[track_caller]
+pub fn assert_same_frames(out: &Path, reference: &Path) {
+    for name in assay::frames::FILES.into_iter().filter(|name| *name != "timings.parquet") {
+        assert!(
+            std::fs::read(out.join(name)).unwrap() == std::fs::read(reference.join(name)).unwrap(),
+            "{name} differs"
+        );
+    }
+}
