@@ -1,277 +1,264 @@
-//! `config.json` of a GPT-NeoX checkpoint, in both spellings that transformers has used.
+//! What a decoder computes: its block, its positions, its ends. Parsed from a `config.json` or a GGUF file by one of
+//! [`crate::families`]; nothing after it knows a family.
 
-use std::path::Path;
+use serde::{Deserialize, Serialize};
 
-use crate::error::{ModelError, Result};
-use crate::files::read_text;
-use crate::keys::Keys;
+/// The shape of a decoder, and everything that changes its numbers beside the weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecoderConfig {
+    /// For messages and for the names of tensors; the forward pass does not look at it.
+    pub family: Family,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Rows of the embedding and of the unembedding.
+    pub vocab_size: usize,
+    /// Longest context that the model was made for.
+    pub max_positions: usize,
+    /// The norms of the residual stream.
+    pub norm: Norm,
+    /// Where norms stand in a block, and what its halves read.
+    pub layout: Layout,
+    /// What attention does in every layer.
+    pub attention: Attention,
+    /// What differs from layer to layer; as many as there are layers.
+    pub layers: Vec<LayerKind>,
+    /// The rotary embeddings that layers choose from.
+    pub ropes: Vec<Rope>,
+    /// The MLP.
+    pub mlp: Mlp,
+    /// From tokens to the residual stream, and from there to logits.
+    pub ends: Ends,
+    /// The token at the start of a context, by the configuration.
+    pub bos: Option<u32>,
+    /// The end-of-text token, which separates documents.
+    pub eos: Option<u32>,
+}
 
-/// The activation function of the MLP.
+/// A family of architectures: who names the tensors how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Family {
+    /// GPT-NeoX: Pythia and others.
+    Neox,
+    /// GPT-2.
+    Gpt2,
+    /// Llama 2 and 3, SmolLM2 and others.
+    Llama,
+    /// Mistral.
+    Mistral,
+    /// Qwen2 and Qwen2.5.
+    Qwen2,
+    /// Qwen3, dense.
+    Qwen3,
+    /// Gemma 1.
+    Gemma,
+    /// Gemma 2.
+    Gemma2,
+    /// Gemma 3, text.
+    Gemma3,
+    /// OLMo-2.
+    Olmo2,
+}
+
+/// Normalisation over d_model, with a gain (`weight`) and, in a LayerNorm, a bias.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// Which.
+    pub kind: NormKind,
+    /// Added to the variance, or to the mean square.
+    pub eps: f64,
+}
+
+/// Kinds of normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NormKind {
+    /// (x − mean x)/√(var x + ε)·w + b.
+    Layer,
+    /// x/√(mean x² + ε)·w. Where a file stores w − 1 (Gemma), the 1 is added when it is loaded.
+    Rms,
+}
+
+/// How a block is put together of attention a, MLP m and norms N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HiddenAct {
+pub enum Layout {
+    /// mid = x + a(N₁x); post = mid + m(N₂mid).
+    PreNorm,
+    /// mid = x + N₁'(a(N₁x)); post = mid + N₂'(m(N₂mid)).
+    PreAndPostNorm,
+    /// mid = x + N₁'(a(x)); post = mid + N₂'(m(mid)).
+    PostNorm,
+    /// post = x + a(N₁x) + m(N₂x).
+    Parallel,
+}
+
+impl Layout {
+    /// Whether attention and MLP each read through a norm.
+    pub fn has_pre_norm(self) -> bool {
+        self != Self::PostNorm
+    }
+
+    /// Whether what attention and MLP write passes a norm before it is added.
+    pub fn has_post_norm(self) -> bool {
+        matches!(self, Self::PreAndPostNorm | Self::PostNorm)
+    }
+}
+
+/// Attention, as far as all layers share it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Heads of queries, H.
+    pub n_heads: usize,
+    /// Heads of keys and values, K; query head h reads number ⌊h·K/H⌋.
+    pub n_kv_heads: usize,
+    /// Dimensions of a head, D; H·D need not be d_model.
+    pub d_head: usize,
+    /// Whether the projections to queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Whether the output projection has one.
+    pub out_bias: bool,
+    /// Norms of queries and keys, before they are rotated.
+    pub qk_norm: QkNorm,
+    /// c of c·tanh(score/c), applied to scaled scores before the mask.
+    pub score_cap: Option<f64>,
+}
+
+/// RMS norms of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QkNorm {
+    /// There are none.
+    None,
+    /// Over the dimensions of each head; the gain is that of all heads, `[d_head]`.
+    PerHead,
+    /// Over all heads together; the gains are `[n_heads · d_head]` and `[n_kv_heads · d_head]`.
+    Flat,
+}
+
+/// What is particular to a layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerKind {
+    /// How many keys a query sees, itself included; `None`: all before it.
+    pub window: Option<usize>,
+    /// Index into [`DecoderConfig::ropes`]; `None` where positions are embedded.
+    pub rope: Option<usize>,
+    /// What q·k is multiplied by.
+    pub score_scale: f64,
+}
+
+/// A rotary embedding: rotate-half pairs (i, i + dims/2) of the first `dims` dimensions of each head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// How many dimensions of a head are rotated.
+    pub dims: usize,
+    /// Base of the frequencies θ^(−2i/dims).
+    pub theta: f64,
+    /// What is done to the frequencies.
+    pub scaling: RopeScaling,
+}
+
+/// Scalings of rotary frequencies (transformers' `modeling_rope_utils.py`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// Frequencies as they are.
+    Default,
+    /// f/factor.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// Long wavelengths divided by the factor, short ones kept, those between interpolated.
+    Llama3 {
+        /// The divisor of long wavelengths.
+        factor: f64,
+        /// `low_freq_factor`
+        low: f64,
+        /// `high_freq_factor`
+        high: f64,
+        /// `original_max_position_embeddings`
+        original: usize,
+    },
+    /// YaRN: a ramp over the dimensions, and a factor on cos and sin.
+    Yarn {
+        /// The divisor.
+        factor: f64,
+        /// Turns within the original context above which a frequency is kept (`beta_fast`).
+        beta_fast: f64,
+        /// Turns below which it is divided (`beta_slow`).
+        beta_slow: f64,
+        /// `original_max_position_embeddings`
+        original: usize,
+        /// Whether the ends of the ramp are rounded to whole dimensions.
+        truncate: bool,
+        /// What cos and sin are multiplied by.
+        attention_factor: f64,
+    },
+    /// A divisor for each frequency; another set beyond the original context.
+    LongRope {
+        /// Divisors up to `original` tokens, dims/2 of them.
+        short: Vec<f64>,
+        /// Divisors of longer contexts.
+        long: Vec<f64>,
+        /// `original_max_position_embeddings`
+        original: usize,
+        /// What cos and sin are multiplied by.
+        attention_factor: f64,
+    },
+    /// A divisor for each frequency at any length, as GGUF stores scalings (`rope_freqs.weight`).
+    Divisors(Vec<f32>),
+}
+
+/// The MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mlp {
+    /// Its width.
+    pub d_mlp: usize,
+    /// Its activation function.
+    pub act: Act,
+    /// down(act(gate·x) ⊙ up·x) instead of down(act(up·x)).
+    pub gated: bool,
+    /// Whether its projections have biases.
+    pub bias: bool,
+}
+
+/// Activation functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
     /// `0.5·x·(1 + erf(x/√2))`, what Pythia uses.
     Gelu,
     /// The tanh approximation of GELU (`gelu_new`, `gelu_fast`, `gelu_pytorch_tanh`).
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// `x·σ(x)`, also called swish.
+    Silu,
 }
 
-/// The shape of a GPT-NeoX decoder.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NeoxConfig {
-    /// Width of the residual stream (`hidden_size`).
-    pub d_model: usize,
-    /// Number of decoder layers.
-    pub n_layers: usize,
-    /// Number of attention heads.
-    pub n_heads: usize,
-    /// Width of the MLP (`intermediate_size`).
-    pub d_mlp: usize,
-    /// Rows of the embedding and of the unembedding.
-    pub vocab_size: usize,
-    /// Longest context that the model was made for.
-    pub max_positions: usize,
-    /// How many dimensions of each head are rotated (`rotary_pct · d_head`).
-    pub rotary_dims: usize,
-    /// Base of the rotary frequencies.
-    pub rotary_base: f64,
-    /// ε of every LayerNorm.
-    pub layer_norm_eps: f64,
-    /// Attention and MLP both read `resid_pre` (Pythia), or the MLP reads what attention has written.
-    pub parallel_residual: bool,
-    /// The MLP's activation function.
-    pub hidden_act: HiddenAct,
+/// The ends of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ends {
+    /// What a row of the embedding is multiplied by on its way into the residual stream.
+    pub embed_scale: f64,
+    /// Whether an embedding of positions is added.
+    pub learned_positions: bool,
     /// The unembedding is the embedding.
-    pub tied_embeddings: bool,
-    /// Whether the attention projections have biases.
-    pub attention_bias: bool,
-    /// The end-of-text token, which separates documents.
-    pub eos_token_id: Option<u32>,
+    pub tied: bool,
+    /// c of c·tanh(logit/c).
+    pub logit_cap: Option<f64>,
 }
 
-impl NeoxConfig {
-    /// Dimensions of one attention head.
-    pub fn d_head(&self) -> usize {
-        self.d_model / self.n_heads
-    }
-
-    /// What the model computes, as the hash of its weights begins: written on purpose, so that no field added later, and no change of
-    /// spelling, gives a checkpoint another hash.
-    pub(crate) fn fingerprint(&self) -> String {
-        // Without `..`: a field that is added must be thought of here, and be written only where it is not as it always was.
-        let Self {
-            d_model,
-            n_layers,
-            n_heads,
-            d_mlp,
-            vocab_size,
-            max_positions,
-            rotary_dims,
-            rotary_base,
-            layer_norm_eps,
-            parallel_residual,
-            hidden_act,
-            tied_embeddings,
-            attention_bias,
-            eos_token_id,
-        } = self;
-        let hidden_act = match hidden_act {
-            HiddenAct::Gelu => "Gelu",
-            HiddenAct::GeluTanh => "GeluTanh",
-            HiddenAct::Relu => "Relu",
-        };
-        let eos_token_id = eos_token_id.map_or_else(|| "None".to_owned(), |id| format!("Some({id})"));
-        format!(
-            "NeoxConfig {{ d_model: {d_model}, n_layers: {n_layers}, n_heads: {n_heads}, d_mlp: {d_mlp}, vocab_size: {vocab_size}, \
-             max_positions: {max_positions}, rotary_dims: {rotary_dims}, rotary_base: {rotary_base:?}, layer_norm_eps: \
-             {layer_norm_eps:?}, parallel_residual: {parallel_residual}, hidden_act: {hidden_act}, tied_embeddings: \
-             {tied_embeddings}, attention_bias: {attention_bias}, eos_token_id: {eos_token_id} }}\n"
-        )
-    }
-
-    /// Reads and checks `config.json` in `dir`.
-    ///
-    /// # Errors
-    /// If the file is missing or not JSON, if `model_type` is not `gpt_neox`, or if a setting is
-    /// one that this decoder does not implement; the message names the key.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let text = read_text(&path)?;
-        Self::parse(&text).map_err(|why| ModelError::Config { path, why })
-    }
-
-    fn parse(text: &str) -> std::result::Result<Self, String> {
-        let keys = Keys::parse(text)?;
-        let family = keys.text("model_type")?.ok_or("it has no model_type; is it the config.json of a model?")?;
-        if family != "gpt_neox" {
-            return Err(format!(
-                "model_type is `{family}`; only `gpt_neox` is supported: Pythia, GPT-NeoX-20B and others of their architecture"
-            ));
-        }
-        let size = |key: &str| match keys.count(key)? {
-            None => Err(format!("{key} is missing")),
-            Some(0) => Err(format!("{key} is 0")),
-            Some(value) => Ok(value),
-        };
-        let (d_model, n_layers, d_mlp) = (size("hidden_size")?, size("num_hidden_layers")?, size("intermediate_size")?);
-        let (n_heads, vocab_size) = (size("num_attention_heads")?, size("vocab_size")?);
-        if !d_model.is_multiple_of(n_heads) {
-            return Err(format!("hidden_size {d_model} is not a multiple of num_attention_heads {n_heads}"));
-        }
-        // Each setting of rotation has been spelled in several ways, and a file may have more than one of them.
-        let ropes = [keys.object("rope_parameters")?, keys.object("rope_scaling")?];
-        let in_ropes = |key: &'static str| ropes.iter().flatten().map(move |rope| (rope, key));
-        let kinds = in_ropes("rope_type").chain(in_ropes("type")).map(|(rope, key)| rope.text(key));
-        if let Some(kind) = agreed(kinds.collect(), "rope_type")?.filter(|kind| kind != "default") {
-            return Err(format!("rope_type `{kind}` is not supported, only `default`"));
-        }
-        let thetas = in_ropes("rope_theta").map(|(rope, key)| rope.number(key));
-        let rotary_base =
-            agreed(thetas.chain([keys.number("rotary_emb_base"), keys.number("rope_theta")]).collect(), "rope_theta")?;
-        let fractions = in_ropes("partial_rotary_factor").map(|(rope, key)| rope.number(key));
-        let fraction = agreed(
-            fractions.chain([keys.number("rotary_pct"), keys.number("partial_rotary_factor")]).collect(),
-            "rotary_pct",
-        )?;
-        let hidden_act = match keys.text("hidden_act")?.as_deref().unwrap_or("gelu") {
-            "gelu" => HiddenAct::Gelu,
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => HiddenAct::GeluTanh,
-            "relu" => HiddenAct::Relu,
-            other => return Err(format!("hidden_act `{other}` is not supported; gelu, gelu_new and relu are")),
-        };
-        // The defaults here and below are those of transformers' GPTNeoXConfig.
-        let (d_head, fraction) = (d_model / n_heads, fraction.unwrap_or(0.25));
-        let rotary_dims = (d_head as f64 * fraction) as usize;
-        if !rotary_dims.is_multiple_of(2) || rotary_dims > d_head {
-            return Err(format!(
-                "rotary fraction {fraction} of d_head {d_head} gives {rotary_dims} dimensions; an even number up to d_head is needed"
-            ));
-        }
-        Ok(Self {
-            d_model,
-            n_layers,
-            n_heads,
-            d_mlp,
-            vocab_size,
-            max_positions: keys.count("max_position_embeddings")?.unwrap_or(2048),
-            rotary_dims,
-            rotary_base: rotary_base.unwrap_or(10_000.0),
-            layer_norm_eps: keys.number("layer_norm_eps")?.unwrap_or(1e-5),
-            parallel_residual: keys.flag("use_parallel_residual")?.unwrap_or(true),
-            hidden_act,
-            tied_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
-            attention_bias: keys.flag("attention_bias")?.unwrap_or(true),
-            eos_token_id: keys.first_id("eos_token_id")?,
-        })
+impl DecoderConfig {
+    /// Number of layers.
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
     }
 }
 
-/// The value that several spellings of a setting agree on, of those that are there.
-fn agreed<T: PartialEq + std::fmt::Display>(
-    found: Vec<std::result::Result<Option<T>, String>>,
-    what: &str,
-) -> std::result::Result<Option<T>, String> {
-    let mut agreed: Option<T> = None;
-    for value in found {
-        match (value?, &agreed) {
-            (Some(value), Some(other)) if value != *other => {
-                return Err(format!("{what} is given twice, as {other} and as {value}; remove the wrong one"));
-            }
-            (Some(value), _) => agreed = Some(value),
-            (None, _) => {}
-        }
-    }
-    Ok(agreed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pythia(extra: &str) -> String {
-        format!(
-            r#"{{"model_type":"gpt_neox","hidden_size":512,"num_hidden_layers":6,"num_attention_heads":8,
-            "intermediate_size":2048,"vocab_size":50304{extra}}}"#
-        )
+impl Attention {
+    /// Width of all heads' queries, and of what W_O reads: H·D.
+    pub fn d_q(&self) -> usize {
+        self.n_heads * self.d_head
     }
 
-    #[test]
-    fn both_spellings_of_the_rotary_settings_agree() {
-        let old = NeoxConfig::parse(&pythia(r#","rotary_pct":0.25,"rotary_emb_base":500"#)).unwrap();
-        let new = NeoxConfig::parse(&pythia(
-            r#","rope_parameters":{"partial_rotary_factor":0.25,"rope_theta":500.0,"rope_type":"default"}"#,
-        ))
-        .unwrap();
-        assert_eq!(old, new);
-        assert_eq!((old.rotary_dims, old.rotary_base), (16, 500.0));
-    }
-
-    /// Hashes of weights begin with it, and so the ids of all runs follow from it.
-    #[test]
-    fn the_fingerprint_stays() {
-        let mut config = NeoxConfig::parse(&pythia("")).unwrap();
-        assert!(config.fingerprint().ends_with("eos_token_id: None }\n"));
-        config.eos_token_id = Some(0);
-        assert_eq!(
-            config.fingerprint(),
-            "NeoxConfig { d_model: 512, n_layers: 6, n_heads: 8, d_mlp: 2048, vocab_size: 50304, max_positions: 2048, rotary_dims: 16, \
-             rotary_base: 10000.0, layer_norm_eps: 1e-5, parallel_residual: true, hidden_act: Gelu, tied_embeddings: false, \
-             attention_bias: true, eos_token_id: Some(0) }\n"
-        );
-    }
-
-    #[test]
-    fn what_the_decoder_does_not_implement_is_refused() {
-        let err = NeoxConfig::parse(&pythia(r#","hidden_act":"swiglu""#)).unwrap_err();
-        assert!(err.contains("swiglu"), "{err}");
-        let err = NeoxConfig::parse(&pythia(r#","rope_scaling":{"type":"linear","factor":2.0}"#)).unwrap_err();
-        assert!(err.contains("linear"), "{err}");
-        let err = NeoxConfig::parse(&pythia("").replace("gpt_neox", "llama")).unwrap_err();
-        assert!(err.contains("llama"), "{err}");
-    }
-
-    #[test]
-    fn what_the_ecosystem_writes_loosely_is_read() {
-        let strict =
-            NeoxConfig::parse(&pythia(r#","eos_token_id":0,"rotary_pct":0.25,"tie_word_embeddings":true"#)).unwrap();
-        for loose in [
-            r#","eos_token_id":[0,2],"rotary_pct":0.25,"tie_word_embeddings":true"#,
-            r#","eos_token_id":0.0,"rotary_pct":"0.25","tie_word_embeddings":"True","layer_norm_eps":"1e-5""#,
-            r#","eos_token_id":[null,0],"rotary_pct":null,"tie_word_embeddings":1,"attention_bias":null"#,
-            r#","eos_token_id":0,"tie_word_embeddings":true,"rope_scaling":{"type":"default","rope_type":"default"}"#,
-            r#","eos_token_id":0,"tie_word_embeddings":true,"rope_scaling":null,"rope_parameters":{"rope_type":null},"initializer_range":NaN"#,
-            r#","eos_token_id":0,"tie_word_embeddings":true,"rotary_emb_base":10000,"rope_parameters":{"rope_theta":1e4}"#,
-            r#","eos_token_id":0,"tie_word_embeddings":true,"max_position_embeddings":2048.0,"vocab_size":"50304""#,
-        ] {
-            assert_eq!(NeoxConfig::parse(&pythia(loose)).unwrap(), strict, "{loose}");
-        }
-        for none in ["", r#","eos_token_id":null"#, r#","eos_token_id":[]"#, r#","eos_token_id":-1"#] {
-            assert_eq!(NeoxConfig::parse(&pythia(none)).unwrap().eos_token_id, None, "{none}");
-        }
-    }
-
-    #[test]
-    fn a_value_that_cannot_be_is_named_with_its_key() {
-        for (extra, parts) in [
-            (r#","hidden_size":512.5"#, ["hidden_size", "512.5"]),
-            (r#","vocab_size":-5"#, ["vocab_size", "-5"]),
-            (r#","num_hidden_layers":{"a":1}"#, ["num_hidden_layers", r#"{"a":1}"#]),
-            (r#","num_hidden_layers":null"#, ["num_hidden_layers", "missing"]),
-            (r#","layer_norm_eps":"tiny""#, ["layer_norm_eps", "tiny"]),
-            (r#","use_parallel_residual":"perhaps""#, ["use_parallel_residual", "perhaps"]),
-            (r#","use_parallel_residual":2"#, ["use_parallel_residual", "2"]),
-            (r#","eos_token_id":"<|endoftext|>""#, ["eos_token_id", "<|endoftext|>"]),
-            (r#","rope_scaling":{"type":"linear","rope_type":"default"}"#, ["rope_type is given twice", "linear"]),
-            (r#","rotary_emb_base":500,"rope_parameters":{"rope_theta":10000}"#, ["rope_theta is given twice", "500"]),
-            (r#","rope_scaling":[1]"#, ["rope_scaling", "[1]"]),
-            (r#","hidden_act":3"#, ["hidden_act", "3"]),
-        ] {
-            let error = NeoxConfig::parse(&pythia(extra)).unwrap_err();
-            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
-        }
-        assert!(NeoxConfig::parse("[]").unwrap_err().contains("not a JSON object"));
-        assert!(NeoxConfig::parse("{}").unwrap_err().contains("no model_type"));
-        assert!(NeoxConfig::parse("{\"a\": 1").unwrap_err().contains("line 1"));
+    /// Width of all heads' keys, or values: K·D.
+    pub fn d_kv(&self) -> usize {
+        self.n_kv_heads * self.d_head
     }
 }
