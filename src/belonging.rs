@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use assay_models::HookPoint;
 use assay_models::hub::HubName;
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{DecoderConfig, HookPoint};
 use assay_sae::Metadata;
 use ndarray::ArrayView2;
 use serde_json::Value;
@@ -16,8 +17,8 @@ pub struct Used<'a> {
     pub checkpoint: &'a Path,
     /// Where its reconstructions are put.
     pub hook: HookPoint,
-    /// The model's end-of-text token, which is also the one that contexts begin with, if they do with any.
-    pub eos: Option<u32>,
+    /// The tokens that contexts may all begin with.
+    pub starts: Vec<u32>,
 }
 
 impl Used<'_> {
@@ -55,14 +56,14 @@ impl Used<'_> {
                 tokens.ncols()
             ));
         }
-        match (metadata.prepend_bos, begins_with(tokens, self.eos)) {
+        match (metadata.prepend_bos, begins_with(tokens, &self.starts)) {
             (Some(true), Some(false)) => notes.push(
                 "the SAE was trained on contexts that begin with an extra token (prepend_bos), and is evaluated on contexts that don't"
                     .to_owned(),
             ),
             (Some(false), Some(true)) => notes.push(
                 "the SAE was trained on contexts without an extra token before them (prepend_bos is false), and is evaluated on contexts \
-                 that all begin with the end-of-text token"
+                 that all begin with the model's begin-of-text or end-of-text token"
                     .to_owned(),
             ),
             _ => {}
@@ -99,10 +100,28 @@ fn last_part(name: &str) -> String {
     name.trim_end_matches('/').rsplit('/').next().unwrap_or(name).to_lowercase()
 }
 
-/// Whether every context begins with the end-of-text token; `None` without contexts or such a token.
-pub fn begins_with(tokens: ArrayView2<'_, u32>, eos: Option<u32>) -> Option<bool> {
-    let eos = eos.filter(|_| !tokens.is_empty())?;
-    Some(tokens.column(0).iter().all(|&token| token == eos))
+/// The tokens that contexts of a model may all begin with: the one that was put there (`bos`), BOS and EOS by its configuration.
+pub fn starts(bos: Option<u32>, config: &DecoderConfig) -> Vec<u32> {
+    [bos, config.bos, config.eos].into_iter().flatten().collect()
+}
+
+/// Whether all contexts begin with one of `starts`, the same; `None` without contexts or such a token.
+pub fn begins_with(tokens: ArrayView2<'_, u32>, starts: &[u32]) -> Option<bool> {
+    let first = *tokens.first().filter(|_| !starts.is_empty())?;
+    Some(starts.contains(&first) && all_begin_with(tokens, first))
+}
+
+fn all_begin_with(tokens: ArrayView2<'_, u32>, first: u32) -> bool {
+    tokens.column(0).iter().all(|&token| token == first)
+}
+
+/// What is to be said of contexts that don't begin with BOS, though the model's tokenizer begins texts with it.
+pub fn missing_bos(vocabulary: &Vocabulary, tokens: ArrayView2<'_, u32>) -> Option<String> {
+    let bos = vocabulary.bos().filter(|&bos| !tokens.is_empty() && !all_begin_with(tokens, bos))?;
+    Some(format!(
+        "the model's tokenizer begins texts with token {bos} ({}), and these contexts don't all begin with it; they are used as they are",
+        vocabulary.text(bos)
+    ))
 }
 
 #[cfg(test)]
@@ -117,13 +136,24 @@ mod tests {
             model: Path::new(model),
             checkpoint: Path::new("/hub/models--org--Pythia-70m/snapshots/0123"),
             hook: HookPoint::resid_post(3),
-            eos: Some(0),
+            starts: vec![2, 0],
         };
         used.notes(metadata, tokens.view())
     }
 
     fn tokens(first: u32) -> Array2<u32> {
         Array2::from_shape_fn((3, 8), |(_, column)| if column == 0 { first } else { 5 })
+    }
+
+    #[test]
+    fn contexts_begin_with_one_token_or_not() {
+        let mut contexts = tokens(2);
+        assert_eq!(begins_with(contexts.view(), &[0, 2]), Some(true));
+        assert_eq!(begins_with(contexts.view(), &[0]), Some(false));
+        assert_eq!(begins_with(contexts.view(), &[]), None);
+        contexts[[1, 0]] = 0;
+        assert_eq!(begins_with(contexts.view(), &[0, 2]), Some(false));
+        assert_eq!(begins_with(Array2::zeros((0, 8)).view(), &[0]), None);
     }
 
     #[test]
@@ -136,6 +166,7 @@ mod tests {
             ..Metadata::default()
         };
         assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(0)), [""; 0]);
+        assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(2)), [""; 0]);
         assert_eq!(notes("/hub/somewhere", &metadata, &tokens(0)), [""; 0]);
         metadata.prepend_bos = Some(false);
         assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(7)), [""; 0]);

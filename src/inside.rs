@@ -24,7 +24,7 @@ pub struct Inside {
 
 /// A text that has passed through the model up to the SAE's site.
 pub struct Prompt {
-    /// Token ids, the model's end-of-text first, as before each document in training.
+    /// Token ids, first the token before a text in training: BOS where the tokenizer puts one, else the model's end-of-text.
     pub tokens: Vec<u32>,
     /// What each token stands for.
     pub texts: Vec<String>,
@@ -100,7 +100,8 @@ impl Inside {
     pub fn read(&self, text: &str) -> Result<Prompt> {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
-        let tokens: Vec<u32> = self.model.config().eos_token_id.into_iter().chain(ids).collect();
+        let first = self.vocabulary.bos().or(self.model.config().eos);
+        let tokens: Vec<u32> = first.into_iter().chain(ids).collect();
         let cut = self.model.cut(as_batch(&tokens).view(), &[self.site])?.remove(0);
         let mut active = vec![Vec::new(); tokens.len()];
         self.sae.encode(cut.value().squeeze_dim(0)).for_each_active(|token, latent, value| {

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
+use assay_models::tokens::Texts;
+use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, ModelFiles, Site};
 
 use crate::device::Opened;
@@ -74,8 +76,8 @@ impl Plan {
         let mut plan = Self { models: Vec::new(), missing: Vec::new() };
         for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
             match checkpoint {
-                Some(dir) => {
-                    let planned = plan.model(spec, model, dir, sources, opened, progress)?;
+                Some(path) => {
+                    let planned = plan.model(spec, model, path, sources, opened, progress)?;
                     plan.models.push(planned);
                 }
                 None => plan.missing.push(model.name.clone()),
@@ -111,13 +113,13 @@ impl Plan {
         &self,
         spec: &SweepSpec,
         model: &ModelSpec,
-        dir: &Path,
+        path: &Path,
         sources: &Sources,
         opened: &Opened,
         progress: Progress,
     ) -> Result<PlannedModel> {
         let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
-        let files = ModelFiles::open(dir).with_context(opening)?;
+        let files = ModelFiles::open(path).with_context(opening)?;
         files.check_values().with_context(opening)?;
         let config = files.config();
         let sites = spec.sites(model, config)?;
@@ -127,11 +129,21 @@ impl Plan {
                 train.check().with_context(|| format!("model `{}`, {setting}", model.name))?;
             }
         }
-        let tokenizer = tokens::tokenizer_id(dir, config.eos_token_id);
-        let known = self.models.iter().find(|other| other.tokens.tokenizer() == tokenizer);
-        let tokens = match known {
+        let texts = Texts::of(path, config).begun(spec.tokens.bos);
+        let vocabulary = Vocabulary::load(path).ok();
+        let id = tokens::tokenizer_id(vocabulary.as_ref(), texts);
+        let tokens = match self.models.iter().find(|other| other.tokens.tokenizer() == id) {
             Some(other) => Rc::clone(&other.tokens),
-            None => Rc::new(SweepTokens::open(spec, &model.name, dir, config, tokenizer, &sources.text, progress)?),
+            None => {
+                let tokens = SweepTokens::open(spec, &model.name, texts, id, &sources.text, progress)?;
+                // A spec that says `bos = false` knows.
+                if let Some(vocabulary) = vocabulary.filter(|_| spec.tokens.bos != Some(false))
+                    && let Some(note) = tokens.missing_bos(&vocabulary)?
+                {
+                    progress.say(&format!("model `{}`: {note}", model.name));
+                }
+                Rc::new(tokens)
+            }
         };
         tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
         let weights = files.weights_hash();
@@ -237,6 +249,7 @@ fn runs(
                     eval_batch: spec.eval.batch,
                     fisher_samples: spec.eval.fisher_samples,
                     fisher_seed: spec.eval.fisher_seed,
+                    bos: tokens.bos(),
                 };
                 runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site });
             }

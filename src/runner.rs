@@ -13,7 +13,7 @@ use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
-use crate::belonging::begins_with;
+use crate::belonging::{begins_with, starts};
 use crate::device::Opened;
 use crate::information;
 use crate::interrupt::{self, Interrupted};
@@ -259,7 +259,7 @@ fn save_sae(
             name.map(|n| n.to_string_lossy().into_owned())
         }),
         context_size: Some(spec.tokens.context_size),
-        prepend_bos: begins_with(first.view(), model.files.config().eos_token_id),
+        prepend_bos: begins_with(first.view(), &starts(model.tokens.bos(), model.files.config())),
         center_residual: pupil.run.site.center,
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()

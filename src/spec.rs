@@ -130,6 +130,10 @@ pub struct TokenSpec {
     pub eval_rows: RowUse,
     /// Tokens per training context.
     pub context_size: usize,
+    /// Whether contexts of text begin with BOS, which then stands between documents too, in place of the end-of-text token [default: if
+    /// the model's tokenizer begins texts with one]. Token ids are used as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos: Option<bool>,
     /// Read the training text again from its start when it is used up. SAEs then see tokens more than once.
     #[serde(default)]
     pub repeat: bool,

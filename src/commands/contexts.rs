@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
-use assay_models::tokens::{Reading, RowUse, TokenSource, read_sequences};
+use assay_models::tokens::{Reading, RowUse, Texts, TokenSource, read_sequences};
+use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, ModelError};
 use ndarray::Array2;
 
+use crate::belonging::missing_bos;
 use crate::progress::Progress;
 
 /// Where sequences come from, how many of them are used, and how many at once.
@@ -21,6 +23,10 @@ pub struct ContextArgs {
     /// Leave out lines of JSON that can't be read, and count them
     #[arg(long)]
     skip_bad_lines: bool,
+    /// Begin each sequence of --text with BOS, which then stands between documents too [default: if the model's tokenizer begins texts
+    /// with one]
+    #[arg(long, value_enum, value_name = "yes|no", requires = "text", hide_possible_values = true)]
+    bos: Option<YesNo>,
     /// Use the first N sequences, or `all` [default: 64, or all if there are fewer]
     #[arg(long, value_name = "N|all")]
     sequences: Option<Sequences>,
@@ -42,6 +48,12 @@ struct Source {
     /// Text instead of token ids: plain, JSON or Parquet, cut into sequences by the model's tokenizer
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum YesNo {
+    Yes,
+    No,
 }
 
 /// How many sequences are used.
@@ -82,6 +94,14 @@ pub(super) fn whole(low: u64, high: u64, why: &'static str) -> impl Fn(&str) -> 
     }
 }
 
+/// The sequences that are measured on.
+pub struct Contexts {
+    /// `[S, T]`.
+    pub tokens: Array2<u32>,
+    /// The token that was put at the start of each, if they were made from text and the model wants one.
+    pub bos: Option<u32>,
+}
+
 impl ContextArgs {
     /// The file of tokens or text.
     pub fn path(&self) -> &Path {
@@ -94,17 +114,25 @@ impl ContextArgs {
         self.batch.map_or(by_context, |batch| usize::try_from(batch).unwrap_or(usize::MAX))
     }
 
-    /// The sequences, `[S, T]`. `checkpoint` is the model's directory, whose tokenizer cuts text; what is left out is said.
+    /// The sequences. `checkpoint` is where the model is, whose tokenizer cuts text; what is left out is said.
     ///
     /// # Errors
     /// If the file can't be read, or holds fewer or shorter sequences than were asked for.
-    pub fn read(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Array2<u32>> {
-        let (tokens, notes) = match &self.source.text {
-            Some(path) => self.text_contexts(path, model, checkpoint)?,
-            None => self.token_file(self.path())?,
+    pub fn read(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Contexts> {
+        let (contexts, notes) = match &self.source.text {
+            Some(path) => {
+                let begin = self.bos.map(|bos| bos == YesNo::Yes);
+                self.text_contexts(path, Texts::of(checkpoint, model.config()).begun(begin))?
+            }
+            None => {
+                let (tokens, mut notes) = self.token_file(self.path())?;
+                let vocabulary = Vocabulary::load(checkpoint).ok();
+                notes.extend(vocabulary.and_then(|vocabulary| missing_bos(&vocabulary, tokens.view())));
+                (Contexts { tokens, bos: None }, notes)
+            }
         };
         notes.iter().for_each(|note| progress.say(note));
-        Ok(tokens)
+        Ok(contexts)
     }
 
     fn reading(&self, usual: Reading) -> Reading {
@@ -116,10 +144,10 @@ impl ContextArgs {
     }
 
     /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<(Array2<u32>, Vec<String>)> {
+    fn text_contexts(&self, path: &Path, texts: Texts<'_>) -> Result<(Contexts, Vec<String>)> {
         let context_size = self.context_size().unwrap_or(TEXT_CONTEXT);
-        let (reading, eos) = (self.reading(Reading::text()), model.config().eos_token_id);
-        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(checkpoint), eos, &reading)?;
+        let reading = self.reading(Reading::text());
+        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(texts), &reading)?;
         let wanted = match self.sequences {
             Some(Sequences::First(count)) => count,
             Some(Sequences::All) => source.contexts()?,
@@ -137,7 +165,7 @@ impl ContextArgs {
             ),
             tokens => tokens?,
         };
-        Ok((tokens, source.notes()))
+        Ok((Contexts { tokens, bos: source.bos() }, source.notes()))
     }
 
     fn token_file(&self, path: &Path) -> Result<(Array2<u32>, Vec<String>)> {
