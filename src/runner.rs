@@ -161,7 +161,7 @@ impl<'a> ModelAtWork<'a> {
             if spec.train.save_saes {
                 save_sae(spec, group, pupil, sae, model, results)?;
             }
-            let mut record = record_of(spec, group, pupil, decoder.config().n_layers);
+            let mut record = record_of(spec, group, pupil, decoder.config().n_layers());
             record.set_evaluation(found);
             timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
             // Last: a run is finished when its record is there.
