@@ -18,7 +18,7 @@ pub struct Inside {
     vocabulary: Vocabulary,
     sae: Sae,
     site: Site,
-    /// What one unit of each latent adds to the activation, `[d_sae, d_model]`.
+    /// What one unit of each latent adds to the activation, `[d_sae, width of the site]`.
     writes: Tensor<2>,
 }
 
@@ -68,8 +68,8 @@ impl Inside {
         };
         let site = Site { hook, center: loaded.metadata.center_residual };
         site.check(model.config()).with_context(|| path.display().to_string())?;
-        let (d_in, d_model) = (loaded.sae.d_model(), model.config().d_model);
-        ensure!(d_in == d_model, "{}: d_in is {d_in}, the model's d_model is {d_model}", path.display());
+        let (d_in, width) = (loaded.sae.d_model(), hook.width(model.config()));
+        ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());
         let sae = loaded.sae;
         ensure!(
             sae.normalization() == Normalization::None,
@@ -164,7 +164,7 @@ impl Inside {
         Ok(prompt.cut.value() - z.reshape([tokens, 1]).matmul(row).unsqueeze())
     }
 
-    /// The decoder row of a latent, `[1, d_model]`.
+    /// The decoder row of a latent, `[1, width of the site]`.
     fn row(&self, latent: usize) -> Result<Tensor<2>> {
         let d_sae = self.sae.d_sae();
         ensure!(latent < d_sae, "there is no latent {latent}: the SAE has {d_sae}, from 0");

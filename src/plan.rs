@@ -9,7 +9,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, HookKind, ModelFiles, Site};
+use assay_models::{Decoder, DecoderConfig, HookKind, ModelFiles, Site};
 
 use crate::device::Opened;
 use crate::fetch::Sources;
@@ -123,10 +123,12 @@ impl Plan {
         files.check_values().with_context(opening)?;
         let config = files.config();
         let sites = spec.sites(model, config)?;
-        for &setting in &spec.settings() {
-            for &tokens in &spec.training_tokens {
-                let train = spec.train.config(config.d_model, setting, tokens, spec.precision);
-                train.check().with_context(|| format!("model `{}`, {setting}", model.name))?;
+        for (_, site) in &sites {
+            for &setting in &spec.settings() {
+                for &tokens in &spec.training_tokens {
+                    let train = spec.train.config(site.hook.width(config), setting, tokens, spec.precision);
+                    train.check().with_context(|| format!("model `{}`, {}, {setting}", model.name, site.hook))?;
+                }
             }
         }
         let texts = Texts::of(path, config).begun(spec.tokens.bos);
@@ -148,7 +150,7 @@ impl Plan {
         tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
         let weights = files.weights_hash();
         let groups = spec.training_tokens.iter().map(|&training_tokens| {
-            let runs = runs(spec, &sites, training_tokens, &weights, &tokens, config.d_model, opened)?;
+            let runs = runs(spec, &sites, training_tokens, &weights, &tokens, config, opened)?;
             Ok(Group { model: model.name.clone(), training_tokens, runs })
         });
         let groups = groups.collect::<Result<_>>()?;
@@ -222,7 +224,7 @@ fn runs(
     training_tokens: u64,
     weights: &str,
     tokens: &SweepTokens,
-    d_model: usize,
+    config: &DecoderConfig,
     opened: &Opened,
 ) -> Result<Vec<Run>> {
     let contexts = tokens::contexts_of(training_tokens, spec);
@@ -244,9 +246,9 @@ fn runs(
                     contexts_per_pass: spec.train.contexts_per_pass,
                     training_tokens,
                     seed,
-                    train: spec.train.config(d_model, setting, training_tokens, spec.precision),
+                    train: spec.train.config(site.hook.width(config), setting, training_tokens, spec.precision),
                     eval_tokens: tokens.eval_hash().to_owned(),
-                    eval_batch: spec.eval.batch,
+                    eval_batch: spec.eval.batch(config.vocab_size),
                     fisher_samples: spec.eval.fisher_samples,
                     fisher_seed: spec.eval.fisher_seed,
                     bos: tokens.bos(),

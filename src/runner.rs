@@ -114,7 +114,8 @@ impl<'a> ModelAtWork<'a> {
         let layers = if layers { residual_stream(decoder.config(), spec.center_residual) } else { Vec::new() };
         let tokens = self.model.tokens.eval.view();
         let mut stage = progress.stage(format!("{} survey", self.model.name), tokens.nrows() as u64, "sequences");
-        let survey = Survey::new(decoder, tokens, &sites, &layers, spec.eval.batch, |n| {
+        let batch = spec.eval.batch(decoder.config().vocab_size);
+        let survey = Survey::new(decoder, tokens, &sites, &layers, batch, |n| {
             stage.advance(n as u64, String::new);
             interrupt::flow()
         });

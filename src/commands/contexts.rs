@@ -33,7 +33,8 @@ pub struct ContextArgs {
     /// Use the first N tokens of each sequence [default: all; of text, 128]
     #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a sequence needs two tokens, one to predict the other"))]
     context_size: Option<u64>,
-    /// Sequences per forward pass [default: as many as have 1024 tokens, but not more than 8]
+    /// Sequences per forward pass [default: as many as have 1024 tokens (in vocabularies above 65,536 as many logits), but not more
+    /// than 8]
     #[arg(long, value_name = "N", value_parser = whole(1, u64::MAX, "a pass needs a sequence"))]
     batch: Option<u64>,
 }
@@ -80,8 +81,10 @@ impl FromStr for Sequences {
 /// Twice the 32 that a verdict needs, so that most verdicts are decided.
 const DEFAULT_SEQUENCES: usize = 64;
 const TEXT_CONTEXT: usize = 128;
-/// Tokens of a forward pass, by default: with more, the logits of a pass no longer fit into a processor's cache.
+/// Tokens of a forward pass, by default: with more, the logits of a pass no longer fit into a processor's cache. Fewer where the vocabulary
+/// is larger than this one: logits, and all that is as large, are most of an evaluation's memory.
 const TOKENS_PER_PASS: usize = 1024;
+const VOCABULARY: usize = 65_536;
 const MAX_BATCH: usize = 8;
 
 /// A parser of whole numbers in a range. `why` says what is wrong with those below it.
@@ -108,9 +111,10 @@ impl ContextArgs {
         self.source.tokens.as_deref().or(self.source.text.as_deref()).unwrap_or_else(|| Path::new(""))
     }
 
-    /// Sequences of one forward pass over sequences of `context_size` tokens.
-    pub fn batch(&self, context_size: usize) -> usize {
-        let by_context = (TOKENS_PER_PASS / context_size.max(1)).clamp(1, MAX_BATCH);
+    /// Sequences of one forward pass over sequences of `context_size` tokens of a vocabulary.
+    pub fn batch(&self, context_size: usize, vocab_size: usize) -> usize {
+        let tokens = TOKENS_PER_PASS * VOCABULARY / vocab_size.max(VOCABULARY);
+        let by_context = (tokens / context_size.max(1)).clamp(1, MAX_BATCH);
         self.batch.map_or(by_context, |batch| usize::try_from(batch).unwrap_or(usize::MAX))
     }
 
@@ -235,8 +239,9 @@ mod tests {
     #[test]
     fn long_sequences_go_through_the_model_in_smaller_batches() {
         let default = parse(&["--tokens", "t"]).unwrap();
-        let batches = [2, 32, 128, 129, 256, 1024, 2048].map(|context| default.batch(context));
+        let batches = [2, 32, 128, 129, 256, 1024, 2048].map(|context| default.batch(context, 50_304));
         assert_eq!(batches, [8, 8, 8, 7, 4, 1, 1]);
-        assert_eq!(parse(&["--tokens", "t", "--batch", "3"]).unwrap().batch(1024), 3);
+        assert_eq!([2, 32, 128, 256, 257].map(|context| default.batch(context, 262_144)), [8, 8, 2, 1, 1]);
+        assert_eq!(parse(&["--tokens", "t", "--batch", "3"]).unwrap().batch(1024, 50_304), 3);
     }
 }

@@ -123,7 +123,7 @@ impl EvalArgs {
             fisher_seed: self.seed,
             kl_zero: format == Output::Saebench,
         };
-        let batch = self.contexts.batch(context_size);
+        let batch = self.contexts.batch(context_size, model.config().vocab_size);
         let mut subjects = [Subject::new(site, sae)];
         let mut reconstructions = self.save_reconstructions.is_some().then(Reconstructions::default);
         if let Some(reconstructions) = &mut reconstructions {

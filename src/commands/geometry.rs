@@ -44,7 +44,7 @@ impl GeometryArgs {
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
         let tokens = self.contexts.read(&model, &checkpoint, progress)?.tokens;
-        let batch = self.contexts.batch(tokens.ncols());
+        let batch = self.contexts.batch(tokens.ncols(), model.config().vocab_size);
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
         let found = model_geometry(&model, tokens.view(), batch, self.center_residual, |n| {
             stage.advance(n as u64, String::new);

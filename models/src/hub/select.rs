@@ -102,9 +102,8 @@ impl<'a> Dir<'a, '_> {
     }
 
     fn model(&self) -> Result<Vec<&'a Entry>, String> {
-        let lacks = || {
-            self.only_gguf("config.json").unwrap_or_else(|| self.lacks("config.json", "models", &["config.json"]))
-        };
+        let lacks =
+            || self.only_gguf("config.json").unwrap_or_else(|| self.lacks("config.json", "models", &["config.json"]));
         let config = self.file("config.json").ok_or_else(lacks)?;
         let mut files = vec![config];
         if let Some(single) = self.file("model.safetensors") {
