@@ -14,6 +14,7 @@ pub mod decoder;
 pub mod device;
 pub mod error;
 mod files;
+pub mod gguf;
 pub mod hooks;
 pub mod hub;
 mod kernels;
