@@ -1,6 +1,8 @@
 //! GGUF files against what the Python package `gguf` says of them (`tests/golden/README.md`).
 
-use assay_models::gguf::{Data, Gguf, Kind};
+use std::path::PathBuf;
+
+use assay_models::gguf::{Data, FileTokenizer, Gguf, Kind, tokenizer};
 
 use crate::common::{Reference, golden};
 
@@ -46,4 +48,59 @@ fn every_type_of_value_is_read() {
     assert!(error.contains("`test.numbers` is an array where an array of whole numbers"), "{error}");
     let error = file.size("test.int8").unwrap_err().to_string();
     assert!(error.contains("types.gguf, byte ") && error.contains("`test.int8`"), "{error}");
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+/// A real model's file, if `ASSAY_REAL_MODELS` names a directory that has it.
+fn real(name: &str) -> Option<Gguf> {
+    let path = std::env::var_os("ASSAY_REAL_MODELS").map(|dir| PathBuf::from(dir).join(name)).filter(|p| p.is_file());
+    if path.is_none() {
+        skipped(&format!("ASSAY_REAL_MODELS names no directory with {name}"));
+    }
+    path.map(|path| Gguf::open(&path).unwrap())
+}
+
+/// SHA-256 of the first ids of the GPL, as u32 in little-endian order.
+fn hash_of_gpl(file: &FileTokenizer, count: usize) -> Option<String> {
+    let Ok(text) = std::fs::read_to_string("/usr/share/common-licenses/GPL-3") else {
+        skipped("this system has no /usr/share/common-licenses/GPL-3");
+        return None;
+    };
+    let ids = file.tokenizer.encode_fast(text, true).unwrap();
+    let bytes: Vec<u8> = ids.get_ids()[..count].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    Some(hash.as_ref().iter().map(|b| format!("{b:02x}")).collect())
+}
+
+fn ids(file: &FileTokenizer, text: &str) -> Vec<u32> {
+    file.tokenizer.encode_fast(text, true).unwrap().get_ids().to_vec()
+}
+
+#[test]
+fn smollm2_tokenises_as_itself() {
+    let Some(file) = real("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let file = tokenizer(&file).unwrap();
+    assert_eq!((file.bos, file.eos, file.add_bos), (Some(1), Some(2), false));
+    assert_eq!(ids(&file, "The capital of France is"), [504, 3575, 282, 4649, 314]);
+    assert_eq!(file.tokenizer.decode(&[7042], false).unwrap(), " Paris");
+    assert_eq!(file.tokenizer.decode(&[2], false).unwrap(), "<|im_end|>");
+    if let Some(hash) = hash_of_gpl(&file, 2000) {
+        assert_eq!(hash, "c97d0049d00561a8571b62bb4aae94fe883c55ff535808bc7b65137c570b5fb8");
+    }
+}
+
+#[test]
+fn gemma_tokenises_as_itself() {
+    let Some(file) = real("gemma-3-270m-q4_k_m.gguf") else { return };
+    let file = tokenizer(&file).unwrap();
+    assert_eq!((file.bos, file.eos, file.add_bos), (Some(2), Some(1), true));
+    assert_eq!(ids(&file, "The capital of France is"), [2, 818, 5279, 529, 7001, 563]);
+    assert_eq!(file.tokenizer.decode(&[9079], false).unwrap(), " Paris");
+    if let Some(hash) = hash_of_gpl(&file, 1024) {
+        assert_eq!(hash, "f13f8230c3d864bff51e890ce839fd6b0ba1aa243dee7893ec0565f80a9adc87");
+    }
 }

@@ -1,11 +1,14 @@
 //! GGUF, the file format of llama.cpp: a model's weights, its configuration and its tokenizer in one file.
 //!
 //! - `reader`: the header, `value`: its keys' values, `kind` and `blocks`: number formats to f32.
-//! - `tokenizer`: the tokenizer that the file describes; `config`: the decoder that it describes.
+//! - `tokenizer`: the tokenizer that the file describes (`splitting`: into words, `scores`: SentencePiece's order of merges).
 
 mod blocks;
 mod kind;
 mod reader;
+mod scores;
+mod splitting;
+mod tokenizer;
 mod value;
 
 use std::collections::BTreeMap;
@@ -18,6 +21,7 @@ use crate::files;
 pub use kind::Kind;
 pub use reader::TensorInfo;
 use reader::{Bad, Cursor};
+pub use tokenizer::{FileTokenizer, tokenizer};
 pub use value::{Data, Type, Value};
 
 /// An opened file. It stays mapped into memory; strings and tensors are read from there.
