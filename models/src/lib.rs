@@ -16,6 +16,7 @@ pub mod error;
 mod families;
 mod files;
 mod fingerprint;
+pub mod gguf;
 pub mod hooks;
 pub mod hub;
 mod inventory;
