@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use assay_models::hub::HubName;
+use assay_models::place::own_names;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{DecoderConfig, HookPoint};
 use assay_sae::Metadata;
 use ndarray::ArrayView2;
-use serde_json::Value;
 
 /// What an SAE is used with.
 pub struct Used<'a> {
-    /// The model as the user named it: a directory, or a name on the hub.
+    /// The model as the user named it: a directory or GGUF file, or a name on the hub.
     pub model: &'a Path,
-    /// The directory that this means.
+    /// The directory or file that this means.
     pub checkpoint: &'a Path,
     /// Where its reconstructions are put.
     pub hook: HookPoint,
@@ -88,11 +88,21 @@ impl Used<'_> {
                 .iter()
                 .filter_map(|path| Some(last_part(&path.file_name()?.to_string_lossy()))),
         );
-        let config = std::fs::read_to_string(self.checkpoint.join("config.json")).unwrap_or_default();
-        let config: Value = serde_json::from_str(&config).unwrap_or_default();
-        names.extend(config["_name_or_path"].as_str().map(last_part));
+        names.extend(own_names(self.checkpoint).iter().map(|name| last_part(name)));
+        // A GGUF file is called after the model, the number format of its weights, and itself: what is left without them is a name too.
+        names.extend(names.iter().map(|name| plain(name).to_owned()).collect::<Vec<_>>());
         names
     }
+}
+
+/// `gemma-3-270m` of `gemma-3-270m-q4_k_m.gguf` and of the repository `gemma-3-270m-gguf`.
+fn plain(name: &str) -> &str {
+    let name = name.strip_suffix(".gguf").or_else(|| name.strip_suffix("-gguf")).unwrap_or(name);
+    let is_format = |part: &str| {
+        let quantised = part.strip_prefix('i').unwrap_or(part).strip_prefix('q');
+        ["f32", "f16", "bf16"].contains(&part) || quantised.is_some_and(|q| q.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    name.rsplit_once(['.', '-']).filter(|(_, last)| is_format(last)).map_or(name, |(rest, _)| rest)
 }
 
 /// A model's name without its organisation, in lower case.
@@ -173,6 +183,23 @@ mod tests {
         metadata.other.insert("model_from_pretrained_kwargs".to_owned(), json!({"checkpoint_value": 3000}));
         assert_eq!(notes("org/Pythia-70m@step3000", &metadata, &tokens(7)), [""; 0]);
         assert_eq!(notes("org/Pythia-70m", &Metadata::default(), &tokens(7)), [""; 0]);
+    }
+
+    #[test]
+    fn a_gguf_file_is_known_by_the_models_name() {
+        for (model, name) in [
+            ("org/gemma-3-270m-GGUF:gemma-3-270m-q4_k_m.gguf", "google/gemma-3-270m"),
+            ("/m/SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+            ("/m/Llama-3.2-1B.IQ2_XXS.gguf", "meta-llama/Llama-3.2-1B"),
+            ("/m/pythia-70m.bf16.gguf", "pythia-70m"),
+            ("/m/qwen2.5-0.5b.gguf", "Qwen/Qwen2.5-0.5B"),
+        ] {
+            let metadata = Metadata { model_name: Some(name.to_owned()), ..Metadata::default() };
+            let tokens = tokens(7);
+            assert_eq!(notes(model, &metadata, &tokens), [""; 0], "{model}");
+            let other = Metadata { model_name: Some(format!("{name}-it")), ..Metadata::default() };
+            assert_eq!(notes(model, &other, &tokens).len(), 1, "{model}");
+        }
     }
 
     #[test]

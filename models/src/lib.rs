@@ -25,6 +25,7 @@ mod keys;
 pub mod loss;
 mod model_files;
 mod parquet;
+pub mod place;
 mod reading;
 mod rotary;
 pub mod summary;

@@ -6,9 +6,14 @@ use tokenizers::Tokenizer;
 
 use crate::error::{ModelError, Result};
 use crate::files::read_text;
+use crate::gguf::{self, Gguf};
+use crate::place::is_gguf;
 
 /// A model's tokenizer and the file that it is from: `tokenizer.json` in a directory, or a GGUF file itself.
 pub(crate) fn tokenizer(model: &Path) -> Result<(PathBuf, Tokenizer)> {
+    if is_gguf(model) {
+        return Ok((model.to_owned(), gguf::tokenizer(&Gguf::open(model)?)?.tokenizer));
+    }
     let file = model.join("tokenizer.json");
     if !file.is_file() {
         return Err(ModelError::data(&file, "not found; text needs the model's tokenizer (token files need none)"));
