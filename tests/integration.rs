@@ -30,6 +30,7 @@ mod cli;
 mod committed;
 mod common;
 mod evaluate;
+mod families;
 mod formats;
 mod groups;
 mod hooks;
