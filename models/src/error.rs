@@ -42,6 +42,16 @@ pub enum ModelError {
         /// The parser's word.
         why: String,
     },
+    /// A GGUF file that cannot be read.
+    #[error("{}, byte {at}: {why}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Where, from its beginning.
+        at: usize,
+        /// What is wrong there.
+        why: String,
+    },
     /// A tensor that the decoder needs is in none of the files.
     #[error("{}: tensor `{name}` is missing; is the checkpoint complete, and config.json its own?", path.display())]
     MissingTensor {

@@ -1,7 +1,6 @@
 //! Hugging Face checkpoints: one safetensors file, or shards with an index; any float dtype, read as f32.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{ModelError, Result};
-use crate::files::{is_lfs_pointer, lfs_pointer, read_text};
+use crate::files::{self, read_text};
 
 /// An opened checkpoint, whose tensors are read by name.
 pub struct Checkpoint {
@@ -41,14 +40,7 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).map_err(|e| ModelError::read(&path, e))?;
-        // SAFETY: the map is only read, and only while the checkpoint loads; a file that somebody
-        // truncates during those seconds can fault, as with every memory-mapped loader.
-        #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::read(&path, e))?;
-        if is_lfs_pointer(&map) {
-            return Err(lfs_pointer(&path));
-        }
+        let map = files::map(&path)?;
         let shard = self.shards.len();
         let tensors = SafeTensors::deserialize(&map)
             .map_err(|e| ModelError::Corrupt { path: path.clone(), why: e.to_string() })?;
