@@ -100,7 +100,7 @@ impl Inside {
     pub fn read(&self, text: &str) -> Result<Prompt> {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
-        let tokens: Vec<u32> = self.model.config().eos_token_id.into_iter().chain(ids).collect();
+        let tokens: Vec<u32> = self.model.config().eos.into_iter().chain(ids).collect();
         let cut = self.model.cut(as_batch(&tokens).view(), &[self.site])?.remove(0);
         let mut active = vec![Vec::new(); tokens.len()];
         self.sae.encode(cut.value().squeeze_dim(0)).for_each_active(|token, latent, value| {

@@ -127,7 +127,7 @@ impl Plan {
                 train.check().with_context(|| format!("model `{}`, {setting}", model.name))?;
             }
         }
-        let tokenizer = tokens::tokenizer_id(dir, config.eos_token_id);
+        let tokenizer = tokens::tokenizer_id(dir, config.eos);
         let known = self.models.iter().find(|other| other.tokens.tokenizer() == tokenizer);
         let tokens = match known {
             Some(other) => Rc::clone(&other.tokens),

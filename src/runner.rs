@@ -161,7 +161,7 @@ impl<'a> ModelAtWork<'a> {
             if spec.train.save_saes {
                 save_sae(spec, group, pupil, sae, model, results)?;
             }
-            let mut record = record_of(spec, group, pupil, decoder.config().n_layers);
+            let mut record = record_of(spec, group, pupil, decoder.config().n_layers());
             record.set_evaluation(found);
             timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
             // Last: a run is finished when its record is there.
@@ -259,7 +259,7 @@ fn save_sae(
             name.map(|n| n.to_string_lossy().into_owned())
         }),
         context_size: Some(spec.tokens.context_size),
-        prepend_bos: begins_with(first.view(), model.files.config().eos_token_id),
+        prepend_bos: begins_with(first.view(), model.files.config().eos),
         center_residual: pupil.run.site.center,
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use assay_models::config::Layout;
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site};
 use burn::tensor::{Tensor, TensorData};
@@ -25,7 +26,7 @@ fn tokens(layout: &str) -> Array2<u32> {
 /// Every hook that the model has.
 fn hooks(model: &Decoder) -> Vec<HookPoint> {
     let of_layer = |layer| HookKind::ALL.map(|kind| HookPoint { layer, kind });
-    (0..model.config().n_layers).flat_map(of_layer).filter(|hook| hook.check(model.config()).is_ok()).collect()
+    (0..model.config().n_layers()).flat_map(of_layer).filter(|hook| hook.check(model.config()).is_ok()).collect()
 }
 
 fn site(kind: HookKind) -> Site {
@@ -39,7 +40,7 @@ fn a_captured_value_put_back_changes_nothing() {
         for (name, model) in models(layout) {
             let logits = values(model.forward(tokens.view()).unwrap());
             let sites: Vec<Site> = hooks(&model).into_iter().map(Site::from).collect();
-            assert_eq!(sites.len(), 4 * if model.config().parallel_residual { 5 } else { 6 });
+            assert_eq!(sites.len(), 4 * if model.config().layout == Layout::Parallel { 5 } else { 6 });
             let captured = model.capture(tokens.view(), &sites).unwrap();
             for (cut, captured) in model.cut(tokens.view(), &sites).unwrap().into_iter().zip(captured) {
                 let site = cut.site();

@@ -1,7 +1,9 @@
 //! The decoder against transformers (`tests/golden/README.md` says how the values were made).
 
+use std::path::{Path, PathBuf};
+
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookPoint, Precision, Site};
+use assay_models::{Decoder, HookKind, HookPoint, Precision, Site};
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
@@ -17,7 +19,7 @@ fn agrees_with_transformers(name: &str, tolerance: f64) {
 fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
     let expected = Reference::open(golden(name).join("expected.safetensors"));
     let tokens = expected.tokens("tokens");
-    let sites: Vec<Site> = (0..model.config().n_layers).map(|layer| HookPoint::resid_post(layer).into()).collect();
+    let sites: Vec<Site> = (0..model.config().n_layers()).map(|layer| HookPoint::resid_post(layer).into()).collect();
 
     let logits = model.forward(tokens.view()).unwrap();
     assert_close("logits", &values(logits.clone()), &expected.floats("logits").0, tolerance);
@@ -37,6 +39,55 @@ fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
     }
 }
 
+/// Every family against transformers: logits, losses, each hook's activation and the gradient at each layer. With
+/// `ASSAY_GOLDEN_FAMILIES` another directory of such models, made by `tests/golden/scripts/make_golden_families.py`.
+#[test]
+fn families_agree_with_transformers() {
+    for dir in families() {
+        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+        let model = || Decoder::load(&dir, &device()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        family_agrees(&model(), &dir, &name);
+        family_agrees(&model().with_pinned_products(), &dir, &format!("{name}, pinned"));
+    }
+}
+
+/// The models of a directory, each with what transformers computes.
+fn families() -> Vec<PathBuf> {
+    let dir = std::env::var_os("ASSAY_GOLDEN_FAMILIES").map_or_else(|| golden("families"), PathBuf::from);
+    let entries = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.join("expected.safetensors").is_file());
+    assert!(!found.is_empty(), "{} holds no models", dir.display());
+    found.sort();
+    found
+}
+
+fn family_agrees(model: &Decoder, dir: &Path, name: &str) {
+    const TOLERANCE: f64 = 1e-5;
+    let expected = Reference::open(dir.join("expected.safetensors"));
+    let tokens = expected.tokens("tokens");
+    let logits = model.forward(tokens.view()).unwrap();
+    let close = |what: &str, found: Tensor<3>, reference: &str| {
+        assert_close(&format!("{name}: {what}"), &values(found), &expected.floats(reference).0, TOLERANCE);
+    };
+    close("logits", logits.clone(), "logits");
+    let ce = token_cross_entropy(scored_log_probs(logits), tokens.view(), &device());
+    assert_close(&format!("{name}: ce"), &values(ce), &expected.floats("ce").0, TOLERANCE);
+    let config = model.config();
+    let kinds = [HookKind::ResidPre, HookKind::AttnOut, HookKind::ResidMid, HookKind::MlpOut, HookKind::ResidPost];
+    let hooks = (0..config.n_layers()).flat_map(|layer| kinds.map(|kind| HookPoint { layer, kind }));
+    let sites: Vec<Site> = hooks.filter(|hook| hook.check(config).is_ok()).map(Site::from).collect();
+    for cut in model.cut(tokens.view(), &sites).unwrap() {
+        let hook = cut.site().hook;
+        close(&hook.to_string(), cut.value(), &format!("{}.{}", hook.kind.short_name(), hook.layer));
+        close(&format!("logits from {hook}"), model.forward_from(&cut, cut.value()), "logits");
+        if hook.kind == HookKind::ResidPost {
+            let gradient = loss_gradient(model, &cut, tokens.view());
+            close(&format!("gradient at {hook}"), gradient, &format!("grad_resid_post.{}", hook.layer));
+        }
+    }
+}
+
 /// Passes in bf16 give what passes in f32 give, up to the rounding of the products' factors; where the device has no such passes
 /// they are the same.
 #[test]
@@ -44,7 +95,7 @@ fn capture_in_bf16_is_near() {
     for name in ["neox-parallel", "neox-sequential"] {
         let model = Decoder::load(&golden(name), &device()).unwrap();
         let tokens = Reference::open(golden(name).join("expected.safetensors")).tokens("tokens");
-        let sites: Vec<Site> = (0..model.config().n_layers)
+        let sites: Vec<Site> = (0..model.config().n_layers())
             .flat_map(|layer| ["hook_resid_pre", "hook_resid_post"].map(|kind| format!("blocks.{layer}.{kind}")))
             .map(|hook| hook.parse::<HookPoint>().unwrap().into())
             .collect();
@@ -101,7 +152,7 @@ fn other_spellings_load_the_same_model() {
 #[test]
 fn the_logit_lens_is_the_end_of_the_forward_pass() {
     let model = Decoder::load(&golden("neox-parallel"), &device()).unwrap();
-    let (d_model, last) = (model.config().d_model, HookPoint::resid_post(model.config().n_layers - 1));
+    let (d_model, last) = (model.config().d_model, HookPoint::resid_post(model.config().n_layers() - 1));
     let wave = |at: usize| ((at * at + 3 * at) as f32 * 0.37).sin();
     let raw: Vec<f32> = (0..d_model).map(wave).collect();
     let mean = raw.iter().sum::<f32>() / d_model as f32;

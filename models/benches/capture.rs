@@ -63,7 +63,7 @@ fn main() {
     for dir in models {
         let model = Decoder::load(&dir, &device).expect("a GPT-NeoX checkpoint directory");
         let config = model.config().clone();
-        let site = [HookPoint::resid_post(config.n_layers - 1).into()];
+        let site = [HookPoint::resid_post(config.n_layers() - 1).into()];
         let label = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         for &batch in &batches {
             let tokens =
@@ -81,8 +81,8 @@ fn main() {
                 let mut times: Vec<f64> = (0..5).map(|_| pass(passes)).collect();
                 times.sort_by(f64::total_cmp);
                 let (median, fastest) = (times[2], times[0]);
-                let weights = 4 * config.d_model * config.d_model + 2 * config.d_model * config.d_mlp;
-                let flops = (config.n_layers * (2 * weights + 4 * context * config.d_model) * batch * context) as f64;
+                let weights = 4 * config.d_model * config.d_model + 2 * config.d_model * config.mlp.d_mlp;
+                let flops = (config.n_layers() * (2 * weights + 4 * context * config.d_model) * batch * context) as f64;
                 let memory = device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved / (1 << 20));
                 let speed = (batch * context) as f64 / median;
                 println!(

@@ -1,11 +1,16 @@
-//! The GPT-NeoX decoder, with hook points.
+//! The decoder, with hook points.
 //!
 //! All weights are plain tensors: a gradient with respect to an activation builds no weight gradients.
 
+mod attention;
+mod block;
 mod capture;
 mod cut;
-mod layer;
+mod linear;
 mod load;
+mod mlp;
+mod norm;
+mod positions;
 mod unembed;
 
 use std::ops::Range;
@@ -13,29 +18,34 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use burn::tensor::module::embedding;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use ndarray::ArrayView2;
 
-use crate::config::NeoxConfig;
+use crate::config::{DecoderConfig, Layout};
 use crate::device::runs_on_cpu;
 use crate::error::{ModelError, Result};
 use crate::hooks::{HookKind, HookPoint};
 use crate::kernels::{self, PackedBlock};
 use crate::model_files::ModelFiles;
-use crate::rotary::Rotary;
+use block::Block;
 pub use cut::Cut;
-use layer::{Layer, LayerNorm};
 use load::Loader;
+use norm::NormWeights;
+use positions::Positions;
 
-/// A GPT-NeoX language model.
+/// A language model.
 pub struct Decoder {
-    config: NeoxConfig,
+    config: DecoderConfig,
     device: Device,
+    /// `[vocab_size, d_model]`, like all matrices perhaps of two bytes a number.
     embed: Tensor<2>,
-    layers: Vec<Layer>,
-    final_norm: LayerNorm,
+    /// `[max_positions, d_model]`, if positions are embedded.
+    position_embed: Option<Tensor<2>>,
+    layers: Vec<Block>,
+    final_norm: NormWeights,
+    /// `[d_model, vocab_size]`
     unembed: Tensor<2>,
-    rotary: Mutex<Option<(usize, Rotary)>>,
+    positions: Mutex<Option<Positions>>,
     /// Whether products go through `kernels::product`, which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
     pinned: bool,
     /// Whether the device computes this model's layers in bf16.
@@ -55,25 +65,23 @@ impl Decoder {
     }
 
     pub(crate) fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
-        let ModelFiles { config, checkpoint, layout } = files;
-        let load = Loader { checkpoint, config, device };
-        let embed = load.matrix(layout.embed, [config.vocab_size, config.d_model])?;
-        let layers = (0..config.n_layers).map(|i| load.layer(i)).collect::<Result<_>>()?;
-        let final_norm = load.norm("gpt_neox.final_layer_norm")?;
-        let unembed = if layout.is_tied() {
-            embed.clone().transpose()
-        } else {
-            load.linear_weight(layout.unembed, config.d_model, config.vocab_size)?
-        };
+        let ModelFiles { config, checkpoint, inventory } = files;
+        let load = Loader { checkpoint, config, names: &inventory.names, device };
+        let embed = load.rows(&inventory.embed)?;
+        let unembed = if inventory.is_tied() { embed.clone().transpose() } else { load.unembed(&inventory.unembed)? };
+        let position_embed = inventory.names.positions.as_ref().map(|name| load.rows(name)).transpose()?;
+        let layers = (0..config.n_layers()).map(|index| load.block(index)).collect::<Result<_>>()?;
+        let final_norm = load.norm(&inventory.names.final_norm)?;
         let has_bf16 = kernels::has_bf16_blocks(device, config);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
             embed,
+            position_embed,
             layers,
             final_norm,
             unembed,
-            rotary: Mutex::new(None),
+            positions: Mutex::new(None),
             pinned: !runs_on_cpu(device),
             has_bf16,
             packed: OnceLock::new(),
@@ -84,11 +92,12 @@ impl Decoder {
     #[must_use]
     pub fn with_pinned_products(mut self) -> Self {
         self.pinned = true;
+        self.positions = Mutex::new(None);
         self
     }
 
     /// The model's shape.
-    pub fn config(&self) -> &NeoxConfig {
+    pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 
@@ -133,7 +142,21 @@ impl Decoder {
         check_context(context, &self.config)?;
         let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
-        Ok(embedding(self.embed.clone(), ids))
+        let rows = embedding(self.embed.clone(), ids);
+        let mut x = if rows.dtype() == DType::F32 { rows } else { rows.cast(DType::F32) };
+        if self.config.ends.embed_scale != 1.0 {
+            x = x * self.config.ends.embed_scale;
+        }
+        if let Some(positions) = &self.position_embed {
+            let rows: Tensor<2> = positions.clone().slice([0..context, 0..self.config.d_model]);
+            let rows = if rows.dtype() == DType::F32 { rows } else { rows.cast(DType::F32) };
+            x = x + rows.unsqueeze();
+        }
+        Ok(x)
+    }
+
+    fn is_parallel(&self) -> bool {
+        self.config.layout == Layout::Parallel
     }
 
     /// Runs some layers, the first of which reads `x`. What `visit` gives back takes the place of the activation that it is shown.
@@ -143,18 +166,18 @@ impl Decoder {
         layers: Range<usize>,
         visit: &mut dyn FnMut(HookPoint, Tensor<3>) -> Tensor<3>,
     ) -> Tensor<3> {
-        let rotary = self.rotary(x.dims()[1]);
+        let positions = self.positions(x.dims()[1]);
         for index in layers {
             let layer = &self.layers[index];
             let mut at = |kind: HookKind, value: Tensor<3>| visit(HookPoint { layer: index, kind }, value);
             x = at(HookKind::ResidPre, x);
-            let z = at(HookKind::Z, layer.mix(&self.config, &rotary, x.clone(), self.pinned));
-            let attn = at(HookKind::AttnOut, layer.attn_out.forward(z, self.pinned));
-            let sum = if self.config.parallel_residual {
-                at(HookKind::MlpOut, layer.mlp(&self.config, x.clone(), self.pinned)) + attn + x
+            let z = at(HookKind::Z, layer.mix(&self.config, &positions, x.clone(), self.pinned));
+            let attn = at(HookKind::AttnOut, layer.attn_out(z, self.pinned));
+            let sum = if self.is_parallel() {
+                at(HookKind::MlpOut, layer.mlp_out(&self.config, x.clone(), self.pinned)) + attn + x
             } else {
                 x = at(HookKind::ResidMid, x + attn);
-                at(HookKind::MlpOut, layer.mlp(&self.config, x.clone(), self.pinned)) + x
+                at(HookKind::MlpOut, layer.mlp_out(&self.config, x.clone(), self.pinned)) + x
             };
             x = at(HookKind::ResidPost, sum);
         }
@@ -162,15 +185,11 @@ impl Decoder {
     }
 
     /// The tables for a context length, made once.
-    fn rotary(&self, context_size: usize) -> Rotary {
-        let mut cached = self.rotary.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn positions(&self, context: usize) -> Positions {
+        let mut cached = self.positions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*cached {
-            Some((size, rotary)) if *size == context_size => rotary.clone(),
-            _ => {
-                let rotary = Rotary::new(&self.config, context_size, &self.device);
-                *cached = Some((context_size, rotary.clone()));
-                rotary
-            }
+            Some(positions) if positions.context() == context => positions.clone(),
+            _ => cached.insert(Positions::new(&self.config, context, self.pinned, &self.device)).clone(),
         }
     }
 }
@@ -179,7 +198,7 @@ impl Decoder {
 ///
 /// # Errors
 /// [`ModelError::ContextTooLong`] if it is.
-pub fn check_context(context_size: usize, config: &NeoxConfig) -> Result<()> {
+pub fn check_context(context_size: usize, config: &DecoderConfig) -> Result<()> {
     if context_size > config.max_positions {
         return Err(ModelError::ContextTooLong { context_size, max_positions: config.max_positions });
     }

@@ -150,6 +150,14 @@ pub enum ModelError {
         /// The hook.
         hook: HookPoint,
     },
+    /// Centring where norms do not.
+    #[error(
+        "hook {hook} can't be centred over d_model: this model's norms (RMSNorm) do not take the mean out, and the model would say something else; leave center_residual out"
+    )]
+    CenteredRms {
+        /// The hook.
+        hook: HookPoint,
+    },
     /// A hook name that cannot be parsed.
     #[error("`{name}` is not a hook point; expected for example blocks.3.hook_resid_post, or another of {known}")]
     HookName {

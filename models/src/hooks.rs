@@ -6,7 +6,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::config::NeoxConfig;
+use crate::config::{DecoderConfig, Layout, NormKind};
 use crate::error::{ModelError, Result};
 
 /// Which activation of a layer. In a file it is written by its short name.
@@ -17,14 +17,14 @@ pub enum HookKind {
     ResidPre,
     /// What attention's heads mix from the values, before W_O: `[n_heads · d_head]` wide, head by head.
     Z,
-    /// What attention adds to it.
+    /// What attention adds to it: after the norm that some families put there.
     AttnOut,
     /// The stream between attention and MLP; exists only without parallel residual.
     ResidMid,
-    /// What the MLP adds.
+    /// What the MLP adds, likewise.
     MlpOut,
-    /// The residual stream that leaves the layer: the raw output of `GPTNeoXLayer`, neither
-    /// mean-centred nor passed through the final LayerNorm.
+    /// The residual stream that leaves the layer: the raw output of the layer's class in transformers, neither mean-centred nor passed
+    /// through the final norm.
     ResidPost,
 }
 
@@ -47,14 +47,24 @@ impl HookPoint {
     ///
     /// # Errors
     /// If the layer is beyond the last, or `hook_resid_mid` is asked of a parallel-residual model.
-    pub fn check(&self, config: &NeoxConfig) -> Result<()> {
-        if self.layer >= config.n_layers {
-            return Err(ModelError::HookBeyondModel { hook: *self, n_layers: config.n_layers });
+    pub fn check(&self, config: &DecoderConfig) -> Result<()> {
+        if self.layer >= config.n_layers() {
+            return Err(ModelError::HookBeyondModel { hook: *self, n_layers: config.n_layers() });
         }
-        if self.kind == HookKind::ResidMid && config.parallel_residual {
+        if self.kind == HookKind::ResidMid && config.layout == Layout::Parallel {
             return Err(ModelError::NoResidMid { hook: *self });
         }
         Ok(())
+    }
+
+    /// How wide the activation is: d_model, but n_heads·d_head of `attn.hook_z`.
+    pub fn width(&self, config: &DecoderConfig) -> usize {
+        match self.kind {
+            HookKind::Z => config.attention.d_q(),
+            HookKind::ResidPre | HookKind::AttnOut | HookKind::ResidMid | HookKind::MlpOut | HookKind::ResidPost => {
+                config.d_model
+            }
+        }
     }
 }
 
@@ -131,10 +141,13 @@ impl Site {
     ///
     /// # Errors
     /// As [`HookPoint::check`]; if `attn.hook_z` is to be centred, which W_O reads as it is: without its mean the model would say
-    /// something else.
-    pub fn check(&self, config: &NeoxConfig) -> Result<()> {
+    /// something else; if the norms that read the residual stream don't take its mean out.
+    pub fn check(&self, config: &DecoderConfig) -> Result<()> {
         if self.center && self.hook.kind == HookKind::Z {
             return Err(ModelError::CenteredZ { hook: self.hook });
+        }
+        if self.center && config.norm.kind != NormKind::Layer {
+            return Err(ModelError::CenteredRms { hook: self.hook });
         }
         self.hook.check(config)
     }

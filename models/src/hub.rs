@@ -22,11 +22,11 @@ use std::path::PathBuf;
 
 use hf_hub::{Repo, RepoType};
 
-pub use error::HubError;
+use error::HubError;
 pub use name::HubName;
 pub use settings::Settings;
 
-use crate::config::NeoxConfig;
+use crate::families;
 use crate::hub::cache::RepoCache;
 use crate::hub::client::{Client, Failure};
 use crate::hub::select::{Selection, select};
@@ -264,5 +264,5 @@ impl Hub {
 fn supported(name: &HubName, repo: &RepoCache, commit: &str, config: &Entry) -> Result<()> {
     let path = repo.snapshot(commit).join(&config.path);
     let dir = path.parent().unwrap_or(&path);
-    NeoxConfig::load(dir).map(|_| ()).map_err(|why| HubError::Model { name: name.to_string(), why: why.to_string() })
+    families::load(dir).map(|_| ()).map_err(|why| HubError::Model { name: name.to_string(), why: why.to_string() })
 }

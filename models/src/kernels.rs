@@ -16,7 +16,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
-use crate::config::{HiddenAct, NeoxConfig};
+use crate::config::{Act, DecoderConfig};
 
 /// Backend operations of the GPT-NeoX decoder.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"))]
@@ -76,7 +76,7 @@ pub struct BlockShape {
     /// Whether attention and MLP read the same residual stream.
     pub parallel_residual: bool,
     /// What lies between the MLP's two products.
-    pub act: HiddenAct,
+    pub act: Act,
 }
 
 impl<B: NeoxOps, C: CheckpointStrategy> NeoxOps for Autodiff<B, C> {
@@ -139,7 +139,7 @@ pub fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
 }
 
 /// Whether `device` computes whole blocks of a model in bf16: on Hopper's tensor cores, in the widths that the kernels are made for.
-pub fn has_bf16_blocks(device: &Device, config: &NeoxConfig) -> bool {
+pub fn has_bf16_blocks(device: &Device, config: &DecoderConfig) -> bool {
     #[cfg(feature = "cuda")]
     {
         device.identity().is_some_and(|identity| gpu::takes_blocks(&identity.fingerprint, config))

@@ -71,6 +71,23 @@ impl Keys {
         Ok(found.flatten())
     }
 
+    /// A list of strings.
+    pub(crate) fn texts(&self, key: &str) -> Result<Option<Vec<String>>, String> {
+        self.read(key, "a list of strings", |value| {
+            value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+        })
+    }
+
+    /// A list of numbers.
+    pub(crate) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, String> {
+        self.read(key, "a list of numbers", |value| value.as_array()?.iter().map(number).collect())
+    }
+
+    /// Whether a key is there and null, which in some classes is not the same as its absence.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(Value::is_null)
+    }
+
     pub(crate) fn object(&self, key: &str) -> Result<Option<Self>, String> {
         self.read(key, "an object", |value| value.as_object().cloned().map(Self))
     }

@@ -2,8 +2,8 @@
 //!
 //! 1. `corpus`: documents from text, JSON and parquet.
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
-//! 3. [`decoder`] and [`hooks`]: a GPT-NeoX (Pythia) language model whose activations can be captured
-//!    at a hook point, replaced there, and differentiated against ([`loss`]).
+//! 3. [`decoder`] and [`hooks`]: a language model, of one of the families of `families`, whose activations can be captured at a hook
+//!    point, replaced there, and differentiated against ([`loss`]).
 //!    Checkpoints, SAEs and datasets are fetched by their name on the Hugging Face hub ([`hub`]).
 //! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on.
 
@@ -13,12 +13,14 @@ mod corpus;
 pub mod decoder;
 pub mod device;
 pub mod error;
+mod families;
 mod files;
+mod fingerprint;
 pub mod hooks;
 pub mod hub;
+mod inventory;
 mod kernels;
 mod keys;
-mod layout;
 pub mod loss;
 mod model_files;
 mod parquet;
@@ -31,7 +33,7 @@ pub mod weights;
 
 pub use activations::{ActivationStream, Round, StreamConfig};
 pub use assay_kernels::Precision;
-pub use config::NeoxConfig;
+pub use config::{DecoderConfig, Family};
 pub use decoder::Decoder;
 pub use device::{runs_on_cpu, side_by_side};
 pub use error::ModelError;

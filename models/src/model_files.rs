@@ -6,17 +6,19 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use crate::config::NeoxConfig;
+use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::layout::Layout;
+use crate::families;
+use crate::fingerprint::fingerprint;
+use crate::inventory::Inventory;
 use crate::weights::Checkpoint;
 
 /// An opened checkpoint directory.
 pub struct ModelFiles {
-    pub(crate) config: NeoxConfig,
+    pub(crate) config: DecoderConfig,
     pub(crate) checkpoint: Checkpoint,
-    pub(crate) layout: Layout,
+    pub(crate) inventory: Inventory,
 }
 
 impl ModelFiles {
@@ -26,20 +28,21 @@ impl ModelFiles {
     /// If `config.json` or a tensor is missing, unsupported or misshapen, or if the files hold tensors that the architecture does not
     /// have.
     pub fn open(dir: &Path) -> Result<Self> {
-        let config = NeoxConfig::load(dir)?;
+        let config = families::load(dir)?;
         let checkpoint = Checkpoint::open(dir)?;
-        let layout = Layout::of(&checkpoint, &config)?;
-        Ok(Self { config, checkpoint, layout })
+        let names = families::names(&config, &|name| checkpoint.contains(name));
+        let inventory = Inventory::of(&checkpoint, &config, names)?;
+        Ok(Self { config, checkpoint, inventory })
     }
 
     /// The model's shape.
-    pub fn config(&self) -> &NeoxConfig {
+    pub fn config(&self) -> &DecoderConfig {
         &self.config
     }
 
     /// BLAKE3 of the configuration and the weights, the same for any sharding and path. Reads all weights once.
     pub fn weights_hash(&self) -> String {
-        self.checkpoint.hash(&self.config, |name| self.layout.ignores(name))
+        self.checkpoint.hash(&fingerprint(&self.config), |name| self.inventory.ignores(name))
     }
 
     /// Checks that all weights are finite. Reads all of them, a tensor per thread at a time.
@@ -47,7 +50,7 @@ impl ModelFiles {
     /// # Errors
     /// Names the first tensor with a value that is not.
     pub fn check_values(&self) -> Result<()> {
-        self.checkpoint.check_values(|name| self.layout.ignores(name))
+        self.checkpoint.check_values(|name| self.inventory.ignores(name))
     }
 
     /// Reads the weights into a device's memory.

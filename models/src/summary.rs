@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::NeoxConfig;
+use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::model_files::ModelFiles;
 
@@ -13,7 +13,7 @@ const HASHED: u64 = 1 << 30;
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// Its configuration.
-    pub config: NeoxConfig,
+    pub config: DecoderConfig,
     /// Elements of all weights. A matrix that is both embedding and unembedding counts once.
     pub parameters: u64,
     /// Bytes of them in the files.
@@ -33,14 +33,14 @@ impl Summary {
     /// As [`crate::Decoder::load`], but for values that are not finite.
     pub fn of(dir: &Path) -> Result<Self> {
         let files = ModelFiles::open(dir)?;
-        let (parameters, bytes, dtypes) = files.checkpoint.size(|name| files.layout.ignores(name));
+        let (parameters, bytes, dtypes) = files.checkpoint.size(|name| files.inventory.ignores(name));
         let weights_hash = (bytes <= HASHED).then(|| files.weights_hash());
-        Ok(Self { is_tied: files.layout.is_tied(), parameters, bytes, dtypes, weights_hash, config: files.config })
+        Ok(Self { is_tied: files.inventory.is_tied(), parameters, bytes, dtypes, weights_hash, config: files.config })
     }
 
     /// What a user should know of it.
     pub fn notes(&self) -> Vec<String> {
-        let differs = self.config.tied_embeddings && !self.is_tied;
+        let differs = self.config.ends.tied && !self.is_tied;
         differs
             .then(|| {
                 "config.json says that the unembedding is the embedding (`tie_word_embeddings`), but the weights hold another matrix, \

@@ -10,7 +10,6 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::config::NeoxConfig;
 use crate::error::{ModelError, Result};
 use crate::files::{is_lfs_pointer, lfs_pointer, read_text};
 
@@ -124,6 +123,15 @@ impl Checkpoint {
         }
     }
 
+    /// The number format of a tensor of floats of two bytes.
+    pub(crate) fn half_type(&self, name: &str) -> Option<burn::tensor::DType> {
+        match self.entries.get(name)?.dtype {
+            Dtype::BF16 => Some(burn::tensor::DType::BF16),
+            Dtype::F16 => Some(burn::tensor::DType::F16),
+            _ => None,
+        }
+    }
+
     fn entry(&self, name: &str) -> Result<&Entry> {
         let missing = || ModelError::MissingTensor { path: self.dir.clone(), name: name.to_owned() };
         self.entries.get(name).ok_or_else(missing)
@@ -173,11 +181,11 @@ impl Checkpoint {
         (elements, bytes, dtypes)
     }
 
-    /// A hash of the configuration and of every tensor's name, dtype, shape and bytes: the same however
+    /// A hash of a configuration's fingerprint and of every tensor's name, dtype, shape and bytes: the same however
     /// the checkpoint is sharded and wherever it lies. Tensors that `ignored` names don't count.
-    pub fn hash(&self, config: &NeoxConfig, ignored: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn hash(&self, fingerprint: &str, ignored: impl Fn(&str) -> bool) -> String {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(config.fingerprint().as_bytes());
+        hasher.update(fingerprint.as_bytes());
         for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
             let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
             hasher.update(format!("{name} {} [{}]\n", dtype_name(entry.dtype), shape.join(", ")).as_bytes());

@@ -65,7 +65,7 @@ impl<'a> Survey<'a> {
         }
         let mut looks: Vec<Look> = wanted.iter().map(|_| Look::new(config.d_model, tokens.ncols())).collect();
         // The loss follows from the last layer as the model has it.
-        let last = (!layers.is_empty()).then(|| Site::from(HookPoint::resid_post(config.n_layers - 1)));
+        let last = (!layers.is_empty()).then(|| Site::from(HookPoint::resid_post(config.n_layers() - 1)));
         let captured: Vec<Site> = wanted.iter().copied().chain(last).collect();
         let (mut ce, mut scored) = (0.0, 0.0);
         for (start, part) in this.batches() {

@@ -118,7 +118,7 @@ impl ContextArgs {
     /// The first contexts of a text.
     fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<(Array2<u32>, Vec<String>)> {
         let context_size = self.context_size().unwrap_or(TEXT_CONTEXT);
-        let (reading, eos) = (self.reading(Reading::text()), model.config().eos_token_id);
+        let (reading, eos) = (self.reading(Reading::text()), model.config().eos);
         let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(checkpoint), eos, &reading)?;
         let wanted = match self.sequences {
             Some(Sequences::First(count)) => count,

@@ -113,7 +113,7 @@ impl EvalArgs {
         let site = self.site(&loaded, &model)?;
         let hook = site.hook;
         let tokens = self.contexts.read(&model, &checkpoint, progress)?;
-        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos_token_id };
+        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         let sae = &loaded.sae;
         let (sequences, context_size) = tokens.dim();

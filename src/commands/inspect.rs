@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use assay_models::config::Layout;
 use assay_models::summary::Summary;
 use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
@@ -115,20 +116,20 @@ impl InspectArgs {
 fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     let found = Summary::of(path)?;
     let config = &found.config;
-    facts.add("kind", "model, GPT-NeoX");
+    facts.add("kind", format!("model, {}", config.family));
     facts.add("d_model", config.d_model);
-    facts.add("layers", config.n_layers);
-    facts.add("heads", config.n_heads);
-    facts.add("d_mlp", config.d_mlp);
+    facts.add("layers", config.n_layers());
+    facts.add("heads", config.attention.n_heads);
+    facts.add("d_mlp", config.mlp.d_mlp);
     facts.add("vocabulary", config.vocab_size);
     facts.add("parameters", found.parameters);
     facts.add("bytes of weights", found.bytes);
     facts.add("dtype", found.dtypes.join(", "));
     facts.add("unembedding", if found.is_tied { "the embedding" } else { "a matrix of its own" });
-    facts.add("residual", if config.parallel_residual { "parallel" } else { "sequential" });
-    facts.add("rotary dimensions per head", config.rotary_dims);
-    facts.add("dimensions per head", config.d_head());
-    facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers - 1));
+    facts.add("residual", if config.layout == Layout::Parallel { "parallel" } else { "sequential" });
+    facts.add("rotary dimensions per head", config.ropes.first().map_or(0, |rope| rope.dims));
+    facts.add("dimensions per head", config.attention.d_head);
+    facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers() - 1));
     let hash = found.weights_hash.as_ref().map(|hash| &hash[..16]);
     facts.add("BLAKE3 of configuration and weights", hash);
     Ok(found.notes())

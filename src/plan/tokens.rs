@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use assay_models::decoder::{check_context, check_tokens};
-use assay_models::{NeoxConfig, Reading, TokenSource};
+use assay_models::{DecoderConfig, Reading, TokenSource};
 use ndarray::Array2;
 
 use crate::overlap::Overlap;
@@ -38,12 +38,12 @@ impl SweepTokens {
         spec: &SweepSpec,
         model: &str,
         dir: &Path,
-        config: &NeoxConfig,
+        config: &DecoderConfig,
         tokenizer: String,
         text: &Path,
         progress: Progress,
     ) -> Result<Self> {
-        let eos = config.eos_token_id;
+        let eos = config.eos;
         let open = |path: &Path, context, rows, reading: &Reading| {
             TokenSource::open_as(path, context, rows, Some(dir), eos, reading)
         };
@@ -94,7 +94,7 @@ impl SweepTokens {
     ///
     /// # Errors
     /// If a context is too long for it, or a token is not in its vocabulary.
-    pub fn check(&self, config: &NeoxConfig) -> Result<()> {
+    pub fn check(&self, config: &DecoderConfig) -> Result<()> {
         check_context(self.source.context_size(), config).context("[tokens]")?;
         check_context(self.eval.ncols(), config).context("[eval]")?;
         check_tokens(self.eval.view(), config.vocab_size).context("evaluation tokens")?;

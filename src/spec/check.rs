@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::{HookPoint, NeoxConfig, Site};
+use assay_models::{DecoderConfig, HookPoint, Site};
 
 use super::{ModelSpec, SweepSpec};
 
@@ -112,15 +112,15 @@ impl SweepSpec {
     ///
     /// # Errors
     /// If a hook does not exist, or two depths fall on one layer.
-    pub fn sites(&self, model: &ModelSpec, config: &NeoxConfig) -> Result<Vec<(String, Site)>> {
+    pub fn sites(&self, model: &ModelSpec, config: &DecoderConfig) -> Result<Vec<(String, Site)>> {
         let mut layers: Vec<(String, usize)> = match &model.layers {
             Some(layers) => layers.iter().map(|(depth, &layer)| (depth.clone(), layer)).collect(),
             None => self
                 .depths
                 .iter()
                 .map(|depth| {
-                    let layer = (depth_fraction(depth)? * config.n_layers as f64).round() as usize;
-                    Ok((depth.clone(), layer.min(config.n_layers - 1)))
+                    let layer = (depth_fraction(depth)? * config.n_layers() as f64).round() as usize;
+                    Ok((depth.clone(), layer.min(config.n_layers() - 1)))
                 })
                 .collect::<Result<_>>()?,
         };

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
 use super::Decoder;
-use super::layer::Layer;
-use crate::config::NeoxConfig;
+use super::block::Block;
+use crate::config::Layout;
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 use crate::kernels::{self, BlockShape};
@@ -72,19 +72,19 @@ impl Decoder {
             site.check(&self.config)?;
         }
         let (batch, context) = tokens.dim();
-        let NeoxConfig { d_model, n_heads, rotary_dims, layer_norm_eps, parallel_residual, hidden_act, .. } =
-            self.config;
+        let config = &self.config;
+        let (d_model, attention) = (config.d_model, config.attention);
         let shape = BlockShape {
             batch,
             context,
-            n_heads,
-            rotary_dims,
-            eps: layer_norm_eps,
-            parallel_residual,
-            act: hidden_act,
+            n_heads: attention.n_heads,
+            rotary_dims: config.ropes[0].dims,
+            eps: config.norm.eps,
+            parallel_residual: config.layout == Layout::Parallel,
+            act: config.mlp.act,
         };
-        let rotary = self.rotary(context);
-        let packed = self.packed.get_or_init(|| self.layers.iter().map(Layer::packed).collect());
+        let positions = self.positions(context);
+        let packed = self.packed.get_or_init(|| self.layers.iter().map(Block::packed).collect());
         let mut x = self.embed(tokens)?.reshape([batch * context, d_model]);
         let mut captured = vec![None; sites.len()];
         let mut keep = |depth: usize, x: &Tensor<2>| {
@@ -96,7 +96,7 @@ impl Decoder {
         };
         keep(0, &x);
         for (layer, block) in packed.iter().enumerate().take(last) {
-            x = kernels::block(x, block, rotary.tables(), shape);
+            x = kernels::block(x, block, positions.rotary(0).tables(), shape);
             keep(layer + 1, &x);
         }
         Ok(sites

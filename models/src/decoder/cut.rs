@@ -23,7 +23,7 @@ impl Cut {
         self.site
     }
 
-    /// The activation there, `[batch, context, d_model]`.
+    /// The activation there, `[batch, context, d_model]`, or as wide as [`HookPoint::width`] says.
     pub fn value(&self) -> Tensor<3> {
         self.value.clone()
     }
@@ -65,12 +65,12 @@ impl Decoder {
     pub fn forward_from(&self, cut: &Cut, value: Tensor<3>) -> Tensor<3> {
         let HookPoint { layer: index, kind } = cut.site.hook;
         let layer = &self.layers[index];
-        let value = if kind == HookKind::Z { layer.attn_out.forward(value, self.pinned) } else { value };
+        let value = if kind == HookKind::Z { layer.attn_out(value, self.pinned) } else { value };
         let x = cut.beside.iter().fold(value, |sum, part| sum + part.clone());
         let (x, next) = match kind {
             HookKind::ResidPre => (x, index),
-            HookKind::Z | HookKind::AttnOut | HookKind::ResidMid if !self.config.parallel_residual => {
-                (layer.mlp(&self.config, x.clone(), self.pinned) + x, index + 1)
+            HookKind::Z | HookKind::AttnOut | HookKind::ResidMid if !self.is_parallel() => {
+                (layer.mlp_out(&self.config, x.clone(), self.pinned) + x, index + 1)
             }
             HookKind::Z | HookKind::AttnOut | HookKind::ResidMid | HookKind::MlpOut | HookKind::ResidPost => {
                 (x, index + 1)
@@ -84,9 +84,9 @@ impl Decoder {
     fn beside(&self, kind: HookKind) -> &'static [HookKind] {
         match kind {
             HookKind::ResidPre | HookKind::ResidMid | HookKind::ResidPost => &[],
-            HookKind::Z | HookKind::AttnOut if self.config.parallel_residual => &[HookKind::MlpOut, HookKind::ResidPre],
+            HookKind::Z | HookKind::AttnOut if self.is_parallel() => &[HookKind::MlpOut, HookKind::ResidPre],
             HookKind::Z | HookKind::AttnOut => &[HookKind::ResidPre],
-            HookKind::MlpOut if self.config.parallel_residual => &[HookKind::AttnOut, HookKind::ResidPre],
+            HookKind::MlpOut if self.is_parallel() => &[HookKind::AttnOut, HookKind::ResidPre],
             HookKind::MlpOut => &[HookKind::ResidMid],
         }
     }

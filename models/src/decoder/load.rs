@@ -1,98 +1,189 @@
 //! From the tensors of a checkpoint to those of the decoder.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::layer::{Layer, LayerNorm, Linear};
-use crate::config::NeoxConfig;
+use super::attention::AttentionWeights;
+use super::block::Block;
+use super::linear::Linear;
+use super::mlp::MlpWeights;
+use super::norm::NormWeights;
+use crate::config::{Attention, DecoderConfig, Norm, NormKind};
+use crate::device::runs_on_cpu;
 use crate::error::Result;
+use crate::families::{LayerNames, Names, Qkv};
 use crate::weights::Checkpoint;
 
-/// Reads tensors of a checkpoint whose shapes have been checked (`Layout`).
+/// Reads tensors of a checkpoint whose shapes have been checked (`Inventory`).
 pub(super) struct Loader<'a> {
     pub(super) checkpoint: &'a Checkpoint,
-    pub(super) config: &'a NeoxConfig,
+    pub(super) config: &'a DecoderConfig,
+    pub(super) names: &'a Names,
     pub(super) device: &'a Device,
 }
 
+/// The matrix of a linear map on its way, `[d_out, d_in]` row by row, with its bias.
+struct Rows {
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    d_in: usize,
+    /// The format of the file, if it is one of two bytes.
+    half: Option<DType>,
+}
+
 impl Loader<'_> {
-    pub(super) fn layer(&self, index: usize) -> Result<Layer> {
-        let NeoxConfig { d_model, d_mlp, attention_bias, .. } = *self.config;
-        let name = |part: &str| format!("gpt_neox.layers.{index}.{part}");
-        Ok(Layer {
-            norm_attn: self.norm(&name("input_layernorm"))?,
-            norm_mlp: self.norm(&name("post_attention_layernorm"))?,
-            qkv: self.qkv(&name("attention.query_key_value"))?,
-            attn_out: self.linear(&name("attention.dense"), d_model, d_model, attention_bias)?,
-            mlp_in: self.linear(&name("mlp.dense_h_to_4h"), d_model, d_mlp, true)?,
-            mlp_out: self.linear(&name("mlp.dense_4h_to_h"), d_mlp, d_model, true)?,
+    pub(super) fn block(&self, index: usize) -> Result<Block> {
+        let config = self.config;
+        let Attention { qkv_bias, out_bias, .. } = config.attention;
+        let names = &self.names.layers[index];
+        let (d_model, d_mlp, bias) = (config.d_model, config.mlp.d_mlp, config.mlp.bias);
+        let norm = |stem: &Option<String>| stem.as_ref().map(|stem| self.norm(stem)).transpose();
+        let map = |stem: &str, d_in, d_out, bias| Ok(self.linear(self.map(stem, d_in, d_out, bias)?));
+        Ok(Block {
+            kind: config.layers[index],
+            norm_attn: norm(&names.norm_attn)?,
+            attention: AttentionWeights {
+                qkv: self.linear(self.qkv(names, qkv_bias)?),
+                q_norm: self.gain_of(&names.q_norm)?,
+                k_norm: self.gain_of(&names.k_norm)?,
+                out: map(&names.attn_out, config.attention.d_q(), d_model, out_bias)?,
+            },
+            post_attn: norm(&names.post_attn)?,
+            norm_mlp: norm(&names.norm_mlp)?,
+            mlp: MlpWeights {
+                gate: names.gate.as_ref().map(|gate| map(gate, d_model, d_mlp, bias)).transpose()?,
+                up: map(&names.up, d_model, d_mlp, bias)?,
+                down: map(&names.down, d_mlp, d_model, bias)?,
+            },
+            post_mlp: norm(&names.post_mlp)?,
         })
     }
 
-    pub(super) fn norm(&self, name: &str) -> Result<LayerNorm> {
-        Ok(LayerNorm {
-            weight: self.vector(&format!("{name}.weight"))?,
-            bias: self.vector(&format!("{name}.bias"))?,
-            eps: self.config.layer_norm_eps,
-        })
+    /// A norm of the residual stream.
+    pub(super) fn norm(&self, stem: &str) -> Result<NormWeights> {
+        let norm = self.config.norm;
+        let bias = (norm.kind == NormKind::Layer).then(|| self.checkpoint.read(&format!("{stem}.bias"))).transpose()?;
+        Ok(NormWeights { norm, gain: self.gain(stem, norm.kind)?, bias: bias.map(|bias| self.vector(&bias)) })
     }
 
-    fn linear(&self, name: &str, d_in: usize, d_out: usize, bias: bool) -> Result<Linear> {
-        Ok(Linear {
-            weight: self.linear_weight(&format!("{name}.weight"), d_in, d_out)?,
-            bias: bias.then(|| self.vector(&format!("{name}.bias"))).transpose()?,
-        })
+    /// A norm of queries or keys, which is an RMS norm.
+    fn gain_of(&self, stem: &Option<String>) -> Result<Option<NormWeights>> {
+        let norm = Norm { kind: NormKind::Rms, ..self.config.norm };
+        let read = |stem: &String| Ok(NormWeights { norm, gain: self.gain(stem, norm.kind)?, bias: None });
+        stem.as_ref().map(read).transpose()
     }
 
-    /// The fused projection. On disk its rows are ordered head by head, (q, k, v) within each; here
-    /// all of q comes first, then all of k, then all of v.
-    fn qkv(&self, name: &str) -> Result<Linear> {
-        let NeoxConfig { d_model, n_heads, attention_bias, .. } = *self.config;
-        let d_head = self.config.d_head();
-        let source = |row: usize| {
-            let (part, rest) = (row / d_model, row % d_model);
-            let (head, dim) = (rest / d_head, rest % d_head);
-            (head * 3 + part) * d_head + dim
+    fn gain(&self, stem: &str, kind: NormKind) -> Result<Tensor<1>> {
+        let mut gain = self.checkpoint.read(&format!("{stem}.weight"))?;
+        if kind == NormKind::Rms && self.names.gain_offset != 0.0 {
+            gain.iter_mut().for_each(|gain| *gain += self.names.gain_offset);
+        }
+        Ok(self.vector(&gain))
+    }
+
+    /// An embedding as it is in the file, a row for each token or position.
+    pub(super) fn rows(&self, name: &str) -> Result<Tensor<2>> {
+        let weight = self.checkpoint.read(name)?;
+        let shape = [weight.len() / self.config.d_model, self.config.d_model];
+        Ok(self.tensor(weight, shape, self.checkpoint.half_type(name)))
+    }
+
+    /// An unembedding of its own, `[vocab_size, d_model]` in the file, `[d_model, vocab_size]` here.
+    pub(super) fn unembed(&self, name: &str) -> Result<Tensor<2>> {
+        let (weight, half) = (self.checkpoint.read(name)?, self.checkpoint.half_type(name));
+        Ok(self.linear(Rows { weight, bias: None, d_in: self.config.d_model, half }).weight)
+    }
+
+    fn map(&self, stem: &str, d_in: usize, d_out: usize, bias: bool) -> Result<Rows> {
+        let name = format!("{stem}.weight");
+        let weight = self.checkpoint.read(&name)?;
+        let weight = if self.names.is_transposed { transposed(&weight, d_in, d_out) } else { weight };
+        let bias = bias.then(|| self.checkpoint.read(&format!("{stem}.bias"))).transpose()?;
+        Ok(Rows { weight, bias, d_in, half: self.checkpoint.half_type(&name) })
+    }
+
+    /// The projections to all queries, all keys and all values, as one.
+    fn qkv(&self, names: &LayerNames, bias: bool) -> Result<Rows> {
+        let (d_model, attention) = (self.config.d_model, self.config.attention);
+        let Attention { n_heads, n_kv_heads, d_head, .. } = attention;
+        let (d_q, d_kv) = (attention.d_q(), attention.d_kv());
+        let halves = |rows: Rows, heads: usize| {
+            let order = |row: usize| {
+                let (head, dim) = (row / d_head, row % d_head);
+                head * d_head + dim % (d_head / 2) * 2 + dim / (d_head / 2)
+            };
+            if self.names.is_interleaved { rows.ordered(heads * d_head, order) } else { rows }
         };
-        debug_assert_eq!(n_heads * d_head, d_model);
-        let weight = self.checkpoint.read(&format!("{name}.weight"))?;
-        let weight = transpose_rows(&weight, 3 * d_model, d_model, source);
-        let bias = if attention_bias {
-            let bias = self.checkpoint.read(&format!("{name}.bias"))?;
-            let bias: Vec<f32> = (0..3 * d_model).map(|row| bias[source(row)]).collect();
-            Some(Tensor::from_data(bias.as_slice(), self.device))
+        match &names.qkv {
+            Qkv::Split([q, k, v]) => {
+                let q = halves(self.map(q, d_model, d_q, bias)?, n_heads);
+                let k = halves(self.map(k, d_model, d_kv, bias)?, n_kv_heads);
+                Ok(q.and(k).and(self.map(v, d_model, d_kv, bias)?))
+            }
+            Qkv::Fused(stem) => self.map(stem, d_model, d_q + 2 * d_kv, bias),
+            Qkv::ByHead(stem) => {
+                let order = |row: usize| {
+                    let (part, rest) = (row / d_q, row % d_q);
+                    let (head, dim) = (rest / d_head, rest % d_head);
+                    (head * 3 + part) * d_head + dim
+                };
+                Ok(self.map(stem, d_model, 3 * d_q, bias)?.ordered(3 * d_q, order))
+            }
+        }
+    }
+
+    fn linear(&self, rows: Rows) -> Linear {
+        let Rows { weight, bias, d_in, half } = rows;
+        let d_out = weight.len() / d_in;
+        // A GPU's products read the right factor by columns, so the rows of the file are what they want.
+        let weight = if runs_on_cpu(self.device) {
+            self.tensor(transposed(&weight, d_out, d_in), [d_in, d_out], half)
         } else {
-            None
+            self.tensor(weight, [d_out, d_in], half).transpose()
         };
-        Ok(Linear { weight: self.tensor(weight, [d_model, 3 * d_model]), bias })
+        Linear { weight, bias: bias.map(|bias| self.vector(&bias)) }
     }
 
-    /// `[d_out, d_in]` on disk, `[d_in, d_out]` here.
-    pub(super) fn linear_weight(&self, name: &str, d_in: usize, d_out: usize) -> Result<Tensor<2>> {
-        let values = self.checkpoint.read(name)?;
-        Ok(self.tensor(transpose_rows(&values, d_out, d_in, |row| row), [d_in, d_out]))
+    fn vector(&self, values: &[f32]) -> Tensor<1> {
+        Tensor::from_data(values, self.device)
     }
 
-    pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>> {
-        let values = self.checkpoint.read(name)?;
-        Ok(self.tensor(values, shape))
-    }
-
-    fn vector(&self, name: &str) -> Result<Tensor<1>> {
-        let values = self.checkpoint.read(name)?;
-        Ok(Tensor::from_data(values.as_slice(), self.device))
-    }
-
-    fn tensor(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values, shape), self.device)
+    /// On a GPU a matrix stays in the format of its file, if that is one of two bytes; on the CPU all are f32.
+    fn tensor(&self, values: Vec<f32>, shape: [usize; 2], half: Option<DType>) -> Tensor<2> {
+        let tensor: Tensor<2> = Tensor::from_data(TensorData::new(values, shape), self.device);
+        match half.filter(|_| !runs_on_cpu(self.device)) {
+            Some(half) => tensor.cast(half),
+            None => tensor,
+        }
     }
 }
 
-/// `out[c, r] = values[source(r), c]` for a row-major `[rows, cols]` matrix.
-fn transpose_rows(values: &[f32], rows: usize, cols: usize, source: impl Fn(usize) -> usize) -> Vec<f32> {
+impl Rows {
+    /// Row r of the result is row `source(r)`.
+    fn ordered(self, rows: usize, source: impl Fn(usize) -> usize) -> Self {
+        let d_in = self.d_in;
+        let row = |r: usize| &self.weight[source(r) * d_in..(source(r) + 1) * d_in];
+        let weight = (0..rows).flat_map(row).copied().collect();
+        let bias = self.bias.as_ref().map(|bias| (0..rows).map(|r| bias[source(r)]).collect());
+        Self { weight, bias, d_in, half: self.half }
+    }
+
+    /// These rows, and then others.
+    fn and(mut self, other: Self) -> Self {
+        self.weight.extend(other.weight);
+        self.bias = self.bias.zip(other.bias).map(|(mut bias, more)| {
+            bias.extend(more);
+            bias
+        });
+        self.half = self.half.filter(|half| other.half == Some(*half));
+        self
+    }
+}
+
+/// A row-major `[rows, cols]` matrix as `[cols, rows]`.
+fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     let mut out = vec![0.0; rows * cols];
-    for row in 0..rows {
-        let from = source(row) * cols;
-        for (col, &value) in values[from..from + cols].iter().enumerate() {
+    for (row, from) in values.chunks_exact(cols).enumerate() {
+        for (col, &value) in from.iter().enumerate() {
             out[col * rows + row] = value;
         }
     }

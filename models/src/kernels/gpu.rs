@@ -61,15 +61,19 @@ mod hopper {
     use assay_kernels::tensor::{contiguous, dims2};
     use burn_cubecl::tensor::CubeTensor;
 
-    use crate::config::{HiddenAct, NeoxConfig};
+    use crate::config::{Act, DecoderConfig, Family};
     use crate::kernels::BlockShape;
 
     /// Whether the kernels below are made for a device and a model's widths.
-    pub fn takes_blocks(fingerprint: &str, config: &NeoxConfig) -> bool {
+    pub fn takes_blocks(fingerprint: &str, config: &DecoderConfig) -> bool {
         let heads = [16, 32, 48, 64, 80, 96, 112, 128, 256];
-        let (d_model, d_mlp) = (config.d_model, config.d_mlp);
+        let (d_model, d_mlp) = (config.d_model, config.mlp.d_mlp);
         let widths = d_model <= 8192 && d_mlp <= 65_536 && d_model.is_multiple_of(16) && d_mlp.is_multiple_of(16);
-        widths && heads.contains(&config.d_head()) && fingerprint == HOPPER
+        config.family == Family::Neox
+            && config.mlp.act != Act::Silu
+            && widths
+            && heads.contains(&config.attention.d_head)
+            && fingerprint == HOPPER
     }
 
     pub fn pack(weight: CubeTensor) -> CubeTensor {
@@ -99,9 +103,10 @@ mod hopper {
             };
             let d_mlp = self.mlp_in.1.meta.shape().num_elements();
             let act = match self.shape.act {
-                HiddenAct::Gelu => Activation::Gelu,
-                HiddenAct::GeluTanh => Activation::GeluTanh,
-                HiddenAct::Relu => Activation::Relu,
+                Act::Gelu => Activation::Gelu,
+                Act::GeluTanh => Activation::GeluTanh,
+                Act::Relu => Activation::Relu,
+                Act::Silu => unreachable!("refused by takes_blocks"),
             };
             let (to_attn, to_mlp) = if self.shape.parallel_residual {
                 let (a, b) = self.norm(&x, [0, 1]);

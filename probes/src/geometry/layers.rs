@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use assay_models::{Decoder, HookPoint, NeoxConfig, Site};
+use assay_models::{Decoder, DecoderConfig, HookPoint, Site};
 use ndarray::ArrayView2;
 
 use super::{Covariance, LayerGeometry, ModelGeometry};
@@ -11,8 +11,8 @@ use crate::metrics::outlier_limit;
 use crate::survey::Survey;
 
 /// `hook_resid_post` of every layer.
-pub fn residual_stream(config: &NeoxConfig, center: bool) -> Vec<Site> {
-    (0..config.n_layers).map(|layer| Site { hook: HookPoint::resid_post(layer), center }).collect()
+pub fn residual_stream(config: &DecoderConfig, center: bool) -> Vec<Site> {
+    (0..config.n_layers()).map(|layer| Site { hook: HookPoint::resid_post(layer), center }).collect()
 }
 
 /// Measures every layer's residual stream on `tokens`, `[S, T]`, `batch` sequences at a time.

@@ -68,7 +68,7 @@ pub fn logit_pairs(
         return Err(ProbeError::TooFewPairs { pairs: 0, needed: 2 });
     }
     let mut wanted = sites.to_vec();
-    wanted.push(HookPoint::resid_post(model.config().n_layers - 1).into());
+    wanted.push(HookPoint::resid_post(model.config().n_layers() - 1).into());
     let pairs = sequences * positions.len();
     // One buffer per site, and one for u.
     let mut buffers: Vec<Vec<f32>> = wanted.iter().map(|_| Vec::with_capacity(pairs * d_model)).collect();

@@ -1,0 +1,87 @@
+//! Causal self-attention: grouped heads, rotated or not, with windows, soft caps, and norms of queries and keys.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::softmax;
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+
+use super::linear::Linear;
+use super::norm::NormWeights;
+use super::positions::Positions;
+use crate::config::{Attention, LayerKind, QkNorm};
+use crate::kernels::product;
+
+/// The weights of attention in a layer.
+pub(super) struct AttentionWeights {
+    /// To all queries, then all keys, then all values, `[d_model, (n_heads + 2·n_kv_heads)·d_head]`.
+    pub(super) qkv: Linear,
+    pub(super) q_norm: Option<NormWeights>,
+    pub(super) k_norm: Option<NormWeights>,
+    /// W_O, `[n_heads · d_head, d_model]`.
+    pub(super) out: Linear,
+}
+
+impl AttentionWeights {
+    /// What the heads mix from the values, head by head, which W_O reads.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, context, d_model]`; the result is `[batch, context, n_heads · d_head]`.
+    pub(super) fn mix(
+        &self,
+        config: &Attention,
+        layer: &LayerKind,
+        positions: &Positions,
+        x: Tensor<3>,
+        pinned: bool,
+    ) -> Tensor<3> {
+        let [batch, context, _] = x.dims();
+        let (d_q, d_kv) = (config.d_q(), config.d_kv());
+        let qkv = self.qkv.forward(x, pinned);
+        let part = |from: usize, width: usize| qkv.clone().slice([0..batch, 0..context, from..from + width]);
+        let q = self.heads(part(0, d_q), config, config.n_heads, self.q_norm.as_ref());
+        let k = self.heads(part(d_q, d_kv), config, config.n_kv_heads, self.k_norm.as_ref());
+        let v = self.heads(part(d_q + d_kv, d_kv), config, config.n_kv_heads, None);
+        let (q, k) = match layer.rope.map(|index| positions.rotary(index)) {
+            Some(rotary) => (rotary.apply(q), rotary.apply(k)),
+            None => (q, k),
+        };
+        let (k, v) = (repeated(k, config), repeated(v, config));
+        let mixed = if pinned {
+            // Products that are the same in every process; the scores are held whole.
+            let scores = product(q, k.swap_dims(2, 3)).mul_scalar(layer.score_scale);
+            let scores = match config.score_cap {
+                Some(cap) => (scores / cap).tanh() * cap,
+                None => scores,
+            };
+            product(softmax(scores + positions.bias(layer.window).unsqueeze(), 3), v)
+        } else {
+            let options =
+                AttentionModuleOptions { scale: Some(layer.score_scale), softcap: config.score_cap, is_causal: true };
+            attention(q, k, v, positions.hidden(layer.window), None, options)
+        };
+        mixed.swap_dims(1, 2).reshape([batch, context, d_q])
+    }
+
+    /// `[batch, context, count · d_head]` as `[batch, count, context, d_head]`, normed.
+    fn heads(&self, x: Tensor<3>, config: &Attention, count: usize, norm: Option<&NormWeights>) -> Tensor<4> {
+        let [batch, context, _] = x.dims();
+        let split = |x: Tensor<3>| x.reshape([batch, context, count, config.d_head]);
+        let heads = match (norm, config.qk_norm) {
+            (Some(norm), QkNorm::Flat) => split(norm.forward(x)),
+            (Some(norm), QkNorm::PerHead) => norm.forward(split(x)),
+            (Some(_), QkNorm::None) | (None, _) => split(x),
+        };
+        heads.swap_dims(1, 2)
+    }
+}
+
+/// Keys or values for every query head: each group of n_heads / n_kv_heads neighbours shares one.
+fn repeated(x: Tensor<4>, config: &Attention) -> Tensor<4> {
+    let [batch, count, context, d_head] = x.dims();
+    let group = config.n_heads / config.n_kv_heads;
+    if group == 1 {
+        return x;
+    }
+    let x: Tensor<5> = x.reshape([batch, count, 1, context, d_head]).expand([batch, count, group, context, d_head]);
+    x.reshape([batch, count * group, context, d_head])
+}

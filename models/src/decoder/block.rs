@@ -1,0 +1,60 @@
+//! A layer of the decoder: attention and MLP, with the norms around them.
+
+use burn::tensor::Tensor;
+
+use super::attention::AttentionWeights;
+use super::linear::Linear;
+use super::mlp::MlpWeights;
+use super::norm::NormWeights;
+use super::positions::Positions;
+use crate::config::{DecoderConfig, LayerKind};
+use crate::kernels::PackedBlock;
+
+/// The weights of a layer. Which norms there are follows from the configuration's layout.
+pub(super) struct Block {
+    pub(super) kind: LayerKind,
+    pub(super) norm_attn: Option<NormWeights>,
+    pub(super) attention: AttentionWeights,
+    pub(super) post_attn: Option<NormWeights>,
+    pub(super) norm_mlp: Option<NormWeights>,
+    pub(super) mlp: MlpWeights,
+    pub(super) post_mlp: Option<NormWeights>,
+}
+
+impl Block {
+    /// The weights for passes in bf16.
+    pub(super) fn packed(&self) -> PackedBlock {
+        let norm = |norm: &Option<NormWeights>| {
+            let norm = norm.as_ref().expect("this family has norms before attention and MLP");
+            [norm.gain.clone(), norm.bias.clone().expect("a LayerNorm has a bias")]
+        };
+        let map = |map: &Linear| (map.weight.clone(), map.bias.clone());
+        PackedBlock::new(
+            [norm(&self.norm_attn), norm(&self.norm_mlp)],
+            [map(&self.attention.qkv), map(&self.attention.out), map(&self.mlp.up), map(&self.mlp.down)],
+        )
+    }
+
+    /// What attention's heads mix of the residual stream `x`, which W_O reads; `[batch, context, d_model]` to
+    /// `[batch, context, n_heads · d_head]`.
+    pub(super) fn mix(&self, config: &DecoderConfig, positions: &Positions, x: Tensor<3>, pinned: bool) -> Tensor<3> {
+        self.attention.mix(&config.attention, &self.kind, positions, through(&self.norm_attn, x), pinned)
+    }
+
+    /// What attention adds to the residual stream, of what its heads mix.
+    pub(super) fn attn_out(&self, z: Tensor<3>, pinned: bool) -> Tensor<3> {
+        through(&self.post_attn, self.attention.out.forward(z, pinned))
+    }
+
+    /// What the MLP adds to the residual stream `x` that it reads, `[batch, context, d_model]`.
+    pub(super) fn mlp_out(&self, config: &DecoderConfig, x: Tensor<3>, pinned: bool) -> Tensor<3> {
+        through(&self.post_mlp, self.mlp.forward(config.mlp.act, through(&self.norm_mlp, x), pinned))
+    }
+}
+
+fn through(norm: &Option<NormWeights>, x: Tensor<3>) -> Tensor<3> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
+    }
+}

@@ -1,0 +1,31 @@
+//! A linear map.
+
+use burn::tensor::module::linear;
+use burn::tensor::{DType, Tensor};
+
+use crate::kernels::product;
+
+/// `x W + b`.
+pub(super) struct Linear {
+    /// `[d_in, d_out]`; on a GPU in the number format of the checkpoint, if that is a float of two bytes.
+    pub(super) weight: Tensor<2>,
+    pub(super) bias: Option<Tensor<1>>,
+}
+
+impl Linear {
+    pub(super) fn forward(&self, x: Tensor<3>, pinned: bool) -> Tensor<3> {
+        if !pinned {
+            return linear(x, self.weight.clone(), self.bias.clone());
+        }
+        let out = product(x, in_f32(self.weight.clone()).unsqueeze());
+        match &self.bias {
+            Some(bias) => out + bias.clone().unsqueeze(),
+            None => out,
+        }
+    }
+}
+
+/// A matrix of weights in f32, which is exact. On a GPU it lies there transposed, and stays so.
+pub(super) fn in_f32(weight: Tensor<2>) -> Tensor<2> {
+    if weight.dtype() == DType::F32 { weight } else { weight.transpose().cast(DType::F32).transpose() }
+}

@@ -1,0 +1,27 @@
+//! A norm with its weights.
+
+use burn::tensor::Tensor;
+use burn::tensor::module::layer_norm;
+
+use crate::config::{Norm, NormKind};
+
+/// Normalisation over the last dimension.
+pub(super) struct NormWeights {
+    pub(super) norm: Norm,
+    pub(super) gain: Tensor<1>,
+    /// Of a LayerNorm.
+    pub(super) bias: Option<Tensor<1>>,
+}
+
+impl NormWeights {
+    /// See [`NormKind`] for the formulas.
+    pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.norm.kind {
+            NormKind::Layer => layer_norm(x, self.gain.clone(), self.bias.clone(), self.norm.eps),
+            NormKind::Rms => {
+                let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
+                x / (mean_square + self.norm.eps).sqrt() * self.gain.clone().unsqueeze()
+            }
+        }
+    }
+}
