@@ -51,8 +51,8 @@ pub struct Decoder {
     positions: Mutex<Option<Positions>>,
     /// Whether products go through `kernels::product`, which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
     pinned: bool,
-    /// Whether the device computes this model's layers in bf16.
-    has_bf16: bool,
+    /// Why the device doesn't compute this model's layers in bf16, if it doesn't.
+    no_bf16: Option<String>,
     /// The layers for passes in bf16, packed when the first is made.
     packed: OnceLock<Vec<PackedBlock>>,
 }
@@ -75,7 +75,7 @@ impl Decoder {
         let position_embed = inventory.names.positions.as_ref().map(|name| load.rows(name)).transpose()?;
         let layers = (0..config.n_layers()).map(|index| load.block(index)).collect::<Result<_>>()?;
         let final_norm = load.norm(&inventory.names.final_norm)?;
-        let has_bf16 = kernels::has_bf16_blocks(device, config);
+        let no_bf16 = kernels::why_no_bf16_blocks(device, config);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
@@ -87,7 +87,7 @@ impl Decoder {
             buffers: Buffers::F32,
             positions: Mutex::new(None),
             pinned: !runs_on_cpu(device),
-            has_bf16,
+            no_bf16,
             packed: OnceLock::new(),
         })
     }
@@ -145,7 +145,12 @@ impl Decoder {
 
     /// Whether the device computes this model's layers in bf16.
     pub fn has_bf16(&self) -> bool {
-        self.has_bf16
+        self.no_bf16.is_none()
+    }
+
+    /// Why it doesn't, in words for the user; `None` where it does.
+    pub fn why_no_bf16(&self) -> Option<&str> {
+        self.no_bf16.as_deref()
     }
 
     fn embed(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
