@@ -23,6 +23,7 @@ mod inventory;
 mod kernels;
 mod keys;
 pub mod loss;
+mod memory;
 mod model_files;
 mod parquet;
 pub mod place;
