@@ -51,8 +51,8 @@ fn numbers_that_the_file_does_not_bear_out_are_refused() {
     let key = 24;
     let value = key + 8 + 4 + 4;
     let tensor = value + 8 + 4;
-    assert_refused(with(8, 1 << 60), &["tensor 1 of 1152921504606846976"]);
-    assert_refused(with(16, 1 << 60), &["key 1 of 1152921504606846976"]);
+    assert_refused(with(8, 1 << 60), &["tensor ``", "dimensions; there are 1 to 4"]);
+    assert_refused(with(16, 1 << 60), &["key 2 of 1152921504606846976", "where the file has"]);
     assert_refused(with(key, 1 << 60), &["key 0 of 1", "byte 32", "1152921504606846976 bytes"]);
     assert_refused(with(value, u64::MAX), &["key `name`", "18446744073709551615 bytes"]);
     assert_refused(with(tensor, 1 << 40), &["tensor 0 of 1", "damaged or incomplete"]);
