@@ -31,6 +31,7 @@ mod cli;
 mod committed;
 mod common;
 mod evaluate;
+mod families;
 mod formats;
 mod gguf;
 mod groups;

@@ -11,8 +11,10 @@
 //   SCORES    pre = C + bias in f32 [m, n] row-major, and the largest pre·scale of every 32 columns, [m, ceil(n/32)]
 //             (with SCALED 0 there is no scale: the largest pre)
 //   ROWS      C + bias in bf16, [m, n] row-major
-//   GELU, GELU_TANH, RELU
-//             that function of C + bias in bf16, packed
+//   WIDE_ROWS the same in f32
+//   GELU, GELU_TANH, RELU, SILU
+//             that function of C + bias in bf16, packed; with GATED 1, where of every 16 columns the first 8 are gates and the others
+//             values, function(gate)·value, packed, n/2 columns
 //   RESIDUAL  C + bias + residual in f32, [m, n] row-major
 //   PLAIN     C in f32, [m, n] row-major
 
@@ -20,20 +22,25 @@
 #define ROWS 1
 #define RESIDUAL 2
 #define PLAIN 3
-#define GELU 4
-#define GELU_TANH 5
-#define RELU 6
+#define WIDE_ROWS 4
+#define GELU 5
+#define GELU_TANH 6
+#define RELU 7
+#define SILU 8
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
 struct Info {
-    u64 m, n, k;  // n a multiple of 8, k of 16
+    u64 m, n, k;  // n a multiple of 8 (GATED 1: of 16), k of 16
 };
 
 #define TILE 128
 #define DEPTH 16
 #define STAGES 5
+#ifndef BAND
+#define BAND 64
+#endif
 #define CHUNK_BYTES (TILE * 16)
 #define HALF_STAGE (DEPTH / 8 * CHUNK_BYTES)
 #define STAGE_BYTES (2 * HALF_STAGE)
@@ -81,9 +88,17 @@ __device__ __forceinline__ void mma(float (&acc)[64], u64 a, u64 b) {
         : "l"(a), "l"(b));
 }
 
+// x·σ(y); where e^-y overflows, the quotient is 0.
+__device__ __forceinline__ float times_sigmoid(float x, float y) {
+    return __fdividef(x, 1.0f + __expf(-y));
+}
+
 __device__ __forceinline__ float activation(float x) {
 #if EPILOGUE == GELU_TANH
-    return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+    // (1 + tanh u)/2 = σ(2u)
+    return times_sigmoid(x, 1.5957691f * (x + 0.044715f * x * x * x));
+#elif EPILOGUE == SILU
+    return times_sigmoid(x, x);
 #elif EPILOGUE == RELU
     return fmaxf(x, 0.0f);
 #else
@@ -149,6 +164,26 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
         if (r < info.m && column + g * 32 < info.n) maxima[r * ((info.n + 31) / 32) + column / 32 + g] = m;
     }
 #endif
+#if EPILOGUE >= GELU && GATED
+    // A thread holds a gate and its value, two neighbouring columns of two rows of each; the four bytes that they make lie in one
+    // line of 128 bytes with those of the other lanes.
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        const u64 r = row + lane / 4 + half * 8;
+#pragma unroll
+        for (int j = 0; j < 16; j += 2) {
+            const float2 gate = *(const float2*)(bias + j * 8 + lane % 4 * 2);
+            const float2 value = *(const float2*)(bias + j * 8 + 8 + lane % 4 * 2);
+            const float low = activation(acc[j * 4 + half * 2] + gate.x) * (acc[j * 4 + 4 + half * 2] + value.x);
+            const float high = activation(acc[j * 4 + half * 2 + 1] + gate.y) * (acc[j * 4 + 4 + half * 2 + 1] + value.y);
+            if (r < info.m && column + j * 8 < info.n) {
+                ((u32*)out)[((r / TILE * (info.n / 16) + (column + j * 8) / 16) * TILE + r % TILE) * 4 + lane % 4] =
+                    bf16_pair(low, high);
+            }
+        }
+    }
+    return;
+#endif
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
 #pragma unroll
@@ -175,14 +210,14 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
 #else
     const u64 c = column + lane * 4;
     const bool inside = c < info.n;
-#if EPILOGUE == ROWS || EPILOGUE == RESIDUAL
+#if EPILOGUE == ROWS || EPILOGUE == WIDE_ROWS || EPILOGUE == RESIDUAL
     const float4 b = *(const float4*)(bias + lane * 4);
 #endif
 #pragma unroll 4
     for (int i = 0; i < 16; ++i) {
         const u64 r = row + i;
         float4 v = *(const float4*)(staged + i * PITCH + lane * 4);
-#if EPILOGUE == ROWS || EPILOGUE == RESIDUAL
+#if EPILOGUE == ROWS || EPILOGUE == WIDE_ROWS || EPILOGUE == RESIDUAL
         v = v + b;
 #endif
         if (inside && r < info.m) {
@@ -190,6 +225,8 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
             *(uint2*)((char*)out + (r * info.n + c) * 2) = make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
 #elif EPILOGUE == RESIDUAL
             *(float4*)((float*)out + r * info.n + c) = v + *(const float4*)(residual + r * info.n + c);
+#elif EPILOGUE == WIDE_ROWS
+            *(float4*)((float*)out + r * info.n + c) = v;
 #else
             __stcs((float4*)((float*)out + r * info.n + c), v);  // read once, later: it need not displace the operands
 #endif
@@ -199,7 +236,9 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
     __syncwarp();
 }
 
-// `extra` is the scale [n] of SCORES or the residual [m, n] of RESIDUAL. Grid: (ceil(m/128), ceil(n/128)), 128 threads.
+// `extra` is the scale [n] of SCORES or the residual [m, n] of RESIDUAL. Grid: ceil(m/128)·ceil(n/128) blocks of 128 threads, which
+// start in the order of bands of BAND tiles of rows, in a band column by column, so that what is read at one time, the band's rows and
+// a few tiles of columns, stays in the second-level cache.
 extern "C" __global__ void __launch_bounds__(128, 3)
 gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ extra,
      void* __restrict__ out, float* __restrict__ maxima, const __grid_constant__ Info info) {
@@ -207,7 +246,10 @@ gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __rest
     __shared__ alignas(16) float bias_tile[TILE], scale_tile[TILE];
     __shared__ alignas(8) u64 full[STAGES], empty[STAGES];
 
-    const u64 tile_m = blockIdx.x, tile_n = blockIdx.y;
+    const u32 tiles_m = (u32)((info.m + TILE - 1) / TILE), tiles_n = gridDim.x / tiles_m;
+    const u32 band = blockIdx.x / (BAND * tiles_n), in_band = blockIdx.x % (BAND * tiles_n);
+    const u32 height = min(BAND, tiles_m - band * BAND);
+    const u64 tile_m = band * BAND + in_band % height, tile_n = in_band / height;
     const u32 steps = (u32)(info.k / DEPTH);
     const u32 base = smem_address(stages), full0 = smem_address(full), empty0 = smem_address(empty);
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;

@@ -24,6 +24,15 @@ pub struct Packed {
     pub columns: usize,
 }
 
+/// A factor of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The first.
+    Left,
+    /// The second, by its columns.
+    Right,
+}
+
 impl Packed {
     /// Room for a matrix, not initialised.
     pub fn empty(like: &CubeTensor, rows: usize, columns: usize) -> Self {
@@ -55,15 +64,18 @@ impl Packed {
         packed
     }
 
-    /// A contiguous f32 matrix in three bf16 parts, x = high + middle + low to 24 bits, laid side by side six times so that one
-    /// bf16 product of a `left` and a `right` matrix adds up the six products of parts that matter, the smallest first:
-    /// m·m + h·l + l·h + h·m + m·h + h·h. What is left out is below 2⁻²⁵ of the product.
+    /// A contiguous f32 matrix in three bf16 parts, x = high + middle + low to 24 bits, laid side by side so that one bf16 product of a
+    /// left and a right matrix adds up the products of parts that matter, the smallest first.
+    ///
+    /// - Of two f32 matrices six: m·m + h·l + l·h + h·m + m·h + h·h. What is left out is below 2⁻²⁵ of the product.
+    /// - Of an f32 matrix and one of bf16 values (`right_is_bf16`) three, which are all there are: l·h + m·h + h·h. The sum is the same
+    ///   as of six.
     ///
     /// # Panics
     /// If the number of columns is not a multiple of 16.
-    pub fn split(x: &CubeTensor, rows: usize, columns: usize, left: bool) -> Self {
+    pub fn split(x: &CubeTensor, rows: usize, columns: usize, side: Side, right_is_bf16: bool) -> Self {
         assert_eq!(columns % 16, 0, "a packed matrix has a multiple of 16 columns");
-        let packed = Self::empty(x, rows, 6 * columns);
+        let packed = Self::empty(x, rows, if right_is_bf16 { 3 } else { 6 } * columns);
         let tiles = rows.div_ceil(TILE);
         // SAFETY: every unit checks its position against the number of rows.
         #[allow(unsafe_code)]
@@ -76,14 +88,15 @@ impl Packed {
                 slice(&packed.tensor, 8),
                 rows,
                 columns / 8,
-                left,
+                side == Side::Left,
+                right_is_bf16,
             );
         }
         packed
     }
 }
 
-/// As [`pack`], in three parts, each written wherever the six products want it.
+/// As [`pack`], in three parts, each written wherever the products want it.
 #[cube(launch_unchecked)]
 fn pack_split(
     x: &[Vector<f32, Const<4>>],
@@ -91,6 +104,7 @@ fn pack_split(
     rows: usize,
     chunks: usize,
     #[comptime] left: bool,
+    #[comptime] right_is_bf16: bool,
 ) {
     let in_tile = ABSOLUTE_POS % TILE;
     let chunk = ABSOLUTE_POS / TILE % chunks;
@@ -115,20 +129,31 @@ fn pack_split(
                 low.insert(half * 4 + i, half::bf16::cast_from(rest - f32::cast_from(m)));
             }
         }
-        let to = (tile * 6 * chunks + chunk) * TILE + in_tile;
+        let parts = comptime!(if right_is_bf16 { 3usize } else { 6usize });
+        let to = (tile * parts * chunks + chunk) * TILE + in_tile;
         let step = chunks * TILE;
-        packed[to] = middle;
-        packed[to + 5 * step] = high;
-        if comptime!(left) {
-            packed[to + step] = high;
-            packed[to + 2 * step] = low;
-            packed[to + 3 * step] = high;
-            packed[to + 4 * step] = middle;
+        packed[to + (parts - 1) * step] = high;
+        if comptime!(right_is_bf16) {
+            if comptime!(left) {
+                packed[to] = low;
+                packed[to + step] = middle;
+            } else {
+                packed[to] = high;
+                packed[to + step] = high;
+            }
         } else {
-            packed[to + step] = low;
-            packed[to + 2 * step] = high;
-            packed[to + 3 * step] = middle;
-            packed[to + 4 * step] = high;
+            packed[to] = middle;
+            if comptime!(left) {
+                packed[to + step] = high;
+                packed[to + 2 * step] = low;
+                packed[to + 3 * step] = high;
+                packed[to + 4 * step] = middle;
+            } else {
+                packed[to + step] = low;
+                packed[to + 2 * step] = high;
+                packed[to + 3 * step] = middle;
+                packed[to + 4 * step] = high;
+            }
         }
     }
 }

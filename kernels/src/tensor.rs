@@ -1,6 +1,8 @@
 //! Contiguous device tensors, and how kernels see them.
 
-use burn::tensor::{DType, Shape};
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, FloatDType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::CubeCount;
@@ -9,6 +11,11 @@ use cubecl::prelude::BufferArg;
 /// The tensor in row-major order without gaps.
 pub fn contiguous(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
+}
+
+/// The tensor in f32, which for the floats of weights is exact; contiguous if it was.
+pub fn in_f32(x: CubeTensor) -> CubeTensor {
+    if x.dtype == DType::F32 { x } else { CubeBackend::float_cast(x, FloatDType::F32) }
 }
 
 /// A new tensor on the device of `like`, in row-major order, not initialised: its maker's kernel writes every element.

@@ -4,6 +4,7 @@
 
 mod attention;
 mod block;
+mod buffers;
 mod capture;
 mod cut;
 mod linear;
@@ -28,6 +29,7 @@ use crate::hooks::{HookKind, HookPoint};
 use crate::kernels::{self, PackedBlock};
 use crate::model_files::ModelFiles;
 use block::Block;
+pub use buffers::Buffers;
 pub use cut::Cut;
 use load::Loader;
 use norm::NormWeights;
@@ -45,11 +47,12 @@ pub struct Decoder {
     final_norm: NormWeights,
     /// `[d_model, vocab_size]`
     unembed: Tensor<2>,
+    buffers: Buffers,
     positions: Mutex<Option<Positions>>,
     /// Whether products go through `kernels::product`, which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
     pinned: bool,
-    /// Whether the device computes this model's layers in bf16.
-    has_bf16: bool,
+    /// Why the device doesn't compute this model's layers in bf16, if it doesn't.
+    no_bf16: Option<String>,
     /// The layers for passes in bf16, packed when the first is made.
     packed: OnceLock<Vec<PackedBlock>>,
 }
@@ -72,7 +75,7 @@ impl Decoder {
         let position_embed = inventory.names.positions.as_ref().map(|name| load.rows(name)).transpose()?;
         let layers = (0..config.n_layers()).map(|index| load.block(index)).collect::<Result<_>>()?;
         let final_norm = load.norm(&inventory.names.final_norm)?;
-        let has_bf16 = kernels::has_bf16_blocks(device, config);
+        let no_bf16 = kernels::why_no_bf16_blocks(device, config);
         Ok(Self {
             config: config.clone(),
             device: device.clone(),
@@ -81,9 +84,10 @@ impl Decoder {
             layers,
             final_norm,
             unembed,
+            buffers: Buffers::F32,
             positions: Mutex::new(None),
             pinned: !runs_on_cpu(device),
-            has_bf16,
+            no_bf16,
             packed: OnceLock::new(),
         })
     }
@@ -92,6 +96,14 @@ impl Decoder {
     #[must_use]
     pub fn with_pinned_products(mut self) -> Self {
         self.pinned = true;
+        self.positions = Mutex::new(None);
+        self
+    }
+
+    /// Computes as a model of transformers that was cast as a whole: see [`Buffers`].
+    #[must_use]
+    pub fn with_buffers(mut self, buffers: Buffers) -> Self {
+        self.buffers = buffers;
         self.positions = Mutex::new(None);
         self
     }
@@ -133,7 +145,12 @@ impl Decoder {
 
     /// Whether the device computes this model's layers in bf16.
     pub fn has_bf16(&self) -> bool {
-        self.has_bf16
+        self.no_bf16.is_none()
+    }
+
+    /// Why it doesn't, in words for the user; `None` where it does.
+    pub fn why_no_bf16(&self) -> Option<&str> {
+        self.no_bf16.as_deref()
     }
 
     fn embed(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
@@ -145,7 +162,7 @@ impl Decoder {
         let rows = embedding(self.embed.clone(), ids);
         let mut x = if rows.dtype() == DType::F32 { rows } else { rows.cast(DType::F32) };
         if self.config.ends.embed_scale != 1.0 {
-            x = x * self.config.ends.embed_scale;
+            x = x * self.buffers.round(self.config.ends.embed_scale as f32);
         }
         if let Some(positions) = &self.position_embed {
             let rows: Tensor<2> = positions.clone().slice([0..context, 0..self.config.d_model]);
@@ -189,7 +206,7 @@ impl Decoder {
         let mut cached = self.positions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*cached {
             Some(positions) if positions.context() == context => positions.clone(),
-            _ => cached.insert(Positions::new(&self.config, context, self.pinned, &self.device)).clone(),
+            _ => cached.insert(Positions::new(&self.config, context, self.buffers, self.pinned, &self.device)).clone(),
         }
     }
 }

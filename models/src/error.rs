@@ -114,6 +114,21 @@ pub enum ModelError {
         /// Flat index of the first such element.
         index: usize,
     },
+    /// Weights that do not fit into a device's memory.
+    #[error(
+        "{}: the weights take {:.1} GB of memory and {:.1} GB are free: {:.1} GB are missing; {remedy}", dir.display(), *needed as f64 / 1e9,
+        *free as f64 / 1e9, (*needed - *free) as f64 / 1e9
+    )]
+    Memory {
+        /// The checkpoint.
+        dir: PathBuf,
+        /// Bytes of the weights.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// What would help.
+        remedy: &'static str,
+    },
     /// A token that the embedding has no row for.
     #[error(
         "token id {id} (sequence {sequence}, position {position}) is out of range: the model's vocabulary has {vocab_size} entries; were these tokens made for another model?"

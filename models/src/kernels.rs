@@ -2,8 +2,7 @@
 //!
 //! Each has a portable body, written with Burn's operations, which also serves differentiation.
 
-#![expect(clippy::too_many_arguments, reason = "tensors cross the dispatch boundary one by one")]
-
+mod block;
 #[cfg(feature = "gpu")]
 mod gpu;
 
@@ -13,12 +12,13 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::config::{Act, DecoderConfig};
+use block::{BlockOf, TablesOf};
+pub use block::{BlockShape, BlockWeights, PackedBlock, block, why_no_bf16_blocks};
 
-/// Backend operations of the GPT-NeoX decoder.
+/// Backend operations of the decoder.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"))]
 pub trait NeoxOps: Backend {
     /// Exact GELU, elementwise.
@@ -31,52 +31,21 @@ pub trait NeoxOps: Backend {
         Self::float_matmul(lhs, rhs)
     }
 
-    /// A weight `[d_out, d_in]` in bf16, in the order of the tensor cores; only where [`has_bf16_blocks`].
+    /// A weight `[d_out, d_in]` of any float in bf16, in the order of the tensor cores; only where [`why_no_bf16_blocks`] has no
+    /// answer.
     fn neox_pack(_weight: FloatTensor<Self>) -> FloatTensor<Self> {
         unreachable!("packed weights are for devices that say they take them")
     }
 
-    /// See [`block`]; only where [`has_bf16_blocks`].
+    /// See [`block()`]; only where [`why_no_bf16_blocks`] has no answer.
     fn neox_block(
         _x: FloatTensor<Self>,
-        _norm_attn: FloatTensor<Self>,
-        _norm_attn_bias: FloatTensor<Self>,
-        _norm_mlp: FloatTensor<Self>,
-        _norm_mlp_bias: FloatTensor<Self>,
-        _qkv: FloatTensor<Self>,
-        _qkv_bias: FloatTensor<Self>,
-        _attn_out: FloatTensor<Self>,
-        _attn_out_bias: FloatTensor<Self>,
-        _mlp_in: FloatTensor<Self>,
-        _mlp_in_bias: FloatTensor<Self>,
-        _mlp_out: FloatTensor<Self>,
-        _mlp_out_bias: FloatTensor<Self>,
-        _cos: FloatTensor<Self>,
-        _sin: FloatTensor<Self>,
+        #[extension_type] _weights: BlockOf<Self>,
+        #[extension_type] _tables: TablesOf<Self>,
         _shape: BlockShape,
     ) -> FloatTensor<Self> {
         unreachable!("packed blocks are for devices that say they take them")
     }
-}
-
-/// The sizes of a decoder block and of what goes through it.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "read by the kernels of that feature"))]
-pub struct BlockShape {
-    /// Sequences.
-    pub batch: usize,
-    /// Tokens of each.
-    pub context: usize,
-    /// Attention heads.
-    pub n_heads: usize,
-    /// Leading dimensions of each head that are rotated.
-    pub rotary_dims: usize,
-    /// Added to the variance by layer norms.
-    pub eps: f64,
-    /// Whether attention and MLP read the same residual stream.
-    pub parallel_residual: bool,
-    /// What lies between the MLP's two products.
-    pub act: Act,
 }
 
 impl<B: NeoxOps, C: CheckpointStrategy> NeoxOps for Autodiff<B, C> {
@@ -133,74 +102,10 @@ pub fn gelu_exact<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// `lhs · rhs` in f32, on every device and in every process by the same kernel; TF32 is never used.
 ///
 /// # Shapes
-/// - `lhs`: `[.., m, k]`; `rhs`: `[.., k, n]`, leading dimensions equal, or all 1 where no gradient is wanted
+/// - `lhs`: `[.., m, k]`, f32; `rhs`: `[.., k, n]`, on a GPU of any float, which is widened; leading dimensions equal, or all 1 where no
+///   gradient is wanted
 pub fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::neox_product(lhs.into_dispatch(), rhs.into_dispatch()))
-}
-
-/// Whether `device` computes whole blocks of a model in bf16: on Hopper's tensor cores, in the widths that the kernels are made for.
-pub fn has_bf16_blocks(device: &Device, config: &DecoderConfig) -> bool {
-    #[cfg(feature = "cuda")]
-    {
-        device.identity().is_some_and(|identity| gpu::takes_blocks(&identity.fingerprint, config))
-    }
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = (device, config);
-        false
-    }
-}
-
-/// The weights of a decoder block for [`block`]: matrices packed, vectors in f32.
-pub struct PackedBlock {
-    norm_attn: [Tensor<1>; 2],
-    norm_mlp: [Tensor<1>; 2],
-    qkv: (Tensor<4>, Tensor<1>),
-    attn_out: (Tensor<4>, Tensor<1>),
-    mlp_in: (Tensor<4>, Tensor<1>),
-    mlp_out: (Tensor<4>, Tensor<1>),
-}
-
-impl PackedBlock {
-    /// Of layer norms (weight, bias) and linear maps `[d_in, d_out]` with their biases, in the order of the block.
-    pub fn new(norms: [[Tensor<1>; 2]; 2], maps: [(Tensor<2>, Option<Tensor<1>>); 4]) -> Self {
-        let [norm_attn, norm_mlp] = norms;
-        let pack = |(weight, bias): (Tensor<2>, Option<Tensor<1>>)| -> (Tensor<4>, Tensor<1>) {
-            let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.dims()[1]], &weight.device()));
-            (Tensor::from_dispatch(Dispatch::neox_pack(weight.transpose().into_dispatch())), bias)
-        };
-        let [qkv, attn_out, mlp_in, mlp_out] = maps.map(pack);
-        Self { norm_attn, norm_mlp, qkv, attn_out, mlp_in, mlp_out }
-    }
-}
-
-/// A whole decoder block: layer norms, attention with rotary embedding, MLP, residual sums. Products in bf16 with f32 sums; norms,
-/// softmax and the residual stream in f32. No gradient.
-///
-/// # Shapes
-/// - `x`: `[batch · context, d_model]`, returned alike; `tables`: cos and sin, `context · rotary_dims / 2` values each
-pub fn block(x: Tensor<2>, weights: &PackedBlock, tables: (Tensor<4>, Tensor<4>), shape: BlockShape) -> Tensor<2> {
-    let vector = |x: &Tensor<1>| x.clone().into_dispatch();
-    let matrix = |x: &(Tensor<4>, Tensor<1>)| x.0.clone().into_dispatch();
-    let w = weights;
-    Tensor::from_dispatch(Dispatch::neox_block(
-        x.into_dispatch(),
-        vector(&w.norm_attn[0]),
-        vector(&w.norm_attn[1]),
-        vector(&w.norm_mlp[0]),
-        vector(&w.norm_mlp[1]),
-        matrix(&w.qkv),
-        vector(&w.qkv.1),
-        matrix(&w.attn_out),
-        vector(&w.attn_out.1),
-        matrix(&w.mlp_in),
-        vector(&w.mlp_in.1),
-        matrix(&w.mlp_out),
-        vector(&w.mlp_out.1),
-        tables.0.into_dispatch(),
-        tables.1.into_dispatch(),
-        shape,
-    ))
 }
 
 #[inline]
@@ -227,6 +132,8 @@ fn erf(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]

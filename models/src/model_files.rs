@@ -53,11 +53,17 @@ impl ModelFiles {
         self.checkpoint.check_values(|name| self.inventory.ignores(name))
     }
 
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        self.checkpoint.dir()
+    }
+
     /// Reads the weights into a device's memory.
     ///
     /// # Errors
-    /// If one of them is not finite.
+    /// If they do not fit, or one of them is not finite.
     pub fn load(&self, device: &Device) -> Result<Decoder> {
+        self.check_memory(device)?;
         Decoder::from_files(self, device)
     }
 }

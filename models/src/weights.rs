@@ -66,6 +66,11 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The directory of the files.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Whether a tensor of that name is in the files.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
@@ -171,6 +176,15 @@ impl Checkpoint {
         dtypes.sort();
         dtypes.dedup();
         (elements, bytes, dtypes)
+    }
+
+    /// Bytes of memory that the tensors take that `ignored` does not name: two a number on a GPU, if they are bf16 or f16, else four.
+    pub(crate) fn memory(&self, gpu: bool, ignored: impl Fn(&str) -> bool) -> u64 {
+        let bytes = |(name, entry): (&String, &Entry)| {
+            let elements = entry.shape.iter().map(|&n| n as u64).product::<u64>();
+            elements * if gpu && entry.shape.len() > 1 && self.half_type(name).is_some() { 2 } else { 4 }
+        };
+        self.entries.iter().filter(|(name, _)| !ignored(name)).map(bytes).sum()
     }
 
     /// A hash of a configuration's fingerprint and of every tensor's name, dtype, shape and bytes: the same however

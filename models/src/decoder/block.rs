@@ -8,7 +8,7 @@ use super::mlp::MlpWeights;
 use super::norm::NormWeights;
 use super::positions::Positions;
 use crate::config::{DecoderConfig, LayerKind};
-use crate::kernels::PackedBlock;
+use crate::kernels::{BlockWeights, PackedBlock};
 
 /// The weights of a layer. Which norms there are follows from the configuration's layout.
 pub(super) struct Block {
@@ -24,15 +24,21 @@ pub(super) struct Block {
 impl Block {
     /// The weights for passes in bf16.
     pub(super) fn packed(&self) -> PackedBlock {
-        let norm = |norm: &Option<NormWeights>| {
-            let norm = norm.as_ref().expect("this family has norms before attention and MLP");
-            [norm.gain.clone(), norm.bias.clone().expect("a LayerNorm has a bias")]
-        };
+        let norm = |norm: &Option<NormWeights>| norm.as_ref().map(|norm| (norm.gain.clone(), norm.bias.clone()));
         let map = |map: &Linear| (map.weight.clone(), map.bias.clone());
-        PackedBlock::new(
-            [norm(&self.norm_attn), norm(&self.norm_mlp)],
-            [map(&self.attention.qkv), map(&self.attention.out), map(&self.mlp.up), map(&self.mlp.down)],
-        )
+        let AttentionWeights { qkv, q_norm, k_norm, out } = &self.attention;
+        PackedBlock::new(BlockWeights {
+            norm_attn: norm(&self.norm_attn),
+            post_attn: norm(&self.post_attn),
+            norm_mlp: norm(&self.norm_mlp),
+            post_mlp: norm(&self.post_mlp),
+            qk_norm: q_norm.as_ref().zip(k_norm.as_ref()).map(|(q, k)| [q.gain.clone(), k.gain.clone()]),
+            qkv: map(qkv),
+            attn_out: map(out),
+            gate: self.mlp.gate.as_ref().map(map),
+            up: map(&self.mlp.up),
+            down: map(&self.mlp.down),
+        })
     }
 
     /// What attention's heads mix of the residual stream `x`, which W_O reads; `[batch, context, d_model]` to

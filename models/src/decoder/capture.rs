@@ -6,7 +6,7 @@ use ndarray::ArrayView2;
 
 use super::Decoder;
 use super::block::Block;
-use crate::config::Layout;
+use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 use crate::kernels::{self, BlockShape};
@@ -64,7 +64,7 @@ impl Decoder {
                 HookKind::Z | HookKind::ResidMid | HookKind::AttnOut | HookKind::MlpOut => None,
             })
             .collect();
-        let depths = depths.filter(|_| precision == Precision::Bf16 && self.has_bf16);
+        let depths = depths.filter(|_| precision == Precision::Bf16 && self.has_bf16());
         let Some((depths, last)) = depths.and_then(|d| d.iter().copied().max().map(|last| (d, last))) else {
             return self.capture(tokens, sites);
         };
@@ -72,17 +72,7 @@ impl Decoder {
             site.check(&self.config)?;
         }
         let (batch, context) = tokens.dim();
-        let config = &self.config;
-        let (d_model, attention) = (config.d_model, config.attention);
-        let shape = BlockShape {
-            batch,
-            context,
-            n_heads: attention.n_heads,
-            rotary_dims: config.ropes[0].dims,
-            eps: config.norm.eps,
-            parallel_residual: config.layout == Layout::Parallel,
-            act: config.mlp.act,
-        };
+        let DecoderConfig { d_model, attention, norm, layout, mlp, ref ropes, .. } = self.config;
         let positions = self.positions(context);
         let packed = self.packed.get_or_init(|| self.layers.iter().map(Block::packed).collect());
         let mut x = self.embed(tokens)?.reshape([batch * context, d_model]);
@@ -95,9 +85,12 @@ impl Decoder {
             }
         };
         keep(0, &x);
-        for (layer, block) in packed.iter().enumerate().take(last) {
-            x = kernels::block(x, block, positions.rotary(0).tables(), shape);
-            keep(layer + 1, &x);
+        for (index, (layer, block)) in self.layers.iter().zip(packed).enumerate().take(last) {
+            let kind = layer.kind;
+            let rotary_dims = kind.rope.map_or(0, |rope| ropes[rope].dims);
+            let shape = BlockShape { batch, context, attention, kind, rotary_dims, norm, layout, mlp };
+            x = kernels::block(x, block, kind.rope.map(|rope| positions.rotary(rope)), shape);
+            keep(index + 1, &x);
         }
         Ok(sites
             .iter()

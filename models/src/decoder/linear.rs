@@ -17,7 +17,7 @@ impl Linear {
         if !pinned {
             return linear(x, self.weight.clone(), self.bias.clone());
         }
-        let out = product(x, in_f32(self.weight.clone()).unsqueeze());
+        let out = product(x, self.weight.clone().unsqueeze());
         match &self.bias {
             Some(bias) => out + bias.clone().unsqueeze(),
             None => out,

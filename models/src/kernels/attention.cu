@@ -1,16 +1,18 @@
-// Causal self-attention with rotary embedding inside (GPT-NeoX), flash style.
+// Causal self-attention with rotary embedding inside, flash style.
 //
-//   out_t = sum_{s <= t} softmax_s( rot(q_t) . rot(k_s) / sqrt(D_HEAD) ) v_s
+//   out_t = sum_{t - window < s <= t} softmax_s( cap(scale * rot(q_t) . rot(k_s)) ) v_s,   cap(x) = c tanh(x / c), or x
 //   rot:  x'_i        = x_i        cos(t, i) - x_{i+ROT/2} sin(t, i)    for i < ROT/2,
 //         x'_{i+ROT/2} = x_{i+ROT/2} cos(t, i) + x_i        sin(t, i),   the other dimensions as they are
 //
-// qkv     bf16 [batch * context, 3 * n_heads * D_HEAD]: all heads' q, then all heads' k, then all heads' v
+// qkv     bf16 [batch * context, (n_heads + 2 * n_kv_heads) * D_HEAD]: all heads' q, then all heads' k, then all heads' v;
+//         head h of q reads head floor(h * n_kv_heads / n_heads) of k and v
 // cos, sin f32 [context, ROT / 2]; not read when ROT is 0
 // packed  bf16 [ceil(batch * context / 128)][chunks][128][8]: element (row r, column c) lies at
 //         ((r / 128 * chunks + c / 8) * 128 + r % 128) * 8 + c % 8. The output is columns
 //         0 .. n_heads * D_HEAD of it, row = batch index * context + t; the rest is left alone.
 //
-// Defined by the launcher: D_HEAD (a multiple of 16, at most 256), ROT (even, at most D_HEAD).
+// Defined by the launcher: D_HEAD (a multiple of 16, at most 256), ROT (even, at most D_HEAD), WINDOWED and CAPPED (0 or 1:
+// whether the window and the cap of Info count).
 // Launch: grid (ceil(context / (16 * WARPS)), n_heads, batch), block 32 * WARPS.
 //
 // A block owns 16 * WARPS queries of one head, a warp 16 of them. Tiles of KEYS keys and values pass
@@ -33,7 +35,8 @@ typedef unsigned short bf16;  // the bits of one value
 typedef unsigned int u32;     // often two bf16, the lower index in the lower half
 
 struct Info {
-    unsigned long long context, n_heads, chunks, batch;
+    unsigned long long context, n_heads, n_kv_heads, chunks, window;
+    unsigned long long scale, cap;  // the bits of f32: log2(e) * scale, and log2(e) * c
 };
 
 constexpr int THREADS = 32 * WARPS;
@@ -118,14 +121,14 @@ __device__ __forceinline__ u32 tile_offset(u32 row, u32 chunk) {
 
 // Starts copying a head's keys and values at positions first .. first + TILE; values lie `k_to_v` after keys.
 __device__ __forceinline__ void load_tiles(bf16* keys, bf16* values, const bf16* head, int k_to_v, int first, int context,
-                                           int row_stride) {
+                                           size_t row_stride) {
 #pragma unroll
     for (u32 pass = 0; pass * THREADS < TILE * CHUNKS; ++pass) {
         u32 i = pass * THREADS + threadIdx.x, row = i / CHUNKS, chunk = i % CHUNKS;
         if (TILE * CHUNKS % THREADS != 0 && row >= TILE) break;
         // Rows past the end become zeros: their weight is 0, and 0 times what lay there could be NaN.
         bool there = first + (int)row < context;
-        const bf16* from = head + (there ? (first + (int)row) * row_stride : 0) + chunk * 8;
+        const bf16* from = head + (there ? first + (int)row : 0) * row_stride + chunk * 8;
         copy_async(keys + tile_offset(row, chunk), from, there);
         copy_async(values + tile_offset(row, chunk), from + k_to_v, there);
     }
@@ -215,13 +218,19 @@ struct Queries {
     float sum[2];           // sum of this lane's weights
 };
 
-// Takes one tile of keys and values into the state. MASKED: some key lies past some query.
+// c tanh(x / c) by tanh y = 1 - 2 / (1 + exp(2 y)), both x = s * scale and c in units of log2.
+__device__ __forceinline__ float capped(float s, float scale, float cap) {
+    return cap - __fdividef(2.0f * cap, 1.0f + exp2_approx(s * scale * (2.8853900817779268f / cap)));
+}
+
+// Takes one tile of keys and values into the state. MASKED: some query does not see some key.
 template <bool MASKED>
-__device__ __forceinline__ void attend(Queries& state, const bf16* keys, const bf16* values, int first_key, int first_query) {
+__device__ __forceinline__ void attend(Queries& state, const bf16* keys, const bf16* values, int first_key, int first_query,
+                                       const Info& info) {
     const u32 lane = threadIdx.x % 32;
     const float infinity = __int_as_float(0x7f800000);
-    // Scores stay unscaled; the factor goes into the argument of exp2.
-    const float scale = 1.4426950408889634f / sqrtf((float)D_HEAD);
+    // Scores stay unscaled; the factor goes into the argument of exp2. Under a cap they are scaled before it.
+    const float scale = CAPPED ? 1.0f : __uint_as_float((u32)info.scale);
 
     float score[TILE / 8][4];
 #pragma unroll
@@ -241,6 +250,14 @@ __device__ __forceinline__ void attend(Queries& state, const bf16* keys, const b
             mma(score[group * 2 + 1], state.q[step], b[2], b[3]);
         }
 
+#if CAPPED
+#pragma unroll
+    for (int j = 0; j < TILE / 8; ++j)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+            score[j][e] = capped(score[j][e], __uint_as_float((u32)info.scale), __uint_as_float((u32)info.cap));
+#endif
+
     if (MASKED) {
 #pragma unroll
         for (int j = 0; j < TILE / 8; ++j)
@@ -248,7 +265,7 @@ __device__ __forceinline__ void attend(Queries& state, const bf16* keys, const b
             for (int e = 0; e < 4; ++e) {
                 int key = first_key + j * 8 + (int)(lane % 4) * 2 + e % 2;
                 int query = first_query + (int)(lane / 4) + e / 2 * 8;
-                if (key > query) score[j][e] = -infinity;
+                if (key > query || (WINDOWED && key <= query - (int)info.window)) score[j][e] = -infinity;
             }
     }
 
@@ -260,7 +277,7 @@ __device__ __forceinline__ void attend(Queries& state, const bf16* keys, const b
         for (int j = 0; j < TILE / 8; ++j) top = fmaxf(top, fmaxf(score[j][h * 2], score[j][h * 2 + 1]));
         top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 1));
         top = fmaxf(top, __shfl_xor_sync(0xffffffff, top, 2));
-        // The first tile has key 0, which every query sees, so the maximum is finite from there on.
+        // Finite from the start, also where a query sees no key of the tile.
         top = fmaxf(state.max[h], top * scale);
         shrink[h] = exp2_approx(state.max[h] - top);
         state.max[h] = top;
@@ -305,21 +322,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
     __shared__ __align__(128) bf16 values[2][TILE * D_HEAD];
 
     const int context = (int)info.context;
-    const int d_model = (int)info.n_heads * D_HEAD;
-    const int row_stride = 3 * d_model;
+    const int d_keys = (int)info.n_kv_heads * D_HEAD;
+    const size_t row_stride = info.n_heads * D_HEAD + 2 * d_keys;
     const int head = blockIdx.y, batch = blockIdx.z;
+    const int kv_head = head * (int)info.n_kv_heads / (int)info.n_heads;
     // Later queries have more keys to visit; they start first.
     const int block_query = (int)(gridDim.x - 1 - blockIdx.x) * QUERIES;
     const int first_query = block_query + (int)(threadIdx.x / 32) * 16;
     const int lane = (int)(threadIdx.x % 32);
 
     const bf16* q_head = qkv + (size_t)batch * context * row_stride + head * D_HEAD;
-    const bf16* k_head = q_head + d_model;
+    const bf16* k_head = qkv + (size_t)batch * context * row_stride + (info.n_heads + kv_head) * D_HEAD;
     const int tiles = (min(block_query + QUERIES, context) + TILE - 1) / TILE;
+    // Tiles before the first query's window are not visited.
+    const int first_tile = WINDOWED ? max(block_query - (int)info.window + 1, 0) / TILE : 0;
 
 #pragma unroll
     for (int stage = 0; stage < 2; ++stage) {
-        if (stage < tiles) load_tiles(keys[stage], values[stage], k_head, d_model, stage * TILE, context, row_stride);
+        const int tile = first_tile + stage;
+        if (tile < tiles) load_tiles(keys[stage], values[stage], k_head, d_keys, tile * TILE, context, row_stride);
         copy_commit();
     }
 
@@ -331,7 +352,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
             // Rows past the end repeat the last one and are not stored.
             int position = min(first_query + lane / 4 + r % 2 * 8, context - 1);
             int d = step * 16 + r / 2 * 8 + lane % 4 * 2;
-            state.q[step][r] = load_query(q_head + position * row_stride, d, cos + position * HALF, sin + position * HALF);
+            state.q[step][r] = load_query(q_head + (size_t)position * row_stride, d, cos + position * HALF, sin + position * HALF);
         }
 #pragma unroll
     for (int j = 0; j < CHUNKS; ++j)
@@ -339,25 +360,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
         for (int e = 0; e < 4; ++e) state.out[j][e] = 0.0f;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        state.max[h] = __int_as_float(0xff800000);
+        state.max[h] = -1e30f;
         state.sum[h] = 0.0f;
     }
 
-    for (int tile = 0; tile < tiles; ++tile) {
-        const int stage = tile % 2, first_key = tile * TILE;
+    for (int tile = first_tile; tile < tiles; ++tile) {
+        const int stage = (tile - first_tile) % 2, first_key = tile * TILE;
 #if ROT > 0
         // Asked for before the wait, so that both latencies overlap.
         Rotation rotation = load_rotation(cos, sin, first_key, context, 0);
 #endif
-        if (tile == 0) {
+        if (tile == first_tile) {
             copy_wait<1>();
         } else {
             copy_wait<0>();
         }
         // Also: every warp is done with the tile before this one, whose buffers are free now.
         __syncthreads();
-        if (tile > 0 && tile + 1 < tiles) {
-            load_tiles(keys[1 - stage], values[1 - stage], k_head, d_model, first_key + TILE, context, row_stride);
+        if (tile > first_tile && tile + 1 < tiles) {
+            load_tiles(keys[1 - stage], values[1 - stage], k_head, d_keys, first_key + TILE, context, row_stride);
             copy_commit();
         }
 #if ROT > 0
@@ -368,10 +389,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, MIN_BLOCKS)
         __syncthreads();
 #endif
         if (first_query >= context || first_key > first_query + 15) continue;
-        if (first_key + TILE - 1 <= first_query) {
-            attend<false>(state, keys[stage], values[stage], first_key, first_query);
+        if (WINDOWED && first_key + TILE - 1 <= first_query - (int)info.window) continue;
+        // Whether the warp's first query sees the last key, and its last query the first key.
+        if (first_key + TILE - 1 <= first_query && (!WINDOWED || first_key > first_query + 15 - (int)info.window)) {
+            attend<false>(state, keys[stage], values[stage], first_key, first_query, info);
         } else {
-            attend<true>(state, keys[stage], values[stage], first_key, first_query);
+            attend<true>(state, keys[stage], values[stage], first_key, first_query, info);
         }
     }
 
