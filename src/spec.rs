@@ -88,8 +88,8 @@ pub struct Setting {
 pub struct ModelSpec {
     /// Its name in tables.
     pub name: String,
-    /// A Hugging Face checkpoint directory, relative to the spec. A model with neither this nor `hub` is left out, and the
-    /// sweep says so.
+    /// A Hugging Face checkpoint directory or a GGUF file, relative to the spec, or to the home directory if it begins with `~/`. A model
+    /// with neither this nor `hub` is left out, and the sweep says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Its name on the Hugging Face hub, `org/name[@revision][:path]`, instead of `path`.
@@ -103,7 +103,7 @@ pub struct ModelSpec {
     pub layers: Option<BTreeMap<String, usize>>,
 }
 
-/// Where tokens come from. Paths are relative to the spec.
+/// Where tokens come from. Paths are relative to the spec, or to the home directory if they begin with `~/`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
