@@ -44,6 +44,7 @@ mod output;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;
+mod real_models;
 mod reference;
 mod sae_files;
 mod sweep;

@@ -2,10 +2,14 @@
 //!
 //! - `reader`: the header, `value`: its keys' values, `kind` and `blocks`: number formats to f32.
 //! - `tokenizer`: the tokenizer that the file describes (`splitting`: into words, `scores`: SentencePiece's order of merges).
+//! - `config`: the decoder that it describes (`rope`: its rotary embeddings), `names`: what its tensors are called.
 
 mod blocks;
+mod config;
 mod kind;
+mod names;
 mod reader;
+mod rope;
 mod scores;
 mod splitting;
 mod tokenizer;
@@ -18,7 +22,9 @@ use memmap2::Mmap;
 
 use crate::error::{ModelError, Result};
 use crate::files;
+pub(crate) use config::config;
 pub use kind::Kind;
+pub(crate) use names::names;
 pub use reader::TensorInfo;
 use reader::{Bad, Cursor};
 pub use tokenizer::{FileTokenizer, tokenizer};
@@ -173,3 +179,10 @@ impl Gguf {
 fn error(path: &Path, bad: Bad) -> ModelError {
     ModelError::Gguf { path: path.to_owned(), at: bad.at, why: bad.why }
 }
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

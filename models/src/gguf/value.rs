@@ -92,6 +92,14 @@ impl Value {
         }
     }
 
+    /// Whether it is the number 0.
+    pub(super) fn is_zero(&self) -> bool {
+        match self.data {
+            Data::Float(number) => number == 0.0,
+            _ => self.unsigned() == Some(0),
+        }
+    }
+
     /// For messages.
     pub(super) fn what(&self) -> &'static str {
         match self.data {
