@@ -54,6 +54,11 @@ impl Gguf {
         }
     }
 
+    /// The file, mapped, and its tensors.
+    pub(crate) fn into_weights(self) -> (PathBuf, Mmap, BTreeMap<String, TensorInfo>) {
+        (self.path, self.map, self.tensors)
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
