@@ -258,7 +258,7 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
 }
 
 // `extra` is the scale [n] of SCORES or the residual [m, n] of RESIDUAL. Grid: ceil(m/128)·ceil(n/128) blocks of 128 threads, which
-// start in the order of bands of BAND tiles of rows, in a band column by column, so that what is read at one time, the band's rows and
+// start in the order of bands of BAND tiles of rows (up to twice as many make one), in a band column by column, so that what is read at one time, the band's rows and
 // a few tiles of columns, stays in the second-level cache.
 extern "C" __global__ void __launch_bounds__(128, 3)
 gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ extra,
@@ -268,9 +268,10 @@ gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __rest
     __shared__ alignas(8) u64 full[STAGES], empty[STAGES];
 
     const u32 tiles_m = (u32)((info.m + TILE - 1) / TILE), tiles_n = gridDim.x / tiles_m;
-    const u32 band = blockIdx.x / (BAND * tiles_n), in_band = blockIdx.x % (BAND * tiles_n);
-    const u32 height = min(BAND, tiles_m - band * BAND);
-    const u64 tile_m = band * BAND + in_band % height, tile_n = in_band / height;
+    const u32 most = tiles_m <= 2 * BAND ? tiles_m : BAND;
+    const u32 band = blockIdx.x / (most * tiles_n), in_band = blockIdx.x % (most * tiles_n);
+    const u32 height = min(most, tiles_m - band * most);
+    const u64 tile_m = band * most + in_band % height, tile_n = in_band / height;
     const u32 steps = (u32)(info.k / DEPTH);
     const u32 base = smem_address(stages), full0 = smem_address(full), empty0 = smem_address(empty);
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
