@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
-use assay_models::HookPoint;
 use assay_models::hub::HubName;
+use assay_models::place::own_names;
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{DecoderConfig, HookPoint};
 use assay_sae::Metadata;
 use ndarray::ArrayView2;
-use serde_json::Value;
 
 /// What an SAE is used with.
 pub struct Used<'a> {
-    /// The model as the user named it: a directory, or a name on the hub.
+    /// The model as the user named it: a directory or GGUF file, or a name on the hub.
     pub model: &'a Path,
-    /// The directory that this means.
+    /// The directory or file that this means.
     pub checkpoint: &'a Path,
     /// Where its reconstructions are put.
     pub hook: HookPoint,
-    /// The model's end-of-text token, which is also the one that contexts begin with, if they do with any.
-    pub eos: Option<u32>,
+    /// The tokens that contexts may all begin with.
+    pub starts: Vec<u32>,
 }
 
 impl Used<'_> {
@@ -55,14 +56,14 @@ impl Used<'_> {
                 tokens.ncols()
             ));
         }
-        match (metadata.prepend_bos, begins_with(tokens, self.eos)) {
+        match (metadata.prepend_bos, begins_with(tokens, &self.starts)) {
             (Some(true), Some(false)) => notes.push(
                 "the SAE was trained on contexts that begin with an extra token (prepend_bos), and is evaluated on contexts that don't"
                     .to_owned(),
             ),
             (Some(false), Some(true)) => notes.push(
                 "the SAE was trained on contexts without an extra token before them (prepend_bos is false), and is evaluated on contexts \
-                 that all begin with the end-of-text token"
+                 that all begin with the model's begin-of-text or end-of-text token"
                     .to_owned(),
             ),
             _ => {}
@@ -87,11 +88,21 @@ impl Used<'_> {
                 .iter()
                 .filter_map(|path| Some(last_part(&path.file_name()?.to_string_lossy()))),
         );
-        let config = std::fs::read_to_string(self.checkpoint.join("config.json")).unwrap_or_default();
-        let config: Value = serde_json::from_str(&config).unwrap_or_default();
-        names.extend(config["_name_or_path"].as_str().map(last_part));
+        names.extend(own_names(self.checkpoint).iter().map(|name| last_part(name)));
+        // A GGUF file is called after the model, the number format of its weights, and itself: what is left without them is a name too.
+        names.extend(names.iter().map(|name| plain(name).to_owned()).collect::<Vec<_>>());
         names
     }
+}
+
+/// `gemma-3-270m` of `gemma-3-270m-q4_k_m.gguf` and of the repository `gemma-3-270m-gguf`.
+fn plain(name: &str) -> &str {
+    let name = name.strip_suffix(".gguf").or_else(|| name.strip_suffix("-gguf")).unwrap_or(name);
+    let is_format = |part: &str| {
+        let quantised = part.strip_prefix('i').unwrap_or(part).strip_prefix('q');
+        ["f32", "f16", "bf16"].contains(&part) || quantised.is_some_and(|q| q.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    name.rsplit_once(['.', '-']).filter(|(_, last)| is_format(last)).map_or(name, |(rest, _)| rest)
 }
 
 /// A model's name without its organisation, in lower case.
@@ -99,10 +110,28 @@ fn last_part(name: &str) -> String {
     name.trim_end_matches('/').rsplit('/').next().unwrap_or(name).to_lowercase()
 }
 
-/// Whether every context begins with the end-of-text token; `None` without contexts or such a token.
-pub fn begins_with(tokens: ArrayView2<'_, u32>, eos: Option<u32>) -> Option<bool> {
-    let eos = eos.filter(|_| !tokens.is_empty())?;
-    Some(tokens.column(0).iter().all(|&token| token == eos))
+/// The tokens that contexts of a model may all begin with: the one that was put there (`bos`), BOS and EOS by its configuration.
+pub fn starts(bos: Option<u32>, config: &DecoderConfig) -> Vec<u32> {
+    [bos, config.bos, config.eos].into_iter().flatten().collect()
+}
+
+/// Whether all contexts begin with one of `starts`, the same; `None` without contexts or such a token.
+pub fn begins_with(tokens: ArrayView2<'_, u32>, starts: &[u32]) -> Option<bool> {
+    let first = *tokens.first().filter(|_| !starts.is_empty())?;
+    Some(starts.contains(&first) && all_begin_with(tokens, first))
+}
+
+fn all_begin_with(tokens: ArrayView2<'_, u32>, first: u32) -> bool {
+    tokens.column(0).iter().all(|&token| token == first)
+}
+
+/// What is to be said of contexts that don't begin with BOS, though the model's tokenizer begins texts with it.
+pub fn missing_bos(vocabulary: &Vocabulary, tokens: ArrayView2<'_, u32>) -> Option<String> {
+    let bos = vocabulary.bos().filter(|&bos| !tokens.is_empty() && !all_begin_with(tokens, bos))?;
+    Some(format!(
+        "the model's tokenizer begins texts with token {bos} ({}), and these contexts don't all begin with it; they are used as they are",
+        vocabulary.text(bos)
+    ))
 }
 
 #[cfg(test)]
@@ -117,13 +146,24 @@ mod tests {
             model: Path::new(model),
             checkpoint: Path::new("/hub/models--org--Pythia-70m/snapshots/0123"),
             hook: HookPoint::resid_post(3),
-            eos: Some(0),
+            starts: vec![2, 0],
         };
         used.notes(metadata, tokens.view())
     }
 
     fn tokens(first: u32) -> Array2<u32> {
         Array2::from_shape_fn((3, 8), |(_, column)| if column == 0 { first } else { 5 })
+    }
+
+    #[test]
+    fn contexts_begin_with_one_token_or_not() {
+        let mut contexts = tokens(2);
+        assert_eq!(begins_with(contexts.view(), &[0, 2]), Some(true));
+        assert_eq!(begins_with(contexts.view(), &[0]), Some(false));
+        assert_eq!(begins_with(contexts.view(), &[]), None);
+        contexts[[1, 0]] = 0;
+        assert_eq!(begins_with(contexts.view(), &[0, 2]), Some(false));
+        assert_eq!(begins_with(Array2::zeros((0, 8)).view(), &[0]), None);
     }
 
     #[test]
@@ -136,12 +176,30 @@ mod tests {
             ..Metadata::default()
         };
         assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(0)), [""; 0]);
+        assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(2)), [""; 0]);
         assert_eq!(notes("/hub/somewhere", &metadata, &tokens(0)), [""; 0]);
         metadata.prepend_bos = Some(false);
         assert_eq!(notes("org/Pythia-70m", &metadata, &tokens(7)), [""; 0]);
         metadata.other.insert("model_from_pretrained_kwargs".to_owned(), json!({"checkpoint_value": 3000}));
         assert_eq!(notes("org/Pythia-70m@step3000", &metadata, &tokens(7)), [""; 0]);
         assert_eq!(notes("org/Pythia-70m", &Metadata::default(), &tokens(7)), [""; 0]);
+    }
+
+    #[test]
+    fn a_gguf_file_is_known_by_the_models_name() {
+        for (model, name) in [
+            ("org/gemma-3-270m-GGUF:gemma-3-270m-q4_k_m.gguf", "google/gemma-3-270m"),
+            ("/m/SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+            ("/m/Llama-3.2-1B.IQ2_XXS.gguf", "meta-llama/Llama-3.2-1B"),
+            ("/m/pythia-70m.bf16.gguf", "pythia-70m"),
+            ("/m/qwen2.5-0.5b.gguf", "Qwen/Qwen2.5-0.5B"),
+        ] {
+            let metadata = Metadata { model_name: Some(name.to_owned()), ..Metadata::default() };
+            let tokens = tokens(7);
+            assert_eq!(notes(model, &metadata, &tokens), [""; 0], "{model}");
+            let other = Metadata { model_name: Some(format!("{name}-it")), ..Metadata::default() };
+            assert_eq!(notes(model, &other, &tokens).len(), 1, "{model}");
+        }
     }
 
     #[test]

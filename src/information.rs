@@ -54,8 +54,10 @@ impl Task {
         let settings = spec.information.as_ref()?;
         let RunKey { device_class, weights, context_size, .. } = &model.groups.first()?.runs.first()?.key;
         let contexts = information_contexts(spec)?;
-        let pairs = PairsConfig { batch: spec.eval.batch, components: settings.components, ..PairsConfig::default() };
-        let critics = critics(settings, model.files.config().d_model);
+        let config = model.files.config();
+        let batch = spec.eval.batch(config.vocab_size);
+        let pairs = PairsConfig { batch, components: settings.components, ..PairsConfig::default() };
+        let critics = critics(settings, config.d_model);
         let hooks: Vec<(String, HookPoint)> =
             model.sites.iter().map(|(depth, site)| (depth.clone(), site.hook)).collect();
         let key = Key {

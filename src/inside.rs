@@ -18,13 +18,13 @@ pub struct Inside {
     vocabulary: Vocabulary,
     sae: Sae,
     site: Site,
-    /// What one unit of each latent adds to the activation, `[d_sae, d_model]`.
+    /// What one unit of each latent adds to the activation, `[d_sae, width of the site]`.
     writes: Tensor<2>,
 }
 
 /// A text that has passed through the model up to the SAE's site.
 pub struct Prompt {
-    /// Token ids, the model's end-of-text first, as before each document in training.
+    /// Token ids, first the token before a text in training: BOS where the tokenizer puts one, else the model's end-of-text.
     pub tokens: Vec<u32>,
     /// What each token stands for.
     pub texts: Vec<String>,
@@ -68,8 +68,8 @@ impl Inside {
         };
         let site = Site { hook, center: loaded.metadata.center_residual };
         site.check(model.config()).with_context(|| path.display().to_string())?;
-        let (d_in, d_model) = (loaded.sae.d_model(), model.config().d_model);
-        ensure!(d_in == d_model, "{}: d_in is {d_in}, the model's d_model is {d_model}", path.display());
+        let (d_in, width) = (loaded.sae.d_model(), hook.width(model.config()));
+        ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());
         let sae = loaded.sae;
         ensure!(
             sae.normalization() == Normalization::None,
@@ -100,7 +100,8 @@ impl Inside {
     pub fn read(&self, text: &str) -> Result<Prompt> {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
-        let tokens: Vec<u32> = self.model.config().eos.into_iter().chain(ids).collect();
+        let first = self.vocabulary.bos().or(self.model.config().eos);
+        let tokens: Vec<u32> = first.into_iter().chain(ids).collect();
         let cut = self.model.cut(as_batch(&tokens).view(), &[self.site])?.remove(0);
         let mut active = vec![Vec::new(); tokens.len()];
         self.sae.encode(cut.value().squeeze_dim(0)).for_each_active(|token, latent, value| {
@@ -163,7 +164,7 @@ impl Inside {
         Ok(prompt.cut.value() - z.reshape([tokens, 1]).matmul(row).unsqueeze())
     }
 
-    /// The decoder row of a latent, `[1, d_model]`.
+    /// The decoder row of a latent, `[1, width of the site]`.
     fn row(&self, latent: usize) -> Result<Tensor<2>> {
         let d_sae = self.sae.d_sae();
         ensure!(latent < d_sae, "there is no latent {latent}: the SAE has {d_sae}, from 0");

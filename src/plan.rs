@@ -7,7 +7,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use assay_models::{Decoder, HookKind, ModelFiles, Site};
+use assay_models::tokens::Texts;
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{Decoder, DecoderConfig, HookKind, ModelFiles, Site};
 
 use crate::device::Opened;
 use crate::fetch::Sources;
@@ -74,8 +76,8 @@ impl Plan {
         let mut plan = Self { models: Vec::new(), missing: Vec::new() };
         for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
             match checkpoint {
-                Some(dir) => {
-                    let planned = plan.model(spec, model, dir, sources, opened, progress)?;
+                Some(path) => {
+                    let planned = plan.model(spec, model, path, sources, opened, progress)?;
                     plan.models.push(planned);
                 }
                 None => plan.missing.push(model.name.clone()),
@@ -111,32 +113,44 @@ impl Plan {
         &self,
         spec: &SweepSpec,
         model: &ModelSpec,
-        dir: &Path,
+        path: &Path,
         sources: &Sources,
         opened: &Opened,
         progress: Progress,
     ) -> Result<PlannedModel> {
         let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
-        let files = ModelFiles::open(dir).with_context(opening)?;
+        let files = ModelFiles::open(path).with_context(opening)?;
         files.check_values().with_context(opening)?;
         let config = files.config();
         let sites = spec.sites(model, config)?;
-        for &setting in &spec.settings() {
-            for &tokens in &spec.training_tokens {
-                let train = spec.train.config(config.d_model, setting, tokens, spec.precision);
-                train.check().with_context(|| format!("model `{}`, {setting}", model.name))?;
+        for (_, site) in &sites {
+            for &setting in &spec.settings() {
+                for &tokens in &spec.training_tokens {
+                    let train = spec.train.config(site.hook.width(config), setting, tokens, spec.precision);
+                    train.check().with_context(|| format!("model `{}`, {}, {setting}", model.name, site.hook))?;
+                }
             }
         }
-        let tokenizer = tokens::tokenizer_id(dir, config.eos);
-        let known = self.models.iter().find(|other| other.tokens.tokenizer() == tokenizer);
-        let tokens = match known {
+        let texts = Texts::of(path, config).begun(spec.tokens.bos);
+        let vocabulary = Vocabulary::load(path).ok();
+        let id = tokens::tokenizer_id(vocabulary.as_ref(), texts);
+        let tokens = match self.models.iter().find(|other| other.tokens.tokenizer() == id) {
             Some(other) => Rc::clone(&other.tokens),
-            None => Rc::new(SweepTokens::open(spec, &model.name, dir, config, tokenizer, &sources.text, progress)?),
+            None => {
+                let tokens = SweepTokens::open(spec, &model.name, texts, id, &sources.text, progress)?;
+                // A spec that says `bos = false` knows.
+                if let Some(vocabulary) = vocabulary.filter(|_| spec.tokens.bos != Some(false))
+                    && let Some(note) = tokens.missing_bos(&vocabulary)?
+                {
+                    progress.say(&format!("model `{}`: {note}", model.name));
+                }
+                Rc::new(tokens)
+            }
         };
         tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
         let weights = files.weights_hash();
         let groups = spec.training_tokens.iter().map(|&training_tokens| {
-            let runs = runs(spec, &sites, training_tokens, &weights, &tokens, config.d_model, opened)?;
+            let runs = runs(spec, &sites, training_tokens, &weights, &tokens, config, opened)?;
             Ok(Group { model: model.name.clone(), training_tokens, runs })
         });
         let groups = groups.collect::<Result<_>>()?;
@@ -210,7 +224,7 @@ fn runs(
     training_tokens: u64,
     weights: &str,
     tokens: &SweepTokens,
-    d_model: usize,
+    config: &DecoderConfig,
     opened: &Opened,
 ) -> Result<Vec<Run>> {
     let contexts = tokens::contexts_of(training_tokens, spec);
@@ -232,11 +246,12 @@ fn runs(
                     contexts_per_pass: spec.train.contexts_per_pass,
                     training_tokens,
                     seed,
-                    train: spec.train.config(d_model, setting, training_tokens, spec.precision),
+                    train: spec.train.config(site.hook.width(config), setting, training_tokens, spec.precision),
                     eval_tokens: tokens.eval_hash().to_owned(),
-                    eval_batch: spec.eval.batch,
+                    eval_batch: spec.eval.batch(config.vocab_size),
                     fisher_samples: spec.eval.fisher_samples,
                     fisher_seed: spec.eval.fisher_seed,
+                    bos: tokens.bos(),
                 };
                 runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site });
             }

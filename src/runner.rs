@@ -13,7 +13,7 @@ use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
 
-use crate::belonging::begins_with;
+use crate::belonging::{begins_with, starts};
 use crate::device::Opened;
 use crate::information;
 use crate::interrupt::{self, Interrupted};
@@ -114,7 +114,8 @@ impl<'a> ModelAtWork<'a> {
         let layers = if layers { residual_stream(decoder.config(), spec.center_residual) } else { Vec::new() };
         let tokens = self.model.tokens.eval.view();
         let mut stage = progress.stage(format!("{} survey", self.model.name), tokens.nrows() as u64, "sequences");
-        let survey = Survey::new(decoder, tokens, &sites, &layers, spec.eval.batch, |n| {
+        let batch = spec.eval.batch(decoder.config().vocab_size);
+        let survey = Survey::new(decoder, tokens, &sites, &layers, batch, |n| {
             stage.advance(n as u64, String::new);
             interrupt::flow()
         });
@@ -259,7 +260,7 @@ fn save_sae(
             name.map(|n| n.to_string_lossy().into_owned())
         }),
         context_size: Some(spec.tokens.context_size),
-        prepend_bos: begins_with(first.view(), model.files.config().eos),
+        prepend_bos: begins_with(first.view(), &starts(model.tokens.bos(), model.files.config())),
         center_residual: pupil.run.site.center,
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()

@@ -88,8 +88,8 @@ pub struct Setting {
 pub struct ModelSpec {
     /// Its name in tables.
     pub name: String,
-    /// A Hugging Face checkpoint directory, relative to the spec. A model with neither this nor `hub` is left out, and the
-    /// sweep says so.
+    /// A Hugging Face checkpoint directory or a GGUF file, relative to the spec, or to the home directory if it begins with `~/`. A model
+    /// with neither this nor `hub` is left out, and the sweep says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// Its name on the Hugging Face hub, `org/name[@revision][:path]`, instead of `path`.
@@ -103,7 +103,7 @@ pub struct ModelSpec {
     pub layers: Option<BTreeMap<String, usize>>,
 }
 
-/// Where tokens come from. Paths are relative to the spec.
+/// Where tokens come from. Paths are relative to the spec, or to the home directory if they begin with `~/`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSpec {
@@ -130,6 +130,10 @@ pub struct TokenSpec {
     pub eval_rows: RowUse,
     /// Tokens per training context.
     pub context_size: usize,
+    /// Whether contexts of text begin with BOS, which then stands between documents too, in place of the end-of-text token [default: if
+    /// the model's tokenizer begins texts with one]. Token ids are used as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos: Option<bool>,
     /// Read the training text again from its start when it is used up. SAEs then see tokens more than once.
     #[serde(default)]
     pub repeat: bool,
@@ -151,7 +155,7 @@ pub struct TrainSpec {
     /// The set of defaults.
     #[serde(default)]
     pub recipe: Recipe,
-    /// d_sae / d_model.
+    /// d_sae / d_in: latents for each dimension of the activation, which is d_model wide but at `z`.
     pub expansion: usize,
     /// Tokens per step.
     #[serde(default = "default_batch_size")]
@@ -223,8 +227,9 @@ pub struct EvalSpec {
     pub sequences: usize,
     /// Tokens per sequence.
     pub context_size: usize,
-    /// Sequences of one forward pass.
-    pub batch: usize,
+    /// Sequences of one forward pass [default: 8, or what has as many logits in vocabularies above 65,536].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// Bootstrap replicates.
     pub resamples: usize,
     /// Level of the intervals.
@@ -265,7 +270,7 @@ impl Default for EvalSpec {
         Self {
             sequences: 200,
             context_size: 256,
-            batch: 8,
+            batch: None,
             resamples: 5000,
             level: 0.95,
             seed: 0,
@@ -351,16 +356,22 @@ impl TokenSpec {
     }
 }
 
+impl EvalSpec {
+    /// Sequences of one forward pass of a model. Its logits, and all that is as large, are most of an evaluation's memory.
+    pub fn batch(&self, vocab_size: usize) -> usize {
+        self.batch.unwrap_or_else(|| (8 * 65_536 / vocab_size.max(1)).clamp(1, 8))
+    }
+}
+
 fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName>> {
     Ok(name.map(|name| name.parse::<HubName>()?.at(revision)).transpose()?)
 }
 
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
-    pub fn config(&self, d_model: usize, setting: Setting, tokens: u64, precision: Precision) -> TrainConfig {
+    pub fn config(&self, d_in: usize, setting: Setting, tokens: u64, precision: Precision) -> TrainConfig {
         let Setting { architecture, k } = setting;
-        let recipe =
-            TrainConfig::from_recipe(self.recipe, d_model, d_model * self.expansion, k, self.batch_size, tokens);
+        let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_in * self.expansion, k, self.batch_size, tokens);
         TrainConfig {
             architecture,
             lr: self.lr.unwrap_or(recipe.lr),

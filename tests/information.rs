@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use crate::common::{assert_close, bundled, device, values};
 
 fn tokens(context: usize, sequences: usize) -> Array2<u32> {
-    let source = TokenSource::open(&bundled("eval.parquet"), context, RowUse::Split, None, None).unwrap();
+    let source = TokenSource::open(&bundled("eval.parquet"), context, RowUse::Split, None).unwrap();
     source.read(0, sequences).unwrap()
 }
 

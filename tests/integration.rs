@@ -11,6 +11,7 @@
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
+//! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
@@ -30,7 +31,9 @@ mod cli;
 mod committed;
 mod common;
 mod evaluate;
+mod families;
 mod formats;
+mod gguf;
 mod groups;
 mod hooks;
 mod hub;
@@ -41,6 +44,7 @@ mod output;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;
+mod real_models;
 mod reference;
 mod sae_files;
 mod sweep;

@@ -1,9 +1,7 @@
 //! The decoder against transformers (`tests/golden/README.md` says how the values were made).
 
-use std::path::{Path, PathBuf};
-
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookKind, HookPoint, Precision, Site};
+use assay_models::{Decoder, HookPoint, Precision, Site};
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
@@ -36,55 +34,6 @@ fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
         let gradient = loss_gradient(model, &cut, tokens.view());
         let reference = expected.floats(&format!("grad_resid_post.{layer}")).0;
         assert_close(&format!("gradient at {hook}"), &values(gradient), &reference, tolerance);
-    }
-}
-
-/// Every family against transformers: logits, losses, each hook's activation and the gradient at each layer. With
-/// `ASSAY_GOLDEN_FAMILIES` another directory of such models, made by `tests/golden/scripts/make_golden_families.py`.
-#[test]
-fn families_agree_with_transformers() {
-    for dir in families() {
-        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
-        let model = || Decoder::load(&dir, &device()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        family_agrees(&model(), &dir, &name);
-        family_agrees(&model().with_pinned_products(), &dir, &format!("{name}, pinned"));
-    }
-}
-
-/// The models of a directory, each with what transformers computes.
-fn families() -> Vec<PathBuf> {
-    let dir = std::env::var_os("ASSAY_GOLDEN_FAMILIES").map_or_else(|| golden("families"), PathBuf::from);
-    let entries = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-    let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    found.retain(|path| path.join("expected.safetensors").is_file());
-    assert!(!found.is_empty(), "{} holds no models", dir.display());
-    found.sort();
-    found
-}
-
-fn family_agrees(model: &Decoder, dir: &Path, name: &str) {
-    const TOLERANCE: f64 = 1e-5;
-    let expected = Reference::open(dir.join("expected.safetensors"));
-    let tokens = expected.tokens("tokens");
-    let logits = model.forward(tokens.view()).unwrap();
-    let close = |what: &str, found: Tensor<3>, reference: &str| {
-        assert_close(&format!("{name}: {what}"), &values(found), &expected.floats(reference).0, TOLERANCE);
-    };
-    close("logits", logits.clone(), "logits");
-    let ce = token_cross_entropy(scored_log_probs(logits), tokens.view(), &device());
-    assert_close(&format!("{name}: ce"), &values(ce), &expected.floats("ce").0, TOLERANCE);
-    let config = model.config();
-    let kinds = [HookKind::ResidPre, HookKind::AttnOut, HookKind::ResidMid, HookKind::MlpOut, HookKind::ResidPost];
-    let hooks = (0..config.n_layers()).flat_map(|layer| kinds.map(|kind| HookPoint { layer, kind }));
-    let sites: Vec<Site> = hooks.filter(|hook| hook.check(config).is_ok()).map(Site::from).collect();
-    for cut in model.cut(tokens.view(), &sites).unwrap() {
-        let hook = cut.site().hook;
-        close(&hook.to_string(), cut.value(), &format!("{}.{}", hook.kind.short_name(), hook.layer));
-        close(&format!("logits from {hook}"), model.forward_from(&cut, cut.value()), "logits");
-        if hook.kind == HookKind::ResidPost {
-            let gradient = loss_gradient(model, &cut, tokens.view());
-            close(&format!("gradient at {hook}"), gradient, &format!("grad_resid_post.{}", hook.layer));
-        }
     }
 }
 

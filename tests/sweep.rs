@@ -343,10 +343,8 @@ fn mutual_information_follows_from_all_text_that_it_reads() {
     // 256 contexts are read, 32 are trained on: what changes lies beyond the first budget.
     let dir = tempfile::tempdir().unwrap();
     let text = crate::common::root().join("models/bundled/train.parquet");
-    let tokens = assay_models::tokens::TokenSource::open(&text, 64, Default::default(), None, None)
-        .unwrap()
-        .read(0, 300)
-        .unwrap();
+    let tokens =
+        assay_models::tokens::TokenSource::open(&text, 64, Default::default(), None).unwrap().read(0, 300).unwrap();
     let write = |path: &Path, changed: bool| {
         let mut tokens = tokens.mapv(i64::from);
         if changed {

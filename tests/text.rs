@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use assay_models::tokens::read_token_file;
+use assay_models::tokens::{Texts, read_token_file};
 use assay_models::{RowUse, TokenSource};
 use ndarray::{Array2, s};
 use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series};
@@ -32,11 +32,12 @@ fn write_parquet(path: &Path, column: &str, rows: &[Vec<i32>], row_group: usize)
 }
 
 fn open(path: &Path, context_size: usize, rows: RowUse) -> TokenSource {
-    TokenSource::open(path, context_size, rows, None, None).unwrap()
+    TokenSource::open(path, context_size, rows, None).unwrap()
 }
 
 fn open_text(path: &Path, context_size: usize) -> TokenSource {
-    TokenSource::open(path, context_size, RowUse::First, Some(&bundled("small")), Some(0)).unwrap()
+    let texts = Texts { model: &bundled("small"), begin: None, bos: None, eos: Some(0) };
+    TokenSource::open(path, context_size, RowUse::First, Some(texts)).unwrap()
 }
 
 #[track_caller]
@@ -166,7 +167,7 @@ fn safetensors_tokens_are_contexts_too() {
     let split = open(&path, 4, RowUse::Split);
     assert_eq!(split.contexts().unwrap(), 10);
     assert_eq!(split.read(3, 2).unwrap().column(0).to_vec(), [14, 20]);
-    assert!(TokenSource::open(&path, 11, RowUse::Split, None, None).is_err());
+    assert!(TokenSource::open(&path, 11, RowUse::Split, None).is_err());
 }
 
 proptest! {
@@ -188,7 +189,7 @@ proptest! {
             rows.extend(shard);
         }
         if rows.is_empty() {
-            let refused = TokenSource::open(dir.path(), 3, RowUse::First, None, None);
+            let refused = TokenSource::open(dir.path(), 3, RowUse::First, None);
             assert!(refused.is_err());
             return Ok(());
         }

@@ -22,7 +22,7 @@ struct Text {
 
 impl Text {
     fn open() -> Self {
-        let source = TokenSource::open(&bundled("train.parquet"), 96, RowUse::Split, None, None).unwrap();
+        let source = TokenSource::open(&bundled("train.parquet"), 96, RowUse::Split, None).unwrap();
         Self { model: Decoder::load(&bundled("small"), &cpu()).unwrap(), source }
     }
 

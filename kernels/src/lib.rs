@@ -4,12 +4,15 @@
 //! - `source`: kernels written in CUDA C++, compiled and queued by CubeCL like its own
 //! - `packed`: matrices in the order in which Hopper's tensor cores read them
 //! - `gemm`: the bf16 product of packed matrices
+//! - `memory`: how much of a card's memory is free
 //! - `product`: the f32 product, one pinned kernel, never TF32
 //!
 //! All but [`Precision`] exists with a GPU feature only; the CPU has its own product.
 
 #[cfg(feature = "cuda")]
 pub mod gemm;
+#[cfg(feature = "cuda")]
+pub mod memory;
 #[cfg(feature = "gpu")]
 pub mod packed;
 #[cfg(feature = "gpu")]

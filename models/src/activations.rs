@@ -143,7 +143,7 @@ pub struct ActivationStream<'a> {
     sites: Vec<Site>,
     config: StreamConfig,
     plan: ShufflePlan,
-    /// One `[places, d_model]` per site.
+    /// One `[places, width of the site]` per site.
     buffers: Vec<Tensor<2>>,
 }
 
@@ -158,15 +158,8 @@ impl<'a> ActivationStream<'a> {
         }
         source.check_range(config.first_context, config.tokens.div_ceil(source.context_size()))?;
         let plan = ShufflePlan::new(config.tokens, config.buffer_tokens, config.batch_size, config.seed);
-        let empty = || Tensor::zeros([0, model.config().d_model], model.device());
-        Ok(Self {
-            model,
-            source,
-            sites: sites.to_vec(),
-            config,
-            plan,
-            buffers: sites.iter().map(|_| empty()).collect(),
-        })
+        let empty = |site: &Site| Tensor::zeros([0, site.hook.width(model.config())], model.device());
+        Ok(Self { model, source, sites: sites.to_vec(), config, plan, buffers: sites.iter().map(empty).collect() })
     }
 
     /// Goes to where a stream is after `rounds` rounds, reading only the contexts whose rows are
@@ -225,7 +218,7 @@ impl<'a> ActivationStream<'a> {
         self.plan.round()
     }
 
-    /// The activations at some places, `[places.len(), d_model]`, of site number `site`.
+    /// The activations at some places, `[places.len(), width]`, of site number `site`.
     pub fn batch(&self, site: usize, places: &[u32]) -> Tensor<2> {
         self.batch_at(site, self.upload(places))
     }
@@ -241,7 +234,7 @@ impl<'a> ActivationStream<'a> {
         self.buffers[site].clone().select(0, places)
     }
 
-    /// Rows of the stream, by site, `[rows, d_model]` each.
+    /// Rows of the stream, by site, `[rows, width of the site]` each.
     fn capture(&self, rows: std::ops::Range<u64>) -> Result<Vec<Tensor<2>>> {
         let context = self.source.context_size();
         let (first, last) = (rows.start as usize / context, (rows.end as usize).div_ceil(context));
@@ -249,7 +242,7 @@ impl<'a> ActivationStream<'a> {
         let pass = |at: usize| -> Result<Vec<Tensor<2>>> {
             let count = self.config.contexts_per_pass.min(last - at);
             let tokens = self.source.read(self.config.first_context + at, count)?;
-            let flat = |h: Tensor<3>| h.reshape([count * context, self.model.config().d_model]);
+            let flat = |h: Tensor<3>| h.flatten(0, 1);
             let captured = self.model.capture_in(self.config.precision, tokens.view(), &self.sites)?;
             Ok(captured.into_iter().map(flat).collect())
         };

@@ -4,6 +4,7 @@
 
 mod attention;
 mod block;
+mod buffers;
 mod capture;
 mod cut;
 mod linear;
@@ -28,6 +29,7 @@ use crate::hooks::{HookKind, HookPoint};
 use crate::kernels::{self, PackedBlock};
 use crate::model_files::ModelFiles;
 use block::Block;
+pub use buffers::Buffers;
 pub use cut::Cut;
 use load::Loader;
 use norm::NormWeights;
@@ -45,6 +47,7 @@ pub struct Decoder {
     final_norm: NormWeights,
     /// `[d_model, vocab_size]`
     unembed: Tensor<2>,
+    buffers: Buffers,
     positions: Mutex<Option<Positions>>,
     /// Whether products go through `kernels::product`, which pins a GPU's choice of kernel; the CPU's own are fixed and fused.
     pinned: bool,
@@ -81,6 +84,7 @@ impl Decoder {
             layers,
             final_norm,
             unembed,
+            buffers: Buffers::F32,
             positions: Mutex::new(None),
             pinned: !runs_on_cpu(device),
             no_bf16,
@@ -92,6 +96,14 @@ impl Decoder {
     #[must_use]
     pub fn with_pinned_products(mut self) -> Self {
         self.pinned = true;
+        self.positions = Mutex::new(None);
+        self
+    }
+
+    /// Computes as a model of transformers that was cast as a whole: see [`Buffers`].
+    #[must_use]
+    pub fn with_buffers(mut self, buffers: Buffers) -> Self {
+        self.buffers = buffers;
         self.positions = Mutex::new(None);
         self
     }
@@ -150,7 +162,7 @@ impl Decoder {
         let rows = embedding(self.embed.clone(), ids);
         let mut x = if rows.dtype() == DType::F32 { rows } else { rows.cast(DType::F32) };
         if self.config.ends.embed_scale != 1.0 {
-            x = x * self.config.ends.embed_scale;
+            x = x * self.buffers.round(self.config.ends.embed_scale as f32);
         }
         if let Some(positions) = &self.position_embed {
             let rows: Tensor<2> = positions.clone().slice([0..context, 0..self.config.d_model]);
@@ -194,7 +206,7 @@ impl Decoder {
         let mut cached = self.positions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*cached {
             Some(positions) if positions.context() == context => positions.clone(),
-            _ => cached.insert(Positions::new(&self.config, context, self.pinned, &self.device)).clone(),
+            _ => cached.insert(Positions::new(&self.config, context, self.buffers, self.pinned, &self.device)).clone(),
         }
     }
 }

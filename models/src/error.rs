@@ -42,6 +42,16 @@ pub enum ModelError {
         /// The parser's word.
         why: String,
     },
+    /// A GGUF file that cannot be read.
+    #[error("{}, byte {at}: {why}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Where, from its beginning.
+        at: usize,
+        /// What is wrong there.
+        why: String,
+    },
     /// A tensor that the decoder needs is in none of the files.
     #[error("{}: tensor `{name}` is missing; is the checkpoint complete, and config.json its own?", path.display())]
     MissingTensor {
@@ -103,6 +113,21 @@ pub enum ModelError {
         value: f32,
         /// Flat index of the first such element.
         index: usize,
+    },
+    /// Weights that do not fit into a device's memory.
+    #[error(
+        "{}: the weights take {:.1} GB of memory and {:.1} GB are free: {:.1} GB are missing; {remedy}", dir.display(), *needed as f64 / 1e9,
+        *free as f64 / 1e9, (*needed - *free) as f64 / 1e9
+    )]
+    Memory {
+        /// The checkpoint.
+        dir: PathBuf,
+        /// Bytes of the weights.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// What would help.
+        remedy: &'static str,
     },
     /// A token that the embedding has no row for.
     #[error(

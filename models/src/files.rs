@@ -1,6 +1,9 @@
-//! Whole text files: configurations, indices, tokenizers, specs.
+//! Whole files: texts (configurations, indices, tokenizers, specs), and weights mapped into memory.
 
+use std::fs::File;
 use std::path::Path;
+
+use memmap2::Mmap;
 
 use crate::error::{ModelError, Result};
 
@@ -39,6 +42,22 @@ pub fn read_text(path: &Path) -> Result<String> {
     }
     let text = std::str::from_utf8(without_bom(&bytes));
     text.map(str::to_owned).map_err(|e| ModelError::data(path, format!("not UTF-8 at byte {}", e.valid_up_to() + 1)))
+}
+
+/// Maps a file of weights into memory.
+///
+/// # Errors
+/// If it can't be read, or is a Git LFS pointer.
+pub(crate) fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(|e| ModelError::read(path, e))?;
+    // SAFETY: the map is only read; a file that somebody truncates while it is in use can fault, as with every memory-mapped
+    // loader.
+    #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::read(path, e))?;
+    if is_lfs_pointer(&map) {
+        return Err(lfs_pointer(path));
+    }
+    Ok(map)
 }
 
 #[cfg(test)]

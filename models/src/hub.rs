@@ -37,7 +37,8 @@ type Result<T, E = HubError> = std::result::Result<T, E>;
 /// What is looked for under a name: which files of the repository are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// `config.json`, `tokenizer.json` if there is one, and weights in safetensors. Pickled weights never.
+    /// `config.json`, `tokenizer.json` if there is one, and weights in safetensors, or the GGUF file that the name ends with. Pickled
+    /// weights never.
     Model,
     /// `cfg.json` or `config.json` and the safetensors beside it.
     Sae,

@@ -11,10 +11,12 @@ use crate::decoder::Decoder;
 use crate::error::Result;
 use crate::families;
 use crate::fingerprint::fingerprint;
+use crate::gguf::{self, Gguf};
 use crate::inventory::Inventory;
+use crate::place::is_gguf;
 use crate::weights::Checkpoint;
 
-/// An opened checkpoint directory.
+/// An opened checkpoint.
 pub struct ModelFiles {
     pub(crate) config: DecoderConfig,
     pub(crate) checkpoint: Checkpoint,
@@ -22,15 +24,23 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Opens a Hugging Face checkpoint directory; of the weights only the headers are read.
+    /// Opens a Hugging Face checkpoint directory, or a GGUF file; of the weights only the headers are read.
     ///
     /// # Errors
     /// If `config.json` or a tensor is missing, unsupported or misshapen, or if the files hold tensors that the architecture does not
     /// have.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let config = families::load(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let names = families::names(&config, &|name| checkpoint.contains(name));
+    pub fn open(path: &Path) -> Result<Self> {
+        let (config, checkpoint, names) = if is_gguf(path) {
+            let file = Gguf::open(path)?;
+            let config = gguf::config(&file)?;
+            let names = gguf::names(&config);
+            (config, Checkpoint::of_gguf(file), names)
+        } else {
+            let config = families::load(path)?;
+            let checkpoint = Checkpoint::open(path)?;
+            let names = families::names(&config, &|name| checkpoint.contains(name));
+            (config, checkpoint, names)
+        };
         let inventory = Inventory::of(&checkpoint, &config, names)?;
         Ok(Self { config, checkpoint, inventory })
     }
@@ -53,11 +63,17 @@ impl ModelFiles {
         self.checkpoint.check_values(|name| self.inventory.ignores(name))
     }
 
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        self.checkpoint.path()
+    }
+
     /// Reads the weights into a device's memory.
     ///
     /// # Errors
-    /// If one of them is not finite.
+    /// If they do not fit, or one of them is not finite.
     pub fn load(&self, device: &Device) -> Result<Decoder> {
+        self.check_memory(device)?;
         Decoder::from_files(self, device)
     }
 }

@@ -14,10 +14,11 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Tables of shape `[1, 1, context_size, rotary_dims / 2]`; angles in f32, as transformers computes them.
-    pub fn new(rope: &Rope, context_size: usize, device: &Device) -> Self {
+    /// Tables of shape `[1, 1, context_size, rotary_dims / 2]`; angles in f32, as transformers computes them, of frequencies that
+    /// `rounded` has seen.
+    pub fn new(rope: &Rope, context_size: usize, rounded: impl Fn(f32) -> f32, device: &Device) -> Self {
         let half = rope.dims / 2;
-        let frequencies = frequencies(rope, context_size);
+        let frequencies: Vec<f32> = frequencies(rope, context_size).into_iter().map(rounded).collect();
         let factor = match rope.scaling {
             RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
                 attention_factor as f32

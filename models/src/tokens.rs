@@ -29,6 +29,7 @@ use tokenizer::TextTokenizer;
 
 pub use describe::{Description, describe};
 pub use stored::{read_sequences, read_token_file};
+pub use tokenizer::Texts;
 
 /// How rows of a pre-tokenised dataset become contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,7 @@ pub struct TokenSource {
     /// Whether contexts after the last are the first again.
     repeats: bool,
     data: Data,
+    bos: Option<u32>,
     left_out: LeftOut,
 }
 
@@ -90,14 +92,8 @@ impl TokenSource {
     ///
     /// # Errors
     /// As [`Self::open_as`].
-    pub fn open(
-        path: &Path,
-        context_size: usize,
-        rows: RowUse,
-        tokenizer_dir: Option<&Path>,
-        eos: Option<u32>,
-    ) -> Result<Self> {
-        Self::open_as(path, context_size, rows, tokenizer_dir, eos, &Reading::default())
+    pub fn open(path: &Path, context_size: usize, rows: RowUse, texts: Option<Texts<'_>>) -> Result<Self> {
+        Self::open_as(path, context_size, rows, texts, &Reading::default())
     }
 
     /// Opens a file, all files of a directory, or those that a glob matches, in the order of their paths.
@@ -111,7 +107,8 @@ impl TokenSource {
     /// - anything else is text, also `.gz` or `.zst`: each file is a document, or several with NUL bytes between them.
     ///
     /// Where `attention_mask` or `mask` is beside token ids, tokens where it is 0 are padding and dropped, and rows that then have less
-    /// than a context are left out. Text needs the `tokenizer.json` of `tokenizer_dir`, whose token `eos` is put before each document.
+    /// than a context are left out. Text needs `texts`, which says how it is tokenised and which tokens are put around documents; token
+    /// ids are never changed.
     ///
     /// # Errors
     /// If the source is unreadable, empty, of several kinds, has no column of what is wanted, or its rows are shorter than a context.
@@ -119,8 +116,7 @@ impl TokenSource {
         path: &Path,
         context_size: usize,
         rows_of: RowUse,
-        tokenizer_dir: Option<&Path>,
-        eos: Option<u32>,
+        texts: Option<Texts<'_>>,
         reading: &Reading,
     ) -> Result<Self> {
         if context_size < 2 {
@@ -131,8 +127,12 @@ impl TokenSource {
         }
         let files = Files::find(path, reading)?;
         let left_out = files.left_out.clone();
-        let text =
-            |files, column: &str| Ok(Data::Made(Spool::new(path, tokenised(path, files, column, tokenizer_dir, eos)?)));
+        let mut bos = None;
+        let mut text = |files, column: &str| -> Result<Data> {
+            let tokens;
+            (tokens, bos) = tokenised(path, files, column, context_size, texts)?;
+            Ok(Data::Made(Spool::new(path, tokens)))
+        };
         let padded = |files| -> Result<Data> {
             let rows = stored::rows(files)?.1;
             Ok(Data::Made(Spool::new(path, counted(rows, rows_of, context_size, left_out.clone()))))
@@ -165,7 +165,7 @@ impl TokenSource {
                 _ => return Err(ModelError::data(path, "several safetensors files; name one")),
             },
         };
-        Ok(Self { path: path.to_owned(), context_size, repeats: false, data, left_out })
+        Ok(Self { path: path.to_owned(), context_size, repeats: false, data, bos, left_out })
     }
 
     /// What was left out so far, each a sentence: files of a directory that are no data, lines that can't be read, rows of padding.
@@ -178,6 +178,11 @@ impl TokenSource {
     pub fn repeating(mut self) -> Self {
         self.repeats = true;
         self
+    }
+
+    /// The token that was put at the start of every context, if it was made from text and that is the model's way ([`Texts`]).
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
     }
 
     /// Tokens a context.
@@ -282,29 +287,24 @@ fn refuse_text(path: &Path, reading: &Reading) -> Result<()> {
     }
 }
 
-/// The tokens of documents, each with the end-of-text token before it.
+/// The tokens of documents, and the one that contexts begin with.
 fn tokenised(
     path: &Path,
     files: Files,
     column: &str,
-    tokenizer_dir: Option<&Path>,
-    eos: Option<u32>,
-) -> Result<spool::Tokens> {
-    let Some(dir) = tokenizer_dir else {
-        return Err(ModelError::data(path, "text needs a tokenizer; give a model directory that has tokenizer.json"));
+    context_size: usize,
+    texts: Option<Texts<'_>>,
+) -> Result<(spool::Tokens, Option<u32>)> {
+    let Some(texts) = texts else {
+        return Err(ModelError::data(path, "text needs a tokenizer; give a model that has one"));
     };
-    let Some(eos) = eos else {
-        return Err(ModelError::data(
-            path,
-            "text needs an end-of-text token between documents, and config.json has no eos_token_id",
-        ));
-    };
-    let tokenizer = TextTokenizer::load(dir, eos)?;
+    let tokenizer = TextTokenizer::load(texts)?;
     let mut pieces = corpus::documents(files, column, tokenizer.cuts()).peekable();
     if pieces.peek().is_none() {
         return Err(ModelError::data(path, "no documents in it"));
     }
-    Ok(tokenizer.tokens(pieces))
+    let bos = tokenizer.bos();
+    Ok((tokenizer.tokens(pieces, context_size), bos))
 }
 
 /// What is used of the rows of JSON: as many tokens of each.

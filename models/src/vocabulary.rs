@@ -6,32 +6,61 @@ use tokenizers::Tokenizer;
 
 use crate::error::{ModelError, Result};
 use crate::files::read_text;
+use crate::gguf::{self, Gguf};
+use crate::place::is_gguf;
 
-/// The `tokenizer.json` of a model's directory.
-pub(crate) fn tokenizer(dir: &Path) -> Result<(PathBuf, Tokenizer)> {
-    let file = dir.join("tokenizer.json");
+/// A model's tokenizer and the file that it is from: `tokenizer.json` in a directory, or a GGUF file itself.
+pub(crate) fn tokenizer(model: &Path) -> Result<(PathBuf, Tokenizer)> {
+    if is_gguf(model) {
+        return Ok((model.to_owned(), gguf::tokenizer(&Gguf::open(model)?)?.tokenizer));
+    }
+    let file = model.join("tokenizer.json");
     if !file.is_file() {
         return Err(ModelError::data(&file, "not found; text needs the model's tokenizer (token files need none)"));
     }
     let tokenizer = read_text(&file)?.parse::<Tokenizer>();
-    let tokenizer = tokenizer.map_err(|e| ModelError::data(&file, format!("not a tokenizer: {e}")))?;
+    let bad = |e: tokenizers::Error| ModelError::data(&file, format!("not a tokenizer: {e}"));
+    let mut tokenizer = tokenizer.map_err(bad)?;
+    // Padding would depend on what a text is tokenised with, and texts are wanted whole.
+    tokenizer.with_padding(None).with_truncation(None).map_err(bad)?;
     Ok((file, tokenizer))
+}
+
+/// The token that a tokenizer puts before a text by itself, if it does.
+pub(crate) fn begins_with(tokenizer: &Tokenizer) -> Option<u32> {
+    let encoded = tokenizer.encode("a", true).ok()?;
+    let first = encoded.get_ids().first().copied()?;
+    (encoded.get_special_tokens_mask().first() == Some(&1)).then_some(first)
 }
 
 /// A model's vocabulary.
 pub struct Vocabulary {
     file: PathBuf,
     tokenizer: Tokenizer,
+    bos: Option<u32>,
 }
 
 impl Vocabulary {
-    /// Loads the `tokenizer.json` of a model's directory.
+    /// Loads the tokenizer of a model: a directory with `tokenizer.json`, or a GGUF file.
     ///
     /// # Errors
     /// If there is none, or it can't be read.
-    pub fn load(dir: &Path) -> Result<Self> {
-        let (file, tokenizer) = tokenizer(dir)?;
-        Ok(Self { file, tokenizer })
+    pub fn load(model: &Path) -> Result<Self> {
+        let (file, tokenizer) = tokenizer(model)?;
+        let bos = begins_with(&tokenizer);
+        Ok(Self { file, tokenizer, bos })
+    }
+
+    /// The token that the tokenizer puts before a text by itself, BOS in the families that need one. That is its own setting (the
+    /// post-processor of a `tokenizer.json`, `add_bos_token` of a GGUF file), whatever the model's configuration calls BOS.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// A hash of all that the ids of a text follow from.
+    pub fn hash(&self) -> String {
+        let text = self.tokenizer.to_string(false).unwrap_or_default();
+        blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
     /// The ids of a text, and nothing before or after them.

@@ -1,39 +1,88 @@
-//! Hugging Face checkpoints: one safetensors file, or shards with an index; any float dtype, read as f32.
+//! The tensors of a checkpoint, read as f32 by their names: of one safetensors file, of shards with an index, or of a GGUF file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{ModelError, Result};
-use crate::files::{is_lfs_pointer, lfs_pointer, read_text};
+use crate::files::{self, read_text};
+use crate::gguf::{Gguf, Kind, TensorInfo};
 
 /// An opened checkpoint, whose tensors are read by name.
 pub struct Checkpoint {
-    dir: PathBuf,
+    /// The directory, or the GGUF file.
+    path: PathBuf,
     shards: Vec<(PathBuf, Mmap)>,
     entries: BTreeMap<String, Entry>,
 }
 
 struct Entry {
     shard: usize,
-    dtype: Dtype,
+    format: Format,
     shape: Vec<usize>,
     bytes: Range<usize>,
 }
 
+/// How numbers are stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// In a way that is read.
+    Read(Kind),
+    /// As safetensors stores what no weights are read from.
+    Other(Dtype),
+}
+
+impl Format {
+    fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F64 => Self::Read(Kind::F64),
+            Dtype::F32 => Self::Read(Kind::F32),
+            Dtype::F16 => Self::Read(Kind::F16),
+            Dtype::BF16 => Self::Read(Kind::BF16),
+            other => Self::Other(other),
+        }
+    }
+
+    /// Its name, in hashes too: not to change with what a library calls it, as far as weights are read from it.
+    fn name(self) -> String {
+        match self {
+            Self::Read(kind) => kind.name().to_owned(),
+            Self::Other(dtype) => format!("{dtype:?}"),
+        }
+    }
+
+    fn widen(self, bytes: &[u8]) -> Option<Vec<f32>> {
+        match self {
+            Self::Read(kind) => Some(kind.widen(bytes)),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 impl Checkpoint {
+    /// The tensors of a GGUF file.
+    pub(crate) fn of_gguf(file: Gguf) -> Self {
+        let (path, map, tensors) = file.into_weights();
+        let entry = |info: TensorInfo| Entry {
+            shard: 0,
+            format: Format::Read(info.kind),
+            shape: info.shape,
+            bytes: info.bytes,
+        };
+        let entries = tensors.into_iter().map(|(name, info)| (name, entry(info))).collect();
+        Self { path: path.clone(), shards: vec![(path, map)], entries }
+    }
+
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
     ///
     /// # Errors
     /// If there are no weights, or a file is unreadable or truncated.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut this = Self { dir: dir.to_owned(), shards: Vec::new(), entries: BTreeMap::new() };
+        let mut this = Self { path: dir.to_owned(), shards: Vec::new(), entries: BTreeMap::new() };
         for path in weight_files(dir)? {
             this.add_shard(path)?;
         }
@@ -41,14 +90,7 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf) -> Result<()> {
-        let file = File::open(&path).map_err(|e| ModelError::read(&path, e))?;
-        // SAFETY: the map is only read, and only while the checkpoint loads; a file that somebody
-        // truncates during those seconds can fault, as with every memory-mapped loader.
-        #[expect(unsafe_code, reason = "memory mapping has no safe interface")]
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| ModelError::read(&path, e))?;
-        if is_lfs_pointer(&map) {
-            return Err(lfs_pointer(&path));
-        }
+        let map = files::map(&path)?;
         let shard = self.shards.len();
         let tensors = SafeTensors::deserialize(&map)
             .map_err(|e| ModelError::Corrupt { path: path.clone(), why: e.to_string() })?;
@@ -57,7 +99,7 @@ impl Checkpoint {
             let start = view.data().as_ptr() as usize - base;
             let entry = Entry {
                 shard,
-                dtype: view.dtype(),
+                format: Format::of(view.dtype()),
                 shape: view.shape().to_vec(),
                 bytes: start..start + view.data().len(),
             };
@@ -74,6 +116,11 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// The directory of the files, or the GGUF file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether a tensor of that name is in the files.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
@@ -86,10 +133,10 @@ impl Checkpoint {
             return false;
         }
         let bytes = |entry: &Entry| &self.shards[entry.shard].1[entry.bytes.clone()];
-        if a.dtype == b.dtype {
+        if a.format == b.format {
             return bytes(a) == bytes(b);
         }
-        widen(bytes(a), a.dtype).is_some_and(|values| Some(values) == widen(bytes(b), b.dtype))
+        a.format.widen(bytes(a)).is_some_and(|values| Some(values) == b.format.widen(bytes(b)))
     }
 
     /// Checks by the headers that the files hold tensors of these names and shapes, and no others that `ignored` does not know.
@@ -108,7 +155,7 @@ impl Checkpoint {
                     found: entry.shape.clone(),
                 });
             }
-            if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+            if let Format::Other(_) = entry.format {
                 return Err(self.no_float(name, entry));
             }
         }
@@ -116,7 +163,7 @@ impl Checkpoint {
         match surplus.next() {
             None => Ok(()),
             Some(first) => Err(ModelError::SurplusTensors {
-                path: self.dir.clone(),
+                path: self.path.clone(),
                 count: 1 + surplus.count(),
                 first: first.clone(),
             }),
@@ -125,21 +172,21 @@ impl Checkpoint {
 
     /// The number format of a tensor of floats of two bytes.
     pub(crate) fn half_type(&self, name: &str) -> Option<burn::tensor::DType> {
-        match self.entries.get(name)?.dtype {
-            Dtype::BF16 => Some(burn::tensor::DType::BF16),
-            Dtype::F16 => Some(burn::tensor::DType::F16),
-            _ => None,
+        match self.entries.get(name)?.format {
+            Format::Read(Kind::BF16) => Some(burn::tensor::DType::BF16),
+            Format::Read(Kind::F16) => Some(burn::tensor::DType::F16),
+            Format::Read(_) | Format::Other(_) => None,
         }
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
-        let missing = || ModelError::MissingTensor { path: self.dir.clone(), name: name.to_owned() };
+        let missing = || ModelError::MissingTensor { path: self.path.clone(), name: name.to_owned() };
         self.entries.get(name).ok_or_else(missing)
     }
 
     fn no_float(&self, name: &str, entry: &Entry) -> ModelError {
         let path = self.shards[entry.shard].0.clone();
-        ModelError::Dtype { path, name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }
+        ModelError::Dtype { path, name: name.to_owned(), dtype: entry.format.name() }
     }
 
     /// The values of a tensor, widened to f32, in row-major order.
@@ -149,7 +196,7 @@ impl Checkpoint {
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let entry = self.entry(name)?;
         let (path, map) = &self.shards[entry.shard];
-        let values = widen(&map[entry.bytes.clone()], entry.dtype).ok_or_else(|| self.no_float(name, entry))?;
+        let values = entry.format.widen(&map[entry.bytes.clone()]).ok_or_else(|| self.no_float(name, entry))?;
         if let Some(index) = values.iter().position(|v| !v.is_finite()) {
             return Err(ModelError::NotFinite {
                 path: path.clone(),
@@ -175,10 +222,19 @@ impl Checkpoint {
         let counted = || self.entries.iter().filter(|(name, _)| !ignored(name)).map(|(_, entry)| entry);
         let elements = counted().map(|entry| entry.shape.iter().map(|&n| n as u64).product::<u64>()).sum();
         let bytes = counted().map(|entry| entry.bytes.len() as u64).sum();
-        let mut dtypes: Vec<String> = counted().map(|entry| format!("{:?}", entry.dtype)).collect();
+        let mut dtypes: Vec<String> = counted().map(|entry| entry.format.name()).collect();
         dtypes.sort();
         dtypes.dedup();
         (elements, bytes, dtypes)
+    }
+
+    /// Bytes of memory that the tensors take that `ignored` does not name: two a number on a GPU, if they are bf16 or f16, else four.
+    pub(crate) fn memory(&self, gpu: bool, ignored: impl Fn(&str) -> bool) -> u64 {
+        let bytes = |(name, entry): (&String, &Entry)| {
+            let elements = entry.shape.iter().map(|&n| n as u64).product::<u64>();
+            elements * if gpu && entry.shape.len() > 1 && self.half_type(name).is_some() { 2 } else { 4 }
+        };
+        self.entries.iter().filter(|(name, _)| !ignored(name)).map(bytes).sum()
     }
 
     /// A hash of a configuration's fingerprint and of every tensor's name, dtype, shape and bytes: the same however
@@ -188,7 +244,7 @@ impl Checkpoint {
         hasher.update(fingerprint.as_bytes());
         for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
             let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
-            hasher.update(format!("{name} {} [{}]\n", dtype_name(entry.dtype), shape.join(", ")).as_bytes());
+            hasher.update(format!("{name} {} [{}]\n", entry.format.name(), shape.join(", ")).as_bytes());
             hasher.update(&self.shards[entry.shard].1[entry.bytes.clone()]);
         }
         hasher.finalize().to_hex().to_string()
@@ -220,29 +276,4 @@ fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
         return Err(ModelError::Config { path: index, why: format!("shard `{bad}` is not a plain file name") });
     }
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
-}
-
-/// A dtype's name in hashes, which is not to change with what a library calls it.
-fn dtype_name(dtype: Dtype) -> String {
-    match dtype {
-        Dtype::F64 => "F64".to_owned(),
-        Dtype::F32 => "F32".to_owned(),
-        Dtype::F16 => "F16".to_owned(),
-        Dtype::BF16 => "BF16".to_owned(),
-        // None that weights are read from.
-        other => format!("{other:?}"),
-    }
-}
-
-fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
-    Some(match dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::F64 => bytes
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-            .collect(),
-        _ => return None,
-    })
 }

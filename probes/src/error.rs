@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use assay_models::{ModelError, Site};
+use assay_models::{HookPoint, ModelError, Site};
 
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, ProbeError>;
@@ -15,12 +15,16 @@ pub enum ProbeError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// An SAE for activations of another width.
-    #[error("the SAE's d_in is {d_in}, the model's d_model is {d_model}; it was trained on another model")]
+    #[error(
+        "the SAE's d_in is {d_in}, and {hook} of the model is {width} wide; it was trained on another model or at another hook"
+    )]
     WidthMismatch {
         /// Width of the SAE.
         d_in: usize,
-        /// Width of the model.
-        d_model: usize,
+        /// The hook.
+        hook: HookPoint,
+        /// Width of the model's activation there.
+        width: usize,
     },
     /// An SAE at a site that the survey left out.
     #[error("{site} was not surveyed; name it when the survey is made")]

@@ -134,7 +134,7 @@ impl Evaluation {
 /// that their pace can be measured, and then how many sequences each had; it may stop the work.
 ///
 /// # Errors
-/// If an SAE's site was not surveyed or it has another width than the model, an activation, reconstruction or loss is not finite, an
+/// If an SAE's site was not surveyed or it has another width than the activation there, an activation, reconstruction or loss is not finite, an
 /// observer fails, or `progress` breaks off ([`ProbeError::Stopped`]).
 pub fn evaluate(
     survey: &Survey<'_>,
@@ -142,12 +142,12 @@ pub fn evaluate(
     config: EvalConfig,
     mut progress: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Evaluation>> {
-    let d_model = survey.model().config().d_model;
     let mut sites: Vec<Site> = Vec::new();
     let mut found = Vec::with_capacity(subjects.len());
     for Subject { site, codec, .. } in subjects.iter() {
-        if codec.d_model() != d_model {
-            return Err(ProbeError::WidthMismatch { d_in: codec.d_model(), d_model });
+        let (d_in, width) = (codec.d_model(), site.hook.width(survey.model().config()));
+        if d_in != width {
+            return Err(ProbeError::WidthMismatch { d_in, hook: site.hook, width });
         }
         found.push(Evaluation::new(codec.d_sae(), survey.at(*site)?.spectrum.clone()));
         if !sites.contains(site) {

@@ -63,7 +63,8 @@ impl<'a> Survey<'a> {
                 wanted.push(site);
             }
         }
-        let mut looks: Vec<Look> = wanted.iter().map(|_| Look::new(config.d_model, tokens.ncols())).collect();
+        let widths: Vec<usize> = wanted.iter().map(|site| site.hook.width(config)).collect();
+        let mut looks: Vec<Look> = widths.iter().map(|&width| Look::new(width, tokens.ncols())).collect();
         // The loss follows from the last layer as the model has it.
         let last = (!layers.is_empty()).then(|| Site::from(HookPoint::resid_post(config.n_layers() - 1)));
         let captured: Vec<Site> = wanted.iter().copied().chain(last).collect();
@@ -77,8 +78,8 @@ impl<'a> Survey<'a> {
                 ce += losses.into_iter().map(f64::from).sum::<f64>();
             }
             let values: Vec<Vec<f32>> = cuts.into_iter().map(|cut| host(cut.value())).collect();
-            for values in &values {
-                check_finite("the activation", values, config.d_model, start, tokens.ncols())?;
+            for (values, &width) in values.iter().zip(&widths) {
+                check_finite("the activation", values, width, start, tokens.ncols())?;
             }
             looks.par_iter_mut().zip(&values).for_each(|(look, values)| look.add(values));
             advance(&mut progress, part.nrows())?;

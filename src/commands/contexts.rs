@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, bail, ensure};
-use assay_models::tokens::{Reading, RowUse, TokenSource, read_sequences};
+use assay_models::tokens::{Reading, RowUse, Texts, TokenSource, read_sequences};
+use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, ModelError};
 use ndarray::Array2;
 
+use crate::belonging::missing_bos;
 use crate::progress::Progress;
 
 /// Where sequences come from, how many of them are used, and how many at once.
@@ -21,13 +23,18 @@ pub struct ContextArgs {
     /// Leave out lines of JSON that can't be read, and count them
     #[arg(long)]
     skip_bad_lines: bool,
+    /// Begin each sequence of --text with BOS, which then stands between documents too [default: if the model's tokenizer begins texts
+    /// with one]
+    #[arg(long, value_enum, value_name = "yes|no", requires = "text", hide_possible_values = true)]
+    bos: Option<YesNo>,
     /// Use the first N sequences, or `all` [default: 64, or all if there are fewer]
     #[arg(long, value_name = "N|all")]
     sequences: Option<Sequences>,
     /// Use the first N tokens of each sequence [default: all; of text, 128]
     #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a sequence needs two tokens, one to predict the other"))]
     context_size: Option<u64>,
-    /// Sequences per forward pass [default: as many as have 1024 tokens, but not more than 8]
+    /// Sequences per forward pass [default: as many as have 1024 tokens (in vocabularies above 65,536 as many logits), but not more
+    /// than 8]
     #[arg(long, value_name = "N", value_parser = whole(1, u64::MAX, "a pass needs a sequence"))]
     batch: Option<u64>,
 }
@@ -42,6 +49,12 @@ struct Source {
     /// Text instead of token ids: plain, JSON or Parquet, cut into sequences by the model's tokenizer
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum YesNo {
+    Yes,
+    No,
 }
 
 /// How many sequences are used.
@@ -68,8 +81,10 @@ impl FromStr for Sequences {
 /// Twice the 32 that a verdict needs, so that most verdicts are decided.
 const DEFAULT_SEQUENCES: usize = 64;
 const TEXT_CONTEXT: usize = 128;
-/// Tokens of a forward pass, by default: with more, the logits of a pass no longer fit into a processor's cache.
+/// Tokens of a forward pass, by default: with more, the logits of a pass no longer fit into a processor's cache. Fewer where the vocabulary
+/// is larger than this one: logits, and all that is as large, are most of an evaluation's memory.
 const TOKENS_PER_PASS: usize = 1024;
+const VOCABULARY: usize = 65_536;
 const MAX_BATCH: usize = 8;
 
 /// A parser of whole numbers in a range. `why` says what is wrong with those below it.
@@ -82,29 +97,46 @@ pub(super) fn whole(low: u64, high: u64, why: &'static str) -> impl Fn(&str) -> 
     }
 }
 
+/// The sequences that are measured on.
+pub struct Contexts {
+    /// `[S, T]`.
+    pub tokens: Array2<u32>,
+    /// The token that was put at the start of each, if they were made from text and the model wants one.
+    pub bos: Option<u32>,
+}
+
 impl ContextArgs {
     /// The file of tokens or text.
     pub fn path(&self) -> &Path {
         self.source.tokens.as_deref().or(self.source.text.as_deref()).unwrap_or_else(|| Path::new(""))
     }
 
-    /// Sequences of one forward pass over sequences of `context_size` tokens.
-    pub fn batch(&self, context_size: usize) -> usize {
-        let by_context = (TOKENS_PER_PASS / context_size.max(1)).clamp(1, MAX_BATCH);
+    /// Sequences of one forward pass over sequences of `context_size` tokens of a vocabulary.
+    pub fn batch(&self, context_size: usize, vocab_size: usize) -> usize {
+        let tokens = TOKENS_PER_PASS * VOCABULARY / vocab_size.max(VOCABULARY);
+        let by_context = (tokens / context_size.max(1)).clamp(1, MAX_BATCH);
         self.batch.map_or(by_context, |batch| usize::try_from(batch).unwrap_or(usize::MAX))
     }
 
-    /// The sequences, `[S, T]`. `checkpoint` is the model's directory, whose tokenizer cuts text; what is left out is said.
+    /// The sequences. `checkpoint` is where the model is, whose tokenizer cuts text; what is left out is said.
     ///
     /// # Errors
     /// If the file can't be read, or holds fewer or shorter sequences than were asked for.
-    pub fn read(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Array2<u32>> {
-        let (tokens, notes) = match &self.source.text {
-            Some(path) => self.text_contexts(path, model, checkpoint)?,
-            None => self.token_file(self.path())?,
+    pub fn read(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Contexts> {
+        let (contexts, notes) = match &self.source.text {
+            Some(path) => {
+                let begin = self.bos.map(|bos| bos == YesNo::Yes);
+                self.text_contexts(path, Texts::of(checkpoint, model.config()).begun(begin))?
+            }
+            None => {
+                let (tokens, mut notes) = self.token_file(self.path())?;
+                let vocabulary = Vocabulary::load(checkpoint).ok();
+                notes.extend(vocabulary.and_then(|vocabulary| missing_bos(&vocabulary, tokens.view())));
+                (Contexts { tokens, bos: None }, notes)
+            }
         };
         notes.iter().for_each(|note| progress.say(note));
-        Ok(tokens)
+        Ok(contexts)
     }
 
     fn reading(&self, usual: Reading) -> Reading {
@@ -116,10 +148,10 @@ impl ContextArgs {
     }
 
     /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, model: &Decoder, checkpoint: &Path) -> Result<(Array2<u32>, Vec<String>)> {
+    fn text_contexts(&self, path: &Path, texts: Texts<'_>) -> Result<(Contexts, Vec<String>)> {
         let context_size = self.context_size().unwrap_or(TEXT_CONTEXT);
-        let (reading, eos) = (self.reading(Reading::text()), model.config().eos);
-        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(checkpoint), eos, &reading)?;
+        let reading = self.reading(Reading::text());
+        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(texts), &reading)?;
         let wanted = match self.sequences {
             Some(Sequences::First(count)) => count,
             Some(Sequences::All) => source.contexts()?,
@@ -137,7 +169,7 @@ impl ContextArgs {
             ),
             tokens => tokens?,
         };
-        Ok((tokens, source.notes()))
+        Ok((Contexts { tokens, bos: source.bos() }, source.notes()))
     }
 
     fn token_file(&self, path: &Path) -> Result<(Array2<u32>, Vec<String>)> {
@@ -207,8 +239,9 @@ mod tests {
     #[test]
     fn long_sequences_go_through_the_model_in_smaller_batches() {
         let default = parse(&["--tokens", "t"]).unwrap();
-        let batches = [2, 32, 128, 129, 256, 1024, 2048].map(|context| default.batch(context));
+        let batches = [2, 32, 128, 129, 256, 1024, 2048].map(|context| default.batch(context, 50_304));
         assert_eq!(batches, [8, 8, 8, 7, 4, 1, 1]);
-        assert_eq!(parse(&["--tokens", "t", "--batch", "3"]).unwrap().batch(1024), 3);
+        assert_eq!([2, 32, 128, 256, 257].map(|context| default.batch(context, 262_144)), [8, 8, 2, 1, 1]);
+        assert_eq!(parse(&["--tokens", "t", "--batch", "3"]).unwrap().batch(1024, 50_304), 3);
     }
 }

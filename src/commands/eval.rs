@@ -15,8 +15,8 @@ use assay_probes::{EvalConfig, Subject, Survey, evaluate};
 use assay_sae::{LoadedSae, formats};
 use serde_json::{Value, json};
 
-use super::contexts::{ContextArgs, whole};
-use crate::belonging::Used;
+use super::contexts::{ContextArgs, Contexts, whole};
+use crate::belonging::{Used, starts};
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
@@ -112,8 +112,8 @@ impl EvalArgs {
         let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
         let site = self.site(&loaded, &model)?;
         let hook = site.hook;
-        let tokens = self.contexts.read(&model, &checkpoint, progress)?;
-        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, eos: model.config().eos };
+        let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
+        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, starts: starts(bos, model.config()) };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         let sae = &loaded.sae;
         let (sequences, context_size) = tokens.dim();
@@ -123,7 +123,7 @@ impl EvalArgs {
             fisher_seed: self.seed,
             kl_zero: format == Output::Saebench,
         };
-        let batch = self.contexts.batch(context_size);
+        let batch = self.contexts.batch(context_size, model.config().vocab_size);
         let mut subjects = [Subject::new(site, sae)];
         let mut reconstructions = self.save_reconstructions.is_some().then(Reconstructions::default);
         if let Some(reconstructions) = &mut reconstructions {
@@ -163,7 +163,7 @@ impl EvalArgs {
             let head = json!({
                 "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
-                "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size,
+                "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size, "bos": bos,
                 "d_model": sae.d_model(), "d_sae": sae.d_sae(), "k": sae.k(),
             });
             let mut object = head.as_object().cloned().unwrap_or_default();
@@ -173,9 +173,10 @@ impl EvalArgs {
             return output::result_line(serde_json::to_string_pretty(&Value::Object(object))?);
         }
         output::result(format_args!(
-            "{}\n\n{} at {hook}, {sequences} sequences of {context_size} tokens\n{}\n\n{}{}",
+            "{}\n\n{} at {hook}, {sequences} sequences of {context_size} tokens{}\n{}\n\n{}{}",
             verdict.text,
             self.sae.display(),
+            if bos.is_some() { ", the first BOS" } else { "" },
             show::losses(&found, model.config().vocab_size),
             show::evaluation_table(&found, &replicates, self.all),
             markdown::notes(&loaded.notes)

@@ -43,8 +43,8 @@ impl GeometryArgs {
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let tokens = self.contexts.read(&model, &checkpoint, progress)?;
-        let batch = self.contexts.batch(tokens.ncols());
+        let tokens = self.contexts.read(&model, &checkpoint, progress)?.tokens;
+        let batch = self.contexts.batch(tokens.ncols(), model.config().vocab_size);
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
         let found = model_geometry(&model, tokens.view(), batch, self.center_residual, |n| {
             stage.advance(n as u64, String::new);

@@ -109,6 +109,11 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         numbers("bits_bernoulli", records.iter().map(|r| r.firing().bits_bernoulli())),
         numbers("pr", records.iter().map(|r| r.pr[0])),
     ];
+    // A column only where there is something in it: what was written without it stays as it was.
+    if records.iter().any(|r| r.key.bos.is_some()) {
+        let bos = records.iter().map(|r| r.key.bos).collect::<Vec<Option<u32>>>();
+        columns.push(Column::from(Series::new("bos".into(), bos)));
+    }
     for (at, top) in DEFLATIONS.into_iter().enumerate() {
         columns.push(numbers(&format!("pr_deflated_{top}"), records.iter().map(|r| r.pr[at + 1])));
     }

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use assay_models::decoder::{check_context, check_tokens};
+use assay_models::tokens::Texts;
+use assay_models::vocabulary::Vocabulary;
 use assay_models::{DecoderConfig, Reading, TokenSource};
 use ndarray::Array2;
 
+use crate::belonging::missing_bos;
 use crate::overlap::Overlap;
 use crate::progress::Progress;
 use crate::record::short;
@@ -22,6 +25,7 @@ pub struct SweepTokens {
     /// Held-out sequences.
     pub eval: Array2<u32>,
     tokenizer: String,
+    bos: Option<u32>,
     /// The hash of the first so many training contexts.
     hashes: Vec<(usize, String)>,
     eval_hash: String,
@@ -30,22 +34,20 @@ pub struct SweepTokens {
 }
 
 impl SweepTokens {
-    /// Opens the tokens of a sweep, the training text at `text`, with the tokenizer of a model's checkpoint `dir`.
+    /// Opens the tokens of a sweep, the training text at `text`; `texts` is how text becomes tokens of the model, and `tokenizer` its id.
     ///
     /// # Errors
     /// If a file is unusable, there are too few tokens, or training and evaluation text overlap.
     pub fn open(
         spec: &SweepSpec,
         model: &str,
-        dir: &Path,
-        config: &DecoderConfig,
+        texts: Texts<'_>,
         tokenizer: String,
         text: &Path,
         progress: Progress,
     ) -> Result<Self> {
-        let eos = config.eos;
         let open = |path: &Path, context, rows, reading: &Reading| {
-            TokenSource::open_as(path, context, rows, Some(dir), eos, reading)
+            TokenSource::open_as(path, context, rows, Some(texts), reading)
         };
         let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())
             .context("[tokens] train (a path is relative to the spec)")?;
@@ -54,10 +56,12 @@ impl SweepTokens {
         let train_contexts = contexts_of(most, spec);
         make_tokens(&source, train_contexts, model, progress).context("[tokens] train: training tokens")?;
         source.notes().iter().for_each(|note| progress.say(&format!("training tokens: {note}")));
+        let mut bos = source.bos();
         let eval = match &spec.tokens.eval {
             Some(path) => {
                 let source = open(path, spec.eval.context_size, spec.tokens.eval_rows, &spec.tokens.eval_reading())?;
                 let read = source.read(0, spec.eval.sequences);
+                bos = bos.or(source.bos());
                 source.notes().iter().for_each(|note| progress.say(&format!("evaluation tokens: {note}")));
                 read
             }
@@ -68,7 +72,7 @@ impl SweepTokens {
         }
         .context("[tokens] eval: evaluation tokens (a path is relative to the spec)")?;
         let eval_hash = hash_sequences(&eval);
-        let mut tokens = Self { source, eval, tokenizer, hashes: Vec::new(), eval_hash, largest: 0 };
+        let mut tokens = Self { source, eval, tokenizer, bos, hashes: Vec::new(), eval_hash, largest: 0 };
         let budgets = spec.training_tokens.iter().map(|&budget| contexts_of(budget, spec)).collect();
         tokens.hash(budgets, information_contexts(spec))?;
         Ok(tokens)
@@ -77,6 +81,20 @@ impl SweepTokens {
     /// Which models share these tokens: those with this tokenizer and token at the start of a text.
     pub fn tokenizer(&self) -> &str {
         &self.tokenizer
+    }
+
+    /// The token that contexts of text begin with, for training or evaluation; `None` where they don't, or both are given as token ids.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// What is to be said of contexts that don't begin with BOS, though a model's tokenizer begins texts with it.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn missing_bos(&self, vocabulary: &Vocabulary) -> Result<Option<String>> {
+        let first = self.source.read(0, 1)?;
+        Ok(missing_bos(vocabulary, first.view()).or_else(|| missing_bos(vocabulary, self.eval.view())))
     }
 
     /// The hash of the first training contexts, which is part of what every number that follows from them is known by; `None` where it
@@ -142,9 +160,10 @@ impl SweepTokens {
 }
 
 /// What a model's tokens follow from beside the files: models of which this is equal see the same tokens.
-pub(super) fn tokenizer_id(dir: &Path, eos: Option<u32>) -> String {
-    let file = std::fs::read(dir.join("tokenizer.json")).map(|bytes| blake3::hash(&bytes).to_hex().to_string());
-    format!("{} {eos:?}", file.unwrap_or_default())
+pub(super) fn tokenizer_id(vocabulary: Option<&Vocabulary>, texts: Texts<'_>) -> String {
+    let Texts { model: _, begin, bos, eos } = texts;
+    let bos = bos.filter(|_| begin == Some(true));
+    format!("{} {begin:?} {bos:?} {eos:?}", vocabulary.map(Vocabulary::hash).unwrap_or_default())
 }
 
 /// Contexts that a budget reads.

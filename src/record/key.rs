@@ -48,6 +48,9 @@ pub struct RunKey {
     pub fisher_samples: usize,
     /// Seed of those draws.
     pub fisher_seed: u64,
+    /// The token that contexts of text begin with (BOS); `None` where they don't, or are given as token ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bos: Option<u32>,
 }
 
 impl RunKey {
@@ -77,6 +80,7 @@ impl RunKey {
             eval_batch,
             fisher_samples,
             fisher_seed,
+            bos,
         } = self;
         let mut text = Fields::default();
         text.number("metric_version", metric_version);
@@ -96,6 +100,9 @@ impl RunKey {
         text.number("eval_batch", eval_batch);
         text.number("fisher_samples", fisher_samples);
         text.number("fisher_seed", fisher_seed);
+        if let Some(bos) = bos {
+            text.number("bos", bos);
+        }
         text.end()
     }
 }
@@ -231,6 +238,7 @@ mod tests {
             eval_batch: 8,
             fisher_samples: 1,
             fisher_seed: 0,
+            bos: None,
         }
     }
 
@@ -247,6 +255,8 @@ mod tests {
         let mut rounded = key(Recipe::Assay);
         rounded.train.precision = assay_sae::Precision::Bf16;
         assert!(rounded.fingerprint().contains(r#""input_scaling":"none","precision":"bf16"}"#));
+        let begun = RunKey { bos: Some(2), ..key(Recipe::Assay) };
+        assert!(begun.fingerprint().ends_with(r#""fisher_seed":0,"bos":2}"#));
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl SweepSpec {
         }
         let eval = &self.eval;
         ensure!(
-            eval.sequences > 0 && eval.context_size > 1 && eval.batch > 0,
+            eval.sequences > 0 && eval.context_size > 1 && eval.batch != Some(0),
             "[eval]: sequences and batch must be at least 1, context_size at least 2"
         );
         ensure!(eval.level > 0.0 && eval.level < 1.0, "[eval]: level = {} must lie between 0 and 1", eval.level);

@@ -45,12 +45,11 @@ impl SpecDocument {
         let mut spec: SweepSpec =
             toml::from_str(&self.document.to_string()).map_err(|error| super::explain(&error, &self.path))?;
         spec.check().with_context(|| format!("{}", self.path.display()))?;
-        let dir = self.dir();
         for model in &mut spec.models {
-            model.path = model.path.take().map(|p| dir.join(p));
+            model.path = model.path.take().map(|p| self.place(&p));
         }
-        spec.tokens.train = spec.tokens.train.map(|p| dir.join(p));
-        spec.tokens.eval = spec.tokens.eval.map(|p| dir.join(p));
+        spec.tokens.train = spec.tokens.train.map(|p| self.place(&p));
+        spec.tokens.eval = spec.tokens.eval.map(|p| self.place(&p));
         Ok(spec)
     }
 
@@ -63,7 +62,7 @@ impl SpecDocument {
         let mut document = self.document.clone();
         let moved = |item: &mut Item| -> Result<()> {
             if let Some(path) = item.as_str() {
-                let path = path_from(dir, &self.dir().join(path))?;
+                let path = path_from(dir, &self.place(Path::new(path)))?;
                 replace(item, path.into());
             }
             Ok(())
@@ -97,8 +96,12 @@ impl SpecDocument {
         Ok(format!("{RECORDED_BY} {} from {name}: `assay sweep` runs it again.\n{rest}", env!("CARGO_PKG_VERSION")))
     }
 
-    fn dir(&self) -> &Path {
-        self.path.parent().unwrap_or(Path::new(""))
+    /// Where a path in the spec leads: from its directory, or from the home directory where it begins with `~/`.
+    fn place(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), std::env::home_dir()) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => self.path.parent().unwrap_or(Path::new("")).join(path),
+        }
     }
 }
 
@@ -233,6 +236,16 @@ mod tests {
             again.recorded(&results, &[]).unwrap().lines().skip(1).collect::<Vec<_>>(),
             text.lines().skip(1).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_path_from_home_is_one_from_any_directory() {
+        let document = SpecDocument { path: PathBuf::from("/specs/s.toml"), document: DocumentMut::new() };
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(document.place(Path::new("~/m/x.gguf")), home.join("m/x.gguf"));
+        for (path, expected) in [("m", "/specs/m"), ("~m", "/specs/~m"), ("m/~/x", "/specs/m/~/x"), ("/m", "/m")] {
+            assert_eq!(document.place(Path::new(path)), Path::new(expected));
+        }
     }
 
     #[test]

@@ -26,6 +26,31 @@ pub fn bundled(name: &str) -> PathBuf {
     root().join("models/bundled").join(name)
 }
 
+/// A real language model's file, where `scripts/fetch-models.sh` puts it. Without it a test is skipped, and says so.
+pub fn real_model(file: &str) -> Option<PathBuf> {
+    let cache = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/assay/models"));
+    let dir = std::env::var_os("ASSAY_REAL_MODELS").map(PathBuf::from).or_else(cache);
+    let found = dir.map(|dir| dir.join(file)).filter(|path| path.is_file());
+    if found.is_none() {
+        skipped(&format!("{file} is not there; scripts/fetch-models.sh fetches it"));
+    }
+    found
+}
+
+/// The text of the GPL, version 3, as Debian ships it.
+pub fn gpl() -> Option<String> {
+    let found = std::fs::read_to_string("/usr/share/common-licenses/GPL-3").ok().filter(|text| text.len() == 35_149);
+    if found.is_none() {
+        skipped("this system has no /usr/share/common-licenses/GPL-3 of 35,149 bytes");
+    }
+    found
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
 pub fn cpu() -> Device {
     Device::flex()
 }

@@ -1,6 +1,7 @@
 //! From the tensors of a checkpoint to those of the decoder.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::attention::AttentionWeights;
 use super::block::Block;
@@ -181,11 +182,16 @@ impl Rows {
 
 /// A row-major `[rows, cols]` matrix as `[cols, rows]`.
 fn transposed(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    // As many columns at a time as there are numbers in a cache line.
+    const COLUMNS: usize = 16;
     let mut out = vec![0.0; rows * cols];
-    for (row, from) in values.chunks_exact(cols).enumerate() {
-        for (col, &value) in from.iter().enumerate() {
-            out[col * rows + row] = value;
+    out.par_chunks_mut(rows * COLUMNS).enumerate().for_each(|(block, out)| {
+        let first = block * COLUMNS;
+        for (row, from) in values.chunks_exact(cols).enumerate() {
+            for (column, &value) in from[first..].iter().take(COLUMNS).enumerate() {
+                out[column * rows + row] = value;
+            }
         }
-    }
+    });
     out
 }

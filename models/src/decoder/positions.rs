@@ -2,6 +2,7 @@
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 
+use super::Buffers;
 use crate::config::DecoderConfig;
 use crate::rotary::Rotary;
 
@@ -25,7 +26,7 @@ struct Mask {
 
 impl Positions {
     /// `pinned`: see [`super::Decoder::with_pinned_products`].
-    pub(super) fn new(config: &DecoderConfig, context: usize, pinned: bool, device: &Device) -> Self {
+    pub(super) fn new(config: &DecoderConfig, context: usize, buffers: Buffers, pinned: bool, device: &Device) -> Self {
         let mut windows: Vec<Option<usize>> =
             config.layers.iter().map(|layer| layer.window.filter(|&window| window < context)).collect();
         windows.sort_unstable();
@@ -34,7 +35,11 @@ impl Positions {
         windows.retain(|window| pinned || window.is_some());
         Self {
             context,
-            rotaries: config.ropes.iter().map(|rope| Rotary::new(rope, context, device)).collect(),
+            rotaries: config
+                .ropes
+                .iter()
+                .map(|rope| Rotary::new(rope, context, |f| buffers.round(f), device))
+                .collect(),
             masks: windows.into_iter().map(|window| Mask::new(window, context, pinned, device)).collect(),
         }
     }

@@ -43,6 +43,9 @@ pub(crate) fn select<'a>(want: Want, tree: &'a Tree, path: Option<&str>) -> Resu
     if want == Want::Dataset {
         return dataset(tree, path);
     }
+    if let Some(file) = path.filter(|path| is_gguf(path) && want != Want::Sae) {
+        return gguf(tree, file);
+    }
     let dir = Dir { tree, path: path.unwrap_or_default() };
     let config = dir.file("config.json");
     let (files, is_model) = match want {
@@ -53,9 +56,26 @@ pub(crate) fn select<'a>(want: Want, tree: &'a Tree, path: Option<&str>) -> Resu
             Ok(files) => (files, true),
             Err(why) => (dir.sae().map_err(|_| why)?, false),
         },
-        _ => return Err(dir.lacks("config.json or cfg.json", "models and SAEs", &["config.json", "cfg.json"])),
+        _ => {
+            let lacks = || dir.lacks("config.json or cfg.json", "models and SAEs", &["config.json", "cfg.json"]);
+            return Err(dir.only_gguf("config.json or cfg.json").unwrap_or_else(lacks));
+        }
     };
     Ok(Selection { files, root: Root::Path(dir.path.to_owned()), config: config.filter(|_| is_model) })
+}
+
+/// A model in one file, which holds its configuration and its tokenizer too.
+fn gguf<'a>(tree: &'a Tree, path: &str) -> Result<Selection<'a>, String> {
+    let Some(file) = tree.files.iter().find(|file| file.path == path) else {
+        let there = listed(tree.files.iter().map(|f| f.path.as_str()).filter(|path| is_gguf(path)).collect());
+        let there = if there.is_empty() { "no file in GGUF".to_owned() } else { format!("these: {there}") };
+        return Err(format!("it has no file {path}, but {there}"));
+    };
+    Ok(Selection { files: vec![file], root: Root::Path(file.path.clone()), config: None })
+}
+
+fn is_gguf(path: &str) -> bool {
+    path.to_ascii_lowercase().ends_with(".gguf")
 }
 
 /// A directory of a repository.
@@ -82,7 +102,9 @@ impl<'a> Dir<'a, '_> {
     }
 
     fn model(&self) -> Result<Vec<&'a Entry>, String> {
-        let config = self.file("config.json").ok_or_else(|| self.lacks("config.json", "models", &["config.json"]))?;
+        let lacks =
+            || self.only_gguf("config.json").unwrap_or_else(|| self.lacks("config.json", "models", &["config.json"]));
+        let config = self.file("config.json").ok_or_else(lacks)?;
         let mut files = vec![config];
         if let Some(single) = self.file("model.safetensors") {
             files.push(single);
@@ -123,6 +145,15 @@ impl<'a> Dir<'a, '_> {
         Ok(files)
     }
 
+    /// The message for a directory without such a file, but with models in GGUF.
+    fn only_gguf(&self, what: &str) -> Option<String> {
+        let files: Vec<&str> = self.files().filter(|(name, _)| is_gguf(name)).map(|(_, e)| e.path.as_str()).collect();
+        let them = listed(files.clone());
+        (!files.is_empty()).then(|| {
+            format!("{} has no {what}, but models in GGUF; name one of them after a `:`: {them}", self.place())
+        })
+    }
+
     /// No such file: which directories have one?
     fn lacks(&self, what: &str, kind: &str, markers: &[&str]) -> String {
         let with = |entry: &'a Entry| {
@@ -140,6 +171,9 @@ impl<'a> Dir<'a, '_> {
     }
 
     fn lacks_weights(&self, what: &str) -> String {
+        if let Some(why) = self.only_gguf(what) {
+            return why;
+        }
         let pickled = |name: &str| [".bin", ".pt", ".pth", ".ckpt", ".npz"].iter().any(|end| name.ends_with(end));
         match self.files().find(|(name, _)| pickled(name)) {
             Some((name, _)) => format!(
@@ -298,6 +332,23 @@ mod tests {
             None,
             "only pytorch_model.bin, which could run code",
         );
+    }
+
+    #[test]
+    fn a_model_in_gguf_is_the_file_that_is_named() {
+        let files = ["README.md", "config.json", "m.Q4_K_M.gguf", "m.Q8_0.GGUF", "deep/m.F16.gguf"];
+        for want in [Want::Model, Want::ModelOrSae] {
+            for file in &files[2..] {
+                assert_eq!(chosen(want, &files, Some(file)), (vec![(*file).to_owned()], format!("/s/{file}")));
+            }
+        }
+        let they = "name one of them after a `:`: m.Q4_K_M.gguf, m.Q8_0.GGUF";
+        refused(Want::Model, &files, None, they);
+        refused(Want::Model, &files[2..], None, &format!("no config.json, but models in GGUF; {they}"));
+        refused(Want::ModelOrSae, &files[2..], None, they);
+        refused(Want::Model, &files, Some("deep"), "`:`: deep/m.F16.gguf");
+        refused(Want::Model, &files, Some("m.Q2_K.gguf"), "no file m.Q2_K.gguf, but these: m.Q4_K_M.gguf");
+        refused(Want::Model, &files[..2], Some("m.Q2_K.gguf"), "but no file in GGUF");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use flate2::write::GzEncoder;
 use ndarray::Array2;
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
-use super::{Reading, RowUse, TokenSource, describe};
+use super::{Reading, RowUse, Texts, TokenSource, describe};
 use crate::reading::LeftOut;
 
 const CONTEXT: usize = 50;
@@ -23,7 +23,12 @@ fn root(name: &str) -> PathBuf {
 }
 
 fn open(path: &Path, context_size: usize, rows: RowUse) -> crate::error::Result<TokenSource> {
-    TokenSource::open(path, context_size, rows, Some(&root("models/bundled/small")), Some(0))
+    open_as(path, context_size, rows, &Reading::default())
+}
+
+fn open_as(path: &Path, context_size: usize, rows: RowUse, reading: &Reading) -> crate::error::Result<TokenSource> {
+    let texts = Texts { model: &root("models/bundled/small"), begin: None, bos: None, eos: Some(0) };
+    TokenSource::open_as(path, context_size, rows, Some(texts), reading)
 }
 
 #[track_caller]
@@ -274,6 +279,7 @@ fn a_repeating_source_starts_over() {
         context_size: 2,
         repeats,
         data: super::Data::Packed(vec![0, 1, 2, 3, 4, 5, 6]),
+        bos: None,
         left_out: LeftOut::default(),
     };
     assert_eq!(packed(true).read(2, 5).unwrap().into_raw_vec_and_offset().0, [4, 5, 0, 1, 2, 3, 4, 5, 0, 1]);
@@ -288,6 +294,7 @@ fn what_is_made_on_the_way_starts_over_at_its_end() {
         context_size: 2,
         repeats: true,
         data: super::Data::Made(super::Spool::new(Path::new("t"), made)),
+        bos: None,
         left_out: LeftOut::default(),
     };
     assert_eq!(source.read(2, 5).unwrap().into_raw_vec_and_offset().0, [4, 5, 0, 1, 2, 3, 4, 5, 0, 1]);

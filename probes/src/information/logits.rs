@@ -30,7 +30,7 @@ impl Default for PairsConfig {
 /// Activations, and what the logits at the same positions are along their principal components.
 #[derive(Clone, Debug)]
 pub struct LogitPairs {
-    /// Activations at each site, `[pairs, d_model]`, sequence after sequence.
+    /// Activations at each site, `[pairs, width of the site]`, sequence after sequence.
     pub activations: Vec<Array2<f32>>,
     /// Scores of the logits on their first principal components, `[pairs, components]`, the largest first. A component's sign is
     /// arbitrary, but always the same.
@@ -61,7 +61,6 @@ pub fn logit_pairs(
     config: &PairsConfig,
     mut progress: impl FnMut(usize),
 ) -> Result<LogitPairs> {
-    let d_model = model.config().d_model;
     let (sequences, context) = tokens.dim();
     let positions = config.first_position..context.saturating_sub(1);
     if sequences == 0 || positions.is_empty() {
@@ -71,23 +70,25 @@ pub fn logit_pairs(
     wanted.push(HookPoint::resid_post(model.config().n_layers() - 1).into());
     let pairs = sequences * positions.len();
     // One buffer per site, and one for u.
-    let mut buffers: Vec<Vec<f32>> = wanted.iter().map(|_| Vec::with_capacity(pairs * d_model)).collect();
+    let widths: Vec<usize> = wanted.iter().map(|site| site.hook.width(model.config())).collect();
+    let mut buffers: Vec<Vec<f32>> = widths.iter().map(|width| Vec::with_capacity(pairs * width)).collect();
     for start in (0..sequences).step_by(config.batch.max(1)) {
         let end = (start + config.batch.max(1)).min(sequences);
         let mut captured = model.capture(tokens.slice(s![start..end, ..]), &wanted)?;
         let u = captured.pop().map(|last| ("the final LayerNorm's output", model.final_norm_output(last)));
         let captured = captured.into_iter().map(|h| ("the activation", h));
-        for ((what, h), buffer) in captured.chain(u).zip(&mut buffers) {
+        for (((what, h), buffer), &width) in captured.chain(u).zip(&mut buffers).zip(&widths) {
             let values = h.into_data().try_into_vec::<f32>().expect("f32 activations");
-            check_finite(what, &values, d_model, start, context)?;
-            for sequence in values.chunks(context * d_model) {
-                buffer.extend_from_slice(&sequence[positions.start * d_model..positions.end * d_model]);
+            check_finite(what, &values, width, start, context)?;
+            for sequence in values.chunks(context * width) {
+                buffer.extend_from_slice(&sequence[positions.start * width..positions.end * width]);
             }
         }
         progress(end - start);
     }
-    let rows = |values| Array2::from_shape_vec((pairs, d_model), values).expect("whole rows");
-    let mut activations: Vec<Array2<f32>> = buffers.into_iter().map(rows).collect();
+    let rows =
+        |(values, &width): (Vec<f32>, &usize)| Array2::from_shape_vec((pairs, width), values).expect("whole rows");
+    let mut activations: Vec<Array2<f32>> = buffers.into_iter().zip(&widths).map(rows).collect();
     let u = activations.pop().expect("the last is u");
     let gram = model.unembed_gram(config.center_logits);
     let (scores, variances, variance_share) = components(u.view(), gram.view(), config.components)?;

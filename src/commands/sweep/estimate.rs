@@ -73,9 +73,12 @@ impl Estimate {
             .map(|run| Ok(Trainer::new(run.key.train.clone(), run.key.seed, &opened.device)?))
             .collect::<Result<Vec<Trainer>>>()?;
         let places: Vec<u32> = (0..spec.train.batch_size as u32).collect();
-        let x: Tensor<2> = stream()?.batch(0, &places);
+        let stream = stream()?;
+        let batch_of = |run: &Run| stream.batch(sites.iter().position(|site| *site == run.site).unwrap_or(0), &places);
+        let batches: Vec<Tensor<2>> = together.iter().map(|run| batch_of(run)).collect();
         let step_seconds = timed(|| {
-            side_by_side(&opened.device, trainers.iter_mut().collect(), |trainer: &mut Trainer| -> Result<()> {
+            let work = trainers.iter_mut().zip(&batches).collect();
+            side_by_side(&opened.device, work, |(trainer, x): (&mut Trainer, &Tensor<2>)| -> Result<()> {
                 trainer.step(x.clone());
                 Ok(())
             })?;
@@ -84,8 +87,19 @@ impl Estimate {
         let turns = todo.len() as f64 / together.len() as f64;
         self.training += step_seconds * turns * first.key.train.steps as f64;
 
-        let saes: Vec<Sae> = (0..todo.len()).map(|at| trainers[at % trainers.len()].sae()).collect();
-        let rows = spec.eval.batch.min(tokens.eval.nrows());
+        // A few SAEs stand for all of their width.
+        let mut kinds: Vec<Sae> = trainers.iter().map(Trainer::sae).collect();
+        for run in todo {
+            if kinds.iter().all(|sae| sae.d_model() != run.key.train.d_model) {
+                kinds.push(Trainer::new(run.key.train.clone(), run.key.seed, &opened.device)?.sae());
+            }
+        }
+        let sae_of = |(at, run): (usize, &&Run)| {
+            let fit: Vec<&Sae> = kinds.iter().filter(|sae| sae.d_model() == run.key.train.d_model).collect();
+            fit[at % fit.len()].clone()
+        };
+        let saes: Vec<Sae> = todo.iter().enumerate().map(sae_of).collect();
+        let rows = spec.eval.batch(decoder.config().vocab_size).min(tokens.eval.nrows());
         let config =
             EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
         let eval_seconds = timed(|| {

@@ -1,6 +1,6 @@
 //! What a sweep would do, before it does it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -22,10 +22,11 @@ use crate::spec::SweepSpec;
 
 /// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
 fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &Opened) -> f64 {
-    let vocab = plan.models.iter().map(|model| model.files.config().vocab_size).max().unwrap_or(0);
+    let logits = |vocab: usize| spec.eval.batch(vocab) * spec.eval.context_size * vocab;
+    let most = plan.models.iter().map(|model| logits(model.files.config().vocab_size)).max().unwrap_or(0);
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
     let at_once = threads.min(spec.settings().len() * spec.seeds.len());
-    4.0 * (spec.eval.batch * spec.eval.context_size * vocab) as f64 * (2 + 4 * at_once) as f64
+    4.0 * most as f64 * (2 + 4 * at_once) as f64
 }
 
 /// What a sweep would download first. A run's id has the weights' and tokens' hashes in it, so runs can't be listed before.
@@ -123,9 +124,9 @@ impl Outlook {
                 });
             }
             // Weights, two moments and gradients, and the buffer of each hook.
-            let d_model = group.runs.first().map_or(0, |r| r.key.train.d_model);
-            let hooks = group.runs.iter().map(|r| r.site).collect::<BTreeSet<_>>().len();
-            let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * d_model * hooks;
+            let sites: BTreeMap<_, _> = group.runs.iter().map(|r| (r.site, r.key.train.d_model)).collect();
+            let width: usize = sites.values().sum();
+            let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * width;
             if !todo.is_empty() {
                 let decoder = match loaded.take().filter(|(name, _)| *name == model.name) {
                     Some((_, decoder)) => decoder,

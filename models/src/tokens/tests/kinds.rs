@@ -132,8 +132,7 @@ fn bad_lines_are_left_out_and_counted_if_that_is_asked_for() {
     let found = describe(&path, &skipping).unwrap();
     assert_eq!(found.facts[1], ("documents", "2".to_owned()));
     assert!(found.notes[0].contains("5 bad lines") && found.notes[0].contains("line 1"), "{:?}", found.notes);
-    let source =
-        TokenSource::open_as(&path, 4, RowUse::First, Some(&root("models/bundled/small")), Some(0), &skipping).unwrap();
+    let source = open_as(&path, 4, RowUse::First, &skipping).unwrap();
     source.contexts().unwrap();
     assert!(source.notes()[0].contains("5 bad lines"), "{:?}", source.notes());
     // What is cut off is no bad line: the file is damaged.
