@@ -38,12 +38,11 @@ struct Info {
 #define TILE 128
 #define DEPTH 16
 #define STAGES 5
-#ifndef BAND
-#define BAND 64
-#endif
+#define BAND 16
 #define CHUNK_BYTES (TILE * 16)
 #define HALF_STAGE (DEPTH / 8 * CHUNK_BYTES)
 #define STAGE_BYTES (2 * HALF_STAGE)
+#define BATCH 8    // rows that a warp finishes at a time
 #define PITCH 136  // floats from one staged row to the next: free of bank conflicts
 #define LOWEST __int_as_float(0xff800000)
 
@@ -117,6 +116,11 @@ __device__ __forceinline__ float4 operator+(float4 a, float4 b) {
     return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
+// An assignment would store four times 4 bytes.
+__device__ __forceinline__ void store(float* to, float4 v) {
+    asm volatile("st.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w));
+}
+
 // Finishes the 16 rows of 64 that this warp holds: through its part of shared memory, so that global memory sees whole lines.
 __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 row, u64 column, const float* bias,
                                          const float* scale, const float* __restrict__ residual, void* __restrict__ out,
@@ -165,25 +169,19 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
     }
 #endif
 #if EPILOGUE >= GELU && GATED
-    // A thread holds a gate and its value, two neighbouring columns of two rows of each; the four bytes that they make lie in one
-    // line of 128 bytes with those of the other lanes.
+    // A thread holds a gate and its value, two neighbouring columns of two rows of each: half as many columns are staged.
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-        const u64 r = row + lane / 4 + half * 8;
+    for (int j = 0; j < 16; j += 2) {
+        const float2 gate = *(const float2*)(bias + j * 8 + lane % 4 * 2);
+        const float2 value = *(const float2*)(bias + j * 8 + 8 + lane % 4 * 2);
 #pragma unroll
-        for (int j = 0; j < 16; j += 2) {
-            const float2 gate = *(const float2*)(bias + j * 8 + lane % 4 * 2);
-            const float2 value = *(const float2*)(bias + j * 8 + 8 + lane % 4 * 2);
-            const float low = activation(acc[j * 4 + half * 2] + gate.x) * (acc[j * 4 + 4 + half * 2] + value.x);
-            const float high = activation(acc[j * 4 + half * 2 + 1] + gate.y) * (acc[j * 4 + 4 + half * 2 + 1] + value.y);
-            if (r < info.m && column + j * 8 < info.n) {
-                ((u32*)out)[((r / TILE * (info.n / 16) + (column + j * 8) / 16) * TILE + r % TILE) * 4 + lane % 4] =
-                    bf16_pair(low, high);
-            }
+        for (int half = 0; half < 2; ++half) {
+            const float* g = acc + j * 4 + half * 2;
+            float* at = staged + (lane / 4 + half * 8) * PITCH + j * 4 + lane % 4 * 2;
+            *(float2*)at = make_float2(activation(g[0] + gate.x) * (g[4] + value.x), activation(g[1] + gate.y) * (g[5] + value.y));
         }
     }
-    return;
-#endif
+#else
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
 #pragma unroll
@@ -192,8 +190,20 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
             *(float2*)at = make_float2(acc[j * 4 + half * 2], acc[j * 4 + half * 2 + 1]);
         }
     }
+#endif
     __syncwarp();
-#if EPILOGUE >= GELU
+#if EPILOGUE >= GELU && GATED
+    const u64 r = row + lane % 16;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        const u32 c = (i * 2 + lane / 16) * 8;
+        const float4 low = *(const float4*)(staged + lane % 16 * PITCH + c), high = *(const float4*)(staged + lane % 16 * PITCH + c + 4);
+        if (r < info.m && column + 2 * c < info.n) {
+            ((uint4*)out)[(r / TILE * (info.n / 16) + (column / 2 + c) / 8) * TILE + r % TILE] =
+                make_uint4(bf16_pair(low.x, low.y), bf16_pair(low.z, low.w), bf16_pair(high.x, high.y), bf16_pair(high.z, high.w));
+        }
+    }
+#elif EPILOGUE >= GELU
     const u64 r = row + lane % 16;
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
@@ -213,20 +223,31 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
 #if EPILOGUE == ROWS || EPILOGUE == WIDE_ROWS || EPILOGUE == RESIDUAL
     const float4 b = *(const float4*)(bias + lane * 4);
 #endif
-#pragma unroll 4
-    for (int i = 0; i < 16; ++i) {
-        const u64 r = row + i;
-        float4 v = *(const float4*)(staged + i * PITCH + lane * 4);
-#if EPILOGUE == ROWS || EPILOGUE == WIDE_ROWS || EPILOGUE == RESIDUAL
-        v = v + b;
+    // Whole batches of loads are under way before the first of their rows is stored.
+#pragma unroll 1
+    for (int first = 0; first < 16; first += BATCH) {
+#if EPILOGUE == RESIDUAL
+        float4 before[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; ++i) {
+            const u64 r = row + first + i;
+            if (inside && r < info.m) before[i] = *(const float4*)(residual + r * info.n + c);
+        }
 #endif
-        if (inside && r < info.m) {
+#pragma unroll
+        for (int i = 0; i < BATCH; ++i) {
+            const u64 r = row + first + i;
+            float4 v = *(const float4*)(staged + (first + i) * PITCH + lane * 4);
+#if EPILOGUE == ROWS || EPILOGUE == WIDE_ROWS || EPILOGUE == RESIDUAL
+            v = v + b;
+#endif
+            if (!inside || r >= info.m) continue;
 #if EPILOGUE == ROWS
             *(uint2*)((char*)out + (r * info.n + c) * 2) = make_uint2(bf16_pair(v.x, v.y), bf16_pair(v.z, v.w));
 #elif EPILOGUE == RESIDUAL
-            *(float4*)((float*)out + r * info.n + c) = v + *(const float4*)(residual + r * info.n + c);
+            store((float*)out + r * info.n + c, v + before[i]);
 #elif EPILOGUE == WIDE_ROWS
-            *(float4*)((float*)out + r * info.n + c) = v;
+            store((float*)out + r * info.n + c, v);
 #else
             __stcs((float4*)((float*)out + r * info.n + c), v);  // read once, later: it need not displace the operands
 #endif
@@ -237,7 +258,7 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
 }
 
 // `extra` is the scale [n] of SCORES or the residual [m, n] of RESIDUAL. Grid: ceil(m/128)·ceil(n/128) blocks of 128 threads, which
-// start in the order of bands of BAND tiles of rows, in a band column by column, so that what is read at one time, the band's rows and
+// start in the order of bands of BAND tiles of rows (up to twice as many make one), in a band column by column, so that what is read at one time, the band's rows and
 // a few tiles of columns, stays in the second-level cache.
 extern "C" __global__ void __launch_bounds__(128, 3)
 gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ extra,
@@ -247,9 +268,10 @@ gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __rest
     __shared__ alignas(8) u64 full[STAGES], empty[STAGES];
 
     const u32 tiles_m = (u32)((info.m + TILE - 1) / TILE), tiles_n = gridDim.x / tiles_m;
-    const u32 band = blockIdx.x / (BAND * tiles_n), in_band = blockIdx.x % (BAND * tiles_n);
-    const u32 height = min(BAND, tiles_m - band * BAND);
-    const u64 tile_m = band * BAND + in_band % height, tile_n = in_band / height;
+    const u32 most = tiles_m <= 2 * BAND ? tiles_m : BAND;
+    const u32 band = blockIdx.x / (most * tiles_n), in_band = blockIdx.x % (most * tiles_n);
+    const u32 height = min(most, tiles_m - band * most);
+    const u64 tile_m = band * most + in_band % height, tile_n = in_band / height;
     const u32 steps = (u32)(info.k / DEPTH);
     const u32 base = smem_address(stages), full0 = smem_address(full), empty0 = smem_address(empty);
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;

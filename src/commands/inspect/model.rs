@@ -25,6 +25,8 @@ pub(super) fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     facts.add("parameters", found.parameters);
     facts.add("bytes of weights", found.bytes);
     facts.add("dtype", found.dtypes.join(", "));
+    facts.add("bytes of CPU memory", found.cpu_memory);
+    facts.add("bytes of GPU memory", found.gpu_memory);
     facts.add("unembedding", if found.is_tied { "the embedding" } else { "a matrix of its own" });
     facts.add("residual", if config.layout == Layout::Parallel { "parallel" } else { "sequential" });
     facts.add("norms", norms(config));

@@ -45,10 +45,14 @@ impl Scores {
         );
         #[cfg(feature = "cuda")]
         if assay_kernels::gemm::suits(&input.client, n, dims2(&w_enc)[1]) {
-            use assay_kernels::{gemm, packed::Packed};
+            use assay_kernels::gemm;
+            use assay_kernels::packed::{Packed, Side};
             let [_, d] = dims2(&w_enc);
             let (a, b) = match precision {
-                Precision::F32 => (Packed::split(&input, tokens, d, true), Packed::split(&w_enc, n, d, false)),
+                Precision::F32 => (
+                    Packed::split(&input, tokens, d, Side::Left, false),
+                    Packed::split(&w_enc, n, d, Side::Right, false),
+                ),
                 Precision::Bf16 => (Packed::from_f32(&input, tokens, d), Packed::from_f32(&w_enc, n, d)),
             };
             let (pre, maxima) = gemm::scores(&a, &b, &b_enc, scaled.then_some(&scale));
