@@ -70,6 +70,6 @@ resamples = 100
     let found: serde_json::Value = serde_json::from_str(&stdout_of(&mut eval(&[]))).unwrap();
     assert_eq!((&found["hook"], &found["d_model"]), (&"blocks.1.attn.hook_z".into(), &64.into()));
     let r2 = frame.column("r2").unwrap().f64().unwrap().get(0).unwrap();
-    assert!((found["r2"].as_f64().unwrap_or(f64::NAN) - r2).abs() < 1e-6, "{r2}: {found}");
+    assert!((found["all"]["r2"].as_f64().unwrap_or(f64::NAN) - r2).abs() < 1e-6, "{r2}: {found}");
     refused(&mut eval(&["--hook", "blocks.1.hook_mlp_out"]), &["d_in is 64", "blocks.1.hook_mlp_out", "is 32 wide"]);
 }

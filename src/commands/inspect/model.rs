@@ -55,7 +55,9 @@ pub(super) fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
         }
         Err(error) => {
             facts.add("tokenizer", "none");
-            notes.push(error.to_string());
+            // One that is not there is nothing to talk about; one that can't be read is.
+            let is_there = path.is_file() || path.join("tokenizer.json").exists();
+            notes.extend(is_there.then(|| error.to_string()));
         }
     }
     facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers() - 1));
