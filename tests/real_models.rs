@@ -53,7 +53,8 @@ fn agrees(expected: &Expected) {
 
     let Some(text) = gpl() else { return };
     let tokens = batch(&ids(&text)[..expected.tokens]);
-    let losses = values(token_cross_entropy(scored_log_probs(model.forward(tokens.view()).unwrap()), tokens.view(), &device()));
+    let losses =
+        values(token_cross_entropy(scored_log_probs(model.forward(tokens.view()).unwrap()), tokens.view(), &device()));
     let mean = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / losses.len() as f64;
     near("mean loss", mean, expected.loss, 1e-3);
 }
