@@ -378,7 +378,7 @@ fn a_place_for_temporary_files_is_asked_for_where_there_is_none() {
 #[test]
 fn what_is_neither_model_nor_results_nor_tokens_is_not_inspected() {
     let dir = tempfile::tempdir().unwrap();
-    refused(assay().arg("inspect").arg(dir.path()), &["no model (config.json)", "no .parquet"]);
+    refused(assay().arg("inspect").arg(dir.path()), &["no model (config.json, or a GGUF file)", "no .parquet"]);
     let corpus = crate::common::root().join("tests/fixtures/sample.jsonl.zst");
     let found = stdout_of(assay().arg("inspect").arg(corpus));
     assert!(found.contains("| documents  | 12 ") && found.contains("| kind       | text "), "{found}");

@@ -54,7 +54,8 @@ fn families() -> Vec<PathBuf> {
     found
 }
 
-fn family_agrees(model: &Decoder, dir: &Path, name: &str) {
+/// A model against the values of a directory.
+pub fn family_agrees(model: &Decoder, dir: &Path, name: &str) {
     let expected = Reference::open(dir.join("expected.safetensors"));
     let tokens = expected.tokens("tokens");
     let logits = model.forward(tokens.view()).unwrap();

@@ -1,10 +1,12 @@
-//! GGUF files against what the Python package `gguf` says of them (`tests/golden/README.md`).
+//! GGUF files against what the Python package `gguf` says of them, and what transformers computes (`tests/golden/README.md`).
 
 use std::path::PathBuf;
 
+use assay_models::Decoder;
 use assay_models::gguf::{Data, FileTokenizer, Gguf, Kind, tokenizer};
 
-use crate::common::{Reference, golden};
+use crate::common::{Reference, device, golden, gpl, real_model};
+use crate::families::family_agrees;
 
 #[test]
 fn every_number_format_is_widened_bit_for_bit() {
@@ -50,27 +52,28 @@ fn every_type_of_value_is_read() {
     assert!(error.contains("types.gguf, byte ") && error.contains("`test.int8`"), "{error}");
 }
 
-#[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
+/// Models converted as llama.cpp does it compute what transformers computes for what they were converted from.
+#[test]
+fn converted_models_agree_with_transformers() {
+    let mut converted: Vec<PathBuf> =
+        std::fs::read_dir(golden("gguf/families")).unwrap().map(|e| e.unwrap().path()).collect();
+    converted.sort();
+    assert_eq!(converted.len(), 7, "{converted:?}");
+    for path in converted {
+        let name = path.file_stem().unwrap().to_string_lossy();
+        let model = Decoder::load(&path, &device()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        family_agrees(&model, &golden("families").join(&*name), &format!("{name}.gguf"));
+    }
 }
 
-/// A real model's file, if `ASSAY_REAL_MODELS` names a directory that has it.
+/// A real model's file, if it is there.
 fn real(name: &str) -> Option<Gguf> {
-    let path = std::env::var_os("ASSAY_REAL_MODELS").map(|dir| PathBuf::from(dir).join(name)).filter(|p| p.is_file());
-    if path.is_none() {
-        skipped(&format!("ASSAY_REAL_MODELS names no directory with {name}"));
-    }
-    path.map(|path| Gguf::open(&path).unwrap())
+    real_model(name).map(|path| Gguf::open(&path).unwrap())
 }
 
 /// SHA-256 of the first ids of the GPL, as u32 in little-endian order.
 fn hash_of_gpl(file: &FileTokenizer, count: usize) -> Option<String> {
-    let Ok(text) = std::fs::read_to_string("/usr/share/common-licenses/GPL-3") else {
-        skipped("this system has no /usr/share/common-licenses/GPL-3");
-        return None;
-    };
-    let ids = file.tokenizer.encode_fast(text, true).unwrap();
+    let ids = file.tokenizer.encode_fast(gpl()?, true).unwrap();
     let bytes: Vec<u8> = ids.get_ids()[..count].iter().flat_map(|id| id.to_le_bytes()).collect();
     let hash = ring::digest::digest(&ring::digest::SHA256, &bytes);
     Some(hash.as_ref().iter().map(|b| format!("{b:02x}")).collect())

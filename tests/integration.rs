@@ -22,11 +22,13 @@
 //! - `inputs`: padded, oddly named, damaged and foreign files, as people have them.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
+//! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `cli`: help and tables as they are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod bos;
 mod cli;
 mod committed;
 mod common;

@@ -22,6 +22,10 @@ pub struct Summary {
     pub dtypes: Vec<String>,
     /// Whether embedding and unembedding are one matrix.
     pub is_tied: bool,
+    /// Bytes of memory that the weights take on the CPU ([`ModelFiles::memory`]).
+    pub cpu_memory: u64,
+    /// The same of a GPU.
+    pub gpu_memory: u64,
     /// BLAKE3 of configuration and weights ([`crate::ModelFiles::weights_hash`]); `None` above a GiB.
     pub weights_hash: Option<String>,
 }
@@ -35,7 +39,16 @@ impl Summary {
         let files = ModelFiles::open(dir)?;
         let (parameters, bytes, dtypes) = files.checkpoint.size(|name| files.inventory.ignores(name));
         let weights_hash = (bytes <= HASHED).then(|| files.weights_hash());
-        Ok(Self { is_tied: files.inventory.is_tied(), parameters, bytes, dtypes, weights_hash, config: files.config })
+        Ok(Self {
+            parameters,
+            bytes,
+            dtypes,
+            is_tied: files.inventory.is_tied(),
+            cpu_memory: files.memory_of(false),
+            gpu_memory: files.memory_of(true),
+            weights_hash,
+            config: files.config,
+        })
     }
 
     /// What a user should know of it.

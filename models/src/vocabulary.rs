@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::error::{ModelError, Result};
 use crate::files::read_text;
@@ -55,6 +55,18 @@ impl Vocabulary {
     /// post-processor of a `tokenizer.json`, `add_bos_token` of a GGUF file), whatever the model's configuration calls BOS.
     pub fn bos(&self) -> Option<u32> {
         self.bos
+    }
+
+    /// What it is, and how many tokens it has: `byte-level BPE, 50277 tokens`.
+    pub fn kind(&self) -> String {
+        let kind = match self.tokenizer.get_model() {
+            ModelWrapper::BPE(bpe) if bpe.byte_fallback => "BPE of characters, with bytes for the others",
+            ModelWrapper::BPE(_) => "byte-level BPE",
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::WordLevel(_) => "words",
+            ModelWrapper::Unigram(_) => "unigram",
+        };
+        format!("{kind}, {} tokens", self.tokenizer.get_vocab_size(true))
     }
 
     /// A hash of all that the ids of a text follow from.

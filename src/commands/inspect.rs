@@ -1,10 +1,11 @@
 //! `assay inspect`: what is in a model, SAE, results directory, or source of tokens or text.
 
+mod model;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use assay_models::config::Layout;
-use assay_models::summary::Summary;
+use assay_models::place::is_model;
 use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
 use serde_json::{Map, Value};
@@ -83,13 +84,13 @@ impl InspectArgs {
             unfinished(path, &progress, &mut facts)?;
         } else if formats::is_sae(path) {
             notes = sae(path, &mut facts)?;
-        } else if path.join("config.json").is_file() {
-            notes = model(path, &mut facts)?;
+        } else if is_model(path) {
+            notes = model::model(path, &mut facts)?;
         } else {
             let reading = Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines };
             let found = describe(path, &reading).with_context(|| {
                 format!(
-                    "{} is no model (config.json), SAE (cfg.json) or results directory (runs.parquet), nor tokens or text",
+                    "{} is no model (config.json, or a GGUF file), SAE (cfg.json) or results directory (runs.parquet), nor tokens or text",
                     path.display()
                 )
             })?;
@@ -110,29 +111,6 @@ impl InspectArgs {
         }
         output::result(format_args!("{}{}", facts.table(), markdown::notes(&notes)))
     }
-}
-
-/// Gives the notes that belong to it.
-fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
-    let found = Summary::of(path)?;
-    let config = &found.config;
-    facts.add("kind", format!("model, {}", config.family));
-    facts.add("d_model", config.d_model);
-    facts.add("layers", config.n_layers());
-    facts.add("heads", config.attention.n_heads);
-    facts.add("d_mlp", config.mlp.d_mlp);
-    facts.add("vocabulary", config.vocab_size);
-    facts.add("parameters", found.parameters);
-    facts.add("bytes of weights", found.bytes);
-    facts.add("dtype", found.dtypes.join(", "));
-    facts.add("unembedding", if found.is_tied { "the embedding" } else { "a matrix of its own" });
-    facts.add("residual", if config.layout == Layout::Parallel { "parallel" } else { "sequential" });
-    facts.add("rotary dimensions per head", config.ropes.first().map_or(0, |rope| rope.dims));
-    facts.add("dimensions per head", config.attention.d_head);
-    facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers() - 1));
-    let hash = found.weights_hash.as_ref().map(|hash| &hash[..16]);
-    facts.add("BLAKE3 of configuration and weights", hash);
-    Ok(found.notes())
 }
 
 /// Gives the notes that belong to it.

@@ -59,6 +59,8 @@ pub(super) struct Outlook {
     device: String,
     /// Of the encoder's product in what is left to train; sparse parts cost k/d_sae of it each.
     flops: f64,
+    /// Of the weights of the largest model; one model at a time is in memory.
+    model_bytes: u64,
     /// Beside the model, at most.
     training_bytes: f64,
     /// The same, about.
@@ -138,6 +140,7 @@ impl Outlook {
             groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: todo.len() });
             training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
         }
+        let model_bytes = plan.models.iter().map(|model| model.files.memory(&opened.device)).max().unwrap_or(0);
         let (results, device) = (results.to_owned(), opened.name.clone());
         let evaluation_bytes = eval_bytes(spec, plan, opened);
         let (checkpoint_seconds, checkpoint_tokens) = (spec.train.checkpoint_seconds, spec.train.checkpoint_tokens);
@@ -147,6 +150,7 @@ impl Outlook {
             results,
             device,
             flops,
+            model_bytes,
             training_bytes,
             evaluation_bytes,
             checkpoint_seconds,
@@ -195,7 +199,8 @@ impl fmt::Display for Outlook {
         }
         writeln!(
             f,
-            "memory beside the model: training {:.2} GB, evaluation about {:.2} GB",
+            "memory: the largest model {:.2} GB; beside it training {:.2} GB, evaluation about {:.2} GB",
+            self.model_bytes as f64 / 1e9,
             self.training_bytes / 1e9,
             self.evaluation_bytes / 1e9
         )?;
