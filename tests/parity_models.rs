@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
+use crate::families::families;
 
 fn agrees_with_transformers(name: &str, tolerance: f64) {
     let load = || Decoder::load(&golden(name), &device()).unwrap();
