@@ -24,7 +24,8 @@ use crate::{device, fetch, frames, markdown, output};
     after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/example"
 )]
 pub struct InspectArgs {
-    /// What to look at: a path, or the name of a model or SAE on the hub, org/name[@revision][:path]
+    /// What to look at: a path (a directory, a GGUF file, tokens or text), or the name of a model or SAE on the hub,
+    /// org/name[@revision][:path]
     #[arg(value_name = "PATH|NAME")]
     path: PathBuf,
     /// Column, field or tensor of token ids or text, if not `tokens`, `input_ids` or `text`

@@ -8,7 +8,6 @@ use assay_models::summary::Summary;
 use assay_models::vocabulary::Vocabulary;
 
 use super::Facts;
-use crate::markdown;
 
 /// What is known of a model without its weights; gives the notes that belong to it.
 pub(super) fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
@@ -98,7 +97,7 @@ fn positions(config: &DecoderConfig) -> String {
         } else {
             format!(", {} of {} dimensions", rope.dims, config.attention.d_head)
         };
-        format!("θ {}{part}{}{share}", markdown::number(Some(rope.theta)), scaling(&rope.scaling))
+        format!("θ {}{part}{}{share}", rope.theta, scaling(&rope.scaling))
     };
     let ropes: Vec<String> = config.ropes.iter().enumerate().map(|(index, rope)| of(index, rope)).collect();
     if ropes.is_empty() { "none".to_owned() } else { format!("rotary, {}", ropes.join("; ")) }
