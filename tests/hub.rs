@@ -543,17 +543,57 @@ fn serves_until_it_is_killed() {
     }
 }
 
+/// A repository of GGUF files, as there are thousands: one of them is a model, once it is named.
+#[test]
+fn a_gguf_file_is_fetched_alone() {
+    let world = World::new();
+    let local = golden("gguf/families/gemma2.gguf");
+    let content = std::fs::read(&local).unwrap();
+    let files = Files::from([
+        ("README.md".to_owned(), b"#".to_vec()),
+        ("deep/tiny.F32.gguf".to_owned(), content.clone()),
+        ("tiny.Q8_0.gguf".to_owned(), content),
+    ]);
+    let commit = world.hub.serve("models", "org/tiny-GGUF", "main", files, Access::All);
+    let shown = stdout_of(assay().arg("inspect").arg(&local));
+    assert!(shown.contains("model, Gemma 2, in GGUF") && shown.contains("F32"), "{shown}");
+    for name in ["tiny.Q8_0.gguf", "deep/tiny.F32.gguf"] {
+        world.hub.requests();
+        assert_eq!(
+            stdout_of(&mut world.inspect(&format!("org/tiny-GGUF:{name}"))).lines().take(20).collect::<Vec<_>>(),
+            shown.lines().take(20).collect::<Vec<_>>()
+        );
+        let requests = world.hub.requests();
+        let fetched: Vec<&Request> =
+            requests.iter().filter(|r| r.target.contains("/resolve/") && !r.elsewhere).collect();
+        assert!(fetched.len() == 1 && fetched[0].target.ends_with(name), "{requests:?}");
+    }
+    // From the cache, without a network.
+    let mut offline = world.inspect(&format!("org/tiny-GGUF@{commit}:tiny.Q8_0.gguf"));
+    stdout_of(offline.env("HF_HUB_OFFLINE", "1"));
+    let mut geometry = world.assay();
+    geometry.args(["geometry", "--model", "org/tiny-GGUF", "--tokens", "x"]);
+    refused(&mut geometry, &["no config.json, but models in GGUF", "after a `:`: tiny.Q8_0.gguf"]);
+    refused(
+        &mut world.inspect("org/tiny-GGUF:other.gguf"),
+        &["no file other.gguf", "deep/tiny.F32.gguf, tiny.Q8_0.gguf"],
+    );
+}
+
 /// The weights of a model that can't be read are not downloaded to find that out.
 #[test]
 fn a_model_of_another_family_is_refused_before_its_weights_are_fetched() {
     let world = World::new();
     let mut files = files_of(&bundled("small"));
-    files.insert("config.json".into(), br#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#.to_vec());
-    let commit = world.hub.serve("models", "org/llama", "main", files, Access::All);
-    refused(&mut world.inspect("org/llama"), &["org/llama", "`llama`", "`gpt_neox`", "not downloaded"]);
+    files.insert(
+        "config.json".into(),
+        br#"{"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}"#.to_vec(),
+    );
+    let commit = world.hub.serve("models", "org/mixtral", "main", files, Access::All);
+    refused(&mut world.inspect("org/mixtral"), &["org/mixtral", "`mixtral`", "gpt_neox", "not downloaded"]);
     let requests = world.hub.requests();
     assert!(requests.iter().any(|r| r.target.contains("config.json")) && of_weights(&requests).is_empty());
     // Nor is anybody sent to fetch them, where the configuration is in the cache.
-    let mut offline = world.inspect(&format!("org/llama@{commit}"));
-    refused(offline.env("HF_HUB_OFFLINE", "1"), &["`llama`", "not downloaded"]);
+    let mut offline = world.inspect(&format!("org/mixtral@{commit}"));
+    refused(offline.env("HF_HUB_OFFLINE", "1"), &["`mixtral`", "not downloaded"]);
 }
