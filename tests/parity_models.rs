@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
+use crate::families::families;
 
 fn agrees_with_transformers(name: &str, tolerance: f64) {
     let load = || Decoder::load(&golden(name), &device()).unwrap();
@@ -41,9 +42,10 @@ fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
 /// they are the same.
 #[test]
 fn capture_in_bf16_is_near() {
-    for name in ["neox-parallel", "neox-sequential"] {
-        let model = Decoder::load(&golden(name), &device()).unwrap();
-        let tokens = Reference::open(golden(name).join("expected.safetensors")).tokens("tokens");
+    for dir in families().into_iter().chain(["neox-parallel", "neox-sequential"].map(golden)) {
+        let name = dir.display();
+        let model = Decoder::load(&dir, &device()).unwrap();
+        let tokens = Reference::open(dir.join("expected.safetensors")).tokens("tokens");
         let sites: Vec<Site> = (0..model.config().n_layers())
             .flat_map(|layer| ["hook_resid_pre", "hook_resid_post"].map(|kind| format!("blocks.{layer}.{kind}")))
             .map(|hook| hook.parse::<HookPoint>().unwrap().into())

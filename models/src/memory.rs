@@ -47,7 +47,7 @@ fn free(device: &Device) -> Option<u64> {
         return [machine, cgroup()].into_iter().flatten().min();
     }
     #[cfg(feature = "cuda")]
-    if let burn::backend::DispatchDevice::Cuda(card) = device.as_dispatch() {
+    if let burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(card)) = device.as_dispatch() {
         return assay_kernels::memory::free_bytes(card.index);
     }
     None
