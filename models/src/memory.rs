@@ -40,8 +40,8 @@ impl ModelFiles {
     }
 }
 
-/// Bytes of memory that are free; `None` where nobody says.
-fn free(device: &Device) -> Option<u64> {
+/// Bytes of a device's memory that are free; `None` where nobody says.
+pub fn free(device: &Device) -> Option<u64> {
     if runs_on_cpu(device) {
         let machine = available(&std::fs::read_to_string("/proc/meminfo").ok()?);
         return [machine, cgroup()].into_iter().flatten().min();
