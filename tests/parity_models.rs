@@ -38,8 +38,8 @@ fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
     }
 }
 
-/// Passes in bf16 give what passes in f32 give, up to the rounding of the products' factors; where the device has no such passes
-/// they are the same.
+/// Passes in bf16 give what passes in f32 give, up to the rounding of the products' factors, which grows from layer to layer to 2 % in
+/// the deepest of these models with their sharp attention; where the device has no such passes they are the same.
 #[test]
 fn capture_in_bf16_is_near() {
     for dir in families().into_iter().chain(["neox-parallel", "neox-sequential"].map(golden)) {
@@ -53,7 +53,7 @@ fn capture_in_bf16_is_near() {
         let exact = model.capture(tokens.view(), &sites).unwrap();
         let near = model.capture_in(Precision::Bf16, tokens.view(), &sites).unwrap();
         for ((hook, e), n) in sites.iter().zip(exact).zip(near) {
-            assert_close(&format!("{name}, {hook}"), &values(n), &values(e), if model.has_bf16() { 1e-2 } else { 0.0 });
+            assert_close(&format!("{name}, {hook}"), &values(n), &values(e), if model.has_bf16() { 3e-2 } else { 0.0 });
         }
     }
 }
