@@ -115,11 +115,12 @@ impl Scaling<'_> {
             // At lengths up to max_position_embeddings, beyond which no context is taken, it is the default.
             "dynamic" => Ok(RopeScaling::Default),
             "llama3" => {
+                let factor = self.needed("factor")?;
                 let (low, high) = (self.needed("low_freq_factor")?, self.needed("high_freq_factor")?);
                 if low >= high {
                     return Err(format!("low_freq_factor {low} is not below high_freq_factor {high}"));
                 }
-                Ok(RopeScaling::Llama3 { factor: self.needed("factor")?, low, high, original: self.original })
+                Ok(RopeScaling::Llama3 { factor, low, high, original: self.original })
             }
             "yarn" => self.yarn(),
             "longrope" | "su" => self.longrope(),
