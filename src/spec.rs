@@ -1,6 +1,7 @@
 //! A sweep's specification: one TOML file, parsed strictly.
 
 mod check;
+mod coders;
 mod document;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use assay_sae::{Architecture, Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use check::explain;
+pub use coders::CoderSpec;
 pub use document::{RECORDED_BY, SpecDocument};
 
 /// Models × depths × hooks × coders × seeds × training tokens, and how each SAE is trained and evaluated.
@@ -61,25 +63,6 @@ pub struct SweepSpec {
     /// Mutual information of the hook points with the logits, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information: Option<InformationSpec>,
-}
-
-/// SAEs of one architecture.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CoderSpec {
-    /// The rule by which latents are chosen: `topk`, or `groupmax` (the largest of each of k groups of neighbours).
-    pub architecture: Architecture,
-    /// Active latents per token, one SAE each.
-    pub k: Vec<usize>,
-}
-
-/// The architecture of an SAE and how sparse it is: what distinguishes the SAEs of one hook, seed and budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// The rule by which latents are chosen.
-    pub architecture: Architecture,
-    /// Active latents per token.
-    pub k: usize,
 }
 
 /// One model of a sweep.
@@ -310,19 +293,9 @@ fn is_yes(value: &bool) -> bool {
 
 impl SweepSpec {
     /// What each hook gets an SAE of, for every seed and budget: in the order of the spec.
-    pub fn settings(&self) -> Vec<Setting> {
-        let short = self.k.iter().map(|&k| Setting { architecture: Architecture::TopK, k });
-        let of = |coder: &CoderSpec| {
-            let architecture = coder.architecture;
-            coder.k.clone().into_iter().map(move |k| Setting { architecture, k })
-        };
-        short.chain(self.coders.iter().flat_map(of)).collect()
-    }
-}
-
-impl std::fmt::Display for Setting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} k {}", self.architecture, self.k)
+    pub fn architectures(&self) -> Vec<Architecture> {
+        let short = self.k.iter().map(|&k| Architecture::topk(k));
+        short.chain(self.coders.iter().flat_map(|coder| coder.architectures.clone())).collect()
     }
 }
 
@@ -369,11 +342,10 @@ fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName
 
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
-    pub fn config(&self, d_in: usize, setting: Setting, tokens: u64, precision: Precision) -> TrainConfig {
-        let Setting { architecture, k } = setting;
-        let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_in * self.expansion, k, self.batch_size, tokens);
+    pub fn config(&self, d_in: usize, architecture: Architecture, tokens: u64, precision: Precision) -> TrainConfig {
+        let d_sae = d_in * self.expansion;
+        let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_sae, architecture, self.batch_size, tokens);
         TrainConfig {
-            architecture,
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
             decay_steps: self.decay_steps.unwrap_or(recipe.decay_steps),
@@ -426,12 +398,11 @@ mod tests {
 
     #[test]
     fn coders_and_their_short_form_say_the_same() {
-        let setting = |architecture, k| Setting { architecture, k };
-        assert_eq!(load(SPEC, &[]).unwrap().settings(), [setting(Architecture::TopK, 4)]);
+        assert_eq!(load(SPEC, &[]).unwrap().architectures(), [Architecture::topk(4)]);
         let coders = "coders = [{ architecture = 'topk', k = [4] }, { architecture = 'groupmax', k = [2, 4] }]";
         let spec = load(&SPEC.replace("k = [4]", coders), &["hooks=['resid_post', 'mlp_out']"]).unwrap();
-        let expected = [(Architecture::TopK, 4), (Architecture::GroupMax, 2), (Architecture::GroupMax, 4)];
-        assert_eq!(spec.settings(), expected.map(|(architecture, k)| setting(architecture, k)));
+        let expected = [Architecture::topk(4), Architecture::groupmax(2), Architecture::groupmax(4)];
+        assert_eq!(spec.architectures(), expected);
         assert_eq!(spec.hooks, [HookKind::ResidPost, HookKind::MlpOut]);
     }
 

@@ -3,6 +3,7 @@
 //! - `common`: paths of fixtures, relative errors, safetensors in and out, small sweeps, the program.
 //! - `parity_models`: the decoder against transformers.
 //! - `parity_sae`: encode, decode and the training step against SAELens.
+//! - `parity_classes`: the training step of every other class against SAELens.
 //! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
@@ -43,6 +44,7 @@ mod information;
 mod inputs;
 mod interrupt;
 mod output;
+mod parity_classes;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;

@@ -2,7 +2,7 @@
 //! `sparse.rs` what is done with sparse codes.
 
 mod encode;
-mod select;
+pub(super) mod select;
 mod sparse;
 
 use burn::backend::Flex;
