@@ -407,10 +407,50 @@ mod tests {
     }
 
     #[test]
+    fn coders_have_the_settings_of_their_class() {
+        let coders = "coders = [{ architecture = 'batchtopk', k = [4, 6.5] }, \
+            { architecture = 'jumprelu', target_l0 = [8, 16], l0_coefficient = 0.1, sparsity = 'quadratic' }, \
+            { architecture = 'standard', l1_coefficient = 2 }, { architecture = 'matryoshka', k = [8], widths = [4, 16] }]";
+        let spec = load(&SPEC.replace("k = [4]", coders), &[]).unwrap();
+        let named: Vec<String> = spec.architectures().iter().map(|a| format!("{a} {}", a.knob())).collect();
+        let expected = ["batchtopk k 4", "batchtopk k 6.5", "jumprelu target_l0 8", "jumprelu target_l0 16"];
+        assert_eq!(named[..4], expected);
+        assert_eq!(named[4..], ["standard l1_coefficient 2", "matryoshka k 8"]);
+        let [first, .., last] = &spec.architectures()[..] else { panic!("{named:?}") };
+        let config = spec.train.config(4, first.clone(), 512, Precision::F32);
+        assert!(config.check().is_ok() && config.aux_coefficient > 0.0);
+        let error = spec.train.config(8, last.clone(), 512, Precision::F32).check().unwrap_err().to_string();
+        assert!(error.contains("widths = [4, 16] must end at d_sae = 32; add it"), "{error}");
+        let standard = spec.train.config(4, spec.architectures()[4].clone(), 512, Precision::Bf16);
+        let error = standard.check().unwrap_err().to_string();
+        assert!(error.contains("precision = \"bf16\": standard is trained in f32"), "{error}");
+        let aux = TrainConfig { aux_coefficient: 0.1, precision: Precision::F32, ..standard };
+        let error = aux.check().unwrap_err().to_string();
+        assert!(error.contains("standard has no auxiliary loss of dead latents; set it to 0"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (change, expected) in [
             (("k = [4]", "k = [4]\ncoders = [{ architecture = 'topk', k = [2] }]"), "exclude each other"),
-            (("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"), "expected `topk` or `groupmax`"),
+            (
+                ("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"),
+                "architecture = \"gated\": unknown field `k`, expected `l1_coefficient` or `l1_warmup_steps`",
+            ),
+            (
+                ("k = [4]", "coders = [{ architecture = 'vanilla', k = [2] }]"),
+                "\"vanilla\" cannot be trained; topk, groupmax, ",
+            ),
+            (("k = [4]", "coders = [{ k = [2] }]"), "`architecture` is missing; one of topk, "),
+            (("k = [4]", "coders = [{ architecture = 'batchtopk' }]"), "missing field `k`"),
+            (
+                ("k = [4]", "coders = [{ architecture = 'jumprelu', l0_coefficient = [1], sparsity = 'quadratic' }]"),
+                "needs `target_l0`",
+            ),
+            (
+                ("k = [4]", "coders = [{ architecture = 'jumprelu', l0_coefficient = 1, target_l0 = [8] }]"),
+                "`target_l0` belongs to sparsity = \"quadratic\"; remove it",
+            ),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [] }]"), "at least one value"),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [2, 2] }]"), "listed twice"),
             (("k = [4]", "seeds = [1]"), "k: at least one value"),

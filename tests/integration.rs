@@ -7,6 +7,7 @@
 //! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
+//! - `training_classes`: the same of the classes that choose among a batch, or not at all.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
@@ -54,4 +55,5 @@ mod sae_files;
 mod sweep;
 mod text;
 mod training;
+mod training_classes;
 mod verdict;

@@ -261,7 +261,7 @@ struct Case {
 }
 
 /// Plain gradient descent: without momentum and with an ε that dwarfs the gradient, an Adam step is −lr/ε·g.
-const RATE: f64 = 0.1;
+pub const RATE: f64 = 0.1;
 
 impl Case {
     fn config(self) -> TrainConfig {
@@ -312,7 +312,7 @@ impl Case {
 }
 
 /// Reproducible numbers about 0.
-fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
+pub fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut uniform = || {
         x ^= x << 13;
@@ -325,7 +325,7 @@ fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
 }
 
 /// 1 where a value is among the k largest of its row and its column is allowed, else 0.
-fn top_k_mask(rows: &[f32], k: usize, allowed: &[bool]) -> Vec<f32> {
+pub fn top_k_mask(rows: &[f32], k: usize, allowed: &[bool]) -> Vec<f32> {
     let mut mask = vec![0.0; rows.len()];
     for (row, mask) in rows.chunks(allowed.len()).zip(mask.chunks_mut(allowed.len())) {
         let mut order: Vec<usize> = (0..row.len()).filter(|&i| allowed[i]).collect();
@@ -341,7 +341,7 @@ fn group_mask(rows: &[f32], size: usize) -> Vec<f32> {
     rows.chunks(size).flat_map(|group| top_k_mask(group, 1, &vec![true; size])).collect()
 }
 
-fn square(t: Tensor<2>) -> Tensor<2> {
+pub fn square(t: Tensor<2>) -> Tensor<2> {
     t.clone() * t
 }
 

@@ -319,6 +319,42 @@ mod tests {
     }
 
     #[test]
+    fn a_class_adds_its_settings_to_the_key() {
+        let train = |keys: serde_json::Value| {
+            let architecture = Architecture::try_from(keys.as_object().unwrap().clone()).unwrap();
+            training(&TrainConfig::from_recipe(Recipe::Assay, 128, 512, architecture, 256, 61_440))
+        };
+        let groups = train(serde_json::json!({"architecture": "groupmax", "k": 8}));
+        assert!(groups.contains(r#""d_sae":512,"k":8,"batch_size""#));
+        assert!(groups.ends_with(r#""input_scaling":"none","architecture":"groupmax"}"#));
+        for (keys, expected) in [
+            (
+                serde_json::json!({"architecture": "batchtopk", "k": 8}),
+                r#""architecture":"batchtopk","k":8.0,"threshold_lr":0.01}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "matryoshka", "k": 6.5, "widths": [64, 512]}),
+                r#""architecture":"matryoshka","k":6.5,"threshold_lr":0.01,"widths":[64,512],"aux_by_level":false}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "jumprelu", "l0_coefficient": 1, "sparsity": "tanh"}),
+                r#""architecture":"jumprelu","l0_coefficient":1.0,"l0_warmup_steps":0,"sparsity":"tanh","tanh_scale":4.0,"bandwidth":0.05,"init_threshold":0.01,"ste_to_input":false,"pre_act_coefficient":0.0}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "gated", "l1_coefficient": 0.5}),
+                r#""architecture":"gated","l1_coefficient":0.5,"l1_warmup_steps":0}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "standard", "l1_coefficient": 0.5}),
+                r#""architecture":"standard","l1_coefficient":0.5,"l1_warmup_steps":0,"lp_norm":1.0}"#,
+            ),
+        ] {
+            let text = train(keys);
+            assert!(text.contains(r#""d_sae":512,"batch_size""#) && text.ends_with(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn numbers_have_one_spelling() {
         for (value, expected) in [
             (0.0, "0.0"),
