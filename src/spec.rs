@@ -344,19 +344,22 @@ impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
     pub fn config(&self, d_in: usize, architecture: Architecture, tokens: u64, precision: Precision) -> TrainConfig {
         let d_sae = d_in * self.expansion;
+        let chooses = architecture.k().is_some();
         let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_sae, architecture, self.batch_size, tokens);
         TrainConfig {
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
             decay_steps: self.decay_steps.unwrap_or(recipe.decay_steps),
             loss: self.loss.unwrap_or(recipe.loss),
-            aux_coefficient: self.aux_coefficient.unwrap_or(recipe.aux_coefficient),
+            // Of the classes that have them.
+            aux_coefficient: self.aux_coefficient.filter(|_| chooses).unwrap_or(recipe.aux_coefficient),
             dead_after: self.dead_after.unwrap_or(recipe.dead_after),
             clip_norm: self.clip_norm.unwrap_or(recipe.clip_norm),
             decoder_norm: self.decoder_norm.unwrap_or(recipe.decoder_norm),
             decoder_init_norm: self.decoder_init_norm.unwrap_or(recipe.decoder_init_norm),
             rescale_acts_by_decoder_norm: self
                 .rescale_acts_by_decoder_norm
+                .filter(|_| chooses)
                 .unwrap_or(recipe.rescale_acts_by_decoder_norm),
             apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),

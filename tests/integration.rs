@@ -15,6 +15,7 @@
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
+//! - `sweep_classes`: sweeps over classes of SAE, resumed and refused.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
@@ -53,6 +54,7 @@ mod real_models;
 mod reference;
 mod sae_files;
 mod sweep;
+mod sweep_classes;
 mod text;
 mod training;
 mod training_classes;

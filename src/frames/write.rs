@@ -70,6 +70,15 @@ fn whole_k(record: &Record) -> Option<u64> {
     record.key.train.architecture.k().filter(|k| k.fract() == 0.0).map(|k| k as u64)
 }
 
+/// The column of those numbers; without a null it is written as one that can have none.
+fn ks(records: &[Record]) -> Column {
+    let all: Option<Vec<u64>> = records.iter().map(whole_k).collect();
+    match all {
+        Some(all) => whole("k", all.into_iter()),
+        None => Column::from(Series::new("k".into(), records.iter().map(whole_k).collect::<Vec<Option<u64>>>())),
+    }
+}
+
 fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
     let mut columns = vec![
         text("id", records.iter().map(|r| r.id.clone())),
@@ -88,7 +97,7 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         whole("n_layers", records.iter().map(|r| r.n_layers as u64)),
         whole("d_model", records.iter().map(|r| r.key.train.d_model as u64)),
         whole("d_sae", records.iter().map(|r| r.key.train.d_sae as u64)),
-        Column::from(Series::new("k".into(), records.iter().map(whole_k).collect::<Vec<Option<u64>>>())),
+        ks(records),
         whole("seed", records.iter().map(|r| r.key.seed)),
         whole("training_tokens", records.iter().map(|r| r.key.training_tokens)),
         whole("metric_version", records.iter().map(|r| u64::from(r.key.metric_version))),

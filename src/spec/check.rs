@@ -25,6 +25,14 @@ impl SweepSpec {
             !self.k.is_empty() || !self.coders.is_empty(),
             "k: at least one value is needed, or one of [[coders]] with its `k`"
         );
+        if self.architectures().iter().all(|architecture| architecture.k().is_none()) {
+            for (key, is_set) in [
+                ("aux_coefficient", self.train.aux_coefficient.is_some()),
+                ("rescale_acts_by_decoder_norm", self.train.rescale_acts_by_decoder_norm.is_some()),
+            ] {
+                ensure!(!is_set, "[train] {key}: only classes with a `k` have it, and no coder is of one; remove it");
+            }
+        }
         ensure!(!self.hooks.is_empty(), "hooks: at least one value is needed");
         ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
         ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");

@@ -245,6 +245,11 @@ fn ints(x: &FlexTensor) -> &[i32] {
     &x.storage::<i32>()[start..start + len(x)]
 }
 
+fn ints_mut(x: &mut FlexTensor) -> &mut [i32] {
+    let (start, len) = (x.layout().start_offset(), len(x));
+    &mut x.storage_mut::<i32>()[start..start + len]
+}
+
 fn float_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(shape)), DType::F32)
 }
