@@ -126,7 +126,9 @@ impl StepLoss {
 
     /// The auxiliary loss times its coefficient; 0 where it is off or no latent is dead.
     pub fn auxiliary(&self) -> f64 {
-        self.terms().filter(|(kind, _)| *kind == TermKind::Auxiliary).map(|(_, value)| value).sum()
+        let auxiliary = self.terms().filter(|(kind, _)| *kind == TermKind::Auxiliary);
+        // Not `sum`, which is −0 of nothing.
+        auxiliary.fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// What the class adds to the reconstruction loss, each with its coefficient. What is not there is 0.
@@ -136,7 +138,7 @@ impl StepLoss {
 
     /// The whole loss: of the reconstruction, and every term of the class.
     pub fn total(&self) -> f64 {
-        self.reconstruction() + self.terms().map(|(_, value)| value).sum::<f64>()
+        self.terms().fold(self.reconstruction(), |sum, (_, value)| sum + value)
     }
 }
 

@@ -57,7 +57,8 @@ impl Rows {
 
 /// A sum over the batch's tokens as a tensor of one element.
 pub(super) fn scalar(value: f64, device: &Device) -> Tensor<1> {
-    Tensor::from_data([value as f32], device)
+    // A sum of nothing is −0.
+    Tensor::from_data([(value + 0.0) as f32], device)
 }
 
 /// Numbers of a host as a tensor.
