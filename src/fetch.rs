@@ -10,7 +10,7 @@ use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::spec::SweepSpec;
 
-/// A model's directory, from its path or `org/name[@revision][:path]`.
+/// A model's directory or GGUF file, from its path or `org/name[@revision][:path]`.
 ///
 /// # Errors
 /// If it is neither, or can't be fetched.
@@ -52,7 +52,7 @@ fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
 
 /// What a sweep reads, on this machine.
 pub struct Sources {
-    /// A checkpoint's directory for each of the spec's models; `None` where the spec doesn't say where it is.
+    /// The directory or GGUF file of each of the spec's models; `None` where the spec doesn't say where it is.
     pub models: Vec<Option<PathBuf>>,
     /// File, directory or pattern of the training text.
     pub text: PathBuf,

@@ -53,7 +53,7 @@ pub struct Scored {
 }
 
 impl Inside {
-    /// Loads a model and an SAE of it, which names its hook.
+    /// Loads a model (a checkpoint directory or a GGUF file) and an SAE of it, which names its hook.
     ///
     /// # Errors
     /// If one of them can't be read, there is no tokenizer, or they don't belong together.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use assay_models::{Decoder, Site};
+use assay_models::{Decoder, Precision, Site};
 use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, formats};
@@ -98,7 +98,11 @@ impl<'a> ModelAtWork<'a> {
         if let Some(decoder) = self.decoder.get() {
             return Ok(decoder);
         }
-        let decoder = self.model.load(self.sweep.opened)?;
+        let Sweep { spec, opened, progress, .. } = *self.sweep;
+        let decoder = self.model.load(opened)?;
+        if let Some(why) = decoder.why_no_bf16().filter(|_| spec.precision == Precision::Bf16) {
+            progress.say(&format!("{}: activations are captured in f32, which takes longer: {why}", self.model.name));
+        }
         Ok(self.decoder.get_or_init(|| decoder))
     }
 

@@ -189,8 +189,8 @@ fn what_is_not_json_is_named() {
 #[test]
 fn settings_that_are_not_supported_are_named() {
     model_refused(
-        |dir| replace(&dir.join("config.json"), "\"gpt_neox\"", "\"llama\""),
-        &["config.json", "`llama`", "`gpt_neox`"],
+        |dir| replace(&dir.join("config.json"), "\"gpt_neox\"", "\"mixtral\""),
+        &["config.json", "`mixtral`", "a mixture of experts", "gpt_neox"],
     );
     sae_refused(
         |dir| replace(&dir.join("cfg.json"), "\"architecture\": \"topk\"}", "\"architecture\": \"jumprelu\"}"),

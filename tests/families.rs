@@ -44,7 +44,7 @@ fn buffers_of(dir: &Path) -> Buffers {
 }
 
 /// The models of a directory, each with what transformers computes.
-fn families() -> Vec<PathBuf> {
+pub fn families() -> Vec<PathBuf> {
     let dir = std::env::var_os("ASSAY_GOLDEN_FAMILIES").map_or_else(|| golden("families"), PathBuf::from);
     let entries = std::fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -543,17 +543,53 @@ fn serves_until_it_is_killed() {
     }
 }
 
+/// A repository of GGUF files, as there are thousands: one of them is a model, once it is named.
+#[test]
+fn a_gguf_file_is_fetched_alone() {
+    let world = World::new();
+    let local = |family: &str| golden("gguf/families").join(family).with_extension("gguf");
+    let models = [("tiny.Q8_0.gguf", local("gemma2"), "Gemma 2"), ("deep/tiny.F32.gguf", local("gpt2"), "GPT-2")];
+    let mut files = Files::from([("README.md".to_owned(), b"#".to_vec())]);
+    files.extend(models.iter().map(|(name, local, _)| ((*name).to_owned(), std::fs::read(local).unwrap())));
+    let commit = world.hub.serve("models", "org/tiny-GGUF", "main", files, Access::All);
+    for (name, local, family) in &models {
+        // All but the notes, which name the file.
+        let table = |command: &mut Command| stdout_of(command).split("Note").next().unwrap_or_default().to_owned();
+        let shown = table(assay().arg("inspect").arg(local));
+        assert!(shown.contains(&format!("model, {family}, in GGUF")), "{shown}");
+        world.hub.requests();
+        assert_eq!(table(&mut world.inspect(&format!("org/tiny-GGUF:{name}"))), shown);
+        let requests = world.hub.requests();
+        let fetched: Vec<&Request> =
+            requests.iter().filter(|r| r.target.contains("/resolve/") && !r.elsewhere).collect();
+        assert!(fetched.len() == 1 && fetched[0].target.ends_with(name), "{requests:?}");
+    }
+    // From the cache, without a network.
+    let mut offline = world.inspect(&format!("org/tiny-GGUF@{commit}:tiny.Q8_0.gguf"));
+    stdout_of(offline.env("HF_HUB_OFFLINE", "1"));
+    let mut geometry = world.assay();
+    geometry.args(["geometry", "--model", "org/tiny-GGUF", "--tokens", "x"]);
+    refused(&mut geometry, &["no config.json, but models in GGUF", "after a `:`: tiny.Q8_0.gguf"]);
+    refused(
+        &mut world.inspect("org/tiny-GGUF:other.gguf"),
+        &["no file other.gguf", "deep/tiny.F32.gguf, tiny.Q8_0.gguf"],
+    );
+}
+
 /// The weights of a model that can't be read are not downloaded to find that out.
 #[test]
 fn a_model_of_another_family_is_refused_before_its_weights_are_fetched() {
     let world = World::new();
     let mut files = files_of(&bundled("small"));
-    files.insert("config.json".into(), br#"{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}"#.to_vec());
-    let commit = world.hub.serve("models", "org/llama", "main", files, Access::All);
-    refused(&mut world.inspect("org/llama"), &["org/llama", "`llama`", "`gpt_neox`", "not downloaded"]);
+    files.insert(
+        "config.json".into(),
+        br#"{"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}"#.to_vec(),
+    );
+    let commit = world.hub.serve("models", "org/mixtral", "main", files, Access::All);
+    refused(&mut world.inspect("org/mixtral"), &["org/mixtral", "`mixtral`", "gpt_neox", "not downloaded"]);
     let requests = world.hub.requests();
     assert!(requests.iter().any(|r| r.target.contains("config.json")) && of_weights(&requests).is_empty());
     // Nor is anybody sent to fetch them, where the configuration is in the cache.
-    let mut offline = world.inspect(&format!("org/llama@{commit}"));
-    refused(offline.env("HF_HUB_OFFLINE", "1"), &["`llama`", "not downloaded"]);
+    let mut offline = world.inspect(&format!("org/mixtral@{commit}"));
+    refused(offline.env("HF_HUB_OFFLINE", "1"), &["`mixtral`", "not downloaded"]);
 }

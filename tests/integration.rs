@@ -26,6 +26,7 @@
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
+//! - `widths`: activations that are not d_model wide.
 //! - `cli`: help and tables as they are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -59,3 +60,4 @@ mod text;
 mod training;
 mod training_classes;
 mod verdict;
+mod widths;

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
+use crate::families::families;
 
 fn agrees_with_transformers(name: &str, tolerance: f64) {
     let load = || Decoder::load(&golden(name), &device()).unwrap();
@@ -37,13 +38,14 @@ fn model_agrees(model: &Decoder, name: &str, tolerance: f64) {
     }
 }
 
-/// Passes in bf16 give what passes in f32 give, up to the rounding of the products' factors; where the device has no such passes
-/// they are the same.
+/// Passes in bf16 give what passes in f32 give, up to the rounding of the products' factors, which grows from layer to layer to 2 % in
+/// the deepest of these models with their sharp attention; where the device has no such passes they are the same.
 #[test]
 fn capture_in_bf16_is_near() {
-    for name in ["neox-parallel", "neox-sequential"] {
-        let model = Decoder::load(&golden(name), &device()).unwrap();
-        let tokens = Reference::open(golden(name).join("expected.safetensors")).tokens("tokens");
+    for dir in families().into_iter().chain(["neox-parallel", "neox-sequential"].map(golden)) {
+        let name = dir.display();
+        let model = Decoder::load(&dir, &device()).unwrap();
+        let tokens = Reference::open(dir.join("expected.safetensors")).tokens("tokens");
         let sites: Vec<Site> = (0..model.config().n_layers())
             .flat_map(|layer| ["hook_resid_pre", "hook_resid_post"].map(|kind| format!("blocks.{layer}.{kind}")))
             .map(|hook| hook.parse::<HookPoint>().unwrap().into())
@@ -51,7 +53,7 @@ fn capture_in_bf16_is_near() {
         let exact = model.capture(tokens.view(), &sites).unwrap();
         let near = model.capture_in(Precision::Bf16, tokens.view(), &sites).unwrap();
         for ((hook, e), n) in sites.iter().zip(exact).zip(near) {
-            assert_close(&format!("{name}, {hook}"), &values(n), &values(e), if model.has_bf16() { 1e-2 } else { 0.0 });
+            assert_close(&format!("{name}, {hook}"), &values(n), &values(e), if model.has_bf16() { 3e-2 } else { 0.0 });
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Two language models that people use, from their GGUF files, against an independent forward pass in numpy over the weights as the
 //! Python package `gguf` gives them. Skipped with a message where `scripts/fetch-models.sh` has not been run.
 
+use std::path::Path;
+
+use assay::inside::Inside;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, HookPoint, Site};
 use ndarray::Array2;
 
-use crate::common::{device, gpl, real_model, values};
+use crate::common::{assay, cpu, device, gpl, real_model, root, stdout_of, sweep, values};
 
 struct Expected {
     file: &'static str,
@@ -84,4 +87,63 @@ fn gemma_3_computes_what_it_should() {
         logits: &[(506, 19.0915), (496, 18.5476), (9079, 18.2686)],
         tolerance: 1e-2,
     });
+}
+
+/// The spec of `sweeps/smollm2.toml` with that file, and much less of everything.
+fn small_sweep(model: &Path, out: &Path) {
+    let path = format!("models.SmolLM2-135M-Instruct.path={}", model.display());
+    let less = [
+        path.as_str(),
+        "k=[8]",
+        "training_tokens=[512]",
+        "tokens.context_size=32",
+        "train.expansion=2",
+        "train.batch_size=128",
+        "train.buffer_tokens=512",
+        "eval.sequences=2",
+        "eval.context_size=32",
+        "eval.resamples=100",
+    ];
+    let mut command = sweep(&root().join("sweeps/smollm2.toml"), out);
+    stdout_of(command.args(less.iter().flat_map(|set| ["--set", set])));
+}
+
+/// From its file through training, evaluation, geometry and a look inside.
+#[test]
+fn a_gguf_file_is_a_model_everywhere() {
+    let Some(path) = real_model("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let shown = stdout_of(assay().arg("inspect").arg(&path));
+    for part in ["Llama, in GGUF", "Q4_1", "byte-level BPE, 49152 tokens", "gated, SiLU", "θ 100000"] {
+        assert!(shown.contains(part), "`{part}` is not in: {shown}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    small_sweep(&path, &out);
+    let report = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(report.contains("SmolLM2-135M-Instruct") && report.contains("mid mlp_out"), "{report}");
+    let recorded = std::fs::read_to_string(out.join("sweep.toml")).unwrap();
+    assert!(recorded.contains("SmolLM2-135M-Instruct.Q4_1.gguf"), "{recorded}");
+
+    let sae = out.join("saes/SmolLM2-135M-Instruct-L15-k8-seed0-512tokens");
+    let text = root().join("models/bundled/eval-text.jsonl.zst");
+    let of = |command: &str, more: &[&str]| -> serde_json::Value {
+        let mut assay = assay();
+        assay.arg(command).arg("--model").arg(&path).arg("--text").arg(&text).args(more);
+        let found = stdout_of(assay.args(["--sequences", "2", "--context-size", "32", "--json"]));
+        serde_json::from_str(&found).unwrap()
+    };
+    let found = of("eval", &["--sae", sae.to_str().unwrap(), "--resamples", "100", "--fisher-samples", "1"]);
+    assert_eq!(found["notes"], serde_json::json!([]), "the SAE is known to be that model's");
+    assert_eq!((&found["d_model"], &found["bos"]), (&576.into(), &serde_json::Value::Null));
+    let loss = found["ce_orig"].as_f64().unwrap();
+    assert!((1.5..6.0).contains(&loss), "{loss}");
+    let geometry = of("geometry", &[]);
+    assert_eq!(geometry["layers"].as_array().unwrap().len(), 30);
+    assert!((geometry["ce_orig"].as_f64().unwrap() - loss).abs() < 1e-3, "{geometry}");
+
+    let inside = Inside::open(&path, &sae, &cpu()).unwrap();
+    let prompt = inside.read("The capital of France is").unwrap();
+    assert_eq!(prompt.texts[1..], ["The", " capital", " of", " France", " is"]);
+    assert_eq!(inside.says(&prompt, 1)[0].text, " Paris");
+    assert_eq!(prompt.active[3].len(), 8);
 }

@@ -62,7 +62,7 @@ def main():
     maker = Path(__file__).parent.parent / "peers" / "make_model.py"
     for shape in ["70m", "410m"]:
         if not (out / shape / "config.json").exists():
-            subprocess.run([sys.executable, str(maker), shape, str(out / shape)], check=True)
+            subprocess.run([sys.executable, str(maker), f"pythia-{shape}", str(out / shape)], check=True)
 
 
 if __name__ == "__main__":

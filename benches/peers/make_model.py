@@ -1,21 +1,23 @@
-"""Writes a GPT-NeoX checkpoint of a Pythia shape with random weights, for benches that time shapes and not text.
+"""Writes a checkpoint of a published model's shape with random weights, for benches that time shapes and not text.
 
-    python make_model.py 70m OUT_DIR
+    python make_model.py pythia-70m|pythia-410m|smollm2-135m|gemma-3-270m|llama-3.2-1b OUT_DIR
+
+In the number format of the published checkpoint: float32 for Pythia, bfloat16 for the others.
 """
 
 import sys
 
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-SHAPES = {
-    "70m": dict(num_hidden_layers=6, hidden_size=512, num_attention_heads=8, intermediate_size=2048),
-    "410m": dict(num_hidden_layers=24, hidden_size=1024, num_attention_heads=16, intermediate_size=4096),
-}
+from shapes import SHAPES, config_of
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in SHAPES:
         sys.exit(f"usage: make_model.py {'|'.join(SHAPES)} OUT_DIR")
+    from transformers import AutoModelForCausalLM
+
+    shape = SHAPES[sys.argv[1]]
     torch.manual_seed(0)
-    config = GPTNeoXConfig(vocab_size=50304, max_position_embeddings=2048, rotary_pct=0.25, **SHAPES[sys.argv[1]])
-    GPTNeoXForCausalLM(config).save_pretrained(sys.argv[2])
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config_of(shape))
+    model.to(torch.float32 if shape["family"] == "gpt_neox" else torch.bfloat16).save_pretrained(sys.argv[2])

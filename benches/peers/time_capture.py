@@ -1,18 +1,16 @@
 #!/usr/bin/env python3
-"""Times transformers' GPT-NeoX up to the output of its last layer, at the shapes of Pythia-70M and Pythia-410M.
+"""Times transformers' decoders up to the output of the last layer, at the shapes of `shapes.py`.
 
     python time_capture.py --json capture.jsonl
 
-The model is `GPTNeoXModel` (so there is no unembedding) with random weights and SDPA attention; its final layer norm is
-replaced by `nn.Identity`, so that `last_hidden_state` is the residual stream after the last layer: what a hook on that layer
-would see, without the hook. Under `torch.no_grad`, no key-value cache, no padding mask (SDPA then gets is_causal=True and may
-take its flash kernel), eager mode.
+The model is the one without an unembedding (`AutoModel`) with random weights and SDPA attention; its final norm is replaced by
+`nn.Identity`, so that `last_hidden_state` is the residual stream after the last layer: what a hook on that layer would see, without
+the hook. Under `torch.no_grad`, no key-value cache, no padding mask (SDPA then gets is_causal=True and may take its flash kernel;
+with a sliding window transformers makes a mask), eager mode.
 
-FLOPs, counted for the weight products alone: a layer multiplies each token by 3*d*d (query, key, value), d*d (output) and
-2*d*m (MLP of width m) weights, 2 FLOPs a weight:
-    2 * (4*d*d + 2*d*m) * layers * tokens,   with m = 4*d: 24 * d*d * layers * tokens.
-32 x 256 tokens: 0.31 TFLOP at the 70M shape, 4.95 TFLOP at the 410M shape. Attention itself would add 4*d*(t+1) FLOPs for the
-token at position t (4 % and 2 % at 256 tokens); it is left out, as are norms, GELU and the rotary embedding.
+FLOPs are counted for the weight products alone (`shapes.weight_flops`), 2 a weight: 0.31 TFLOP at the shape of Pythia-70M and
+32 x 256 tokens, 4.95 TFLOP at that of Pythia-410M, 15.9 TFLOP at that of Llama-3.2-1B. Attention itself would add 4*H*D*(t+1) FLOPs for
+the token at position t (4 % and 2 % of Pythia's at 256 tokens); it is left out, as are norms, activations and the rotary embedding.
 """
 
 import argparse
@@ -20,38 +18,22 @@ import argparse
 import torch
 
 from peer_bench import Rows, add_clock, check_known, float32_matmul, ints, measure, names, parse, peak_mib, versions
+from shapes import SHAPES, config_of, weight_flops
 
-SHAPES = {
-    "pythia-70m": {"layers": 6, "d_model": 512, "heads": 8, "mlp": 2048, "vocab": 50304},
-    "pythia-410m": {"layers": 24, "d_model": 1024, "heads": 16, "mlp": 4096, "vocab": 50304},
-    "tiny": {"layers": 2, "d_model": 64, "heads": 4, "mlp": 256, "vocab": 512},
-}
+TIMED = "pythia-70m,pythia-410m,smollm2-135m,gemma-3-270m,llama-3.2-1b"
 
 
 def build(shape, precision, device, context):
-    from transformers import GPTNeoXConfig, GPTNeoXModel
+    from transformers import AutoModel
 
-    config = GPTNeoXConfig(
-        vocab_size=shape["vocab"],
-        hidden_size=shape["d_model"],
-        num_hidden_layers=shape["layers"],
-        num_attention_heads=shape["heads"],
-        intermediate_size=shape["mlp"],
-        max_position_embeddings=max(2048, context),
-        use_parallel_residual=True,
-        rotary_pct=0.25,
-        use_cache=False,
-        attn_implementation="sdpa",
-    )
     torch.manual_seed(0)
-    model = GPTNeoXModel(config)
-    model.final_layer_norm = torch.nn.Identity()
-    return model.to(device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
-
-
-def weight_flops(shape, tokens):
-    d, m = shape["d_model"], shape["mlp"]
-    return 2 * (4 * d * d + 2 * d * m) * shape["layers"] * tokens
+    with torch.device(device):
+        model = AutoModel.from_config(config_of(shape, context))
+    if shape["family"] == "gpt_neox":
+        model.final_layer_norm = torch.nn.Identity()
+    else:
+        model.norm = torch.nn.Identity()
+    return model.to(dtype=torch.bfloat16 if precision == "bf16" else torch.float32).eval()
 
 
 def capture(args, model, shape, precision, batch):
@@ -72,7 +54,7 @@ def capture(args, model, shape, precision, batch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", help=f"any of {','.join(SHAPES)} (default pythia-70m,pythia-410m; on the CPU tiny)")
+    parser.add_argument("--models", help=f"any of {','.join(SHAPES)} (default {TIMED}; on the CPU the tiny ones)")
     parser.add_argument("--batches", help="contexts a pass (default 32,64,128,256; on the CPU 2,4)")
     parser.add_argument("--context", type=int, help="tokens a context (default 256; on the CPU 32)")
     parser.add_argument("--precision", default="bf16,tf32,fp32", help="any of bf16,tf32,fp32 (default all; no tf32 on the CPU)")
@@ -80,7 +62,7 @@ def main():
     args = parse(parser)
     cpu = args.device == "cpu"
     args.context = args.context or (32 if cpu else 256)
-    models = names(args.models or ("tiny" if cpu else "pythia-70m,pythia-410m"))
+    models = names(args.models or ("tiny,tiny-llama,tiny-gemma" if cpu else TIMED))
     batches = ints(args.batches or ("2,4" if cpu else "32,64,128,256"))
     precisions = [p for p in names(args.precision) if not (cpu and p == "tf32")]
     check_known(parser, models, SHAPES)

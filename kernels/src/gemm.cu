@@ -13,8 +13,8 @@
 //   ROWS      C + bias in bf16, [m, n] row-major
 //   WIDE_ROWS the same in f32
 //   GELU, GELU_TANH, RELU, SILU
-//             that function of C + bias in bf16, packed; with GATED 1, where of every 16 columns the first 8 are gates and the others
-//             values, function(gate)·value, packed, n/2 columns
+//             that function of C + bias in bf16, packed; with GATED 1, where of every 16 columns the first 8 are gates and the
+//             others values, function(gate)·value, packed, n/2 columns
 //   RESIDUAL  C + bias + residual in f32, [m, n] row-major
 //   PLAIN     C in f32, [m, n] row-major
 
@@ -197,7 +197,8 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const u32 c = (i * 2 + lane / 16) * 8;
-        const float4 low = *(const float4*)(staged + lane % 16 * PITCH + c), high = *(const float4*)(staged + lane % 16 * PITCH + c + 4);
+        const float* from = staged + lane % 16 * PITCH + c;
+        const float4 low = *(const float4*)from, high = *(const float4*)(from + 4);
         if (r < info.m && column + 2 * c < info.n) {
             ((uint4*)out)[(r / TILE * (info.n / 16) + (column / 2 + c) / 8) * TILE + r % TILE] =
                 make_uint4(bf16_pair(low.x, low.y), bf16_pair(low.z, low.w), bf16_pair(high.x, high.y), bf16_pair(high.z, high.w));
@@ -257,9 +258,9 @@ __device__ __forceinline__ void epilogue(float (&acc)[64], float* staged, u64 ro
     __syncwarp();
 }
 
-// `extra` is the scale [n] of SCORES or the residual [m, n] of RESIDUAL. Grid: ceil(m/128)·ceil(n/128) blocks of 128 threads, which
-// start in the order of bands of BAND tiles of rows (up to twice as many make one), in a band column by column, so that what is read at one time, the band's rows and
-// a few tiles of columns, stays in the second-level cache.
+// `extra` is the scale [n] of SCORES or the residual [m, n] of RESIDUAL. Grid: ceil(m/128)·ceil(n/128) blocks of 128 threads. They
+// start band by band of BAND tiles of rows (up to twice as many make one), in a band column by column, so that what is read at one
+// time, the band's rows and a few tiles of columns, stays in the second-level cache.
 extern "C" __global__ void __launch_bounds__(128, 3)
 gemm(const char* __restrict__ a, const char* __restrict__ b, const float* __restrict__ bias, const float* __restrict__ extra,
      void* __restrict__ out, float* __restrict__ maxima, const __grid_constant__ Info info) {

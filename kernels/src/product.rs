@@ -40,7 +40,7 @@ pub fn f32_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
         let m = left.iter().product::<usize>() / k;
         if gemm::suits(&lhs.client, n, k) {
             let is_bf16 = rhs.dtype == DType::BF16;
-            let transposed = in_f32(contiguous(CubeBackend::float_swap_dims(rhs, rank - 2, rank - 1)));
+            let transposed = contiguous(in_f32(CubeBackend::float_swap_dims(rhs, rank - 2, rank - 1)));
             let a = Packed::split(&contiguous(lhs), m, k, Side::Left, is_bf16);
             let b = Packed::split(&transposed, n, k, Side::Right, is_bf16);
             return reshaped(gemm::plain(&a, &b), Shape::from(shape));

@@ -13,7 +13,7 @@ pub fn contiguous(x: CubeTensor) -> CubeTensor {
     into_contiguous(x)
 }
 
-/// The tensor in f32, which for the floats of weights is exact; contiguous if it was.
+/// The tensor in f32, which for the floats of weights is exact. A cast may lay the rows of a matrix apart.
 pub fn in_f32(x: CubeTensor) -> CubeTensor {
     if x.dtype == DType::F32 { x } else { CubeBackend::float_cast(x, FloatDType::F32) }
 }

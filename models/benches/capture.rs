@@ -1,9 +1,9 @@
 //! Time of capturing activations at the last layer: `cargo bench --bench capture [--features cuda] -- [OPTIONS]`; `-- --help`.
 //!
-//! FLOPs a token and layer: 2·(4·d² + 2·d·d_mlp) for the weights and 4·T·d for attention's scores and mixing (half of it behind the
-//! causal mask). Nothing is unembedded. Bytes a token and layer, bf16, where every operation writes its result once and reads its
-//! operands once: the residual stream in f32 five times (4·d each), norms and attention's output 2·d each way, qkv 6·d, the MLP's hidden
-//! activations 2·d_mlp, written and read; the weights once a pass.
+//! FLOPs a token and layer: 2 for each weight of the maps, d·(H + 2K)·D + H·D·d + 2·d·m (3·d·m if the MLP is gated), and 4·min(T, W)·H·D for
+//! attention's scores and mixing (half of it behind the causal mask). Nothing is unembedded. Bytes a token and layer, bf16, where every
+//! operation writes its result once and reads its operands once: the residual stream in f32 five times (4·d each), norms 2·d each way,
+//! attention's output 2·H·D each way, qkv 2·(H + 2K)·D and the MLP's hidden activations 2·m, written and read; the weights once a pass.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 
@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use assay_kernels::Precision;
+use assay_models::config::DecoderConfig;
 use assay_models::{Decoder, HookPoint};
 use ndarray::Array2;
 
 const HELP: &str = "Options:
-  --model DIR,…       GPT-NeoX checkpoints [default: the bundled ones]
+  --model DIR,…       checkpoints [default: the bundled ones]
   --device cpu|cuda|vulkan|metal|wgpu   [default: cpu]
   --batch B,…         contexts of a pass [default: 32]
   --context T         tokens of a context [cpu: 128; else 256]
@@ -61,7 +62,7 @@ fn main() {
     println!("| model | batch | context | precision | ms a pass | fastest | tokens/s | TFLOP/s | memory, MiB |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for dir in models {
-        let model = Decoder::load(&dir, &device).expect("a GPT-NeoX checkpoint directory");
+        let model = Decoder::load(&dir, &device).expect("a checkpoint directory");
         let config = model.config().clone();
         let site = [HookPoint::resid_post(config.n_layers() - 1).into()];
         let label = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -81,8 +82,7 @@ fn main() {
                 let mut times: Vec<f64> = (0..5).map(|_| pass(passes)).collect();
                 times.sort_by(f64::total_cmp);
                 let (median, fastest) = (times[2], times[0]);
-                let weights = 4 * config.d_model * config.d_model + 2 * config.d_model * config.mlp.d_mlp;
-                let flops = (config.n_layers() * (2 * weights + 4 * context * config.d_model) * batch * context) as f64;
+                let flops = (flops_of_a_token(&config, context) * batch * context) as f64;
                 let memory = device.memory_pool_usage().map_or(0, |usage| usage.bytes_reserved / (1 << 20));
                 let speed = (batch * context) as f64 / median;
                 println!(
@@ -103,4 +103,13 @@ fn main() {
     if let Some(path) = json {
         std::fs::write(path, rows).expect("the JSON file can be written");
     }
+}
+
+/// See the head of this file.
+fn flops_of_a_token(config: &DecoderConfig, context: usize) -> usize {
+    let (attention, mlp) = (&config.attention, &config.mlp);
+    let in_mlp = if mlp.gated { 3 } else { 2 } * config.d_model * mlp.d_mlp;
+    let weights = config.d_model * (2 * attention.d_q() + 2 * attention.d_kv()) + in_mlp;
+    let seen = config.layers.iter().map(|layer| layer.window.map_or(context, |window| window.min(context)));
+    seen.map(|keys| 2 * weights + 4 * keys * attention.d_q()).sum()
 }

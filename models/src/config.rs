@@ -1,5 +1,5 @@
 //! What a decoder computes: its block, its positions, its ends. Parsed from a `config.json` or a GGUF file by one of
-//! [`crate::families`]; nothing after it knows a family.
+//! `families`; nothing after it knows a family.
 
 use serde::{Deserialize, Serialize};
 

@@ -15,7 +15,7 @@ use crate::error::{ModelError, Result};
 use crate::parquet::Shard;
 use crate::reading::{Contents, Reading};
 use files::Files;
-pub(crate) use json::lenient;
+pub(crate) use json::lenient_with;
 pub(crate) use kind::Kind;
 
 /// A document, or a piece of a long one.

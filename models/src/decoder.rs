@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
 use burn::tensor::module::embedding;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use ndarray::ArrayView2;
 
 use crate::config::{DecoderConfig, Layout};
@@ -31,6 +31,7 @@ use crate::model_files::ModelFiles;
 use block::Block;
 pub use buffers::Buffers;
 pub use cut::Cut;
+use linear::widened;
 use load::Loader;
 use norm::NormWeights;
 use positions::Positions;
@@ -159,15 +160,13 @@ impl Decoder {
         check_context(context, &self.config)?;
         let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
-        let rows = embedding(self.embed.clone(), ids);
-        let mut x = if rows.dtype() == DType::F32 { rows } else { rows.cast(DType::F32) };
+        let mut x = widened(embedding(self.embed.clone(), ids));
         if self.config.ends.embed_scale != 1.0 {
             x = x * self.buffers.round(self.config.ends.embed_scale as f32);
         }
         if let Some(positions) = &self.position_embed {
             let rows: Tensor<2> = positions.clone().slice([0..context, 0..self.config.d_model]);
-            let rows = if rows.dtype() == DType::F32 { rows } else { rows.cast(DType::F32) };
-            x = x + rows.unsqueeze();
+            x = x + widened(rows).unsqueeze();
         }
         Ok(x)
     }

@@ -99,18 +99,38 @@ pub(crate) fn load(dir: &Path) -> Result<DecoderConfig> {
 fn parse(text: &str) -> Result<DecoderConfig, String> {
     let keys = Keys::parse(text)?;
     let family = keys.text("model_type")?.ok_or("it has no model_type; is it the config.json of a model?")?;
-    if let Some(quantization) = keys.object("quantization_config")? {
-        let method = quantization.text("quant_method")?.unwrap_or_else(|| "unnamed".to_owned());
-        return Err(format!(
-            "quantization_config: weights quantised by `{method}` are not supported; take the checkpoint in bf16 or f16, or a GGUF file"
-        ));
-    }
+    refuse(&keys)?;
     if let Some((_, parser)) = PARSERS.iter().find(|(name, _)| *name == family) {
         return parser(&keys);
     }
     let supported = PARSERS.map(|(name, _)| name).join(", ");
     let why = REFUSED.iter().find(|(name, _)| family.starts_with(name)).map(|(_, why)| format!(" (it has {why})"));
     Err(format!("model_type is `{family}`{}, which is not supported; {supported} are", why.unwrap_or_default()))
+}
+
+/// Refuses what no family here has: weights that are quantised, and attention to later tokens.
+fn refuse(keys: &Keys) -> Result<(), String> {
+    if let Some(quantization) = keys.object("quantization_config")? {
+        let method = quantization.text("quant_method")?.unwrap_or_else(|| "unnamed".to_owned());
+        return Err(format!(
+            "quantization_config: weights quantised by `{method}` are not supported; take the checkpoint in bf16 or f16, or a GGUF file"
+        ));
+    }
+    for (key, refused) in [("is_causal", false), ("use_bidirectional_attention", true)] {
+        if keys.flag(key)? == Some(refused) {
+            return Err(format!("{key} is {refused}; only causal attention is supported"));
+        }
+    }
+    Ok(())
+}
+
+/// The number of layers: no more than any model has, since each takes memory before a file is looked at.
+fn count_layers(keys: &Keys, key: &str, default: Option<usize>) -> Result<usize, String> {
+    const MOST: usize = 10_000;
+    match size(keys, key, default)? {
+        layers if layers > MOST => Err(format!("{key} is {layers}; up to {MOST} are believed")),
+        layers => Ok(layers),
+    }
 }
 
 /// The names of a safetensors checkpoint; `contains` says which tensors it has, since there is more than one way to write a prefix.

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use hf_hub::{Repo, RepoType};
 
-use error::HubError;
+pub use error::HubError;
 pub use name::HubName;
 pub use settings::Settings;
 

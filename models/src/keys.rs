@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::corpus::lenient;
+use crate::corpus::lenient_with;
 
 /// The keys of an object. A key that is null is not there.
 pub(crate) struct Keys(Map<String, Value>);
@@ -14,8 +14,9 @@ impl Keys {
     /// # Errors
     /// If the text is none.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        // What is no number stays there as a word: a key that is read as a number is then refused with it.
         let value = serde_json::from_str(text)
-            .or_else(|strict| serde_json::from_slice(&lenient(text.as_bytes())).map_err(|_| strict))
+            .or_else(|strict| serde_json::from_slice(&lenient_with(text.as_bytes(), b"\"NaN\"")).map_err(|_| strict))
             .map_err(|e| format!("not JSON: {e}"))?;
         match value {
             Value::Object(keys) => Ok(Self(keys)),
@@ -81,6 +82,11 @@ impl Keys {
     /// A list of numbers.
     pub(crate) fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, String> {
         self.read(key, "a list of numbers", |value| value.as_array()?.iter().map(number).collect())
+    }
+
+    /// Whether a key is there and not null.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
     }
 
     /// Whether a key is there and null, which in some classes is not the same as its absence.

@@ -23,7 +23,7 @@ mod inventory;
 mod kernels;
 mod keys;
 pub mod loss;
-mod memory;
+pub mod memory;
 mod model_files;
 mod parquet;
 pub mod place;

@@ -40,14 +40,14 @@ impl ModelFiles {
     }
 }
 
-/// Bytes of memory that are free; `None` where nobody says.
-fn free(device: &Device) -> Option<u64> {
+/// Bytes of a device's memory that are free; `None` where nobody says.
+pub fn free(device: &Device) -> Option<u64> {
     if runs_on_cpu(device) {
         let machine = available(&std::fs::read_to_string("/proc/meminfo").ok()?);
         return [machine, cgroup()].into_iter().flatten().min();
     }
     #[cfg(feature = "cuda")]
-    if let burn::backend::DispatchDevice::Cuda(card) = device.as_dispatch() {
+    if let burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(card)) = device.as_dispatch() {
         return assay_kernels::memory::free_bytes(card.index);
     }
     None

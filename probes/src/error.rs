@@ -26,6 +26,23 @@ pub enum ProbeError {
         /// Width of the model's activation there.
         width: usize,
     },
+    /// A pass whose logits do not fit into memory.
+    #[error(
+        "a pass of {batch} sequence(s) of {context} tokens over a vocabulary of {vocab_size} needs about {:.1} GB of memory, and {:.1} GB \
+         are free; take {}shorter contexts", *needed as f64 / 1e9, *free as f64 / 1e9, if *batch > 1 { "fewer sequences a pass (batch) or " } else { "" }
+    )]
+    Memory {
+        /// Sequences of a pass.
+        batch: usize,
+        /// Tokens of each.
+        context: usize,
+        /// Entries of the vocabulary.
+        vocab_size: usize,
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// An SAE at a site that the survey left out.
     #[error("{site} was not surveyed; name it when the survey is made")]
     NotSurveyed {

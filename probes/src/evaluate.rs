@@ -9,7 +9,8 @@ mod site;
 
 use std::ops::{ControlFlow, Range};
 
-use assay_models::{Site, side_by_side};
+use assay_models::memory::free;
+use assay_models::{Site, runs_on_cpu, side_by_side};
 use assay_sae::{Code, Sae};
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
@@ -130,11 +131,35 @@ impl Evaluation {
     }
 }
 
+/// Bytes that an evaluation needs beside the model, about: log-probabilities and probabilities of one pass, which all SAEs share, and four
+/// tensors as large for each SAE that is evaluated at the time (one SAE of Gemma 3 270M took 6.1 of them in all).
+pub fn evaluation_bytes(batch: usize, context: usize, vocab_size: usize, at_once: usize) -> u64 {
+    [batch, context, vocab_size, 2 + 4 * at_once].iter().fold(4, |product, &n| product.saturating_mul(n as u64))
+}
+
+/// Checks that the logits of a pass fit into memory: a process that takes more is killed without a word.
+fn check_memory(survey: &Survey<'_>, subjects: &[Subject<'_>]) -> Result<()> {
+    let (model, (batch, context)) = (survey.model(), survey.pass());
+    // What a GPU has free is not known: a pool holds what was used before.
+    if !runs_on_cpu(model.device()) {
+        return Ok(());
+    }
+    let at = |site: Site| subjects.iter().filter(|subject| subject.site == site).count();
+    let together = subjects.iter().map(|subject| at(subject.site)).max().unwrap_or(0);
+    let vocab_size = model.config().vocab_size;
+    let needed = evaluation_bytes(batch, context, vocab_size, together.min(rayon::current_num_threads()));
+    match free(model.device()) {
+        Some(free) if needed > free => Err(ProbeError::Memory { batch, context, vocab_size, needed, free }),
+        _ => Ok(()),
+    }
+}
+
 /// Evaluates SAEs on the tokens of a survey; the results are in the order of `subjects`. `progress` is told 0 when the batches begin, so
 /// that their pace can be measured, and then how many sequences each had; it may stop the work.
 ///
 /// # Errors
-/// If an SAE's site was not surveyed or it has another width than the activation there, an activation, reconstruction or loss is not finite, an
+/// If an SAE's site was not surveyed or it has another width than the activation there, the logits of a pass don't fit
+/// into memory, an activation, reconstruction or loss is not finite, an
 /// observer fails, or `progress` breaks off ([`ProbeError::Stopped`]).
 pub fn evaluate(
     survey: &Survey<'_>,
@@ -154,6 +179,7 @@ pub fn evaluate(
             sites.push(*site);
         }
     }
+    check_memory(survey, subjects)?;
     advance(&mut progress, 0)?;
     for (start, tokens) in survey.batches() {
         let batch = Batch { survey, config, start, tokens };

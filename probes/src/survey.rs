@@ -144,6 +144,11 @@ impl<'a> Survey<'a> {
             .map(move |start| (start, tokens.slice_move(s![start..(start + batch).min(tokens.nrows()), ..])))
     }
 
+    /// Sequences and tokens of the largest batch.
+    pub(crate) fn pass(&self) -> (usize, usize) {
+        (self.batch.min(self.tokens.nrows()), self.tokens.ncols())
+    }
+
     /// What is known of a site.
     pub(crate) fn at(&self, site: Site) -> Result<&Surveyed> {
         self.sites.iter().find(|known| known.site == site).ok_or(ProbeError::NotSurveyed { site })

@@ -33,8 +33,8 @@ use reconstructions::Reconstructions;
     after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
 )]
 pub struct EvalArgs {
-    /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
-    #[arg(long, value_name = "DIR|NAME")]
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), or its name on the hub,
     /// org/name[@revision][:path]

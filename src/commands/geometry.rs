@@ -21,8 +21,8 @@ use crate::{device, fetch, markdown, output};
     after_help = "Examples:\n  assay geometry --model models/bundled/small --tokens tests/golden/eval-small/tokens.safetensors\n  assay geometry --model models/bundled/small --text README.md"
 )]
 pub struct GeometryArgs {
-    /// Model: a Hugging Face checkpoint directory (GPT-NeoX), or its name on the hub, org/name[@revision]
-    #[arg(long, value_name = "DIR|NAME")]
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     #[command(flatten)]
     contexts: ContextArgs,

@@ -4,7 +4,7 @@ mod model;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use assay_models::place::is_model;
 use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
@@ -24,7 +24,8 @@ use crate::{device, fetch, frames, markdown, output};
     after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/example"
 )]
 pub struct InspectArgs {
-    /// What to look at: a path, or the name of a model or SAE on the hub, org/name[@revision][:path]
+    /// What to look at: a path (a directory, a GGUF file, tokens or text), or the name of a model or SAE on the hub,
+    /// org/name[@revision][:path]
     #[arg(value_name = "PATH|NAME")]
     path: PathBuf,
     /// Column, field or tensor of token ids or text, if not `tokens`, `input_ids` or `text`
@@ -86,6 +87,8 @@ impl InspectArgs {
             notes = sae(path, &mut facts)?;
         } else if is_model(path) {
             notes = model::model(path, &mut facts)?;
+        } else if let Some(files) = gguf_files(path) {
+            bail!("{} is a directory of GGUF files; name one of them: {files}", path.display());
         } else {
             let reading = Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines };
             let found = describe(path, &reading).with_context(|| {
@@ -111,6 +114,15 @@ impl InspectArgs {
         }
         output::result(format_args!("{}{}", facts.table(), markdown::notes(&notes)))
     }
+}
+
+/// The names of the GGUF files in a directory, if it has any.
+fn gguf_files(dir: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(dir).ok()?;
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".gguf")).collect();
+    names.sort();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// Gives the notes that belong to it.

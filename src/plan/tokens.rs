@@ -183,7 +183,13 @@ fn make_tokens(source: &TokenSource, contexts: usize, model: &str, progress: Pro
     }
     let wanted = (contexts * source.context_size()) as u64;
     let mut stage = progress.stage(format!("{model} tokenise"), wanted, "tokens");
-    let made = source.check_range_with(0, contexts, |tokens| stage.advance(tokens, String::new));
+    // Text is tokenised some at a time, and the last of it may be more than is wanted.
+    let mut left = wanted;
+    let made = source.check_range_with(0, contexts, |tokens| {
+        let counted = tokens.min(left);
+        left -= counted;
+        stage.advance(counted, String::new);
+    });
     stage.finish("");
     Ok(made?)
 }

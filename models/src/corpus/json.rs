@@ -171,6 +171,11 @@ impl<L: Iterator<Item = Result<Line>>> Iterator for Long<L> {
 /// What Python's `json` takes for JSON, as JSON: `NaN` and infinities, which it writes for numbers that are none, become null, and
 /// escapes of half a character (a lone surrogate, where an emoji was cut) become U+FFFD.
 pub(crate) fn lenient(text: &[u8]) -> Cow<'_, [u8]> {
+    lenient_with(text, b"null")
+}
+
+/// As [`lenient`], with something else than null in place of what is no number.
+pub(crate) fn lenient_with<'a>(text: &'a [u8], no_number: &'a [u8]) -> Cow<'a, [u8]> {
     let mut out = Vec::new();
     let (mut kept, mut at, mut in_string) = (0, 0, false);
     let hex = |at: usize| {
@@ -191,7 +196,7 @@ pub(crate) fn lenient(text: &[u8]) -> Cow<'_, [u8]> {
             b'N' | b'I' | b'-' if !in_string => {
                 let word =
                     [b"NaN".as_slice(), b"Infinity", b"-Infinity"].into_iter().find(|w| text[at..].starts_with(w));
-                word.map_or((1, None), |word| (word.len(), Some(b"null".as_slice())))
+                word.map_or((1, None), |word| (word.len(), Some(no_number)))
             }
             _ => (1, None),
         };

@@ -25,7 +25,12 @@ impl Linear {
     }
 }
 
-/// A matrix of weights in f32, which is exact. On a GPU it lies there transposed, and stays so.
+/// A matrix of weights in f32. On a GPU it lies there transposed, and stays so.
 pub(super) fn in_f32(weight: Tensor<2>) -> Tensor<2> {
-    if weight.dtype() == DType::F32 { weight } else { weight.transpose().cast(DType::F32).transpose() }
+    if weight.dtype() == DType::F32 { weight } else { widened(weight.transpose()).transpose() }
+}
+
+/// Numbers of two bytes as f32, which is exact.
+pub(super) fn widened<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) }
 }

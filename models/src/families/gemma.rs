@@ -6,18 +6,19 @@ use crate::config::{Act, DecoderConfig, Family};
 use crate::keys::Keys;
 
 pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
-    llama::refuse_bidirectional(keys)?;
     let defaults =
         Defaults { n_kv_heads: Some(16), d_head: Some(256), max_positions: 8192, tied: true, ..Defaults::default() };
     let mut config = llama::base(keys, Family::Gemma, &defaults)?;
     // Files of the first release say `gelu` where the model was trained with the tanh formula.
-    config.mlp.act = match keys.text("hidden_activation")? {
-        Some(_) => llama::act(keys, "hidden_activation", Act::GeluTanh)?,
-        None => match llama::act(keys, "hidden_act", Act::GeluTanh)? {
-            Act::Gelu => Act::GeluTanh,
-            other => other,
-        },
+    let act = |key: &str| match llama::act(keys, key, Act::GeluTanh)? {
+        Act::Gelu => Ok(Act::GeluTanh),
+        other => Ok::<Act, String>(other),
     };
+    config.mlp.act = act("hidden_act")?;
+    // A key that transformers once preferred and now does not look at.
+    if keys.text("hidden_activation")?.is_some() && act("hidden_activation")? != config.mlp.act {
+        return Err("hidden_act and hidden_activation differ; remove the wrong one".to_owned());
+    }
     scale_embedding(&mut config);
     Ok(config)
 }

@@ -19,7 +19,6 @@ pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
 
 /// What Gemma 2 and 3 have alike.
 pub(super) fn shared_with_gemma3(keys: &Keys, config: &mut DecoderConfig) -> Result<(), String> {
-    llama::refuse_bidirectional(keys)?;
     config.layout = Layout::PreAndPostNorm;
     config.mlp.act = llama::act(keys, "hidden_activation", Act::GeluTanh)?;
     let scalar = size(keys, "query_pre_attn_scalar", Some(256))?;

@@ -3,7 +3,7 @@
 
 use super::llama::{self, Defaults};
 use super::names::{Names, prefix};
-use super::{gemma2, rope, size};
+use super::{gemma2, refuse, rope, size};
 use crate::config::{DecoderConfig, Family, QkNorm};
 use crate::keys::Keys;
 
@@ -19,7 +19,11 @@ pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
     let mut config = llama::base(keys, Family::Gemma3, &defaults)?;
     gemma2::shared_with_gemma3(keys, &mut config)?;
     config.attention.qk_norm = QkNorm::PerHead;
-    config.attention.score_cap = gemma2::cap(keys, "attn_logit_softcapping", None)?;
+    if let Some(cap) = gemma2::cap(keys, "attn_logit_softcapping", None)? {
+        return Err(format!(
+            "attn_logit_softcapping is {cap}; no model of this family has one, and transformers does not apply it"
+        ));
+    }
     config.ends.logit_cap = gemma2::cap(keys, "final_logit_softcapping", None)?;
     let pattern = size(keys, "sliding_window_pattern", Some(6))?;
     llama::windows(keys, &mut config, gemma2::window(keys)?, |layer| !(layer + 1).is_multiple_of(pattern))?;
@@ -40,7 +44,10 @@ pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
 /// Of the multimodal model, whose text model has an object of its own that leaves out what is as in the class.
 pub(super) fn wrapped_config(keys: &Keys) -> Result<DecoderConfig, String> {
     let text = keys.object("text_config")?.ok_or("text_config is missing")?;
+    refuse(&text)?;
     let mut config = config(&text)?;
+    // Whether the two ends are one is the whole model's to say.
+    config.ends.tied = keys.flag("tie_word_embeddings")?.unwrap_or(true);
     config.bos = config.bos.or(keys.first_id("bos_token_id")?);
     config.eos = config.eos.or(keys.first_id("eos_token_id")?);
     Ok(config)

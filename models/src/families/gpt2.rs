@@ -1,13 +1,19 @@
 //! GPT-2: LayerNorms, embedded positions, matrices stored `[in, out]`.
 
 use super::names::{LayerNames, Names, Qkv, prefix};
-use super::{llama, size};
+use super::{agreed, count_layers, llama, size};
 use crate::config::{Act, Attention, DecoderConfig, Ends, Family, LayerKind, Layout, Mlp, Norm, NormKind, QkNorm};
 use crate::keys::Keys;
 
 pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
-    let d_model = size(keys, "n_embd", Some(768))?;
-    let n_heads = size(keys, "n_head", Some(12))?;
+    let d_model = either(keys, ["n_embd", "hidden_size"], 768)?;
+    let n_heads = either(keys, ["n_head", "num_attention_heads"], 12)?;
+    let n_layers = match keys.count("num_hidden_layers")? {
+        Some(_) => {
+            either(keys, ["n_layer", "num_hidden_layers"], 12).and(count_layers(keys, "num_hidden_layers", None))?
+        }
+        None => count_layers(keys, "n_layer", Some(12))?,
+    };
     if !d_model.is_multiple_of(n_heads) {
         return Err(format!("n_embd {d_model} is not a multiple of n_head {n_heads}"));
     }
@@ -27,7 +33,7 @@ pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
         family: Family::Gpt2,
         d_model,
         vocab_size: size(keys, "vocab_size", Some(50_257))?,
-        max_positions: size(keys, "n_positions", Some(1024))?,
+        max_positions: either(keys, ["n_positions", "max_position_embeddings"], 1024)?,
         norm: Norm { kind: NormKind::Layer, eps: keys.number("layer_norm_epsilon")?.unwrap_or(1e-5) },
         layout: Layout::PreNorm,
         attention: Attention {
@@ -39,7 +45,7 @@ pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
             qk_norm: QkNorm::None,
             score_cap: None,
         },
-        layers: (0..size(keys, "n_layer", Some(12))?).map(layer).collect(),
+        layers: (0..n_layers).map(layer).collect(),
         ropes: Vec::new(),
         mlp: Mlp {
             d_mlp: size(keys, "n_inner", Some(4 * d_model))?,
@@ -56,6 +62,14 @@ pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
         bos: keys.first_id("bos_token_id")?,
         eos: keys.first_id("eos_token_id")?,
     })
+}
+
+/// A size by its own name, or by the one that other families have for it (`attribute_map` of the class).
+fn either(keys: &Keys, names: [&str; 2], default: usize) -> Result<usize, String> {
+    match agreed(names.map(|name| keys.count(name)), names[0])?.unwrap_or(default) {
+        0 => Err(format!("{} is 0", names[0])),
+        size => Ok(size),
+    }
 }
 
 pub(super) fn names(config: &DecoderConfig, contains: &dyn Fn(&str) -> bool) -> Names {

@@ -1,7 +1,7 @@
 //! Llama 2 and 3, and what the families after it share with it.
 
 use super::names::{LayerNames, Names, Qkv, prefix};
-use super::{rope, size};
+use super::{count_layers, rope, size};
 use crate::config::{Act, Attention, DecoderConfig, Ends, Family, LayerKind, Layout, Mlp, Norm, NormKind, QkNorm};
 use crate::keys::Keys;
 
@@ -78,7 +78,7 @@ pub(super) fn base(keys: &Keys, family: Family, defaults: &Defaults) -> Result<D
             qk_norm: QkNorm::None,
             score_cap: None,
         },
-        layers: vec![layer; size(keys, "num_hidden_layers", n_layers)?],
+        layers: vec![layer; count_layers(keys, "num_hidden_layers", n_layers)?],
         ropes,
         mlp: Mlp {
             d_mlp: size(keys, "intermediate_size", d_mlp)?,
@@ -143,14 +143,6 @@ pub(super) fn windows(
         layer.window = window.filter(|_| local);
     }
     Ok(())
-}
-
-/// Refuses attention to later tokens.
-pub(super) fn refuse_bidirectional(keys: &Keys) -> Result<(), String> {
-    match keys.flag("use_bidirectional_attention")? {
-        Some(true) => Err("use_bidirectional_attention is true; only causal attention is supported".to_owned()),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn names(config: &DecoderConfig, contains: &dyn Fn(&str) -> bool) -> Names {

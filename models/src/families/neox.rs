@@ -1,13 +1,13 @@
 //! GPT-NeoX: Pythia, GPT-NeoX-20B and others; attention and MLP mostly in parallel, LayerNorms, rotary embedding on a part of each head.
 
 use super::names::{LayerNames, Names, Qkv};
-use super::{llama, rope, size};
+use super::{count_layers, llama, rope, size};
 use crate::config::{Act, Attention, DecoderConfig, Ends, Family, LayerKind, Layout, Mlp, Norm, NormKind, QkNorm};
 use crate::keys::Keys;
 
 pub(super) fn config(keys: &Keys) -> Result<DecoderConfig, String> {
     let d_model = size(keys, "hidden_size", None)?;
-    let n_layers = size(keys, "num_hidden_layers", None)?;
+    let n_layers = count_layers(keys, "num_hidden_layers", None)?;
     let d_mlp = size(keys, "intermediate_size", None)?;
     let n_heads = size(keys, "num_attention_heads", None)?;
     let vocab_size = size(keys, "vocab_size", None)?;

@@ -21,7 +21,15 @@ pub(super) struct Defaults {
 pub(super) fn rope(keys: &Keys, defaults: &Defaults) -> Result<Rope, String> {
     let objects = [keys.object("rope_parameters")?, keys.object("rope_scaling")?];
     let objects: Vec<&Keys> = objects.iter().flatten().collect();
-    read(keys, &objects, &["rope_theta", "rotary_emb_base"], defaults)
+    for kind in ["full_attention", "sliding_attention"] {
+        if objects.iter().any(|object| object.has(kind)) {
+            return Err(format!(
+                "rope_parameters has `{kind}`: in this family all layers have the same rotary embedding"
+            ));
+        }
+    }
+    let original = keys.count("original_max_position_embeddings")?;
+    read(keys, &objects, &["rope_theta", "rotary_emb_base"], original, defaults)
 }
 
 /// The rotary embedding of the layers of one kind. `rope_parameters` may have an object for them; else their base is in `theta_key`,
@@ -34,15 +42,25 @@ pub(super) fn rope_of(
     defaults: &Defaults,
 ) -> Result<Rope, String> {
     let parameters = keys.object("rope_parameters")?;
-    if let Some(of_kind) = parameters.as_ref().map(|p| p.object(kind)).transpose()?.flatten() {
-        return read(keys, &[&of_kind], &[], defaults);
-    }
-    let objects = [parameters, keys.object("rope_scaling")?];
-    let objects: Vec<&Keys> = objects.iter().flatten().filter(|_| is_scaled).collect();
-    read(keys, &objects, &[theta_key], defaults)
+    let of_kind = parameters.as_ref().map(|p| p.object(kind)).transpose()?.flatten();
+    let nested = parameters.as_ref().is_some_and(|p| p.has("full_attention") || p.has("sliding_attention"));
+    // `rope_scaling` holds for layers without a window, however the rest is spelled.
+    let objects =
+        [of_kind, parameters.filter(|_| !nested && is_scaled), keys.object("rope_scaling")?.filter(|_| is_scaled)];
+    let objects: Vec<&Keys> = objects.iter().flatten().collect();
+    // What stands inside goes before the key outside.
+    let theta = objects.iter().find_map(|object| object.number("rope_theta").transpose()).transpose()?;
+    let theta_keys: &[&str] = if theta.is_some() { &[] } else { &[theta_key] };
+    read(keys, &objects, theta_keys, None, defaults)
 }
 
-fn read(keys: &Keys, objects: &[&Keys], theta_keys: &[&str], defaults: &Defaults) -> Result<Rope, String> {
+fn read(
+    keys: &Keys,
+    objects: &[&Keys],
+    theta_keys: &[&str],
+    original: Option<usize>,
+    defaults: &Defaults,
+) -> Result<Rope, String> {
     let numbers = |key: &'static str| objects.iter().map(move |object| object.number(key));
     let thetas = numbers("rope_theta").chain(theta_keys.iter().map(|key| keys.number(key)));
     let theta = agreed(thetas, "rope_theta")?.unwrap_or(defaults.theta);
@@ -67,8 +85,8 @@ fn read(keys: &Keys, objects: &[&Keys], theta_keys: &[&str], defaults: &Defaults
     }
     let kinds = ["rope_type", "type"].iter().flat_map(|key| objects.iter().map(|object| object.text(key)));
     let kind = agreed(kinds, "rope_type")?.unwrap_or_else(|| "default".to_owned());
-    // transformers gives the key beside the object precedence.
-    let original = match keys.count("original_max_position_embeddings")? {
+    // transformers gives the key beside the one object precedence.
+    let original = match original {
         None => whole(objects, "original_max_position_embeddings")?.unwrap_or(defaults.max_positions),
         Some(original) => original,
     };
@@ -96,12 +114,14 @@ impl Scaling<'_> {
             "linear" => Ok(RopeScaling::Linear { factor: self.needed("factor")? }),
             // At lengths up to max_position_embeddings, beyond which no context is taken, it is the default.
             "dynamic" => Ok(RopeScaling::Default),
-            "llama3" => Ok(RopeScaling::Llama3 {
-                factor: self.needed("factor")?,
-                low: self.needed("low_freq_factor")?,
-                high: self.needed("high_freq_factor")?,
-                original: self.original,
-            }),
+            "llama3" => {
+                let factor = self.needed("factor")?;
+                let (low, high) = (self.needed("low_freq_factor")?, self.needed("high_freq_factor")?);
+                if low >= high {
+                    return Err(format!("low_freq_factor {low} is not below high_freq_factor {high}"));
+                }
+                Ok(RopeScaling::Llama3 { factor, low, high, original: self.original })
+            }
             "yarn" => self.yarn(),
             "longrope" | "su" => self.longrope(),
             other => Err(format!(
@@ -146,7 +166,10 @@ impl Scaling<'_> {
     /// `factor`, or by how much the longest context has grown.
     fn factor(&self) -> Result<f64, String> {
         let grown = self.max_positions as f64 / self.original.max(1) as f64;
-        Ok(self.nonzero("factor")?.unwrap_or(grown))
+        match self.number("factor")? {
+            Some(_) => self.needed("factor"),
+            None => Ok(grown),
+        }
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, String> {

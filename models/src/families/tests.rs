@@ -68,6 +68,12 @@ fn spellings_say_the_same() {
         "rope_type":"default"}},"sliding_attention":{{"rope_theta":50.0,"rope_type":"default"}}}}"#
     );
     assert_eq!(small("gemma3_text", &new).unwrap(), old);
+    let outer = r#","sliding_window":8,"rope_theta":500.0,"rope_local_base_freq":50.0,
+        "rope_parameters":{"full_attention":{"rope_type":"default"},"sliding_attention":{"rope_type":"default"}}"#;
+    assert_eq!(small("gemma3_text", outer).unwrap(), old);
+    let gpt2 = |text: &str| parse(&format!(r#"{{"model_type":"gpt2",{text}}}"#)).unwrap();
+    let other_names = r#""hidden_size":96,"num_attention_heads":6,"num_hidden_layers":2,"max_position_embeddings":32"#;
+    assert_eq!(gpt2(other_names), gpt2(r#""n_embd":96,"n_head":6,"n_layer":2,"n_positions":32"#));
     let scaled = r#""factor":8.0,"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":32"#;
     let flat =
         small("llama", &format!(r#","rope_parameters":{{"rope_theta":7.0,"rope_type":"llama3",{scaled}}}"#)).unwrap();
@@ -79,6 +85,19 @@ fn spellings_say_the_same() {
 #[test]
 fn what_changes_numbers_and_is_not_there_is_refused() {
     for (model_type, extra, expected) in [
+        ("llama", r#","is_causal":false"#, "is_causal is false"),
+        ("llama", r#","rms_norm_eps":NaN"#, "rms_norm_eps is \"NaN\""),
+        ("llama", r#","rope_theta":Infinity"#, "rope_theta is"),
+        ("llama", r#","num_hidden_layers":1000000000000000"#, "up to 10000 are believed"),
+        ("llama", r#","rope_parameters":{"full_attention":{"rope_theta":50}}"#, "rope_parameters has `full_attention`"),
+        (
+            "llama",
+            r#","rope_scaling":{"rope_type":"llama3","factor":2,"low_freq_factor":4,"high_freq_factor":1}"#,
+            "low_freq_factor 4 is not below",
+        ),
+        ("llama", r#","rope_scaling":{"rope_type":"yarn","factor":0}"#, "factor is 0"),
+        ("gemma", r#","num_key_value_heads":1,"hidden_activation":"relu""#, "hidden_act and hidden_activation differ"),
+        ("gemma3_text", r#","attn_logit_softcapping":50.0"#, "attn_logit_softcapping is 50"),
         ("llama", r#","num_key_value_heads":3"#, "not a multiple of num_key_value_heads 3"),
         ("llama", r#","head_dim":0"#, "head_dim is 0"),
         ("llama", r#","partial_rotary_factor":0.5"#, "partial_rotary_factor 0.5"),
@@ -105,6 +124,7 @@ fn what_changes_numbers_and_is_not_there_is_refused() {
     }
     let gpt2 = |extra: &str| parse(&format!(r#"{{"model_type":"gpt2"{extra}}}"#)).unwrap_err();
     assert!(gpt2(r#","add_cross_attention":true"#).contains("add_cross_attention"));
+    assert!(gpt2(r#","n_head":4,"num_attention_heads":8"#).contains("n_head is given twice"));
     assert!(gpt2(r#","n_head":7"#).contains("n_embd 768 is not a multiple of n_head 7"));
     assert!(gpt2(r#","activation_function":"tanh""#).contains("activation_function `tanh`"));
 }

@@ -60,6 +60,15 @@ pub(crate) fn config(file: &Gguf) -> Result<DecoderConfig> {
     for (key, what) in REFUSED {
         keys.refuse(key, what)?;
     }
+    if file.flag(&keys.key("attention.causal"))? == Some(false) {
+        return Err(keys.bad("attention.causal", "is false; only causal attention is supported"));
+    }
+    if let Some(factor) = keys.positive("rope.scaling.attn_factor")?.filter(|&factor| factor != 1.0) {
+        return Err(keys.bad("rope.scaling.attn_factor", format!("is {factor}; only 1 is supported")));
+    }
+    if !matches!(family, Family::Gemma2) {
+        keys.refuse("attn_logit_softcapping", "a soft cap of attention scores")?;
+    }
     keys.config(*family)
 }
 

@@ -6,7 +6,7 @@
 //! that SentencePiece takes the leftmost of equals, which matters where a piece can be made of its neighbours in two ways that
 //! overlap.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use tokenizers::models::bpe::Merges;
 
@@ -30,7 +30,7 @@ pub(super) fn merges(file: &Gguf, tokens: &Tokens<'_>) -> Result<Merges> {
     }
     // The others are matched before, or not made of text.
     let normal = |id: &usize| tokens.roles[*id] == Role::Normal;
-    let pieces: BTreeSet<&str> = (0..scores.len()).filter(normal).map(|id| tokens.texts[id]).collect();
+    let pieces: HashSet<&str> = (0..scores.len()).filter(normal).map(|id| tokens.texts[id]).collect();
     let mut merges = Vec::new();
     for id in (0..scores.len()).filter(normal) {
         let piece = tokens.texts[id];

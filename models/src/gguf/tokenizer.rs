@@ -3,7 +3,7 @@
 //! Two kinds are read: byte-level BPE with merges (`tokenizer.ggml.model` = `gpt2`), and SentencePiece's BPE with scores
 //! (`llama`). What the file leaves out is as in llama.cpp (`llama_vocab::impl::load`).
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use serde_json::json;
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -92,7 +92,7 @@ impl<'a> Tokens<'a> {
     fn read(file: &'a Gguf) -> Result<Self> {
         const KEY: &str = "tokenizer.ggml.tokens";
         let texts = file.texts(KEY)?.ok_or_else(|| file.missing(KEY))?;
-        let mut ids = BTreeMap::new();
+        let mut ids = HashMap::new();
         for (id, text) in texts.iter().enumerate() {
             if let Some(other) = ids.insert(*text, id) {
                 return Err(file.bad(KEY, format!("has `{text}` twice, as {other} and as {id}")));

@@ -347,7 +347,12 @@ mod tests {
         refused(Want::Model, &files[2..], None, &format!("no config.json, but models in GGUF; {they}"));
         refused(Want::ModelOrSae, &files[2..], None, they);
         refused(Want::Model, &files, Some("deep"), "`:`: deep/m.F16.gguf");
-        refused(Want::Model, &files, Some("m.Q2_K.gguf"), "no file m.Q2_K.gguf, but these: m.Q4_K_M.gguf");
+        refused(
+            Want::Model,
+            &files,
+            Some("m.Q2_K.gguf"),
+            "no file m.Q2_K.gguf, but these: deep/m.F16.gguf, m.Q4_K_M.gguf",
+        );
         refused(Want::Model, &files[..2], Some("m.Q2_K.gguf"), "but no file in GGUF");
     }
 

@@ -7,29 +7,18 @@
 // qkv     bf16 [batch * context, (n_heads + 2 * n_kv_heads) * D_HEAD]: all heads' q, then all heads' k, then all heads' v;
 //         head h of q reads head floor(h * n_kv_heads / n_heads) of k and v
 // cos, sin f32 [context, ROT / 2]; not read when ROT is 0
-// packed  bf16 [ceil(batch * context / 128)][chunks][128][8]: element (row r, column c) lies at
-//         ((r / 128 * chunks + c / 8) * 128 + r % 128) * 8 + c % 8. The output is columns
-//         0 .. n_heads * D_HEAD of it, row = batch index * context + t; the rest is left alone.
+// packed  bf16 [ceil(batch * context / 128)][chunks][128][8]: element (row r, column c) lies at ((r / 128 * chunks + c / 8) * 128
+//         + r % 128) * 8 + c % 8. The output is columns 0 .. n_heads * D_HEAD, row = batch index * context + t.
 //
 // Defined by the launcher: D_HEAD (a multiple of 16, at most 256), ROT (even, at most D_HEAD), WINDOWED and CAPPED (0 or 1:
 // whether the window and the cap of Info count).
 // Launch: grid (ceil(context / (16 * WARPS)), n_heads, batch), block 32 * WARPS.
 //
-// A block owns 16 * WARPS queries of one head, a warp 16 of them. Tiles of KEYS keys and values pass
-// through shared memory, two tiles deep. Products are mma.m16n8k16 (bf16, f32 accumulators); rotated
-// q and k and the softmax weights are rounded to bf16 as operands, everything else is f32.
-
-#ifndef WARPS
-#define WARPS 4
-#endif
-#ifndef KEYS
-// Fewer for wide heads: two tiles of keys and values share 48 KiB.
-#define KEYS (D_HEAD <= 96 ? 64 : D_HEAD <= 128 ? 32 : 16)
-#endif
+// A block owns 16 * WARPS queries of one head, a warp 16 of them. Tiles of keys and values pass through shared memory, two deep.
+// Products are mma.m16n8k16 (bf16, f32 accumulators); rotated q and k and softmax weights are rounded to bf16, all else is f32.
 
 static_assert(D_HEAD % 16 == 0 && D_HEAD <= 256, "D_HEAD must be a multiple of 16, at most 256");
 static_assert(ROT % 2 == 0 && ROT <= D_HEAD, "ROT must be even and at most D_HEAD");
-static_assert((KEYS) % 16 == 0 && 8 * (KEYS) * D_HEAD <= 48 * 1024, "KEYS does not fit");
 
 typedef unsigned short bf16;  // the bits of one value
 typedef unsigned int u32;     // often two bf16, the lower index in the lower half
@@ -39,14 +28,15 @@ struct Info {
     unsigned long long scale, cap;  // the bits of f32: log2(e) * scale, and log2(e) * c
 };
 
+constexpr int WARPS = 4;
 constexpr int THREADS = 32 * WARPS;
 constexpr int QUERIES = 16 * WARPS;
-constexpr int TILE = KEYS;
+// Keys of a tile; fewer for wide heads: two tiles of keys and values share 48 KiB.
+constexpr int TILE = D_HEAD <= 96 ? 64 : D_HEAD <= 128 ? 32 : 16;
 constexpr int CHUNKS = D_HEAD / 8;  // 16-byte chunks of a head's row
 constexpr int HALF = ROT / 2;
-// Blocks of 4 warps that should fit on a multiprocessor: what the registers of a thread allow.
-constexpr int OCCUPANCY = D_HEAD <= 64 ? 4 : D_HEAD <= 128 ? 3 : 2;
-constexpr int MIN_BLOCKS = OCCUPANCY * 4 / WARPS > 0 ? OCCUPANCY * 4 / WARPS : 1;
+// Blocks that should fit on a multiprocessor: what the registers of a thread allow.
+constexpr int MIN_BLOCKS = D_HEAD <= 64 ? 4 : D_HEAD <= 128 ? 3 : 2;
 
 __device__ __forceinline__ float from_bf16(u32 bits) {
     return __uint_as_float(bits << 16);
@@ -250,22 +240,16 @@ __device__ __forceinline__ void attend(Queries& state, const bf16* keys, const b
             mma(score[group * 2 + 1], state.q[step], b[2], b[3]);
         }
 
-#if CAPPED
-#pragma unroll
-    for (int j = 0; j < TILE / 8; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-            score[j][e] = capped(score[j][e], __uint_as_float((u32)info.scale), __uint_as_float((u32)info.cap));
-#endif
-
-    if (MASKED) {
+    if (MASKED || CAPPED) {
 #pragma unroll
         for (int j = 0; j < TILE / 8; ++j)
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
+                float& s = score[j][e];
+                if (CAPPED) s = capped(s, __uint_as_float((u32)info.scale), __uint_as_float((u32)info.cap));
                 int key = first_key + j * 8 + (int)(lane % 4) * 2 + e % 2;
                 int query = first_query + (int)(lane / 4) + e / 2 * 8;
-                if (key > query || (WINDOWED && key <= query - (int)info.window)) score[j][e] = -infinity;
+                if (MASKED && (key > query || (WINDOWED && key <= query - (int)info.window))) s = -infinity;
             }
     }
 

@@ -121,8 +121,8 @@ pub enum TablesOf<B: Backend> {
 pub struct PackedBlock(BlockOf<Dispatch>);
 
 impl PackedBlock {
-    /// Packs the weights, one matrix after the other. The MLP's width is filled up with zeros to what a product can sum over, which
-    /// changes nothing: every activation function maps 0 to 0.
+    /// Packs the weights, one matrix after the other. The MLP's width is filled up with zeros to what a product can sum over: they
+    /// change nothing, as every activation function maps 0 to 0.
     pub fn new(weights: BlockWeights) -> Self {
         let BlockWeights { norm_attn, post_attn, norm_mlp, post_mlp, qk_norm, qkv, attn_out, gate, up, down } = weights;
         let (up, down) = (Rows::of(up).filled(), Rows::of(down).deepened());

@@ -59,7 +59,8 @@ __device__ __forceinline__ float row_sum(float x, float (&partial)[ROWS][WARPS])
 }
 
 // Centres a held row (LayerNorm) and returns what it is then to be multiplied by.
-__device__ __forceinline__ float normalise(float4 (&held)[HELD], float eps, float (&sums)[ROWS][WARPS], float (&squares)[ROWS][WARPS]) {
+__device__ __forceinline__ float normalise(float4 (&held)[HELD], float eps, float (&sums)[ROWS][WARPS],
+                                           float (&squares)[ROWS][WARPS]) {
     const int lane = threadIdx.x % LANES;
 #if !RMS
     float sum = 0.0f;

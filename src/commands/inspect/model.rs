@@ -8,7 +8,6 @@ use assay_models::summary::Summary;
 use assay_models::vocabulary::Vocabulary;
 
 use super::Facts;
-use crate::markdown;
 
 /// What is known of a model without its weights; gives the notes that belong to it.
 pub(super) fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
@@ -33,6 +32,11 @@ pub(super) fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     facts.add("norms", norms(config));
     facts.add("MLP", mlp(config));
     facts.add("positions", positions(config));
+    if let [rope, rest @ ..] = config.ropes.as_slice()
+        && rest.iter().all(|other| other.dims == rope.dims)
+    {
+        facts.add("rotary dimensions per head", rope.dims);
+    }
     if let Some(windows) = windows(config) {
         facts.add("attention window", windows);
     }
@@ -51,7 +55,9 @@ pub(super) fn model(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
         }
         Err(error) => {
             facts.add("tokenizer", "none");
-            notes.push(error.to_string());
+            // One that is not there is nothing to talk about; one that can't be read is.
+            let is_there = path.is_file() || path.join("tokenizer.json").exists();
+            notes.extend(is_there.then(|| error.to_string()));
         }
     }
     facts.add("hooks", format!("blocks.0.hook_resid_post … blocks.{}.hook_resid_post", config.n_layers() - 1));
@@ -93,12 +99,7 @@ fn positions(config: &DecoderConfig) -> String {
     let of = |index: usize, rope: &Rope| {
         let layers = config.layers.iter().filter(|layer| layer.rope == Some(index)).count();
         let share = if config.ropes.len() == 1 { String::new() } else { format!(" in {}", count(layers, config)) };
-        let part = if rope.dims == config.attention.d_head {
-            String::new()
-        } else {
-            format!(", {} of {} dimensions", rope.dims, config.attention.d_head)
-        };
-        format!("θ {}{part}{}{share}", markdown::number(Some(rope.theta)), scaling(&rope.scaling))
+        format!("θ {}{}{share}", rope.theta, scaling(&rope.scaling))
     };
     let ropes: Vec<String> = config.ropes.iter().enumerate().map(|(index, rope)| of(index, rope)).collect();
     if ropes.is_empty() { "none".to_owned() } else { format!("rotary, {}", ropes.join("; ")) }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use assay_models::hub::{HubName, Pending};
 use assay_models::{Decoder, runs_on_cpu};
+use assay_probes::evaluate::evaluation_bytes;
 use assay_sae::Knob;
 use indicatif::DecimalBytes;
 use serde::Serialize;
@@ -21,13 +22,12 @@ use crate::progress::duration;
 use crate::record::Record;
 use crate::spec::SweepSpec;
 
-/// Log-probabilities and logits of one pass: two that all SAEs share, and about four of every SAE that is evaluated at the time.
+/// [`evaluation_bytes`] of the model that needs most.
 fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &Opened) -> f64 {
-    let logits = |vocab: usize| spec.eval.batch(vocab) * spec.eval.context_size * vocab;
-    let most = plan.models.iter().map(|model| logits(model.files.config().vocab_size)).max().unwrap_or(0);
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
     let at_once = threads.min(spec.architectures().len() * spec.seeds.len());
-    4.0 * most as f64 * (2 + 4 * at_once) as f64
+    let bytes = |vocab: usize| evaluation_bytes(spec.eval.batch(vocab), spec.eval.context_size, vocab, at_once);
+    plan.models.iter().map(|model| bytes(model.files.config().vocab_size)).max().unwrap_or(0) as f64
 }
 
 /// What a sweep would download first. A run's id has the weights' and tokens' hashes in it, so runs can't be listed before.

@@ -35,9 +35,6 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     let found = thresholds(analysis, between);
     let of_row = |t: &Threshold| (t.site.clone(), t.budget, t.architecture.clone(), t.target);
     for rows in found.chunk_by(|a, b| of_row(a) == of_row(b)) {
-        if rows.iter().all(|t| t.k_star == Some(KStar::Never)) {
-            continue;
-        }
         let of = |model: &String| rows.iter().find(|t| t.model == *model);
         let mut row = vec![analysis.names.site(&rows[0].site), format!("{:.2}", rows[0].target)];
         row.extend(several_architectures.then(|| rows[0].architecture.clone()));

@@ -33,6 +33,11 @@ ARCH = {
 }
 
 
+# Files do not say it: llama.cpp has one for each architecture.
+ACTIVATION = {"gpt2": "gelu_new", "gpt_neox": "gelu", "gemma": "gelu_pytorch_tanh", "gemma2": "gelu_pytorch_tanh"}
+ACTIVATION["gemma3_text"] = "gelu_pytorch_tanh"
+
+
 def permute(w, heads):
     """conversion/llama.py, LlamaModel.permute."""
     return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
@@ -119,6 +124,8 @@ def keys(w, c):
 def convert(folder, out):
     c = json.loads((folder / "config.json").read_text())
     arch = ARCH[c["model_type"]]
+    activations = {c.get(key) for key in ("hidden_act", "hidden_activation", "activation_function")} - {None}
+    assert activations == {ACTIVATION.get(c["model_type"], "silu")}, f"{folder}: {activations}"
     names = gguf.get_tensor_name_map(arch, c.get("num_hidden_layers", c.get("n_layer")))
     writer = gguf.GGUFWriter(out, gguf.MODEL_ARCH_NAMES[arch])
     keys(writer, c)

@@ -34,7 +34,7 @@ pub fn refusal(fingerprint: Option<&str>, config: &DecoderConfig) -> Option<Stri
 }
 
 pub fn pack(weight: CubeTensor) -> CubeTensor {
-    let weight = in_f32(contiguous(weight));
+    let weight = contiguous(in_f32(weight));
     let [rows, columns] = dims2(&weight);
     Packed::from_f32(&weight, rows, columns).tensor
 }
