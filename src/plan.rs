@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, DecoderConfig, HookKind, ModelFiles, Site};
+use assay_sae::Knob;
 
 use crate::device::Opened;
 use crate::fetch::Sources;
@@ -124,10 +125,13 @@ impl Plan {
         let config = files.config();
         let sites = spec.sites(model, config)?;
         for (_, site) in &sites {
-            for &setting in &spec.settings() {
+            for architecture in &spec.architectures() {
                 for &tokens in &spec.training_tokens {
-                    let train = spec.train.config(site.hook.width(config), setting, tokens, spec.precision);
-                    train.check().with_context(|| format!("model `{}`, {}, {setting}", model.name, site.hook))?;
+                    let width = site.hook.width(config);
+                    let train = spec.train.config(width, architecture.clone(), tokens, spec.precision);
+                    train.check().with_context(|| {
+                        format!("model `{}`, {}, {architecture} {}", model.name, site.hook, architecture.knob())
+                    })?;
                 }
             }
         }
@@ -213,7 +217,8 @@ impl Group {
         };
         let architecture =
             if train.architecture.is_topk() { String::new() } else { format!("{}-", train.architecture) };
-        format!("{}-L{}-{kind}{architecture}k{}-seed{seed}-{training_tokens}tokens", self.model, hook.layer, train.k)
+        let Knob { key, value } = train.architecture.knob();
+        format!("{}-L{}-{kind}{architecture}{key}{value}-seed{seed}-{training_tokens}tokens", self.model, hook.layer)
     }
 }
 
@@ -232,7 +237,7 @@ fn runs(
     let mut runs = Vec::new();
     for (depth, site) in sites {
         for &seed in &spec.seeds {
-            for &setting in &spec.settings() {
+            for architecture in spec.architectures() {
                 let key = RunKey {
                     metric_version: METRIC_VERSION,
                     device_class: opened.class.clone(),
@@ -246,7 +251,7 @@ fn runs(
                     contexts_per_pass: spec.train.contexts_per_pass,
                     training_tokens,
                     seed,
-                    train: spec.train.config(site.hook.width(config), setting, training_tokens, spec.precision),
+                    train: spec.train.config(site.hook.width(config), architecture, training_tokens, spec.precision),
                     eval_tokens: tokens.eval_hash().to_owned(),
                     eval_batch: spec.eval.batch(config.vocab_size),
                     fisher_samples: spec.eval.fisher_samples,

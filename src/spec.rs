@@ -1,6 +1,7 @@
 //! A sweep's specification: one TOML file, parsed strictly.
 
 mod check;
+mod coders;
 mod document;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use assay_sae::{Architecture, Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use check::explain;
+pub use coders::CoderSpec;
 pub use document::{RECORDED_BY, SpecDocument};
 
 /// Models × depths × hooks × coders × seeds × training tokens, and how each SAE is trained and evaluated.
@@ -61,25 +63,6 @@ pub struct SweepSpec {
     /// Mutual information of the hook points with the logits, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information: Option<InformationSpec>,
-}
-
-/// SAEs of one architecture.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CoderSpec {
-    /// The rule by which latents are chosen: `topk`, or `groupmax` (the largest of each of k groups of neighbours).
-    pub architecture: Architecture,
-    /// Active latents per token, one SAE each.
-    pub k: Vec<usize>,
-}
-
-/// The architecture of an SAE and how sparse it is: what distinguishes the SAEs of one hook, seed and budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// The rule by which latents are chosen.
-    pub architecture: Architecture,
-    /// Active latents per token.
-    pub k: usize,
 }
 
 /// One model of a sweep.
@@ -310,19 +293,9 @@ fn is_yes(value: &bool) -> bool {
 
 impl SweepSpec {
     /// What each hook gets an SAE of, for every seed and budget: in the order of the spec.
-    pub fn settings(&self) -> Vec<Setting> {
-        let short = self.k.iter().map(|&k| Setting { architecture: Architecture::TopK, k });
-        let of = |coder: &CoderSpec| {
-            let architecture = coder.architecture;
-            coder.k.clone().into_iter().map(move |k| Setting { architecture, k })
-        };
-        short.chain(self.coders.iter().flat_map(of)).collect()
-    }
-}
-
-impl std::fmt::Display for Setting {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} k {}", self.architecture, self.k)
+    pub fn architectures(&self) -> Vec<Architecture> {
+        let short = self.k.iter().map(|&k| Architecture::topk(k));
+        short.chain(self.coders.iter().flat_map(|coder| coder.architectures.clone())).collect()
     }
 }
 
@@ -369,22 +342,24 @@ fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName
 
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
-    pub fn config(&self, d_in: usize, setting: Setting, tokens: u64, precision: Precision) -> TrainConfig {
-        let Setting { architecture, k } = setting;
-        let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_in * self.expansion, k, self.batch_size, tokens);
+    pub fn config(&self, d_in: usize, architecture: Architecture, tokens: u64, precision: Precision) -> TrainConfig {
+        let d_sae = d_in * self.expansion;
+        let chooses = architecture.k().is_some();
+        let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_sae, architecture, self.batch_size, tokens);
         TrainConfig {
-            architecture,
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
             decay_steps: self.decay_steps.unwrap_or(recipe.decay_steps),
             loss: self.loss.unwrap_or(recipe.loss),
-            aux_coefficient: self.aux_coefficient.unwrap_or(recipe.aux_coefficient),
+            // Of the classes that have them.
+            aux_coefficient: self.aux_coefficient.filter(|_| chooses).unwrap_or(recipe.aux_coefficient),
             dead_after: self.dead_after.unwrap_or(recipe.dead_after),
             clip_norm: self.clip_norm.unwrap_or(recipe.clip_norm),
             decoder_norm: self.decoder_norm.unwrap_or(recipe.decoder_norm),
             decoder_init_norm: self.decoder_init_norm.unwrap_or(recipe.decoder_init_norm),
             rescale_acts_by_decoder_norm: self
                 .rescale_acts_by_decoder_norm
+                .filter(|_| chooses)
                 .unwrap_or(recipe.rescale_acts_by_decoder_norm),
             apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
@@ -426,20 +401,59 @@ mod tests {
 
     #[test]
     fn coders_and_their_short_form_say_the_same() {
-        let setting = |architecture, k| Setting { architecture, k };
-        assert_eq!(load(SPEC, &[]).unwrap().settings(), [setting(Architecture::TopK, 4)]);
+        assert_eq!(load(SPEC, &[]).unwrap().architectures(), [Architecture::topk(4)]);
         let coders = "coders = [{ architecture = 'topk', k = [4] }, { architecture = 'groupmax', k = [2, 4] }]";
         let spec = load(&SPEC.replace("k = [4]", coders), &["hooks=['resid_post', 'mlp_out']"]).unwrap();
-        let expected = [(Architecture::TopK, 4), (Architecture::GroupMax, 2), (Architecture::GroupMax, 4)];
-        assert_eq!(spec.settings(), expected.map(|(architecture, k)| setting(architecture, k)));
+        let expected = [Architecture::topk(4), Architecture::groupmax(2), Architecture::groupmax(4)];
+        assert_eq!(spec.architectures(), expected);
         assert_eq!(spec.hooks, [HookKind::ResidPost, HookKind::MlpOut]);
+    }
+
+    #[test]
+    fn coders_have_the_settings_of_their_class() {
+        let coders = "coders = [{ architecture = 'batchtopk', k = [4, 6.5] }, \
+            { architecture = 'jumprelu', target_l0 = [8, 16], l0_coefficient = 0.1, sparsity = 'quadratic' }, \
+            { architecture = 'standard', l1_coefficient = 2 }, { architecture = 'matryoshka', k = [8], widths = [4, 16] }]";
+        let spec = load(&SPEC.replace("k = [4]", coders), &[]).unwrap();
+        let named: Vec<String> = spec.architectures().iter().map(|a| format!("{a} {}", a.knob())).collect();
+        let expected = ["batchtopk k 4", "batchtopk k 6.5", "jumprelu target_l0 8", "jumprelu target_l0 16"];
+        assert_eq!(named[..4], expected);
+        assert_eq!(named[4..], ["standard l1_coefficient 2", "matryoshka k 8"]);
+        let [first, .., last] = &spec.architectures()[..] else { panic!("{named:?}") };
+        let config = spec.train.config(4, first.clone(), 512, Precision::F32);
+        assert!(config.check().is_ok() && config.aux_coefficient > 0.0);
+        let error = spec.train.config(8, last.clone(), 512, Precision::F32).check().unwrap_err().to_string();
+        assert!(error.contains("widths = [4, 16] must end at d_sae = 32; add it"), "{error}");
+        let standard = spec.train.config(4, spec.architectures()[4].clone(), 512, Precision::Bf16);
+        let error = standard.check().unwrap_err().to_string();
+        assert!(error.contains("precision = \"bf16\": standard is trained in f32"), "{error}");
+        let aux = TrainConfig { aux_coefficient: 0.1, precision: Precision::F32, ..standard };
+        let error = aux.check().unwrap_err().to_string();
+        assert!(error.contains("standard has no auxiliary loss of dead latents; set it to 0"), "{error}");
     }
 
     #[test]
     fn mistakes_are_named() {
         for (change, expected) in [
             (("k = [4]", "k = [4]\ncoders = [{ architecture = 'topk', k = [2] }]"), "exclude each other"),
-            (("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"), "expected `topk` or `groupmax`"),
+            (
+                ("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"),
+                "architecture = \"gated\": unknown field `k`, expected `l1_coefficient` or `l1_warmup_steps`",
+            ),
+            (
+                ("k = [4]", "coders = [{ architecture = 'vanilla', k = [2] }]"),
+                "\"vanilla\" cannot be trained; topk, groupmax, ",
+            ),
+            (("k = [4]", "coders = [{ k = [2] }]"), "`architecture` is missing; one of topk, "),
+            (("k = [4]", "coders = [{ architecture = 'batchtopk' }]"), "missing field `k`"),
+            (
+                ("k = [4]", "coders = [{ architecture = 'jumprelu', l0_coefficient = [1], sparsity = 'quadratic' }]"),
+                "needs `target_l0`",
+            ),
+            (
+                ("k = [4]", "coders = [{ architecture = 'jumprelu', l0_coefficient = 1, target_l0 = [8] }]"),
+                "`target_l0` belongs to sparsity = \"quadratic\"; remove it",
+            ),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [] }]"), "at least one value"),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [2, 2] }]"), "listed twice"),
             (("k = [4]", "seeds = [1]"), "k: at least one value"),

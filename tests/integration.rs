@@ -3,9 +3,11 @@
 //! - `common`: paths of fixtures, relative errors, safetensors in and out, small sweeps, the program.
 //! - `parity_models`: the decoder against transformers.
 //! - `parity_sae`: encode, decode and the training step against SAELens.
+//! - `parity_classes`: the training step of every other class against SAELens.
 //! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
+//! - `training_classes`: the same of the classes that choose among a batch, or not at all.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
@@ -13,6 +15,7 @@
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
+//! - `sweep_classes`: sweeps over classes of SAE, resumed and refused.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
@@ -44,6 +47,7 @@ mod information;
 mod inputs;
 mod interrupt;
 mod output;
+mod parity_classes;
 mod parity_eval;
 mod parity_models;
 mod parity_sae;
@@ -51,7 +55,9 @@ mod real_models;
 mod reference;
 mod sae_files;
 mod sweep;
+mod sweep_classes;
 mod text;
 mod training;
+mod training_classes;
 mod verdict;
 mod widths;

@@ -1,7 +1,7 @@
 //! Encode, decode and the training step against SAELens (`tests/golden/README.md`).
 
 use assay_sae::config::{DecoderBias, DecoderNorm};
-use assay_sae::{Code, Recipe, TrainConfig, Trainer, formats};
+use assay_sae::{Architecture, Code, Recipe, TrainConfig, Trainer, formats};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
@@ -34,8 +34,9 @@ fn training_reproduces_the_traces() {
         let number = |key: &str| settings[key].as_u64().unwrap() as usize;
         let trace = Reference::open(golden(name).join("trace.safetensors"));
         let batch = number("batch");
+        let architecture = Architecture::topk(number("k"));
         let recipe =
-            TrainConfig::from_recipe(Recipe::Saelens, number("d_in"), number("d_sae"), number("k"), batch, 1_000_000);
+            TrainConfig::from_recipe(Recipe::Saelens, number("d_in"), number("d_sae"), architecture, batch, 1_000_000);
         assert_eq!((recipe.lr, recipe.decoder_norm, recipe.decoder_bias), (3e-4, DecoderNorm::Free, DecoderBias::Zero),);
         let config = TrainConfig {
             lr: settings["lr"].as_f64().unwrap(),

@@ -54,7 +54,11 @@ impl Text {
 }
 
 fn settings(k: usize) -> TrainConfig {
-    TrainConfig { lr: 2e-3, ..TrainConfig::from_recipe(Recipe::Assay, 128, 256, k, BATCH, TOKENS as u64) }
+    settings_of(Architecture::topk(k))
+}
+
+fn settings_of(architecture: Architecture) -> TrainConfig {
+    TrainConfig { lr: 2e-3, ..TrainConfig::from_recipe(Recipe::Assay, 128, 256, architecture, BATCH, TOKENS as u64) }
 }
 
 /// Everything that a trainer holds, as bytes.
@@ -93,8 +97,10 @@ fn five_companions_change_no_bit_of_an_sae() {
 #[test]
 fn training_goes_on_from_a_saved_state_as_if_it_had_not_stopped() {
     let batches = Text::open().batches(0);
-    for architecture in [Architecture::TopK, Architecture::GroupMax] {
-        let config = TrainConfig { architecture, ..settings(8) };
+    for (architecture, other) in
+        [(Architecture::topk(8), Architecture::groupmax(8)), (Architecture::groupmax(8), Architecture::topk(8))]
+    {
+        let config = settings_of(architecture);
         let mut whole = Trainer::new(config.clone(), 0, &cpu()).unwrap();
         whole.calibrate(&batches[0]);
         let dir = tempfile::tempdir().unwrap();
@@ -111,11 +117,7 @@ fn training_goes_on_from_a_saved_state_as_if_it_had_not_stopped() {
         }
         assert!(state(&whole) == state(&resumed));
 
-        let other = match architecture {
-            Architecture::TopK => Architecture::GroupMax,
-            Architecture::GroupMax => Architecture::TopK,
-        };
-        for config in [settings(4), TrainConfig { architecture: other, ..settings(8) }] {
+        for config in [settings(4), settings_of(other)] {
             let error = Trainer::load_state(dir.path(), &config, &cpu()).err().unwrap().to_string();
             assert!(error.contains("trainer_state.safetensors") && error.contains("other settings"), "{error}");
         }
@@ -180,11 +182,14 @@ fn save_and_load(sae: &Sae, dir: &Path) -> Sae {
 fn a_saved_sae_reconstructs_bit_for_bit() {
     let batches = Text::open().batches(0);
     let dir = tempfile::tempdir().unwrap();
-    let saelens = TrainConfig::from_recipe(Recipe::Saelens, 128, 256, 8, BATCH, TOKENS as u64);
+    let saelens = TrainConfig::from_recipe(Recipe::Saelens, 128, 256, Architecture::topk(8), BATCH, TOKENS as u64);
     let scaled = TrainConfig { input_scaling: InputScaling::ExpectedNorm, ..settings(8) };
-    for (architecture, format) in [(Architecture::TopK, Format::SaeLens), (Architecture::GroupMax, Format::Sparsify)] {
+    for (architecture, format) in
+        [(Architecture::topk(8), Format::SaeLens), (Architecture::groupmax(8), Format::Sparsify)]
+    {
         for config in [settings(8), saelens.clone(), scaled.clone()] {
-            let mut trainer = Trainer::new(TrainConfig { architecture, ..config }, 3, &cpu()).unwrap();
+            let mut trainer =
+                Trainer::new(TrainConfig { architecture: architecture.clone(), ..config }, 3, &cpu()).unwrap();
             trainer.calibrate(&batches[0]);
             for x in &batches {
                 trainer.step(x.clone());
@@ -202,7 +207,7 @@ fn a_saved_sae_reconstructs_bit_for_bit() {
             let mut latents = vec![Vec::new(); BATCH];
             code.for_each_active(|token, latent, _| latents[token].push(latent));
             assert!(latents.iter().all(|of_token| of_token.len() <= 8) && latents.iter().flatten().count() > BATCH);
-            if architecture == Architecture::GroupMax {
+            if format == Format::Sparsify {
                 // Of each group of 256/8 neighbours one at most.
                 assert!(latents.iter().all(|of_token| of_token.is_sorted_by(|a, b| a / 32 < b / 32)));
             }
@@ -241,7 +246,8 @@ fn skipped_rounds_leave_the_same_batches() {
 /// Sizes and settings of one comparison with autodiff.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    architecture: Architecture,
+    /// Of so many latents a token.
+    architecture: fn(usize) -> Architecture,
     d_model: usize,
     d_sae: usize,
     k: usize,
@@ -255,12 +261,11 @@ struct Case {
 }
 
 /// Plain gradient descent: without momentum and with an ε that dwarfs the gradient, an Adam step is −lr/ε·g.
-const RATE: f64 = 0.1;
+pub const RATE: f64 = 0.1;
 
 impl Case {
     fn config(self) -> TrainConfig {
         TrainConfig {
-            architecture: self.architecture,
             lr: RATE * 1e6,
             adam_beta1: 0.0,
             adam_eps: 1e6,
@@ -270,7 +275,14 @@ impl Case {
             dead_after: self.first_batch as u64 - 1,
             rescale_acts_by_decoder_norm: self.rescale,
             apply_b_dec_to_input: self.center,
-            ..TrainConfig::from_recipe(Recipe::Saelens, self.d_model, self.d_sae, self.k, self.batch, 1_000_000)
+            ..TrainConfig::from_recipe(
+                Recipe::Saelens,
+                self.d_model,
+                self.d_sae,
+                (self.architecture)(self.k),
+                self.batch,
+                1_000_000,
+            )
         }
     }
 
@@ -300,7 +312,7 @@ impl Case {
 }
 
 /// Reproducible numbers about 0.
-fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
+pub fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut uniform = || {
         x ^= x << 13;
@@ -313,7 +325,7 @@ fn noise(len: usize, scale: f32, seed: u64) -> Vec<f32> {
 }
 
 /// 1 where a value is among the k largest of its row and its column is allowed, else 0.
-fn top_k_mask(rows: &[f32], k: usize, allowed: &[bool]) -> Vec<f32> {
+pub fn top_k_mask(rows: &[f32], k: usize, allowed: &[bool]) -> Vec<f32> {
     let mut mask = vec![0.0; rows.len()];
     for (row, mask) in rows.chunks(allowed.len()).zip(mask.chunks_mut(allowed.len())) {
         let mut order: Vec<usize> = (0..row.len()).filter(|&i| allowed[i]).collect();
@@ -329,7 +341,7 @@ fn group_mask(rows: &[f32], size: usize) -> Vec<f32> {
     rows.chunks(size).flat_map(|group| top_k_mask(group, 1, &vec![true; size])).collect()
 }
 
-fn square(t: Tensor<2>) -> Tensor<2> {
+pub fn square(t: Tensor<2>) -> Tensor<2> {
     t.clone() * t
 }
 
@@ -363,9 +375,10 @@ fn by_autodiff(
     let unscale = |z: Tensor<2>| if case.rescale { z / norms.clone() } else { z };
     let host = values(scaled.clone().inner());
 
-    let mask = dense(match case.architecture {
-        Architecture::TopK => top_k_mask(&host, case.k, &vec![true; case.d_sae]),
-        Architecture::GroupMax => group_mask(&host, case.d_sae / case.k),
+    let mask = dense(if trainer.config().architecture.is_topk() {
+        top_k_mask(&host, case.k, &vec![true; case.d_sae])
+    } else {
+        group_mask(&host, case.d_sae / case.k)
     });
     let output = unscale(relu(scaled.clone()) * mask).matmul(w_dec.clone()) + b_dec.clone().unsqueeze();
     let mut loss = objective(output.clone());
@@ -426,7 +439,10 @@ const SIZES: [[usize; 5]; 7] = [
 fn cases(loss: Loss, aux: f64, rescale: bool, center: bool) -> impl Iterator<Item = Case> {
     SIZES
         .into_iter()
-        .flat_map(|sizes| [Architecture::TopK, Architecture::GroupMax].map(|architecture| (sizes, architecture)))
+        .flat_map(|sizes| {
+            [Architecture::topk as fn(usize) -> Architecture, Architecture::groupmax]
+                .map(|architecture| (sizes, architecture))
+        })
         .map(move |([d_model, d_sae, k, batch, first_batch], architecture)| Case {
             architecture,
             d_model,
@@ -439,7 +455,7 @@ fn cases(loss: Loss, aux: f64, rescale: bool, center: bool) -> impl Iterator<Ite
             rescale,
             center,
         })
-        .filter(|case| case.architecture == Architecture::TopK || case.d_sae.is_multiple_of(case.k))
+        .filter(|case| (case.architecture)(case.k).is_topk() || case.d_sae.is_multiple_of(case.k))
         // One token has no variance.
         .filter(|case| case.batch > 1 || case.loss != Loss::Fvu)
 }
@@ -508,7 +524,7 @@ fn a_gradient_of_ones_own_goes_back_as_by_autodiff() {
 
 /// A case with nothing unusual about it.
 const PLAIN: Case = Case {
-    architecture: Architecture::TopK,
+    architecture: Architecture::topk,
     d_model: 24,
     d_sae: 60,
     k: 4,

@@ -22,7 +22,7 @@ mod device;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use assay_sae::{Precision, Recipe, TrainConfig, Trainer};
+use assay_sae::{Architecture, Precision, Recipe, TrainConfig, Trainer};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -95,7 +95,8 @@ fn row(
 ) -> String {
     let batch = options.batch;
     // Far from the end of any schedule, and no latent dies while the clock runs: the peers' steps have no dead latents either.
-    let config = TrainConfig { precision, ..TrainConfig::from_recipe(recipe, d, n, k, batch, 100_000_000) };
+    let config =
+        TrainConfig { precision, ..TrainConfig::from_recipe(recipe, d, n, Architecture::topk(k), batch, 100_000_000) };
     let mut trainers: Vec<Trainer> = (0..options.lockstep)
         .map(|seed| Trainer::new(config.clone(), seed as u64, device).expect("these settings can be"))
         .collect();
@@ -134,7 +135,7 @@ fn row(
         memory.map_or("–".to_owned(), |m| m.to_string()),
     );
     if options.profile {
-        for (name, seconds) in trainers[0].profile(&batches[0], 20) {
+        for (name, seconds) in trainers[0].profile(k, &batches[0], 20) {
             println!("    {name}: {:.1} µs", seconds * 1e6);
         }
     }

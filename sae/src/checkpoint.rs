@@ -26,17 +26,26 @@ impl Trainer {
     /// If the file can't be written.
     pub fn save_state(&self, dir: &Path) -> Result<()> {
         let (n, d) = (self.config.d_sae, self.config.d_model);
+        let vectors = self.config.architecture.coder().vectors();
         let mut tensors = Vec::new();
         for (group, p) in [("param", &self.params), ("first", &self.first), ("second", &self.second)] {
             tensors.push((format!("{group}.w_enc"), Array::floats(&host(p.w_enc.clone()), &[n, d])));
             tensors.push((format!("{group}.b_enc"), Array::floats(&host(p.b_enc.clone()), &[n])));
             tensors.push((format!("{group}.w_dec"), Array::floats(&host(p.w_dec.clone()), &[n, d])));
             tensors.push((format!("{group}.b_dec"), Array::floats(&host(p.b_dec.clone()), &[d])));
+            for ((name, _), vector) in vectors.iter().zip(&p.vectors) {
+                tensors.push((format!("{group}.{name}"), Array::floats(&host(vector.clone()), &[n])));
+            }
         }
         tensors
             .push(("since_fired".to_owned(), Array::ints(&host_int(self.firing.counters.since_fired.clone()), &[n])));
         tensors.push(("fires".to_owned(), Array::ints(&host_int(self.firing.counters.fires.clone()), &[n])));
-        let state = State { config: self.config.clone(), step: self.step, input_scale: self.input_scale };
+        let state = State {
+            config: self.config.clone(),
+            step: self.step,
+            input_scale: self.input_scale,
+            threshold: self.threshold(),
+        };
         let text = serde_json::to_string(&state).expect("the state serialises");
         std::fs::create_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
         let path = dir.join(STATE);
@@ -66,6 +75,7 @@ impl Trainer {
             ));
         }
         let (n, d) = (config.d_sae, config.d_model);
+        let named = config.architecture.coder().vectors();
         let group = |name: &str| -> Result<Params> {
             let matrix = |part: &str| -> Result<Tensor<2>> {
                 let values = file.floats(&format!("{name}.{part}"), &[n, d])?;
@@ -79,6 +89,7 @@ impl Trainer {
                 b_enc: vector("b_enc", n)?,
                 w_dec: matrix("w_dec")?,
                 b_dec: vector("b_dec", d)?,
+                vectors: named.iter().map(|(part, _)| vector(part, n)).collect::<Result<_>>()?,
             })
         };
         let counter =
@@ -90,6 +101,7 @@ impl Trainer {
         trainer.firing = Firing::resumed(counters);
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
+        trainer.threshold = state.threshold.unwrap_or_default();
         Ok(trainer)
     }
 }
@@ -99,4 +111,6 @@ struct State {
     config: TrainConfig,
     step: u64,
     input_scale: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, IntDType, Tensor};
+use burn::tensor::{Device, Int, IntDType, Tensor};
 use rayon::prelude::*;
 
 use crate::error::{Result, SaeError};
@@ -119,16 +119,25 @@ impl SparseCode {
             row.iter().zip(0..).filter(|(value, _)| **value != 0.0).map(|(&value, latent)| (latent, value)).unzip()
         };
         let tokens: Vec<(Vec<i32>, Vec<f32>)> = host(dense).par_chunks(d_sae).map(active).collect();
+        Self::of_rows(&tokens, d_sae, &device)
+    }
+
+    /// A code of each token's latents, ascending, and their values.
+    ///
+    /// # Errors
+    /// If there are 2³¹ entries or more.
+    pub(crate) fn of_rows(tokens: &[(Vec<i32>, Vec<f32>)], d_sae: usize, device: &Device) -> Result<Self> {
         let mut starts = vec![0];
-        for (latents, _) in &tokens {
+        for (latents, _) in tokens {
             starts.push(starts[starts.len() - 1] + latents.len());
         }
         let starts = narrow(&starts)?;
-        let (indices, values): (Vec<Vec<i32>>, Vec<Vec<f32>>) = tokens.into_iter().unzip();
+        let indices: Vec<i32> = tokens.iter().flat_map(|(latents, _)| latents).copied().collect();
+        let values: Vec<f32> = tokens.iter().flat_map(|(_, values)| values).copied().collect();
         Ok(Self {
-            values: Tensor::from_data(values.concat().as_slice(), &device),
-            indices: Tensor::from_data(indices.concat().as_slice(), &device),
-            rows: Rows::Starts(Tensor::from_data(starts.as_slice(), &device)),
+            values: Tensor::from_data(values.as_slice(), device),
+            indices: Tensor::from_data(indices.as_slice(), device),
+            rows: Rows::Starts(Tensor::from_data(starts.as_slice(), device)),
             d_sae,
         })
     }
@@ -242,7 +251,7 @@ impl Code {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
 
     use super::*;
     use crate::{Activation, Sae};

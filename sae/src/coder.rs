@@ -1,30 +1,45 @@
-//! Classes of SAE in training: x̂ as a function of an input and the parameters, and its gradient.
+//! Classes of SAE in training: x̂ as a function of an input and the parameters, what a class adds to the loss, and the gradient of both.
 //!
-//! - `topk.rs`, `groupmax.rs`: a class each; `sparse.rs`: what classes share whose codes are chosen pre-activations.
+//! - `topk.rs`, `groupmax.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
+//! - `sparse.rs`: what classes share that choose as many latents of every token; `nested.rs`: those that choose among a batch's.
+//! - `frame.rs`: the parameters of a pass, and how gradients reach them; `rows.rs`: codes that are made in host memory.
 //!
 //! What x̂ is good for is none of a class's business: a loss, or a model into which x̂ was patched, says what the gradient ∂x̂ is. So any
 //! class goes with any objective.
 
+mod batchtopk;
+mod frame;
+mod gated;
 mod groupmax;
+mod jumprelu;
+mod matryoshka;
+mod nested;
+mod rows;
 mod sparse;
+mod standard;
 mod topk;
 
 use burn::tensor::{Device, Tensor};
 
+use crate::activation::Activation;
 use crate::config::{Architecture, TrainConfig};
-use crate::kernels::{Counters, Dead};
+use crate::dead::Firing;
+use crate::kernels::{self, Counters, Dead};
+use crate::loss::{Term, Weight};
 
-/// The four parameters of an SAE, or anything that exists once for each.
+/// The parameters of an SAE, or anything that exists once for each.
 #[derive(Clone, Debug)]
 pub(crate) struct Params {
     /// `[d_sae, d_model]`
     pub w_enc: Tensor<2>,
-    /// `[d_sae]`
+    /// `[d_sae]`; of a gated SAE the gate's.
     pub b_enc: Tensor<1>,
     /// `[d_sae, d_model]`
     pub w_dec: Tensor<2>,
     /// `[d_model]`
     pub b_dec: Tensor<1>,
+    /// What [`Coder::vectors`] names, `[d_sae]` each.
+    pub vectors: Vec<Tensor<1>>,
 }
 
 impl Params {
@@ -35,6 +50,7 @@ impl Params {
             b_enc: Tensor::zeros([d_sae], device),
             w_dec: Tensor::zeros([d_sae, d_model], device),
             b_dec: Tensor::zeros([d_model], device),
+            vectors: config.architecture.coder().vectors().iter().map(|_| Tensor::zeros([d_sae], device)).collect(),
         }
     }
 }
@@ -45,13 +61,51 @@ pub(crate) struct Gradients {
     pub squares: Tensor<1>,
 }
 
+impl Gradients {
+    /// With the squares of these gradients.
+    fn of(gradients: Params) -> Self {
+        let Params { w_enc, b_enc, w_dec, vectors, b_dec: _ } = &gradients;
+        let mut squares = vec![kernels::sum_squares(w_enc.clone()), kernels::sum_squares(w_dec.clone())];
+        squares.extend([b_enc].into_iter().chain(vectors).map(|vector| kernels::sum_squares(vector.clone())));
+        Self { squares: Tensor::cat(squares, 0), gradients }
+    }
+}
+
 /// A class of SAE.
 pub(crate) trait Coder {
-    /// Encodes a batch; with `dead`, the dead latents of largest pre-activation too, for the auxiliary loss.
+    /// The vectors `[d_sae]` that it trains beside weights and biases, and the value at which each starts.
+    fn vectors(&self) -> Vec<(&'static str, f32)> {
+        Vec::new()
+    }
+
+    /// Brings parameters back to where they may be, before a forward pass.
+    fn project(&self, _params: &mut Params) {}
+
+    /// Encodes a batch. `dead` are latents that a loss of the class is about.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass>;
+
+    /// The share of a step in the running mean of [`Pass::least`], for a class whose threshold in inference that is.
+    fn threshold_lr(&self) -> Option<f64> {
+        None
+    }
+
+    /// The rule by which it makes latents when it is not trained, given its vectors and that running mean.
+    fn activation(&self, vectors: &[Tensor<1>], threshold: Tensor<1>) -> Activation;
+}
+
+/// What a class's own loss terms depend on beside the pass.
+pub(crate) struct Objective<'a> {
+    pub config: &'a TrainConfig,
+    pub firing: &'a Firing,
+    /// Steps done before this one.
+    pub step: u64,
+    /// x̂ − x, `[batch, d_model]`.
+    pub residual: Tensor<2>,
+    /// Of the reconstruction loss.
+    pub weight: &'a Weight,
 }
 
 /// A batch that was encoded, with what decoding and the gradient need. It holds the parameters, so it is to be gone before they change.
@@ -63,33 +117,38 @@ pub(crate) trait Pass {
     ///
     /// # Shapes
     /// - `target` and the residual: `[batch, d_model]`
-    fn residual(&self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>);
+    fn residual(&mut self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>);
 
-    /// What the chosen dead latents decode to, without b_dec, `[batch, d_model]`; `None` if none were asked for.
-    fn dead_output(&self) -> Option<Tensor<2>>;
+    /// What the class adds to the reconstruction loss; its gradient is part of [`Self::backward`]'s from then on. To be called after
+    /// [`Self::residual`], whose result is in the objective.
+    fn terms(&mut self, of: Objective<'_>) -> Vec<Term>;
 
     /// Active entries of the code, in one element.
     fn active(&self) -> Tensor<1>;
 
-    /// The gradient of the parameters from ∂x̂, and from `dead_grad`, the gradient with respect to [`Self::dead_output`]. The counters go
-    /// forward by the batch.
+    /// The least value by which a latent was chosen, of a class whose threshold in inference is a mean of those; `None` if none was.
+    fn least(&self) -> Option<f32> {
+        None
+    }
+
+    /// The gradient of the parameters from ∂x̂ and from the class's own terms. The counters go forward by the batch.
     ///
     /// # Shapes
-    /// - `output_grad`, `dead_grad`: `[batch, d_model]`
-    fn backward(
-        self: Box<Self>,
-        output_grad: Tensor<2>,
-        dead_grad: Option<Tensor<2>>,
-        counters: Counters,
-    ) -> (Gradients, Counters);
+    /// - `output_grad`: `[batch, d_model]`
+    fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters);
 }
 
 impl Architecture {
-    /// The class of that name.
-    pub(crate) fn coder(self) -> &'static dyn Coder {
+    /// The class.
+    pub(crate) fn coder(&self) -> &dyn Coder {
         match self {
-            Self::TopK => &topk::TopK,
-            Self::GroupMax => &groupmax::GroupMax,
+            Self::TopK(class) => class,
+            Self::GroupMax(class) => class,
+            Self::BatchTopK(class) => class,
+            Self::Matryoshka(class) => class,
+            Self::JumpRelu(class) => class,
+            Self::Gated(class) => class,
+            Self::Standard(class) => class,
         }
     }
 }

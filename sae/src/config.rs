@@ -1,9 +1,16 @@
 //! The settings of a training run, and the two recipes that fill them.
 
+mod architecture;
+pub(crate) mod classes;
+
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, SaeError};
+use self::classes::{bad, not_negative, positive};
+use crate::error::Result;
 use crate::kernels::Precision;
+
+pub use self::architecture::{Architecture, Knob};
+pub use self::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,33 +29,6 @@ impl std::fmt::Display for Recipe {
         f.write_str(match self {
             Self::Assay => "assay",
             Self::Saelens => "saelens",
-        })
-    }
-}
-
-/// The rule by which an SAE that is trained here chooses its latents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// The k largest pre-activations (Gao et al. 2024, arXiv:2406.04093).
-    #[default]
-    TopK,
-    /// The largest pre-activation of each of k groups of d_sae/k neighbours, as sparsify's `groupmax`.
-    GroupMax,
-}
-
-impl Architecture {
-    /// Whether it is the one that goes without saying.
-    pub fn is_topk(&self) -> bool {
-        *self == Self::TopK
-    }
-}
-
-impl std::fmt::Display for Architecture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::TopK => "topk",
-            Self::GroupMax => "groupmax",
         })
     }
 }
@@ -95,17 +75,14 @@ pub enum InputScaling {
 
 /// Everything that decides what a trainer computes, apart from the activations and the seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// The rule by which latents are chosen.
-    #[serde(default, skip_serializing_if = "Architecture::is_topk")]
-    pub architecture: Architecture,
     /// Width of the activations.
     pub d_model: usize,
     /// Number of latents.
     pub d_sae: usize,
-    /// Latents chosen per token.
-    pub k: usize,
+    /// The class of SAE with its settings. It gets every key that is not one of this struct's, and refuses those that it does not have.
+    #[serde(flatten)]
+    pub architecture: Architecture,
     /// Tokens per step.
     pub batch_size: usize,
     /// Steps in all; only the learning-rate schedule uses it.
@@ -126,7 +103,7 @@ pub struct TrainConfig {
     pub clip_norm: f64,
     /// The reconstruction loss.
     pub loss: Loss,
-    /// Coefficient of the auxiliary loss; 0 turns it off.
+    /// Coefficient of the auxiliary loss of dead latents, which classes with a k have; 0 turns it off.
     pub aux_coefficient: f64,
     /// A latent is dead when it has not fired for more than this many tokens.
     pub dead_after: u64,
@@ -134,7 +111,7 @@ pub struct TrainConfig {
     pub decoder_norm: DecoderNorm,
     /// Norm of the decoder's rows at the start.
     pub decoder_init_norm: f64,
-    /// Choose latents by pre-activation times decoder norm: the largest of all, or of each group.
+    /// Choose latents by pre-activation times decoder norm, in classes with a k.
     pub rescale_acts_by_decoder_norm: bool,
     /// Subtract b_dec from the input.
     pub apply_b_dec_to_input: bool,
@@ -154,13 +131,20 @@ fn is_f32(precision: &Precision) -> bool {
 
 impl TrainConfig {
     /// A recipe's settings for one SAE trained on `tokens` tokens.
-    pub fn from_recipe(recipe: Recipe, d_model: usize, d_sae: usize, k: usize, batch_size: usize, tokens: u64) -> Self {
+    pub fn from_recipe(
+        recipe: Recipe,
+        d_model: usize,
+        d_sae: usize,
+        architecture: Architecture,
+        batch_size: usize,
+        tokens: u64,
+    ) -> Self {
         let steps = tokens / batch_size.max(1) as u64;
+        let chooses = architecture.chooses();
         let common = Self {
-            architecture: Architecture::TopK,
             d_model,
             d_sae,
-            k,
+            architecture,
             batch_size,
             steps,
             lr: 3e-4,
@@ -171,11 +155,11 @@ impl TrainConfig {
             adam_eps: 1e-8,
             clip_norm: 1.0,
             loss: Loss::Mse,
-            aux_coefficient: 1.0,
+            aux_coefficient: if chooses { 1.0 } else { 0.0 },
             dead_after: 1000 * batch_size as u64,
             decoder_norm: DecoderNorm::Free,
             decoder_init_norm: 0.1,
-            rescale_acts_by_decoder_norm: true,
+            rescale_acts_by_decoder_norm: chooses,
             apply_b_dec_to_input: true,
             decoder_bias: DecoderBias::Zero,
             input_scaling: InputScaling::None,
@@ -187,7 +171,7 @@ impl TrainConfig {
                 lr: 2e-4 / (d_sae as f64 / 16_384.0).sqrt(),
                 warmup_steps: (steps / 20).min(1000),
                 decay_steps: steps / 5,
-                aux_coefficient: 1.0 / 32.0,
+                aux_coefficient: if chooses { 1.0 / 32.0 } else { 0.0 },
                 // 10M tokens as in Gao et al.; a short run has no use for a window longer than itself.
                 dead_after: (tokens / 10).min(10_000_000),
                 decoder_norm: DecoderNorm::Unit,
@@ -207,7 +191,8 @@ impl TrainConfig {
     /// Whether the sparse products gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
     /// that half the bytes are worth the rounding.
     pub fn gathers_bf16(&self, batch: usize) -> bool {
-        self.precision == Precision::Bf16 && batch * self.k >= 4 * self.d_sae
+        let gathers = self.architecture.k().unwrap_or(0.0) * batch as f64;
+        self.precision == Precision::Bf16 && gathers >= 4.0 * self.d_sae as f64
     }
 
     /// The learning rate of step `step`, from 0.
@@ -223,32 +208,52 @@ impl TrainConfig {
     /// # Errors
     /// Names the first setting that cannot.
     pub fn check(&self) -> Result<()> {
-        let bad = |text: String| Err(SaeError::Setting(text));
         if self.d_model == 0 || self.d_sae == 0 || self.batch_size == 0 {
             return bad("d_model, d_sae and batch_size must be at least 1".to_owned());
         }
-        if self.k == 0 || self.k > self.d_sae {
-            return bad(format!("k is {}; it must lie between 1 and d_sae = {}", self.k, self.d_sae));
-        }
-        if self.architecture == Architecture::GroupMax && !self.d_sae.is_multiple_of(self.k) {
-            return bad(format!("groupmax: k = {} must divide d_sae = {} into groups of one size", self.k, self.d_sae));
-        }
-        if !(self.lr > 0.0 && self.lr.is_finite()) {
-            return bad(format!("lr is {}; it must be positive", self.lr));
-        }
-        for (name, value) in
-            [("clip_norm", self.clip_norm), ("decoder_init_norm", self.decoder_init_norm), ("adam_eps", self.adam_eps)]
-        {
-            if !(value > 0.0 && value.is_finite()) {
-                return bad(format!("{name} is {value}; it must be positive"));
-            }
-        }
-        if !(self.aux_coefficient >= 0.0 && self.aux_coefficient.is_finite()) {
-            return bad(format!("aux_coefficient is {}; it must be 0 or positive", self.aux_coefficient));
-        }
+        self.architecture.check(self.d_sae)?;
+        self.check_class()?;
+        positive("lr", self.lr)?;
+        positive("clip_norm", self.clip_norm)?;
+        positive("decoder_init_norm", self.decoder_init_norm)?;
+        positive("adam_eps", self.adam_eps)?;
+        not_negative("aux_coefficient", self.aux_coefficient)?;
         for (name, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
             if !(0.0..1.0).contains(&value) {
                 return bad(format!("{name} is {value}; it must lie in [0, 1)"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what only some classes have.
+    fn check_class(&self) -> Result<()> {
+        let Self { architecture, batch_size, d_sae, .. } = self;
+        if !architecture.chooses() {
+            if self.aux_coefficient != 0.0 {
+                return bad(format!(
+                    "aux_coefficient is {}, but {architecture} has no auxiliary loss of dead latents; set it to 0",
+                    self.aux_coefficient
+                ));
+            }
+            if self.rescale_acts_by_decoder_norm {
+                return bad(format!(
+                    "rescale_acts_by_decoder_norm: {architecture} does not compare latents; set it to false"
+                ));
+            }
+        }
+        if !architecture.is_fixed_rows() {
+            if self.precision != Precision::F32 {
+                return bad(format!(
+                    "precision = \"{}\": {architecture} is trained in f32; leave precision out",
+                    self.precision
+                ));
+            }
+            // Entries of a code are numbered in 32 bits, and all may be active.
+            if batch_size.checked_mul(*d_sae).is_none_or(|entries| i32::try_from(entries).is_err()) {
+                return bad(format!(
+                    "batch_size × d_sae = {batch_size} × {d_sae} is too much for {architecture}; take a smaller batch_size"
+                ));
             }
         }
         Ok(())
@@ -262,10 +267,7 @@ mod tests {
     #[test]
     fn groups_are_of_one_size_in_every_recipe() {
         for recipe in [Recipe::Assay, Recipe::Saelens] {
-            let of = |k| TrainConfig {
-                architecture: Architecture::GroupMax,
-                ..TrainConfig::from_recipe(recipe, 8, 24, k, 10, 200)
-            };
+            let of = |k| TrainConfig::from_recipe(recipe, 8, 24, Architecture::groupmax(k), 10, 200);
             assert!(of(6).check().is_ok());
             let error = of(5).check().unwrap_err().to_string();
             assert!(error.contains("k = 5 must divide d_sae = 24"), "{error}");
@@ -278,7 +280,7 @@ mod tests {
             lr: 1.0,
             warmup_steps: 4,
             decay_steps: 5,
-            ..TrainConfig::from_recipe(Recipe::Assay, 8, 16, 2, 10, 200)
+            ..TrainConfig::from_recipe(Recipe::Assay, 8, 16, Architecture::topk(2), 10, 200)
         };
         assert_eq!(config.steps, 20);
         let rates: Vec<f64> = (0..20).map(|s| config.lr_at(s)).collect();

@@ -1,6 +1,8 @@
 //! Dead latents: which there are, and the auxiliary loss that revives them (AuxK; Gao et al. 2024, arXiv:2406.04093, section 2.4 and
 //! appendix A.2).
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::config::TrainConfig;
@@ -32,11 +34,11 @@ impl Firing {
         firing
     }
 
-    /// What step `step` needs to find dead latents; `None` where the auxiliary loss is off, or no latent can have been silent for longer
+    /// What step `step` needs to find dead latents; `None` where no loss asks for them, or no latent can have been silent for longer
     /// than the window: the loss would add nothing. The counters themselves are looked at now and then only, since that waits for the
     /// device.
     pub(crate) fn dead(&mut self, config: &TrainConfig, step: u64) -> Option<Dead> {
-        if config.aux_coefficient <= 0.0 {
+        if config.aux_coefficient <= 0.0 && !config.architecture.asks_for_dead() {
             return None;
         }
         if self.longest_silence > config.dead_after && step.is_multiple_of(LOOK_EVERY) {
@@ -68,19 +70,21 @@ impl Firing {
         host_int(self.counters.since_fired.clone()).into_iter().filter(|&since| since > limit).count()
     }
 
-    /// The auxiliary loss of what dead latents decode to, ê: coefficient·min(n_dead / k_aux, 1)·w·Σ‖ê − e‖², where e = x − x̂ is the
-    /// detached error, −e the `residual`, and w the reconstruction loss's weight.
+    /// The auxiliary loss of what the dead among `latents` decode to, ê: coefficient·min(n_dead / k_aux, 1)·w·Σ‖ê − e‖², where e = x − x̂ is
+    /// the detached error, −e the `residual`, and w the reconstruction loss's weight.
     ///
     /// # Shapes
     /// - `dead_output`, `residual`: `[batch, d_model]`
     pub(crate) fn auxiliary(
         &self,
         config: &TrainConfig,
+        latents: Range<usize>,
         dead_output: Tensor<2>,
         residual: Tensor<2>,
         weight: &Weight,
     ) -> Auxiliary {
-        let n_dead = self.counters.since_fired.clone().greater_elem(limit(config)).float().sum();
+        let since_fired = self.counters.since_fired.clone().narrow(0, latents.start, latents.len());
+        let n_dead = since_fired.greater_elem(limit(config)).float().sum();
         // The factor is 0 when nothing is dead, and so is the gradient.
         let factor = weight.times((n_dead / config.k_aux() as f64).clamp_max(1.0)).mul_scalar(config.aux_coefficient);
         let error = dead_output + residual;

@@ -2,7 +2,7 @@
 //! do them well implements them once, and nothing above this file knows which backend it runs on.
 //!
 //! - `sparse.rs`: encoder, decoder and gradients of sparse codes; `dense.rs`: products, sums, Adam.
-//! - `cpu.rs`, `gpu.rs`: what does them.
+//! - `cpu.rs`, `gpu.rs`: what does them. `largest.rs`: a selection that is made in host memory, whatever the backend.
 //!
 //! Codes are sparse ([`crate::SparseCode`]). Nothing here has to be dense in `[batch, d_sae]`: the encoder's product and the selection
 //! are one operation, so that a backend may select from pre-activations it never stores.
@@ -20,6 +20,7 @@ mod cpu;
 mod dense;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod largest;
 mod sparse;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -27,10 +28,12 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 pub use adam::AdamStep;
 pub use assay_kernels::Precision;
+pub use cpu::select::Select;
 pub use dense::{adam, clip_factor, column_sums, product, row_norms, scale_rows, sum_squares, weighted_rows};
+pub use largest::Cut;
 pub use sparse::{
-    Counters, Dead, Encoder, Selection, SparseGradient, decode, encode, encode_with_dead, latent_gradients, residual,
-    value_gradients,
+    Counters, Dead, Encoder, LatentGradients, Selection, SparseGradient, decode, encode, encode_with_dead,
+    latent_gradients, residual, value_gradients,
 };
 
 /// An encoder's tensors: see [`Encoder`].

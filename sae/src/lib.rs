@@ -27,10 +27,10 @@ pub mod trainer;
 
 pub use activation::{Activation, Normalization};
 pub use code::{Code, SparseCode};
-pub use config::{Architecture, DecoderBias, DecoderNorm, InputScaling, Loss, Recipe, TrainConfig};
+pub use config::{Architecture, DecoderBias, DecoderNorm, InputScaling, Knob, Loss, Recipe, TrainConfig};
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};
-pub use loss::StepLoss;
+pub use loss::{StepLoss, TermKind};
 pub use sae::Sae;
 pub use trainer::{Forward, Trainer};

@@ -56,8 +56,43 @@ impl Weight {
 pub struct StepLoss {
     pub(crate) squares: Tensor<1>,
     pub(crate) weight: Weight,
-    pub(crate) auxiliary: Option<Tensor<1>>,
+    pub(crate) terms: Vec<Term>,
     pub(crate) watched: Option<Watched>,
+}
+
+/// A term that a class adds to the reconstruction loss.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub kind: TermKind,
+    /// With its coefficient; one element.
+    pub value: Tensor<1>,
+}
+
+/// Which term it is. Its name is SAELens'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TermKind {
+    /// What dead latents reconstruct of the error; of a gated SAE, the reconstruction from the gate.
+    Auxiliary,
+    /// The penalty on the size of activations.
+    L1,
+    /// The penalty on their number.
+    L0,
+    /// That on how far below their thresholds dead latents are.
+    PreActivation,
+    /// The reconstruction loss of so many of the first latents alone.
+    Inner(usize),
+}
+
+impl std::fmt::Display for TermKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auxiliary => f.write_str("auxiliary_reconstruction_loss"),
+            Self::L1 => f.write_str("l1_loss"),
+            Self::L0 => f.write_str("l0_loss"),
+            Self::PreActivation => f.write_str("pre_act_loss"),
+            Self::Inner(width) => write!(f, "inner_mse_loss_{width}"),
+        }
+    }
 }
 
 /// What only a watched step counts.
@@ -91,7 +126,19 @@ impl StepLoss {
 
     /// The auxiliary loss times its coefficient; 0 where it is off or no latent is dead.
     pub fn auxiliary(&self) -> f64 {
-        self.auxiliary.as_ref().map_or(0.0, |x| f64::from(x.clone().into_scalar::<f32>()))
+        let auxiliary = self.terms().filter(|(kind, _)| *kind == TermKind::Auxiliary);
+        // Not `sum`, which is −0 of nothing.
+        auxiliary.fold(0.0, |sum, (_, value)| sum + value)
+    }
+
+    /// What the class adds to the reconstruction loss, each with its coefficient. What is not there is 0.
+    pub fn terms(&self) -> impl Iterator<Item = (TermKind, f64)> {
+        self.terms.iter().map(|term| (term.kind, f64::from(term.value.clone().into_scalar::<f32>())))
+    }
+
+    /// The whole loss: of the reconstruction, and every term of the class.
+    pub fn total(&self) -> f64 {
+        self.terms().fold(self.reconstruction(), |sum, (_, value)| sum + value)
     }
 }
 

@@ -8,14 +8,15 @@ use crate::kernels::{self, AdamStep, Dead, Encoder, Selection, SparseGradient};
 use crate::trainer::Trainer;
 
 impl Trainer {
-    /// Seconds of each operation of a TopK step, the median of `times` runs, each waited for: for benchmarks. The trainer does not change.
+    /// Seconds of each operation of a step that chooses `k` latents per token, the median of `times` runs, each waited for: for benchmarks.
+    /// The trainer does not change.
     #[doc(hidden)]
-    pub fn profile(&self, x: &Tensor<2>, times: usize) -> Vec<(&'static str, f64)> {
+    pub fn profile(&self, k: usize, x: &Tensor<2>, times: usize) -> Vec<(&'static str, f64)> {
         let (config, p, device) = (&self.config, &self.params, x.device());
         let input = x.clone() - p.b_dec.clone().unsqueeze();
         let encoder =
             Encoder { w_enc: p.w_enc.clone(), b_enc: p.b_enc.clone(), scale: None, precision: config.precision };
-        let selection = Selection::TopK { k: config.k };
+        let selection = Selection::TopK { k };
         let code = kernels::encode(input.clone(), encoder.clone(), selection);
         let grad = || input.clone();
         let value_grads = kernels::value_gradients(grad(), code.clone(), p.w_dec.clone());

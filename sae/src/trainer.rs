@@ -8,11 +8,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::activation::Activation;
-use crate::coder::{Gradients, Params, Pass};
-use crate::config::{Architecture, DecoderBias, DecoderNorm, InputScaling, TrainConfig};
+use crate::coder::{Gradients, Objective, Params, Pass};
+use crate::config::{DecoderBias, DecoderNorm, InputScaling, TrainConfig};
 use crate::dead::Firing;
-use crate::error::Result;
+use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Watched, centred_squares};
 use crate::readback::{host, host_int};
@@ -29,6 +28,8 @@ pub struct Trainer {
     pub(crate) step: u64,
     /// Factor on the inputs.
     pub(crate) input_scale: f64,
+    /// Running mean of the least value by which a latent was chosen, for the classes whose threshold in inference that is.
+    pub(crate) threshold: f64,
 }
 
 /// A batch on its way through the SAE as it is: what [`Trainer::step_on`] needs. The weights can't be changed in place as long as it lives.
@@ -67,11 +68,16 @@ impl Trainer {
             }
         }
         let matrix = || Tensor::from_data(TensorData::new(rows.clone(), [d_sae, d_model]), device);
-        let params = Params { w_enc: matrix(), w_dec: matrix(), ..Params::zeros(&config, device) };
+        let params = Params {
+            w_enc: matrix(),
+            w_dec: matrix(),
+            vectors: initial_vectors(&config, device),
+            ..Params::zeros(&config, device)
+        };
         Ok(Self::with_params(config, params, device))
     }
 
-    /// A trainer that starts from given weights.
+    /// A trainer that starts from given weights; the vectors that a class has beside them start as they always do.
     ///
     /// # Shapes
     /// - `w_enc`, `w_dec`: `[d_sae, d_model]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_model]`
@@ -85,7 +91,24 @@ impl Trainer {
     ) -> Result<Self> {
         config.check()?;
         let device = w_dec.device();
-        Ok(Self::with_params(config, Params { w_enc, b_enc, w_dec, b_dec }, &device))
+        let vectors = initial_vectors(&config, &device);
+        Ok(Self::with_params(config, Params { w_enc, b_enc, w_dec, b_dec, vectors }, &device))
+    }
+
+    /// The same trainer with other values of a vector `[d_sae]` that its class has: `threshold` of a JumpReLU SAE, `r_mag` or `b_mag` of a
+    /// gated one.
+    ///
+    /// # Errors
+    /// If the class has no such vector, or it is not as long.
+    pub fn with_vector(mut self, name: &str, values: Tensor<1>) -> Result<Self> {
+        let named = self.config.architecture.coder().vectors();
+        let at = named.iter().position(|(known, _)| *known == name).filter(|_| values.dims() == [self.config.d_sae]);
+        let at = at.ok_or_else(|| {
+            let architecture = &self.config.architecture;
+            SaeError::Setting(format!("{architecture} has no vector `{name}` of length {}", values.dims()[0]))
+        })?;
+        self.params.vectors[at] = values;
+        Ok(self)
     }
 
     pub(crate) fn with_params(config: TrainConfig, params: Params, device: &Device) -> Self {
@@ -95,6 +118,7 @@ impl Trainer {
             firing: Firing::new(config.d_sae, device),
             step: 0,
             input_scale: 1.0,
+            threshold: 0.0,
             params,
             config,
         }
@@ -166,7 +190,9 @@ impl Trainer {
     pub fn forward(&mut self, x: Tensor<2>) -> Forward {
         let dead = self.firing.dead(&self.config, self.step);
         let x = if self.input_scale == 1.0 { x } else { x.mul_scalar(self.input_scale) };
-        let pass = self.config.architecture.coder().forward(&self.config, &self.params, x.clone(), dead);
+        let coder = self.config.architecture.coder();
+        coder.project(&mut self.params);
+        let pass = coder.forward(&self.config, &self.params, x.clone(), dead);
         Forward { pass, x, input_scale: self.input_scale }
     }
 
@@ -180,7 +206,12 @@ impl Trainer {
     }
 
     /// A step down `given`, the gradient of x̂, or where there is none, that of the reconstruction loss.
-    fn learn(&mut self, Forward { pass, x, input_scale }: Forward, given: Option<Tensor<2>>, watch: bool) -> StepLoss {
+    fn learn(
+        &mut self,
+        Forward { mut pass, x, input_scale }: Forward,
+        given: Option<Tensor<2>>,
+        watch: bool,
+    ) -> StepLoss {
         let batch = x.dims()[0];
         let weight = self.config.loss.weight(&x);
         let watched = watch.then(|| Watched { centred: centred_squares(&x), active: pass.active(), batch });
@@ -190,13 +221,16 @@ impl Trainer {
             Some(gradient) if input_scale == 1.0 => gradient,
             Some(gradient) => gradient.div_scalar(input_scale),
         };
-        let auxiliary =
-            pass.dead_output().map(|dead_output| self.firing.auxiliary(&self.config, dead_output, residual, &weight));
-        let (auxiliary, dead_grad) = auxiliary.map(|auxiliary| (auxiliary.loss, auxiliary.output_grad)).unzip();
-        let (gradients, counters) = pass.backward(output_grad, dead_grad, self.firing.take(batch));
+        let objective =
+            Objective { config: &self.config, firing: &self.firing, step: self.step, residual, weight: &weight };
+        let terms = pass.terms(objective);
+        if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
+            self.threshold = (1.0 - rate) * self.threshold + rate * f64::from(least);
+        }
+        let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
         self.update(gradients);
-        StepLoss { squares, weight, auxiliary, watched }
+        StepLoss { squares, weight, terms, watched }
     }
 
     /// Clipping, Adam, renormalisation.
@@ -211,12 +245,16 @@ impl Trainer {
             eps: config.adam_eps,
             step: self.step + 1,
         };
-        let Params { w_enc, b_enc, w_dec, b_dec } = &mut self.params;
+        let Params { w_enc, b_enc, w_dec, b_dec, vectors } = &mut self.params;
         let (m, v) = (&mut self.first, &mut self.second);
         adam_in_place(w_enc, grad.w_enc, &mut m.w_enc, &mut v.w_enc, &clip, adam, false);
         adam_in_place(b_enc, grad.b_enc, &mut m.b_enc, &mut v.b_enc, &clip, adam, false);
         adam_in_place(w_dec, grad.w_dec, &mut m.w_dec, &mut v.w_dec, &clip, adam, unit_rows);
         adam_in_place(b_dec, grad.b_dec, &mut m.b_dec, &mut v.b_dec, &clip, adam, false);
+        let moments = m.vectors.iter_mut().zip(&mut v.vectors);
+        for ((vector, grad), (m, v)) in vectors.iter_mut().zip(grad.vectors).zip(moments) {
+            adam_in_place(vector, grad, m, v, &clip, adam, false);
+        }
         self.step += 1;
     }
 
@@ -236,11 +274,8 @@ impl Trainer {
             w_dec = w_dec.div_scalar(self.input_scale);
             b_dec = b_dec.div_scalar(self.input_scale);
         }
-        let k = self.config.k;
-        let activation = match self.config.architecture {
-            Architecture::TopK => Activation::TopK { k, by_decoder_norm: false },
-            Architecture::GroupMax => Activation::GroupMax { k },
-        };
+        let threshold = Tensor::full([self.config.d_sae], self.threshold, &b_enc.device());
+        let activation = self.config.architecture.coder().activation(&p.vectors, threshold);
         Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input)
     }
 
@@ -254,6 +289,18 @@ impl Trainer {
         [self.params.b_enc.clone(), self.params.b_dec.clone()]
     }
 
+    /// The vectors `[d_sae]` that its class has beside weights and biases, by name.
+    pub fn vectors(&self) -> Vec<(&'static str, Tensor<1>)> {
+        let names = self.config.architecture.coder().vectors();
+        names.into_iter().map(|(name, _)| name).zip(self.params.vectors.iter().cloned()).collect()
+    }
+
+    /// The running mean of the least value by which a latent was chosen, which is the threshold in inference; `None` of a class that has
+    /// none.
+    pub fn threshold(&self) -> Option<f64> {
+        self.config.architecture.coder().threshold_lr().map(|_| self.threshold)
+    }
+
     /// Tokens on which each latent was active in training, `[d_sae]`.
     pub fn fires(&self) -> Vec<i32> {
         host_int(self.firing.counters.fires.clone())
@@ -263,6 +310,12 @@ impl Trainer {
     pub fn n_dead(&self) -> usize {
         self.firing.n_dead(&self.config)
     }
+}
+
+/// A class's vectors, before the first step.
+fn initial_vectors(config: &TrainConfig, device: &Device) -> Vec<Tensor<1>> {
+    let vectors = config.architecture.coder().vectors();
+    vectors.into_iter().map(|(_, start)| Tensor::full([config.d_sae], start, device)).collect()
 }
 
 /// Takes a tensor out of its place, so that an operation may write into its memory.

@@ -338,7 +338,7 @@ fn the_interval_at_equal_l0_carries_what_each_sae_s_own_chance_does() {
 
 #[test]
 fn without_a_k_the_measured_l0_is_the_axis() {
-    let free = Setting { architecture: "jumprelu".to_owned(), k: None };
+    let free = Setting { architecture: "jumprelu".to_owned(), k: None, knob: None };
     let settings = [settings("topk", &[16, 8]), vec![free.clone()]].concat();
     let grid = grid_of(&["little"], &sites(&["resid_post"], &["mid"]), &settings, &[1000], (2, 12), by_l0);
     let analysis = Analysis::new(&grid);

@@ -41,14 +41,16 @@ pub const TOPK: &str = "topk";
 pub struct Setting {
     /// `topk`, `groupmax`, …
     pub architecture: String,
-    /// Active latents per token; `None` where the architecture fixes no number.
+    /// Active latents per token; `None` where the architecture fixes no whole number.
     pub k: Option<u64>,
+    /// What sets the sparsity where that is no `k`: `l1_coefficient 0.8`. `None` where it is, or is not known.
+    pub knob: Option<String>,
 }
 
 impl Setting {
     /// TopK.
     pub fn topk(k: u64) -> Self {
-        Self { architecture: TOPK.to_owned(), k: Some(k) }
+        Self { architecture: TOPK.to_owned(), k: Some(k), knob: None }
     }
 }
 
@@ -101,13 +103,14 @@ impl Names {
         self.setting_with("", setting)
     }
 
-    /// The same with something before the number: `k = 8`, `groupmax k = 8`. Without a number the architecture alone.
+    /// The same with something before the number: `k = 8`, `groupmax k = 8`. Without a number the architecture and what sets its sparsity.
     pub fn setting_with(&self, before: &str, setting: &Setting) -> String {
         let architecture = &setting.architecture;
-        match setting.k {
-            Some(k) if self.architectures => format!("{architecture} {before}{k}"),
-            Some(k) => format!("{before}{k}"),
-            None => architecture.clone(),
+        match (setting.k, &setting.knob) {
+            (Some(k), _) if self.architectures => format!("{architecture} {before}{k}"),
+            (Some(k), _) => format!("{before}{k}"),
+            (None, Some(knob)) => format!("{architecture} {knob}"),
+            (None, None) => architecture.clone(),
         }
     }
 
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn only_what_differs_is_named() {
         let site = Site { centered: true, ..Site::of_hook("mid", "blocks.3.hook_mlp_out", false) };
-        let (eight, free) = (Setting::topk(8), Setting { architecture: "jumprelu".to_owned(), k: None });
+        let (eight, free) = (Setting::topk(8), Setting { architecture: "jumprelu".to_owned(), k: None, knob: None });
         let plain = Names { kinds: false, centering: false, architectures: false };
         assert_eq!((plain.site(&site), plain.setting(&eight)), ("mid".to_owned(), "8".to_owned()));
         assert_eq!(

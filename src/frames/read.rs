@@ -60,6 +60,7 @@ pub fn read(results: &Path) -> Result<Grid> {
     let (ks, seeds, budgets) = (runs.whole_or_null("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
     // Sweeps that knew one architecture did not name it.
     let architectures = runs.text_if_any("architecture")?.unwrap_or_else(|| vec![TOPK.to_owned(); ids.len()]);
+    let knobs = runs.text_if_any("knob")?;
     let centered = runs.flags("center_residual")?;
     let numeric = runs.numeric_columns()?;
     let versions = runs.whole("metric_version")?;
@@ -69,7 +70,14 @@ pub fn read(results: &Path) -> Result<Grid> {
             model: models[row].clone(),
             site: Site::of_hook(&depths[row], &hooks[row], centered[row]),
             hook: hooks[row].clone(),
-            setting: Setting { architecture: architectures[row].clone(), k: ks[row] },
+            setting: Setting {
+                architecture: architectures[row].clone(),
+                k: ks[row],
+                knob: knobs
+                    .as_ref()
+                    .map(|knobs| knobs[row].clone())
+                    .filter(|knob| ks[row].is_none() && !knob.is_empty()),
+            },
             seed: seeds[row],
             training_tokens: budgets[row],
             values: numeric
@@ -196,7 +204,7 @@ mod tests {
             runs.with_column(Column::from(Series::new("k".into(), ks))).unwrap();
         })
         .unwrap();
-        assert_eq!(grid.runs[0].setting, Setting { architecture: "jumprelu".to_owned(), k: None });
+        assert_eq!(grid.runs[0].setting, Setting { architecture: "jumprelu".to_owned(), k: None, knob: None });
         assert!(grid.runs[1].setting.k.is_some() && !grid.is_by_k());
     }
 

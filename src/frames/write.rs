@@ -65,6 +65,20 @@ pub fn write_timings(results: &Path, timings: &[Timing]) -> Result<()> {
     write_frame(&results.join(TIMINGS), frame(columns)?)
 }
 
+/// Active latents per token where the class fixes a whole number of them.
+fn whole_k(record: &Record) -> Option<u64> {
+    record.key.train.architecture.k().filter(|k| k.fract() == 0.0).map(|k| k as u64)
+}
+
+/// The column of those numbers; without a null it is written as one that can have none.
+fn ks(records: &[Record]) -> Column {
+    let all: Option<Vec<u64>> = records.iter().map(whole_k).collect();
+    match all {
+        Some(all) => whole("k", all.into_iter()),
+        None => Column::from(Series::new("k".into(), records.iter().map(whole_k).collect::<Vec<Option<u64>>>())),
+    }
+}
+
 fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
     let mut columns = vec![
         text("id", records.iter().map(|r| r.id.clone())),
@@ -83,7 +97,7 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         whole("n_layers", records.iter().map(|r| r.n_layers as u64)),
         whole("d_model", records.iter().map(|r| r.key.train.d_model as u64)),
         whole("d_sae", records.iter().map(|r| r.key.train.d_sae as u64)),
-        whole("k", records.iter().map(|r| r.key.train.k as u64)),
+        ks(records),
         whole("seed", records.iter().map(|r| r.key.seed)),
         whole("training_tokens", records.iter().map(|r| r.key.training_tokens)),
         whole("metric_version", records.iter().map(|r| u64::from(r.key.metric_version))),
@@ -113,6 +127,9 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
     if records.iter().any(|r| r.key.bos.is_some()) {
         let bos = records.iter().map(|r| r.key.bos).collect::<Vec<Option<u32>>>();
         columns.push(Column::from(Series::new("bos".into(), bos)));
+    }
+    if records.iter().any(|r| whole_k(r).is_none()) {
+        columns.push(text("knob", records.iter().map(|r| r.key.train.architecture.knob().to_string())));
     }
     for (at, top) in DEFLATIONS.into_iter().enumerate() {
         columns.push(numbers(&format!("pr_deflated_{top}"), records.iter().map(|r| r.pr[at + 1])));

@@ -6,8 +6,11 @@
 
 use std::fmt::Write as _;
 
-use assay_sae::TrainConfig;
-use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
+use assay_sae::config::{
+    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, InputScaling, JumpRelu, Loss, Matryoshka, Sparsity, Standard,
+    TopK,
+};
+use assay_sae::{Architecture, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
@@ -110,10 +113,9 @@ impl RunKey {
 /// The text of the training settings.
 fn training(config: &TrainConfig) -> String {
     let TrainConfig {
-        architecture,
         d_model,
         d_sae,
-        k,
+        architecture,
         batch_size,
         steps,
         lr,
@@ -137,7 +139,9 @@ fn training(config: &TrainConfig) -> String {
     let mut text = Fields::default();
     text.number("d_model", d_model);
     text.number("d_sae", d_sae);
-    text.number("k", k);
+    if let Architecture::TopK(TopK { k }) | Architecture::GroupMax(GroupMax { k }) = architecture {
+        text.number("k", k);
+    }
     text.number("batch_size", batch_size);
     text.number("steps", steps);
     text.float("lr", *lr);
@@ -176,9 +180,64 @@ fn training(config: &TrainConfig) -> String {
         text.name("precision", &precision.to_string());
     }
     if !architecture.is_topk() {
-        text.name("architecture", &architecture.to_string());
+        text.name("architecture", architecture.name());
     }
+    class(&mut text, architecture);
     text.end()
+}
+
+/// The settings of a class that are not among those that all runs had once.
+fn class(text: &mut Fields, architecture: &Architecture) {
+    match architecture {
+        Architecture::TopK(TopK { k: _ }) | Architecture::GroupMax(GroupMax { k: _ }) => {}
+        Architecture::BatchTopK(BatchTopK { k, threshold_lr }) => {
+            text.float("k", *k);
+            text.float("threshold_lr", *threshold_lr);
+        }
+        Architecture::Matryoshka(Matryoshka { k, threshold_lr, widths, aux_by_level }) => {
+            text.float("k", *k);
+            text.float("threshold_lr", *threshold_lr);
+            let widths: Vec<String> = widths.iter().map(ToString::to_string).collect();
+            text.number("widths", format_args!("[{}]", widths.join(",")));
+            text.number("aux_by_level", aux_by_level);
+        }
+        Architecture::JumpRelu(JumpRelu {
+            l0_coefficient,
+            l0_warmup_steps,
+            sparsity,
+            bandwidth,
+            init_threshold,
+            ste_to_input,
+            pre_act_coefficient,
+        }) => {
+            text.float("l0_coefficient", *l0_coefficient);
+            text.number("l0_warmup_steps", l0_warmup_steps);
+            match sparsity {
+                Sparsity::Step => text.name("sparsity", "step"),
+                Sparsity::Tanh { scale } => {
+                    text.name("sparsity", "tanh");
+                    text.float("tanh_scale", *scale);
+                }
+                Sparsity::Quadratic { target_l0 } => {
+                    text.name("sparsity", "quadratic");
+                    text.float("target_l0", *target_l0);
+                }
+            }
+            text.float("bandwidth", *bandwidth);
+            text.float("init_threshold", *init_threshold);
+            text.number("ste_to_input", ste_to_input);
+            text.float("pre_act_coefficient", *pre_act_coefficient);
+        }
+        Architecture::Gated(Gated { l1_coefficient, l1_warmup_steps }) => {
+            text.float("l1_coefficient", *l1_coefficient);
+            text.number("l1_warmup_steps", l1_warmup_steps);
+        }
+        Architecture::Standard(Standard { l1_coefficient, l1_warmup_steps, lp_norm }) => {
+            text.float("l1_coefficient", *l1_coefficient);
+            text.number("l1_warmup_steps", l1_warmup_steps);
+            text.float("lp_norm", *lp_norm);
+        }
+    }
 }
 
 /// An object in the making.
@@ -233,7 +292,7 @@ mod tests {
             contexts_per_pass: 32,
             training_tokens: 61_440,
             seed: 7,
-            train: TrainConfig::from_recipe(recipe, 128, 512, 8, 256, 61_440),
+            train: TrainConfig::from_recipe(recipe, 128, 512, Architecture::topk(8), 256, 61_440),
             eval_tokens: "2233".to_owned(),
             eval_batch: 8,
             fisher_samples: 1,
@@ -257,6 +316,42 @@ mod tests {
         assert!(rounded.fingerprint().contains(r#""input_scaling":"none","precision":"bf16"}"#));
         let begun = RunKey { bos: Some(2), ..key(Recipe::Assay) };
         assert!(begun.fingerprint().ends_with(r#""fisher_seed":0,"bos":2}"#));
+    }
+
+    #[test]
+    fn a_class_adds_its_settings_to_the_key() {
+        let train = |keys: serde_json::Value| {
+            let architecture = Architecture::try_from(keys.as_object().unwrap().clone()).unwrap();
+            training(&TrainConfig::from_recipe(Recipe::Assay, 128, 512, architecture, 256, 61_440))
+        };
+        let groups = train(serde_json::json!({"architecture": "groupmax", "k": 8}));
+        assert!(groups.contains(r#""d_sae":512,"k":8,"batch_size""#));
+        assert!(groups.ends_with(r#""input_scaling":"none","architecture":"groupmax"}"#));
+        for (keys, expected) in [
+            (
+                serde_json::json!({"architecture": "batchtopk", "k": 8}),
+                r#""architecture":"batchtopk","k":8.0,"threshold_lr":0.01}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "matryoshka", "k": 6.5, "widths": [64, 512]}),
+                r#""architecture":"matryoshka","k":6.5,"threshold_lr":0.01,"widths":[64,512],"aux_by_level":false}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "jumprelu", "l0_coefficient": 1, "sparsity": "tanh"}),
+                r#""architecture":"jumprelu","l0_coefficient":1.0,"l0_warmup_steps":0,"sparsity":"tanh","tanh_scale":4.0,"bandwidth":0.05,"init_threshold":0.01,"ste_to_input":false,"pre_act_coefficient":0.0}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "gated", "l1_coefficient": 0.5}),
+                r#""architecture":"gated","l1_coefficient":0.5,"l1_warmup_steps":0}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "standard", "l1_coefficient": 0.5}),
+                r#""architecture":"standard","l1_coefficient":0.5,"l1_warmup_steps":0,"lp_norm":1.0}"#,
+            ),
+        ] {
+            let text = train(keys);
+            assert!(text.contains(r#""d_sae":512,"batch_size""#) && text.ends_with(expected), "{text}");
+        }
     }
 
     #[test]

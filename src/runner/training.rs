@@ -294,10 +294,10 @@ impl Pupil<'_> {
             let value = loss.reconstruction();
             ensure!(
                 value.is_finite(),
-                "training diverged: the loss of {} {} k {} seed {} is {value} at step {step}; lower the learning rate",
+                "training diverged: the loss of {} {} {} seed {} is {value} at step {step}; lower the learning rate",
                 self.run.site.hook,
                 self.trainer.config().architecture,
-                self.trainer.config().k,
+                self.trainer.config().architecture.knob(),
                 self.run.key.seed
             );
             if self.is_late(step) {

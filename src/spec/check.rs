@@ -25,17 +25,21 @@ impl SweepSpec {
             !self.k.is_empty() || !self.coders.is_empty(),
             "k: at least one value is needed, or one of [[coders]] with its `k`"
         );
-        ensure!(
-            self.coders.iter().all(|coder| !coder.k.is_empty()),
-            "[[coders]] k: at least one value is needed for each"
-        );
+        if self.architectures().iter().all(|architecture| architecture.k().is_none()) {
+            for (key, is_set) in [
+                ("aux_coefficient", self.train.aux_coefficient.is_some()),
+                ("rescale_acts_by_decoder_norm", self.train.rescale_acts_by_decoder_norm.is_some()),
+            ] {
+                ensure!(!is_set, "[train] {key}: only classes with a `k` have it, and no coder is of one; remove it");
+            }
+        }
         ensure!(!self.hooks.is_empty(), "hooks: at least one value is needed");
         ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
         ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
         for (what, values) in [
             (
                 if self.coders.is_empty() { "k" } else { "[[coders]]" },
-                self.settings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                self.architectures().iter().map(|a| format!("{a} {}", a.knob())).collect::<Vec<_>>(),
             ),
             ("seeds", self.seeds.iter().map(ToString::to_string).collect()),
             ("training_tokens", self.training_tokens.iter().map(ToString::to_string).collect()),
@@ -173,7 +177,7 @@ const ELSEWHERE: [(&str, &str); 8] = [
     ("ks", "it is called `k`"),
     ("architecture", "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8, 16]"),
     ("activation", "it is called `architecture`, in [[coders]]"),
-    ("target_l0", "topk and groupmax SAEs can be trained, whose L0 is `k`"),
+    ("target_l0", "it belongs to a coder: [[coders]] architecture = \"jumprelu\", sparsity = \"quadratic\""),
     ("hook_name", "`hooks` says what of a layer is read, `depths` or a model's `layers` of which layers"),
     ("learning_rate", "it is called `lr`, in [train]"),
     ("d_sae", "`expansion` in [train] is d_sae / d_model"),

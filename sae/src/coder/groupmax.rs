@@ -4,13 +4,16 @@ use burn::tensor::Tensor;
 
 use super::sparse::Chosen;
 use super::{Coder, Params, Pass};
-use crate::config::TrainConfig;
+use crate::activation::Activation;
+use crate::config::{GroupMax, TrainConfig};
 use crate::kernels::{Dead, Selection};
-
-pub(super) struct GroupMax;
 
 impl Coder for GroupMax {
     fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
-        Box::new(Chosen::encode(config, params, x, Selection::GroupMax { k: config.k }, dead))
+        Box::new(Chosen::encode(config, params, x, Selection::GroupMax { k: self.k }, dead))
+    }
+
+    fn activation(&self, _vectors: &[Tensor<1>], _threshold: Tensor<1>) -> Activation {
+        Activation::GroupMax { k: self.k }
     }
 }

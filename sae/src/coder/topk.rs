@@ -4,13 +4,16 @@ use burn::tensor::Tensor;
 
 use super::sparse::Chosen;
 use super::{Coder, Params, Pass};
-use crate::config::TrainConfig;
+use crate::activation::Activation;
+use crate::config::{TopK, TrainConfig};
 use crate::kernels::{Dead, Selection};
-
-pub(super) struct TopK;
 
 impl Coder for TopK {
     fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
-        Box::new(Chosen::encode(config, params, x, Selection::TopK { k: config.k }, dead))
+        Box::new(Chosen::encode(config, params, x, Selection::TopK { k: self.k }, dead))
+    }
+
+    fn activation(&self, _vectors: &[Tensor<1>], _threshold: Tensor<1>) -> Activation {
+        Activation::TopK { k: self.k, by_decoder_norm: false }
     }
 }

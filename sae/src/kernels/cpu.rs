@@ -2,7 +2,7 @@
 //! `sparse.rs` what is done with sparse codes.
 
 mod encode;
-mod select;
+pub(super) mod select;
 mod sparse;
 
 use burn::backend::Flex;
@@ -243,6 +243,11 @@ fn floats_mut(x: &mut FlexTensor) -> &mut [f32] {
 fn ints(x: &FlexTensor) -> &[i32] {
     let start = x.layout().start_offset();
     &x.storage::<i32>()[start..start + len(x)]
+}
+
+fn ints_mut(x: &mut FlexTensor) -> &mut [i32] {
+    let (start, len) = (x.layout().start_offset(), len(x));
+    &mut x.storage_mut::<i32>()[start..start + len]
 }
 
 fn float_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {

@@ -1,10 +1,13 @@
 //! The encoder with its selection, and everything that is done with a sparse code.
 
+use std::ops::Range;
+
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, Precision, RowsOf, SaeOps, ScaleOf};
 use crate::code::{Rows, SparseCode};
+use crate::readback::host_int;
 
 /// An encoder as the kernels see it.
 #[derive(Clone, Debug)]
@@ -72,6 +75,13 @@ pub struct Dead {
     pub after: i32,
     /// How many of them a token may use.
     pub k: usize,
+}
+
+impl Dead {
+    /// Which latents are dead, read from the device.
+    pub fn mask(&self) -> Vec<bool> {
+        host_int(self.since_fired.clone()).into_iter().map(|since| since > self.after).collect()
+    }
 }
 
 /// As [`encode`], and with it, from the same pre-activations, the `dead.k` largest among the dead latents: without the
@@ -170,6 +180,32 @@ pub struct LatentGradients {
     pub squares: Tensor<1>,
 }
 
+impl LatentGradients {
+    /// Those of all latents from those of consecutive blocks of them, with their counters.
+    pub fn joined(mut blocks: Vec<(Self, Counters)>) -> (Self, Counters) {
+        if blocks.len() == 1 {
+            return blocks.remove(0);
+        }
+        fn cat<const D: usize>(
+            blocks: &[(LatentGradients, Counters)],
+            of: fn(&LatentGradients) -> &Tensor<D>,
+        ) -> Tensor<D> {
+            Tensor::cat(blocks.iter().map(|(gradients, _)| of(gradients).clone()).collect(), 0)
+        }
+        let count = |of: fn(&Counters) -> &Tensor<1, Int>| {
+            Tensor::cat(blocks.iter().map(|(_, counters)| of(counters).clone()).collect(), 0)
+        };
+        let counters = Counters { since_fired: count(|c| &c.since_fired), fires: count(|c| &c.fires) };
+        let gradients = Self {
+            w_enc: cat(&blocks, |g| &g.w_enc),
+            b_enc: cat(&blocks, |g| &g.b_enc),
+            w_dec: cat(&blocks, |g| &g.w_dec),
+            squares: cat(&blocks, |g| &g.squares),
+        };
+        (gradients, counters)
+    }
+}
+
 /// What is counted of every latent while it trains, `[d_sae]` each.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -177,6 +213,14 @@ pub struct Counters {
     pub since_fired: Tensor<1, Int>,
     /// Tokens on which it was active.
     pub fires: Tensor<1, Int>,
+}
+
+impl Counters {
+    /// Those of some of the latents.
+    pub fn of_latents(&self, latents: Range<usize>) -> Self {
+        let part = |counter: &Tensor<1, Int>| counter.clone().narrow(0, latents.start, latents.len());
+        Self { since_fired: part(&self.since_fired), fires: part(&self.fires) }
+    }
 }
 
 /// Each latent's gradients, summed over the tokens on which it is active, in token order: value_grads·input for `w_enc`,
@@ -223,7 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::readback::{host, host_int};
+    use crate::readback::host;
 
     fn matrix(values: &[f32], shape: [usize; 2]) -> Tensor<2> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())

@@ -8,9 +8,10 @@ use anyhow::Result;
 use assay_models::hub::{HubName, Pending};
 use assay_models::{Decoder, runs_on_cpu};
 use assay_probes::evaluate::evaluation_bytes;
+use assay_sae::Knob;
 use indicatif::DecimalBytes;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::estimate::Estimate;
 use crate::device::Opened;
@@ -24,7 +25,7 @@ use crate::spec::SweepSpec;
 /// [`evaluation_bytes`] of the model that needs most.
 fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &Opened) -> f64 {
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
-    let at_once = threads.min(spec.settings().len() * spec.seeds.len());
+    let at_once = threads.min(spec.architectures().len() * spec.seeds.len());
     let bytes = |vocab: usize| evaluation_bytes(spec.eval.batch(vocab), spec.eval.context_size, vocab, at_once);
     plan.models.iter().map(|model| bytes(model.files.config().vocab_size)).max().unwrap_or(0) as f64
 }
@@ -88,10 +89,19 @@ struct PlannedRun {
     hook: String,
     architecture: String,
     d_sae: usize,
-    k: usize,
+    /// Active latents per token, where the class fixes their number.
+    k: Option<Number>,
+    /// What sets the sparsity.
+    #[serde(skip)]
+    knob: Knob,
     seed: u64,
     training_tokens: u64,
     done: bool,
+}
+
+/// Without a fraction where it has none.
+fn number(value: f64) -> Option<Number> {
+    if value.fract() == 0.0 { Some(Number::from(value as u64)) } else { Number::from_f64(value) }
 }
 
 impl Outlook {
@@ -119,7 +129,8 @@ impl Outlook {
                     hook: run.site.hook.to_string(),
                     architecture: train.architecture.to_string(),
                     d_sae: train.d_sae,
-                    k: train.k,
+                    k: train.architecture.k().and_then(number),
+                    knob: train.architecture.knob(),
                     seed: run.key.seed,
                     training_tokens: group.training_tokens,
                     done,
@@ -172,7 +183,7 @@ impl fmt::Display for Outlook {
                 run.hook.clone(),
                 run.architecture.clone(),
                 run.d_sae.to_string(),
-                run.k.to_string(),
+                run.k.as_ref().map_or_else(|| run.knob.to_string(), ToString::to_string),
                 run.seed.to_string(),
                 tokens_text(run.training_tokens),
                 if run.done { "yes" } else { "no" }.to_owned(),

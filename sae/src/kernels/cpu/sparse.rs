@@ -4,7 +4,7 @@ use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{ROWS, add_scaled, contiguous, dims2, dot, float_tensor, floats, floats_mut, ints, len, row_of};
+use super::{ROWS, add_scaled, contiguous, dims2, dot, float_tensor, floats, floats_mut, ints, ints_mut, len, row_of};
 use crate::code::HostRows;
 use crate::kernels::{CodeOf, GradientOf, RowsOf};
 
@@ -35,8 +35,7 @@ impl Code {
     pub(super) fn count_fires(&self, since_fired: FlexTensor, fires: FlexTensor) -> (FlexTensor, FlexTensor) {
         let (mut since_fired, mut fires) = (contiguous(since_fired), contiguous(fires));
         let batch = self.rows().tokens();
-        let since = since_fired.storage_mut::<i32>();
-        let count = fires.storage_mut::<i32>();
+        let (since, count) = (ints_mut(&mut since_fired), ints_mut(&mut fires));
         for since in since.iter_mut() {
             *since = since.saturating_add(batch as i32);
         }

@@ -1,0 +1,24 @@
+//! The ⌊k·batch⌋ largest pre-activations of a batch (Bussmann et al. 2024, arXiv:2412.06410).
+
+use burn::tensor::Tensor;
+
+use super::nested::{Nested, Nesting};
+use super::{Coder, Params, Pass};
+use crate::activation::Activation;
+use crate::config::{BatchTopK, TrainConfig};
+use crate::kernels::Dead;
+
+impl Coder for BatchTopK {
+    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
+        let nesting = Nesting { k: self.k, widths: &[config.d_sae], aux_by_level: false };
+        Box::new(Nested::encode(config, params, x, nesting, dead.as_ref()))
+    }
+
+    fn threshold_lr(&self) -> Option<f64> {
+        Some(self.threshold_lr)
+    }
+
+    fn activation(&self, _vectors: &[Tensor<1>], threshold: Tensor<1>) -> Activation {
+        Activation::JumpRelu { threshold }
+    }
+}

@@ -1,0 +1,154 @@
+//! The parameters of a pass with what the encoder sees, and how gradients of a code reach them.
+//!
+//! An active z_j has gradient ∂x̂·W_dec[j]; W_dec[j] receives z_j·∂x̂. What a class makes of the former, ∂pre_j, goes to W_enc[j] times the
+//! input and to b_enc[j]. b_dec receives Σ_t ∂x̂ from the decoder and −Σ_j ∂b_enc[j]·W_enc[j] through the encoder's input.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use super::{Gradients, Params};
+use crate::code::SparseCode;
+use crate::config::{DecoderNorm, TrainConfig};
+use crate::kernels::{self, Counters, Encoder, LatentGradients, Precision, SparseGradient};
+
+/// What the passes of all classes hold.
+pub(super) struct Frame {
+    pub(super) params: Params,
+    /// What the encoder sees, `[batch, d_model]`.
+    pub(super) input: Tensor<2>,
+    /// The decoder as the sparse products gather it, `[d_sae, d_model]`.
+    pub(super) rows: Tensor<2>,
+    /// Factors on the pre-activations where latents are chosen, `[d_sae]`.
+    pub(super) scale: Option<Tensor<1>>,
+    precision: Precision,
+    /// Whether gathered rows are rounded to bf16.
+    rounded: bool,
+    /// Whether the decoder's gradient loses its part along the decoder's rows.
+    project: bool,
+    apply_b_dec_to_input: bool,
+}
+
+impl Frame {
+    pub(super) fn new(config: &TrainConfig, params: &Params, x: Tensor<2>) -> Self {
+        let rounded = config.gathers_bf16(x.dims()[0]);
+        Self {
+            input: if config.apply_b_dec_to_input { x - params.b_dec.clone().unsqueeze() } else { x },
+            scale: config.rescale_acts_by_decoder_norm.then(|| kernels::row_norms(params.w_dec.clone())),
+            rows: gathered(params.w_dec.clone(), rounded),
+            precision: config.precision,
+            rounded,
+            project: config.decoder_norm == DecoderNorm::Unit,
+            apply_b_dec_to_input: config.apply_b_dec_to_input,
+            params: params.clone(),
+        }
+    }
+
+    /// The same for some of the latents alone.
+    pub(super) fn of_latents(&self, latents: Range<usize>) -> Self {
+        let part = |matrix: &Tensor<2>| matrix.clone().narrow(0, latents.start, latents.len());
+        let vector = |vector: &Tensor<1>| vector.clone().narrow(0, latents.start, latents.len());
+        let Params { w_enc, b_enc, w_dec, b_dec, vectors } = &self.params;
+        Self {
+            params: Params {
+                w_enc: part(w_enc),
+                b_enc: vector(b_enc),
+                w_dec: part(w_dec),
+                b_dec: b_dec.clone(),
+                vectors: vectors.iter().map(vector).collect(),
+            },
+            input: self.input.clone(),
+            rows: part(&self.rows),
+            scale: self.scale.as_ref().map(vector),
+            ..*self
+        }
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.input.device()
+    }
+
+    pub(super) fn encoder(&self) -> Encoder {
+        Encoder {
+            w_enc: self.params.w_enc.clone(),
+            b_enc: self.params.b_enc.clone(),
+            scale: self.scale.clone(),
+            precision: self.precision,
+        }
+    }
+
+    /// x·W_enc, `[batch, d_sae]`.
+    pub(super) fn product(&self) -> Tensor<2> {
+        kernels::product(self.input.clone(), self.params.w_enc.clone().transpose())
+    }
+
+    /// x·W_enc + b_enc, `[batch, d_sae]`.
+    pub(super) fn pre(&self) -> Tensor<2> {
+        self.product() + self.params.b_enc.clone().unsqueeze()
+    }
+
+    pub(super) fn reconstruction(&self, code: &SparseCode) -> Tensor<2> {
+        kernels::decode(code.clone(), self.rows.clone()) + self.params.b_dec.clone().unsqueeze()
+    }
+
+    pub(super) fn residual(&self, code: &SparseCode, target: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+        kernels::residual(code.clone(), self.rows.clone(), self.params.b_dec.clone(), target)
+    }
+
+    /// ∂x̂·W_dec\[j] of every entry whose value is not 0, `[entries]`.
+    pub(super) fn value_grads(&self, code: &SparseCode, output_grad: &Tensor<2>) -> Tensor<1> {
+        kernels::value_gradients(output_grad.clone(), code.clone(), self.rows.clone())
+    }
+
+    /// What the decoder sends back, where ∂pre = ∂z.
+    pub(super) fn gradient(&self, code: SparseCode, output_grad: Tensor<2>) -> SparseGradient {
+        let value_grads = self.value_grads(&code, &output_grad);
+        self.gradient_of(code, value_grads, output_grad)
+    }
+
+    /// The same of any ∂pre.
+    pub(super) fn gradient_of(
+        &self,
+        code: SparseCode,
+        value_grads: Tensor<1>,
+        output_grad: Tensor<2>,
+    ) -> SparseGradient {
+        SparseGradient { value_grads, code, output_grad: gathered(output_grad, self.rounded) }
+    }
+
+    /// The gradients of the latents.
+    pub(super) fn latents(
+        &self,
+        main: SparseGradient,
+        auxiliary: Option<SparseGradient>,
+        counters: Counters,
+    ) -> (LatentGradients, Counters) {
+        let input = gathered(self.input.clone(), self.rounded);
+        kernels::latent_gradients(main, auxiliary, input, self.params.w_dec.clone(), counters, self.project)
+    }
+
+    /// All gradients from those of the latents and Σ_t of all that reaches b_dec from the decoder.
+    pub(super) fn finish(self, to: LatentGradients, mut b_dec: Tensor<1>) -> Gradients {
+        if self.apply_b_dec_to_input {
+            b_dec = b_dec - kernels::weighted_rows(to.b_enc.clone(), self.params.w_enc);
+        }
+        let gradients = Params { w_enc: to.w_enc, b_enc: to.b_enc, w_dec: to.w_dec, b_dec, vectors: Vec::new() };
+        Gradients { gradients, squares: to.squares }
+    }
+
+    /// Adds to the decoder's gradient what comes from the norms of its rows, ∂‖W_dec\[j]‖·W_dec\[j]/‖W_dec\[j]‖; nothing is left of that where
+    /// the gradient loses its part along the rows.
+    pub(super) fn add_norm_gradients(&self, w_dec_grad: Tensor<2>, norm_grads: &[f64], norms: &[f32]) -> Tensor<2> {
+        if self.project {
+            return w_dec_grad;
+        }
+        let factor = |(&grad, &norm): (&f64, &f32)| if norm > 0.0 { (grad / f64::from(norm)) as f32 } else { 0.0 };
+        let factors: Vec<f32> = norm_grads.iter().zip(norms).map(factor).collect();
+        let factors = Tensor::from_data(factors.as_slice(), &self.device());
+        w_dec_grad + kernels::scale_rows(self.params.w_dec.clone(), factors)
+    }
+}
+
+fn gathered(rows: Tensor<2>, rounded: bool) -> Tensor<2> {
+    if rounded { rows.cast(FloatDType::BF16) } else { rows }
+}

@@ -1,0 +1,188 @@
+//! The classes of SAE that are trained here.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+use crate::error::{Result, SaeError};
+
+/// A class of SAE with its settings. It is written as its name under `architecture`, which `topk` goes without, and its settings beside that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
+pub enum Architecture {
+    /// See [`TopK`].
+    TopK(TopK),
+    /// See [`GroupMax`].
+    GroupMax(GroupMax),
+    /// See [`BatchTopK`].
+    BatchTopK(BatchTopK),
+    /// See [`Matryoshka`].
+    Matryoshka(Matryoshka),
+    /// See [`JumpRelu`].
+    JumpRelu(JumpRelu),
+    /// See [`Gated`].
+    Gated(Gated),
+    /// See [`Standard`].
+    Standard(Standard),
+}
+
+/// The number by which the sparsity of a class is set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Knob {
+    /// The setting's key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
+impl std::fmt::Display for Knob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.key, self.value)
+    }
+}
+
+impl Architecture {
+    /// The names of all of them.
+    pub const NAMES: [&'static str; 7] =
+        ["topk", "groupmax", "batchtopk", "matryoshka", "jumprelu", "gated", "standard"];
+
+    /// TopK with k latents a token.
+    pub fn topk(k: usize) -> Self {
+        Self::TopK(TopK { k })
+    }
+
+    /// GroupMax with k groups.
+    pub fn groupmax(k: usize) -> Self {
+        Self::GroupMax(GroupMax { k })
+    }
+
+    /// The name, as it is written.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TopK(_) => "topk",
+            Self::GroupMax(_) => "groupmax",
+            Self::BatchTopK(_) => "batchtopk",
+            Self::Matryoshka(_) => "matryoshka",
+            Self::JumpRelu(_) => "jumprelu",
+            Self::Gated(_) => "gated",
+            Self::Standard(_) => "standard",
+        }
+    }
+
+    /// Whether it is the one that goes without saying.
+    pub fn is_topk(&self) -> bool {
+        matches!(self, Self::TopK(_))
+    }
+
+    /// Latents chosen per token, mean over the batch, where that is a setting.
+    pub fn k(&self) -> Option<f64> {
+        match self {
+            Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) => Some(*k as f64),
+            Self::BatchTopK(BatchTopK { k, .. }) | Self::Matryoshka(Matryoshka { k, .. }) => Some(*k),
+            Self::JumpRelu(_) | Self::Gated(_) | Self::Standard(_) => None,
+        }
+    }
+
+    /// The number by which sparsity is set.
+    pub fn knob(&self) -> Knob {
+        let (key, value) = match self {
+            Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) => ("k", *k as f64),
+            Self::BatchTopK(BatchTopK { k, .. }) | Self::Matryoshka(Matryoshka { k, .. }) => ("k", *k),
+            Self::JumpRelu(JumpRelu { sparsity: Sparsity::Quadratic { target_l0 }, .. }) => ("target_l0", *target_l0),
+            Self::JumpRelu(JumpRelu { l0_coefficient, .. }) => ("l0_coefficient", *l0_coefficient),
+            Self::Gated(Gated { l1_coefficient, .. }) | Self::Standard(Standard { l1_coefficient, .. }) => {
+                ("l1_coefficient", *l1_coefficient)
+            }
+        };
+        Knob { key, value }
+    }
+
+    /// Whether as many latents are chosen of every token, by kernels that every backend has of its own; the codes of the other classes
+    /// are made in host memory.
+    pub(crate) fn is_fixed_rows(&self) -> bool {
+        matches!(self, Self::TopK(_) | Self::GroupMax(_))
+    }
+
+    /// Whether it chooses latents by comparing them: then it can compare them in units of the decoder's norms, and dead ones have an
+    /// auxiliary loss.
+    pub(crate) fn chooses(&self) -> bool {
+        self.k().is_some()
+    }
+
+    /// Whether a loss of its own asks which latents are dead.
+    pub(crate) fn asks_for_dead(&self) -> bool {
+        matches!(self, Self::JumpRelu(JumpRelu { pre_act_coefficient, .. }) if *pre_act_coefficient > 0.0)
+    }
+
+    /// Checks that the settings can be.
+    ///
+    /// # Errors
+    /// Names the first that cannot.
+    pub fn check(&self, d_sae: usize) -> Result<()> {
+        match self {
+            Self::TopK(class) => class.check(d_sae),
+            Self::GroupMax(class) => class.check(d_sae),
+            Self::BatchTopK(class) => class.check(d_sae),
+            Self::Matryoshka(class) => class.check(d_sae),
+            Self::JumpRelu(class) => class.check(d_sae),
+            Self::Gated(class) => class.check(),
+            Self::Standard(class) => class.check(),
+        }
+    }
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Architecture {
+    type Error = SaeError;
+
+    fn try_from(mut keys: Map<String, Value>) -> Result<Self> {
+        fn of<T: DeserializeOwned>(name: &str, keys: Map<String, Value>) -> Result<T> {
+            serde_json::from_value(Value::Object(keys))
+                .map_err(|error| SaeError::Setting(format!("architecture = \"{name}\": {error}")))
+        }
+        let name = match keys.remove("architecture") {
+            None => "topk".to_owned(),
+            Some(Value::String(name)) => name,
+            Some(other) => return Err(SaeError::Setting(format!("architecture = {other} is no name"))),
+        };
+        match name.as_str() {
+            "topk" => of(&name, keys).map(Self::TopK),
+            "groupmax" => of(&name, keys).map(Self::GroupMax),
+            "batchtopk" => of(&name, keys).map(Self::BatchTopK),
+            "matryoshka" => of(&name, keys).map(Self::Matryoshka),
+            "jumprelu" => of(&name, keys).map(Self::JumpRelu),
+            "gated" => of(&name, keys).map(Self::Gated),
+            "standard" => of(&name, keys).map(Self::Standard),
+            other => Err(SaeError::Setting(format!(
+                "architecture = \"{other}\" cannot be trained; {} can",
+                Self::NAMES.join(", ")
+            ))),
+        }
+    }
+}
+
+impl From<Architecture> for Map<String, Value> {
+    fn from(architecture: Architecture) -> Self {
+        let name = architecture.name();
+        let settings = match &architecture {
+            Architecture::TopK(class) => serde_json::to_value(class),
+            Architecture::GroupMax(class) => serde_json::to_value(class),
+            Architecture::BatchTopK(class) => serde_json::to_value(class),
+            Architecture::Matryoshka(class) => serde_json::to_value(class),
+            Architecture::JumpRelu(class) => serde_json::to_value(class),
+            Architecture::Gated(class) => serde_json::to_value(class),
+            Architecture::Standard(class) => serde_json::to_value(class),
+        };
+        let Ok(Value::Object(mut keys)) = settings else { unreachable!("settings are objects of numbers and names") };
+        if !architecture.is_topk() {
+            keys.insert("architecture".to_owned(), name.into());
+        }
+        keys
+    }
+}
