@@ -120,7 +120,7 @@ fn row(
     let mut times: Vec<f64> = (0..5).map(|_| step(options.steps)).collect();
     times.sort_by(f64::total_cmp);
     let (median, fastest) = (times[2] / options.lockstep as f64, times[0] / options.lockstep as f64);
-    let floor = floor_seconds([batch, d, n, k].map(|v| v as f64), config.gathers_bf16(batch));
+    let floor = floor_seconds([batch, d, n, k].map(|v| v as f64), config.gathers_bf16((k * batch) as f64));
     let memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved / (1 << 20));
     let on_gpu = options.device != "cpu";
     println!(

@@ -14,6 +14,7 @@ use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::Counters;
 use crate::readback::{host, host_int};
+use crate::running::RunningThreshold;
 use crate::tensors::{Array, TensorFile, write_tensors};
 use crate::trainer::Trainer;
 
@@ -101,7 +102,7 @@ impl Trainer {
         trainer.firing = Firing::resumed(counters);
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
-        trainer.threshold = state.threshold.unwrap_or_default();
+        trainer.threshold = RunningThreshold::of(state.threshold.unwrap_or_default());
         Ok(trainer)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - `topk.rs`, `groupmax.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
 //! - `sparse.rs`: what classes share that choose as many latents of every token; `nested.rs`: those that choose among a batch's.
-//! - `frame.rs`: the parameters of a pass, and how gradients reach them; `rows.rs`: codes that are made in host memory.
+//! - `frame.rs`: the parameters of a pass, and how gradients reach them.
 //!
 //! What x̂ is good for is none of a class's business: a loss, or a model into which x̂ was patched, says what the gradient ∂x̂ is. So any
 //! class goes with any objective.
@@ -14,7 +14,6 @@ mod groupmax;
 mod jumprelu;
 mod matryoshka;
 mod nested;
-mod rows;
 mod sparse;
 mod standard;
 mod topk;
@@ -24,7 +23,7 @@ use burn::tensor::{Device, Tensor};
 use crate::activation::Activation;
 use crate::config::{Architecture, TrainConfig};
 use crate::dead::Firing;
-use crate::kernels::{self, Counters, Dead};
+use crate::kernels::{Counters, Dead};
 use crate::loss::{Term, Weight};
 
 /// The parameters of an SAE, or anything that exists once for each.
@@ -59,16 +58,6 @@ impl Params {
 pub(crate) struct Gradients {
     pub gradients: Params,
     pub squares: Tensor<1>,
-}
-
-impl Gradients {
-    /// With the squares of these gradients.
-    fn of(gradients: Params) -> Self {
-        let Params { w_enc, b_enc, w_dec, vectors, b_dec: _ } = &gradients;
-        let mut squares = vec![kernels::sum_squares(w_enc.clone()), kernels::sum_squares(w_dec.clone())];
-        squares.extend([b_enc].into_iter().chain(vectors).map(|vector| kernels::sum_squares(vector.clone())));
-        Self { squares: Tensor::cat(squares, 0), gradients }
-    }
 }
 
 /// A class of SAE.
@@ -126,8 +115,9 @@ pub(crate) trait Pass {
     /// Active entries of the code, in one element.
     fn active(&self) -> Tensor<1>;
 
-    /// The least value by which a latent was chosen, of a class whose threshold in inference is a mean of those; `None` if none was.
-    fn least(&self) -> Option<f32> {
+    /// The least value by which a latent was chosen, in one element, of a class whose threshold in inference is a mean of those; 0 if
+    /// none was.
+    fn least(&self) -> Option<Tensor<1>> {
         None
     }
 

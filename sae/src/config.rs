@@ -188,11 +188,10 @@ impl TrainConfig {
         (self.d_model / 2).max(1)
     }
 
-    /// Whether the sparse products gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
+    /// Whether the sparse products of a code of so many entries gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
     /// that half the bytes are worth the rounding.
-    pub fn gathers_bf16(&self, batch: usize) -> bool {
-        let gathers = self.architecture.k().unwrap_or(0.0) * batch as f64;
-        self.precision == Precision::Bf16 && gathers >= 4.0 * self.d_sae as f64
+    pub fn gathers_bf16(&self, entries: f64) -> bool {
+        self.precision == Precision::Bf16 && entries >= 4.0 * self.d_sae as f64
     }
 
     /// The learning rate of step `step`, from 0.
@@ -243,12 +242,6 @@ impl TrainConfig {
             }
         }
         if !architecture.is_fixed_rows() {
-            if self.precision != Precision::F32 {
-                return bad(format!(
-                    "precision = \"{}\": {architecture} is trained in f32; leave precision out",
-                    self.precision
-                ));
-            }
             // Entries of a code are numbered in 32 bits, and all may be active.
             if batch_size.checked_mul(*d_sae).is_none_or(|entries| i32::try_from(entries).is_err()) {
                 return bad(format!(

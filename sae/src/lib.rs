@@ -21,6 +21,7 @@ mod kernels;
 pub mod loss;
 mod profile;
 mod readback;
+mod running;
 pub mod sae;
 mod tensors;
 pub mod trainer;

@@ -1,6 +1,6 @@
 //! Reconstruction losses: the gradient that each gives to a reconstruction, and what is told of a step.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::config::Loss;
 use crate::kernels;
@@ -43,6 +43,14 @@ impl Weight {
         }
     }
 
+    /// The weight times `factor`, in one element.
+    pub(crate) fn tensor(&self, factor: f64, device: &Device) -> Tensor<1> {
+        match self {
+            Self::Known(weight) => Tensor::full([1], f64::from(*weight) * factor, device),
+            Self::Computed(weight) => weight.as_ref().clone().mul_scalar(factor),
+        }
+    }
+
     fn value(&self) -> f32 {
         match self {
             Self::Known(weight) => *weight,
@@ -64,8 +72,16 @@ pub struct StepLoss {
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     pub kind: TermKind,
-    /// With its coefficient; one element.
-    pub value: Tensor<1>,
+    /// Numbers whose sum, times the weight, is the term with its coefficient.
+    pub parts: Tensor<1>,
+    pub weight: Weight,
+}
+
+impl Term {
+    /// Of its value, in one element.
+    pub(crate) fn whole(kind: TermKind, value: Tensor<1>) -> Self {
+        Self { kind, parts: value, weight: Weight::Known(1.0) }
+    }
 }
 
 /// Which term it is. Its name is SAELens'.
@@ -133,7 +149,7 @@ impl StepLoss {
 
     /// What the class adds to the reconstruction loss, each with its coefficient. What is not there is 0.
     pub fn terms(&self) -> impl Iterator<Item = (TermKind, f64)> {
-        self.terms.iter().map(|term| (term.kind, f64::from(term.value.clone().into_scalar::<f32>())))
+        self.terms.iter().map(|term| (term.kind, f64::from(total(&term.parts) as f32 * term.weight.value())))
     }
 
     /// The whole loss: of the reconstruction, and every term of the class.

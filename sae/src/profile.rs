@@ -19,8 +19,8 @@ impl Trainer {
         let selection = Selection::TopK { k };
         let code = kernels::encode(input.clone(), encoder.clone(), selection);
         let grad = || input.clone();
-        let value_grads = kernels::value_gradients(grad(), code.clone(), p.w_dec.clone());
-        let term = SparseGradient { code: code.clone(), value_grads, output_grad: grad() };
+        let value_grads = kernels::value_gradients(grad(), code.clone(), p.w_dec.clone(), None);
+        let term = SparseGradient { code: code.clone(), value_grads, output_grad: grad(), levels: None };
         let clip: Tensor<1> = Tensor::ones([1], &device);
         let adam = AdamStep { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1 };
         let dead =
@@ -64,7 +64,7 @@ impl Trainer {
             (
                 "value gradients",
                 time(&mut || {
-                    drop(kernels::value_gradients(grad(), code.clone(), p.w_dec.clone()));
+                    drop(kernels::value_gradients(grad(), code.clone(), p.w_dec.clone(), None));
                 }),
             ),
             (

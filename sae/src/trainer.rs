@@ -15,6 +15,7 @@ use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Watched, centred_squares};
 use crate::readback::{host, host_int};
+use crate::running::RunningThreshold;
 use crate::sae::Sae;
 
 /// An SAE in training.
@@ -28,8 +29,8 @@ pub struct Trainer {
     pub(crate) step: u64,
     /// Factor on the inputs.
     pub(crate) input_scale: f64,
-    /// Running mean of the least value by which a latent was chosen, for the classes whose threshold in inference that is.
-    pub(crate) threshold: f64,
+    /// For the classes whose threshold in inference that is.
+    pub(crate) threshold: RunningThreshold,
 }
 
 /// A batch on its way through the SAE as it is: what [`Trainer::step_on`] needs. The weights can't be changed in place as long as it lives.
@@ -118,7 +119,7 @@ impl Trainer {
             firing: Firing::new(config.d_sae, device),
             step: 0,
             input_scale: 1.0,
-            threshold: 0.0,
+            threshold: RunningThreshold::default(),
             params,
             config,
         }
@@ -225,7 +226,7 @@ impl Trainer {
             Objective { config: &self.config, firing: &self.firing, step: self.step, residual, weight: &weight };
         let terms = pass.terms(objective);
         if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
-            self.threshold = (1.0 - rate) * self.threshold + rate * f64::from(least);
+            self.threshold.add(rate, least);
         }
         let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
@@ -274,7 +275,7 @@ impl Trainer {
             w_dec = w_dec.div_scalar(self.input_scale);
             b_dec = b_dec.div_scalar(self.input_scale);
         }
-        let threshold = Tensor::full([self.config.d_sae], self.threshold, &b_enc.device());
+        let threshold = Tensor::full([self.config.d_sae], self.threshold.value(), &b_enc.device());
         let activation = self.config.architecture.coder().activation(&p.vectors, threshold);
         Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input)
     }
@@ -298,7 +299,7 @@ impl Trainer {
     /// The running mean of the least value by which a latent was chosen, which is the threshold in inference; `None` of a class that has
     /// none.
     pub fn threshold(&self) -> Option<f64> {
-        self.config.architecture.coder().threshold_lr().map(|_| self.threshold)
+        self.config.architecture.coder().threshold_lr().map(|_| self.threshold.value())
     }
 
     /// Tokens on which each latent was active in training, `[d_sae]`.

@@ -98,8 +98,7 @@ impl Architecture {
         Knob { key, value }
     }
 
-    /// Whether as many latents are chosen of every token, by kernels that every backend has of its own; the codes of the other classes
-    /// are made in host memory.
+    /// Whether as many latents are chosen of every token.
     pub(crate) fn is_fixed_rows(&self) -> bool {
         matches!(self, Self::TopK(_) | Self::GroupMax(_))
     }

@@ -1,4 +1,4 @@
-//! The largest of all positive numbers of a batch, exactly and without sorting: the reference of BatchTopK's selection.
+//! The largest of all positive numbers of a batch, exactly and without sorting.
 
 use rayon::prelude::*;
 

@@ -1,0 +1,440 @@
+//! The largest positive numbers of a batch, exactly and without sorting: the bits of positive floats ascend as their values do, so the
+//! numbers that have each digit are counted, from the highest digit on, and the digit in which the count is reached is that of the least
+//! number chosen.
+//!
+//! The encoder leaves the largest of every 32 latents. As many of those as are wanted are a lower bound of what is chosen, so that only the
+//! groups that reach it are read: about as many as latents are chosen. A plane does a token.
+
+use assay_kernels::packed::GROUP;
+use assay_kernels::tensor::{cubes, cubes_for, dims2, empty, len, slice, zeros};
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::Scores;
+use crate::kernels::gpu::scan::{Ties, starts};
+use crate::kernels::gpu::{UNITS, plane_size};
+
+/// Digits of a positive float's 31 bits: the place of the lowest bit.
+const SHIFTS: [usize; 3] = [20, 9, 0];
+/// Numbers that a digit can be.
+const BINS: usize = 2048;
+
+impl Scores {
+    /// See [`crate::kernels::Scores::largest`].
+    pub(in crate::kernels::gpu) fn largest(&self, count: usize) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+        let ([tokens, n], [_, groups]) = (dims2(&self.pre), dims2(&self.maxima));
+        let (pre, maxima) = (&self.pre, &self.maxima);
+        let entries = count.min(tokens * n).max(1);
+        let counts = zeros(pre, [(SHIFTS.len() + 1) * BINS], DType::U32);
+        // Bits of the bound; then bits of the least number chosen, and how many that equal it are.
+        let bound = zeros(pre, [2], DType::I32);
+        let state = zeros(pre, [2], DType::I32);
+        let planes = UNITS / plane_size(pre);
+        // SAFETY: kernels check their positions; a digit is below the number of bins.
+        #[allow(unsafe_code)]
+        unsafe {
+            count_maxima::launch_unchecked(
+                &pre.client,
+                cubes_for(len(maxima), UNITS * 16),
+                CubeDim::new_1d(UNITS as u32),
+                slice(maxima, 1),
+                slice(&counts, 1),
+                len(maxima),
+                SHIFTS[0],
+            );
+            reach::launch_unchecked(
+                &pre.client,
+                cubes(1),
+                CubeDim::new_1d(1024),
+                slice(&counts, 1),
+                slice(&bound, 1),
+                count as u32,
+                0usize,
+                SHIFTS[0],
+                true,
+            );
+            for (pass, shift) in SHIFTS.into_iter().enumerate() {
+                let above = if pass == 0 { 31 } else { SHIFTS[pass - 1] };
+                count_digits::launch_unchecked(
+                    &pre.client,
+                    cubes_for(tokens, planes),
+                    CubeDim::new_1d(UNITS as u32),
+                    slice(pre, 1),
+                    slice(&self.scale, 1),
+                    slice(maxima, 1),
+                    slice(&bound, 1),
+                    slice(&state, 1),
+                    slice(&counts, 1),
+                    tokens,
+                    n,
+                    groups,
+                    (pass + 1) * BINS,
+                    shift,
+                    above,
+                    self.scaled,
+                );
+                reach::launch_unchecked(
+                    &pre.client,
+                    cubes(1),
+                    CubeDim::new_1d(1024),
+                    slice(&counts, 1),
+                    slice(&state, 1),
+                    count as u32,
+                    (pass + 1) * BINS,
+                    shift,
+                    pass == 0,
+                );
+            }
+        }
+        let above = empty(pre, [tokens], DType::I32);
+        let ties = empty(pre, [tokens], DType::I32);
+        let values = zeros(pre, [entries], DType::F32);
+        let indices = zeros(pre, [entries], DType::I32);
+        let least = empty(pre, [1], DType::F32);
+        // SAFETY: as above; rows lie within the entries, of which there are as many as can be chosen.
+        #[allow(unsafe_code)]
+        unsafe {
+            write_chosen::launch_unchecked(
+                &pre.client,
+                cubes_for(tokens, planes),
+                CubeDim::new_1d(UNITS as u32),
+                slice(pre, 1),
+                slice(&self.scale, 1),
+                slice(maxima, 1),
+                slice(&state, 1),
+                slice(&above, 1),
+                slice(&ties, 1),
+                slice(&above, 1),
+                slice(&above, 1),
+                slice(&values, 1),
+                slice(&indices, 1),
+                tokens,
+                n,
+                groups,
+                self.scaled,
+                false,
+            );
+            let (starts, taken) = starts(&above, tokens, Some(Ties { of_rows: &ties, state: &state }));
+            write_chosen::launch_unchecked(
+                &pre.client,
+                cubes_for(tokens, planes),
+                CubeDim::new_1d(UNITS as u32),
+                slice(pre, 1),
+                slice(&self.scale, 1),
+                slice(maxima, 1),
+                slice(&state, 1),
+                slice(&above, 1),
+                slice(&ties, 1),
+                slice(&starts, 1),
+                slice(taken.as_ref().expect("asked for"), 1),
+                slice(&values, 1),
+                slice(&indices, 1),
+                tokens,
+                n,
+                groups,
+                self.scaled,
+                true,
+            );
+            least_chosen::launch_unchecked(
+                &pre.client,
+                cubes(1),
+                CubeDim::new_1d(1024),
+                slice(&values, 1),
+                slice(&indices, 1),
+                slice(&self.scale, 1),
+                slice(&state, 1),
+                slice(&least, 1),
+                entries,
+                self.scaled,
+            );
+            (values, indices, starts, least)
+        }
+    }
+}
+
+/// Bits of a positive number; 0 of everything else.
+#[cube]
+fn positive_bits(x: f32) -> u32 {
+    select(x > 0.0f32, u32::reinterpret(x), 0u32)
+}
+
+/// Bits of the number by which a latent is compared.
+#[cube]
+fn bits_at(pre: &[f32], scale: &[f32], row: usize, latent: usize, n: usize, #[comptime] scaled: bool) -> u32 {
+    let mut bits = 0u32;
+    if latent < n {
+        let mut v = pre[row + latent];
+        if comptime!(scaled) {
+            v *= scale[latent];
+        }
+        bits = positive_bits(v);
+    }
+    bits
+}
+
+/// Counts the digit at `shift` of every positive maximum.
+#[cube(launch_unchecked)]
+fn count_maxima(maxima: &[f32], counts: &[Atomic<u32>], len: usize, #[comptime] shift: usize) {
+    let own = Shared::<[Atomic<u32>]>::new_slice(BINS);
+    let mut bin = UNIT_POS as usize;
+    while bin < BINS {
+        own[bin].store(0u32);
+        bin += CUBE_DIM as usize;
+    }
+    sync_cube();
+    let first = CUBE_POS * (CUBE_DIM as usize * 16) + UNIT_POS as usize;
+    for i in 0..16usize {
+        let at = first + i * CUBE_DIM as usize;
+        if at < len {
+            let bits = positive_bits(maxima[at]);
+            if bits > 0u32 {
+                own[(bits >> shift as u32) as usize].fetch_add(1u32);
+            }
+        }
+    }
+    sync_cube();
+    bin = UNIT_POS as usize;
+    while bin < BINS {
+        let count = own[bin].load();
+        if count > 0u32 {
+            counts[bin].fetch_add(count);
+        }
+        bin += CUBE_DIM as usize;
+    }
+}
+
+/// Counts the digit at `shift` of the numbers whose bits from `above` on are those of `state`, in the groups that reach the bound.
+#[cube(launch_unchecked)]
+fn count_digits(
+    pre: &[f32],
+    scale: &[f32],
+    maxima: &[f32],
+    bound: &[i32],
+    state: &[i32],
+    counts: &[Atomic<u32>],
+    tokens: usize,
+    n: usize,
+    groups: usize,
+    first_bin: usize,
+    #[comptime] shift: usize,
+    #[comptime] above: usize,
+    #[comptime] scaled: bool,
+) {
+    let own = Shared::<[Atomic<u32>]>::new_slice(BINS);
+    let mut bin = UNIT_POS as usize;
+    while bin < BINS {
+        own[bin].store(0u32);
+        bin += CUBE_DIM as usize;
+    }
+    sync_cube();
+    let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
+    if token < tokens {
+        let row = token * n;
+        let prefix = u32::cast_from(state[0]) >> above as u32;
+        let mut floor = u32::cast_from(bound[0]);
+        if comptime!(above < 31) {
+            floor = u32::cast_from(state[0]);
+        }
+        let mut start = 0usize;
+        while start < groups {
+            let group = start + UNIT_POS_PLANE as usize;
+            let mut reaches = false;
+            if group < groups {
+                let bits = positive_bits(maxima[token * groups + group]);
+                reaches = bits > 0u32 && bits >= floor;
+            }
+            let mut left = plane_ballot(reaches).extract(0usize);
+            while left != 0u32 {
+                let which = start + left.trailing_zeros() as usize;
+                left = left & (left - 1u32);
+                let bits = bits_at(pre, scale, row, which * GROUP + UNIT_POS_PLANE as usize, n, scaled);
+                if bits > 0u32 && bits >> above as u32 == prefix {
+                    own[((bits >> shift as u32) & (BINS as u32 - 1u32)) as usize].fetch_add(1u32);
+                }
+            }
+            start += 32usize;
+        }
+    }
+    sync_cube();
+    bin = UNIT_POS as usize;
+    while bin < BINS {
+        let count = own[bin].load();
+        if count > 0u32 {
+            counts[first_bin + bin].fetch_add(count);
+        }
+        bin += CUBE_DIM as usize;
+    }
+}
+
+/// Adds to `state[0]` the highest digit with which the count is reached from the largest down, and leaves in `state[1]` how many of
+/// those that share it are wanted. If there are fewer in all, both are 0 and stay so.
+#[cube(launch_unchecked)]
+fn reach(
+    counts: &[u32],
+    state: &mut [i32],
+    count: u32,
+    first_bin: usize,
+    #[comptime] shift: usize,
+    #[comptime] first: bool,
+) {
+    let mut of_planes = Shared::<[u32]>::new_slice(64usize);
+    let mut wanted = count;
+    if comptime!(!first) {
+        wanted = u32::cast_from(state[1]);
+    }
+    // Unit u has the two bins that come u-th from the top.
+    let top = BINS - 1 - 2 * UNIT_POS as usize;
+    let high = counts[first_bin + top];
+    let low = counts[first_bin + top - 1];
+    let own = high + low;
+    let within = plane_exclusive_sum(own);
+    if UNIT_POS_PLANE == PLANE_DIM - 1 {
+        of_planes[PLANE_POS as usize] = within + own;
+    }
+    sync_cube();
+    let mut before = within;
+    for p in 0..(CUBE_DIM / PLANE_DIM) as usize {
+        if p < PLANE_POS as usize {
+            before += of_planes[p];
+        }
+    }
+    // All have read the state.
+    sync_cube();
+    if wanted > before && wanted <= before + own {
+        let is_high = wanted <= before + high;
+        let digit = select(is_high, top as u32, top as u32 - 1u32);
+        let left = select(is_high, wanted - before, wanted - before - high);
+        let mut prefix = 0u32;
+        if comptime!(!first) {
+            prefix = u32::cast_from(state[0]);
+        }
+        state[0] = i32::cast_from(prefix | (digit << shift as u32));
+        state[1] = i32::cast_from(left);
+    }
+}
+
+/// Counts of each token the numbers above that in `state`, and those equal to it; or with `write`, writes their pre-activations and
+/// latents in ascending order, of the equal ones as many as are taken.
+#[cube(launch_unchecked)]
+fn write_chosen(
+    pre: &[f32],
+    scale: &[f32],
+    maxima: &[f32],
+    state: &[i32],
+    above: &mut [i32],
+    ties: &mut [i32],
+    starts: &[i32],
+    taken: &[i32],
+    values: &mut [f32],
+    indices: &mut [i32],
+    tokens: usize,
+    n: usize,
+    groups: usize,
+    #[comptime] scaled: bool,
+    #[comptime] write: bool,
+) {
+    let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
+    if token < tokens {
+        let row = token * n;
+        let least = u32::cast_from(state[0]);
+        let before_unit = (1u32 << UNIT_POS_PLANE) - 1u32;
+        let mut n_above = 0u32;
+        let mut n_ties = 0u32;
+        let mut written = 0u32;
+        let mut from = 0u32;
+        let mut left_ties = 0u32;
+        if comptime!(write) {
+            from = u32::cast_from(starts[token]);
+            left_ties = u32::cast_from(taken[token]);
+        }
+        let mut start = 0usize;
+        while start < groups {
+            let group = start + UNIT_POS_PLANE as usize;
+            let mut reaches = false;
+            if group < groups {
+                let bits = positive_bits(maxima[token * groups + group]);
+                reaches = bits > 0u32 && bits >= least;
+            }
+            let mut left = plane_ballot(reaches).extract(0usize);
+            while left != 0u32 {
+                let which = start + left.trailing_zeros() as usize;
+                left = left & (left - 1u32);
+                let latent = which * GROUP + UNIT_POS_PLANE as usize;
+                let bits = bits_at(pre, scale, row, latent, n, scaled);
+                let is_above = bits > least;
+                let is_tie = bits == least && bits > 0u32;
+                let tied = plane_ballot(is_tie).extract(0usize);
+                if comptime!(write) {
+                    let rank = n_ties + (tied & before_unit).count_ones();
+                    let keep = is_above || (is_tie && rank < left_ties);
+                    let kept = plane_ballot(keep).extract(0usize);
+                    if keep {
+                        let at = (from + written + (kept & before_unit).count_ones()) as usize;
+                        values[at] = pre[row + latent];
+                        indices[at] = i32::cast_from(latent);
+                    }
+                    written += kept.count_ones();
+                } else {
+                    n_above += plane_ballot(is_above).extract(0usize).count_ones();
+                }
+                n_ties += tied.count_ones();
+            }
+            start += 32usize;
+        }
+        if comptime!(!write) {
+            if UNIT_POS_PLANE == 0 {
+                above[token] = i32::cast_from(n_above);
+                ties[token] = i32::cast_from(n_ties);
+            }
+        }
+    }
+}
+
+/// The least number chosen: that of the state, or where all positive ones were, the least of them.
+#[cube(launch_unchecked)]
+fn least_chosen(
+    values: &[f32],
+    indices: &[i32],
+    scale: &[f32],
+    state: &[i32],
+    least: &mut [f32],
+    entries: usize,
+    #[comptime] scaled: bool,
+) {
+    let mut of_planes = Shared::<[u32]>::new_slice(64usize);
+    let all = state[0] == 0i32;
+    let mut own = 0xFFFF_FFFFu32;
+    if all {
+        let mut at = UNIT_POS as usize;
+        while at < entries {
+            let mut v = values[at];
+            if comptime!(scaled) {
+                v *= scale[usize::cast_from(indices[at])];
+            }
+            let bits = positive_bits(v);
+            if bits > 0u32 && bits < own {
+                own = bits;
+            }
+            at += CUBE_DIM as usize;
+        }
+    }
+    let of_plane = plane_min(own);
+    if UNIT_POS_PLANE == 0 {
+        of_planes[PLANE_POS as usize] = of_plane;
+    }
+    sync_cube();
+    if UNIT_POS == 0 {
+        let mut bits = u32::cast_from(state[0]);
+        if all {
+            bits = 0xFFFF_FFFFu32;
+            for p in 0..(CUBE_DIM / PLANE_DIM) as usize {
+                bits = select(of_planes[p] < bits, of_planes[p], bits);
+            }
+            if bits == 0xFFFF_FFFFu32 {
+                bits = 0u32;
+            }
+        }
+        least[0] = f32::reinterpret(bits);
+    }
+}
