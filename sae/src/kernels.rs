@@ -2,7 +2,8 @@
 //! do them well implements them once, and nothing above this file knows which backend it runs on.
 //!
 //! - `sparse.rs`: encoder, decoder and gradients of sparse codes; `dense.rs`: products, sums, Adam.
-//! - `scores.rs`: codes that are chosen once all of a batch is known; `nested.rs`: codes decoded at several widths.
+//! - `scores.rs`: codes that are chosen once all of a batch is known; `nested.rs`: codes decoded at several widths; `jump.rs`: gradients
+//!   of codes above thresholds.
 //! - `cpu.rs`, `gpu.rs`: what does them.
 //!
 //! Codes are sparse ([`crate::SparseCode`]). Where as many latents are chosen of every token, the encoder's product and the selection
@@ -21,6 +22,7 @@ mod cpu;
 mod dense;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod jump;
 mod nested;
 mod scores;
 mod sparse;
@@ -31,6 +33,7 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 pub use adam::AdamStep;
 pub use assay_kernels::Precision;
 pub use dense::{adam, clip_factor, column_sums, product, row_norms, scale_rows, sum_squares, weighted_rows};
+pub use jump::{Jump, JumpBy, JumpGradients, jump_gradients};
 pub use nested::{Levels, latent_sums, nested_gradients, nested_residuals, spread, token_sums};
 #[cfg(doc)]
 use scores::Scores;
@@ -64,6 +67,17 @@ pub struct ScoresOf<B: Backend> {
     maxima: FloatTensor<B>,
     #[extension_type]
     scale: ScaleOf<B>,
+}
+
+/// The tensors of a [`Jump`].
+#[derive(ExtensionType)]
+pub struct JumpOf<B: Backend> {
+    threshold: FloatTensor<B>,
+    norms: FloatTensor<B>,
+    #[extension_type]
+    dead: ScaleOf<B>,
+    l0_grad: FloatTensor<B>,
+    by: JumpBy,
 }
 
 /// The tensors of a [`crate::SparseCode`].
@@ -186,6 +200,14 @@ pub trait SaeOps: Backend {
         second: FloatTensor<Self>,
         d_sae: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`jump_gradients`].
+    fn sae_jump_gradients(
+        #[extension_type] code: CodeOf<Self>,
+        z_grads: FloatTensor<Self>,
+        #[extension_type] jump: JumpOf<Self>,
+        active: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// See [`spread`].
     fn sae_spread(#[extension_type] code: CodeOf<Self>, numbers: FloatTensor<Self>) -> FloatTensor<Self>;

@@ -17,7 +17,7 @@ use crate::activation::Activation;
 use crate::code::SparseCode;
 use crate::config::classes::warmed_up;
 use crate::config::{JumpRelu, Sparsity, TrainConfig};
-use crate::kernels::{self, Counters, Dead};
+use crate::kernels::{self, Counters, Dead, Jump, JumpBy, JumpGradients};
 use crate::loss::{Term, TermKind, Weight};
 
 impl Coder for JumpRelu {
@@ -36,7 +36,7 @@ impl Coder for JumpRelu {
         let threshold = params.vectors[0].clone();
         let dead = dead.map(|dead| dead.since_fired.greater_elem(dead.after));
         // Whatever may have a gradient without being active: near the threshold, or dead and below it. The factor leaves it to
-        // `through` to say what is near.
+        // the gradients to say what is near.
         let mut low = threshold.clone().sub_scalar(0.50001 * self.bandwidth);
         if let Some(dead) = &dead {
             low = low.mask_fill(dead.clone(), f32::NEG_INFINITY);
@@ -52,7 +52,7 @@ impl Coder for JumpRelu {
             threshold,
             active,
             silent: silent.expect("it was asked for"),
-            l0_grad: L0Grad::None,
+            l0_grad: Tensor::zeros([1], &params.w_dec.device()),
             tanh: None,
             pre_act: 0.0,
         })
@@ -77,29 +77,12 @@ struct Jumped {
     active: SparseCode,
     /// What is below, but has a gradient; values are pre.
     silent: SparseCode,
-    /// g
-    l0_grad: L0Grad,
+    /// g of every token, or one for all.
+    l0_grad: Tensor<1>,
     /// The factor of Σ tanh(scale·z·‖W_dec‖), and the scale.
     tanh: Option<(f64, f64)>,
     /// The factor of Σ ReLU(θ − pre)·‖W_dec‖ of dead latents.
     pre_act: f64,
-}
-
-/// The gradient of a token's L0.
-enum L0Grad {
-    /// The sparsity loss is no function of it.
-    None,
-    /// The same of all tokens.
-    Equal(f64),
-    /// `[batch]`
-    Each(Tensor<1>),
-}
-
-/// Gradients of the entries of a code, and what they add to those of thresholds and decoder norms.
-struct Through {
-    pre: Tensor<1>,
-    threshold: Tensor<1>,
-    norms: Tensor<1>,
 }
 
 impl Jumped {
@@ -112,12 +95,12 @@ impl Jumped {
         let l0 = || kernels::token_sums(active.clone(), active.values().ones_like());
         let parts = match sparsity {
             Sparsity::Step => {
-                self.l0_grad = L0Grad::Equal(factor);
+                self.l0_grad = Tensor::full([1], factor, &self.threshold.device());
                 l0()
             }
             Sparsity::Quadratic { target_l0 } => {
                 let over = l0().sub_scalar(target_l0);
-                self.l0_grad = L0Grad::Each(over.clone().mul_scalar(4.0 / target_l0 * factor));
+                self.l0_grad = over.clone().mul_scalar(4.0 / target_l0 * factor);
                 over.clone() * over.mul_scalar(2.0 / target_l0)
             }
             Sparsity::Tanh { scale } => {
@@ -145,42 +128,16 @@ impl Jumped {
         Term { kind: TermKind::PreActivation, parts, weight: Weight::Known(self.pre_act as f32) }
     }
 
-    /// What becomes of ∂z as the decoder sends it back, for the entries that are active or for those that are not.
-    fn through(&self, code: &SparseCode, active: bool, mut z_grad: Tensor<1>) -> Through {
-        let pre = code.values();
-        let of_latents = |vector: &Tensor<1>| vector.clone().select(0, code.indices());
-        let threshold = of_latents(&self.threshold);
-        let bandwidth = self.settings.bandwidth;
-        let near = (pre.clone() - threshold.clone()).div_scalar(bandwidth).abs().lower_elem(0.5).float();
-        let mut norm_grads = pre.zeros_like();
-        if let Some((factor, scale)) = self.tanh {
-            let norms = of_latents(&self.norms);
-            let z = if active { pre.clone() } else { pre.zeros_like() };
-            let tanh = (z.clone() * norms.clone()).mul_scalar(scale).tanh();
-            let slope = (-(tanh.clone() * tanh) + 1.0).mul_scalar(factor * scale);
-            z_grad = z_grad + slope.clone() * norms;
-            norm_grads = slope * z;
+    /// What the loss terms have left for the gradients.
+    fn jump(&self) -> Jump {
+        let JumpRelu { bandwidth, ste_to_input, .. } = self.settings;
+        Jump {
+            threshold: self.threshold.clone(),
+            norms: self.norms.clone(),
+            dead: self.dead.clone(),
+            l0_grad: self.l0_grad.clone(),
+            by: JumpBy { bandwidth, ste_to_input, tanh: self.tanh, pre_act: self.pre_act },
         }
-        let l0_grad = match &self.l0_grad {
-            L0Grad::None => z_grad.zeros_like(),
-            L0Grad::Equal(grad) => z_grad.full_like(*grad),
-            L0Grad::Each(grads) => kernels::spread(code.clone(), grads.clone()),
-        };
-        let smeared = (threshold.clone() * z_grad.clone() + l0_grad).div_scalar(bandwidth) * near;
-        let mut pre_grad = if active { z_grad } else { z_grad.zeros_like() };
-        if self.settings.ste_to_input {
-            pre_grad = pre_grad + smeared.clone();
-        }
-        let mut threshold_grad = -smeared;
-        if let (false, Some(dead)) = (active, &self.dead) {
-            // Of pre = θ no part: the distance is 0 there, and so is the gradient of ReLU.
-            let below = of_latents(dead) * pre.clone().lower(threshold.clone()).float();
-            let lift = of_latents(&self.norms).mul_scalar(self.pre_act) * below.clone();
-            pre_grad = pre_grad - lift.clone();
-            threshold_grad = threshold_grad + lift;
-            norm_grads = norm_grads + (threshold - pre) * below.mul_scalar(self.pre_act);
-        }
-        Through { pre: pre_grad, threshold: threshold_grad, norms: norm_grads }
     }
 }
 
@@ -213,10 +170,10 @@ impl Pass for Jumped {
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
         let marked = ones(&self.silent);
         let decoded = self.frame.value_grads(&self.active, &output_grad, None);
-        let active = self.through(&self.active, true, decoded);
+        let active = kernels::jump_gradients(self.active.clone(), decoded, self.jump(), true);
         let decoded = self.frame.value_grads(&marked, &output_grad, None);
-        let silent = self.through(&self.silent, false, decoded);
-        let sums = |code: &SparseCode, of: &Through| {
+        let silent = kernels::jump_gradients(self.silent.clone(), decoded, self.jump(), false);
+        let sums = |code: &SparseCode, of: &JumpGradients| {
             kernels::latent_sums(code.clone(), [of.threshold.clone(), of.norms.clone()])
         };
         let ([active_thresholds, active_norms], [silent_thresholds, silent_norms]) =

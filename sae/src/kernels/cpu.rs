@@ -1,7 +1,8 @@
 //! The operations on the CPU: rayon over rows or latents, plain slices within. `encode.rs` has the encoder, `select.rs` its selections,
-//! `scores.rs` and `largest.rs` those among a whole batch, `sparse.rs` and `nested.rs` what is done with sparse codes.
+//! `scores.rs` and `largest.rs` those among a whole batch; `sparse.rs`, `nested.rs` and `jump.rs` what is done with sparse codes.
 
 mod encode;
+mod jump;
 mod largest;
 mod nested;
 mod scores;
@@ -18,7 +19,7 @@ use self::encode::Encoder;
 use self::scores::Scores;
 use self::sparse::{Code, Gradient, Levels};
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, LevelsOf, Precision, SaeOps, ScoresOf, Selection};
+use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, JumpOf, LevelsOf, Precision, SaeOps, ScoresOf, Selection};
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -108,6 +109,15 @@ impl SaeOps for Flex {
     ) -> (FlexTensor, FlexTensor) {
         let [first, second] = [first, second].map(contiguous);
         nested::sums(&Code::new(code), [&first, &second], d_sae).into()
+    }
+
+    fn sae_jump_gradients(
+        code: CodeOf<Self>,
+        z_grads: FlexTensor,
+        jump: JumpOf<Self>,
+        active: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        jump::gradients(&Code::new(code), &contiguous(z_grads), jump, active).into()
     }
 
     fn sae_spread(code: CodeOf<Self>, numbers: FlexTensor) -> FlexTensor {

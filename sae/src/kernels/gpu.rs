@@ -21,6 +21,7 @@ mod adam;
 mod code;
 mod decode;
 mod gradients;
+mod jump;
 mod lists;
 mod nested;
 mod reduce;
@@ -38,7 +39,7 @@ use burn_cubecl::tensor::CubeTensor;
 use self::code::{Code, Levels};
 use self::select::Scores;
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, LevelsOf, SaeOps, ScoresOf, Selection};
+use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, JumpOf, LevelsOf, SaeOps, ScoresOf, Selection};
 
 /// Units of a cube for work that is element by element.
 const UNITS: usize = 256;
@@ -115,6 +116,15 @@ impl SaeOps for CubeBackend {
         d_sae: usize,
     ) -> (CubeTensor, CubeTensor) {
         nested::sums(&Code::new(code), first, second, d_sae)
+    }
+
+    fn sae_jump_gradients(
+        code: CodeOf<Self>,
+        z_grads: CubeTensor,
+        jump: JumpOf<Self>,
+        active: bool,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        jump::gradients(&Code::new(code), z_grads, jump, active)
     }
 
     fn sae_spread(code: CodeOf<Self>, numbers: CubeTensor) -> CubeTensor {

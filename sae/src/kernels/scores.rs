@@ -45,6 +45,7 @@ impl Scores {
     ///
     /// The last token may have entries of value 0 behind its own.
     pub fn largest(&self, count: usize) -> (SparseCode, Tensor<1>) {
+        assert!(count > 0, "settings that choose nothing are refused");
         let (values, indices, starts, least) = Dispatch::sae_largest(self.to_dispatch(), count);
         let rows = Rows::Starts(Tensor::from_dispatch(starts));
         let code =

@@ -2,11 +2,12 @@
 //! exact, without sorting; ties go to the lowest index.
 //!
 //! - `topk.rs`: the k largest of a token; `groups.rs`: the largest of each group; `dead.rs`: the largest among the dead latents.
-//! - `batch.rs`: the largest of a batch; `split.rs`: those above their thresholds.
+//! - `batch.rs`: the largest of a batch; `split.rs`: those above their thresholds; `reaching.rs`: what both read.
 
 mod batch;
 mod dead;
 mod groups;
+mod reaching;
 mod split;
 mod topk;
 

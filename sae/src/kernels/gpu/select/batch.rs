@@ -12,6 +12,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Scores;
+use super::reaching::{AHEAD, BLOCK, list_reaching};
 use crate::kernels::gpu::scan::{Ties, starts};
 use crate::kernels::gpu::{UNITS, plane_size};
 
@@ -19,6 +20,8 @@ use crate::kernels::gpu::{UNITS, plane_size};
 const SHIFTS: [usize; 3] = [20, 9, 0];
 /// Numbers that a digit can be.
 const BINS: usize = 2048;
+/// Planes of a cube.
+const PLANES: usize = UNITS / 32;
 
 impl Scores {
     /// See [`crate::kernels::Scores::largest`].
@@ -31,6 +34,7 @@ impl Scores {
         let bound = zeros(pre, [2], DType::I32);
         let state = zeros(pre, [2], DType::I32);
         let planes = UNITS / plane_size(pre);
+        debug_assert_eq!(planes, PLANES);
         // SAFETY: kernels check their positions; a digit is below the number of bins.
         #[allow(unsafe_code)]
         unsafe {
@@ -222,6 +226,8 @@ fn count_digits(
     #[comptime] scaled: bool,
 ) {
     let own = Shared::<[Atomic<u32>]>::new_slice(BINS);
+    let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
+    let own_list = PLANE_POS as usize * BLOCK;
     let mut bin = UNIT_POS as usize;
     while bin < BINS {
         own[bin].store(0u32);
@@ -238,22 +244,29 @@ fn count_digits(
         }
         let mut start = 0usize;
         while start < groups {
-            let group = start + UNIT_POS_PLANE as usize;
-            let mut reaches = false;
-            if group < groups {
-                let bits = positive_bits(maxima[token * groups + group]);
-                reaches = bits > 0u32 && bits >= floor;
-            }
-            let mut left = plane_ballot(reaches).extract(0usize);
-            while left != 0u32 {
-                let which = start + left.trailing_zeros() as usize;
-                left = left & (left - 1u32);
-                let bits = bits_at(pre, scale, row, which * GROUP + UNIT_POS_PLANE as usize, n, scaled);
-                if bits > 0u32 && bits >> above as u32 == prefix {
-                    own[((bits >> shift as u32) & (BINS as u32 - 1u32)) as usize].fetch_add(1u32);
+            let reaching = list_reaching(maxima, maxima, floor, &mut list, own_list, token, start, groups, false);
+            let mut item = 0usize;
+            while item < reaching {
+                let mut held = Array::<u32>::new(AHEAD);
+                #[unroll]
+                for u in 0..AHEAD {
+                    held[u] = 0u32;
+                    if item + u < reaching {
+                        let latent = list[own_list + item + u] as usize * GROUP + UNIT_POS_PLANE as usize;
+                        held[u] = bits_at(pre, scale, row, latent, n, scaled);
+                    }
                 }
+                #[unroll]
+                for u in 0..AHEAD {
+                    let bits = held[u];
+                    if bits > 0u32 && bits >> above as u32 == prefix {
+                        own[((bits >> shift as u32) & (BINS as u32 - 1u32)) as usize].fetch_add(1u32);
+                    }
+                }
+                item += AHEAD;
             }
-            start += 32usize;
+            sync_plane();
+            start += BLOCK;
         }
     }
     sync_cube();
@@ -334,6 +347,8 @@ fn write_chosen(
     #[comptime] scaled: bool,
     #[comptime] write: bool,
 ) {
+    let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
+    let own_list = PLANE_POS as usize * BLOCK;
     let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
     if token < tokens {
         let row = token * n;
@@ -350,37 +365,44 @@ fn write_chosen(
         }
         let mut start = 0usize;
         while start < groups {
-            let group = start + UNIT_POS_PLANE as usize;
-            let mut reaches = false;
-            if group < groups {
-                let bits = positive_bits(maxima[token * groups + group]);
-                reaches = bits > 0u32 && bits >= least;
-            }
-            let mut left = plane_ballot(reaches).extract(0usize);
-            while left != 0u32 {
-                let which = start + left.trailing_zeros() as usize;
-                left = left & (left - 1u32);
-                let latent = which * GROUP + UNIT_POS_PLANE as usize;
-                let bits = bits_at(pre, scale, row, latent, n, scaled);
-                let is_above = bits > least;
-                let is_tie = bits == least && bits > 0u32;
-                let tied = plane_ballot(is_tie).extract(0usize);
-                if comptime!(write) {
-                    let rank = n_ties + (tied & before_unit).count_ones();
-                    let keep = is_above || (is_tie && rank < left_ties);
-                    let kept = plane_ballot(keep).extract(0usize);
-                    if keep {
-                        let at = (from + written + (kept & before_unit).count_ones()) as usize;
-                        values[at] = pre[row + latent];
-                        indices[at] = i32::cast_from(latent);
+            let reaching = list_reaching(maxima, maxima, least, &mut list, own_list, token, start, groups, false);
+            let mut item = 0usize;
+            while item < reaching {
+                let mut held = Array::<u32>::new(AHEAD);
+                let mut which = Array::<u32>::new(AHEAD);
+                #[unroll]
+                for u in 0..AHEAD {
+                    held[u] = 0u32;
+                    which[u] = 0u32;
+                    if item + u < reaching {
+                        which[u] = list[own_list + item + u] * GROUP as u32 + UNIT_POS_PLANE;
+                        held[u] = bits_at(pre, scale, row, which[u] as usize, n, scaled);
                     }
-                    written += kept.count_ones();
-                } else {
-                    n_above += plane_ballot(is_above).extract(0usize).count_ones();
                 }
-                n_ties += tied.count_ones();
+                #[unroll]
+                for u in 0..AHEAD {
+                    let is_above = held[u] > least;
+                    let is_tie = held[u] == least && held[u] > 0u32;
+                    let tied = plane_ballot(is_tie).extract(0usize);
+                    if comptime!(write) {
+                        let rank = n_ties + (tied & before_unit).count_ones();
+                        let keep = is_above || (is_tie && rank < left_ties);
+                        let kept = plane_ballot(keep).extract(0usize);
+                        if keep {
+                            let at = (from + written + (kept & before_unit).count_ones()) as usize;
+                            values[at] = pre[row + which[u] as usize];
+                            indices[at] = i32::cast_from(which[u]);
+                        }
+                        written += kept.count_ones();
+                    } else {
+                        n_above += plane_ballot(is_above).extract(0usize).count_ones();
+                    }
+                    n_ties += tied.count_ones();
+                }
+                item += AHEAD;
             }
-            start += 32usize;
+            sync_plane();
+            start += BLOCK;
         }
         if comptime!(!write) {
             if UNIT_POS_PLANE == 0 {

@@ -8,8 +8,12 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Scores;
+use super::reaching::{AHEAD, BLOCK, list_reaching};
 use crate::kernels::gpu::scan::starts;
 use crate::kernels::gpu::{UNITS, plane_size};
+
+/// Planes of a cube.
+const PLANES: usize = UNITS / 32;
 
 /// A code's values, indices and starts of rows.
 type Listed = (CubeTensor, CubeTensor, CubeTensor);
@@ -150,6 +154,8 @@ fn list(
     #[comptime] both: bool,
     #[comptime] write: bool,
 ) {
+    let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
+    let own_list = PLANE_POS as usize * BLOCK;
     let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
     if token < tokens {
         let row = token * n;
@@ -162,48 +168,58 @@ fn list(
         }
         let mut start = 0usize;
         while start < groups {
-            let group = start + UNIT_POS_PLANE as usize;
-            let mut reaches = false;
-            if group < groups {
-                reaches = maxima[token * groups + group] > floors[group];
-            }
-            let mut left = plane_ballot(reaches).extract(0usize);
-            while left != 0u32 {
-                let which = start + left.trailing_zeros() as usize;
-                left = left & (left - 1u32);
-                let latent = which * GROUP + UNIT_POS_PLANE as usize;
-                let mut v = 0.0f32;
-                let mut is_above = false;
-                let mut is_between = false;
-                if latent < n {
-                    v = pre[row + latent];
-                    is_above = v > threshold[latent];
-                    if comptime!(both) {
-                        is_between = v > low[latent] && v <= threshold[latent];
-                    }
-                }
-                let above = plane_ballot(is_above).extract(0usize);
-                if comptime!(write) {
-                    if is_above {
-                        let place = (at + (above & before_unit).count_ones()) as usize;
-                        values[place] = v;
-                        indices[place] = i32::cast_from(latent);
-                    }
-                }
-                at += above.count_ones();
-                if comptime!(both) {
-                    let between = plane_ballot(is_between).extract(0usize);
-                    if comptime!(write) {
-                        if is_between {
-                            let place = (low_at + (between & before_unit).count_ones()) as usize;
-                            low_values[place] = v;
-                            low_indices[place] = i32::cast_from(latent);
+            let reaching = list_reaching(maxima, floors, 0u32, &mut list, own_list, token, start, groups, true);
+            let mut item = 0usize;
+            while item < reaching {
+                let mut held = Array::<f32>::new(AHEAD);
+                let mut which = Array::<u32>::new(AHEAD);
+                let mut is_above = Array::<bool>::new(AHEAD);
+                let mut is_between = Array::<bool>::new(AHEAD);
+                #[unroll]
+                for u in 0..AHEAD {
+                    held[u] = 0.0f32;
+                    which[u] = 0u32;
+                    is_above[u] = false;
+                    is_between[u] = false;
+                    if item + u < reaching {
+                        which[u] = list[own_list + item + u] * GROUP as u32 + UNIT_POS_PLANE;
+                        let latent = which[u] as usize;
+                        if latent < n {
+                            held[u] = pre[row + latent];
+                            is_above[u] = held[u] > threshold[latent];
+                            if comptime!(both) {
+                                is_between[u] = held[u] > low[latent] && held[u] <= threshold[latent];
+                            }
                         }
                     }
-                    low_at += between.count_ones();
                 }
+                #[unroll]
+                for u in 0..AHEAD {
+                    let above = plane_ballot(is_above[u]).extract(0usize);
+                    if comptime!(write) {
+                        if is_above[u] {
+                            let place = (at + (above & before_unit).count_ones()) as usize;
+                            values[place] = held[u];
+                            indices[place] = i32::cast_from(which[u]);
+                        }
+                    }
+                    at += above.count_ones();
+                    if comptime!(both) {
+                        let between = plane_ballot(is_between[u]).extract(0usize);
+                        if comptime!(write) {
+                            if is_between[u] {
+                                let place = (low_at + (between & before_unit).count_ones()) as usize;
+                                low_values[place] = held[u];
+                                low_indices[place] = i32::cast_from(which[u]);
+                            }
+                        }
+                        low_at += between.count_ones();
+                    }
+                }
+                item += AHEAD;
             }
-            start += 32usize;
+            sync_plane();
+            start += BLOCK;
         }
         if comptime!(!write) {
             if UNIT_POS_PLANE == 0 {

@@ -83,7 +83,7 @@ fn training_on_the_gpu_is_training_on_the_cpu() {
     for (recipe, architecture) in classes() {
         let (expected, weights) = trained(recipe, architecture.clone(), Precision::F32, &cpu());
         for (precision, loss_tolerance, weight_tolerance) in
-            [(Precision::F32, 1e-4, 2e-3), (Precision::Bf16, 2e-2, 0.1)]
+            [(Precision::F32, 1e-4, 2e-3), (Precision::Bf16, 5e-2, 0.15)]
         {
             let (losses, found) = trained(recipe, architecture.clone(), precision, &gpu());
             let what = format!("{recipe}, {architecture} {}, {precision}", architecture.knob());
