@@ -46,13 +46,13 @@ impl Coder for JumpRelu {
         Box::new(Jumped {
             settings: self.clone(),
             batch,
-            norms: kernels::row_norms(params.w_dec.clone()),
+            norms: if self.asks_for_norms() { kernels::row_norms(params.w_dec.clone()) } else { threshold.clone() },
             dead: dead.map(|dead| dead.float()),
             frame: frame.for_entries(config, active.entries() as f64),
             threshold,
             active,
             silent: silent.expect("it was asked for"),
-            l0_grad: Tensor::zeros([1], &params.w_dec.device()),
+            l0_grad: None,
             tanh: None,
             pre_act: 0.0,
         })
@@ -63,13 +63,20 @@ impl Coder for JumpRelu {
     }
 }
 
+impl JumpRelu {
+    /// Whether a loss depends on the decoder's norms.
+    fn asks_for_norms(&self) -> bool {
+        self.pre_act_coefficient > 0.0 || matches!(self.sparsity, Sparsity::Tanh { .. })
+    }
+}
+
 struct Jumped {
     settings: JumpRelu,
     batch: usize,
     frame: Frame,
     /// θ
     threshold: Tensor<1>,
-    /// ‖W_dec\[j]‖
+    /// ‖W_dec\[j]‖, where a loss asks.
     norms: Tensor<1>,
     /// 1 where a latent is dead; nothing where no loss asks.
     dead: Option<Tensor<1>>,
@@ -77,8 +84,8 @@ struct Jumped {
     active: SparseCode,
     /// What is below, but has a gradient; values are pre.
     silent: SparseCode,
-    /// g of every token, or one for all.
-    l0_grad: Tensor<1>,
+    /// g of every token, or one for all, once the loss has asked for it.
+    l0_grad: Option<Tensor<1>>,
     /// The factor of Σ tanh(scale·z·‖W_dec‖), and the scale.
     tanh: Option<(f64, f64)>,
     /// The factor of Σ ReLU(θ − pre)·‖W_dec‖ of dead latents.
@@ -95,12 +102,12 @@ impl Jumped {
         let l0 = || kernels::token_sums(active.clone(), active.values().ones_like());
         let parts = match sparsity {
             Sparsity::Step => {
-                self.l0_grad = Tensor::full([1], factor, &self.threshold.device());
+                self.l0_grad = Some(Tensor::full([1], factor, &self.threshold.device()));
                 l0()
             }
             Sparsity::Quadratic { target_l0 } => {
                 let over = l0().sub_scalar(target_l0);
-                self.l0_grad = over.clone().mul_scalar(4.0 / target_l0 * factor);
+                self.l0_grad = Some(over.clone().mul_scalar(4.0 / target_l0 * factor));
                 over.clone() * over.mul_scalar(2.0 / target_l0)
             }
             Sparsity::Tanh { scale } => {
@@ -135,7 +142,7 @@ impl Jumped {
             threshold: self.threshold.clone(),
             norms: self.norms.clone(),
             dead: self.dead.clone(),
-            l0_grad: self.l0_grad.clone(),
+            l0_grad: self.l0_grad.clone().unwrap_or_else(|| Tensor::zeros([1], &self.threshold.device())),
             by: JumpBy { bandwidth, ste_to_input, tanh: self.tanh, pre_act: self.pre_act },
         }
     }

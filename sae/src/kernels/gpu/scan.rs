@@ -1,39 +1,58 @@
 //! Where the rows of a code start, from how many entries each has.
 
-use assay_kernels::tensor::{cubes, empty, slice};
+use assay_kernels::tensor::{cubes, empty, len, slice};
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::reduce::smaller;
 
-/// Entries of rows that share a number of ties among them: each takes what is left when those before it have theirs.
-pub(super) struct Ties<'a> {
-    /// Ties of each row.
-    pub of_rows: &'a CubeTensor,
-    /// At `[1]` how many are taken in all.
-    pub state: &'a CubeTensor,
-}
-
-/// The starts of rows of so many entries, `[rows + 1]`; with ties, also how many of its own each row takes, `[rows]`.
-pub(super) fn starts(counts: &CubeTensor, rows: usize, ties: Option<Ties<'_>>) -> (CubeTensor, Option<CubeTensor>) {
-    let starts = empty(counts, [rows + 1], DType::I32);
-    let taken = ties.as_ref().map(|_| empty(counts, [rows], DType::I32));
-    let (of_rows, state) = ties.as_ref().map_or((counts, counts), |ties| (ties.of_rows, ties.state));
+/// The starts of the rows of two codes of so many entries a row, `[rows + 1]` each.
+pub(super) fn starts_of_both(counts: &[CubeTensor; 2]) -> [CubeTensor; 2] {
+    let rows = len(&counts[0]);
+    let starts = [0; 2].map(|_| empty(&counts[0], [rows + 1], DType::I32));
     // SAFETY: the kernel checks its positions.
     #[allow(unsafe_code)]
     unsafe {
-        scan::launch_unchecked(
+        scan_both::launch_unchecked(
+            &counts[0].client,
+            cubes(2),
+            CubeDim::new_1d(1024),
+            slice(&counts[0], 1),
+            slice(&counts[1], 1),
+            slice(&starts[0], 1),
+            slice(&starts[1], 1),
+            rows,
+        );
+    }
+    starts
+}
+
+/// The starts of rows of so many entries and as many of their ties as are left when the rows before have theirs, `[rows + 1]`; and how
+/// many of its own each row takes, `[rows]`. How many are taken in all is the number at `place` of `state`.
+pub(super) fn starts_with_ties(
+    counts: &CubeTensor,
+    ties: &CubeTensor,
+    state: &CubeTensor,
+    place: usize,
+) -> (CubeTensor, CubeTensor) {
+    let rows = len(counts);
+    let starts = empty(counts, [rows + 1], DType::I32);
+    let taken = empty(counts, [rows], DType::I32);
+    // SAFETY: the kernel checks its positions.
+    #[allow(unsafe_code)]
+    unsafe {
+        scan_with_ties::launch_unchecked(
             &counts.client,
             cubes(1),
             CubeDim::new_1d(1024),
             slice(counts, 1),
-            slice(of_rows, 1),
+            slice(ties, 1),
             slice(state, 1),
             slice(&starts, 1),
-            slice(taken.as_ref().unwrap_or(&starts), 1),
+            slice(&taken, 1),
             rows,
-            ties.is_some(),
+            place,
         );
     }
     (starts, taken)
@@ -63,16 +82,48 @@ fn before_and_all(own: i32, of_planes: &mut Shared<[i32]>) -> Vector<i32, Const<
     out
 }
 
-/// Exclusive sums of `counts`, or with ties of counts + what a row takes of them, by one cube: each unit does a stretch of rows.
+/// Exclusive sums of `counts`, by one cube: each unit does a stretch of rows.
+#[cube]
+fn sums_of(counts: &[i32], starts: &mut [i32], rows: usize, of_planes: &mut Shared<[i32]>) {
+    let units = CUBE_DIM as usize;
+    let each = (rows + units - 1) / units;
+    let from = smaller(UNIT_POS as usize * each, rows);
+    let to = smaller(from + each, rows);
+    let mut own = 0i32;
+    for row in from..to {
+        own += counts[row];
+    }
+    let sums = before_and_all(own, of_planes);
+    let mut start = sums.extract(0usize);
+    for row in from..to {
+        starts[row] = start;
+        start += counts[row];
+    }
+    if UNIT_POS == 0 {
+        starts[rows] = sums.extract(1usize);
+    }
+}
+
 #[cube(launch_unchecked)]
-fn scan(
+fn scan_both(counts: &[i32], low_counts: &[i32], starts: &mut [i32], low_starts: &mut [i32], rows: usize) {
+    let mut of_planes = Shared::<[i32]>::new_slice(64usize);
+    if CUBE_POS == 0 {
+        sums_of(counts, starts, rows, &mut of_planes);
+    } else {
+        sums_of(low_counts, low_starts, rows, &mut of_planes);
+    }
+}
+
+/// First every row takes its ties, then as above.
+#[cube(launch_unchecked)]
+fn scan_with_ties(
     counts: &[i32],
     ties: &[i32],
     state: &[i32],
     starts: &mut [i32],
     taken: &mut [i32],
     rows: usize,
-    #[comptime] with_ties: bool,
+    place: usize,
 ) {
     let mut of_planes = Shared::<[i32]>::new_slice(64usize);
     let units = CUBE_DIM as usize;
@@ -80,35 +131,27 @@ fn scan(
     let from = smaller(UNIT_POS as usize * each, rows);
     let to = smaller(from + each, rows);
     let mut own = 0i32;
-    if comptime!(with_ties) {
-        let mut own_ties = 0i32;
-        for row in from..to {
-            own_ties += ties[row];
+    for row in from..to {
+        own += ties[row];
+    }
+    let sums = before_and_all(own, &mut of_planes);
+    let mut left = state[place] - sums.extract(0usize);
+    own = 0i32;
+    for row in from..to {
+        let mut of_row = 0i32;
+        if left > 0 {
+            of_row = select(ties[row] < left, ties[row], left);
         }
-        let sums = before_and_all(own_ties, &mut of_planes);
-        let mut left = state[1] - sums.extract(0usize);
-        for row in from..to {
-            let mut of_row = 0i32;
-            if left > 0 {
-                of_row = select(ties[row] < left, ties[row], left);
-            }
-            left -= of_row;
-            taken[row] = of_row;
-            own += counts[row] + of_row;
-        }
-    } else {
-        for row in from..to {
-            own += counts[row];
-        }
+        left -= of_row;
+        taken[row] = of_row;
+        own += counts[row] + of_row;
     }
     let sums = before_and_all(own, &mut of_planes);
     let mut start = sums.extract(0usize);
     for row in from..to {
         starts[row] = start;
-        start += counts[row];
-        if comptime!(with_ties) {
-            start += taken[row];
-        }
+        // Each unit reads what it wrote itself.
+        start += counts[row] + taken[row];
     }
     if UNIT_POS == 0 {
         starts[rows] = sums.extract(1usize);

@@ -1,7 +1,7 @@
 //! Which tokens each latent is active on: a bit a token, in order by construction, whatever order the bits were set in.
 
 use assay_kernels::tensor::{contiguous, cubes_for, len, slice, zeros};
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -43,8 +43,14 @@ impl Marks {
     /// Marks the tokens of `n` latents.
     pub(in crate::kernels::gpu) fn new(code: &Code, n: usize) -> Self {
         let (entries, words) = (len(&code.values), code.tokens.div_ceil(32));
-        let bits = zeros(&code.values, [n, words], DType::U32);
-        let counts = zeros(&code.values, [n], DType::I32);
+        // One buffer, zeroed once; the second part begins where any device can read.
+        let first = n.next_multiple_of(64);
+        let both = zeros(&code.values, [first + n * words], DType::U32);
+        let part = |handle, shape: Shape, dtype| {
+            CubeTensor::new_contiguous(both.client.clone(), both.device.clone(), shape, handle, dtype)
+        };
+        let counts = part(both.handle.clone(), Shape::from([n]), DType::I32);
+        let bits = part(both.handle.clone().offset_start(4 * first as u64), Shape::from([n, words]), DType::U32);
         // SAFETY: the kernel checks its position; indices are below d_sae, and rows within the entries, by construction.
         #[allow(unsafe_code)]
         unsafe {

@@ -13,7 +13,7 @@ use cubecl::prelude::*;
 
 use super::Scores;
 use super::reaching::{AHEAD, BLOCK, list_reaching};
-use crate::kernels::gpu::scan::{Ties, starts};
+use crate::kernels::gpu::scan::starts_with_ties;
 use crate::kernels::gpu::{UNITS, plane_size};
 
 /// Digits of a positive float's 31 bits: the place of the lowest bit.
@@ -28,14 +28,18 @@ impl Scores {
     pub(in crate::kernels::gpu) fn largest(&self, count: usize) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let ([tokens, n], [_, groups]) = (dims2(&self.pre), dims2(&self.maxima));
         let (pre, maxima) = (&self.pre, &self.maxima);
-        let entries = count.min(tokens * n).max(1);
-        let counts = zeros(pre, [(SHIFTS.len() + 1) * BINS], DType::U32);
-        // Bits of the bound; then bits of the least number chosen, and how many that equal it are.
-        let bound = zeros(pre, [2], DType::I32);
-        let state = zeros(pre, [2], DType::I32);
+        let entries = count.min(tokens * n);
+        // How often each digit occurs, of the maxima and then in every pass; and of every pass where it ends: see `reach`.
+        let counts = zeros(pre, [(SHIFTS.len() + 1) * BINS + 2 * (SHIFTS.len() + 1)], DType::U32);
         let planes = UNITS / plane_size(pre);
         debug_assert_eq!(planes, PLANES);
-        // SAFETY: kernels check their positions; a digit is below the number of bins.
+        let above = empty(pre, [tokens], DType::I32);
+        let ties = empty(pre, [tokens], DType::I32);
+        let values = empty(pre, [entries], DType::F32);
+        let indices = empty(pre, [entries], DType::I32);
+        let least = empty(pre, [1], DType::F32);
+        // SAFETY: kernels check their positions; a digit is below the number of bins; rows lie within the entries, of which there are as
+        // many as can be chosen.
         #[allow(unsafe_code)]
         unsafe {
             count_maxima::launch_unchecked(
@@ -45,21 +49,8 @@ impl Scores {
                 slice(maxima, 1),
                 slice(&counts, 1),
                 len(maxima),
-                SHIFTS[0],
             );
-            reach::launch_unchecked(
-                &pre.client,
-                cubes(1),
-                CubeDim::new_1d(1024),
-                slice(&counts, 1),
-                slice(&bound, 1),
-                count as u32,
-                0usize,
-                SHIFTS[0],
-                true,
-            );
-            for (pass, shift) in SHIFTS.into_iter().enumerate() {
-                let above = if pass == 0 { 31 } else { SHIFTS[pass - 1] };
+            for pass in 0..SHIFTS.len() {
                 count_digits::launch_unchecked(
                     &pre.client,
                     cubes_for(tokens, planes),
@@ -67,94 +58,62 @@ impl Scores {
                     slice(pre, 1),
                     slice(&self.scale, 1),
                     slice(maxima, 1),
-                    slice(&bound, 1),
-                    slice(&state, 1),
                     slice(&counts, 1),
+                    count as u32,
                     tokens,
                     n,
                     groups,
-                    (pass + 1) * BINS,
-                    shift,
-                    above,
+                    pass,
                     self.scaled,
                 );
-                reach::launch_unchecked(
-                    &pre.client,
-                    cubes(1),
-                    CubeDim::new_1d(1024),
-                    slice(&counts, 1),
-                    slice(&state, 1),
-                    count as u32,
-                    (pass + 1) * BINS,
-                    shift,
-                    pass == 0,
-                );
             }
-        }
-        let above = empty(pre, [tokens], DType::I32);
-        let ties = empty(pre, [tokens], DType::I32);
-        let values = zeros(pre, [entries], DType::F32);
-        let indices = zeros(pre, [entries], DType::I32);
-        let least = empty(pre, [1], DType::F32);
-        // SAFETY: as above; rows lie within the entries, of which there are as many as can be chosen.
-        #[allow(unsafe_code)]
-        unsafe {
-            write_chosen::launch_unchecked(
-                &pre.client,
-                cubes_for(tokens, planes),
-                CubeDim::new_1d(UNITS as u32),
-                slice(pre, 1),
-                slice(&self.scale, 1),
-                slice(maxima, 1),
-                slice(&state, 1),
-                slice(&above, 1),
-                slice(&ties, 1),
-                slice(&above, 1),
-                slice(&above, 1),
-                slice(&values, 1),
-                slice(&indices, 1),
-                tokens,
-                n,
-                groups,
-                self.scaled,
-                false,
-            );
-            let (starts, taken) = starts(&above, tokens, Some(Ties { of_rows: &ties, state: &state }));
-            write_chosen::launch_unchecked(
-                &pre.client,
-                cubes_for(tokens, planes),
-                CubeDim::new_1d(UNITS as u32),
-                slice(pre, 1),
-                slice(&self.scale, 1),
-                slice(maxima, 1),
-                slice(&state, 1),
-                slice(&above, 1),
-                slice(&ties, 1),
-                slice(&starts, 1),
-                slice(taken.as_ref().expect("asked for"), 1),
-                slice(&values, 1),
-                slice(&indices, 1),
-                tokens,
-                n,
-                groups,
-                self.scaled,
-                true,
-            );
-            least_chosen::launch_unchecked(
+            let write = |write: bool, starts: &CubeTensor, taken: &CubeTensor| {
+                write_chosen::launch_unchecked(
+                    &pre.client,
+                    cubes_for(tokens, planes),
+                    CubeDim::new_1d(UNITS as u32),
+                    slice(pre, 1),
+                    slice(&self.scale, 1),
+                    slice(maxima, 1),
+                    slice(&counts, 1),
+                    slice(&above, 1),
+                    slice(&ties, 1),
+                    slice(starts, 1),
+                    slice(taken, 1),
+                    slice(&values, 1),
+                    slice(&indices, 1),
+                    tokens,
+                    n,
+                    groups,
+                    self.scaled,
+                    write,
+                );
+            };
+            write(false, &above, &above);
+            let (starts, taken) = starts_with_ties(&above, &ties, &counts, place_of(SHIFTS.len()) + 1);
+            write(true, &starts, &taken);
+            finish_chosen::launch_unchecked(
                 &pre.client,
                 cubes(1),
                 CubeDim::new_1d(1024),
                 slice(&values, 1),
                 slice(&indices, 1),
                 slice(&self.scale, 1),
-                slice(&state, 1),
+                slice(&counts, 1),
+                slice(&starts, 1),
                 slice(&least, 1),
+                tokens,
                 entries,
                 self.scaled,
             );
             (values, indices, starts, least)
         }
     }
+}
+
+/// Where pass `pass` leaves what it reached; the first has that of the maxima.
+const fn place_of(pass: usize) -> usize {
+    (SHIFTS.len() + 1) * BINS + 2 * pass
 }
 
 /// Bits of a positive number; 0 of everything else.
@@ -177,9 +136,10 @@ fn bits_at(pre: &[f32], scale: &[f32], row: usize, latent: usize, n: usize, #[co
     bits
 }
 
-/// Counts the digit at `shift` of every positive maximum.
+/// Counts the highest digit of every positive maximum.
 #[cube(launch_unchecked)]
-fn count_maxima(maxima: &[f32], counts: &[Atomic<u32>], len: usize, #[comptime] shift: usize) {
+fn count_maxima(maxima: &[f32], counts: &[Atomic<u32>], len: usize) {
+    let shift = comptime!(SHIFTS[0]);
     let own = Shared::<[Atomic<u32>]>::new_slice(BINS);
     let mut bin = UNIT_POS as usize;
     while bin < BINS {
@@ -208,23 +168,24 @@ fn count_maxima(maxima: &[f32], counts: &[Atomic<u32>], len: usize, #[comptime] 
     }
 }
 
-/// Counts the digit at `shift` of the numbers whose bits from `above` on are those of `state`, in the groups that reach the bound.
+/// Counts the digit of this pass of the numbers that share the digits before it with what the passes before reached, in the groups
+/// that can hold them.
 #[cube(launch_unchecked)]
 fn count_digits(
     pre: &[f32],
     scale: &[f32],
     maxima: &[f32],
-    bound: &[i32],
-    state: &[i32],
     counts: &[Atomic<u32>],
+    count: u32,
     tokens: usize,
     n: usize,
     groups: usize,
-    first_bin: usize,
-    #[comptime] shift: usize,
-    #[comptime] above: usize,
+    #[comptime] pass: usize,
     #[comptime] scaled: bool,
 ) {
+    let shift = comptime!(SHIFTS[pass]);
+    let above = comptime!(if pass == 0 { 31usize } else { SHIFTS[pass - 1] });
+    let reached = reach(counts, count, pass);
     let own = Shared::<[Atomic<u32>]>::new_slice(BINS);
     let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
     let own_list = PLANE_POS as usize * BLOCK;
@@ -237,11 +198,9 @@ fn count_digits(
     let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
     if token < tokens {
         let row = token * n;
-        let prefix = u32::cast_from(state[0]) >> above as u32;
-        let mut floor = u32::cast_from(bound[0]);
-        if comptime!(above < 31) {
-            floor = u32::cast_from(state[0]);
-        }
+        // What the maxima reach is a bound, not a number to share digits with.
+        let floor = reached.extract(0usize);
+        let prefix = floor >> above as u32;
         let mut start = 0usize;
         while start < groups {
             let reaching = list_reaching(maxima, maxima, floor, &mut list, own_list, token, start, groups, false);
@@ -274,67 +233,84 @@ fn count_digits(
     while bin < BINS {
         let count = own[bin].load();
         if count > 0u32 {
-            counts[first_bin + bin].fetch_add(count);
+            counts[(pass + 1) * BINS + bin].fetch_add(count);
         }
         bin += CUBE_DIM as usize;
     }
 }
 
-/// Adds to `state[0]` the highest digit with which the count is reached from the largest down, and leaves in `state[1]` how many of
-/// those that share it are wanted. If there are fewer in all, both are 0 and stay so.
-#[cube(launch_unchecked)]
-fn reach(
-    counts: &[u32],
-    state: &mut [i32],
-    count: u32,
-    first_bin: usize,
-    #[comptime] shift: usize,
-    #[comptime] first: bool,
-) {
+/// What the counts of the maxima, for pass 0, or of the pass before this one reach: the digits so far of the least number chosen, and how
+/// many of those that share them are wanted. If there are fewer in all, both are 0, and stay so. Every cube finds it, the first leaves it
+/// for the passes to come.
+#[cube]
+fn reach(counts: &[Atomic<u32>], count: u32, #[comptime] pass: usize) -> Vector<u32, Const<2>> {
     let mut of_planes = Shared::<[u32]>::new_slice(64usize);
+    let mut found = Shared::<[u32]>::new_slice(2usize);
+    let shift = comptime!(if pass == 0 { SHIFTS[0] } else { SHIFTS[pass - 1] });
     let mut wanted = count;
-    if comptime!(!first) {
-        wanted = u32::cast_from(state[1]);
+    let mut prefix = 0u32;
+    if comptime!(pass > 1) {
+        let before = comptime!(place_of(pass - 1));
+        prefix = counts[before].load();
+        wanted = counts[before + 1].load();
     }
-    // Unit u has the two bins that come u-th from the top.
-    let top = BINS - 1 - 2 * UNIT_POS as usize;
-    let high = counts[first_bin + top];
-    let low = counts[first_bin + top - 1];
-    let own = high + low;
+    // Unit u has the bins that come u-th from the top.
+    let each = BINS / UNITS;
+    let top = BINS - 1 - each * UNIT_POS as usize;
+    let mut own = 0u32;
+    #[unroll]
+    for i in 0..each {
+        own += counts[pass * BINS + top - i].load();
+    }
     let within = plane_exclusive_sum(own);
     if UNIT_POS_PLANE == PLANE_DIM - 1 {
         of_planes[PLANE_POS as usize] = within + own;
     }
+    if UNIT_POS < 2u32 {
+        found[UNIT_POS as usize] = 0u32;
+    }
     sync_cube();
     let mut before = within;
-    for p in 0..(CUBE_DIM / PLANE_DIM) as usize {
+    for p in 0..PLANES {
         if p < PLANE_POS as usize {
             before += of_planes[p];
         }
     }
-    // All have read the state.
-    sync_cube();
     if wanted > before && wanted <= before + own {
-        let is_high = wanted <= before + high;
-        let digit = select(is_high, top as u32, top as u32 - 1u32);
-        let left = select(is_high, wanted - before, wanted - before - high);
-        let mut prefix = 0u32;
-        if comptime!(!first) {
-            prefix = u32::cast_from(state[0]);
+        let mut left = wanted - before;
+        let mut done = false;
+        #[unroll]
+        for i in 0..each {
+            let here = counts[pass * BINS + top - i].load();
+            if !done {
+                if left <= here {
+                    found[0] = prefix | (((top - i) as u32) << shift as u32);
+                    found[1] = left;
+                    done = true;
+                } else {
+                    left -= here;
+                }
+            }
         }
-        state[0] = i32::cast_from(prefix | (digit << shift as u32));
-        state[1] = i32::cast_from(left);
     }
+    sync_cube();
+    let mut out = Vector::<u32, Const<2>>::empty();
+    out.insert(0usize, found[0]);
+    out.insert(1usize, found[1]);
+    if CUBE_POS == 0 && UNIT_POS < 2u32 {
+        counts[comptime!(place_of(pass)) + UNIT_POS as usize].store(found[UNIT_POS as usize]);
+    }
+    out
 }
 
-/// Counts of each token the numbers above that in `state`, and those equal to it; or with `write`, writes their pre-activations and
+/// Counts of each token the numbers above the least chosen, and those equal to it; or with `write`, writes their pre-activations and
 /// latents in ascending order, of the equal ones as many as are taken.
 #[cube(launch_unchecked)]
 fn write_chosen(
     pre: &[f32],
     scale: &[f32],
     maxima: &[f32],
-    state: &[i32],
+    counts: &[Atomic<u32>],
     above: &mut [i32],
     ties: &mut [i32],
     starts: &[i32],
@@ -347,12 +323,16 @@ fn write_chosen(
     #[comptime] scaled: bool,
     #[comptime] write: bool,
 ) {
+    let mut least = counts[comptime!(place_of(SHIFTS.len()))].load();
+    if comptime!(!write) {
+        // The number wanted is known from the passes before.
+        least = reach(counts, 0u32, comptime!(SHIFTS.len())).extract(0usize);
+    }
     let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
     let own_list = PLANE_POS as usize * BLOCK;
     let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
     if token < tokens {
         let row = token * n;
-        let least = u32::cast_from(state[0]);
         let before_unit = (1u32 << UNIT_POS_PLANE) - 1u32;
         let mut n_above = 0u32;
         let mut n_ties = 0u32;
@@ -413,30 +393,39 @@ fn write_chosen(
     }
 }
 
-/// The least number chosen: that of the state, or where all positive ones were, the least of them.
+/// The least number chosen, which is the one reached, or where all positive ones were chosen, the least of them. Then entries are left
+/// over, which are no token's.
 #[cube(launch_unchecked)]
-fn least_chosen(
-    values: &[f32],
-    indices: &[i32],
+fn finish_chosen(
+    values: &mut [f32],
+    indices: &mut [i32],
     scale: &[f32],
-    state: &[i32],
+    counts: &[u32],
+    starts: &[i32],
     least: &mut [f32],
+    tokens: usize,
     entries: usize,
     #[comptime] scaled: bool,
 ) {
     let mut of_planes = Shared::<[u32]>::new_slice(64usize);
-    let all = state[0] == 0i32;
+    let reached = counts[comptime!(place_of(SHIFTS.len()))];
     let mut own = 0xFFFF_FFFFu32;
-    if all {
+    if reached == 0u32 {
+        let end = usize::cast_from(starts[tokens]);
         let mut at = UNIT_POS as usize;
         while at < entries {
-            let mut v = values[at];
-            if comptime!(scaled) {
-                v *= scale[usize::cast_from(indices[at])];
-            }
-            let bits = positive_bits(v);
-            if bits > 0u32 && bits < own {
-                own = bits;
+            if at < end {
+                let mut v = values[at];
+                if comptime!(scaled) {
+                    v *= scale[usize::cast_from(indices[at])];
+                }
+                let bits = positive_bits(v);
+                if bits > 0u32 && bits < own {
+                    own = bits;
+                }
+            } else {
+                values[at] = 0.0f32;
+                indices[at] = 0i32;
             }
             at += CUBE_DIM as usize;
         }
@@ -447,8 +436,8 @@ fn least_chosen(
     }
     sync_cube();
     if UNIT_POS == 0 {
-        let mut bits = u32::cast_from(state[0]);
-        if all {
+        let mut bits = reached;
+        if reached == 0u32 {
             bits = 0xFFFF_FFFFu32;
             for p in 0..(CUBE_DIM / PLANE_DIM) as usize {
                 bits = select(of_planes[p] < bits, of_planes[p], bits);

@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 
 use super::Scores;
 use super::reaching::{AHEAD, BLOCK, list_reaching};
-use crate::kernels::gpu::scan::starts;
+use crate::kernels::gpu::scan::starts_of_both;
 use crate::kernels::gpu::{UNITS, plane_size};
 
 /// Planes of a cube.
@@ -39,10 +39,11 @@ impl Scores {
                 both,
             );
         }
-        let counts = [0; 2].map(|_| zeros(&self.pre, [tokens], DType::I32));
-        let room = [0; 2].map(|_| (zeros(&self.pre, [1], DType::F32), zeros(&self.pre, [1], DType::I32)));
-        self.list(&threshold, &low, &floors, &counts, &counts, &room, both, false);
-        let starts = counts.each_ref().map(|counts| starts(counts, tokens, None).0);
+        let counts = [0; 2].map(|_| empty(&self.pre, [tokens], DType::I32));
+        // Nothing is written at first, so that anything of the type will do.
+        let nowhere = [(&self.pre, &counts[0]), (&self.pre, &counts[0])];
+        self.list(&threshold, &low, &floors, &counts, &counts, nowhere, both, false);
+        let starts = starts_of_both(&counts);
         // One wait for both.
         let read = self.pre.client.read(starts.iter().map(|starts| starts.handle.clone()).collect());
         let read = read.unwrap_or_else(|error| panic!("the device failed: {error:?}"));
@@ -57,7 +58,8 @@ impl Scores {
                 |dtype| if total == 0 { zeros(&self.pre, [1], dtype) } else { empty(&self.pre, [entries], dtype) };
             (make(DType::F32), make(DType::I32))
         });
-        self.list(&threshold, &low, &floors, &counts, &starts, &room, both, true);
+        let places = [(&room[0].0, &room[0].1), (&room[1].0, &room[1].1)];
+        self.list(&threshold, &low, &floors, &counts, &starts, places, both, true);
         let [(values, indices), (low_values, low_indices)] = room;
         let [starts, low_starts] = starts;
         [(values, indices, starts), (low_values, low_indices, low_starts)]
@@ -70,7 +72,7 @@ impl Scores {
         floors: &CubeTensor,
         counts: &[CubeTensor; 2],
         starts: &[CubeTensor; 2],
-        room: &[(CubeTensor, CubeTensor); 2],
+        room: [(&CubeTensor, &CubeTensor); 2],
         both: bool,
         write: bool,
     ) {
@@ -92,10 +94,10 @@ impl Scores {
                 slice(&counts[1], 1),
                 slice(&starts[0], 1),
                 slice(&starts[1], 1),
-                slice(&room[0].0, 1),
-                slice(&room[0].1, 1),
-                slice(&room[1].0, 1),
-                slice(&room[1].1, 1),
+                slice(room[0].0, 1),
+                slice(room[0].1, 1),
+                slice(room[1].0, 1),
+                slice(room[1].1, 1),
                 tokens,
                 n,
                 groups,
