@@ -150,11 +150,20 @@ fn count_maxima(maxima: &[f32], counts: &[Atomic<u32>], len: usize) {
     let first = CUBE_POS * (CUBE_DIM as usize * 16) + UNIT_POS as usize;
     for i in 0..16usize {
         let at = first + i * CUBE_DIM as usize;
+        let mut bits = 0u32;
         if at < len {
-            let bits = positive_bits(maxima[at]);
-            if bits > 0u32 {
-                own[(bits >> shift as u32) as usize].fetch_add(1u32);
+            bits = positive_bits(maxima[at]);
+        }
+        // Few digits occur, so that units would wait for each other: of each digit one counts for all.
+        let digit = bits >> shift as u32;
+        let mut left = plane_ballot(bits > 0u32).extract(0usize);
+        while left != 0u32 {
+            let of_first = plane_shuffle(digit, left.trailing_zeros());
+            let same = plane_ballot(bits > 0u32 && digit == of_first).extract(0usize);
+            if UNIT_POS_PLANE == left.trailing_zeros() {
+                own[of_first as usize].fetch_add(same.count_ones());
             }
+            left = left & !same;
         }
     }
     sync_cube();
