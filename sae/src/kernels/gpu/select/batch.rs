@@ -59,6 +59,7 @@ impl Scores {
                     slice(&self.scale, 1),
                     slice(maxima, 1),
                     slice(&counts, 1),
+                    slice(&counts, 1),
                     count as u32,
                     tokens,
                     n,
@@ -75,6 +76,7 @@ impl Scores {
                     slice(pre, 1),
                     slice(&self.scale, 1),
                     slice(maxima, 1),
+                    slice(&counts, 1),
                     slice(&counts, 1),
                     slice(&above, 1),
                     slice(&ties, 1),
@@ -184,6 +186,7 @@ fn count_digits(
     pre: &[f32],
     scale: &[f32],
     maxima: &[f32],
+    seen: &[u32],
     counts: &[Atomic<u32>],
     count: u32,
     tokens: usize,
@@ -194,7 +197,7 @@ fn count_digits(
 ) {
     let shift = comptime!(SHIFTS[pass]);
     let above = comptime!(if pass == 0 { 31usize } else { SHIFTS[pass - 1] });
-    let reached = reach(counts, count, pass);
+    let reached = reach(seen, counts, count, pass);
     let own = Shared::<[Atomic<u32>]>::new_slice(BINS);
     let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
     let own_list = PLANE_POS as usize * BLOCK;
@@ -250,9 +253,9 @@ fn count_digits(
 
 /// What the counts of the maxima, for pass 0, or of the pass before this one reach: the digits so far of the least number chosen, and how
 /// many of those that share them are wanted. If there are fewer in all, both are 0, and stay so. Every cube finds it, the first leaves it
-/// for the passes to come.
+/// for the passes to come. `seen` is the same buffer as `counts`: of other passes, so that it can be read as it is.
 #[cube]
-fn reach(counts: &[Atomic<u32>], count: u32, #[comptime] pass: usize) -> Vector<u32, Const<2>> {
+fn reach(seen: &[u32], counts: &[Atomic<u32>], count: u32, #[comptime] pass: usize) -> Vector<u32, Const<2>> {
     let mut of_planes = Shared::<[u32]>::new_slice(64usize);
     let mut found = Shared::<[u32]>::new_slice(2usize);
     let shift = comptime!(if pass == 0 { SHIFTS[0] } else { SHIFTS[pass - 1] });
@@ -260,8 +263,8 @@ fn reach(counts: &[Atomic<u32>], count: u32, #[comptime] pass: usize) -> Vector<
     let mut prefix = 0u32;
     if comptime!(pass > 1) {
         let before = comptime!(place_of(pass - 1));
-        prefix = counts[before].load();
-        wanted = counts[before + 1].load();
+        prefix = seen[before];
+        wanted = seen[before + 1];
     }
     // Unit u has the bins that come u-th from the top.
     let each = BINS / UNITS;
@@ -269,7 +272,7 @@ fn reach(counts: &[Atomic<u32>], count: u32, #[comptime] pass: usize) -> Vector<
     let mut own = 0u32;
     #[unroll]
     for i in 0..each {
-        own += counts[pass * BINS + top - i].load();
+        own += seen[pass * BINS + top - i];
     }
     let within = plane_exclusive_sum(own);
     if UNIT_POS_PLANE == PLANE_DIM - 1 {
@@ -290,7 +293,7 @@ fn reach(counts: &[Atomic<u32>], count: u32, #[comptime] pass: usize) -> Vector<
         let mut done = false;
         #[unroll]
         for i in 0..each {
-            let here = counts[pass * BINS + top - i].load();
+            let here = seen[pass * BINS + top - i];
             if !done {
                 if left <= here {
                     found[0] = prefix | (((top - i) as u32) << shift as u32);
@@ -319,6 +322,7 @@ fn write_chosen(
     pre: &[f32],
     scale: &[f32],
     maxima: &[f32],
+    seen: &[u32],
     counts: &[Atomic<u32>],
     above: &mut [i32],
     ties: &mut [i32],
@@ -332,10 +336,10 @@ fn write_chosen(
     #[comptime] scaled: bool,
     #[comptime] write: bool,
 ) {
-    let mut least = counts[comptime!(place_of(SHIFTS.len()))].load();
+    let mut least = seen[comptime!(place_of(SHIFTS.len()))];
     if comptime!(!write) {
         // The number wanted is known from the passes before.
-        least = reach(counts, 0u32, comptime!(SHIFTS.len())).extract(0usize);
+        least = reach(seen, counts, 0u32, comptime!(SHIFTS.len())).extract(0usize);
     }
     let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
     let own_list = PLANE_POS as usize * BLOCK;
