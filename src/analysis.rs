@@ -30,7 +30,7 @@ use assay_probes::stats::{
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
-pub use classes::{Contrast, contrasts};
+pub use classes::{Contrast, Differences, contrasts};
 pub use correlations::{Agreement, agreement, agreements};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
 pub use equal::{Given, Turned, at_equal, models_at_equal, r2};

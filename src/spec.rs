@@ -50,7 +50,7 @@ pub struct SweepSpec {
     #[serde(default)]
     pub center_residual: bool,
     /// Number format of the matrix products in training, and of the captures for it: `f32`, or `bf16` (GPU only), which is faster and
-    /// changes numbers. Weights, sums and evaluation are f32 either way.
+    /// changes numbers. Weights, sums, evaluation and passes with an SAE in the model are f32 either way.
     #[serde(default)]
     pub precision: Precision,
     /// The models, smallest first: tables compare the last with the first.

@@ -26,6 +26,12 @@ pub struct CleanPass<'a> {
     probs: Tensor<3>,
 }
 
+/// Bytes that a pass over so many tokens takes beside the model, about, with so many SAEs patched in at the time: what the model says of
+/// each token twice, and of each SAE the logits, their gradient and what leads from one to the other.
+pub fn clean_pass_bytes(tokens: usize, vocab_size: usize, at_once: usize) -> u64 {
+    [tokens, vocab_size, 2 + 5 * at_once].iter().fold(4, |product, &n| product.saturating_mul(n as u64))
+}
+
 impl<'a> CleanPass<'a> {
     /// Runs the model. What it says is that of the pass through the highest of the sites.
     ///

@@ -43,7 +43,7 @@ pub use config::{DecoderConfig, Family};
 pub use contexts::ContextStream;
 pub use decoder::Decoder;
 pub use device::{runs_on_cpu, side_by_side};
-pub use divergence::{CleanPass, kl_divergence};
+pub use divergence::{CleanPass, clean_pass_bytes, kl_divergence};
 pub use error::ModelError;
 pub use files::read_text;
 pub use hooks::{HookKind, HookPoint, Site};

@@ -1,5 +1,6 @@
 //! The figures of a report. Each takes its numbers from [`crate::analysis`] and draws them; none computes its own.
 
+mod contrasts;
 mod controls;
 mod curves;
 mod errors_by_norm;
@@ -61,12 +62,13 @@ struct Line {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&str, Maker); 12] = [
+    let figures: [(&str, Maker); 13] = [
         ("paths", paths::plot),
         ("paths-by-metric", paths::by_metric),
         ("curves", curves::plot),
         ("gap", gap::plot),
         ("gap-by-budget", gap::by_budget),
+        ("contrasts", contrasts::plot),
         ("controls", controls::plot),
         ("errors-by-norm", errors_by_norm::plot),
         ("geometry", geometry::plot),
@@ -305,7 +307,12 @@ mod tests {
         assert!(curves.panels.iter().all(|p| lines(p) == [3, 2, 3, 2]));
         let labels: Vec<&str> = curves.legend.iter().map(|k| k.label.as_str()).collect();
         assert_eq!(labels[..4], ["little topk", "little groupmax", "large topk", "large groupmax"]);
-        for figure in [curves, figure(paths::plot), figure(gap::plot), figure(gap::by_budget), figure(controls::plot)] {
+        let contrasts = figure(contrasts::plot);
+        assert_eq!((contrasts.columns, contrasts.panels.len()), (3, 18));
+        assert!(contrasts.panels.iter().all(|p| lines(p) == [2, 2]), "of the later architecture alone");
+        let all =
+            [contrasts, curves, figure(paths::plot), figure(gap::plot), figure(gap::by_budget), figure(controls::plot)];
+        for figure in all {
             let mut titles: Vec<&str> =
                 figure.panels.iter().map(|p| p.title.as_str()).filter(|t| !t.is_empty()).collect();
             let panels = titles.len();

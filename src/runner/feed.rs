@@ -1,8 +1,12 @@
 //! What the SAEs of a group learn from, round by round: activations from the shuffle buffer, and for those that ask the model, whole
 //! contexts with the same tokens.
 
-use anyhow::Result;
-use assay_models::{ActivationStream, CleanPass, ContextStream, Decoder, Round, Site, StreamConfig, TokenSource};
+use anyhow::{Result, bail};
+use assay_models::memory::free;
+use assay_models::{
+    ActivationStream, CleanPass, ContextStream, Decoder, Round, Site, StreamConfig, TokenSource, clean_pass_bytes,
+    runs_on_cpu,
+};
 use burn::tensor::{Int, Tensor};
 
 use super::pupil::Pupil;
@@ -50,8 +54,31 @@ pub(super) fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
     values
 }
 
+/// Checks that a pass with so many SAEs fits into memory, where that is known: a GPU's pool holds what was used before.
+fn check_memory(decoder: &Decoder, batch_size: usize, together: usize) -> Result<()> {
+    if !runs_on_cpu(decoder.device()) {
+        return Ok(());
+    }
+    let vocab_size = decoder.config().vocab_size;
+    let needed = clean_pass_bytes(batch_size, vocab_size, together.min(rayon::current_num_threads()));
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    match free(decoder.device()) {
+        Some(free) if needed > free => bail!(
+            "an objective with the KL: what the model says of a step's {batch_size} tokens, {vocab_size} logits each, takes about {:.1} GB, \
+             and {:.1} GB are free; take a smaller [train] batch_size, or fewer threads",
+            gigabytes(needed),
+            gigabytes(free)
+        ),
+        _ => Ok(()),
+    }
+}
+
 impl<'a> Feed<'a> {
     /// Streams from the start, of the sites of all `pupils`.
+    ///
+    /// # Errors
+    /// If there are too few tokens, or what the model says of a batch does not fit into memory: a process that takes more is killed without
+    /// a word.
     pub fn new(
         decoder: &'a Decoder,
         source: &'a TokenSource,
@@ -59,13 +86,18 @@ impl<'a> Feed<'a> {
         config: StreamConfig,
     ) -> Result<Self> {
         let sites = distinct(pupils.iter().map(|pupil| pupil.run.site));
-        let asks = pupils.iter().any(|pupil| pupil.trainer.config().first_asking().is_some());
+        let asking = pupils.iter().filter(|pupil| pupil.trainer.config().first_asking().is_some());
+        let seeds: Vec<u64> = asking.map(|pupil| pupil.run.key.seed).collect();
+        let together = seeds.iter().map(|seed| seeds.iter().filter(|other| *other == seed).count()).max();
+        if let Some(together) = together {
+            check_memory(decoder, config.batch_size, together)?;
+        }
         Ok(Self {
             decoder,
             batch_size: config.batch_size,
             context_size: source.context_size(),
             activations: ActivationStream::new(decoder, source, &sites, config)?,
-            contexts: asks.then(|| ContextStream::new(source, config)),
+            contexts: together.map(|_| ContextStream::new(source, config)),
         })
     }
 

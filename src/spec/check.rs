@@ -203,12 +203,17 @@ pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
 }
 
 /// Keys that other tools have, or that are asked for and not there.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("ks", "it is called `k`"),
     ("architecture", "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8, 16]"),
     ("activation", "it is called `architecture`, in [[coders]]"),
     ("target_l0", "it belongs to a coder: [[coders]] architecture = \"jumprelu\", sparsity = \"quadratic\""),
     ("hook_name", "`hooks` says what of a layer is read, `depths` or a model's `layers` of which layers"),
+    (
+        "objective",
+        "it belongs to [train], or to a coder: [[coders]] architecture = \"topk\", k = [8], objective = \"kl\"",
+    ),
+    ("kl_share", "it belongs to [train], or to a coder whose objective is \"kl+mse\""),
     ("learning_rate", "it is called `lr`, in [train]"),
     ("d_sae", "`expansion` in [train] is d_sae / d_model"),
     ("tokens_per_step", "it is called `batch_size`, in [train]"),
