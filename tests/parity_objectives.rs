@@ -3,7 +3,7 @@
 use assay_models::{CleanPass, Decoder, HookPoint};
 use assay_sae::{Architecture, Divergence, Objective, Recipe, TrainConfig, Trainer};
 use burn::tensor::Tensor;
-use ndarray::{Array2, s};
+use ndarray::Array2;
 use serde_json::Value;
 
 use crate::common::{Reference, assert_close, device, golden, values};
@@ -57,7 +57,7 @@ fn follow(name: &str) {
         let batch: Vec<u32> = tokens[step * rows..(step + 1) * rows].iter().map(|&t| t as u32).collect();
         let batch = Array2::from_shape_vec((rows / context, context), batch).unwrap();
         assert!(trainer.config().asks_model(trainer.steps_done()));
-        let pass = CleanPass::new(&model, batch.slice(s![.., ..]), &[site]).unwrap();
+        let pass = CleanPass::new(&model, batch.view(), &[site]).unwrap();
         let forward = trainer.forward(pass.activations(site));
         let (of_tokens, output_grad) = pass.divergence(site, forward.reconstruction());
         assert_eq!(of_tokens.dims(), [rows]);
@@ -102,6 +102,7 @@ fn what_changes_nothing_has_no_divergence() {
     let tokens = Reference::open(golden("neox-sequential").join("expected.safetensors")).tokens("tokens");
     let pass = CleanPass::new(&model, tokens.view(), &[site]).unwrap();
     let (kl, gradient) = pass.divergence(site, pass.activations(site));
-    assert!(values(kl).into_iter().all(|kl| kl == 0.0));
-    assert!(values(gradient).into_iter().all(|g| g == 0.0));
+    // But for rounding: with a graph, the model computes some functions in other steps.
+    assert!(values(kl).into_iter().all(|kl| kl.abs() < 1e-5));
+    assert!(values(gradient).into_iter().all(|g| g.abs() < 1e-6));
 }

@@ -1,4 +1,4 @@
-//! What an architecture or objective changes, against the first of the spec.
+//! What another architecture or objective changes, against the first of the spec.
 
 use super::{Context, Plot, in_rows, point};
 use crate::analysis::{Contrast, Differences, contrasts};
@@ -51,7 +51,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     }
     let (columns, panels) = in_rows(rows);
     let first = classes.first().map_or_else(String::new, |class| names.class(class));
-    let what = names.classes().unwrap_or("architecture");
+    let what = names.classes().unwrap_or("architecture").replace(", ", " and ");
     let mut legend: Vec<Key> =
         later().map(|line| Key::line(names.series(&line.model, &line.class), line.look)).collect();
     let is_hollow = |c: &Contrast<'_>| DIFFERENCES.iter().any(|(_, of)| of(c).at_l0.is_none() && of(c).at_k.is_some());
@@ -62,7 +62,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let panels = if found.is_empty() { Vec::new() } else { panels };
     Plot {
         figure: Figure {
-            title: format!("What the {what} changes: each minus {first}"),
+            title: format!("Differences from {first} at equal L0"),
             subtitle: context.subtitle(),
             legend,
             columns,
@@ -70,7 +70,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what} minus {first}, at one model, depth, budget and L0 ({}, {}); {}. A hollow \
+            "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what}, minus that of {first}, at one model, depth, budget and L0 ({}, {}); {}. A hollow \
              point is at equal k: its L0 lies beyond what was measured of {first}. Where R² falls and KL falls too, R² names the wrong SAE. \
              The rows have different units: their heights can't be compared.",
             context.seeds(),
