@@ -13,7 +13,7 @@ use assay_models::HookKind;
 use assay_models::hub::HubName;
 use assay_models::tokens::{Reading, RowUse};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
-use assay_sae::{Architecture, Objective, Precision, Recipe, TrainConfig};
+use assay_sae::{Architecture, Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use check::explain;
@@ -357,15 +357,6 @@ fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName
 }
 
 impl TrainSpec {
-    /// What a coder is trained for, and the reconstruction loss if that says it.
-    ///
-    /// # Errors
-    /// If it and `[train]` say what can't be.
-    pub fn objective_of(&self, coder: &Coder) -> Result<(Objective, Option<Loss>)> {
-        let general = ObjectiveKeys { objective: self.objective, kl_share: self.kl_share };
-        coder.objective.resolved(general, self.loss)
-    }
-
     /// The settings of one SAE: the recipe's, and what the spec says instead.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use anyhow::{Result, bail, ensure};
 use assay_sae::{Loss, Objective};
 use serde::{Deserialize, Serialize};
 
+use super::{Coder, TrainSpec};
+
 /// What an SAE is trained for, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ObjectiveName {
@@ -42,6 +44,17 @@ pub struct ObjectiveKeys {
     /// The share of the training tokens, the last of them, on which the KL counts in `kl+mse` [default: 0.1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_share: Option<f64>,
+}
+
+impl TrainSpec {
+    /// What a coder is trained for, and the reconstruction loss if that says it.
+    ///
+    /// # Errors
+    /// If it and `[train]` say what can't be.
+    pub fn objective_of(&self, coder: &Coder) -> Result<(Objective, Option<Loss>)> {
+        let general = ObjectiveKeys { objective: self.objective, kl_share: self.kl_share };
+        coder.objective.resolved(general, self.loss)
+    }
 }
 
 impl ObjectiveKeys {
