@@ -75,3 +75,24 @@ impl<'a> ContextStream<'a> {
         self.source.read(self.first_context + contexts.start as usize, count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_of_contexts_has_the_tokens_of_a_round_of_activations() {
+        for (total, capacity, batch, context) in
+            [(5120, 2048, 128, 64), (960, 250, 32, 32), (6400, 1000, 64, 16), (640, 64, 32, 8), (32, 8, 32, 16)]
+        {
+            let mut tokens = ShufflePlan::new(total, capacity, batch, 0);
+            let mut contexts = ShufflePlan::new(total / context, capacity / context, batch / context, 0);
+            while let Some(of_tokens) = tokens.next_round() {
+                let of_contexts = contexts.next_round().unwrap();
+                assert_eq!(of_tokens.served.len(), of_contexts.served.len() * context);
+                assert_eq!(of_tokens.fresh.end, of_contexts.fresh.end * context as u64);
+            }
+            assert!(contexts.next_round().is_none());
+        }
+    }
+}
