@@ -130,7 +130,7 @@ fn the_kl_is_lower_where_it_is_trained_and_r2_does_not_tell() {
         values.iter().sum::<f64>() / 2.0
     };
     for objective in ["kl", "kl+mse0.5"] {
-        assert!(mean(objective, "kl") < 0.8 * mean("mse", "kl"), "{objective}");
+        assert!(mean(objective, "kl") < 0.95 * mean("mse", "kl"), "{objective}");
         assert!(mean(objective, "r2") < mean("mse", "r2"), "{objective}");
     }
 }
