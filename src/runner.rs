@@ -1,5 +1,7 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
+mod feed;
+mod pupil;
 mod state;
 mod training;
 
@@ -23,8 +25,9 @@ use crate::progress::Progress;
 use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
+use pupil::Pupil;
 use state::{Trained, save_state};
-use training::{Pupil, train};
+use training::train;
 
 /// A sweep that is being carried out: what all of its groups share.
 pub struct Sweep<'a> {
@@ -213,6 +216,7 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, n_layers: usize
         final_loss: pupil.losses.final_loss(),
         n_dead: pupil.trainer.n_dead(),
         curve: pupil.losses.curve(),
+        kl_curve: pupil.losses.kl_curve(),
         by_norm: Vec::new(),
         pr: [None; 5],
         fires: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod architecture;
 pub(crate) mod classes;
+mod objective;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::kernels::Precision;
 
 pub use self::architecture::{Architecture, Knob};
 pub use self::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+pub use self::objective::Objective;
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,15 @@ pub enum Loss {
     Mse,
     /// The same divided by the batch's variance about its mean (fraction of variance unexplained).
     Fvu,
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mse => "mse",
+            Self::Fvu => "fvu",
+        })
+    }
 }
 
 /// What holds the decoder's rows.
@@ -103,6 +114,9 @@ pub struct TrainConfig {
     pub clip_norm: f64,
     /// The reconstruction loss.
     pub loss: Loss,
+    /// What training goes down the gradient of, if that is not the reconstruction loss alone.
+    #[serde(default, skip_serializing_if = "Objective::is_reconstruction")]
+    pub objective: Objective,
     /// Coefficient of the auxiliary loss of dead latents, which classes with a k have; 0 turns it off.
     pub aux_coefficient: f64,
     /// A latent is dead when it has not fired for more than this many tokens.
@@ -155,6 +169,7 @@ impl TrainConfig {
             adam_eps: 1e-8,
             clip_norm: 1.0,
             loss: Loss::Mse,
+            objective: Objective::Reconstruction,
             aux_coefficient: if chooses { 1.0 } else { 0.0 },
             dead_after: 1000 * batch_size as u64,
             decoder_norm: DecoderNorm::Free,
@@ -212,6 +227,7 @@ impl TrainConfig {
         }
         self.architecture.check(self.d_sae)?;
         self.check_class()?;
+        self.check_objective()?;
         positive("lr", self.lr)?;
         positive("clip_norm", self.clip_norm)?;
         positive("decoder_init_norm", self.decoder_init_norm)?;

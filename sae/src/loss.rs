@@ -66,6 +66,8 @@ pub struct StepLoss {
     pub(crate) weight: Weight,
     pub(crate) terms: Vec<Term>,
     pub(crate) watched: Option<Watched>,
+    /// KL divergence by token, of a step that a model was asked about.
+    pub(crate) kl: Option<Tensor<1>>,
 }
 
 /// A term that a class adds to the reconstruction loss.
@@ -135,6 +137,12 @@ impl StepLoss {
         (variance > 0.0).then(|| total(&self.squares) / variance)
     }
 
+    /// KL(p ‖ q) of next-token distributions, without and with the reconstructions patched in: nats per token, mean over the batch. `None`
+    /// of a step that asked no model.
+    pub fn kl(&self) -> Option<f64> {
+        self.kl.as_ref().map(|kl| total(kl) / kl.dims()[0] as f64)
+    }
+
     /// Active latents per token, mean over the batch. `None` if the step was not watched.
     pub fn l0(&self) -> Option<f64> {
         self.watched.as_ref().map(|w| total(&w.active) / w.batch as f64)
@@ -152,7 +160,7 @@ impl StepLoss {
         self.terms.iter().map(|term| (term.kind, f64::from(total(&term.parts) as f32 * term.weight.value())))
     }
 
-    /// The whole loss: of the reconstruction, and every term of the class.
+    /// The reconstruction loss and every term of the class, whatever the objective.
     pub fn total(&self) -> f64 {
         self.terms().fold(self.reconstruction(), |sum, (_, value)| sum + value)
     }

@@ -8,12 +8,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::coder::{Gradients, Objective, Params, Pass};
+use crate::coder::{self, Gradients, Params, Pass};
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, TrainConfig};
 use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Watched, centred_squares};
+use crate::objective::{Descent, Divergence, Reconstruction};
 use crate::readback::{host, host_int};
 use crate::running::RunningThreshold;
 use crate::sae::Sae;
@@ -166,13 +167,14 @@ impl Trainer {
         }
     }
 
-    /// One step on a batch, down the gradient of the reconstruction loss and the auxiliary one.
+    /// One step on a batch, down the gradient of the reconstruction loss and the class's terms. A step that is to ask a model
+    /// ([`TrainConfig::asks_model`]) goes through [`Self::forward`] and [`Self::step_patched`] instead.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     pub fn step(&mut self, x: Tensor<2>) -> StepLoss {
         let forward = self.forward(x);
-        self.learn(forward, None, false)
+        self.learn(forward, Descent::Reconstruction, false)
     }
 
     /// The same step, of which [`StepLoss::fvu`] and [`StepLoss::l0`] are known too.
@@ -181,10 +183,11 @@ impl Trainer {
     /// - `x`: `[batch, d_model]`
     pub fn step_watched(&mut self, x: Tensor<2>) -> StepLoss {
         let forward = self.forward(x);
-        self.learn(forward, None, true)
+        self.learn(forward, Descent::Reconstruction, true)
     }
 
-    /// Encodes and decodes a batch, for an objective of one's own: [`Self::step_on`] takes its gradient.
+    /// Encodes and decodes a batch, for an objective that is computed elsewhere: [`Self::step_patched`] takes what a model says of it,
+    /// [`Self::step_on`] the gradient of any other.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`
@@ -203,35 +206,38 @@ impl Trainer {
     /// # Shapes
     /// - `output_grad`: the objective's gradient with respect to [`Forward::reconstruction`], `[batch, d_model]`
     pub fn step_on(&mut self, forward: Forward, output_grad: Tensor<2>) -> StepLoss {
-        self.learn(forward, Some(output_grad), false)
+        self.learn(forward, Descent::Given(Box::new(output_grad)), false)
     }
 
-    /// A step down `given`, the gradient of x̂, or where there is none, that of the reconstruction loss.
-    fn learn(
-        &mut self,
-        Forward { mut pass, x, input_scale }: Forward,
-        given: Option<Tensor<2>>,
-        watch: bool,
-    ) -> StepLoss {
+    /// One step of an objective with a KL divergence in it: down its gradient and that of the class's terms. `watch` asks for what
+    /// [`Self::step_watched`] tells.
+    pub fn step_patched(&mut self, forward: Forward, divergence: Divergence, watch: bool) -> StepLoss {
+        self.learn(forward, Descent::Divergence(Box::new(divergence)), watch)
+    }
+
+    /// A step down the gradient of x̂ that `descent` gives, and that of the class's terms.
+    fn learn(&mut self, Forward { mut pass, x, input_scale }: Forward, descent: Descent, watch: bool) -> StepLoss {
         let batch = x.dims()[0];
         let weight = self.config.loss.weight(&x);
         let watched = watch.then(|| Watched { centred: centred_squares(&x), active: pass.active(), batch });
         let (residual, squares) = pass.residual(x);
-        let output_grad = match given {
-            None => weight.scale(residual.clone(), 2.0),
-            Some(gradient) if input_scale == 1.0 => gradient,
-            Some(gradient) => gradient.div_scalar(input_scale),
-        };
-        let objective =
-            Objective { config: &self.config, firing: &self.firing, step: self.step, residual, weight: &weight };
-        let terms = pass.terms(objective);
+        let kl = descent.kl();
+        let reconstruction = Reconstruction { residual: &residual, squares: &squares, weight: &weight };
+        let output_grad = descent.output_grad(self.config.objective, reconstruction, input_scale);
+        let terms = pass.terms(coder::Objective {
+            config: &self.config,
+            firing: &self.firing,
+            step: self.step,
+            residual,
+            weight: &weight,
+        });
         if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
             self.threshold.add(rate, least);
         }
         let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
         self.update(gradients);
-        StepLoss { squares, weight, terms, watched }
+        StepLoss { squares, weight, terms, watched, kl }
     }
 
     /// Clipping, Adam, renormalisation.

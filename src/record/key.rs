@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use assay_sae::config::{
-    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, InputScaling, JumpRelu, Loss, Matryoshka, Sparsity, Standard,
-    TopK,
+    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, InputScaling, JumpRelu, Loss, Matryoshka, Objective,
+    Sparsity, Standard, TopK,
 };
 use assay_sae::{Architecture, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -126,6 +126,7 @@ fn training(config: &TrainConfig) -> String {
         adam_eps,
         clip_norm,
         loss,
+        objective,
         aux_coefficient,
         dead_after,
         decoder_norm,
@@ -183,6 +184,14 @@ fn training(config: &TrainConfig) -> String {
         text.name("architecture", architecture.name());
     }
     class(&mut text, architecture);
+    match objective {
+        Objective::Reconstruction => {}
+        Objective::Kl => text.name("objective", "kl"),
+        Objective::KlMse { share } => {
+            text.name("objective", "kl+mse");
+            text.float("kl_share", *share);
+        }
+    }
     text.end()
 }
 
@@ -352,6 +361,15 @@ mod tests {
             let text = train(keys);
             assert!(text.contains(r#""d_sae":512,"batch_size""#) && text.ends_with(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn an_objective_adds_to_the_key_what_the_reconstruction_loss_does_not() {
+        let with = |objective| training(&TrainConfig { objective, ..key(Recipe::Assay).train });
+        assert!(!with(Objective::Reconstruction).contains("objective"));
+        assert!(with(Objective::Kl).ends_with(r#""input_scaling":"none","objective":"kl"}"#));
+        let both = with(Objective::KlMse { share: 0.1 });
+        assert!(both.ends_with(r#""input_scaling":"none","objective":"kl+mse","kl_share":0.1}"#), "{both}");
     }
 
     #[test]

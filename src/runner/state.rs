@@ -11,7 +11,7 @@ use assay_sae::Trainer;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::training::{Losses, Pupil};
+use super::pupil::{Losses, Pupil};
 use crate::files::{read_json, sync_dir, write_atomic};
 
 /// How far a group's training has come, and how long it took in all processes that worked on it.

@@ -3,6 +3,7 @@
 pub mod hub_server;
 
 use std::collections::BTreeMap;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -267,6 +268,12 @@ pub fn sweep(spec: &Path, out: &Path) -> Command {
 /// Starts a sweep and kills it as soon as it has saved a state.
 #[track_caller]
 pub fn kill_when_saved(spec: &Path, out: &Path, more: &[&str]) {
+    kill_when(spec, out, more, |_| true);
+}
+
+/// Starts a sweep and kills it as soon as it has saved a state of which `reached` holds, the text of its `group.json`.
+#[track_caller]
+pub fn kill_when(spec: &Path, out: &Path, more: &[&str], reached: impl Fn(&str) -> bool) {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
         .arg("sweep")
         .args([spec, Path::new("--out"), out])
@@ -278,7 +285,8 @@ pub fn kill_when_saved(spec: &Path, out: &Path, more: &[&str]) {
     let started = Instant::now();
     let saved = || {
         let groups = std::fs::read_dir(out.join(".state")).into_iter().flatten();
-        groups.flatten().any(|group| group.path().join("group.json").exists())
+        let text = |group: DirEntry| std::fs::read_to_string(group.path().join("group.json")).ok();
+        groups.flatten().filter_map(text).any(|text| reached(&text))
     };
     while !saved() {
         assert!(

@@ -77,9 +77,9 @@ impl Look {
         Self::new(model_color(at), Marker::OF_MODELS[at % Marker::OF_MODELS.len()])
     }
 
-    /// The same for the SAEs of an architecture, which are told apart by dash, marker and width: that of the first is this.
+    /// The same for the SAEs of a class, which are told apart by dash, marker and width: that of the first is this.
     #[must_use]
-    pub fn of_architecture(self, at: usize) -> Self {
+    pub fn of_class(self, at: usize) -> Self {
         let markers = Marker::OF_MODELS;
         let marker = markers.iter().position(|m| *m == self.marker).map(|own| markers[(own + 2 * at) % markers.len()]);
         Self {
