@@ -3,6 +3,7 @@
 //! Each folder of `classes/`, or of the directory that `ASSAY_GOLDEN_CLASSES` names, is one training. Its `config.json` is read key by key:
 //! one that asks for something else than what is trained here fails by its name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use assay_sae::{Architecture, Format, Metadata, Recipe, Sae, TrainConfig, Trainer, formats};
@@ -250,7 +251,17 @@ fn assert_saved_alike(name: &str, dir: &Path, trainer: &Trainer) {
     check("ours", &trainer.sae());
     check("saved", &saved);
     check("theirs", &theirs);
-    assert_eq!(saved.activation().name(), theirs.activation().name());
+    assert_eq!(layout(out.path().to_owned()), layout(dir.join("sae")), "{name}");
+}
+
+/// All by which SAELens knows how to load an SAE: `cfg.json` but for its metadata, and the tensors' names and shapes.
+pub fn layout(sae: PathBuf) -> (Map<String, Value>, BTreeMap<String, Vec<usize>>) {
+    let text = std::fs::read_to_string(sae.join("cfg.json")).unwrap();
+    let mut cfg: Map<String, Value> = serde_json::from_str(&text).unwrap();
+    cfg.remove("metadata").unwrap();
+    let weights = Reference::open(sae.join("sae_weights.safetensors"));
+    let shape = |name: String| (name.clone(), weights.floats(&name).1);
+    (cfg, weights.names().into_iter().map(shape).collect())
 }
 
 fn folders() -> Vec<PathBuf> {

@@ -8,13 +8,13 @@ use burn::tensor::{Tensor, TensorData};
 use crate::common::{assert_close, cpu, values};
 use crate::training::{RATE, noise, square, top_k_mask};
 
-const D: usize = 12;
-const N: usize = 40;
-const BATCH: usize = 17;
+pub const D: usize = 12;
+pub const N: usize = 40;
+pub const BATCH: usize = 17;
 /// Tokens of a first step; latents that it does not activate are dead in the second.
 const FIRST: usize = 5;
 
-fn matrix(rows: usize, cols: usize, scale: f32, seed: u64) -> Tensor<2> {
+pub fn matrix(rows: usize, cols: usize, scale: f32, seed: u64) -> Tensor<2> {
     Tensor::from_data(TensorData::new(noise(rows * cols, scale, seed), [rows, cols]), &cpu())
 }
 
@@ -29,6 +29,7 @@ fn input() -> Tensor<2> {
 fn jumprelu(sparsity: Sparsity, ste_to_input: bool, pre_act_coefficient: f64) -> Architecture {
     Architecture::JumpRelu(JumpRelu {
         l0_coefficient: 0.3,
+        target_l0: None,
         l0_warmup_steps: 4,
         sparsity,
         bandwidth: 0.4,
@@ -47,14 +48,14 @@ fn matryoshka(widths: &[usize], aux_by_level: bool) -> Architecture {
 }
 
 fn gated(l1_coefficient: f64) -> Architecture {
-    Architecture::Gated(Gated { l1_coefficient, l1_warmup_steps: 3 })
+    Architecture::Gated(Gated { l1_coefficient, target_l0: None, l1_warmup_steps: 3 })
 }
 
 fn standard(l1_coefficient: f64, lp_norm: f64) -> Architecture {
-    Architecture::Standard(Standard { l1_coefficient, l1_warmup_steps: 3, lp_norm })
+    Architecture::Standard(Standard { l1_coefficient, target_l0: None, l1_warmup_steps: 3, lp_norm })
 }
 
-fn each() -> Vec<Architecture> {
+pub fn each() -> Vec<Architecture> {
     let tanh = Sparsity::Tanh { scale: 2.0 };
     vec![
         standard(0.4, 1.0),

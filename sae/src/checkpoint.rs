@@ -14,6 +14,7 @@ use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::Counters;
 use crate::readback::{host, host_int};
+use crate::steering::{self, Steering};
 use crate::tensors::{Array, TensorFile, write_tensors};
 use crate::trainer::Trainer;
 
@@ -45,6 +46,7 @@ impl Trainer {
             step: self.step,
             input_scale: self.input_scale,
             threshold: self.threshold(),
+            steering: self.steering.as_ref().map(Steering::state),
         };
         let text = serde_json::to_string(&state).expect("the state serialises");
         std::fs::create_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
@@ -102,6 +104,9 @@ impl Trainer {
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
         trainer.threshold = state.threshold.unwrap_or_default();
+        if let Some((steering, state)) = trainer.steering.as_mut().zip(state.steering) {
+            steering.resume(state);
+        }
         Ok(trainer)
     }
 }
@@ -113,4 +118,6 @@ struct State {
     input_scale: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    steering: Option<steering::State>,
 }

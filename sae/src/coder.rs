@@ -100,8 +100,8 @@ pub(crate) trait Coder {
 pub(crate) struct Objective<'a> {
     pub config: &'a TrainConfig,
     pub firing: &'a Firing,
-    /// Steps done before this one.
-    pub step: u64,
+    /// Of the sparsity penalty in this step; 0 of a class that has none.
+    pub coefficient: f64,
     /// x̂ − x, `[batch, d_model]`.
     pub residual: Tensor<2>,
     /// Of the reconstruction loss.

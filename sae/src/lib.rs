@@ -22,6 +22,7 @@ pub mod loss;
 mod profile;
 mod readback;
 pub mod sae;
+mod steering;
 mod tensors;
 pub mod trainer;
 

@@ -148,6 +148,6 @@ pub(crate) fn centred_squares(x: &Tensor<2>) -> Tensor<1> {
 }
 
 /// The sum of a tensor's values; reading it waits for the device.
-fn total(parts: &Tensor<1>) -> f64 {
+pub(crate) fn total(parts: &Tensor<1>) -> f64 {
     host(parts.clone()).into_iter().map(f64::from).sum()
 }

@@ -16,6 +16,7 @@ use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Watched, centred_squares};
 use crate::readback::{host, host_int};
 use crate::sae::Sae;
+use crate::steering::Steering;
 
 /// An SAE in training.
 pub struct Trainer {
@@ -30,6 +31,8 @@ pub struct Trainer {
     pub(crate) input_scale: f64,
     /// Running mean of the least value by which a latent was chosen, for the classes whose threshold in inference that is.
     pub(crate) threshold: f64,
+    /// Of the sparsity penalty's coefficient, where a target is set.
+    pub(crate) steering: Option<Steering>,
 }
 
 /// A batch on its way through the SAE as it is: what [`Trainer::step_on`] needs. The weights can't be changed in place as long as it lives.
@@ -119,6 +122,7 @@ impl Trainer {
             step: 0,
             input_scale: 1.0,
             threshold: 0.0,
+            steering: config.architecture.coefficient().and_then(|of| of.target_l0).map(Steering::new),
             params,
             config,
         }
@@ -215,6 +219,8 @@ impl Trainer {
         let batch = x.dims()[0];
         let weight = self.config.loss.weight(&x);
         let watched = watch.then(|| Watched { centred: centred_squares(&x), active: pass.active(), batch });
+        let coefficient = self.coefficient().unwrap_or(0.0);
+        self.steer(pass.as_ref(), batch);
         let (residual, squares) = pass.residual(x);
         let output_grad = match given {
             None => weight.scale(residual.clone(), 2.0),
@@ -222,7 +228,7 @@ impl Trainer {
             Some(gradient) => gradient.div_scalar(input_scale),
         };
         let objective =
-            Objective { config: &self.config, firing: &self.firing, step: self.step, residual, weight: &weight };
+            Objective { config: &self.config, firing: &self.firing, coefficient, residual, weight: &weight };
         let terms = pass.terms(objective);
         if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
             self.threshold = (1.0 - rate) * self.threshold + rate * f64::from(least);
@@ -231,6 +237,14 @@ impl Trainer {
         self.firing.counters = counters;
         self.update(gradients);
         StepLoss { squares, weight, terms, watched }
+    }
+
+    /// Has the coefficient follow what a batch's latents are, once it is warmed up.
+    fn steer(&mut self, pass: &dyn Pass, batch: usize) {
+        let is_warm = self.config.architecture.coefficient().is_some_and(|of| self.step >= of.warmup_steps);
+        if let Some(steering) = self.steering.as_mut().filter(|_| is_warm) {
+            steering.see(pass.active(), batch);
+        }
     }
 
     /// Clipping, Adam, renormalisation.
@@ -299,6 +313,13 @@ impl Trainer {
     /// none.
     pub fn threshold(&self) -> Option<f64> {
         self.config.architecture.coder().threshold_lr().map(|_| self.threshold)
+    }
+
+    /// The coefficient of the sparsity penalty in the next step; `None` of a class that has none.
+    pub fn coefficient(&self) -> Option<f64> {
+        let of = self.config.architecture.coefficient()?;
+        let steered = self.steering.as_ref().map_or(of.start, |steering| of.start * steering.factor());
+        Some(steered * of.warmed_up(self.step))
     }
 
     /// Tokens on which each latent was active in training, `[d_sae]`.

@@ -203,6 +203,7 @@ fn class(text: &mut Fields, architecture: &Architecture) {
         }
         Architecture::JumpRelu(JumpRelu {
             l0_coefficient,
+            target_l0,
             l0_warmup_steps,
             sparsity,
             bandwidth,
@@ -211,6 +212,7 @@ fn class(text: &mut Fields, architecture: &Architecture) {
             pre_act_coefficient,
         }) => {
             text.float("l0_coefficient", *l0_coefficient);
+            target(text, *target_l0);
             text.number("l0_warmup_steps", l0_warmup_steps);
             match sparsity {
                 Sparsity::Step => text.name("sparsity", "step"),
@@ -228,15 +230,24 @@ fn class(text: &mut Fields, architecture: &Architecture) {
             text.number("ste_to_input", ste_to_input);
             text.float("pre_act_coefficient", *pre_act_coefficient);
         }
-        Architecture::Gated(Gated { l1_coefficient, l1_warmup_steps }) => {
+        Architecture::Gated(Gated { l1_coefficient, target_l0, l1_warmup_steps }) => {
             text.float("l1_coefficient", *l1_coefficient);
+            target(text, *target_l0);
             text.number("l1_warmup_steps", l1_warmup_steps);
         }
-        Architecture::Standard(Standard { l1_coefficient, l1_warmup_steps, lp_norm }) => {
+        Architecture::Standard(Standard { l1_coefficient, target_l0, l1_warmup_steps, lp_norm }) => {
             text.float("l1_coefficient", *l1_coefficient);
+            target(text, *target_l0);
             text.number("l1_warmup_steps", l1_warmup_steps);
             text.float("lp_norm", *lp_norm);
         }
+    }
+}
+
+/// What a coefficient is steered to, if it is.
+fn target(text: &mut Fields, target_l0: Option<f64>) {
+    if let Some(target_l0) = target_l0 {
+        text.float("target_l0", target_l0);
     }
 }
 
@@ -343,6 +354,10 @@ mod tests {
             (
                 serde_json::json!({"architecture": "gated", "l1_coefficient": 0.5}),
                 r#""architecture":"gated","l1_coefficient":0.5,"l1_warmup_steps":0}"#,
+            ),
+            (
+                serde_json::json!({"architecture": "gated", "target_l0": 32}),
+                r#""architecture":"gated","l1_coefficient":1.0,"target_l0":32.0,"l1_warmup_steps":0}"#,
             ),
             (
                 serde_json::json!({"architecture": "standard", "l1_coefficient": 0.5}),

@@ -13,7 +13,6 @@ use super::standard::Penalty;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{Gated, TrainConfig};
 use crate::kernels::{self, Counters, Dead};
 use crate::loss::{Term, TermKind};
@@ -38,19 +37,7 @@ impl Coder for Gated {
         let gates = products.rows(|latent, u| is_open(latent, u).then(|| u + b_gate[latent]));
         let norms = host(kernels::row_norms(params.w_dec.clone()));
         let (code, gate_code) = (rows.code(&frame.device()), gates.code(&frame.device()));
-        Box::new(Opened {
-            settings: self.clone(),
-            frame,
-            x,
-            scales,
-            b_mag,
-            norms,
-            rows,
-            code,
-            gates,
-            gate_code,
-            own: None,
-        })
+        Box::new(Opened { frame, x, scales, b_mag, norms, rows, code, gates, gate_code, own: None })
     }
 
     fn activation(&self, vectors: &[Tensor<1>], _threshold: Tensor<1>) -> Activation {
@@ -59,7 +46,6 @@ impl Coder for Gated {
 }
 
 struct Opened {
-    settings: Gated,
     frame: Frame,
     /// What the gate reconstructs, `[batch, d_model]`.
     x: Tensor<2>,
@@ -94,8 +80,7 @@ impl Pass for Opened {
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let Gated { l1_coefficient, l1_warmup_steps } = self.settings;
-        let factor = warmed_up(l1_coefficient, l1_warmup_steps, of.step) / self.gates.tokens.len() as f64;
+        let factor = of.coefficient / self.gates.tokens.len() as f64;
         let (loss, penalty) = Penalty::of(&self.gates, &self.norms, 1.0, factor);
         let (residual, squares) = self.frame.residual(&self.gate_code, self.x.clone());
         self.own = Some(Own { penalty, output_grad: of.weight.scale(residual, 2.0) });

@@ -16,7 +16,6 @@ use super::sparse::count_active;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{JumpRelu, Sparsity, TrainConfig};
 use crate::kernels::{self, Counters, Dead};
 use crate::loss::{Term, TermKind};
@@ -99,9 +98,9 @@ impl Jumped {
     }
 
     /// The sparsity loss; its factors are kept.
-    fn sparsity(&mut self, step: u64) -> f64 {
-        let JumpRelu { l0_coefficient, l0_warmup_steps, sparsity, .. } = self.settings;
-        let factor = warmed_up(l0_coefficient, l0_warmup_steps, step) / self.pre.tokens() as f64;
+    fn sparsity(&mut self, coefficient: f64) -> f64 {
+        let JumpRelu { sparsity, .. } = self.settings;
+        let factor = coefficient / self.pre.tokens() as f64;
         let l0 = || self.active.tokens.iter().map(|(latents, _)| latents.len() as f64);
         match sparsity {
             Sparsity::Step => {
@@ -173,7 +172,7 @@ impl Pass for Jumped {
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
         let device = self.frame.device();
         let term = |kind, loss| Term { kind, value: scalar(loss, &device) };
-        let mut terms = vec![term(TermKind::L0, self.sparsity(of.step))];
+        let mut terms = vec![term(TermKind::L0, self.sparsity(of.coefficient))];
         if self.settings.pre_act_coefficient > 0.0 {
             terms.push(term(TermKind::PreActivation, self.pre_act()));
         }

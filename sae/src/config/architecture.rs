@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+use super::classes::{BatchTopK, Coefficient, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
 use crate::error::{Result, SaeError};
 
 /// A class of SAE with its settings. It is written as its name under `architecture`, which `topk` goes without, and its settings beside that.
@@ -89,13 +89,26 @@ impl Architecture {
         let (key, value) = match self {
             Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) => ("k", *k as f64),
             Self::BatchTopK(BatchTopK { k, .. }) | Self::Matryoshka(Matryoshka { k, .. }) => ("k", *k),
-            Self::JumpRelu(JumpRelu { sparsity: Sparsity::Quadratic { target_l0 }, .. }) => ("target_l0", *target_l0),
+            Self::JumpRelu(JumpRelu { sparsity: Sparsity::Quadratic { target_l0 }, .. })
+            | Self::JumpRelu(JumpRelu { target_l0: Some(target_l0), .. })
+            | Self::Gated(Gated { target_l0: Some(target_l0), .. })
+            | Self::Standard(Standard { target_l0: Some(target_l0), .. }) => ("target_l0", *target_l0),
             Self::JumpRelu(JumpRelu { l0_coefficient, .. }) => ("l0_coefficient", *l0_coefficient),
             Self::Gated(Gated { l1_coefficient, .. }) | Self::Standard(Standard { l1_coefficient, .. }) => {
                 ("l1_coefficient", *l1_coefficient)
             }
         };
         Knob { key, value }
+    }
+
+    /// The coefficient of its sparsity penalty, where it has one.
+    pub(crate) fn coefficient(&self) -> Option<Coefficient> {
+        match self {
+            Self::JumpRelu(class) => Some(class.coefficient()),
+            Self::Gated(class) => Some(class.coefficient()),
+            Self::Standard(class) => Some(class.coefficient()),
+            Self::TopK(_) | Self::GroupMax(_) | Self::BatchTopK(_) | Self::Matryoshka(_) => None,
+        }
     }
 
     /// Whether as many latents are chosen of every token, by kernels that every backend has of its own; the codes of the other classes
@@ -126,8 +139,8 @@ impl Architecture {
             Self::BatchTopK(class) => class.check(d_sae),
             Self::Matryoshka(class) => class.check(d_sae),
             Self::JumpRelu(class) => class.check(d_sae),
-            Self::Gated(class) => class.check(),
-            Self::Standard(class) => class.check(),
+            Self::Gated(class) => class.check(d_sae),
+            Self::Standard(class) => class.check(d_sae),
         }
     }
 }
@@ -151,6 +164,20 @@ impl TryFrom<Map<String, Value>> for Architecture {
             Some(Value::String(name)) => name,
             Some(other) => return Err(SaeError::Setting(format!("architecture = {other} is no name"))),
         };
+        // A coefficient that is steered to a target may start anywhere; the quadratic penalty has a target of its own.
+        let coefficient = match name.as_str() {
+            "jumprelu" if keys.get("sparsity").is_none_or(|sparsity| sparsity != "quadratic") => Some("l0_coefficient"),
+            "gated" | "standard" => Some("l1_coefficient"),
+            _ => None,
+        };
+        if let Some(coefficient) = coefficient.filter(|coefficient| !keys.contains_key(*coefficient)) {
+            if !keys.contains_key("target_l0") {
+                return Err(SaeError::Setting(format!(
+                    "architecture = \"{name}\": give `{coefficient}`, or `target_l0`, the active latents per token to steer it to"
+                )));
+            }
+            keys.insert(coefficient.to_owned(), Coefficient::START.into());
+        }
         match name.as_str() {
             "topk" => of(&name, keys).map(Self::TopK),
             "groupmax" => of(&name, keys).map(Self::GroupMax),

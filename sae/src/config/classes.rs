@@ -53,8 +53,10 @@ pub struct Matryoshka {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "JumpReluKeys", into = "JumpReluKeys")]
 pub struct JumpRelu {
-    /// Coefficient of the sparsity loss.
+    /// Coefficient of the sparsity loss; where a target is steered to, the one to start from.
     pub l0_coefficient: f64,
+    /// Active latents per token to which that coefficient is steered, of [`Sparsity::Step`] and [`Sparsity::Tanh`].
+    pub target_l0: Option<f64>,
     /// Steps over which that coefficient rises linearly from 0.
     pub l0_warmup_steps: u64,
     /// What the sparsity loss is of.
@@ -91,8 +93,11 @@ pub enum Sparsity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gated {
-    /// Coefficient of Σ ReLU(π)·‖W_dec‖, mean over tokens.
+    /// Coefficient of Σ ReLU(π)·‖W_dec‖, mean over tokens; where a target is steered to, the one to start from.
     pub l1_coefficient: f64,
+    /// Active latents per token to which that coefficient is steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
     /// Steps over which that coefficient rises linearly from 0.
     #[serde(default)]
     pub l1_warmup_steps: u64,
@@ -102,8 +107,11 @@ pub struct Gated {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Standard {
-    /// Coefficient of ‖z·‖W_dec‖‖_p, mean over tokens.
+    /// Coefficient of ‖z·‖W_dec‖‖_p, mean over tokens; where a target is steered to, the one to start from.
     pub l1_coefficient: f64,
+    /// Active latents per token to which that coefficient is steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
     /// Steps over which that coefficient rises linearly from 0.
     #[serde(default)]
     pub l1_warmup_steps: u64,
@@ -120,9 +128,49 @@ fn one() -> f64 {
     1.0
 }
 
-/// A coefficient at step `step`, from 0: it rises linearly from 0 over `warmup_steps`.
-pub(crate) fn warmed_up(coefficient: f64, warmup_steps: u64, step: u64) -> f64 {
-    if step < warmup_steps { coefficient * (step as f64 / warmup_steps as f64) } else { coefficient }
+/// The coefficient of a class's sparsity penalty, as it is set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Coefficient {
+    /// The setting's key.
+    pub key: &'static str,
+    /// Its value, from which steering starts.
+    pub start: f64,
+    /// Steps over which it rises linearly from 0.
+    pub warmup_steps: u64,
+    /// Active latents per token to which it is steered, if it is.
+    pub target_l0: Option<f64>,
+}
+
+impl Coefficient {
+    /// Where steering starts if nothing is said: SAELens' default of all classes that have a coefficient.
+    pub const START: f64 = 1.0;
+
+    /// The share of the coefficient that is in force at step `step`, from 0.
+    pub fn warmed_up(&self, step: u64) -> f64 {
+        if step < self.warmup_steps { step as f64 / self.warmup_steps as f64 } else { 1.0 }
+    }
+
+    fn check(&self, d_sae: usize) -> Result<()> {
+        let Self { key, start, .. } = *self;
+        not_negative(key, start)?;
+        let Some(target_l0) = self.target_l0 else { return Ok(()) };
+        check_target(target_l0, d_sae)?;
+        if start > 0.0 {
+            Ok(())
+        } else {
+            bad(format!(
+                "{key} is 0, from which no factor leads to target_l0 = {target_l0}; leave {key} out, or give a positive one"
+            ))
+        }
+    }
+}
+
+fn check_target(target_l0: f64, d_sae: usize) -> Result<()> {
+    if target_l0 > 0.0 && target_l0 <= d_sae as f64 {
+        Ok(())
+    } else {
+        bad(format!("target_l0 is {target_l0}; it must be above 0 and at most d_sae = {d_sae}"))
+    }
 }
 
 /// A [`JumpRelu`] as it is written: one key beside another.
@@ -169,20 +217,20 @@ impl TryFrom<JumpReluKeys> for JumpRelu {
     type Error = String;
 
     fn try_from(keys: JumpReluKeys) -> std::result::Result<Self, String> {
-        let sparsity = match (keys.sparsity, keys.tanh_scale, keys.target_l0) {
-            (SparsityName::Step, None, None) => Sparsity::Step,
-            (SparsityName::Tanh, scale, None) => Sparsity::Tanh { scale: scale.unwrap_or(4.0) },
-            (SparsityName::Quadratic, None, Some(target_l0)) => Sparsity::Quadratic { target_l0 },
+        let (sparsity, target_l0) = match (keys.sparsity, keys.tanh_scale, keys.target_l0) {
+            (SparsityName::Step, None, target) => (Sparsity::Step, target),
+            (SparsityName::Tanh, scale, target) => (Sparsity::Tanh { scale: scale.unwrap_or(4.0) }, target),
+            (SparsityName::Quadratic, None, Some(target_l0)) => (Sparsity::Quadratic { target_l0 }, None),
             (SparsityName::Quadratic, None, None) => {
                 return Err(
                     "sparsity = \"quadratic\" needs `target_l0`, the active latents per token to aim at".to_owned()
                 );
             }
             (_, Some(_), _) => return Err("`tanh_scale` belongs to sparsity = \"tanh\"; remove it".to_owned()),
-            (_, _, Some(_)) => return Err("`target_l0` belongs to sparsity = \"quadratic\"; remove it".to_owned()),
         };
         Ok(Self {
             l0_coefficient: keys.l0_coefficient,
+            target_l0,
             l0_warmup_steps: keys.l0_warmup_steps,
             sparsity,
             bandwidth: keys.bandwidth,
@@ -196,8 +244,8 @@ impl TryFrom<JumpReluKeys> for JumpRelu {
 impl From<JumpRelu> for JumpReluKeys {
     fn from(settings: JumpRelu) -> Self {
         let (sparsity, tanh_scale, target_l0) = match settings.sparsity {
-            Sparsity::Step => (SparsityName::Step, None, None),
-            Sparsity::Tanh { scale } => (SparsityName::Tanh, Some(scale), None),
+            Sparsity::Step => (SparsityName::Step, None, settings.target_l0),
+            Sparsity::Tanh { scale } => (SparsityName::Tanh, Some(scale), settings.target_l0),
             Sparsity::Quadratic { target_l0 } => (SparsityName::Quadratic, None, Some(target_l0)),
         };
         Self {
@@ -285,30 +333,42 @@ impl Matryoshka {
 
 impl JumpRelu {
     pub(super) fn check(&self, d_sae: usize) -> Result<()> {
-        not_negative("l0_coefficient", self.l0_coefficient)?;
+        self.coefficient().check(d_sae)?;
         positive("bandwidth", self.bandwidth)?;
         not_negative("init_threshold", self.init_threshold)?;
         not_negative("pre_act_coefficient", self.pre_act_coefficient)?;
         match self.sparsity {
             Sparsity::Step => Ok(()),
             Sparsity::Tanh { scale } => positive("tanh_scale", scale),
-            Sparsity::Quadratic { target_l0 } if target_l0 > 0.0 && target_l0 <= d_sae as f64 => Ok(()),
-            Sparsity::Quadratic { target_l0 } => {
-                bad(format!("target_l0 is {target_l0}; it must be above 0 and at most d_sae = {d_sae}"))
-            }
+            Sparsity::Quadratic { target_l0 } => check_target(target_l0, d_sae),
         }
+    }
+
+    pub(super) fn coefficient(&self) -> Coefficient {
+        let Self { l0_coefficient: start, l0_warmup_steps: warmup_steps, target_l0, .. } = *self;
+        Coefficient { key: "l0_coefficient", start, warmup_steps, target_l0 }
     }
 }
 
 impl Gated {
-    pub(super) fn check(&self) -> Result<()> {
-        not_negative("l1_coefficient", self.l1_coefficient)
+    pub(super) fn check(&self, d_sae: usize) -> Result<()> {
+        self.coefficient().check(d_sae)
+    }
+
+    pub(super) fn coefficient(&self) -> Coefficient {
+        let Self { l1_coefficient: start, l1_warmup_steps: warmup_steps, target_l0 } = *self;
+        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0 }
     }
 }
 
 impl Standard {
-    pub(super) fn check(&self) -> Result<()> {
-        not_negative("l1_coefficient", self.l1_coefficient)?;
+    pub(super) fn check(&self, d_sae: usize) -> Result<()> {
+        self.coefficient().check(d_sae)?;
         positive("lp_norm", self.lp_norm)
+    }
+
+    pub(super) fn coefficient(&self) -> Coefficient {
+        let Self { l1_coefficient: start, l1_warmup_steps: warmup_steps, target_l0, .. } = *self;
+        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0 }
     }
 }
