@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use assay_sae::config::Hierarchical;
 use assay_sae::{Architecture, Format, Metadata, Recipe, Sae, TrainConfig, Trainer, formats};
 use burn::tensor::Tensor;
 use serde_json::{Map, Value, json};
@@ -182,9 +183,9 @@ fn start(config: &TrainConfig, trace: &Reference) -> Trainer {
     trainer
 }
 
-fn follow(dir: &Path) {
+/// Takes the steps of a trace.
+fn follow(dir: &Path, config: TrainConfig) -> Trainer {
     let name = dir.file_name().unwrap().to_str().unwrap();
-    let config = settings(dir);
     let trace = Reference::open(dir.join("trace.safetensors"));
     let mut trainer = start(&config, &trace);
     let batches: Tensor<3> = trace.tensor("batches");
@@ -232,11 +233,12 @@ fn follow(dir: &Path) {
     for (what, ours) in found {
         assert_alike(&format!("{name} {what}"), &ours, &expected(&format!("final.{what}")));
     }
-    assert_saved_alike(name, dir, &trainer);
+    trainer
 }
 
 /// What SAELens saves for inference is what is saved here, and read of its file.
-fn assert_saved_alike(name: &str, dir: &Path, trainer: &Trainer) {
+fn assert_saved_alike(dir: &Path, trainer: &Trainer) {
+    let name = dir.file_name().unwrap().to_str().unwrap();
     let out = tempfile::tempdir().unwrap();
     formats::save(out.path(), Format::SaeLens, &trainer.sae(), &Metadata::default(), None).unwrap();
     let saved = formats::load(out.path(), &device()).unwrap().sae;
@@ -278,11 +280,26 @@ fn folders() -> Vec<PathBuf> {
 fn training_of_every_class_reproduces_its_trace() {
     let mut failed = Vec::new();
     for dir in folders() {
-        if std::panic::catch_unwind(|| follow(&dir)).is_err() {
+        if std::panic::catch_unwind(|| assert_saved_alike(&dir, &follow(&dir, settings(&dir)))).is_err() {
             failed.push(dir);
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// SAELens has no such class: the traces are of torch, with the paper's loss.
+#[test]
+fn training_of_a_hierarchical_sae_reproduces_its_trace() {
+    for name in ["hierarchical", "hierarchical-one-by-one"] {
+        let text = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
+        let config: TrainConfig = serde_json::from_str(&text).unwrap();
+        let Architecture::Hierarchical(class) = &config.architecture else { panic!("{text}") };
+        let trainer = follow(&golden(name), config.clone());
+        for &k in &class.ks {
+            let architecture = Architecture::Hierarchical(Hierarchical { k, ..class.clone() });
+            assert_eq!(trainer.sae_as(&TrainConfig { architecture, ..config.clone() }).k(), Some(k));
+        }
+    }
 }
 
 /// A configuration that asks for what is not trained here fails by its key.

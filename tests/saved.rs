@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use assay_sae::config::{DecoderBias, InputScaling};
+use assay_sae::config::{DecoderBias, Hierarchical, InputScaling, TopK};
 use assay_sae::{Architecture, Format, Metadata, Recipe, Sae, TrainConfig, Trainer, formats};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
@@ -40,7 +40,9 @@ fn as_trained(trainer: &Trainer, scale: f64, x: &Tensor<2>) -> (Tensor<2>, Tenso
     let above = |x: &Tensor<2>, threshold: Tensor<2>| x.clone().greater(threshold.expand([tokens, N])).float();
     let vector = |name: &str| trainer.vectors().into_iter().find(|(known, _)| *known == name).unwrap().1.unsqueeze();
     let z = match &config.architecture {
-        Architecture::TopK(class) => relu(pre) * mask(top_k_mask(&values(scores), class.k, &[true; N])),
+        Architecture::TopK(TopK { k }) | Architecture::Hierarchical(Hierarchical { k, .. }) => {
+            relu(pre) * mask(top_k_mask(&values(scores), *k, &[true; N]))
+        }
         Architecture::GroupMax(class) => relu(pre) * mask(group_mask(&values(scores), N / class.k)),
         Architecture::BatchTopK(_) | Architecture::Matryoshka(_) => {
             let threshold = Tensor::full([1, N], trainer.threshold().unwrap(), &cpu());

@@ -1,6 +1,6 @@
 //! The step of every class whose codes have rows of any length against autodiff, and its state and files.
 
-use assay_sae::config::{BatchTopK, Gated, JumpRelu, Matryoshka, Sparsity, Standard};
+use assay_sae::config::{BatchTopK, Gated, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard};
 use assay_sae::{Architecture, DecoderNorm, Loss, Recipe, TermKind, TrainConfig, Trainer};
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{Tensor, TensorData};
@@ -47,6 +47,10 @@ fn matryoshka(widths: &[usize], aux_by_level: bool) -> Architecture {
     Architecture::Matryoshka(Matryoshka { k: 3.0, threshold_lr: 0.1, widths: widths.to_vec(), aux_by_level })
 }
 
+fn hierarchical(ks: &[usize]) -> Architecture {
+    Architecture::Hierarchical(Hierarchical { k: ks[0], ks: ks.to_vec() })
+}
+
 fn gated(l1_coefficient: f64) -> Architecture {
     Architecture::Gated(Gated { l1_coefficient, target_l0: None, l1_warmup_steps: 3 })
 }
@@ -71,6 +75,9 @@ pub fn each() -> Vec<Architecture> {
         matryoshka(&[7, 20, N], false),
         matryoshka(&[1, 7, N], true),
         matryoshka(&[N], true),
+        hierarchical(&[2, 3, 9]),
+        hierarchical(&[4]),
+        hierarchical(&[1, N]),
     ]
 }
 
@@ -152,7 +159,6 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
     let dead: Vec<f32> = trainer.fires().iter().map(|&fires| f32::from(u8::from(fires == 0))).collect();
     let dead_mask = mask(dead.repeat(BATCH));
     let mean = |per_token: Tensor<2>, coefficient: f64| per_token.sum() * (coefficient / BATCH as f64);
-    let none = || Tensor::<1>::zeros([1], &device);
     // A second step, of a coefficient's warm-up.
     let warm = |coefficient: f64, steps: u64| coefficient / steps as f64;
     let host = |x: &Tensor<2>| values(x.clone().inner());
@@ -197,12 +203,16 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
             let below = relu(threshold - pre) * dead_mask * norms;
             Dense { z, terms: sparsity + mean(below, class.pre_act_coefficient) }
         }
-        Architecture::BatchTopK(_) | Architecture::Matryoshka(_) => {
+        Architecture::BatchTopK(_) | Architecture::Matryoshka(_) | Architecture::Hierarchical(_) => {
             let scores = pre.clone() * norms.clone();
             let of_scores = host(&scores);
-            let count = (config.architecture.k().unwrap() * BATCH as f64) as usize;
-            let chosen = mask(top_k_mask(&of_scores, count, &vec![true; BATCH * N]));
-            let z = relu(scores.clone()) * chosen / norms.clone();
+            let choose = |mask_of: Vec<f32>| relu(scores.clone()) * mask(mask_of) / norms.clone();
+            let largest = |&k: &usize| choose(top_k_mask(&of_scores, k, &[true; N]));
+            let ks = if let Architecture::Hierarchical(class) = &config.architecture { &class.ks[..] } else { &[] };
+            let z = ks.last().map(largest).unwrap_or_else(|| {
+                let count = (config.architecture.k().unwrap() * BATCH as f64) as usize;
+                choose(top_k_mask(&of_scores, count, &[true; BATCH * N]))
+            });
             let (widths, by_level) = match &config.architecture {
                 Architecture::Matryoshka(class) => (class.widths.clone(), class.aux_by_level),
                 _ => (vec![N], false),
@@ -211,10 +221,16 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
                 let row: Vec<f32> = (0..N).map(|at| f32::from(u8::from(range.contains(&at)))).collect();
                 mask(row.repeat(BATCH))
             };
-            let outputs: Vec<Tensor<2>> = widths.iter().map(|&width| decode(z.clone() * columns(0..width))).collect();
-            let mut terms = none();
-            for output in &outputs[..widths.len() - 1] {
-                terms = terms + reconstruction(output.clone());
+            let outputs: Vec<Tensor<2>> = if ks.is_empty() {
+                widths.iter().map(|&width| decode(z.clone() * columns(0..width))).collect()
+            } else {
+                ks.iter().map(|k| decode(largest(k))).collect()
+            };
+            let share = if ks.is_empty() { 1.0 } else { 1.0 / ks.len() as f64 };
+            // The last is added below, whole.
+            let mut terms = reconstruction(outputs[outputs.len() - 1].clone()) * (share - 1.0);
+            for output in &outputs[..outputs.len() - 1] {
+                terms = terms + reconstruction(output.clone()) * share;
             }
             let starts = [0].into_iter().chain(widths.iter().copied());
             let levels: Vec<_> = if by_level {
@@ -315,7 +331,8 @@ fn training_of_every_class_goes_on_from_a_saved_state() {
         }
         assert!(state(&whole) == state(&resumed), "{architecture:?}");
         assert_eq!(whole.threshold(), resumed.threshold());
-        assert_eq!(whole.threshold().is_some(), architecture.k().is_some(), "{architecture:?}");
+        let has_one = matches!(architecture, Architecture::BatchTopK(_) | Architecture::Matryoshka(_));
+        assert_eq!(whole.threshold().is_some(), has_one, "{architecture:?}");
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config, "{text}");
     }
@@ -334,6 +351,7 @@ fn the_terms_of_a_loss_have_saelens_names() {
         (jumprelu(Sparsity::Step, false, 0.1), "l0_loss pre_act_loss"),
         (batchtopk(2.0), "auxiliary_reconstruction_loss"),
         (matryoshka(&[7, N], false), "inner_mse_loss_7 auxiliary_reconstruction_loss"),
+        (hierarchical(&[2, 3]), "inner_mse_loss_2 auxiliary_reconstruction_loss"),
     ] {
         assert_eq!(names(&architecture), expected);
     }

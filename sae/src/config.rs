@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::kernels::Precision;
 
 pub use self::architecture::{Architecture, Knob};
-pub use self::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+pub use self::classes::{BatchTopK, Gated, GroupMax, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,8 +191,14 @@ impl TrainConfig {
     /// Whether the sparse products gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
     /// that half the bytes are worth the rounding.
     pub fn gathers_bf16(&self, batch: usize) -> bool {
-        let gathers = self.architecture.k().unwrap_or(0.0) * batch as f64;
+        let gathers = self.architecture.trained_k().unwrap_or(0.0) * batch as f64;
         self.precision == Precision::Bf16 && gathers >= 4.0 * self.d_sae as f64
+    }
+
+    /// Whether a training with these settings is one with those: one SAE has every k of a hierarchical SAE's grid.
+    pub fn trains_as(&self, other: &Self) -> bool {
+        let with_one_k = |config: &Self| Self { architecture: config.architecture.at_largest_k(), ..config.clone() };
+        with_one_k(self) == with_one_k(other)
     }
 
     /// The learning rate of step `step`, from 0.

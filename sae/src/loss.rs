@@ -56,6 +56,8 @@ impl Weight {
 pub struct StepLoss {
     pub(crate) squares: Tensor<1>,
     pub(crate) weight: Weight,
+    /// What it counts for in the loss.
+    pub(crate) share: f64,
     pub(crate) terms: Vec<Term>,
     pub(crate) watched: Option<Watched>,
 }
@@ -79,7 +81,7 @@ pub enum TermKind {
     L0,
     /// That on how far below their thresholds dead latents are.
     PreActivation,
-    /// The reconstruction loss of so many of the first latents alone.
+    /// The reconstruction loss of so many of the first latents alone, of a Matryoshka SAE; of so many of the largest, of a hierarchical one.
     Inner(usize),
 }
 
@@ -138,7 +140,7 @@ impl StepLoss {
 
     /// The whole loss: of the reconstruction, and every term of the class.
     pub fn total(&self) -> f64 {
-        self.terms().fold(self.reconstruction(), |sum, (_, value)| sum + value)
+        self.terms().fold(self.share * self.reconstruction(), |sum, (_, value)| sum + value)
     }
 }
 

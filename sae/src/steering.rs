@@ -1,17 +1,21 @@
 //! Steers the coefficient of a sparsity penalty so that a token's active latents, mean over a batch, come to a target.
 //!
-//! Every [`LOOK_EVERY`] steps, with L0 the mean over the tokens since the look before:
+//! Every [`LOOK_EVERY`] steps, with L0 the mean over the tokens since the look before, and y = ln(L0/target):
 //!
 //! ```text
-//! e = min(L0/target − 1, 1)
-//! s ← s + INTEGRAL·e
-//! coefficient = start·exp(s + PROPORTIONAL·e)
+//! ln coefficient += GAIN·(y − y before + y·LOOK_EVERY/T),   T = steps/20
 //! ```
 //!
-//! The sum is the ascent of a Lagrange multiplier in its logarithm, as in GECO (Rezende and Viola 2018, arXiv:1810.00597, algorithm 1). L0
-//! follows a coefficient only after many steps, since Adam moves a threshold by no more than its learning rate however large the coefficient
-//! is; the sum alone would overshoot by as long. The part that is proportional to the error damps that (a PI controller, as Sohrabi et al.
-//! 2024, arXiv:2406.04558).
+//! So a coefficient rises as long as ln L0 falls more slowly than as exp(−step/T), and is lowered where it falls faster: L0 approaches the
+//! target over some twentieths of the training, and from above. That matters because Adam moves a parameter by no more than its learning rate
+//! however large the coefficient is, so that L0 follows late, and because latents that a coefficient gone too high has silenced seldom come
+//! back.
+//!
+//! It is never raised to where the penalty exceeds the batch's variance about its mean: that is what a reconstruction without any latent costs,
+//! so no optimum has a larger penalty. Otherwise a coefficient would go on rising where L0 can't follow.
+//!
+//! The sum of errors in the logarithm is the ascent of a Lagrange multiplier (GECO, Rezende and Viola 2018, arXiv:1810.00597, algorithm 1); the
+//! part in proportion to the error damps it (a PI controller, as Sohrabi et al. 2024, arXiv:2406.04558, have for multipliers).
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -20,14 +24,18 @@ use crate::loss::total;
 
 /// Steps between two looks at L0: reading it waits for the device.
 const LOOK_EVERY: u64 = 16;
-/// What an error of 1 adds to the logarithm of the coefficient at each look.
-const INTEGRAL: f64 = 0.1;
-/// What it adds as long as it lasts.
-const PROPORTIONAL: f64 = 2.0;
+/// How much of ln L0 that is missed goes into ln coefficient.
+const GAIN: f64 = 2.0;
+/// T is the training over this.
+const APPROACHES: f64 = 20.0;
+/// The least y: of an L0 of 0 there is no logarithm.
+const LEAST: f64 = -2.0;
 
 /// A coefficient on its way.
 pub(crate) struct Steering {
     target_l0: f64,
+    /// LOOK_EVERY/T
+    share: f64,
     state: State,
     /// Active entries of the batches since the last look, not read yet.
     unread: Vec<Tensor<1>>,
@@ -36,10 +44,10 @@ pub(crate) struct Steering {
 /// What of it is saved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// s
-    sum: f64,
-    /// e of the last look.
-    error: f64,
+    /// Logarithm of what the coefficient at the start is multiplied by.
+    log_factor: f64,
+    /// y of the last look, if there was one.
+    before: Option<f64>,
     /// Steps since then.
     steps: u64,
     /// Their tokens.
@@ -49,8 +57,10 @@ pub(crate) struct State {
 }
 
 impl Steering {
-    pub(crate) fn new(target_l0: f64) -> Self {
-        Self { target_l0, state: State::default(), unread: Vec::new() }
+    /// For a training of so many steps.
+    pub(crate) fn new(target_l0: f64, steps: u64) -> Self {
+        let share = LOOK_EVERY as f64 * APPROACHES / steps.max(1) as f64;
+        Self { target_l0, share: share.min(1.0), state: State::default(), unread: Vec::new() }
     }
 
     /// Goes on from what was saved.
@@ -66,21 +76,26 @@ impl Steering {
         state
     }
 
-    /// What the start is multiplied by.
+    /// What the coefficient at the start is multiplied by.
     pub(crate) fn factor(&self) -> f64 {
-        (self.state.sum + PROPORTIONAL * self.state.error).exp()
+        self.state.log_factor.exp()
     }
 
-    /// Takes note of a batch.
-    pub(crate) fn see(&mut self, active: Tensor<1>, tokens: usize) {
+    /// Takes note of a batch; gives whether it is time to [`look`](Self::look).
+    pub(crate) fn see(&mut self, active: Tensor<1>, tokens: usize) -> bool {
         self.unread.push(active);
         self.state.steps += 1;
         self.state.tokens += tokens as u64;
-        if self.state.steps == LOOK_EVERY {
-            let State { sum, tokens, active, .. } = self.state();
-            self.unread.clear();
-            let error = (active / tokens as f64 / self.target_l0 - 1.0).min(1.0);
-            self.state = State { sum: sum + INTEGRAL * error, error, ..State::default() };
-        }
+        self.state.steps == LOOK_EVERY
+    }
+
+    /// Moves the coefficient. `penalty` and `variance` are those of the last batch, in units of the loss.
+    pub(crate) fn look(&mut self, penalty: f64, variance: f64) {
+        let State { log_factor, before, tokens, active, .. } = self.state();
+        self.unread.clear();
+        let missed = (active / tokens as f64 / self.target_l0).ln().max(LEAST);
+        let change = GAIN * (missed - before.unwrap_or(missed) + missed * self.share);
+        let room = if penalty > 0.0 { (variance / penalty).ln() } else { f64::INFINITY };
+        self.state = State { log_factor: log_factor + change.min(room), before: Some(missed), ..State::default() };
     }
 }

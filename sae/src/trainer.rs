@@ -13,7 +13,7 @@ use crate::config::{DecoderBias, DecoderNorm, InputScaling, TrainConfig};
 use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
-use crate::loss::{StepLoss, Watched, centred_squares};
+use crate::loss::{StepLoss, Term, TermKind, Watched, Weight, centred_squares, total};
 use crate::readback::{host, host_int};
 use crate::sae::Sae;
 use crate::steering::Steering;
@@ -122,7 +122,11 @@ impl Trainer {
             step: 0,
             input_scale: 1.0,
             threshold: 0.0,
-            steering: config.architecture.coefficient().and_then(|of| of.target_l0).map(Steering::new),
+            steering: config
+                .architecture
+                .coefficient()
+                .and_then(|of| of.target_l0)
+                .map(|target| Steering::new(target, config.steps)),
             params,
             config,
         }
@@ -220,8 +224,7 @@ impl Trainer {
         let weight = self.config.loss.weight(&x);
         let watched = watch.then(|| Watched { centred: centred_squares(&x), active: pass.active(), batch });
         let coefficient = self.coefficient().unwrap_or(0.0);
-        self.steer(pass.as_ref(), batch);
-        let (residual, squares) = pass.residual(x);
+        let (residual, squares) = pass.residual(x.clone());
         let output_grad = match given {
             None => weight.scale(residual.clone(), 2.0),
             Some(gradient) if input_scale == 1.0 => gradient,
@@ -230,20 +233,25 @@ impl Trainer {
         let objective =
             Objective { config: &self.config, firing: &self.firing, coefficient, residual, weight: &weight };
         let terms = pass.terms(objective);
+        self.steer(pass.as_ref(), &terms, &x, &weight);
         if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
             self.threshold = (1.0 - rate) * self.threshold + rate * f64::from(least);
         }
+        let share = pass.share();
         let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
         self.update(gradients);
-        StepLoss { squares, weight, terms, watched }
+        StepLoss { squares, weight, share, terms, watched }
     }
 
     /// Has the coefficient follow what a batch's latents are, once it is warmed up.
-    fn steer(&mut self, pass: &dyn Pass, batch: usize) {
+    fn steer(&mut self, pass: &dyn Pass, terms: &[Term], x: &Tensor<2>, weight: &Weight) {
         let is_warm = self.config.architecture.coefficient().is_some_and(|of| self.step >= of.warmup_steps);
-        if let Some(steering) = self.steering.as_mut().filter(|_| is_warm) {
-            steering.see(pass.active(), batch);
+        let Some(steering) = self.steering.as_mut().filter(|_| is_warm) else { return };
+        if steering.see(pass.active(), x.dims()[0]) {
+            let penalty = terms.iter().filter(|term| matches!(term.kind, TermKind::L0 | TermKind::L1));
+            let penalty = penalty.map(|term| total(&term.value)).sum();
+            steering.look(penalty, total(&weight.times(centred_squares(x))));
         }
     }
 
@@ -275,6 +283,12 @@ impl Trainer {
     /// The SAE as it is for inference: the input's scale and, where pre-activations are rescaled, the decoder's norms
     /// are folded into the weights. It encodes and decodes raw activations.
     pub fn sae(&self) -> Sae {
+        self.sae_as(&self.config)
+    }
+
+    /// The same as settings have it that [train the same](TrainConfig::trains_as): at another k of a hierarchical SAE.
+    pub fn sae_as(&self, config: &TrainConfig) -> Sae {
+        debug_assert!(self.config.trains_as(config), "another training");
         let p = self.params.clone();
         let (mut w_enc, mut b_enc, mut w_dec, mut b_dec) = (p.w_enc, p.b_enc, p.w_dec, p.b_dec);
         if self.config.rescale_acts_by_decoder_norm {
@@ -289,7 +303,7 @@ impl Trainer {
             b_dec = b_dec.div_scalar(self.input_scale);
         }
         let threshold = Tensor::full([self.config.d_sae], self.threshold, &b_enc.device());
-        let activation = self.config.architecture.coder().activation(&p.vectors, threshold);
+        let activation = config.architecture.coder().activation(&p.vectors, threshold);
         Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input)
     }
 

@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use assay_sae::config::{
-    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, InputScaling, JumpRelu, Loss, Matryoshka, Sparsity, Standard,
-    TopK,
+    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, Hierarchical, InputScaling, JumpRelu, Loss, Matryoshka,
+    Sparsity, Standard, TopK,
 };
 use assay_sae::{Architecture, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -190,6 +190,10 @@ fn training(config: &TrainConfig) -> String {
 fn class(text: &mut Fields, architecture: &Architecture) {
     match architecture {
         Architecture::TopK(TopK { k: _ }) | Architecture::GroupMax(GroupMax { k: _ }) => {}
+        Architecture::Hierarchical(Hierarchical { k, ks }) => {
+            text.number("k", k);
+            text.numbers("ks", ks);
+        }
         Architecture::BatchTopK(BatchTopK { k, threshold_lr }) => {
             text.float("k", *k);
             text.float("threshold_lr", *threshold_lr);
@@ -197,8 +201,7 @@ fn class(text: &mut Fields, architecture: &Architecture) {
         Architecture::Matryoshka(Matryoshka { k, threshold_lr, widths, aux_by_level }) => {
             text.float("k", *k);
             text.float("threshold_lr", *threshold_lr);
-            let widths: Vec<String> = widths.iter().map(ToString::to_string).collect();
-            text.number("widths", format_args!("[{}]", widths.join(",")));
+            text.numbers("widths", widths);
             text.number("aux_by_level", aux_by_level);
         }
         Architecture::JumpRelu(JumpRelu {
@@ -260,6 +263,12 @@ impl Fields {
     pub(super) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         let before = if self.0.is_empty() { '{' } else { ',' };
         write!(self.0, "{before}\"{name}\":{value}").expect("a string can be written to");
+    }
+
+    /// A list of whole numbers.
+    fn numbers(&mut self, name: &str, values: &[usize]) {
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        self.number(name, format_args!("[{}]", values.join(",")));
     }
 
     /// A name, hash or the like, which needs no escapes.
@@ -344,6 +353,10 @@ mod tests {
                 r#""architecture":"batchtopk","k":8.0,"threshold_lr":0.01}"#,
             ),
             (
+                serde_json::json!({"architecture": "hierarchical", "k": 4, "ks": [4, 8]}),
+                r#""architecture":"hierarchical","k":4,"ks":[4,8]}"#,
+            ),
+            (
                 serde_json::json!({"architecture": "matryoshka", "k": 6.5, "widths": [64, 512]}),
                 r#""architecture":"matryoshka","k":6.5,"threshold_lr":0.01,"widths":[64,512],"aux_by_level":false}"#,
             ),
@@ -357,7 +370,7 @@ mod tests {
             ),
             (
                 serde_json::json!({"architecture": "gated", "target_l0": 32}),
-                r#""architecture":"gated","l1_coefficient":1.0,"target_l0":32.0,"l1_warmup_steps":0}"#,
+                r#""architecture":"gated","l1_coefficient":0.001,"target_l0":32.0,"l1_warmup_steps":0}"#,
             ),
             (
                 serde_json::json!({"architecture": "standard", "l1_coefficient": 0.5}),

@@ -22,7 +22,8 @@ const LOOKS: u64 = 200;
 
 /// An SAE in training, and what is known of it.
 pub(super) struct Pupil<'a> {
-    pub run: &'a Run,
+    /// The runs whose SAE it is: one, or those that differ in no setting of training.
+    pub runs: Vec<&'a Run>,
     /// Number of its site in the stream.
     site: usize,
     pub trainer: Trainer,
@@ -90,17 +91,21 @@ pub(super) fn train<'a>(
         precision: spec.precision,
     };
     let mut stream = ActivationStream::new(decoder, &tokens.source, &sites, stream_config)?;
-    let mut pupils = Vec::with_capacity(missing.len());
+    let mut pupils: Vec<Pupil<'_>> = Vec::with_capacity(missing.len());
     for &run in missing {
+        if let Some(same) = pupils.iter_mut().find(|pupil| pupil.run().trains_as(run)) {
+            same.runs.push(run);
+            continue;
+        }
         let site = sites.iter().position(|s| *s == run.site).expect("sites come from the runs");
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
         let losses = Losses::default();
-        pupils.push(Pupil { run, site, trainer, unread: Vec::new(), losses, log: None, last_look: None });
+        pupils.push(Pupil { runs: vec![run], site, trainer, unread: Vec::new(), losses, log: None, last_look: None });
     }
     let state = load_state(&state_dir(results, &group.id()), &mut pupils, device)?;
     if spec.train.log {
         for pupil in &mut pupils {
-            let dir = results.join("logs").join(group.name_of(pupil.run));
+            let dir = results.join("logs").join(group.name_of(pupil.run()));
             pupil.log = Some(RunLog::begin(dir, &pupil.losses.looks)?);
         }
     }
@@ -166,12 +171,12 @@ impl Training<'_, '_> {
                 pupil.trainer.calibrate(&stream.batch(pupil.site, &sample));
             }
         }
-        let mut seeds: Vec<u64> = self.pupils.iter().map(|p| p.run.key.seed).collect();
+        let mut seeds: Vec<u64> = self.pupils.iter().map(|p| p.run().key.seed).collect();
         seeds.sort_unstable();
         seeds.dedup();
         let orders: Vec<(u64, Tensor<1, Int>)> =
             seeds.into_iter().map(|seed| (seed, stream.upload(&round.order(seed)))).collect();
-        let mut streams: Vec<(usize, u64)> = self.pupils.iter().map(|p| (p.site, p.run.key.seed)).collect();
+        let mut streams: Vec<(usize, u64)> = self.pupils.iter().map(|p| (p.site, p.run().key.seed)).collect();
         streams.sort_unstable();
         streams.dedup();
         for at in (self.trained.into_round as usize..round.tokens()).step_by(batch_size) {
@@ -187,7 +192,7 @@ impl Training<'_, '_> {
                 .collect();
             // Each holds all of its own state, so no result depends on who runs when.
             side_by_side(&opened.device, self.pupils.iter_mut().collect(), |pupil: &mut Pupil<'_>| -> Result<()> {
-                let of = (pupil.site, pupil.run.key.seed);
+                let of = (pupil.site, pupil.run().key.seed);
                 let x = &batches.iter().find(|(key, _)| *key == of).expect("every stream has a batch").1;
                 pupil.step(x.clone());
                 Ok(())
@@ -266,7 +271,12 @@ impl Training<'_, '_> {
     }
 }
 
-impl Pupil<'_> {
+impl<'a> Pupil<'a> {
+    /// The first of its runs, by which it is known.
+    pub(super) fn run(&self) -> &'a Run {
+        self.runs[0]
+    }
+
     /// One step. Reading its loss would wait for it: that of most steps is dropped, the others are kept for later.
     fn step(&mut self, x: Tensor<2>) {
         let step = self.trainer.steps_done();
@@ -295,10 +305,10 @@ impl Pupil<'_> {
             ensure!(
                 value.is_finite(),
                 "training diverged: the loss of {} {} {} seed {} is {value} at step {step}; lower the learning rate",
-                self.run.site.hook,
+                self.run().site.hook,
                 self.trainer.config().architecture,
                 self.trainer.config().architecture.knob(),
-                self.run.key.seed
+                self.run().key.seed
             );
             if self.is_late(step) {
                 self.losses.late_sum += value;

@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 /// The settings by which the sparsity of some class is set.
 const KNOBS: [&str; 4] = ["k", "target_l0", "l0_coefficient", "l1_coefficient"];
 
-/// SAEs of one class, `architecture`: `topk`, `groupmax`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`. Beside it are the
-/// class's settings; those that set the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each
-/// value.
+/// SAEs of one class, `architecture`: `topk`, `groupmax`, `hierarchical`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`.
+/// Beside it are the class's settings; those that set the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one
+/// SAE for each value. Of a hierarchical SAE, which is one for all of its `ks`, there is a run at each of them, or at those that `k` lists.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
 pub struct CoderSpec {
@@ -26,9 +26,15 @@ impl TryFrom<Map<String, Value>> for CoderSpec {
         if !keys.contains_key("architecture") {
             return Err(format!("[[coders]]: `architecture` is missing; one of {names}"));
         }
-        let mut all = vec![keys.clone()];
+        let mut lists = keys.clone();
+        if keys["architecture"] == "hierarchical"
+            && let Some(ks) = keys.get("ks")
+        {
+            lists.entry("k").or_insert(ks.clone());
+        }
+        let mut all = vec![lists.clone()];
         for knob in KNOBS {
-            if let Some(Value::Array(values)) = keys.get(knob) {
+            if let Some(Value::Array(values)) = lists.get(knob) {
                 if values.is_empty() {
                     return Err(format!("[[coders]] {knob}: at least one value is needed for each"));
                 }

@@ -20,6 +20,18 @@ pub struct GroupMax {
     pub k: usize,
 }
 
+/// The k largest pre-activations of a token for every k of a grid at once: one SAE whose loss is the mean of the reconstruction losses at
+/// each k (HierarchicalTopK; Balagansky et al. 2025, arXiv:2505.24473). The paper's own grid is every k up to the largest; the memory of a
+/// step, and what it decodes, is in proportion to the number of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hierarchical {
+    /// The k of the grid at which it is used; no part of the training.
+    pub k: usize,
+    /// The grid, ascending.
+    pub ks: Vec<usize>,
+}
+
 /// The ⌊k·batch⌋ largest pre-activations of a batch, so that tokens share what is chosen (Bussmann et al. 2024, arXiv:2412.06410). For
 /// inference it is a JumpReLU with one threshold for all latents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,8 +154,8 @@ pub(crate) struct Coefficient {
 }
 
 impl Coefficient {
-    /// Where steering starts if nothing is said: SAELens' default of all classes that have a coefficient.
-    pub const START: f64 = 1.0;
+    /// Where steering starts if nothing is said: low, since latents that a coefficient has silenced seldom come back.
+    pub const START: f64 = 0.001;
 
     /// The share of the coefficient that is in force at step `step`, from 0.
     pub fn warmed_up(&self, step: u64) -> f64 {
@@ -304,6 +316,24 @@ impl GroupMax {
         } else {
             bad(format!("groupmax: k = {} must divide d_sae = {d_sae} into groups of one size", self.k))
         }
+    }
+}
+
+impl Hierarchical {
+    /// The largest k of the grid.
+    pub(crate) fn largest(&self) -> usize {
+        self.ks.iter().copied().max().unwrap_or(self.k)
+    }
+
+    pub(super) fn check(&self, d_sae: usize) -> Result<()> {
+        let Self { k, ks } = self;
+        if ks.first().is_none_or(|&first| first == 0) || !ks.is_sorted_by(|a, b| a < b) {
+            return bad(format!("hierarchical: ks = {ks:?}; give ascending numbers of latents, from 1"));
+        }
+        if !ks.contains(k) {
+            return bad(format!("hierarchical: k = {k} is none of ks = {ks:?}, for which it is trained; add it there"));
+        }
+        check_k(self.largest() as f64, d_sae)
     }
 }
 
