@@ -176,6 +176,10 @@ fn start(config: &TrainConfig, trace: &Reference) -> Trainer {
         assert_eq!(trace.floats("init.topk_threshold").0, [0.0]);
         known.push("topk_threshold");
     }
+    if trainer.skip().is_some() {
+        assert!(trace.floats("init.W_skip").0.iter().all(|&w| w == 0.0));
+        known.push("W_skip");
+    }
     for name in trace.names() {
         let Some(name) = name.strip_prefix("init.") else { continue };
         assert!(known.contains(&name), "{name} has no place");
@@ -204,8 +208,14 @@ fn follow(dir: &Path, config: TrainConfig) -> Trainer {
             assert!(difference <= bound, "{name}, step {step}: {what} is {ours}, not {reference}");
         };
         near("n_dead", trainer.n_dead() as f64, numbers("n_dead")[step]);
-        let loss = trainer.step_watched(batches.clone().slice([step..step + 1, 0..batch, 0..d]).reshape([batch, d]));
-        near("l0", loss.l0().unwrap(), expected("l0")[step]);
+        let of_step = |all: &Tensor<3>| all.clone().slice([step..step + 1, 0..batch, 0..d]).reshape([batch, d]);
+        let loss = if config.task.is_autoencoder() {
+            let loss = trainer.step_watched(of_step(&batches));
+            near("l0", loss.l0().unwrap(), expected("l0")[step]);
+            loss
+        } else {
+            trainer.step_towards(of_step(&batches), of_step(&trace.tensor("targets")))
+        };
         near("total", loss.total(), expected("total")[step]);
         for term in &terms {
             let ours = if term == "mse_loss" {
@@ -228,6 +238,7 @@ fn follow(dir: &Path, config: TrainConfig) -> Trainer {
     ];
     found.extend(trainer.vectors().into_iter().map(|(name, vector)| (name, values(vector))));
     found.extend(trainer.threshold().map(|threshold| ("topk_threshold", vec![threshold as f32])));
+    found.extend(trainer.skip().map(|skip| ("W_skip", values(skip))));
     let finals = trace.names().into_iter().filter(|name| name.starts_with("final.")).count();
     assert_eq!(found.len(), finals, "{name}: every final tensor is compared");
     for (what, ours) in found {
@@ -299,6 +310,29 @@ fn training_of_a_hierarchical_sae_reproduces_its_trace() {
             let architecture = Architecture::Hierarchical(Hierarchical { k, ..class.clone() });
             assert_eq!(trainer.sae_as(&TrainConfig { architecture, ..config.clone() }).k(), Some(k));
         }
+    }
+}
+
+/// By sparsify's own modules, which also say how a transcoder is kept.
+#[test]
+fn training_of_a_transcoder_reproduces_its_trace() {
+    for name in ["transcoder-topk", "transcoder-topk-skip"] {
+        let text = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
+        let trainer = follow(&golden(name), serde_json::from_str(&text).unwrap());
+        let expected = Reference::open(golden(name).join("encode.safetensors"));
+        let recon = trainer.sae().reconstruct(expected.tensor("x")).0;
+        assert_alike(name, &values(recon), &expected.floats("recon").0);
+        let out = tempfile::tempdir().unwrap();
+        formats::save(out.path(), Format::Sparsify, &trainer.sae(), &Metadata::default(), None).unwrap();
+        let [ours, theirs] = [out.path().to_owned(), golden(name).join("sae")].map(|dir| {
+            let cfg: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("cfg.json")).unwrap()).unwrap();
+            let computes = ["activation", "num_latents", "k", "skip_connection", "transcode", "d_in"];
+            let weights = Reference::open(dir.join("sae.safetensors"));
+            let shapes: BTreeMap<_, _> =
+                weights.names().into_iter().map(|name| (name.clone(), weights.floats(&name).1)).collect();
+            (computes.map(|key| cfg[key].clone()), shapes)
+        });
+        assert_eq!(ours, theirs, "{name}");
     }
 }
 

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use assay_sae::config::{DecoderBias, Hierarchical, InputScaling, TopK};
-use assay_sae::{Architecture, Format, Metadata, Recipe, Sae, TrainConfig, Trainer, formats};
+use assay_sae::{Architecture, Format, Metadata, Recipe, Sae, Task, TrainConfig, Trainer, formats};
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
+use serde_json::{Value, json};
 
 use crate::common::synthetic::Synthetic;
-use crate::common::{assert_close, cpu, dense, values, write_floats};
+use crate::common::{Reference, assert_close, cpu, dense, values, write_floats};
 use crate::training::{group_mask, square, top_k_mask};
-use crate::training_classes::{BATCH, D, N, each, matrix};
+use crate::training_classes::{BATCH, D, N, each, matrix, transcoders};
 
 /// Every class that is trained here.
 fn all() -> Vec<Architecture> {
@@ -103,6 +104,61 @@ fn what_is_saved_does_on_raw_activations_what_was_trained() {
     }
 }
 
+/// What SAELens and sparsify have no reader for here: their own load these in `tests/interop/classes.py`.
+#[test]
+fn transcoders_are_written_as_their_tools_keep_them() {
+    for architecture in transcoders() {
+        for task in [Task::Transcoder, Task::SkipTranscoder] {
+            let (trainer, x) = transcoder(&architecture, task);
+            let sae = trainer.sae();
+            let (_, mut expected) = as_trained(&trainer, 1.0, &x);
+            if let Some(skip) = trainer.skip() {
+                expected = expected + x.clone().matmul(skip.transpose());
+            }
+            assert_close(&format!("{architecture:?}"), &values(sae.reconstruct(x).0), &values(expected), 1e-5);
+            let topk = matches!(architecture, Architecture::TopK(_));
+            let (format, weights) =
+                if topk { (Format::Sparsify, "sae.safetensors") } else { (Format::SaeLens, "sae_weights.safetensors") };
+            let held: Vec<Format> = Format::ALL.into_iter().filter(|format| format.can_hold(&sae)).collect();
+            assert_eq!((held, Format::for_sae(&sae)), (vec![format], format));
+            let dir = tempfile::tempdir().unwrap();
+            formats::save(dir.path(), format, &sae, &Metadata::default(), None).unwrap();
+            let file = Reference::open(dir.path().join(weights));
+            let skips = task == Task::SkipTranscoder;
+            assert_eq!(file.names().contains(&"W_skip".to_owned()), skips);
+            if skips {
+                assert_eq!(file.floats("W_skip"), (values(trainer.skip().unwrap()), vec![D, D]));
+            }
+            let cfg: Value =
+                serde_json::from_str(&std::fs::read_to_string(dir.path().join("cfg.json")).unwrap()).unwrap();
+            if topk {
+                assert_eq!([&cfg["transcode"], &cfg["skip_connection"]], [&json!(true), &json!(skips)]);
+            } else {
+                let name = if skips { "jumprelu_skip_transcoder" } else { "jumprelu_transcoder" };
+                assert_eq!((&cfg["architecture"], &cfg["d_out"]), (&json!(name), &json!(D)));
+                assert_eq!(cfg["apply_b_dec_to_input"], json!(false));
+            }
+            // It would be taken for an SAE.
+            let refused = formats::load(dir.path(), &cpu()).unwrap_err().to_string();
+            assert!(refused.contains("transcode"), "{refused}");
+        }
+    }
+}
+
+/// A transcoder, trained on activations that a map with a bend makes of others, and some of these.
+fn transcoder(architecture: &Architecture, task: Task) -> (Trainer, Tensor<2>) {
+    let mut activations = Synthetic::new(D, 2 * D, 3, 2.0, 7);
+    let settings = TrainConfig::from_recipe(Recipe::Assay, D, N, architecture.clone(), 64, 6400);
+    let config = TrainConfig { lr: 3e-3, task, apply_b_dec_to_input: false, ..settings };
+    let mut trainer = Trainer::new(config, 1, &cpu()).unwrap();
+    let map = matrix(D, D, 0.5, 3);
+    for _ in 0..100 {
+        let x = activations.batch(64, &cpu());
+        trainer.step_towards(x.clone(), relu(x.matmul(map.clone())));
+    }
+    (trainer, activations.batch(500, &cpu()))
+}
+
 /// Where [`writes_one_sae_of_each_class`] writes.
 fn out() -> PathBuf {
     std::env::var_os("ASSAY_INTEROP_DIR").map_or_else(|| PathBuf::from("interop"), PathBuf::from)
@@ -120,6 +176,12 @@ fn writes_one_sae_of_each_class() {
             write_one(&out().join(format!("{at:02}-{architecture}-{recipe}")), &architecture, recipe);
         }
     }
+    for architecture in transcoders() {
+        for (task, name) in [(Task::Transcoder, "transcoder"), (Task::SkipTranscoder, "skip-transcoder")] {
+            let (trainer, x) = transcoder(&architecture, task);
+            write(&out().join(format!("{name}-{architecture}")), &trainer.sae(), x);
+        }
+    }
 }
 
 fn write_one(dir: &Path, architecture: &Architecture, recipe: Recipe) {
@@ -131,12 +193,14 @@ fn write_one(dir: &Path, architecture: &Architecture, recipe: Recipe) {
     let mut trainer = Trainer::new(config, 1, &cpu()).unwrap();
     trainer.calibrate(&activations.batch(256, &cpu()));
     (0..STEPS).for_each(|_| _ = trainer.step(activations.batch(64, &cpu())));
-    let sae = trainer.sae();
-    let x = activations.batch(500, &cpu());
+    write(dir, &trainer.sae(), activations.batch(500, &cpu()));
+}
+
+fn write(dir: &Path, sae: &Sae, x: Tensor<2>) {
     let recon = values(sae.reconstruct(x.clone()).0);
-    let latents = dense(&sae, x.clone());
-    for format in Format::ALL.into_iter().filter(|format| format.can_hold(&sae)) {
-        formats::save(&dir.join(format.name()), format, &sae, &Metadata::default(), None).unwrap();
+    let latents = dense(sae, x.clone());
+    for format in Format::ALL.into_iter().filter(|format| format.can_hold(sae)) {
+        formats::save(&dir.join(format.name()), format, sae, &Metadata::default(), None).unwrap();
     }
     let tensors = [("x", values(x), D), ("latents", latents, N), ("recon", recon, D)];
     write_floats(&dir.join("encode.safetensors"), &tensors.map(|(name, values, cols)| (name, values, [500, cols])));

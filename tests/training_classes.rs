@@ -1,7 +1,7 @@
 //! The step of every class whose codes have rows of any length against autodiff, and its state and files.
 
 use assay_sae::config::{BatchTopK, Gated, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard};
-use assay_sae::{Architecture, DecoderNorm, Loss, Recipe, TermKind, TrainConfig, Trainer};
+use assay_sae::{Architecture, DecoderNorm, InputScaling, Loss, Recipe, Task, TermKind, TrainConfig, Trainer};
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{Tensor, TensorData};
 
@@ -81,6 +81,11 @@ pub fn each() -> Vec<Architecture> {
     ]
 }
 
+/// The classes of transcoders.
+pub fn transcoders() -> Vec<Architecture> {
+    vec![Architecture::topk(3), batchtopk(3.3), jumprelu(Sparsity::Step, true, 0.02)]
+}
+
 /// Plain gradient descent: without momentum and with an ε that dwarfs the gradient, an Adam step is −lr/ε·g.
 fn config(architecture: &Architecture, loss: Loss, center: bool) -> TrainConfig {
     let recipe = TrainConfig::from_recipe(Recipe::Saelens, D, N, architecture.clone(), BATCH, 1_000_000);
@@ -120,6 +125,7 @@ fn parameters(trainer: &Trainer) -> Vec<(&'static str, Vec<f32>)> {
         // Before a step a threshold is brought back to 0.
         (name, values(if name == "threshold" { vector.clamp_min(0.0) } else { vector }))
     }));
+    all.extend(trainer.skip().map(|skip| ("W_skip", values(skip))));
     all
 }
 
@@ -130,7 +136,7 @@ struct Dense {
 }
 
 /// The gradients of every parameter from dense operations and autodiff, in the order of [`parameters`], and the whole loss.
-fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
+fn by_autodiff(trainer: &Trainer, x: &Tensor<2>, target: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
     let config = trainer.config();
     let [w_enc, w_dec] = trainer.weights().map(|w| w.autodiff().require_grad());
     let [b_enc, b_dec] = trainer.biases().map(|b| b.autodiff().require_grad());
@@ -141,21 +147,25 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
         .collect();
     let device = w_enc.device();
     let mask = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [BATCH, N]), &device);
-    let x_plain = x.clone();
+    let skip = trainer.skip().map(|skip| skip.autodiff().require_grad());
     let x: Tensor<2> = x.clone().autodiff();
     let weight = match config.loss {
         Loss::Mse => 1.0 / BATCH as f64,
         Loss::Fvu => {
-            let centred = square(x_plain.clone() - x_plain.mean_dim(0));
+            let centred = square(target.clone() - target.clone().mean_dim(0));
             1.0 / values(centred).into_iter().map(f64::from).sum::<f64>()
         }
     };
-    let reconstruction = |output: Tensor<2>| square(output - x.clone()).sum() * weight;
+    let target: Tensor<2> = target.clone().autodiff();
+    let reconstruction = |output: Tensor<2>| square(output - target.clone()).sum() * weight;
     let input = if config.apply_b_dec_to_input { x.clone() - b_dec.clone().unsqueeze() } else { x.clone() };
     let product = input.matmul(w_enc.clone().transpose());
     let pre = product.clone() + b_enc.clone().unsqueeze();
     let norms = square(w_dec.clone()).sum_dim(1).sqrt().transpose();
-    let decode = |z: Tensor<2>| z.matmul(w_dec.clone()) + b_dec.clone().unsqueeze();
+    let decode = |z: Tensor<2>| {
+        let output = z.matmul(w_dec.clone()) + b_dec.clone().unsqueeze();
+        skip.as_ref().map_or(output.clone(), |skip| output + x.clone().matmul(skip.clone().transpose()))
+    };
     let dead: Vec<f32> = trainer.fires().iter().map(|&fires| f32::from(u8::from(fires == 0))).collect();
     let dead_mask = mask(dead.repeat(BATCH));
     let mean = |per_token: Tensor<2>, coefficient: f64| per_token.sum() * (coefficient / BATCH as f64);
@@ -203,12 +213,19 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
             let below = relu(threshold - pre) * dead_mask * norms;
             Dense { z, terms: sparsity + mean(below, class.pre_act_coefficient) }
         }
-        Architecture::BatchTopK(_) | Architecture::Matryoshka(_) | Architecture::Hierarchical(_) => {
+        Architecture::TopK(_)
+        | Architecture::BatchTopK(_)
+        | Architecture::Matryoshka(_)
+        | Architecture::Hierarchical(_) => {
             let scores = pre.clone() * norms.clone();
             let of_scores = host(&scores);
             let choose = |mask_of: Vec<f32>| relu(scores.clone()) * mask(mask_of) / norms.clone();
             let largest = |&k: &usize| choose(top_k_mask(&of_scores, k, &[true; N]));
-            let ks = if let Architecture::Hierarchical(class) = &config.architecture { &class.ks[..] } else { &[] };
+            let ks = match &config.architecture {
+                Architecture::Hierarchical(class) => class.ks.clone(),
+                Architecture::TopK(class) => vec![class.k],
+                _ => Vec::new(),
+            };
             let z = ks.last().map(largest).unwrap_or_else(|| {
                 let count = (config.architecture.k().unwrap() * BATCH as f64) as usize;
                 choose(top_k_mask(&of_scores, count, &[true; BATCH * N]))
@@ -242,7 +259,7 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
                 let allowed: Vec<bool> = (0..N).map(|at| latents.contains(&at) && dead[at] > 0.0).collect();
                 let n_dead = allowed.iter().filter(|&&dead| dead).count();
                 let revived = scores.clone() * mask(top_k_mask(&of_scores, D / 2, &allowed)) / norms.clone();
-                let error = revived.matmul(w_dec.clone()) + (output.clone() - x.clone()).detach();
+                let error = revived.matmul(w_dec.clone()) + (output.clone() - target.clone()).detach();
                 let share = (n_dead as f64 / (D / 2) as f64).min(1.0);
                 terms = terms + square(error).sum() * (config.aux_coefficient * weight * share);
             }
@@ -258,7 +275,60 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
     let of_vector = |t: &Tensor<1>| t.grad(&gradients).map_or_else(|| zeros(t.dims()[0]), values);
     let mut all = vec![of(&w_enc), of(&w_dec), of_vector(&b_enc), of_vector(&b_dec)];
     all.extend(own.iter().map(of_vector));
+    all.extend(skip.iter().map(of));
     (all, total)
+}
+
+/// Takes a step, which is that of autodiff.
+fn assert_steps_down_the_gradient(what: &str, trainer: &mut Trainer, x: &Tensor<2>, target: &Tensor<2>) {
+    let (gradients, total) = by_autodiff(trainer, x, target);
+    let before = parameters(trainer);
+    let said = trainer.step_towards(x.clone(), target.clone());
+    assert!((said.total() - total).abs() <= 1e-5 * total, "{what}: loss {} against {total}", said.total());
+    let [w_enc, w_dec] = trainer.weights().map(values);
+    let [b_enc, b_dec] = trainer.biases().map(values);
+    let mut after = vec![w_enc, w_dec, b_enc, b_dec];
+    after.extend(trainer.vectors().into_iter().map(|(_, vector)| values(vector)));
+    after.extend(trainer.skip().map(values));
+    assert_eq!(after.len(), gradients.len());
+    for (((name, before), after), gradient) in before.iter().zip(&after).zip(&gradients) {
+        let step = before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32);
+        let step: Vec<f32> = step.collect();
+        assert!(gradient.iter().any(|&g| g != 0.0), "{what}: nothing reaches {name}");
+        assert_close(&format!("{what}: {name}"), &step, gradient, 1e-4);
+    }
+}
+
+#[test]
+fn the_closed_form_step_of_a_transcoder_is_the_gradient_of_autodiff() {
+    for architecture in transcoders() {
+        for task in [Task::Transcoder, Task::SkipTranscoder] {
+            for loss in [Loss::Mse, Loss::Fvu] {
+                let mut trainer = trainer(TrainConfig { task, ..config(&architecture, loss, false) });
+                assert_eq!(trainer.skip().is_some(), task == Task::SkipTranscoder);
+                let what = format!("{architecture:?}, {task:?}, {loss:?}");
+                assert_steps_down_the_gradient(&what, &mut trainer, &input(), &matrix(BATCH, D, 1.5, 7));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_transcoder_cannot_have_is_refused() {
+    let transcoder =
+        |architecture: &Architecture| TrainConfig { task: Task::Transcoder, ..config(architecture, Loss::Mse, false) };
+    let topk = transcoder(&Architecture::topk(3));
+    assert!(topk.check().is_ok());
+    let text = serde_json::to_string(&topk).unwrap();
+    assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), topk, "{text}");
+    for (config, parts) in [
+        (TrainConfig { apply_b_dec_to_input: true, ..topk.clone() }, ["apply_b_dec_to_input", "set it to false"]),
+        (TrainConfig { input_scaling: InputScaling::ExpectedNorm, ..topk }, ["input_scaling", "leave it out"]),
+        (transcoder(&gated(0.5)), ["architecture = \"gated\"", "topk, batchtopk and jumprelu are"]),
+    ] {
+        let error = config.check().unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
 }
 
 #[test]
@@ -268,22 +338,8 @@ fn the_closed_form_step_of_every_class_is_the_gradient_of_autodiff() {
         for (loss, center) in [(Loss::Mse, true), (Loss::Mse, false), (Loss::Fvu, true)] {
             let mut trainer = trainer(config(&architecture, loss, center));
             dead += trainer.n_dead();
-            let x = input();
             let what = format!("{architecture:?}, {loss:?}, center {center}");
-            let (gradients, total) = by_autodiff(&trainer, &x);
-            let before = parameters(&trainer);
-            let said = trainer.step(x);
-            assert!((said.total() - total).abs() <= 1e-5 * total, "{what}: loss {} against {total}", said.total());
-            let [w_enc, w_dec] = trainer.weights().map(values);
-            let [b_enc, b_dec] = trainer.biases().map(values);
-            let mut after = vec![w_enc, w_dec, b_enc, b_dec];
-            after.extend(trainer.vectors().into_iter().map(|(_, vector)| values(vector)));
-            for (((name, before), after), gradient) in before.iter().zip(&after).zip(&gradients) {
-                let step = before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32);
-                let step: Vec<f32> = step.collect();
-                assert!(gradient.iter().any(|&g| g != 0.0), "{what}: nothing reaches {name}");
-                assert_close(&format!("{what}: {name}"), &step, gradient, 1e-4);
-            }
+            assert_steps_down_the_gradient(&what, &mut trainer, &input(), &input());
         }
     }
     assert!(dead > 0);
@@ -316,18 +372,24 @@ fn training_of_every_class_goes_on_from_a_saved_state() {
         std::fs::read(dir.path().join("trainer_state.safetensors")).unwrap()
     };
     let dir = tempfile::tempdir().unwrap();
-    for architecture in each() {
+    let autoencoders = each().into_iter().map(|architecture| (architecture, Task::Autoencoder));
+    let transcoders = transcoders().into_iter().map(|architecture| (architecture, Task::SkipTranscoder));
+    for (architecture, task) in autoencoders.chain(transcoders) {
         let recipe = TrainConfig::from_recipe(Recipe::Assay, D, N, architecture.clone(), BATCH, 20 * BATCH as u64);
-        let config = TrainConfig { lr: 0.01, dead_after: 3 * BATCH as u64, ..recipe };
+        let apply_b_dec_to_input = task.is_autoencoder();
+        let config = TrainConfig { lr: 0.01, dead_after: 3 * BATCH as u64, task, apply_b_dec_to_input, ..recipe };
         let mut whole = Trainer::new(config.clone(), 1, &cpu()).unwrap();
-        for seed in 0..8 {
-            whole.step(matrix(BATCH, D, 1.0, 20 + seed));
-        }
+        let step = |trainer: &mut Trainer, seed: u64| {
+            let x = matrix(BATCH, D, 1.0, 20 + seed);
+            let target = if task.is_autoencoder() { x.clone() } else { matrix(BATCH, D, 1.0, 50 + seed) };
+            trainer.step_towards(x, target);
+        };
+        (0..8).for_each(|seed| step(&mut whole, seed));
         whole.save_state(dir.path()).unwrap();
         let mut resumed = Trainer::load_state(dir.path(), &config, &cpu()).unwrap();
         for seed in 8..16 {
-            whole.step(matrix(BATCH, D, 1.0, 20 + seed));
-            resumed.step(matrix(BATCH, D, 1.0, 20 + seed));
+            step(&mut whole, seed);
+            step(&mut resumed, seed);
         }
         assert!(state(&whole) == state(&resumed), "{architecture:?}");
         assert_eq!(whole.threshold(), resumed.threshold());

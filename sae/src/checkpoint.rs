@@ -14,6 +14,7 @@ use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::Counters;
 use crate::readback::{host, host_int};
+use crate::skip::Skip;
 use crate::steering::{self, Steering};
 use crate::tensors::{Array, TensorFile, write_tensors};
 use crate::trainer::Trainer;
@@ -36,6 +37,11 @@ impl Trainer {
             tensors.push((format!("{group}.b_dec"), Array::floats(&host(p.b_dec.clone()), &[d])));
             for ((name, _), vector) in vectors.iter().zip(&p.vectors) {
                 tensors.push((format!("{group}.{name}"), Array::floats(&host(vector.clone()), &[n])));
+            }
+        }
+        if let Some(Skip { weights, first, second }) = &self.skip {
+            for (group, matrix) in [("param", weights), ("first", first), ("second", second)] {
+                tensors.push((format!("{group}.w_skip"), Array::floats(&host(matrix.clone()), &[d, d])));
             }
         }
         tensors
@@ -104,6 +110,13 @@ impl Trainer {
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
         trainer.threshold = state.threshold.unwrap_or_default();
+        if let Some(skip) = &mut trainer.skip {
+            let matrix = |group: &str| -> Result<Tensor<2>> {
+                let values = file.floats(&format!("{group}.w_skip"), &[d, d])?;
+                Ok(Tensor::from_data(TensorData::new(values, [d, d]), device))
+            };
+            *skip = Skip { weights: matrix("param")?, first: matrix("first")?, second: matrix("second")? };
+        }
         if let Some((steering, state)) = trainer.steering.as_mut().zip(state.steering) {
             steering.resume(state);
         }

@@ -73,6 +73,26 @@ pub enum InputScaling {
     ExpectedNorm,
 }
 
+/// What is reconstructed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The activation that is read.
+    #[default]
+    Autoencoder,
+    /// Another one, of the same width: of an MLP that is read at its input, its output (Dunefsky et al. 2024, arXiv:2406.11944).
+    Transcoder,
+    /// The same, with a linear map from the input beside the latents (Paulo et al. 2025, arXiv:2501.18823).
+    SkipTranscoder,
+}
+
+impl Task {
+    /// Whether it goes without saying.
+    pub fn is_autoencoder(&self) -> bool {
+        *self == Self::Autoencoder
+    }
+}
+
 /// Everything that decides what a trainer computes, apart from the activations and the seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -122,6 +142,9 @@ pub struct TrainConfig {
     /// Number format of the encoder's product.
     #[serde(default, skip_serializing_if = "is_f32")]
     pub precision: Precision,
+    /// What is reconstructed.
+    #[serde(default, skip_serializing_if = "Task::is_autoencoder")]
+    pub task: Task,
 }
 
 /// Whether the precision goes without saying.
@@ -164,6 +187,7 @@ impl TrainConfig {
             decoder_bias: DecoderBias::Zero,
             input_scaling: InputScaling::None,
             precision: Precision::F32,
+            task: Task::Autoencoder,
         };
         match recipe {
             Recipe::Saelens => common,
@@ -219,6 +243,7 @@ impl TrainConfig {
         }
         self.architecture.check(self.d_sae)?;
         self.check_class()?;
+        self.check_task()?;
         positive("lr", self.lr)?;
         positive("clip_norm", self.clip_norm)?;
         positive("decoder_init_norm", self.decoder_init_norm)?;
@@ -228,6 +253,29 @@ impl TrainConfig {
             if !(0.0..1.0).contains(&value) {
                 return bad(format!("{name} is {value}; it must lie in [0, 1)"));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what a transcoder can't have.
+    fn check_task(&self) -> Result<()> {
+        if self.task.is_autoencoder() {
+            return Ok(());
+        }
+        let Self { architecture, .. } = self;
+        if !matches!(architecture, Architecture::TopK(_) | Architecture::BatchTopK(_) | Architecture::JumpRelu(_)) {
+            return bad(format!(
+                "architecture = \"{architecture}\" is no class of transcoder; topk, batchtopk and jumprelu are"
+            ));
+        }
+        if self.apply_b_dec_to_input {
+            return bad(
+                "apply_b_dec_to_input: b_dec belongs to a transcoder's output, not to its input; set it to false"
+                    .to_owned(),
+            );
+        }
+        if self.input_scaling != InputScaling::None {
+            return bad("input_scaling: a transcoder's input and output are not of one scale; leave it out".to_owned());
         }
         Ok(())
     }

@@ -9,13 +9,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::coder::{Gradients, Objective, Params, Pass};
-use crate::config::{DecoderBias, DecoderNorm, InputScaling, TrainConfig};
+use crate::config::{DecoderBias, DecoderNorm, InputScaling, Task, TrainConfig};
 use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Term, TermKind, Watched, Weight, centred_squares, total};
 use crate::readback::{host, host_int};
-use crate::sae::Sae;
+use crate::sae::{Sae, Transcoding};
+use crate::skip::Skip;
 use crate::steering::Steering;
 
 /// An SAE in training.
@@ -33,6 +34,8 @@ pub struct Trainer {
     pub(crate) threshold: f64,
     /// Of the sparsity penalty's coefficient, where a target is set.
     pub(crate) steering: Option<Steering>,
+    /// Of a skip transcoder.
+    pub(crate) skip: Option<Skip>,
 }
 
 /// A batch on its way through the SAE as it is: what [`Trainer::step_on`] needs. The weights can't be changed in place as long as it lives.
@@ -40,14 +43,30 @@ pub struct Forward {
     pass: Box<dyn Pass>,
     /// Times the input's scale, `[batch, d_model]`.
     x: Tensor<2>,
+    /// What is to be reconstructed, in the same units.
+    target: Tensor<2>,
+    /// What a skip transcoder's map makes of x.
+    skipped: Option<Tensor<2>>,
     input_scale: f64,
 }
 
 impl Forward {
     /// x̂ in the units of the input, `[batch, d_model]`.
     pub fn reconstruction(&self) -> Tensor<2> {
-        let reconstruction = self.pass.reconstruction();
+        let mut reconstruction = self.pass.reconstruction();
+        if let Some(skipped) = &self.skipped {
+            reconstruction = reconstruction + skipped.clone();
+        }
         if self.input_scale == 1.0 { reconstruction } else { reconstruction.div_scalar(self.input_scale) }
+    }
+
+    /// The same with the activations that a transcoder is to predict, instead of those that it reads.
+    ///
+    /// # Shapes
+    /// - `target`: `[batch, d_model]`
+    #[must_use]
+    pub fn towards(self, target: Tensor<2>) -> Self {
+        Self { target, ..self }
     }
 }
 
@@ -127,6 +146,7 @@ impl Trainer {
                 .coefficient()
                 .and_then(|of| of.target_l0)
                 .map(|target| Steering::new(target, config.steps)),
+            skip: (config.task == Task::SkipTranscoder).then(|| Skip::new(config.d_model, device)),
             params,
             config,
         }
@@ -146,7 +166,7 @@ impl Trainer {
     /// of the first activations. To be called once, before the first step.
     ///
     /// # Shapes
-    /// - `sample`: `[tokens, d_model]`
+    /// - `sample`: `[tokens, d_model]`; of a transcoder, those that it is to predict
     pub fn calibrate(&mut self, sample: &Tensor<2>) {
         let [tokens, d_model] = sample.dims();
         let needed = self.config.input_scaling != InputScaling::None || self.config.decoder_bias != DecoderBias::Zero;
@@ -191,6 +211,15 @@ impl Trainer {
         self.learn(forward, None, true)
     }
 
+    /// A transcoder's step: as [`Self::step`], where what is read is not what is reconstructed.
+    ///
+    /// # Shapes
+    /// - `x`, `target`: `[batch, d_model]`
+    pub fn step_towards(&mut self, x: Tensor<2>, target: Tensor<2>) -> StepLoss {
+        let forward = self.forward(x).towards(target);
+        self.learn(forward, None, false)
+    }
+
     /// Encodes and decodes a batch, for an objective of one's own: [`Self::step_on`] takes its gradient.
     ///
     /// # Shapes
@@ -201,7 +230,8 @@ impl Trainer {
         let coder = self.config.architecture.coder();
         coder.project(&mut self.params);
         let pass = coder.forward(&self.config, &self.params, x.clone(), dead);
-        Forward { pass, x, input_scale: self.input_scale }
+        let skipped = self.skip.as_ref().map(|skip| skip.of(x.clone()));
+        Forward { pass, target: x.clone(), x, skipped, input_scale: self.input_scale }
     }
 
     /// One step down the gradient of any objective, and of the auxiliary loss. The losses that it returns are those of the reconstruction
@@ -216,15 +246,16 @@ impl Trainer {
     /// A step down `given`, the gradient of x̂, or where there is none, that of the reconstruction loss.
     fn learn(
         &mut self,
-        Forward { mut pass, x, input_scale }: Forward,
+        Forward { mut pass, x, target, skipped, input_scale }: Forward,
         given: Option<Tensor<2>>,
         watch: bool,
     ) -> StepLoss {
         let batch = x.dims()[0];
-        let weight = self.config.loss.weight(&x);
-        let watched = watch.then(|| Watched { centred: centred_squares(&x), active: pass.active(), batch });
+        let weight = self.config.loss.weight(&target);
+        let watched = watch.then(|| Watched { centred: centred_squares(&target), active: pass.active(), batch });
         let coefficient = self.coefficient().unwrap_or(0.0);
-        let (residual, squares) = pass.residual(x.clone());
+        let left = skipped.map_or(target.clone(), |skipped| target.clone() - skipped);
+        let (residual, squares) = pass.residual(left);
         let output_grad = match given {
             None => weight.scale(residual.clone(), 2.0),
             Some(gradient) if input_scale == 1.0 => gradient,
@@ -233,31 +264,35 @@ impl Trainer {
         let objective =
             Objective { config: &self.config, firing: &self.firing, coefficient, residual, weight: &weight };
         let terms = pass.terms(objective);
-        self.steer(pass.as_ref(), &terms, &x, &weight);
+        self.steer(pass.as_ref(), &terms, &target, &weight);
         if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
             self.threshold = (1.0 - rate) * self.threshold + rate * f64::from(least);
         }
         let share = pass.share();
+        let skip_grad = self.skip.as_ref().map(|_| Skip::gradient(output_grad.clone(), x));
         let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
-        self.update(gradients);
+        self.update(gradients, skip_grad);
         StepLoss { squares, weight, share, terms, watched }
     }
 
     /// Has the coefficient follow what a batch's latents are, once it is warmed up.
-    fn steer(&mut self, pass: &dyn Pass, terms: &[Term], x: &Tensor<2>, weight: &Weight) {
+    fn steer(&mut self, pass: &dyn Pass, terms: &[Term], target: &Tensor<2>, weight: &Weight) {
         let is_warm = self.config.architecture.coefficient().is_some_and(|of| self.step >= of.warmup_steps);
         let Some(steering) = self.steering.as_mut().filter(|_| is_warm) else { return };
-        if steering.see(pass.active(), x.dims()[0]) {
+        if steering.see(pass.active(), target.dims()[0]) {
             let penalty = terms.iter().filter(|term| matches!(term.kind, TermKind::L0 | TermKind::L1));
             let penalty = penalty.map(|term| total(&term.value)).sum();
-            steering.look(penalty, total(&weight.times(centred_squares(x))));
+            steering.look(penalty, total(&weight.times(centred_squares(target))));
         }
     }
 
     /// Clipping, Adam, renormalisation.
-    fn update(&mut self, Gradients { gradients: grad, squares }: Gradients) {
+    fn update(&mut self, Gradients { gradients: grad, mut squares }: Gradients, skip_grad: Option<Tensor<2>>) {
         let config = &self.config;
+        if let Some(grad) = &skip_grad {
+            squares = Tensor::cat(vec![squares, kernels::sum_squares(grad.clone())], 0);
+        }
         let clip = kernels::clip_factor(squares, grad.b_dec.clone(), config.clip_norm);
         let unit_rows = config.decoder_norm == DecoderNorm::Unit;
         let adam = AdamStep {
@@ -276,6 +311,9 @@ impl Trainer {
         let moments = m.vectors.iter_mut().zip(&mut v.vectors);
         for ((vector, grad), (m, v)) in vectors.iter_mut().zip(grad.vectors).zip(moments) {
             adam_in_place(vector, grad, m, v, &clip, adam, false);
+        }
+        if let Some((skip, grad)) = self.skip.as_mut().zip(skip_grad) {
+            adam_in_place(&mut skip.weights, grad, &mut skip.first, &mut skip.second, &clip, adam, false);
         }
         self.step += 1;
     }
@@ -304,7 +342,14 @@ impl Trainer {
         }
         let threshold = Tensor::full([self.config.d_sae], self.threshold, &b_enc.device());
         let activation = config.architecture.coder().activation(&p.vectors, threshold);
-        Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input)
+        let sae = Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input);
+        let skip = self.skip.as_ref().map(|skip| skip.weights.clone());
+        if self.config.task.is_autoencoder() { sae } else { sae.transcoding(Transcoding { skip }) }
+    }
+
+    /// The linear map of a skip transcoder, `[d_out, d_in]`; `None` of what is none.
+    pub fn skip(&self) -> Option<Tensor<2>> {
+        self.skip.as_ref().map(|skip| skip.weights.clone())
     }
 
     /// The weights as they are in training, not folded: encoder and decoder, `[d_sae, d_model]` each.

@@ -10,7 +10,7 @@ use assay_sae::config::{
     BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, Hierarchical, InputScaling, JumpRelu, Loss, Matryoshka,
     Sparsity, Standard, TopK,
 };
-use assay_sae::{Architecture, TrainConfig};
+use assay_sae::{Architecture, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
@@ -135,6 +135,7 @@ fn training(config: &TrainConfig) -> String {
         decoder_bias,
         input_scaling,
         precision,
+        task,
     } = config;
     let mut text = Fields::default();
     text.number("d_model", d_model);
@@ -178,6 +179,11 @@ fn training(config: &TrainConfig) -> String {
     text.name("input_scaling", input_scaling);
     if *precision != assay_sae::Precision::F32 {
         text.name("precision", &precision.to_string());
+    }
+    match task {
+        Task::Autoencoder => {}
+        Task::Transcoder => text.name("task", "transcoder"),
+        Task::SkipTranscoder => text.name("task", "skip_transcoder"),
     }
     if !architecture.is_topk() {
         text.name("architecture", architecture.name());

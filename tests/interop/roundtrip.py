@@ -40,7 +40,8 @@ def saelens(sae_dir):
 
     def reconstruct(x):
         z = sae.encode(x)
-        return sae.decode(z), z
+        # What a skip transcoder's map adds is none of decode's business.
+        return (sae(x) if hasattr(sae, "W_skip") else sae.decode(z)), z
 
     return f"sae_lens {version('sae-lens')}: {type(sae).__name__}", sae.cfg.d_in, reconstruct
 
@@ -53,7 +54,10 @@ def sparsify(sae_dir):
 
     def reconstruct(x):
         acts, indices, _ = sae.encode(x)
-        return sae.decode(acts, indices), torch.zeros(len(x), sae.num_latents).scatter_(1, indices, acts)
+        recon = sae.decode(acts, indices)
+        if sae.W_skip is not None:
+            recon = recon + x @ sae.W_skip.mT
+        return recon, torch.zeros(len(x), sae.num_latents).scatter_(1, indices, acts)
 
     return f"sparsify {version('eai-sparsify')}: {sae.cfg.activation}", sae.d_in, reconstruct
 

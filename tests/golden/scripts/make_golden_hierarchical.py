@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden traces of hierarchical TopK (HierarchicalTopK; Balagansky et al. 2025, arXiv:2505.24473), whose training no package on PyPI has.
 
-    python make_golden_hierarchical.py [OUT]        # OUT: tests/golden, where it is
+    python make_golden_hierarchical.py OUT
 
 The step is written here in torch, from the paper's definition of the loss, with autograd for every gradient: the mean over the grid of the
 reconstruction losses of the k largest latents. Dead latents, clipping and Adam are those of the traces that SAELens makes
@@ -30,7 +30,7 @@ def mask_of_largest(scores, k, allowed):
 
 
 def main():
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent
+    out = Path(sys.argv[1])
     torch.set_num_threads(1)
     for at, (name, case) in enumerate(CASES.items()):
         ks, share = case["ks"], 1 / len(case["ks"])
