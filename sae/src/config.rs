@@ -1,7 +1,8 @@
 //! The settings of a training run, and the two recipes that fill them.
 
 mod architecture;
-pub(crate) mod classes;
+mod classes;
+mod coefficient;
 
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,8 @@
 //! - [`config`]: recipes and every setting of a training run.
 //! - [`sae`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
 //! - `kernels`: the operations in which the time goes, per backend; private, for they don't check indices.
-//! - [`trainer`]: a training step: `coder` (forward and backward of each class), [`loss`], `dead` (the auxiliary loss), Adam.
+//! - [`trainer`]: a training step: `coder` (forward and backward of each class), [`loss`], `dead` (the auxiliary loss), `steering` (of a
+//!   coefficient to a target L0), `skip` (of a transcoder), Adam. `trained`: what is read of it.
 //! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
 //! - [`checkpoint`]: the state to resume from.
 //!
@@ -25,6 +26,7 @@ pub mod sae;
 mod skip;
 mod steering;
 mod tensors;
+mod trained;
 pub mod trainer;
 
 pub use activation::{Activation, Normalization};

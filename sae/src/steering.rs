@@ -99,3 +99,45 @@ impl Steering {
         self.state = State { log_factor: log_factor + change.min(room), before: Some(missed), ..State::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// Looks at batches of 10 tokens with an L0 each, and gives ln of the factor after each look.
+    fn factors(steering: &mut Steering, l0s: &[f32], variance: f64) -> Vec<f64> {
+        let look = |l0: &f32| {
+            for step in 1..=LOOK_EVERY {
+                let is_due = steering.see(Tensor::from_data([10.0 * l0], &Device::flex()), 10);
+                assert_eq!(is_due, step == LOOK_EVERY);
+            }
+            steering.look(1.0, variance);
+            steering.factor().ln()
+        };
+        l0s.iter().map(look).collect()
+    }
+
+    fn assert_near(found: &[f64], expected: &[f64]) {
+        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn a_coefficient_rises_where_l0_is_too_high_and_does_not_fall_fast_enough() {
+        let share = LOOK_EVERY as f64 * APPROACHES / 3200.0;
+        let (above, below) = (2.0_f64.ln(), 0.5_f64.ln());
+        let rise = GAIN * share * above;
+        let fall = GAIN * (below - above + share * below);
+        let mut steering = Steering::new(4.0, 3200);
+        assert_near(&factors(&mut steering, &[8.0, 8.0, 2.0], 1e9), &[rise, 2.0 * rise, 2.0 * rise + fall]);
+        // Without a latent it falls as at an eighth of the target, about.
+        let mut steering = Steering::new(4.0, 3200);
+        assert_near(&factors(&mut steering, &[0.0], 1e9), &[GAIN * share * LEAST]);
+        // The penalty may become as large as the variance.
+        let mut steering = Steering::new(4.0, 3200);
+        let room = 1.05_f64.ln();
+        assert!(rise > room);
+        assert_near(&factors(&mut steering, &[8.0], 1.05), &[room]);
+    }
+}

@@ -4,9 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::classes::{
-    BatchTopK, Coefficient, Gated, GroupMax, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard, TopK,
-};
+use super::classes::{BatchTopK, Gated, GroupMax, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+use super::coefficient::Coefficient;
 use crate::error::{Result, SaeError};
 
 /// A class of SAE with its settings. It is written as its name under `architecture`, which `topk` goes without, and its settings beside that.
