@@ -1,4 +1,4 @@
-//! The k largest pre-activations of a token, for every k of a grid at once (HierarchicalTopK; Balagansky et al. 2025, arXiv:2505.24473, section 3).
+//! The k largest pre-activations of a token, for every k of a grid at once (HierarchicalTopK; Balagansky et al. 2025, arXiv:2505.24473).
 //!
 //! Of a token's chosen latents, ranked, x̂_l decodes the first k_l; the loss is the mean over the grid k_1 < … < k_L of their reconstruction
 //! losses. The latents that k_l adds are a level. They are in x̂_l and all later ones, so that their code has the gradient
