@@ -180,6 +180,13 @@ impl Plan {
     }
 }
 
+impl Run {
+    /// Whether another run of its group is one of the same SAE, because no setting of training tells them apart.
+    pub fn trains_as(&self, other: &Self) -> bool {
+        self.site == other.site && self.key.seed == other.key.seed && self.key.train.trains_as(&other.key.train)
+    }
+}
+
 impl PlannedModel {
     /// Reads the weights into the device's memory.
     ///

@@ -9,6 +9,8 @@
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `training_classes`: the same of the classes that choose among a batch, or not at all.
+//! - `saved`: what is saved of a training does on raw activations what was trained, and other tools load it.
+//! - `steering`: a coefficient is steered to a target L0, and resumed.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
@@ -57,6 +59,8 @@ mod parity_sae;
 mod real_models;
 mod reference;
 mod sae_files;
+mod saved;
+mod steering;
 mod sweep;
 mod sweep_classes;
 mod sweep_objectives;

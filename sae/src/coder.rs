@@ -1,6 +1,6 @@
 //! Classes of SAE in training: x̂ as a function of an input and the parameters, what a class adds to the loss, and the gradient of both.
 //!
-//! - `topk.rs`, `groupmax.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
+//! - `topk.rs`, `groupmax.rs`, `hierarchical.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
 //! - `sparse.rs`: what classes share that choose as many latents of every token; `nested.rs`: those that choose among a batch's.
 //! - `frame.rs`: the parameters of a pass, and how gradients reach them.
 //!
@@ -11,6 +11,7 @@ mod batchtopk;
 mod frame;
 mod gated;
 mod groupmax;
+mod hierarchical;
 mod jumprelu;
 mod matryoshka;
 mod nested;
@@ -89,8 +90,8 @@ pub(crate) trait Coder {
 pub(crate) struct Objective<'a> {
     pub config: &'a TrainConfig,
     pub firing: &'a Firing,
-    /// Steps done before this one.
-    pub step: u64,
+    /// Of the sparsity penalty in this step; 0 of a class that has none.
+    pub coefficient: f64,
     /// x̂ − x, `[batch, d_model]`.
     pub residual: Tensor<2>,
     /// Of the reconstruction loss.
@@ -107,6 +108,11 @@ pub(crate) trait Pass {
     /// # Shapes
     /// - `target` and the residual: `[batch, d_model]`
     fn residual(&mut self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>);
+
+    /// What the reconstruction loss of x̂ counts for in the loss.
+    fn share(&self) -> f64 {
+        1.0
+    }
 
     /// What the class adds to the reconstruction loss; its gradient is part of [`Self::backward`]'s from then on. To be called after
     /// [`Self::residual`], whose result is in the objective.
@@ -134,6 +140,7 @@ impl Architecture {
         match self {
             Self::TopK(class) => class,
             Self::GroupMax(class) => class,
+            Self::Hierarchical(class) => class,
             Self::BatchTopK(class) => class,
             Self::Matryoshka(class) => class,
             Self::JumpRelu(class) => class,

@@ -1,7 +1,8 @@
 //! The settings of a training run, and the two recipes that fill them.
 
 mod architecture;
-pub(crate) mod classes;
+mod classes;
+mod coefficient;
 mod objective;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::kernels::Precision;
 
 pub use self::architecture::{Architecture, Knob};
-pub use self::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+pub use self::classes::{BatchTopK, Gated, GroupMax, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
 pub use self::objective::Objective;
 
 /// A named set of defaults.
@@ -84,6 +85,26 @@ pub enum InputScaling {
     ExpectedNorm,
 }
 
+/// What is reconstructed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The activation that is read.
+    #[default]
+    Autoencoder,
+    /// Another one, of the same width: of an MLP that is read at its input, its output (Dunefsky et al. 2024, arXiv:2406.11944).
+    Transcoder,
+    /// The same, with a linear map from the input beside the latents (Paulo et al. 2025, arXiv:2501.18823).
+    SkipTranscoder,
+}
+
+impl Task {
+    /// Whether it goes without saying.
+    pub fn is_autoencoder(&self) -> bool {
+        *self == Self::Autoencoder
+    }
+}
+
 /// Everything that decides what a trainer computes, apart from the activations and the seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -136,6 +157,9 @@ pub struct TrainConfig {
     /// Number format of the encoder's product.
     #[serde(default, skip_serializing_if = "is_f32")]
     pub precision: Precision,
+    /// What is reconstructed.
+    #[serde(default, skip_serializing_if = "Task::is_autoencoder")]
+    pub task: Task,
 }
 
 /// Whether the precision goes without saying.
@@ -179,6 +203,7 @@ impl TrainConfig {
             decoder_bias: DecoderBias::Zero,
             input_scaling: InputScaling::None,
             precision: Precision::F32,
+            task: Task::Autoencoder,
         };
         match recipe {
             Recipe::Saelens => common,
@@ -209,6 +234,12 @@ impl TrainConfig {
         self.precision == Precision::Bf16 && entries >= 4.0 * self.d_sae as f64
     }
 
+    /// Whether a training with these settings is one with those: one SAE has every k of a hierarchical SAE's grid.
+    pub fn trains_as(&self, other: &Self) -> bool {
+        let with_one_k = |config: &Self| Self { architecture: config.architecture.at_largest_k(), ..config.clone() };
+        with_one_k(self) == with_one_k(other)
+    }
+
     /// The learning rate of step `step`, from 0.
     pub fn lr_at(&self, step: u64) -> f64 {
         let warmup = if step < self.warmup_steps { (step + 1) as f64 / self.warmup_steps as f64 } else { 1.0 };
@@ -228,6 +259,7 @@ impl TrainConfig {
         self.architecture.check(self.d_sae)?;
         self.check_class()?;
         self.check_objective()?;
+        self.check_task()?;
         positive("lr", self.lr)?;
         positive("clip_norm", self.clip_norm)?;
         positive("decoder_init_norm", self.decoder_init_norm)?;
@@ -237,6 +269,29 @@ impl TrainConfig {
             if !(0.0..1.0).contains(&value) {
                 return bad(format!("{name} is {value}; it must lie in [0, 1)"));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what a transcoder can't have.
+    fn check_task(&self) -> Result<()> {
+        if self.task.is_autoencoder() {
+            return Ok(());
+        }
+        let Self { architecture, .. } = self;
+        if !matches!(architecture, Architecture::TopK(_) | Architecture::BatchTopK(_) | Architecture::JumpRelu(_)) {
+            return bad(format!(
+                "architecture = \"{architecture}\" is no class of transcoder; topk, batchtopk and jumprelu are"
+            ));
+        }
+        if self.apply_b_dec_to_input {
+            return bad(
+                "apply_b_dec_to_input: b_dec belongs to a transcoder's output, not to its input; set it to false"
+                    .to_owned(),
+            );
+        }
+        if self.input_scaling != InputScaling::None {
+            return bad("input_scaling: a transcoder's input and output are not of one scale; leave it out".to_owned());
         }
         Ok(())
     }

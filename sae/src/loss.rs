@@ -64,6 +64,8 @@ impl Weight {
 pub struct StepLoss {
     pub(crate) squares: Tensor<1>,
     pub(crate) weight: Weight,
+    /// What it counts for in the loss.
+    pub(crate) share: f64,
     pub(crate) terms: Vec<Term>,
     pub(crate) watched: Option<Watched>,
     /// KL divergence by token, of a step that a model was asked about.
@@ -80,6 +82,11 @@ pub(crate) struct Term {
 }
 
 impl Term {
+    /// The term; reading it waits for the device.
+    pub(crate) fn value(&self) -> f64 {
+        f64::from(total(&self.parts) as f32 * self.weight.value())
+    }
+
     /// Of its value, in one element.
     pub(crate) fn whole(kind: TermKind, value: Tensor<1>) -> Self {
         Self { kind, parts: value, weight: Weight::Known(1.0) }
@@ -97,7 +104,7 @@ pub enum TermKind {
     L0,
     /// That on how far below their thresholds dead latents are.
     PreActivation,
-    /// The reconstruction loss of so many of the first latents alone.
+    /// The reconstruction loss of so many of the first latents alone, of a Matryoshka SAE; of so many of the largest, of a hierarchical one.
     Inner(usize),
 }
 
@@ -157,12 +164,12 @@ impl StepLoss {
 
     /// What the class adds to the reconstruction loss, each with its coefficient. What is not there is 0.
     pub fn terms(&self) -> impl Iterator<Item = (TermKind, f64)> {
-        self.terms.iter().map(|term| (term.kind, f64::from(total(&term.parts) as f32 * term.weight.value())))
+        self.terms.iter().map(|term| (term.kind, term.value()))
     }
 
     /// The reconstruction loss and every term of the class, whatever the objective.
     pub fn total(&self) -> f64 {
-        self.terms().fold(self.reconstruction(), |sum, (_, value)| sum + value)
+        self.terms().fold(self.share * self.reconstruction(), |sum, (_, value)| sum + value)
     }
 }
 
@@ -172,6 +179,6 @@ pub(crate) fn centred_squares(x: &Tensor<2>) -> Tensor<1> {
 }
 
 /// The sum of a tensor's values; reading it waits for the device.
-fn total(parts: &Tensor<1>) -> f64 {
+pub(crate) fn total(parts: &Tensor<1>) -> f64 {
     host(parts.clone()).into_iter().map(f64::from).sum()
 }

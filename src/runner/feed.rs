@@ -85,9 +85,9 @@ impl<'a> Feed<'a> {
         pupils: &[Pupil<'_>],
         config: StreamConfig,
     ) -> Result<Self> {
-        let sites = distinct(pupils.iter().map(|pupil| pupil.run.site));
+        let sites = distinct(pupils.iter().map(|pupil| pupil.run().site));
         let asking = pupils.iter().filter(|pupil| pupil.trainer.config().first_asking().is_some());
-        let seeds: Vec<u64> = asking.map(|pupil| pupil.run.key.seed).collect();
+        let seeds: Vec<u64> = asking.map(|pupil| pupil.run().key.seed).collect();
         let together = seeds.iter().map(|seed| seeds.iter().filter(|other| *other == seed).count()).max();
         if let Some(together) = together {
             check_memory(decoder, config.batch_size, together)?;
@@ -110,7 +110,7 @@ impl<'a> Feed<'a> {
 
     /// An SAE that asks the model once reads activations no more.
     pub fn forget_what_nobody_reads(&mut self, pupils: &[Pupil<'_>]) {
-        let reads = |site: &Site| pupils.iter().any(|pupil| pupil.run.site == *site && !pupil.asks_model());
+        let reads = |site: &Site| pupils.iter().any(|pupil| pupil.run().site == *site && !pupil.asks_model());
         self.activations.retain(reads);
     }
 

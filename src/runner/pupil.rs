@@ -16,7 +16,8 @@ const LOOKS: u64 = 200;
 
 /// An SAE in training, and what is known of it.
 pub(super) struct Pupil<'a> {
-    pub run: &'a Run,
+    /// The runs whose SAE it is: one, or those that differ in no setting of training.
+    pub runs: Vec<&'a Run>,
     pub trainer: Trainer,
     /// Losses that have not been looked at, with their steps: reading one waits for the device.
     unread: Vec<(u64, StepLoss)>,
@@ -59,7 +60,12 @@ impl<'a> Pupil<'a> {
     /// An SAE of which nothing is trained yet.
     pub fn new(run: &'a Run, device: &Device) -> Result<Self> {
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
-        Ok(Self { run, trainer, unread: Vec::new(), losses: Losses::default(), log: None, last_look: None })
+        Ok(Self { runs: vec![run], trainer, unread: Vec::new(), losses: Losses::default(), log: None, last_look: None })
+    }
+
+    /// The first of its runs, by which it is known.
+    pub fn run(&self) -> &'a Run {
+        self.runs[0]
     }
 
     /// Whether its next step asks the model; else it reads activations.
@@ -74,7 +80,7 @@ impl<'a> Pupil<'a> {
 
     /// One step on contexts, of which the model says what it does with the SAE in it.
     pub fn step_in(&mut self, pass: &CleanPass<'_>) {
-        let site = self.run.site;
+        let site = self.run().site;
         self.take(|trainer, watched| {
             let forward = trainer.forward(pass.activations(site));
             let (kl, output_grad) = pass.divergence(site, forward.reconstruction());
@@ -116,11 +122,11 @@ impl<'a> Pupil<'a> {
             ensure!(
                 worst.is_finite(),
                 "training diverged: the loss of {} {} {} {} seed {} is {worst} at step {step}; lower the learning rate",
-                self.run.site.hook,
+                self.run().site.hook,
                 self.trainer.config().architecture,
                 self.trainer.config().objective_name(),
                 self.trainer.config().architecture.knob(),
-                self.run.key.seed
+                self.run().key.seed
             );
             if self.is_late(step) {
                 self.losses.late_sum += value;

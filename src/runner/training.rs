@@ -46,12 +46,18 @@ pub(super) fn train<'a>(
         seed: 0,
         precision: spec.precision,
     };
-    let mut pupils = missing.iter().map(|&run| Pupil::new(run, device)).collect::<Result<Vec<Pupil<'a>>>>()?;
+    let mut pupils: Vec<Pupil<'a>> = Vec::with_capacity(missing.len());
+    for &run in missing {
+        match pupils.iter_mut().find(|pupil| pupil.run().trains_as(run)) {
+            Some(same) => same.runs.push(run),
+            None => pupils.push(Pupil::new(run, device)?),
+        }
+    }
     let mut feed = Feed::new(decoder, &tokens.source, &pupils, stream_config)?;
     let state = load_state(&state_dir(results, &group.id()), &mut pupils, device)?;
     if spec.train.log {
         for pupil in &mut pupils {
-            let dir = results.join("logs").join(group.name_of(pupil.run));
+            let dir = results.join("logs").join(group.name_of(pupil.run()));
             pupil.log = Some(RunLog::begin(dir, &pupil.losses.looks)?);
         }
     }
@@ -114,10 +120,10 @@ impl Training<'_, '_> {
         if self.trained.tokens == 0 {
             let sample = fresh.tokens().min(16 * batch_size);
             for pupil in &mut self.pupils {
-                pupil.trainer.calibrate(&feed.first(pupil.run.site, sample));
+                pupil.trainer.calibrate(&feed.first(pupil.run().site, sample));
             }
         }
-        let orders = feed.orders(fresh, &distinct(self.pupils.iter().map(|pupil| pupil.run.key.seed)));
+        let orders = feed.orders(fresh, &distinct(self.pupils.iter().map(|pupil| pupil.run().key.seed)));
         for at in (self.trained.into_round as usize..fresh.tokens()).step_by(batch_size) {
             let started = Instant::now();
             let len = batch_size.min(fresh.tokens() - at);
@@ -145,7 +151,7 @@ impl Training<'_, '_> {
         let device = &self.sweep.opened.device;
         let (asking, reading): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
             self.pupils.iter_mut().partition(|pupil| pupil.asks_model());
-        let of = |pupil: &Pupil<'_>| (pupil.run.site, pupil.run.key.seed);
+        let of = |pupil: &Pupil<'_>| (pupil.run().site, pupil.run().key.seed);
         // SAEs of one site and seed see the same batch, which is gathered once.
         let batches: Vec<((Site, u64), Tensor<2>)> = distinct(reading.iter().map(|pupil| of(pupil)))
             .into_iter()
@@ -157,13 +163,13 @@ impl Training<'_, '_> {
             Ok(())
         })?;
         // Those of one seed share the pass over its contexts. One seed after the other: a pass holds what the model says of every token.
-        let seeds = distinct(asking.iter().map(|pupil| pupil.run.key.seed));
+        let seeds = distinct(asking.iter().map(|pupil| pupil.run().key.seed));
         let mut left = asking;
         for seed in seeds {
             let (together, others): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
-                left.into_iter().partition(|pupil| pupil.run.key.seed == seed);
+                left.into_iter().partition(|pupil| pupil.run().key.seed == seed);
             left = others;
-            let sites = distinct(together.iter().map(|pupil| pupil.run.site));
+            let sites = distinct(together.iter().map(|pupil| pupil.run().site));
             let pass = feed.pass(&sites, seed, orders, at)?;
             side_by_side(device, together, |pupil: &mut Pupil<'_>| -> Result<()> {
                 pupil.step_in(&pass);

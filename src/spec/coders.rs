@@ -9,9 +9,10 @@ use super::objective::ObjectiveKeys;
 /// The settings that may be lists: by which the sparsity of some class is set, and what SAEs are trained for.
 const LISTS: [&str; 5] = ["k", "target_l0", "l0_coefficient", "l1_coefficient", "objective"];
 
-/// SAEs of one class, `architecture`: `topk`, `groupmax`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`. Beside it are the
-/// class's settings, and `objective` and `kl_share` where they are not as in `[train]`. The objective and the settings of the sparsity
-/// (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each value.
+/// SAEs of one class, `architecture`: `topk`, `groupmax`, `hierarchical`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`.
+/// Beside it are the class's settings, and `objective` and `kl_share` where they are not as in `[train]`. The objective and the settings of
+/// the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each value. Of a hierarchical SAE, which is
+/// one for all of its `ks`, there is a run at each of them, or at those that `k` lists.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
 pub struct CoderSpec {
@@ -54,9 +55,15 @@ impl TryFrom<Map<String, Value>> for CoderSpec {
         if !keys.contains_key("architecture") {
             return Err(format!("[[coders]]: `architecture` is missing; one of {names}"));
         }
-        let mut all = vec![keys.clone()];
+        let mut lists = keys.clone();
+        if keys["architecture"] == "hierarchical"
+            && let Some(ks) = keys.get("ks")
+        {
+            lists.entry("k").or_insert(ks.clone());
+        }
+        let mut all = vec![lists.clone()];
         for list in LISTS {
-            if let Some(Value::Array(values)) = keys.get(list) {
+            if let Some(Value::Array(values)) = lists.get(list) {
                 if values.is_empty() {
                     return Err(format!("[[coders]] {list}: at least one value is needed for each"));
                 }

@@ -1,6 +1,7 @@
 //! Shared by the integration tests.
 
 pub mod hub_server;
+pub mod synthetic;
 
 use std::collections::BTreeMap;
 use std::fs::DirEntry;
@@ -195,6 +196,15 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) {
         .iter()
         .map(|(name, (dtype, shape, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// Writes matrices, each by name.
+pub fn write_floats(path: &Path, matrices: &[(&str, Vec<f32>, [usize; 2])]) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tensor = |(name, values, shape): &(&str, Vec<f32>, [usize; 2])| {
+        ((*name).to_owned(), (Dtype::F32, shape.to_vec(), bytes(values)))
+    };
+    write_tensors(path, &matrices.iter().map(tensor).collect());
 }
 
 /// Changes the tensors of a safetensors file.

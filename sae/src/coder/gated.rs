@@ -13,7 +13,6 @@ use super::standard::Penalty;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{Gated, TrainConfig};
 use crate::kernels::{self, Counters, Dead, Encoder};
 use crate::loss::{Term, TermKind};
@@ -36,7 +35,6 @@ impl Coder for Gated {
         let magnitudes = relu(scaled.clone() + of_entries(b_mag));
         let gates = open.values() + of_entries(b_gate);
         Box::new(Opened {
-            settings: self.clone(),
             frame,
             x,
             scale: of_entries(scale),
@@ -54,7 +52,6 @@ impl Coder for Gated {
 }
 
 struct Opened {
-    settings: Gated,
     frame: Frame,
     /// What the gate reconstructs, `[batch, d_model]`.
     x: Tensor<2>,
@@ -88,8 +85,7 @@ impl Pass for Opened {
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let Gated { l1_coefficient, l1_warmup_steps } = self.settings;
-        let factor = warmed_up(l1_coefficient, l1_warmup_steps, of.step) / self.x.dims()[0] as f64;
+        let factor = of.coefficient / self.x.dims()[0] as f64;
         let (term, penalty) = Penalty::of(&self.gates, &self.norms, 1.0, factor);
         let (residual, parts) = self.frame.residual(&self.gates, self.x.clone());
         self.own = Some(Own { penalty, output_grad: of.weight.scale(residual, 2.0) });

@@ -8,14 +8,13 @@
 //! The loss of dead latents is c·Σ_j ReLU(θ_j − pre_j)·‖W_dec[j]‖, mean over tokens (Anthropic, January 2025 update, of dead ones alone as in
 //! SAELens).
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 use super::frame::Frame;
 use super::sparse::count_active;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{JumpRelu, Sparsity, TrainConfig};
 use crate::kernels::{self, Counters, Dead, Jump, JumpBy, JumpGradients};
 use crate::loss::{Term, TermKind, Weight};
@@ -47,7 +46,7 @@ impl Coder for JumpRelu {
             settings: self.clone(),
             batch,
             norms: if self.asks_for_norms() { kernels::row_norms(params.w_dec.clone()) } else { threshold.clone() },
-            dead: dead.map(|dead| dead.float()),
+            dead: dead.map(Tensor::<1, Bool>::float),
             frame: frame.for_entries(config, active.entries() as f64),
             threshold,
             active,
@@ -94,13 +93,12 @@ struct Jumped {
 
 impl Jumped {
     /// The sparsity loss; its factors are kept.
-    fn sparsity(&mut self, step: u64) -> Term {
-        let JumpRelu { l0_coefficient, l0_warmup_steps, sparsity, .. } = self.settings;
-        let factor = warmed_up(l0_coefficient, l0_warmup_steps, step) / self.batch as f64;
+    fn sparsity(&mut self, coefficient: f64) -> Term {
+        let factor = coefficient / self.batch as f64;
         let weight = Weight::Known(factor as f32);
         let active = self.active.clone();
         let l0 = || kernels::token_sums(active.clone(), active.values().ones_like());
-        let parts = match sparsity {
+        let parts = match self.settings.sparsity {
             Sparsity::Step => {
                 self.l0_grad = Some(Tensor::full([1], factor, &self.threshold.device()));
                 l0()
@@ -163,7 +161,7 @@ impl Pass for Jumped {
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let mut terms = vec![self.sparsity(of.step)];
+        let mut terms = vec![self.sparsity(of.coefficient)];
         if self.settings.pre_act_coefficient > 0.0 {
             terms.push(self.pre_act_loss());
         }

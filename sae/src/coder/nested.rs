@@ -113,11 +113,9 @@ impl Pass for Nested {
                 errors = (0..count).map(|level| of_level(residuals, level, count)).collect();
             }
         }
-        let starts = [0].into_iter().chain(self.widths.iter().copied());
-        let ranges: Vec<_> = match self.dead.len() {
-            1 => vec![0..config.d_sae],
-            _ => starts.zip(&self.widths).map(|(start, &end)| start..end).collect(),
-        };
+        // A code of the dead for each level, or one for all latents.
+        let widths = if self.dead.len() == 1 { &[config.d_sae] } else { self.widths.as_slice() };
+        let ranges = [0].into_iter().chain(widths.iter().copied()).zip(widths).map(|(start, &end)| start..end);
         for ((dead, range), residual) in self.dead.iter().zip(ranges).zip(errors) {
             let output = kernels::decode(dead.clone(), self.frame.rows.clone());
             let auxiliary = firing.auxiliary(config, range, output, residual, weight);

@@ -10,7 +10,6 @@ use super::sparse::count_active;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{Standard, TrainConfig};
 use crate::kernels::{self, Counters, Dead};
 use crate::loss::{Term, TermKind, Weight};
@@ -78,9 +77,8 @@ impl Pass for Penalised {
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let Standard { l1_coefficient, l1_warmup_steps, lp_norm } = self.settings;
-        let factor = warmed_up(l1_coefficient, l1_warmup_steps, of.step) / self.batch as f64;
-        let (term, penalty) = Penalty::of(&self.code, &self.norms, lp_norm, factor);
+        let factor = of.coefficient / self.batch as f64;
+        let (term, penalty) = Penalty::of(&self.code, &self.norms, self.settings.lp_norm, factor);
         self.penalty = Some(penalty);
         vec![term]
     }
