@@ -79,7 +79,7 @@ fn main() {
             for class in &options.classes {
                 for &recipe in &options.recipes {
                     for &precision in &options.precisions {
-                        rows += &row(&options, &device, &batches, class, [d, n, k], recipe, precision, real.is_some());
+                        rows += &row(&options, &device, &batches, class, [d, n, k], recipe, precision);
                     }
                 }
             }
@@ -98,8 +98,8 @@ fn row(
     [d, n, k]: [usize; 3],
     recipe: Recipe,
     precision: Precision,
-    real: bool,
 ) -> String {
+    let real = options.activations.is_some();
     let batch = options.batch;
     // Far from the end of any schedule, and no latent dies while the clock runs: the peers' steps have no dead latents either.
     let mut config = TrainConfig {
