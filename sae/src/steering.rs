@@ -3,7 +3,7 @@
 //! Every [`LOOK_EVERY`] steps, with L0 the mean over the tokens since the look before, and y = ln(L0/target):
 //!
 //! ```text
-//! ln coefficient += GAIN·(y − y before + y·LOOK_EVERY/T),   T = steps/20
+//! ln coefficient += gain·(y − y before + y·LOOK_EVERY/T),   T = steps/20
 //! ```
 //!
 //! So a coefficient rises as long as ln L0 falls more slowly than as exp(−step/T), and is lowered where it falls faster: L0 approaches the
@@ -24,8 +24,6 @@ use crate::loss::total;
 
 /// Steps between two looks at L0: reading it waits for the device.
 const LOOK_EVERY: u64 = 16;
-/// How much of ln L0 that is missed goes into ln coefficient.
-const GAIN: f64 = 2.0;
 /// T is the training over this.
 const APPROACHES: f64 = 20.0;
 /// The least y: of an L0 of 0 there is no logarithm.
@@ -34,6 +32,7 @@ const LEAST: f64 = -2.0;
 /// A coefficient on its way.
 pub(crate) struct Steering {
     target_l0: f64,
+    gain: f64,
     /// LOOK_EVERY/T
     share: f64,
     state: State,
@@ -58,9 +57,9 @@ pub(crate) struct State {
 
 impl Steering {
     /// For a training of so many steps.
-    pub(crate) fn new(target_l0: f64, steps: u64) -> Self {
+    pub(crate) fn new(target_l0: f64, gain: f64, steps: u64) -> Self {
         let share = LOOK_EVERY as f64 * APPROACHES / steps.max(1) as f64;
-        Self { target_l0, share: share.min(1.0), state: State::default(), unread: Vec::new() }
+        Self { target_l0, gain, share: share.min(1.0), state: State::default(), unread: Vec::new() }
     }
 
     /// Goes on from what was saved.
@@ -94,7 +93,7 @@ impl Steering {
         let State { log_factor, before, tokens, active, .. } = self.state();
         self.unread.clear();
         let missed = (active / tokens as f64 / self.target_l0).ln().max(LEAST);
-        let change = GAIN * (missed - before.unwrap_or(missed) + missed * self.share);
+        let change = self.gain * (missed - before.unwrap_or(missed) + missed * self.share);
         let room = if penalty > 0.0 { (variance / penalty).ln() } else { f64::INFINITY };
         self.state = State { log_factor: log_factor + change.min(room), before: Some(missed), ..State::default() };
     }
@@ -105,6 +104,8 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+
+    const GAIN: f64 = 2.0;
 
     /// Looks at batches of 10 tokens with an L0 each, and gives ln of the factor after each look.
     fn factors(steering: &mut Steering, l0s: &[f32], variance: f64) -> Vec<f64> {
@@ -129,13 +130,13 @@ mod tests {
         let (above, below) = (2.0_f64.ln(), 0.5_f64.ln());
         let rise = GAIN * share * above;
         let fall = GAIN * (below - above + share * below);
-        let mut steering = Steering::new(4.0, 3200);
+        let mut steering = Steering::new(4.0, GAIN, 3200);
         assert_near(&factors(&mut steering, &[8.0, 8.0, 2.0], 1e9), &[rise, 2.0 * rise, 2.0 * rise + fall]);
         // Without a latent it falls as at an eighth of the target, about.
-        let mut steering = Steering::new(4.0, 3200);
+        let mut steering = Steering::new(4.0, GAIN, 3200);
         assert_near(&factors(&mut steering, &[0.0], 1e9), &[GAIN * share * LEAST]);
         // The penalty may become as large as the variance.
-        let mut steering = Steering::new(4.0, 3200);
+        let mut steering = Steering::new(4.0, GAIN, 3200);
         let room = 1.05_f64.ln();
         assert!(rise > room);
         assert_near(&factors(&mut steering, &[8.0], 1.05), &[room]);

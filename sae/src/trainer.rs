@@ -145,8 +145,7 @@ impl Trainer {
             steering: config
                 .architecture
                 .coefficient()
-                .and_then(|of| of.target_l0)
-                .map(|target| Steering::new(target, config.steps)),
+                .and_then(|of| Some(Steering::new(of.target_l0?, of.gain, config.steps))),
             skip: (config.task == Task::SkipTranscoder).then(|| Skip::new(config.d_model, device)),
             params,
             config,

@@ -332,7 +332,7 @@ impl JumpRelu {
 
     pub(super) fn coefficient(&self) -> Coefficient {
         let Self { l0_coefficient: start, l0_warmup_steps: warmup_steps, target_l0, .. } = *self;
-        Coefficient { key: "l0_coefficient", start, warmup_steps, target_l0 }
+        Coefficient { key: "l0_coefficient", start, warmup_steps, target_l0, gain: 2.0 }
     }
 }
 
@@ -343,7 +343,8 @@ impl Gated {
 
     pub(super) fn coefficient(&self) -> Coefficient {
         let Self { l1_coefficient: start, l1_warmup_steps: warmup_steps, target_l0 } = *self;
-        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0 }
+        // With twice as much, the L0 of a standard SAE was seen to swing about its target.
+        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0, gain: 1.0 }
     }
 }
 
@@ -355,6 +356,7 @@ impl Standard {
 
     pub(super) fn coefficient(&self) -> Coefficient {
         let Self { l1_coefficient: start, l1_warmup_steps: warmup_steps, target_l0, .. } = *self;
-        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0 }
+        // With twice as much, the L0 of a standard SAE was seen to swing about its target.
+        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0, gain: 1.0 }
     }
 }

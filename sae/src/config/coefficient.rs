@@ -14,6 +14,8 @@ pub(crate) struct Coefficient {
     pub warmup_steps: u64,
     /// Active latents per token to which it is steered, if it is.
     pub target_l0: Option<f64>,
+    /// How much of ln L0 that is missed goes into its logarithm: more where L0 follows it later.
+    pub gain: f64,
 }
 
 impl Coefficient {
