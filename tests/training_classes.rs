@@ -364,6 +364,22 @@ fn rows_of_unit_norm_stay_so_in_every_class() {
     }
 }
 
+/// Of half a latent a token there is none in a batch of one, and a threshold that no batch has set stays.
+#[test]
+fn a_batch_in_which_nothing_is_chosen_is_a_step_too() {
+    for architecture in [
+        batchtopk(0.5),
+        Architecture::Matryoshka(Matryoshka { k: 0.5, threshold_lr: 0.1, widths: vec![5, N], aux_by_level: false }),
+    ] {
+        let mut trainer = trainer(config(&architecture, Loss::Mse, true));
+        let loss = trainer.step_watched(matrix(1, D, 1.0, 6));
+        assert_eq!((loss.l0(), trainer.threshold()), (Some(0.0), Some(0.0)), "{architecture}");
+        assert!(
+            loss.total().is_finite() && parameters(&trainer).iter().all(|(_, of)| of.iter().all(|v| v.is_finite()))
+        );
+    }
+}
+
 #[test]
 fn training_of_every_class_goes_on_from_a_saved_state() {
     let state = |trainer: &Trainer| {

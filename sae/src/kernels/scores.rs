@@ -45,7 +45,13 @@ impl Scores {
     ///
     /// The last token may have entries of value 0 behind its own.
     pub fn largest(&self, count: usize) -> (SparseCode, Tensor<1>) {
-        assert!(count > 0, "settings that choose nothing are refused");
+        if count == 0 {
+            // Of less than a latent a token, and few tokens.
+            let ([tokens, n], device) = (self.pre.dims(), self.pre.device());
+            let starts = Tensor::from_data(vec![0_i32; tokens + 1].as_slice(), &device);
+            let (values, index) = (Tensor::zeros([1], &device), Tensor::from_data([0_i32], &device));
+            return (SparseCode::of_kernel(values, index, Rows::Starts(starts), n), Tensor::zeros([1], &device));
+        }
         let (values, indices, starts, least) = Dispatch::sae_largest(self.to_dispatch(), count);
         let rows = Rows::Starts(Tensor::from_dispatch(starts));
         let code =

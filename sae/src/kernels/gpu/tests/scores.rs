@@ -61,7 +61,7 @@ fn the_largest_of_a_batch_are_those_of_the_cpu() {
         for scaled in [false, true] {
             let batch = Batch::random(&mut rng, shape, scaled);
             let all = shape[0] * shape[2];
-            for count in [1, 7, shape[0] * 8, shape[0] * 33, all / 2, all, 2 * all] {
+            for count in [0, 1, 7, shape[0] * 8, shape[0] * 33, all / 2, all, 2 * all] {
                 let (code, least) = batch.scores(Precision::F32, &cpu()).largest(count);
                 let expected = (shown(code), values(least));
                 for precision in [Precision::F32, Precision::Bf16] {

@@ -54,7 +54,10 @@ fn trained(
 /// Every class, with settings under which it does on these data what it is for.
 fn classes() -> Vec<(Recipe, Architecture)> {
     let of = |settings: serde_json::Value| -> Architecture { serde_json::from_value(settings).unwrap() };
-    let k = || [of(json!({"k": 8})), of(json!({"architecture": "groupmax", "k": 8}))];
+    let k = || {
+        let hierarchical = json!({"architecture": "hierarchical", "ks": [2, 4, 8], "k": 8});
+        [json!({"k": 8}), json!({"architecture": "groupmax", "k": 8}), hierarchical].map(of)
+    };
     let nested = |by_level: bool| {
         let widths = [32, 128, 512];
         of(json!({"architecture": "matryoshka", "k": 8.0, "widths": widths, "aux_by_level": by_level}))
