@@ -62,12 +62,13 @@ struct Line {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&str, Maker); 13] = [
+    let figures: [(&str, Maker); 14] = [
         ("paths", paths::plot),
         ("paths-by-metric", paths::by_metric),
         ("curves", curves::plot),
         ("gap", gap::plot),
         ("gap-by-budget", gap::by_budget),
+        ("frontier", curves::frontier),
         ("contrasts", contrasts::plot),
         ("controls", controls::plot),
         ("errors-by-norm", errors_by_norm::plot),
@@ -94,7 +95,7 @@ impl<'a> Context<'a> {
         let line = |model: usize, class: usize| Line {
             model: models[model].clone(),
             class: classes[class].clone(),
-            look: Look::of_model(model).of_class(class),
+            look: if models.len() == 1 { Look::of_class_alone(class) } else { Look::of_model(model).of_class(class) },
         };
         let of_model = |model| (0..classes.len()).map(move |class| (model, class));
         let sites = analysis.grid.sites();
@@ -310,8 +311,17 @@ mod tests {
         let contrasts = figure(contrasts::plot);
         assert_eq!((contrasts.columns, contrasts.panels.len()), (3, 18));
         assert!(contrasts.panels.iter().all(|p| lines(p) == [2, 2]), "of the later architecture alone");
-        let all =
-            [contrasts, curves, figure(paths::plot), figure(gap::plot), figure(gap::by_budget), figure(controls::plot)];
+        let frontier = figure(curves::frontier);
+        assert_eq!((frontier.columns, frontier.panels.len()), (3, 24));
+        let all = [
+            frontier,
+            contrasts,
+            curves,
+            figure(paths::plot),
+            figure(gap::plot),
+            figure(gap::by_budget),
+            figure(controls::plot),
+        ];
         for figure in all {
             let mut titles: Vec<&str> =
                 figure.panels.iter().map(|p| p.title.as_str()).filter(|t| !t.is_empty()).collect();

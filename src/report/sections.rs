@@ -45,7 +45,7 @@ const SECTIONS: [Section; 20] = [
     },
     Section {
         question: "Which architecture or objective keeps more at equal L0?",
-        figures: &["contrasts"],
+        figures: &["frontier", "contrasts"],
         tables: &["architectures"],
         caveats: "The SAE of the row minus those of the architecture or objective that it is set against, at one model, depth and budget; KL is better when lower. At equal L0 the other's path is read at the row's measured L0, linear in \
                   ln L0 between neighbouring SAEs; where the L0 lies beyond the path's ends there is no number. At equal k the measured L0 of the two may differ. The recipe and its \
