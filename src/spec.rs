@@ -460,7 +460,11 @@ mod tests {
             (("k = [4]", "k = [4]\ncoders = [{ architecture = 'topk', k = [2] }]"), "exclude each other"),
             (
                 ("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"),
-                "architecture = \"gated\": unknown field `k`, expected `l1_coefficient` or `l1_warmup_steps`",
+                "architecture = \"gated\": give `l1_coefficient`, or `target_l0`, the active latents per token",
+            ),
+            (
+                ("k = [4]", "coders = [{ architecture = 'gated', k = [2], l1_coefficient = 1 }]"),
+                "architecture = \"gated\": unknown field `k`, expected one of `l1_coefficient`, `target_l0`, `l1_warmup_steps`",
             ),
             (
                 ("k = [4]", "coders = [{ architecture = 'vanilla', k = [2] }]"),
@@ -473,8 +477,8 @@ mod tests {
                 "needs `target_l0`",
             ),
             (
-                ("k = [4]", "coders = [{ architecture = 'jumprelu', l0_coefficient = 1, target_l0 = [8] }]"),
-                "`target_l0` belongs to sparsity = \"quadratic\"; remove it",
+                ("k = [4]", "coders = [{ architecture = 'jumprelu', target_l0 = [8], tanh_scale = 2 }]"),
+                "`tanh_scale` belongs to sparsity = \"tanh\"; remove it",
             ),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [] }]"), "at least one value"),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [2, 2] }]"), "listed twice"),

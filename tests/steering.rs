@@ -46,7 +46,7 @@ fn the_l0_of_a_batch_comes_to_its_target_and_stays() {
                 assert!((mean / target - 1.0).abs() < 0.1, "{keys}: L0 is {mean}");
             }
             let coefficient = trainer.coefficient().unwrap();
-            assert!((coefficient / start - 1.0).abs() > 0.5, "{keys}: the coefficient is {coefficient}");
+            assert!((coefficient / start - 1.0).abs() > 0.1, "{keys}: the coefficient is {coefficient}");
         }
     }
 }
