@@ -3,8 +3,8 @@
 //! Every number that a table, a plot or a comparison shows is computed here, once.
 
 mod anisotropy;
-mod architectures;
 mod behaviours;
+mod classes;
 mod correlations;
 mod dimensions;
 mod draws;
@@ -29,8 +29,8 @@ use assay_probes::stats::{
 };
 
 pub use anisotropy::{CONTROLS, Control, explained};
-pub use architectures::{Contrast, contrasts};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
+pub use classes::{Contrast, Differences, contrasts};
 pub use correlations::{Agreement, agreement, agreements};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
 pub use equal::{Given, Turned, at_equal, models_at_equal, r2};
@@ -44,7 +44,7 @@ pub use thresholds::{TARGETS, Threshold, k_star_ratio, ratio_of_k_star, threshol
 pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};
 
-use crate::frames::{Grid, Names, Run, Setting, Site, column_name};
+use crate::frames::{Class, Grid, Names, Run, Setting, Site, column_name};
 use draws::{Draws, Kind};
 
 /// The runs that differ in nothing but their seed.
@@ -56,7 +56,7 @@ pub struct Cell {
     pub site: Site,
     /// Token budget.
     pub budget: u64,
-    /// Their architecture and sparsity.
+    /// Their architecture, objective and sparsity.
     pub setting: Setting,
     /// Where the runs are in [`Grid::runs`].
     pub runs: Vec<usize>,
@@ -144,10 +144,8 @@ impl<'a> Analysis<'a> {
     }
 
     /// The cells that differ from each other in sparsity alone, the sparsest first.
-    pub fn path(&self, model: &str, site: &Site, budget: u64, architecture: &str) -> Vec<&Cell> {
-        let of = |c: &&Cell| {
-            c.model == model && c.site == *site && c.budget == budget && c.setting.architecture == architecture
-        };
+    pub fn path(&self, model: &str, site: &Site, budget: u64, class: &Class) -> Vec<&Cell> {
+        let of = |c: &&Cell| c.model == model && c.site == *site && c.budget == budget && c.setting.is_of(class);
         let mut cells: Vec<&Cell> = self.cells.iter().filter(of).collect();
         let place = |cell: &Cell| self.sparsity(cell).unwrap_or(f64::INFINITY);
         cells.sort_by(|a, b| place(a).total_cmp(&place(b)));
@@ -159,10 +157,10 @@ impl<'a> Analysis<'a> {
         if self.is_by_k { cell.setting.k.map(|k| k as f64) } else { self.column(cell, "l0") }
     }
 
-    /// The sparsest setting of each architecture.
+    /// The sparsest setting of each class.
     pub fn sparsest(&self) -> Vec<Setting> {
         let mut settings = self.grid.settings();
-        settings.dedup_by(|later, first| later.architecture == first.architecture);
+        settings.dedup_by(|later, first| later.class() == first.class());
         settings
     }
 

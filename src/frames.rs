@@ -9,7 +9,7 @@ mod read;
 #[cfg(feature = "workbench")]
 mod write;
 
-pub use axes::{Names, RESID_POST, Setting, Site, TOPK, kind_of};
+pub use axes::{Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
 pub use grid::{Bootstrap, Estimated, Grid, Run};
 pub use parquet::open;
 pub use read::read;

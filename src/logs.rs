@@ -26,6 +26,10 @@ pub struct Look {
     pub loss: f64,
     /// Auxiliary loss times its coefficient; null where the coefficient is 0.
     pub aux_loss: Option<f64>,
+    /// KL divergence of the model's predictions with the reconstructions patched in, nats per token; null of a step that does not ask the
+    /// model.
+    #[serde(default)]
+    pub kl: Option<f64>,
     /// Fraction of the batch's variance unexplained.
     pub fvu: Option<f64>,
     /// Active latents per token, mean over the batch.
@@ -41,12 +45,19 @@ pub struct Look {
 }
 
 impl Look {
+    /// The losses, in a few characters.
+    pub fn brief(&self) -> String {
+        let kl = self.kl.map_or_else(String::new, |kl| format!(", kl {kl:.3}"));
+        format!("loss {:.3}{kl}", self.loss)
+    }
+
     /// The values over the step, by their names on disk.
     fn scalars(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("tokens", Some(self.tokens as f64)),
             ("loss", Some(self.loss)),
             ("aux_loss", self.aux_loss),
+            ("kl", self.kl),
             ("fvu", self.fvu),
             ("l0", self.l0),
             ("dead", self.dead.map(|dead| dead as f64)),

@@ -14,6 +14,7 @@ use assay_sae::Knob;
 
 use crate::device::Opened;
 use crate::fetch::Sources;
+use crate::frames::MSE;
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey, short};
 use crate::spec::{ModelSpec, SweepSpec};
@@ -125,11 +126,12 @@ impl Plan {
         let config = files.config();
         let sites = spec.sites(model, config)?;
         for (_, site) in &sites {
-            for architecture in &spec.architectures() {
+            for coder in &spec.all_coders() {
                 for &tokens in &spec.training_tokens {
                     let width = site.hook.width(config);
-                    let train = spec.train.config(width, architecture.clone(), tokens, spec.precision);
+                    let train = spec.train.config(width, coder, tokens, spec.precision)?;
                     train.check().with_context(|| {
+                        let architecture = &train.architecture;
                         format!("model `{}`, {}, {architecture} {}", model.name, site.hook, architecture.knob())
                     })?;
                 }
@@ -178,6 +180,13 @@ impl Plan {
     }
 }
 
+impl Run {
+    /// Whether another run of its group is one of the same SAE, because no setting of training tells them apart.
+    pub fn trains_as(&self, other: &Self) -> bool {
+        self.site == other.site && self.key.seed == other.key.seed && self.key.train.trains_as(&other.key.train)
+    }
+}
+
 impl PlannedModel {
     /// Reads the weights into the device's memory.
     ///
@@ -217,8 +226,15 @@ impl Group {
         };
         let architecture =
             if train.architecture.is_topk() { String::new() } else { format!("{}-", train.architecture) };
+        let objective = match train.objective_name() {
+            name if name == MSE => String::new(),
+            name => format!("{name}-"),
+        };
         let Knob { key, value } = train.architecture.knob();
-        format!("{}-L{}-{kind}{architecture}{key}{value}-seed{seed}-{training_tokens}tokens", self.model, hook.layer)
+        format!(
+            "{}-L{}-{kind}{architecture}{objective}{key}{value}-seed{seed}-{training_tokens}tokens",
+            self.model, hook.layer
+        )
     }
 }
 
@@ -237,7 +253,7 @@ fn runs(
     let mut runs = Vec::new();
     for (depth, site) in sites {
         for &seed in &spec.seeds {
-            for architecture in spec.architectures() {
+            for coder in &spec.all_coders() {
                 let key = RunKey {
                     metric_version: METRIC_VERSION,
                     device_class: opened.class.clone(),
@@ -251,7 +267,7 @@ fn runs(
                     contexts_per_pass: spec.train.contexts_per_pass,
                     training_tokens,
                     seed,
-                    train: spec.train.config(site.hook.width(config), architecture, training_tokens, spec.precision),
+                    train: spec.train.config(site.hook.width(config), coder, training_tokens, spec.precision)?,
                     eval_tokens: tokens.eval_hash().to_owned(),
                     eval_batch: spec.eval.batch(config.vocab_size),
                     fisher_samples: spec.eval.fisher_samples,

@@ -49,6 +49,10 @@ pub struct Record {
     pub n_dead: usize,
     /// Reconstruction loss by step, thinned.
     pub curve: Vec<(u64, f64)>,
+    /// KL divergence of the model's predictions with the reconstructions patched in, nats per token, at those of the same steps that asked
+    /// the model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kl_curve: Vec<(u64, f64)>,
     /// Participation ratio at the hook on the evaluation set, then without the top eigenvalues ([`DEFLATIONS`]).
     pub pr: [Option<f64>; 5],
     /// Active tokens of each latent on the evaluation set.

@@ -39,8 +39,8 @@ pub fn write(results: &Path) -> Result<()> {
     write_atomic(&results.join("report.md"), text.as_bytes())
 }
 
-/// The kinds of hooks and the architectures, where there are several.
-fn hooks_and_architectures(grid: &Grid) -> String {
+/// The kinds of hooks, the architectures and the objectives, where there are several.
+fn hooks_and_classes(grid: &Grid) -> String {
     let mut out = String::new();
     if grid.names().has_kinds() {
         let name = |(kind, centered): (String, bool)| if centered { format!("{kind} centred") } else { kind };
@@ -48,6 +48,9 @@ fn hooks_and_architectures(grid: &Grid) -> String {
     }
     if grid.names().has_architectures() {
         let _ = write!(out, " architectures {};", grid.architectures().join(", "));
+    }
+    if grid.names().has_objectives() {
+        let _ = write!(out, " objectives {};", grid.objectives().join(", "));
     }
     out
 }
@@ -65,7 +68,7 @@ fn head(name: &str, grid: &Grid) -> String {
         grid.runs.len(),
         grid.models().join(", "),
         grid.depths().join(", "),
-        hooks_and_architectures(grid),
+        hooks_and_classes(grid),
         list(grid.ks()),
         list(grid.budgets()),
         list(grid.seeds()),

@@ -1,5 +1,7 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
+mod feed;
+mod pupil;
 mod state;
 mod training;
 
@@ -11,7 +13,7 @@ use anyhow::{Context, Result};
 use assay_models::{Decoder, Precision, Site};
 use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
-use assay_sae::{Format, Metadata, Sae, formats};
+use assay_sae::{Format, Metadata, Sae, Trainer, formats};
 
 use crate::belonging::{begins_with, starts};
 use crate::device::Opened;
@@ -23,8 +25,9 @@ use crate::progress::Progress;
 use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
+use pupil::Pupil;
 use state::{Trained, save_state};
-use training::{Pupil, train};
+use training::train;
 
 /// A sweep that is being carried out: what all of its groups share.
 pub struct Sweep<'a> {
@@ -154,21 +157,27 @@ impl<'a> ModelAtWork<'a> {
         let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
         let (pupils, trained) = train(sweep, group, &missing, decoder, &model.tokens, &label)?;
         let started = Instant::now();
-        let saes: Vec<Sae> = pupils.iter().map(|p| p.trainer.sae()).collect();
+        let pupil_of = |run: &Run| {
+            let is_its = |pupil: &&Pupil<'_>| pupil.runs.iter().any(|own| own.id == run.id);
+            pupils.iter().find(is_its).expect("every run is one of a pupil's")
+        };
+        let saes: Vec<Sae> = missing.iter().map(|run| pupil_of(run).trainer.sae_as(&run.key.train)).collect();
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
             save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
             let saved = format!("{label}: its trained SAEs and {done} finished runs are saved");
             return Err(sweep.interrupted(&saved).into());
         };
-        let eval_seconds = started.elapsed().as_secs_f64() / pupils.len() as f64;
-        for ((pupil, sae), found) in pupils.iter().zip(&saes).zip(&found) {
+        let eval_seconds = started.elapsed().as_secs_f64() / missing.len() as f64;
+        for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
+            let pupil = pupil_of(run);
             if spec.train.save_saes {
-                save_sae(spec, group, pupil, sae, model, results)?;
+                save_sae(spec, group, run, &pupil.trainer, sae, model, results)?;
             }
-            let mut record = record_of(spec, group, pupil, decoder.config().n_layers());
+            let mut record = record_of(spec, group, run, pupil, decoder.config().n_layers());
             record.set_evaluation(found);
-            timing_of(sweep, group, pupil.run, &trained, pupils.len(), eval_seconds).save(results)?;
+            let shares = [pupils.len(), pupil.runs.len()];
+            timing_of(sweep, group, run, &trained, shares, eval_seconds).save(results)?;
             // Last: a run is finished when its record is there.
             record.save(results)?;
         }
@@ -201,18 +210,19 @@ impl<'a> ModelAtWork<'a> {
     }
 }
 
-fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, n_layers: usize) -> Record {
+fn record_of(spec: &SweepSpec, group: &Group, run: &Run, pupil: &Pupil<'_>, n_layers: usize) -> Record {
     Record {
-        id: pupil.run.id.clone(),
-        key: pupil.run.key.clone(),
+        id: run.id.clone(),
+        key: run.key.clone(),
         model: group.model.clone(),
-        depth: pupil.run.depth.clone(),
-        layer: pupil.run.site.hook.layer,
+        depth: run.depth.clone(),
+        layer: run.site.hook.layer,
         n_layers,
         recipe: spec.train.recipe.to_string(),
         final_loss: pupil.losses.final_loss(),
         n_dead: pupil.trainer.n_dead(),
         curve: pupil.losses.curve(),
+        kl_curve: pupil.losses.kl_curve(),
         by_norm: Vec::new(),
         pr: [None; 5],
         fires: Vec::new(),
@@ -222,20 +232,20 @@ fn record_of(spec: &SweepSpec, group: &Group, pupil: &Pupil<'_>, n_layers: usize
     }
 }
 
-/// `together` SAEs share the seconds of their training evenly.
+/// `together` SAEs share the seconds of their training evenly, and the `runs` of one SAE its share.
 fn timing_of(
     sweep: &Sweep<'_>,
     group: &Group,
     run: &Run,
     trained: &Trained,
-    together: usize,
+    [together, runs]: [usize; 2],
     eval_seconds: f64,
 ) -> Timing {
-    let together = together as f64;
+    let (together, runs) = (together as f64, runs as f64);
     Timing {
         id: run.id.clone(),
-        train_seconds: trained.train_seconds / together,
-        capture_seconds: trained.capture_seconds / together,
+        train_seconds: trained.train_seconds / (together * runs),
+        capture_seconds: trained.capture_seconds / (together * runs),
         eval_seconds,
         tokens_per_second: group.training_tokens as f64 * together / trained.train_seconds.max(1e-9),
         threads: rayon::current_num_threads(),
@@ -248,7 +258,8 @@ fn timing_of(
 fn save_sae(
     spec: &SweepSpec,
     group: &Group,
-    pupil: &Pupil<'_>,
+    run: &Run,
+    trainer: &Trainer,
     sae: &Sae,
     model: &PlannedModel,
     results: &Path,
@@ -258,19 +269,18 @@ fn save_sae(
     let first = model.tokens.source.read(0, contexts)?;
     let metadata = Metadata {
         model_name: Some(group.model.clone()),
-        hook_name: Some(pupil.run.site.hook.to_string()),
+        hook_name: Some(run.site.hook.to_string()),
         dataset_path: spec.tokens.dataset.clone().or_else(|| {
             let name = spec.tokens.train.as_deref().and_then(Path::file_name);
             name.map(|n| n.to_string_lossy().into_owned())
         }),
         context_size: Some(spec.tokens.context_size),
         prepend_bos: begins_with(first.view(), &starts(model.tokens.bos(), model.files.config())),
-        center_residual: pupil.run.site.center,
+        center_residual: run.site.center,
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()
     };
-    let rates: Vec<f64> =
-        pupil.trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
-    let dir = results.join("saes").join(group.name_of(pupil.run));
+    let rates: Vec<f64> = trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
+    let dir = results.join("saes").join(group.name_of(run));
     Ok(formats::save(&dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
 }

@@ -3,6 +3,7 @@
 mod check;
 mod coders;
 mod document;
+mod objective;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +17,9 @@ use assay_sae::{Architecture, Precision, Recipe, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use check::explain;
-pub use coders::CoderSpec;
+pub use coders::{Coder, CoderSpec};
 pub use document::{RECORDED_BY, SpecDocument};
+pub use objective::{ObjectiveKeys, ObjectiveName};
 
 /// Models × depths × hooks × coders × seeds × training tokens, and how each SAE is trained and evaluated.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -48,7 +50,7 @@ pub struct SweepSpec {
     #[serde(default)]
     pub center_residual: bool,
     /// Number format of the matrix products in training, and of the captures for it: `f32`, or `bf16` (GPU only), which is faster and
-    /// changes numbers. Weights, sums and evaluation are f32 either way.
+    /// changes numbers. Weights, sums, evaluation and passes with an SAE in the model are f32 either way.
     #[serde(default)]
     pub precision: Precision,
     /// The models, smallest first: tables compare the last with the first.
@@ -173,6 +175,15 @@ pub struct TrainSpec {
     /// The reconstruction loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
+    /// What SAEs are trained for, where their coder does not say it: `mse` or `fvu`, the reconstruction alone; `kl`, the KL divergence of
+    /// the model's predictions with their reconstructions in place of the activations (end to end); `kl+mse`, the reconstruction, and on
+    /// the last `kl_share` of the tokens both. Steps with the KL take whole contexts, so `batch_size` is a multiple of `context_size`
+    /// then [default: the reconstruction loss].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objective: Option<ObjectiveName>,
+    /// The share of the training tokens, the last of them, on which the KL counts in `kl+mse` [default: 0.1].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl_share: Option<f64>,
     /// Coefficient of the auxiliary loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux_coefficient: Option<f64>,
@@ -293,9 +304,14 @@ fn is_yes(value: &bool) -> bool {
 
 impl SweepSpec {
     /// What each hook gets an SAE of, for every seed and budget: in the order of the spec.
+    pub fn all_coders(&self) -> Vec<Coder> {
+        let short = self.k.iter().map(|&k| Architecture::topk(k).into());
+        short.chain(self.coders.iter().flat_map(|entry| entry.coders.clone())).collect()
+    }
+
+    /// Their classes.
     pub fn architectures(&self) -> Vec<Architecture> {
-        let short = self.k.iter().map(|&k| Architecture::topk(k));
-        short.chain(self.coders.iter().flat_map(|coder| coder.architectures.clone())).collect()
+        self.all_coders().into_iter().map(|coder| coder.architecture).collect()
     }
 }
 
@@ -342,15 +358,21 @@ fn hub_name(name: Option<&str>, revision: Option<&str>) -> Result<Option<HubName
 
 impl TrainSpec {
     /// The settings of one SAE: the recipe's, and what the spec says instead.
-    pub fn config(&self, d_in: usize, architecture: Architecture, tokens: u64, precision: Precision) -> TrainConfig {
+    ///
+    /// # Errors
+    /// As [`Self::objective_of`].
+    pub fn config(&self, d_in: usize, coder: &Coder, tokens: u64, precision: Precision) -> Result<TrainConfig> {
         let d_sae = d_in * self.expansion;
+        let architecture = coder.architecture.clone();
         let chooses = architecture.k().is_some();
+        let (objective, loss) = self.objective_of(coder)?;
         let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_sae, architecture, self.batch_size, tokens);
-        TrainConfig {
+        Ok(TrainConfig {
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
             decay_steps: self.decay_steps.unwrap_or(recipe.decay_steps),
-            loss: self.loss.unwrap_or(recipe.loss),
+            loss: loss.or(self.loss).unwrap_or(recipe.loss),
+            objective,
             // Of the classes that have them.
             aux_coefficient: self.aux_coefficient.filter(|_| chooses).unwrap_or(recipe.aux_coefficient),
             dead_after: self.dead_after.unwrap_or(recipe.dead_after),
@@ -366,7 +388,7 @@ impl TrainSpec {
             input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
             precision,
             ..recipe
-        }
+        })
     }
 }
 
@@ -419,12 +441,12 @@ mod tests {
         let expected = ["batchtopk k 4", "batchtopk k 6.5", "jumprelu target_l0 8", "jumprelu target_l0 16"];
         assert_eq!(named[..4], expected);
         assert_eq!(named[4..], ["standard l1_coefficient 2", "matryoshka k 8"]);
-        let [first, .., last] = &spec.architectures()[..] else { panic!("{named:?}") };
-        let config = spec.train.config(4, first.clone(), 512, Precision::F32);
+        let [first, .., last] = &spec.all_coders()[..] else { panic!("{named:?}") };
+        let config = spec.train.config(4, first, 512, Precision::F32).unwrap();
         assert!(config.check().is_ok() && config.aux_coefficient > 0.0);
-        let error = spec.train.config(8, last.clone(), 512, Precision::F32).check().unwrap_err().to_string();
+        let error = spec.train.config(8, last, 512, Precision::F32).unwrap().check().unwrap_err().to_string();
         assert!(error.contains("widths = [4, 16] must end at d_sae = 32; add it"), "{error}");
-        let standard = spec.train.config(4, spec.architectures()[4].clone(), 512, Precision::Bf16);
+        let standard = spec.train.config(4, &spec.all_coders()[4], 512, Precision::Bf16).unwrap();
         let error = standard.check().unwrap_err().to_string();
         assert!(error.contains("precision = \"bf16\": standard is trained in f32"), "{error}");
         let aux = TrainConfig { aux_coefficient: 0.1, precision: Precision::F32, ..standard };
@@ -438,7 +460,11 @@ mod tests {
             (("k = [4]", "k = [4]\ncoders = [{ architecture = 'topk', k = [2] }]"), "exclude each other"),
             (
                 ("k = [4]", "coders = [{ architecture = 'gated', k = [2] }]"),
-                "architecture = \"gated\": unknown field `k`, expected `l1_coefficient` or `l1_warmup_steps`",
+                "architecture = \"gated\": give `l1_coefficient`, or `target_l0`, the active latents per token",
+            ),
+            (
+                ("k = [4]", "coders = [{ architecture = 'gated', k = [2], l1_coefficient = 1 }]"),
+                "architecture = \"gated\": unknown field `k`, expected one of `l1_coefficient`, `target_l0`, `l1_warmup_steps`",
             ),
             (
                 ("k = [4]", "coders = [{ architecture = 'vanilla', k = [2] }]"),
@@ -451,8 +477,8 @@ mod tests {
                 "needs `target_l0`",
             ),
             (
-                ("k = [4]", "coders = [{ architecture = 'jumprelu', l0_coefficient = 1, target_l0 = [8] }]"),
-                "`target_l0` belongs to sparsity = \"quadratic\"; remove it",
+                ("k = [4]", "coders = [{ architecture = 'jumprelu', target_l0 = [8], tanh_scale = 2 }]"),
+                "`tanh_scale` belongs to sparsity = \"tanh\"; remove it",
             ),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [] }]"), "at least one value"),
             (("k = [4]", "coders = [{ architecture = 'topk', k = [2, 2] }]"), "listed twice"),

@@ -4,10 +4,13 @@
 //! - `parity_models`: the decoder against transformers.
 //! - `parity_sae`: encode, decode and the training step against SAELens.
 //! - `parity_classes`: the training step of every other class against SAELens.
+//! - `parity_objectives`: end-to-end training against torch.
 //! - `parity_eval`: a whole evaluation, the geometry and the metrics against numpy and torch in float64.
 //! - `text`: text, JSON lines, parquet and safetensors as contexts.
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `training_classes`: the same of the classes that choose among a batch, or not at all.
+//! - `saved`: what is saved of a training does on raw activations what was trained, and other tools load it.
+//! - `steering`: a coefficient is steered to a target L0, and resumed.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
@@ -16,6 +19,7 @@
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `sweep_classes`: sweeps over classes of SAE, resumed and refused.
+//! - `sweep_objectives`: sweeps over objectives, resumed, alone and in company, and refused.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
@@ -50,12 +54,16 @@ mod output;
 mod parity_classes;
 mod parity_eval;
 mod parity_models;
+mod parity_objectives;
 mod parity_sae;
 mod real_models;
 mod reference;
 mod sae_files;
+mod saved;
+mod steering;
 mod sweep;
 mod sweep_classes;
+mod sweep_objectives;
 mod text;
 mod training;
 mod training_classes;

@@ -3,8 +3,10 @@
 //! Each folder of `classes/`, or of the directory that `ASSAY_GOLDEN_CLASSES` names, is one training. Its `config.json` is read key by key:
 //! one that asks for something else than what is trained here fails by its name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use assay_sae::config::Hierarchical;
 use assay_sae::{Architecture, Format, Metadata, Recipe, Sae, TrainConfig, Trainer, formats};
 use burn::tensor::Tensor;
 use serde_json::{Map, Value, json};
@@ -174,6 +176,10 @@ fn start(config: &TrainConfig, trace: &Reference) -> Trainer {
         assert_eq!(trace.floats("init.topk_threshold").0, [0.0]);
         known.push("topk_threshold");
     }
+    if trainer.skip().is_some() {
+        assert!(trace.floats("init.W_skip").0.iter().all(|&w| w == 0.0));
+        known.push("W_skip");
+    }
     for name in trace.names() {
         let Some(name) = name.strip_prefix("init.") else { continue };
         assert!(known.contains(&name), "{name} has no place");
@@ -181,9 +187,9 @@ fn start(config: &TrainConfig, trace: &Reference) -> Trainer {
     trainer
 }
 
-fn follow(dir: &Path) {
+/// Takes the steps of a trace.
+fn follow(dir: &Path, config: TrainConfig) -> Trainer {
     let name = dir.file_name().unwrap().to_str().unwrap();
-    let config = settings(dir);
     let trace = Reference::open(dir.join("trace.safetensors"));
     let mut trainer = start(&config, &trace);
     let batches: Tensor<3> = trace.tensor("batches");
@@ -202,8 +208,14 @@ fn follow(dir: &Path) {
             assert!(difference <= bound, "{name}, step {step}: {what} is {ours}, not {reference}");
         };
         near("n_dead", trainer.n_dead() as f64, numbers("n_dead")[step]);
-        let loss = trainer.step_watched(batches.clone().slice([step..step + 1, 0..batch, 0..d]).reshape([batch, d]));
-        near("l0", loss.l0().unwrap(), expected("l0")[step]);
+        let of_step = |all: &Tensor<3>| all.clone().slice([step..step + 1, 0..batch, 0..d]).reshape([batch, d]);
+        let loss = if config.task.is_autoencoder() {
+            let loss = trainer.step_watched(of_step(&batches));
+            near("l0", loss.l0().unwrap(), expected("l0")[step]);
+            loss
+        } else {
+            trainer.step_towards(of_step(&batches), of_step(&trace.tensor("targets")))
+        };
         near("total", loss.total(), expected("total")[step]);
         for term in &terms {
             let ours = if term == "mse_loss" {
@@ -226,16 +238,18 @@ fn follow(dir: &Path) {
     ];
     found.extend(trainer.vectors().into_iter().map(|(name, vector)| (name, values(vector))));
     found.extend(trainer.threshold().map(|threshold| ("topk_threshold", vec![threshold as f32])));
+    found.extend(trainer.skip().map(|skip| ("W_skip", values(skip))));
     let finals = trace.names().into_iter().filter(|name| name.starts_with("final.")).count();
     assert_eq!(found.len(), finals, "{name}: every final tensor is compared");
     for (what, ours) in found {
         assert_alike(&format!("{name} {what}"), &ours, &expected(&format!("final.{what}")));
     }
-    assert_saved_alike(name, dir, &trainer);
+    trainer
 }
 
 /// What SAELens saves for inference is what is saved here, and read of its file.
-fn assert_saved_alike(name: &str, dir: &Path, trainer: &Trainer) {
+fn assert_saved_alike(dir: &Path, trainer: &Trainer) {
+    let name = dir.file_name().unwrap().to_str().unwrap();
     let out = tempfile::tempdir().unwrap();
     formats::save(out.path(), Format::SaeLens, &trainer.sae(), &Metadata::default(), None).unwrap();
     let saved = formats::load(out.path(), &device()).unwrap().sae;
@@ -250,7 +264,17 @@ fn assert_saved_alike(name: &str, dir: &Path, trainer: &Trainer) {
     check("ours", &trainer.sae());
     check("saved", &saved);
     check("theirs", &theirs);
-    assert_eq!(saved.activation().name(), theirs.activation().name());
+    assert_eq!(layout(out.path().to_owned()), layout(dir.join("sae")), "{name}");
+}
+
+/// All by which SAELens knows how to load an SAE: `cfg.json` but for its metadata, and the tensors' names and shapes.
+pub fn layout(sae: PathBuf) -> (Map<String, Value>, BTreeMap<String, Vec<usize>>) {
+    let text = std::fs::read_to_string(sae.join("cfg.json")).unwrap();
+    let mut cfg: Map<String, Value> = serde_json::from_str(&text).unwrap();
+    cfg.remove("metadata").unwrap();
+    let weights = Reference::open(sae.join("sae_weights.safetensors"));
+    let shape = |name: String| (name.clone(), weights.floats(&name).1);
+    (cfg, weights.names().into_iter().map(shape).collect())
 }
 
 fn folders() -> Vec<PathBuf> {
@@ -267,11 +291,49 @@ fn folders() -> Vec<PathBuf> {
 fn training_of_every_class_reproduces_its_trace() {
     let mut failed = Vec::new();
     for dir in folders() {
-        if std::panic::catch_unwind(|| follow(&dir)).is_err() {
+        if std::panic::catch_unwind(|| assert_saved_alike(&dir, &follow(&dir, settings(&dir)))).is_err() {
             failed.push(dir);
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// SAELens has no such class: the traces are of torch, with the paper's loss.
+#[test]
+fn training_of_a_hierarchical_sae_reproduces_its_trace() {
+    for name in ["hierarchical", "hierarchical-one-by-one"] {
+        let text = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
+        let config: TrainConfig = serde_json::from_str(&text).unwrap();
+        let Architecture::Hierarchical(class) = &config.architecture else { panic!("{text}") };
+        let trainer = follow(&golden(name), config.clone());
+        for &k in &class.ks {
+            let architecture = Architecture::Hierarchical(Hierarchical { k, ..class.clone() });
+            assert_eq!(trainer.sae_as(&TrainConfig { architecture, ..config.clone() }).k(), Some(k));
+        }
+    }
+}
+
+/// By sparsify's own modules, which also say how a transcoder is kept.
+#[test]
+fn training_of_a_transcoder_reproduces_its_trace() {
+    for name in ["transcoder-topk", "transcoder-topk-skip"] {
+        let text = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
+        let trainer = follow(&golden(name), serde_json::from_str(&text).unwrap());
+        let expected = Reference::open(golden(name).join("encode.safetensors"));
+        let recon = trainer.sae().reconstruct(expected.tensor("x")).0;
+        assert_alike(name, &values(recon), &expected.floats("recon").0);
+        let out = tempfile::tempdir().unwrap();
+        formats::save(out.path(), Format::Sparsify, &trainer.sae(), &Metadata::default(), None).unwrap();
+        let [ours, theirs] = [out.path().to_owned(), golden(name).join("sae")].map(|dir| {
+            let cfg: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("cfg.json")).unwrap()).unwrap();
+            let computes = ["activation", "num_latents", "k", "skip_connection", "transcode", "d_in"];
+            let weights = Reference::open(dir.join("sae.safetensors"));
+            let shapes: BTreeMap<_, _> =
+                weights.names().into_iter().map(|name| (name.clone(), weights.floats(&name).1)).collect();
+            (computes.map(|key| cfg[key].clone()), shapes)
+        });
+        assert_eq!(ours, theirs, "{name}");
+    }
 }
 
 /// A configuration that asks for what is not trained here fails by its key.

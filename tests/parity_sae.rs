@@ -1,11 +1,14 @@
 //! Encode, decode and the training step against SAELens (`tests/golden/README.md`).
 
+use std::collections::BTreeSet;
+
 use assay_sae::config::{DecoderBias, DecoderNorm};
-use assay_sae::{Architecture, Code, Recipe, TrainConfig, Trainer, formats};
+use assay_sae::{Architecture, Code, Format, Metadata, Recipe, TrainConfig, Trainer, formats};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::common::{Reference, assert_close, dense, device, golden, values};
+use crate::parity_classes::layout;
 
 const TRACES: [&str; 5] =
     ["saelens-topk", "saelens-topk-aux", "saelens-topk-few-dead", "saelens-topk-no-bdec", "saelens-topk-rescaled"];
@@ -97,6 +100,12 @@ fn training_reproduces_the_traces() {
         let encoded = Reference::open(golden(name).join("encode.safetensors"));
         let recon = trainer.sae().reconstruct(x).0;
         assert_close(&format!("{name} folded"), &values(recon), &encoded.floats("recon").0, 1e-5);
+        let out = tempfile::tempdir().unwrap();
+        formats::save(out.path(), Format::SaeLens, &trainer.sae(), &Metadata::default(), None).unwrap();
+        let [(ours, our_shapes), (theirs, their_shapes)] =
+            [out.path().to_owned(), golden(name).join("sae")].map(layout);
+        let [ours, theirs] = [&ours, &theirs].map(|cfg| cfg.keys().collect::<BTreeSet<_>>());
+        assert!(our_shapes == their_shapes && ours == theirs, "{name}: {ours:?}");
     }
 }
 

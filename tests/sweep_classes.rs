@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use assay::frames;
 use assay_sae::formats;
 
-use crate::common::{assert_same_frames, cpu, kill_when_saved, reference_sweep, refused, stdout_of, sweep, write_spec};
+use crate::common::{
+    assert_same_frames, cpu, kill_when_saved, reference_sweep, refused, stdout_of, sweep, values, write_spec,
+};
 
 const CODERS: &str = r#"coders = [
   { architecture = "topk", k = [4] },
   { architecture = "batchtopk", k = [2.5, 4] },
   { architecture = "matryoshka", k = [4], widths = [32, 256] },
+  { architecture = "hierarchical", ks = [2, 4, 16] },
   { architecture = "jumprelu", l0_coefficient = [0.05, 0.5], bandwidth = 0.5 },
   { architecture = "gated", l1_coefficient = 0.5 },
   { architecture = "standard", l1_coefficient = [0.5] },
@@ -49,6 +52,9 @@ fn every_class_is_trained_on_one_stream_and_resumed() {
         knob("batchtopk", "k 2.5"),
         k("batchtopk", 4),
         k("matryoshka", 4),
+        k("hierarchical", 2),
+        k("hierarchical", 4),
+        k("hierarchical", 16),
         knob("jumprelu", "l0_coefficient 0.05"),
         knob("jumprelu", "l0_coefficient 0.5"),
         knob("gated", "l1_coefficient 0.5"),
@@ -69,6 +75,14 @@ fn every_class_is_trained_on_one_stream_and_resumed() {
         let saved = formats::load(&out.join("saes").join(name), &cpu()).unwrap();
         assert_eq!(saved.sae.activation().name(), activation, "{name}");
     }
+    // One training, used at every k of its grid.
+    let at = |k: usize| {
+        let dir = out.join("saes").join(format!("small-L3-hierarchical-k{k}-seed0-5120tokens"));
+        let sae = formats::load(&dir, &cpu()).unwrap().sae;
+        (sae.k(), sae.weights().map(values))
+    };
+    let weights = at(2).1;
+    assert_eq!([2, 4, 16].map(at), [2, 4, 16].map(|k| (Some(k), weights.clone())));
 }
 
 #[test]
@@ -83,7 +97,12 @@ fn settings_that_cannot_be_are_refused_before_anything_is_captured() {
             r#"{ architecture = "jumprelu", l0_coefficient = 1, sparsity = "quadratic", target_l0 = [300] }"#,
             ["target_l0 is 300", "at most d_sae = 256"],
         ),
-        (r#"{ architecture = "standard", k = [8] }"#, ["unknown field `k`", "`l1_coefficient`"]),
+        (r#"{ architecture = "hierarchical", ks = [4, 300] }"#, ["k is 300", "between 1 and d_sae = 256"]),
+        (r#"{ architecture = "hierarchical", ks = [8, 4] }"#, ["ks = [8, 4]", "ascending"]),
+        (r#"{ architecture = "hierarchical", ks = [4, 8], k = 6 }"#, ["k = 6 is none of ks = [4, 8]", "add it there"]),
+        (r#"{ architecture = "gated", target_l0 = [0] }"#, ["target_l0 is 0", "at most d_sae = 256"]),
+        (r#"{ architecture = "jumprelu", target_l0 = 300 }"#, ["target_l0 is 300", "at most d_sae = 256"]),
+        (r#"{ architecture = "standard", k = [8], l1_coefficient = 1 }"#, ["unknown field `k`", "`l1_coefficient`"]),
         (r#"{ architecture = "gated", l1_coefficient = [-1] }"#, ["l1_coefficient is -1", "must be 0 or positive"]),
     ] {
         let dir = tempfile::tempdir().unwrap();

@@ -337,7 +337,7 @@ pub fn top_k_mask(rows: &[f32], k: usize, allowed: &[bool]) -> Vec<f32> {
 }
 
 /// 1 where a value is the largest of its group of neighbours, else 0.
-fn group_mask(rows: &[f32], size: usize) -> Vec<f32> {
+pub fn group_mask(rows: &[f32], size: usize) -> Vec<f32> {
     rows.chunks(size).flat_map(|group| top_k_mask(group, 1, &vec![true; size])).collect()
 }
 

@@ -1,20 +1,20 @@
 //! The step of every class whose codes have rows of any length against autodiff, and its state and files.
 
-use assay_sae::config::{BatchTopK, Gated, JumpRelu, Matryoshka, Sparsity, Standard};
-use assay_sae::{Architecture, DecoderNorm, Loss, Recipe, TermKind, TrainConfig, Trainer};
+use assay_sae::config::{BatchTopK, Gated, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard};
+use assay_sae::{Architecture, DecoderNorm, InputScaling, Loss, Recipe, Task, TermKind, TrainConfig, Trainer};
 use burn::tensor::activation::{relu, tanh};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::common::{assert_close, cpu, values};
 use crate::training::{RATE, noise, square, top_k_mask};
 
-const D: usize = 12;
-const N: usize = 40;
-const BATCH: usize = 17;
+pub const D: usize = 12;
+pub const N: usize = 40;
+pub const BATCH: usize = 17;
 /// Tokens of a first step; latents that it does not activate are dead in the second.
 const FIRST: usize = 5;
 
-fn matrix(rows: usize, cols: usize, scale: f32, seed: u64) -> Tensor<2> {
+pub fn matrix(rows: usize, cols: usize, scale: f32, seed: u64) -> Tensor<2> {
     Tensor::from_data(TensorData::new(noise(rows * cols, scale, seed), [rows, cols]), &cpu())
 }
 
@@ -29,6 +29,7 @@ fn input() -> Tensor<2> {
 fn jumprelu(sparsity: Sparsity, ste_to_input: bool, pre_act_coefficient: f64) -> Architecture {
     Architecture::JumpRelu(JumpRelu {
         l0_coefficient: 0.3,
+        target_l0: None,
         l0_warmup_steps: 4,
         sparsity,
         bandwidth: 0.4,
@@ -46,15 +47,19 @@ fn matryoshka(widths: &[usize], aux_by_level: bool) -> Architecture {
     Architecture::Matryoshka(Matryoshka { k: 3.0, threshold_lr: 0.1, widths: widths.to_vec(), aux_by_level })
 }
 
+fn hierarchical(ks: &[usize]) -> Architecture {
+    Architecture::Hierarchical(Hierarchical { k: ks[0], ks: ks.to_vec() })
+}
+
 fn gated(l1_coefficient: f64) -> Architecture {
-    Architecture::Gated(Gated { l1_coefficient, l1_warmup_steps: 3 })
+    Architecture::Gated(Gated { l1_coefficient, target_l0: None, l1_warmup_steps: 3 })
 }
 
 fn standard(l1_coefficient: f64, lp_norm: f64) -> Architecture {
-    Architecture::Standard(Standard { l1_coefficient, l1_warmup_steps: 3, lp_norm })
+    Architecture::Standard(Standard { l1_coefficient, target_l0: None, l1_warmup_steps: 3, lp_norm })
 }
 
-fn each() -> Vec<Architecture> {
+pub fn each() -> Vec<Architecture> {
     let tanh = Sparsity::Tanh { scale: 2.0 };
     vec![
         standard(0.4, 1.0),
@@ -70,7 +75,15 @@ fn each() -> Vec<Architecture> {
         matryoshka(&[7, 20, N], false),
         matryoshka(&[1, 7, N], true),
         matryoshka(&[N], true),
+        hierarchical(&[2, 3, 9]),
+        hierarchical(&[4]),
+        hierarchical(&[1, N]),
     ]
+}
+
+/// The classes of transcoders.
+pub fn transcoders() -> Vec<Architecture> {
+    vec![Architecture::topk(3), batchtopk(3.3), jumprelu(Sparsity::Step, true, 0.02)]
 }
 
 /// Plain gradient descent: without momentum and with an ε that dwarfs the gradient, an Adam step is −lr/ε·g.
@@ -112,6 +125,7 @@ fn parameters(trainer: &Trainer) -> Vec<(&'static str, Vec<f32>)> {
         // Before a step a threshold is brought back to 0.
         (name, values(if name == "threshold" { vector.clamp_min(0.0) } else { vector }))
     }));
+    all.extend(trainer.skip().map(|skip| ("W_skip", values(skip))));
     all
 }
 
@@ -122,7 +136,7 @@ struct Dense {
 }
 
 /// The gradients of every parameter from dense operations and autodiff, in the order of [`parameters`], and the whole loss.
-fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
+fn by_autodiff(trainer: &Trainer, x: &Tensor<2>, target: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
     let config = trainer.config();
     let [w_enc, w_dec] = trainer.weights().map(|w| w.autodiff().require_grad());
     let [b_enc, b_dec] = trainer.biases().map(|b| b.autodiff().require_grad());
@@ -133,25 +147,28 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
         .collect();
     let device = w_enc.device();
     let mask = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [BATCH, N]), &device);
-    let x_plain = x.clone();
+    let skip = trainer.skip().map(|skip| skip.autodiff().require_grad());
     let x: Tensor<2> = x.clone().autodiff();
     let weight = match config.loss {
         Loss::Mse => 1.0 / BATCH as f64,
         Loss::Fvu => {
-            let centred = square(x_plain.clone() - x_plain.mean_dim(0));
+            let centred = square(target.clone() - target.clone().mean_dim(0));
             1.0 / values(centred).into_iter().map(f64::from).sum::<f64>()
         }
     };
-    let reconstruction = |output: Tensor<2>| square(output - x.clone()).sum() * weight;
+    let target: Tensor<2> = target.clone().autodiff();
+    let reconstruction = |output: Tensor<2>| square(output - target.clone()).sum() * weight;
     let input = if config.apply_b_dec_to_input { x.clone() - b_dec.clone().unsqueeze() } else { x.clone() };
     let product = input.matmul(w_enc.clone().transpose());
     let pre = product.clone() + b_enc.clone().unsqueeze();
     let norms = square(w_dec.clone()).sum_dim(1).sqrt().transpose();
-    let decode = |z: Tensor<2>| z.matmul(w_dec.clone()) + b_dec.clone().unsqueeze();
+    let decode = |z: Tensor<2>| {
+        let output = z.matmul(w_dec.clone()) + b_dec.clone().unsqueeze();
+        skip.as_ref().map_or(output.clone(), |skip| output + x.clone().matmul(skip.clone().transpose()))
+    };
     let dead: Vec<f32> = trainer.fires().iter().map(|&fires| f32::from(u8::from(fires == 0))).collect();
     let dead_mask = mask(dead.repeat(BATCH));
     let mean = |per_token: Tensor<2>, coefficient: f64| per_token.sum() * (coefficient / BATCH as f64);
-    let none = || Tensor::<1>::zeros([1], &device);
     // A second step, of a coefficient's warm-up.
     let warm = |coefficient: f64, steps: u64| coefficient / steps as f64;
     let host = |x: &Tensor<2>| values(x.clone().inner());
@@ -196,12 +213,23 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
             let below = relu(threshold - pre) * dead_mask * norms;
             Dense { z, terms: sparsity + mean(below, class.pre_act_coefficient) }
         }
-        Architecture::BatchTopK(_) | Architecture::Matryoshka(_) => {
+        Architecture::TopK(_)
+        | Architecture::BatchTopK(_)
+        | Architecture::Matryoshka(_)
+        | Architecture::Hierarchical(_) => {
             let scores = pre.clone() * norms.clone();
             let of_scores = host(&scores);
-            let count = (config.architecture.k().unwrap() * BATCH as f64) as usize;
-            let chosen = mask(top_k_mask(&of_scores, count, &vec![true; BATCH * N]));
-            let z = relu(scores.clone()) * chosen / norms.clone();
+            let choose = |mask_of: Vec<f32>| relu(scores.clone()) * mask(mask_of) / norms.clone();
+            let largest = |&k: &usize| choose(top_k_mask(&of_scores, k, &[true; N]));
+            let ks = match &config.architecture {
+                Architecture::Hierarchical(class) => class.ks.clone(),
+                Architecture::TopK(class) => vec![class.k],
+                _ => Vec::new(),
+            };
+            let z = ks.last().map(largest).unwrap_or_else(|| {
+                let count = (config.architecture.k().unwrap() * BATCH as f64) as usize;
+                choose(top_k_mask(&of_scores, count, &[true; BATCH * N]))
+            });
             let (widths, by_level) = match &config.architecture {
                 Architecture::Matryoshka(class) => (class.widths.clone(), class.aux_by_level),
                 _ => (vec![N], false),
@@ -210,10 +238,16 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
                 let row: Vec<f32> = (0..N).map(|at| f32::from(u8::from(range.contains(&at)))).collect();
                 mask(row.repeat(BATCH))
             };
-            let outputs: Vec<Tensor<2>> = widths.iter().map(|&width| decode(z.clone() * columns(0..width))).collect();
-            let mut terms = none();
-            for output in &outputs[..widths.len() - 1] {
-                terms = terms + reconstruction(output.clone());
+            let outputs: Vec<Tensor<2>> = if ks.is_empty() {
+                widths.iter().map(|&width| decode(z.clone() * columns(0..width))).collect()
+            } else {
+                ks.iter().map(|k| decode(largest(k))).collect()
+            };
+            let share = if ks.is_empty() { 1.0 } else { 1.0 / ks.len() as f64 };
+            // The last is added below, whole.
+            let mut terms = reconstruction(outputs[outputs.len() - 1].clone()) * (share - 1.0);
+            for output in &outputs[..outputs.len() - 1] {
+                terms = terms + reconstruction(output.clone()) * share;
             }
             let starts = [0].into_iter().chain(widths.iter().copied());
             let levels: Vec<_> = if by_level {
@@ -225,7 +259,7 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
                 let allowed: Vec<bool> = (0..N).map(|at| latents.contains(&at) && dead[at] > 0.0).collect();
                 let n_dead = allowed.iter().filter(|&&dead| dead).count();
                 let revived = scores.clone() * mask(top_k_mask(&of_scores, D / 2, &allowed)) / norms.clone();
-                let error = revived.matmul(w_dec.clone()) + (output.clone() - x.clone()).detach();
+                let error = revived.matmul(w_dec.clone()) + (output.clone() - target.clone()).detach();
                 let share = (n_dead as f64 / (D / 2) as f64).min(1.0);
                 terms = terms + square(error).sum() * (config.aux_coefficient * weight * share);
             }
@@ -241,7 +275,60 @@ fn by_autodiff(trainer: &Trainer, x: &Tensor<2>) -> (Vec<Vec<f32>>, f64) {
     let of_vector = |t: &Tensor<1>| t.grad(&gradients).map_or_else(|| zeros(t.dims()[0]), values);
     let mut all = vec![of(&w_enc), of(&w_dec), of_vector(&b_enc), of_vector(&b_dec)];
     all.extend(own.iter().map(of_vector));
+    all.extend(skip.iter().map(of));
     (all, total)
+}
+
+/// Takes a step, which is that of autodiff.
+fn assert_steps_down_the_gradient(what: &str, trainer: &mut Trainer, x: &Tensor<2>, target: &Tensor<2>) {
+    let (gradients, total) = by_autodiff(trainer, x, target);
+    let before = parameters(trainer);
+    let said = trainer.step_towards(x.clone(), target.clone());
+    assert!((said.total() - total).abs() <= 1e-5 * total, "{what}: loss {} against {total}", said.total());
+    let [w_enc, w_dec] = trainer.weights().map(values);
+    let [b_enc, b_dec] = trainer.biases().map(values);
+    let mut after = vec![w_enc, w_dec, b_enc, b_dec];
+    after.extend(trainer.vectors().into_iter().map(|(_, vector)| values(vector)));
+    after.extend(trainer.skip().map(values));
+    assert_eq!(after.len(), gradients.len());
+    for (((name, before), after), gradient) in before.iter().zip(&after).zip(&gradients) {
+        let step = before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32);
+        let step: Vec<f32> = step.collect();
+        assert!(gradient.iter().any(|&g| g != 0.0), "{what}: nothing reaches {name}");
+        assert_close(&format!("{what}: {name}"), &step, gradient, 1e-4);
+    }
+}
+
+#[test]
+fn the_closed_form_step_of_a_transcoder_is_the_gradient_of_autodiff() {
+    for architecture in transcoders() {
+        for task in [Task::Transcoder, Task::SkipTranscoder] {
+            for loss in [Loss::Mse, Loss::Fvu] {
+                let mut trainer = trainer(TrainConfig { task, ..config(&architecture, loss, false) });
+                assert_eq!(trainer.skip().is_some(), task == Task::SkipTranscoder);
+                let what = format!("{architecture:?}, {task:?}, {loss:?}");
+                assert_steps_down_the_gradient(&what, &mut trainer, &input(), &matrix(BATCH, D, 1.5, 7));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_transcoder_cannot_have_is_refused() {
+    let transcoder =
+        |architecture: &Architecture| TrainConfig { task: Task::Transcoder, ..config(architecture, Loss::Mse, false) };
+    let topk = transcoder(&Architecture::topk(3));
+    assert!(topk.check().is_ok());
+    let text = serde_json::to_string(&topk).unwrap();
+    assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), topk, "{text}");
+    for (config, parts) in [
+        (TrainConfig { apply_b_dec_to_input: true, ..topk.clone() }, ["apply_b_dec_to_input", "set it to false"]),
+        (TrainConfig { input_scaling: InputScaling::ExpectedNorm, ..topk }, ["input_scaling", "leave it out"]),
+        (transcoder(&gated(0.5)), ["architecture = \"gated\"", "topk, batchtopk and jumprelu are"]),
+    ] {
+        let error = config.check().unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    }
 }
 
 #[test]
@@ -251,22 +338,8 @@ fn the_closed_form_step_of_every_class_is_the_gradient_of_autodiff() {
         for (loss, center) in [(Loss::Mse, true), (Loss::Mse, false), (Loss::Fvu, true)] {
             let mut trainer = trainer(config(&architecture, loss, center));
             dead += trainer.n_dead();
-            let x = input();
             let what = format!("{architecture:?}, {loss:?}, center {center}");
-            let (gradients, total) = by_autodiff(&trainer, &x);
-            let before = parameters(&trainer);
-            let said = trainer.step(x);
-            assert!((said.total() - total).abs() <= 1e-5 * total, "{what}: loss {} against {total}", said.total());
-            let [w_enc, w_dec] = trainer.weights().map(values);
-            let [b_enc, b_dec] = trainer.biases().map(values);
-            let mut after = vec![w_enc, w_dec, b_enc, b_dec];
-            after.extend(trainer.vectors().into_iter().map(|(_, vector)| values(vector)));
-            for (((name, before), after), gradient) in before.iter().zip(&after).zip(&gradients) {
-                let step = before.iter().zip(after).map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32);
-                let step: Vec<f32> = step.collect();
-                assert!(gradient.iter().any(|&g| g != 0.0), "{what}: nothing reaches {name}");
-                assert_close(&format!("{what}: {name}"), &step, gradient, 1e-4);
-            }
+            assert_steps_down_the_gradient(&what, &mut trainer, &input(), &input());
         }
     }
     assert!(dead > 0);
@@ -291,6 +364,22 @@ fn rows_of_unit_norm_stay_so_in_every_class() {
     }
 }
 
+/// Of half a latent a token there is none in a batch of one, and a threshold that no batch has set stays.
+#[test]
+fn a_batch_in_which_nothing_is_chosen_is_a_step_too() {
+    for architecture in [
+        batchtopk(0.5),
+        Architecture::Matryoshka(Matryoshka { k: 0.5, threshold_lr: 0.1, widths: vec![5, N], aux_by_level: false }),
+    ] {
+        let mut trainer = trainer(config(&architecture, Loss::Mse, true));
+        let loss = trainer.step_watched(matrix(1, D, 1.0, 6));
+        assert_eq!((loss.l0(), trainer.threshold()), (Some(0.0), Some(0.0)), "{architecture}");
+        assert!(
+            loss.total().is_finite() && parameters(&trainer).iter().all(|(_, of)| of.iter().all(|v| v.is_finite()))
+        );
+    }
+}
+
 #[test]
 fn training_of_every_class_goes_on_from_a_saved_state() {
     let state = |trainer: &Trainer| {
@@ -299,22 +388,29 @@ fn training_of_every_class_goes_on_from_a_saved_state() {
         std::fs::read(dir.path().join("trainer_state.safetensors")).unwrap()
     };
     let dir = tempfile::tempdir().unwrap();
-    for architecture in each() {
+    let autoencoders = each().into_iter().map(|architecture| (architecture, Task::Autoencoder));
+    let transcoders = transcoders().into_iter().map(|architecture| (architecture, Task::SkipTranscoder));
+    for (architecture, task) in autoencoders.chain(transcoders) {
         let recipe = TrainConfig::from_recipe(Recipe::Assay, D, N, architecture.clone(), BATCH, 20 * BATCH as u64);
-        let config = TrainConfig { lr: 0.01, dead_after: 3 * BATCH as u64, ..recipe };
+        let apply_b_dec_to_input = task.is_autoencoder();
+        let config = TrainConfig { lr: 0.01, dead_after: 3 * BATCH as u64, task, apply_b_dec_to_input, ..recipe };
         let mut whole = Trainer::new(config.clone(), 1, &cpu()).unwrap();
-        for seed in 0..8 {
-            whole.step(matrix(BATCH, D, 1.0, 20 + seed));
-        }
+        let step = |trainer: &mut Trainer, seed: u64| {
+            let x = matrix(BATCH, D, 1.0, 20 + seed);
+            let target = if task.is_autoencoder() { x.clone() } else { matrix(BATCH, D, 1.0, 50 + seed) };
+            trainer.step_towards(x, target);
+        };
+        (0..8).for_each(|seed| step(&mut whole, seed));
         whole.save_state(dir.path()).unwrap();
         let mut resumed = Trainer::load_state(dir.path(), &config, &cpu()).unwrap();
         for seed in 8..16 {
-            whole.step(matrix(BATCH, D, 1.0, 20 + seed));
-            resumed.step(matrix(BATCH, D, 1.0, 20 + seed));
+            step(&mut whole, seed);
+            step(&mut resumed, seed);
         }
         assert!(state(&whole) == state(&resumed), "{architecture:?}");
         assert_eq!(whole.threshold(), resumed.threshold());
-        assert_eq!(whole.threshold().is_some(), architecture.k().is_some(), "{architecture:?}");
+        let has_one = matches!(architecture, Architecture::BatchTopK(_) | Architecture::Matryoshka(_));
+        assert_eq!(whole.threshold().is_some(), has_one, "{architecture:?}");
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config, "{text}");
     }
@@ -333,6 +429,7 @@ fn the_terms_of_a_loss_have_saelens_names() {
         (jumprelu(Sparsity::Step, false, 0.1), "l0_loss pre_act_loss"),
         (batchtopk(2.0), "auxiliary_reconstruction_loss"),
         (matryoshka(&[7, N], false), "inner_mse_loss_7 auxiliary_reconstruction_loss"),
+        (hierarchical(&[2, 3]), "inner_mse_loss_2 auxiliary_reconstruction_loss"),
     ] {
         assert_eq!(names(&architecture), expected);
     }

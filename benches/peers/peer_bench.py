@@ -146,7 +146,7 @@ class Rows:
 
 
 def describe(row):
-    keys = ("model", "d_model", "d_sae", "k", "batch", "context", "data")
+    keys = ("model", "class", "d_model", "d_sae", "k", "batch", "context", "data")
     where = " ".join(f"{key}={row[key]}" for key in keys if row.get(key) is not None)
     head = f"{row['peer']:<16} {row['work']:<14} {row['precision']:<5} {where}"
     if "error" in row:

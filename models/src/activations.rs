@@ -80,7 +80,7 @@ impl ShufflePlan {
     }
 
     /// The places of the buffer whose rows have not been served, ascending.
-    fn unserved(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn unserved(&self) -> impl Iterator<Item = usize> {
         let mut gone = vec![false; self.places.len()];
         for &place in &self.served {
             gone[place as usize] = true;
@@ -116,6 +116,10 @@ pub struct Round {
 }
 
 impl Round {
+    pub(crate) fn new(index: u64, served: Vec<u32>) -> Self {
+        Self { index, served }
+    }
+
     /// The places of this round in the order of one SAE's seed.
     pub fn order(&self, seed: u64) -> Vec<u32> {
         let mut order = self.served.clone();
@@ -124,7 +128,7 @@ impl Round {
         order
     }
 
-    /// Tokens of this round.
+    /// Places of this round: tokens, or contexts of a [`ContextStream`](crate::ContextStream).
     pub fn tokens(&self) -> usize {
         self.served.len()
     }
@@ -210,7 +214,20 @@ impl<'a> ActivationStream<'a> {
             let parts: Vec<Tensor<2>> = old.into_iter().chain(fresh.as_ref().map(|f| f[site].clone())).collect();
             *buffer = Tensor::cat(parts, 0);
         }
-        Ok(Some(Round { index, served: round.served }))
+        Ok(Some(Round::new(index, round.served)))
+    }
+
+    /// The sites that are captured, in the order of their numbers.
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// Goes on with the sites of which `keep` holds; their numbers are anew.
+    pub fn retain(&mut self, keep: impl Fn(&Site) -> bool) {
+        let kept: Vec<bool> = self.sites.iter().map(&keep).collect();
+        let mut at = kept.iter();
+        self.buffers.retain(|_| at.next().is_some_and(|&kept| kept));
+        self.sites.retain(keep);
     }
 
     /// Rounds that have been given out.

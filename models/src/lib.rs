@@ -5,13 +5,16 @@
 //! 3. [`decoder`] and [`hooks`]: a language model, of one of the families of `families`, whose activations can be captured at a hook
 //!    point, replaced there, and differentiated against ([`loss`]).
 //!    Checkpoints, SAEs and datasets are fetched by their name on the Hugging Face hub ([`hub`]).
-//! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on.
+//! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on; [`ContextStream`] has the same tokens in whole contexts,
+//!    for those that are trained by what the model says ([`CleanPass`]).
 
 pub mod activations;
 pub mod config;
+mod contexts;
 mod corpus;
 pub mod decoder;
 pub mod device;
+mod divergence;
 pub mod error;
 mod families;
 mod files;
@@ -37,8 +40,10 @@ pub mod weights;
 pub use activations::{ActivationStream, Round, StreamConfig};
 pub use assay_kernels::Precision;
 pub use config::{DecoderConfig, Family};
+pub use contexts::ContextStream;
 pub use decoder::Decoder;
 pub use device::{runs_on_cpu, side_by_side};
+pub use divergence::{CleanPass, clean_pass_bytes, kl_divergence};
 pub use error::ModelError;
 pub use files::read_text;
 pub use hooks::{HookKind, HookPoint, Site};

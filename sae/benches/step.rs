@@ -27,11 +27,14 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use serde_json::json;
 
 const HELP: &str = "Options:
   --device cpu|cuda|vulkan|metal|wgpu    [default: cpu]
   --shapes DxN,…                   d_model x d_sae [cpu: 128x4096; else 512x16384,1024x32768]
   --k K,…                          [cpu: 8,32; else 8,32,256]
+  --classes NAME,…                 topk, batchtopk, matryoshka (five widths), jumprelu, gated, standard [default: topk]; those without a
+                                   k start from thresholds or biases at which k latents of a token are active
   --batch B                        tokens a step [cpu: 1024; else 4096]
   --precision f32,bf16             [cpu: f32; else bf16,f32]
   --recipe assay,saelens           [default: both]
@@ -46,6 +49,7 @@ struct Options {
     device: String,
     shapes: Vec<(usize, usize)>,
     k: Vec<usize>,
+    classes: Vec<String>,
     batch: usize,
     precisions: Vec<Precision>,
     recipes: Vec<Recipe>,
@@ -62,9 +66,9 @@ fn main() {
     let real = options.activations.as_ref().map(load);
     let mut rows = String::new();
     println!(
-        "| d_model | d_sae | k | batch | recipe | precision | data | SAEs | ms a step | fastest | tokens/s | floor, ms | share of floor | memory, MiB |"
+        "| class | d_model | d_sae | k | L0 | batch | recipe | precision | data | SAEs | ms a step | fastest | tokens/s | floor, ms | share of floor | memory, MiB |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &(d, n) in &options.shapes {
         let batches = match &real {
             Some((values, width)) if *width == d => batches_of(values, d, options.batch, &device),
@@ -72,9 +76,11 @@ fn main() {
             None => random_batches(d, options.batch, &device),
         };
         for &k in &options.k {
-            for &recipe in &options.recipes {
-                for &precision in &options.precisions {
-                    rows += &row(&options, &device, &batches, [d, n, k], recipe, precision, real.is_some());
+            for class in &options.classes {
+                for &recipe in &options.recipes {
+                    for &precision in &options.precisions {
+                        rows += &row(&options, &device, &batches, class, [d, n, k], recipe, precision);
+                    }
                 }
             }
         }
@@ -88,21 +94,24 @@ fn row(
     options: &Options,
     device: &Device,
     batches: &[Tensor<2>],
+    class: &str,
     [d, n, k]: [usize; 3],
     recipe: Recipe,
     precision: Precision,
-    real: bool,
 ) -> String {
+    let real = options.activations.is_some();
     let batch = options.batch;
     // Far from the end of any schedule, and no latent dies while the clock runs: the peers' steps have no dead latents either.
-    let config =
-        TrainConfig { precision, ..TrainConfig::from_recipe(recipe, d, n, Architecture::topk(k), batch, 100_000_000) };
-    let mut trainers: Vec<Trainer> = (0..options.lockstep)
-        .map(|seed| Trainer::new(config.clone(), seed as u64, device).expect("these settings can be"))
-        .collect();
-    for trainer in &mut trainers {
-        trainer.calibrate(&batches[0]);
+    let mut config = TrainConfig {
+        precision,
+        ..TrainConfig::from_recipe(recipe, d, n, architecture(class, k, n), batch, 100_000_000)
+    };
+    if config.architecture.k().is_none() {
+        // So small that L0 stays where it starts.
+        config.lr = 1e-9;
     }
+    let mut trainers: Vec<Trainer> =
+        (0..options.lockstep).map(|seed| trainer(&config, class, k, seed as u64, &batches[0], device)).collect();
     let mut at = 0;
     let mut step = |count: usize| {
         let started = Instant::now();
@@ -120,11 +129,12 @@ fn row(
     let mut times: Vec<f64> = (0..5).map(|_| step(options.steps)).collect();
     times.sort_by(f64::total_cmp);
     let (median, fastest) = (times[2] / options.lockstep as f64, times[0] / options.lockstep as f64);
-    let floor = floor_seconds([batch, d, n, k].map(|v| v as f64), config.gathers_bf16(batch));
+    let floor = floor_seconds([batch, d, n, k].map(|v| v as f64), config.gathers_bf16((k * batch) as f64));
+    let l0 = trainers[0].step_watched(batches[0].clone()).l0().expect("the step was watched");
     let memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved / (1 << 20));
     let on_gpu = options.device != "cpu";
     println!(
-        "| {d} | {n} | {k} | {batch} | {recipe} | {precision} | {} | {} | {:.3} | {:.3} | {:.0} | {} | {} | {} |",
+        "| {class} | {d} | {n} | {k} | {l0:.1} | {batch} | {recipe} | {precision} | {} | {} | {:.3} | {:.3} | {:.0} | {} | {} | {} |",
         if real { "real" } else { "random" },
         options.lockstep,
         median * 1e3,
@@ -134,13 +144,13 @@ fn row(
         if on_gpu { format!("{:.2}", floor / median) } else { "–".to_owned() },
         memory.map_or("–".to_owned(), |m| m.to_string()),
     );
-    if options.profile {
+    if options.profile && class == "topk" {
         for (name, seconds) in trainers[0].profile(k, &batches[0], 20) {
             println!("    {name}: {:.1} µs", seconds * 1e6);
         }
     }
     format!(
-        "{{\"program\":\"assay\",\"work\":\"sae_step\",\"d_model\":{d},\"d_sae\":{n},\"k\":{k},\"batch\":{batch},\"recipe\":\"{recipe}\",\"precision\":\"{precision}\",\"data\":\"{}\",\"saes\":{},\"ms_median\":{},\"ms_min\":{},\"floor_ms\":{},\"memory_mib\":{}}}\n",
+        "{{\"program\":\"assay\",\"work\":\"sae_step\",\"class\":\"{class}\",\"l0\":{l0},\"d_model\":{d},\"d_sae\":{n},\"k\":{k},\"batch\":{batch},\"recipe\":\"{recipe}\",\"precision\":\"{precision}\",\"data\":\"{}\",\"saes\":{},\"ms_median\":{},\"ms_min\":{},\"floor_ms\":{},\"memory_mib\":{}}}\n",
         if real { "real" } else { "random" },
         options.lockstep,
         median * 1e3,
@@ -148,6 +158,42 @@ fn row(
         floor * 1e3,
         memory.unwrap_or(0)
     )
+}
+
+fn architecture(class: &str, k: usize, n: usize) -> Architecture {
+    let settings = match class {
+        "topk" => json!({ "k": k }),
+        "batchtopk" => json!({ "architecture": class, "k": k as f64 }),
+        "matryoshka" => {
+            let widths: Vec<usize> = [16, 8, 4, 2, 1].iter().map(|part| n / part).collect();
+            json!({ "architecture": class, "k": k as f64, "widths": widths })
+        }
+        // Coefficients so small that L0 stays about where it starts.
+        "jumprelu" => json!({ "architecture": class, "l0_coefficient": 1e-6 }),
+        _ => json!({ "architecture": class, "l1_coefficient": 1e-6 }),
+    };
+    serde_json::from_value(settings).expect("the settings of a class")
+}
+
+/// A trainer about to take its first step: where no k says how many latents are active, from a threshold that k of a token exceed.
+fn trainer(config: &TrainConfig, class: &str, k: usize, seed: u64, x: &Tensor<2>, device: &Device) -> Trainer {
+    let mut trainer = Trainer::new(config.clone(), seed, device).expect("these settings can be");
+    trainer.calibrate(x);
+    if config.architecture.k().is_some() {
+        return trainer;
+    }
+    let [w_enc, w_dec] = trainer.weights();
+    let [_, b_dec] = trainer.biases();
+    let some = x.clone().narrow(0, 0, 64.min(x.dims()[0]));
+    let pre = (some - b_dec.clone().unsqueeze()).matmul(w_enc.clone().transpose());
+    let mut pre: Vec<f32> = pre.into_data().try_into_vec().expect("floats");
+    let at = pre.len() - k * pre.len() / config.d_sae;
+    pre.sort_by(f32::total_cmp);
+    let full = |value: f32| Tensor::<1>::full([config.d_sae], value, device);
+    match class {
+        "jumprelu" => trainer.with_vector("threshold", full(pre[at])).expect("a class with thresholds"),
+        _ => Trainer::from_weights(config.clone(), [w_enc, w_dec], [full(-pre[at]), b_dec]).expect("as before"),
+    }
 }
 
 /// See the head of the file.
@@ -211,6 +257,7 @@ impl Options {
                 .map(|shape| shape.split_once('x').map(|(d, n)| (number(d), number(n))).expect("DxN"))
                 .collect(),
             k: list(take("--k"), if gpu { "8,32,256" } else { "8,32" }).iter().map(|k| number(k)).collect(),
+            classes: list(take("--classes"), "topk"),
             batch: take("--batch").map_or(if gpu { 4096 } else { 1024 }, |b| number(&b)),
             precisions: list(take("--precision"), if gpu { "bf16,f32" } else { "f32" })
                 .iter()

@@ -14,6 +14,9 @@ use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::Counters;
 use crate::readback::{host, host_int};
+use crate::running::RunningThreshold;
+use crate::skip::Skip;
+use crate::steering::{self, Steering};
 use crate::tensors::{Array, TensorFile, write_tensors};
 use crate::trainer::Trainer;
 
@@ -37,6 +40,11 @@ impl Trainer {
                 tensors.push((format!("{group}.{name}"), Array::floats(&host(vector.clone()), &[n])));
             }
         }
+        if let Some(Skip { weights, first, second }) = &self.skip {
+            for (group, matrix) in [("param", weights), ("first", first), ("second", second)] {
+                tensors.push((format!("{group}.w_skip"), Array::floats(&host(matrix.clone()), &[d, d])));
+            }
+        }
         tensors
             .push(("since_fired".to_owned(), Array::ints(&host_int(self.firing.counters.since_fired.clone()), &[n])));
         tensors.push(("fires".to_owned(), Array::ints(&host_int(self.firing.counters.fires.clone()), &[n])));
@@ -45,6 +53,7 @@ impl Trainer {
             step: self.step,
             input_scale: self.input_scale,
             threshold: self.threshold(),
+            steering: self.steering.as_ref().map(Steering::state),
         };
         let text = serde_json::to_string(&state).expect("the state serialises");
         std::fs::create_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
@@ -101,7 +110,17 @@ impl Trainer {
         trainer.firing = Firing::resumed(counters);
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
-        trainer.threshold = state.threshold.unwrap_or_default();
+        trainer.threshold = RunningThreshold::of(state.threshold.unwrap_or_default());
+        if let Some(skip) = &mut trainer.skip {
+            let matrix = |group: &str| -> Result<Tensor<2>> {
+                let values = file.floats(&format!("{group}.w_skip"), &[d, d])?;
+                Ok(Tensor::from_data(TensorData::new(values, [d, d]), device))
+            };
+            *skip = Skip { weights: matrix("param")?, first: matrix("first")?, second: matrix("second")? };
+        }
+        if let Some((steering, state)) = trainer.steering.as_mut().zip(state.steering) {
+            steering.resume(state);
+        }
         Ok(trainer)
     }
 }
@@ -113,4 +132,6 @@ struct State {
     input_scale: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     threshold: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    steering: Option<steering::State>,
 }

@@ -12,6 +12,7 @@ use crate::readback::{host, host_int};
 /// 0 means not active.
 ///
 /// A token has any number of entries; where all have the same, as a TopK code's k, that number stands for the starts of the rows.
+/// What lies behind the last row is no token's.
 /// Every index is below `d_sae`: kernels read the decoder's rows without looking.
 #[derive(Clone, Debug)]
 pub struct SparseCode {
@@ -126,7 +127,7 @@ impl SparseCode {
     ///
     /// # Errors
     /// If there are 2³¹ entries or more.
-    pub(crate) fn of_rows(tokens: &[(Vec<i32>, Vec<f32>)], d_sae: usize, device: &Device) -> Result<Self> {
+    fn of_rows(tokens: &[(Vec<i32>, Vec<f32>)], d_sae: usize, device: &Device) -> Result<Self> {
         let mut starts = vec![0];
         for (latents, _) in tokens {
             starts.push(starts[starts.len() - 1] + latents.len());
@@ -148,6 +149,11 @@ impl SparseCode {
         Self { values: values.flatten(0, 1), indices: indices.flatten(0, 1), rows: Rows::Each(k), d_sae }
     }
 
+    /// The same with rows of any length: `[entries]` each. Entries behind the last row are no token's, and 0.
+    pub(crate) fn of_kernel(values: Tensor<1>, indices: Tensor<1, Int>, rows: Rows, d_sae: usize) -> Self {
+        Self { values, indices, rows, d_sae }
+    }
+
     pub(crate) fn into_parts(self) -> (Tensor<1>, Tensor<1, Int>, Rows) {
         (self.values, self.indices, self.rows)
     }
@@ -160,6 +166,26 @@ impl SparseCode {
     /// Which latents they are, `[entries]`.
     pub fn indices(&self) -> Tensor<1, Int> {
         self.indices.clone()
+    }
+
+    /// How many entries it holds, active or not.
+    pub(crate) fn entries(&self) -> usize {
+        self.values.dims()[0]
+    }
+
+    /// The entries of codes of as many entries each for every token, whose latents ascend from one code to the next.
+    pub(crate) fn beside(mut codes: Vec<Self>) -> Self {
+        if codes.len() == 1 {
+            return codes.remove(0);
+        }
+        let d_sae = codes[0].d_sae;
+        let each = |code: &Self| match code.rows {
+            Rows::Each(k) => [code.values.dims()[0] / k, k],
+            Rows::Starts(_) => unreachable!("rows of one length are asked for"),
+        };
+        let values = codes.iter().map(|code| code.values.clone().reshape(each(code))).collect();
+        let indices = codes.iter().map(|code| code.indices.clone().reshape(each(code))).collect();
+        Self::trusted(Tensor::cat(values, 1), Tensor::cat(indices, 1), d_sae)
     }
 
     /// The number of entries of every token, where the architecture fixes it.

@@ -1,8 +1,8 @@
 //! Classes of SAE in training: x̂ as a function of an input and the parameters, what a class adds to the loss, and the gradient of both.
 //!
-//! - `topk.rs`, `groupmax.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
+//! - `topk.rs`, `groupmax.rs`, `hierarchical.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
 //! - `sparse.rs`: what classes share that choose as many latents of every token; `nested.rs`: those that choose among a batch's.
-//! - `frame.rs`: the parameters of a pass, and how gradients reach them; `rows.rs`: codes that are made in host memory.
+//! - `frame.rs`: the parameters of a pass, and how gradients reach them.
 //!
 //! What x̂ is good for is none of a class's business: a loss, or a model into which x̂ was patched, says what the gradient ∂x̂ is. So any
 //! class goes with any objective.
@@ -11,10 +11,10 @@ mod batchtopk;
 mod frame;
 mod gated;
 mod groupmax;
+mod hierarchical;
 mod jumprelu;
 mod matryoshka;
 mod nested;
-mod rows;
 mod sparse;
 mod standard;
 mod topk;
@@ -24,7 +24,7 @@ use burn::tensor::{Device, Tensor};
 use crate::activation::Activation;
 use crate::config::{Architecture, TrainConfig};
 use crate::dead::Firing;
-use crate::kernels::{self, Counters, Dead};
+use crate::kernels::{Counters, Dead};
 use crate::loss::{Term, Weight};
 
 /// The parameters of an SAE, or anything that exists once for each.
@@ -61,16 +61,6 @@ pub(crate) struct Gradients {
     pub squares: Tensor<1>,
 }
 
-impl Gradients {
-    /// With the squares of these gradients.
-    fn of(gradients: Params) -> Self {
-        let Params { w_enc, b_enc, w_dec, vectors, b_dec: _ } = &gradients;
-        let mut squares = vec![kernels::sum_squares(w_enc.clone()), kernels::sum_squares(w_dec.clone())];
-        squares.extend([b_enc].into_iter().chain(vectors).map(|vector| kernels::sum_squares(vector.clone())));
-        Self { squares: Tensor::cat(squares, 0), gradients }
-    }
-}
-
 /// A class of SAE.
 pub(crate) trait Coder {
     /// The vectors `[d_sae]` that it trains beside weights and biases, and the value at which each starts.
@@ -100,8 +90,8 @@ pub(crate) trait Coder {
 pub(crate) struct Objective<'a> {
     pub config: &'a TrainConfig,
     pub firing: &'a Firing,
-    /// Steps done before this one.
-    pub step: u64,
+    /// Of the sparsity penalty in this step; 0 of a class that has none.
+    pub coefficient: f64,
     /// x̂ − x, `[batch, d_model]`.
     pub residual: Tensor<2>,
     /// Of the reconstruction loss.
@@ -119,6 +109,11 @@ pub(crate) trait Pass {
     /// - `target` and the residual: `[batch, d_model]`
     fn residual(&mut self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>);
 
+    /// What the reconstruction loss of x̂ counts for in the loss.
+    fn share(&self) -> f64 {
+        1.0
+    }
+
     /// What the class adds to the reconstruction loss; its gradient is part of [`Self::backward`]'s from then on. To be called after
     /// [`Self::residual`], whose result is in the objective.
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term>;
@@ -126,8 +121,9 @@ pub(crate) trait Pass {
     /// Active entries of the code, in one element.
     fn active(&self) -> Tensor<1>;
 
-    /// The least value by which a latent was chosen, of a class whose threshold in inference is a mean of those; `None` if none was.
-    fn least(&self) -> Option<f32> {
+    /// The least value by which a latent was chosen, in one element, of a class whose threshold in inference is a mean of those; 0 if
+    /// none was.
+    fn least(&self) -> Option<Tensor<1>> {
         None
     }
 
@@ -144,6 +140,7 @@ impl Architecture {
         match self {
             Self::TopK(class) => class,
             Self::GroupMax(class) => class,
+            Self::Hierarchical(class) => class,
             Self::BatchTopK(class) => class,
             Self::Matryoshka(class) => class,
             Self::JumpRelu(class) => class,

@@ -1,7 +1,9 @@
 //! The settings of a training run, and the two recipes that fill them.
 
 mod architecture;
-pub(crate) mod classes;
+mod classes;
+mod coefficient;
+mod objective;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +12,8 @@ use crate::error::Result;
 use crate::kernels::Precision;
 
 pub use self::architecture::{Architecture, Knob};
-pub use self::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+pub use self::classes::{BatchTopK, Gated, GroupMax, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+pub use self::objective::Objective;
 
 /// A named set of defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,15 @@ pub enum Loss {
     Fvu,
 }
 
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mse => "mse",
+            Self::Fvu => "fvu",
+        })
+    }
+}
+
 /// What holds the decoder's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -71,6 +83,26 @@ pub enum InputScaling {
     None,
     /// One factor that brings the mean norm of the first activations to √d_model.
     ExpectedNorm,
+}
+
+/// What is reconstructed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The activation that is read.
+    #[default]
+    Autoencoder,
+    /// Another one, of the same width: of an MLP that is read at its input, its output (Dunefsky et al. 2024, arXiv:2406.11944).
+    Transcoder,
+    /// The same, with a linear map from the input beside the latents (Paulo et al. 2025, arXiv:2501.18823).
+    SkipTranscoder,
+}
+
+impl Task {
+    /// Whether it goes without saying.
+    pub fn is_autoencoder(&self) -> bool {
+        *self == Self::Autoencoder
+    }
 }
 
 /// Everything that decides what a trainer computes, apart from the activations and the seed.
@@ -103,6 +135,9 @@ pub struct TrainConfig {
     pub clip_norm: f64,
     /// The reconstruction loss.
     pub loss: Loss,
+    /// What training goes down the gradient of, if that is not the reconstruction loss alone.
+    #[serde(default, skip_serializing_if = "Objective::is_reconstruction")]
+    pub objective: Objective,
     /// Coefficient of the auxiliary loss of dead latents, which classes with a k have; 0 turns it off.
     pub aux_coefficient: f64,
     /// A latent is dead when it has not fired for more than this many tokens.
@@ -122,6 +157,9 @@ pub struct TrainConfig {
     /// Number format of the encoder's product.
     #[serde(default, skip_serializing_if = "is_f32")]
     pub precision: Precision,
+    /// What is reconstructed.
+    #[serde(default, skip_serializing_if = "Task::is_autoencoder")]
+    pub task: Task,
 }
 
 /// Whether the precision goes without saying.
@@ -155,6 +193,7 @@ impl TrainConfig {
             adam_eps: 1e-8,
             clip_norm: 1.0,
             loss: Loss::Mse,
+            objective: Objective::Reconstruction,
             aux_coefficient: if chooses { 1.0 } else { 0.0 },
             dead_after: 1000 * batch_size as u64,
             decoder_norm: DecoderNorm::Free,
@@ -164,6 +203,7 @@ impl TrainConfig {
             decoder_bias: DecoderBias::Zero,
             input_scaling: InputScaling::None,
             precision: Precision::F32,
+            task: Task::Autoencoder,
         };
         match recipe {
             Recipe::Saelens => common,
@@ -188,11 +228,16 @@ impl TrainConfig {
         (self.d_model / 2).max(1)
     }
 
-    /// Whether the sparse products gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
+    /// Whether the sparse products of a code of so many entries gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
     /// that half the bytes are worth the rounding.
-    pub fn gathers_bf16(&self, batch: usize) -> bool {
-        let gathers = self.architecture.k().unwrap_or(0.0) * batch as f64;
-        self.precision == Precision::Bf16 && gathers >= 4.0 * self.d_sae as f64
+    pub fn gathers_bf16(&self, entries: f64) -> bool {
+        self.precision == Precision::Bf16 && entries >= 4.0 * self.d_sae as f64
+    }
+
+    /// Whether a training with these settings is one with those: one SAE has every k of a hierarchical SAE's grid.
+    pub fn trains_as(&self, other: &Self) -> bool {
+        let with_one_k = |config: &Self| Self { architecture: config.architecture.at_largest_k(), ..config.clone() };
+        with_one_k(self) == with_one_k(other)
     }
 
     /// The learning rate of step `step`, from 0.
@@ -213,6 +258,8 @@ impl TrainConfig {
         }
         self.architecture.check(self.d_sae)?;
         self.check_class()?;
+        self.check_objective()?;
+        self.check_task()?;
         positive("lr", self.lr)?;
         positive("clip_norm", self.clip_norm)?;
         positive("decoder_init_norm", self.decoder_init_norm)?;
@@ -222,6 +269,29 @@ impl TrainConfig {
             if !(0.0..1.0).contains(&value) {
                 return bad(format!("{name} is {value}; it must lie in [0, 1)"));
             }
+        }
+        Ok(())
+    }
+
+    /// Checks what a transcoder can't have.
+    fn check_task(&self) -> Result<()> {
+        if self.task.is_autoencoder() {
+            return Ok(());
+        }
+        let Self { architecture, .. } = self;
+        if !matches!(architecture, Architecture::TopK(_) | Architecture::BatchTopK(_) | Architecture::JumpRelu(_)) {
+            return bad(format!(
+                "architecture = \"{architecture}\" is no class of transcoder; topk, batchtopk and jumprelu are"
+            ));
+        }
+        if self.apply_b_dec_to_input {
+            return bad(
+                "apply_b_dec_to_input: b_dec belongs to a transcoder's output, not to its input; set it to false"
+                    .to_owned(),
+            );
+        }
+        if self.input_scaling != InputScaling::None {
+            return bad("input_scaling: a transcoder's input and output are not of one scale; leave it out".to_owned());
         }
         Ok(())
     }
@@ -243,12 +313,6 @@ impl TrainConfig {
             }
         }
         if !architecture.is_fixed_rows() {
-            if self.precision != Precision::F32 {
-                return bad(format!(
-                    "precision = \"{}\": {architecture} is trained in f32; leave precision out",
-                    self.precision
-                ));
-            }
             // Entries of a code are numbered in 32 bits, and all may be active.
             if batch_size.checked_mul(*d_sae).is_none_or(|entries| i32::try_from(entries).is_err()) {
                 return bad(format!(

@@ -84,10 +84,14 @@ impl Format {
     pub fn can_hold(self, sae: &Sae) -> bool {
         let plain = sae.normalization() == Normalization::None;
         let groupmax = matches!(sae.activation(), Activation::GroupMax { .. });
+        let transcodes = sae.is_transcoder();
         match self {
+            Self::SaeLens if transcodes => {
+                plain && matches!(sae.activation(), Activation::Relu | Activation::JumpRelu { .. })
+            }
             Self::SaeLens => !groupmax,
             Self::Sparsify => plain && (groupmax || matches!(sae.activation(), Activation::TopK { .. })),
-            Self::DictionaryLearning => plain && !groupmax,
+            Self::DictionaryLearning => plain && !groupmax && !transcodes,
         }
     }
 
@@ -145,6 +149,8 @@ pub fn load(path: &Path, device: &Device) -> Result<LoadedSae> {
 
 /// Writes an SAE, folding into its weights what the format has no word for. An SAE that is in the directory already is replaced, but only
 /// when all of the new one is on disk; all other files stay. Weights are written in f32, and of `metadata` everything.
+///
+/// Transcoders are written, to SAELens' format or sparsify's, and not read.
 ///
 /// `firing_rates` are those of SAELens' `sparsity.safetensors`, where there are any; the other formats don't hold them.
 ///

@@ -2,9 +2,11 @@
 //! do them well implements them once, and nothing above this file knows which backend it runs on.
 //!
 //! - `sparse.rs`: encoder, decoder and gradients of sparse codes; `dense.rs`: products, sums, Adam.
-//! - `cpu.rs`, `gpu.rs`: what does them. `largest.rs`: a selection that is made in host memory, whatever the backend.
+//! - `scores.rs`: codes that are chosen once all of a batch is known; `nested.rs`: codes decoded at several widths; `jump.rs`: gradients
+//!   of codes above thresholds.
+//! - `cpu.rs`, `gpu.rs`: what does them.
 //!
-//! Codes are sparse ([`crate::SparseCode`]). Nothing here has to be dense in `[batch, d_sae]`: the encoder's product and the selection
+//! Codes are sparse ([`crate::SparseCode`]). Where as many latents are chosen of every token, the encoder's product and the selection
 //! are one operation, so that a backend may select from pre-activations it never stores.
 //!
 //! Every sum has a fixed order, so that results do not depend on the number of threads.
@@ -20,7 +22,9 @@ mod cpu;
 mod dense;
 #[cfg(feature = "gpu")]
 mod gpu;
-mod largest;
+mod jump;
+mod nested;
+mod scores;
 mod sparse;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -28,9 +32,12 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 pub use adam::AdamStep;
 pub use assay_kernels::Precision;
-pub use cpu::select::Select;
 pub use dense::{adam, clip_factor, column_sums, product, row_norms, scale_rows, sum_squares, weighted_rows};
-pub use largest::Cut;
+pub use jump::{Jump, JumpBy, JumpGradients, jump_gradients};
+pub use nested::{Levels, latent_sums, nested_gradients, nested_residuals, spread, token_sums};
+#[cfg(doc)]
+use scores::Scores;
+pub use scores::scores;
 pub use sparse::{
     Counters, Dead, Encoder, LatentGradients, Selection, SparseGradient, decode, encode, encode_with_dead,
     latent_gradients, residual, value_gradients,
@@ -51,6 +58,26 @@ pub struct EncoderOf<B: Backend> {
 pub enum ScaleOf<B: Backend> {
     None,
     Latents(FloatTensor<B>),
+}
+
+/// The tensors of [`Scores`].
+#[derive(ExtensionType)]
+pub struct ScoresOf<B: Backend> {
+    pre: FloatTensor<B>,
+    maxima: FloatTensor<B>,
+    #[extension_type]
+    scale: ScaleOf<B>,
+}
+
+/// The tensors of a [`Jump`].
+#[derive(ExtensionType)]
+pub struct JumpOf<B: Backend> {
+    threshold: FloatTensor<B>,
+    norms: FloatTensor<B>,
+    #[extension_type]
+    dead: ScaleOf<B>,
+    l0_grad: FloatTensor<B>,
+    by: JumpBy,
 }
 
 /// The tensors of a [`crate::SparseCode`].
@@ -78,6 +105,17 @@ pub struct GradientOf<B: Backend> {
     code: CodeOf<B>,
     value_grads: FloatTensor<B>,
     output_grad: FloatTensor<B>,
+    #[extension_type]
+    levels: LevelsOf<B>,
+}
+
+/// Whether every level of latents has an output gradient of its own.
+#[derive(ExtensionType)]
+pub enum LevelsOf<B: Backend> {
+    /// One for all.
+    One,
+    /// Where the levels end; their gradients follow each other.
+    Ends(IntTensor<B>),
 }
 
 /// The auxiliary path's share of a gradient.
@@ -110,6 +148,70 @@ pub trait SaeOps: Backend {
         k_aux: usize,
     ) -> (FloatTensor<Self>, IntTensor<Self>, FloatTensor<Self>, IntTensor<Self>);
 
+    /// See [`scores`].
+    fn sae_scores(
+        input: FloatTensor<Self>,
+        #[extension_type] encoder: EncoderOf<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`Scores::largest`].
+    fn sae_largest(
+        #[extension_type] scores: ScoresOf<Self>,
+        count: usize,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>, FloatTensor<Self>);
+
+    /// See [`Scores::dead`]: of the latents from `first` on, as many as there are numbers in `since_fired`.
+    fn sae_dead(
+        #[extension_type] scores: ScoresOf<Self>,
+        since_fired: IntTensor<Self>,
+        dead_after: i32,
+        k: usize,
+        first: usize,
+    ) -> (FloatTensor<Self>, IntTensor<Self>);
+
+    /// See [`Scores::split`].
+    fn sae_split(
+        #[extension_type] scores: ScoresOf<Self>,
+        threshold: FloatTensor<Self>,
+        low: FloatTensor<Self>,
+        both: bool,
+    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>, FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
+
+    /// See [`nested_residuals`].
+    fn sae_nested_residuals(
+        #[extension_type] code: CodeOf<Self>,
+        ends: IntTensor<Self>,
+        w_dec: FloatTensor<Self>,
+        b_dec: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`nested_gradients`].
+    fn sae_nested_gradients(
+        residuals: FloatTensor<Self>,
+        output_grad: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`latent_sums`].
+    fn sae_latent_sums(
+        #[extension_type] code: CodeOf<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        d_sae: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`jump_gradients`].
+    fn sae_jump_gradients(
+        #[extension_type] code: CodeOf<Self>,
+        z_grads: FloatTensor<Self>,
+        #[extension_type] jump: JumpOf<Self>,
+        active: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`spread`].
+    fn sae_spread(#[extension_type] code: CodeOf<Self>, numbers: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// See [`decode`].
     fn sae_decode(#[extension_type] code: CodeOf<Self>, w_dec: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -126,6 +228,7 @@ pub trait SaeOps: Backend {
         grad: FloatTensor<Self>,
         #[extension_type] code: CodeOf<Self>,
         w_dec: FloatTensor<Self>,
+        #[extension_type] levels: LevelsOf<Self>,
     ) -> FloatTensor<Self>;
 
     /// See [`latent_gradients`].

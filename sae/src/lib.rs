@@ -3,7 +3,9 @@
 //! - [`config`]: recipes and every setting of a training run.
 //! - [`sae`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
 //! - `kernels`: the operations in which the time goes, per backend; private, for they don't check indices.
-//! - [`trainer`]: a training step: `coder` (forward and backward of each class), [`loss`], `dead` (the auxiliary loss), Adam.
+//! - [`trainer`]: a training step: `coder` (forward and backward of each class), [`loss`], `objective` (whose gradient a reconstruction
+//!   gets), `dead` (the auxiliary loss), `steering` (of a coefficient to a target L0), `skip` (of a transcoder), Adam. `trained`: what is
+//!   read of it.
 //! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
 //! - [`checkpoint`]: the state to resume from.
 //!
@@ -19,18 +21,26 @@ pub mod error;
 pub mod formats;
 mod kernels;
 pub mod loss;
+mod objective;
 mod profile;
 mod readback;
+mod running;
 pub mod sae;
+mod skip;
+mod steering;
 mod tensors;
+mod trained;
 pub mod trainer;
 
 pub use activation::{Activation, Normalization};
 pub use code::{Code, SparseCode};
-pub use config::{Architecture, DecoderBias, DecoderNorm, InputScaling, Knob, Loss, Recipe, TrainConfig};
+pub use config::{
+    Architecture, DecoderBias, DecoderNorm, InputScaling, Knob, Loss, Objective, Recipe, Task, TrainConfig,
+};
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};
 pub use loss::{StepLoss, TermKind};
-pub use sae::Sae;
+pub use objective::Divergence;
+pub use sae::{Sae, Transcoding};
 pub use trainer::{Forward, Trainer};

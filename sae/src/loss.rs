@@ -1,6 +1,6 @@
 //! Reconstruction losses: the gradient that each gives to a reconstruction, and what is told of a step.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::config::Loss;
 use crate::kernels;
@@ -43,6 +43,14 @@ impl Weight {
         }
     }
 
+    /// The weight times `factor`, in one element.
+    pub(crate) fn tensor(&self, factor: f64, device: &Device) -> Tensor<1> {
+        match self {
+            Self::Known(weight) => Tensor::full([1], f64::from(*weight) * factor, device),
+            Self::Computed(weight) => weight.as_ref().clone().mul_scalar(factor),
+        }
+    }
+
     fn value(&self) -> f32 {
         match self {
             Self::Known(weight) => *weight,
@@ -56,16 +64,33 @@ impl Weight {
 pub struct StepLoss {
     pub(crate) squares: Tensor<1>,
     pub(crate) weight: Weight,
+    /// What it counts for in the loss.
+    pub(crate) share: f64,
     pub(crate) terms: Vec<Term>,
     pub(crate) watched: Option<Watched>,
+    /// KL divergence by token, of a step that a model was asked about.
+    pub(crate) kl: Option<Tensor<1>>,
 }
 
 /// A term that a class adds to the reconstruction loss.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
     pub kind: TermKind,
-    /// With its coefficient; one element.
-    pub value: Tensor<1>,
+    /// Numbers whose sum, times the weight, is the term with its coefficient.
+    pub parts: Tensor<1>,
+    pub weight: Weight,
+}
+
+impl Term {
+    /// The term; reading it waits for the device.
+    pub(crate) fn value(&self) -> f64 {
+        f64::from(total(&self.parts) as f32 * self.weight.value())
+    }
+
+    /// Of its value, in one element.
+    pub(crate) fn whole(kind: TermKind, value: Tensor<1>) -> Self {
+        Self { kind, parts: value, weight: Weight::Known(1.0) }
+    }
 }
 
 /// Which term it is. Its name is SAELens'.
@@ -79,7 +104,7 @@ pub enum TermKind {
     L0,
     /// That on how far below their thresholds dead latents are.
     PreActivation,
-    /// The reconstruction loss of so many of the first latents alone.
+    /// The reconstruction loss of so many of the first latents alone, of a Matryoshka SAE; of so many of the largest, of a hierarchical one.
     Inner(usize),
 }
 
@@ -119,6 +144,12 @@ impl StepLoss {
         (variance > 0.0).then(|| total(&self.squares) / variance)
     }
 
+    /// KL(p ‖ q) of next-token distributions, without and with the reconstructions patched in: nats per token, mean over the batch. `None`
+    /// of a step that asked no model.
+    pub fn kl(&self) -> Option<f64> {
+        self.kl.as_ref().map(|kl| total(kl) / kl.dims()[0] as f64)
+    }
+
     /// Active latents per token, mean over the batch. `None` if the step was not watched.
     pub fn l0(&self) -> Option<f64> {
         self.watched.as_ref().map(|w| total(&w.active) / w.batch as f64)
@@ -133,12 +164,12 @@ impl StepLoss {
 
     /// What the class adds to the reconstruction loss, each with its coefficient. What is not there is 0.
     pub fn terms(&self) -> impl Iterator<Item = (TermKind, f64)> {
-        self.terms.iter().map(|term| (term.kind, f64::from(term.value.clone().into_scalar::<f32>())))
+        self.terms.iter().map(|term| (term.kind, term.value()))
     }
 
-    /// The whole loss: of the reconstruction, and every term of the class.
+    /// The reconstruction loss and every term of the class, whatever the objective.
     pub fn total(&self) -> f64 {
-        self.terms().fold(self.reconstruction(), |sum, (_, value)| sum + value)
+        self.terms().fold(self.share * self.reconstruction(), |sum, (_, value)| sum + value)
     }
 }
 
@@ -148,6 +179,6 @@ pub(crate) fn centred_squares(x: &Tensor<2>) -> Tensor<1> {
 }
 
 /// The sum of a tensor's values; reading it waits for the device.
-fn total(parts: &Tensor<1>) -> f64 {
+pub(crate) fn total(parts: &Tensor<1>) -> f64 {
     host(parts.clone()).into_iter().map(f64::from).sum()
 }

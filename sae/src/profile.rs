@@ -18,9 +18,10 @@ impl Trainer {
             Encoder { w_enc: p.w_enc.clone(), b_enc: p.b_enc.clone(), scale: None, precision: config.precision };
         let selection = Selection::TopK { k };
         let code = kernels::encode(input.clone(), encoder.clone(), selection);
+        let scores = kernels::scores(input.clone(), encoder.clone());
         let grad = || input.clone();
-        let value_grads = kernels::value_gradients(grad(), code.clone(), p.w_dec.clone());
-        let term = SparseGradient { code: code.clone(), value_grads, output_grad: grad() };
+        let value_grads = kernels::value_gradients(grad(), code.clone(), p.w_dec.clone(), None);
+        let term = SparseGradient { code: code.clone(), value_grads, output_grad: grad(), levels: None };
         let clip: Tensor<1> = Tensor::ones([1], &device);
         let adam = AdamStep { lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 1 };
         let dead =
@@ -53,6 +54,8 @@ impl Trainer {
                 "the same with dead",
                 time(&mut || drop(kernels::encode_with_dead(input.clone(), encoder.clone(), selection, dead()))),
             ),
+            ("scores", time(&mut || drop(kernels::scores(input.clone(), encoder.clone())))),
+            ("the largest of the batch", time(&mut || drop(scores.largest(k * x.dims()[0])))),
             (
                 "residual",
                 time(&mut || {
@@ -64,7 +67,7 @@ impl Trainer {
             (
                 "value gradients",
                 time(&mut || {
-                    drop(kernels::value_gradients(grad(), code.clone(), p.w_dec.clone()));
+                    drop(kernels::value_gradients(grad(), code.clone(), p.w_dec.clone(), None));
                 }),
             ),
             (

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use crate::activation::{Activation, Normalization};
 use crate::code::{Code, SparseCode};
 use crate::kernels::{self, Encoder, Precision, Selection};
+use crate::skip::skipped;
 
 /// A sparse autoencoder:
 ///
@@ -26,8 +27,17 @@ pub struct Sae {
     pub(crate) activation: Activation,
     pub(crate) normalization: Normalization,
     pub(crate) apply_b_dec_to_input: bool,
+    /// Of a transcoder.
+    pub(crate) transcoding: Option<Transcoding>,
     /// Norms of the decoder rows, if latents are chosen by them.
     scale: Option<Tensor<1>>,
+}
+
+/// What a transcoder has beside an SAE: its reconstruction is a prediction of another activation than the one that it reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transcoding<T = Tensor<2>> {
+    /// The map that adds x·W_skipᵀ to the prediction, `[d_out, d_in]`, of a skip transcoder.
+    pub skip: Option<T>,
 }
 
 impl Sae {
@@ -43,13 +53,34 @@ impl Sae {
     ) -> Self {
         let rescaled = matches!(activation, Activation::TopK { by_decoder_norm: true, .. });
         let scale = rescaled.then(|| kernels::row_norms(w_dec.clone()));
-        Self { w_enc, b_enc, w_dec, b_dec, activation, normalization: Normalization::None, apply_b_dec_to_input, scale }
+        Self {
+            w_enc,
+            b_enc,
+            w_dec,
+            b_dec,
+            activation,
+            normalization: Normalization::None,
+            apply_b_dec_to_input,
+            transcoding: None,
+            scale,
+        }
     }
 
     /// The same SAE on inputs that are normalised first.
     #[must_use]
     pub fn normalizing(self, normalization: Normalization) -> Self {
         Self { normalization, ..self }
+    }
+
+    /// The same as a transcoder.
+    #[must_use]
+    pub fn transcoding(self, transcoding: Transcoding) -> Self {
+        Self { transcoding: Some(transcoding), ..self }
+    }
+
+    /// Whether it is a transcoder.
+    pub fn is_transcoder(&self) -> bool {
+        self.transcoding.is_some()
     }
 
     /// Width of the activations.
@@ -109,7 +140,8 @@ impl Sae {
         self.in_decoder_norms(self.encode_unscaled(x))
     }
 
-    /// The reconstruction from a code of [`Self::encode`]; of an SAE that normalises its input, in normalised units.
+    /// The reconstruction from a code of [`Self::encode`]; of an SAE that normalises its input, in normalised units. What a skip
+    /// transcoder's map adds to it, no code knows.
     ///
     /// # Shapes
     /// - result `[batch, d_model]`
@@ -130,16 +162,21 @@ impl Sae {
         self.decode_unscaled(code)
     }
 
-    /// x̂ and the code that it is made from.
+    /// x̂ and the code that it is made from; of a transcoder, the activation that it predicts.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`, the reconstruction alike
     pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
+        let skipped = self.transcoding.as_ref().and_then(|of| of.skip.as_ref()).map(|skip| skipped(x.clone(), skip));
         let (x, undo) = self.normalization.apply(x);
         let code = self.encode_unscaled(x);
         let reconstruction = self.decode_unscaled(code.clone());
         let reconstruction = match undo {
             Some(undo) => undo.apply(reconstruction),
+            None => reconstruction,
+        };
+        let reconstruction = match skipped {
+            Some(skipped) => reconstruction + skipped,
             None => reconstruction,
         };
         (reconstruction, self.in_decoder_norms(code))

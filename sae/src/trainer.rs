@@ -8,14 +8,17 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::coder::{Gradients, Objective, Params, Pass};
-use crate::config::{DecoderBias, DecoderNorm, InputScaling, TrainConfig};
+use crate::coder::{self, Gradients, Params, Pass};
+use crate::config::{DecoderBias, DecoderNorm, InputScaling, Task, TrainConfig};
 use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
-use crate::loss::{StepLoss, Watched, centred_squares};
-use crate::readback::{host, host_int};
-use crate::sae::Sae;
+use crate::loss::{StepLoss, Term, TermKind, Watched, Weight, centred_squares, total};
+use crate::objective::{Descent, Divergence, Reconstruction};
+use crate::readback::host;
+use crate::running::RunningThreshold;
+use crate::skip::Skip;
+use crate::steering::Steering;
 
 /// An SAE in training.
 pub struct Trainer {
@@ -28,8 +31,12 @@ pub struct Trainer {
     pub(crate) step: u64,
     /// Factor on the inputs.
     pub(crate) input_scale: f64,
-    /// Running mean of the least value by which a latent was chosen, for the classes whose threshold in inference that is.
-    pub(crate) threshold: f64,
+    /// For the classes whose threshold in inference that is.
+    pub(crate) threshold: RunningThreshold,
+    /// Of the sparsity penalty's coefficient, where a target is set.
+    pub(crate) steering: Option<Steering>,
+    /// Of a skip transcoder.
+    pub(crate) skip: Option<Skip>,
 }
 
 /// A batch on its way through the SAE as it is: what [`Trainer::step_on`] needs. The weights can't be changed in place as long as it lives.
@@ -37,14 +44,30 @@ pub struct Forward {
     pass: Box<dyn Pass>,
     /// Times the input's scale, `[batch, d_model]`.
     x: Tensor<2>,
+    /// What is to be reconstructed, in the same units.
+    target: Tensor<2>,
+    /// What a skip transcoder's map makes of x.
+    skipped: Option<Tensor<2>>,
     input_scale: f64,
 }
 
 impl Forward {
     /// x̂ in the units of the input, `[batch, d_model]`.
     pub fn reconstruction(&self) -> Tensor<2> {
-        let reconstruction = self.pass.reconstruction();
+        let mut reconstruction = self.pass.reconstruction();
+        if let Some(skipped) = &self.skipped {
+            reconstruction = reconstruction + skipped.clone();
+        }
         if self.input_scale == 1.0 { reconstruction } else { reconstruction.div_scalar(self.input_scale) }
+    }
+
+    /// The same with the activations that a transcoder is to predict, instead of those that it reads.
+    ///
+    /// # Shapes
+    /// - `target`: `[batch, d_model]`
+    #[must_use]
+    pub fn towards(self, target: Tensor<2>) -> Self {
+        Self { target, ..self }
     }
 }
 
@@ -118,7 +141,12 @@ impl Trainer {
             firing: Firing::new(config.d_sae, device),
             step: 0,
             input_scale: 1.0,
-            threshold: 0.0,
+            threshold: RunningThreshold::default(),
+            steering: config
+                .architecture
+                .coefficient()
+                .and_then(|of| Some(Steering::new(of.target_l0?, of.gain, config.steps))),
+            skip: (config.task == Task::SkipTranscoder).then(|| Skip::new(config.d_model, device)),
             params,
             config,
         }
@@ -138,7 +166,7 @@ impl Trainer {
     /// of the first activations. To be called once, before the first step.
     ///
     /// # Shapes
-    /// - `sample`: `[tokens, d_model]`
+    /// - `sample`: `[tokens, d_model]`; of a transcoder, those that it is to predict
     pub fn calibrate(&mut self, sample: &Tensor<2>) {
         let [tokens, d_model] = sample.dims();
         let needed = self.config.input_scaling != InputScaling::None || self.config.decoder_bias != DecoderBias::Zero;
@@ -165,13 +193,14 @@ impl Trainer {
         }
     }
 
-    /// One step on a batch, down the gradient of the reconstruction loss and the auxiliary one.
+    /// One step on a batch, down the gradient of the reconstruction loss and the class's terms. A step that is to ask a model
+    /// ([`TrainConfig::asks_model`]) goes through [`Self::forward`] and [`Self::step_patched`] instead.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     pub fn step(&mut self, x: Tensor<2>) -> StepLoss {
         let forward = self.forward(x);
-        self.learn(forward, None, false)
+        self.learn(forward, Descent::Reconstruction, false)
     }
 
     /// The same step, of which [`StepLoss::fvu`] and [`StepLoss::l0`] are known too.
@@ -180,10 +209,20 @@ impl Trainer {
     /// - `x`: `[batch, d_model]`
     pub fn step_watched(&mut self, x: Tensor<2>) -> StepLoss {
         let forward = self.forward(x);
-        self.learn(forward, None, true)
+        self.learn(forward, Descent::Reconstruction, true)
     }
 
-    /// Encodes and decodes a batch, for an objective of one's own: [`Self::step_on`] takes its gradient.
+    /// A transcoder's step: as [`Self::step`], where what is read is not what is reconstructed.
+    ///
+    /// # Shapes
+    /// - `x`, `target`: `[batch, d_model]`
+    pub fn step_towards(&mut self, x: Tensor<2>, target: Tensor<2>) -> StepLoss {
+        let forward = self.forward(x).towards(target);
+        self.learn(forward, Descent::Reconstruction, false)
+    }
+
+    /// Encodes and decodes a batch, for an objective that is computed elsewhere: [`Self::step_patched`] takes what a model says of it,
+    /// [`Self::step_on`] the gradient of any other.
     ///
     /// # Shapes
     /// - `x`: `[batch, d_model]`
@@ -193,7 +232,8 @@ impl Trainer {
         let coder = self.config.architecture.coder();
         coder.project(&mut self.params);
         let pass = coder.forward(&self.config, &self.params, x.clone(), dead);
-        Forward { pass, x, input_scale: self.input_scale }
+        let skipped = self.skip.as_ref().map(|skip| skip.of(x.clone()));
+        Forward { pass, target: x.clone(), x, skipped, input_scale: self.input_scale }
     }
 
     /// One step down the gradient of any objective, and of the auxiliary loss. The losses that it returns are those of the reconstruction
@@ -202,40 +242,67 @@ impl Trainer {
     /// # Shapes
     /// - `output_grad`: the objective's gradient with respect to [`Forward::reconstruction`], `[batch, d_model]`
     pub fn step_on(&mut self, forward: Forward, output_grad: Tensor<2>) -> StepLoss {
-        self.learn(forward, Some(output_grad), false)
+        self.learn(forward, Descent::Given(Box::new(output_grad)), false)
     }
 
-    /// A step down `given`, the gradient of x̂, or where there is none, that of the reconstruction loss.
+    /// One step of an objective with a KL divergence in it: down its gradient and that of the class's terms. `watch` asks for what
+    /// [`Self::step_watched`] tells.
+    pub fn step_patched(&mut self, forward: Forward, divergence: Divergence, watch: bool) -> StepLoss {
+        self.learn(forward, Descent::Divergence(Box::new(divergence)), watch)
+    }
+
+    /// A step down the gradient of x̂ that `descent` gives, and that of the class's terms.
     fn learn(
         &mut self,
-        Forward { mut pass, x, input_scale }: Forward,
-        given: Option<Tensor<2>>,
+        Forward { mut pass, x, target, skipped, input_scale }: Forward,
+        descent: Descent,
         watch: bool,
     ) -> StepLoss {
         let batch = x.dims()[0];
-        let weight = self.config.loss.weight(&x);
-        let watched = watch.then(|| Watched { centred: centred_squares(&x), active: pass.active(), batch });
-        let (residual, squares) = pass.residual(x);
-        let output_grad = match given {
-            None => weight.scale(residual.clone(), 2.0),
-            Some(gradient) if input_scale == 1.0 => gradient,
-            Some(gradient) => gradient.div_scalar(input_scale),
-        };
-        let objective =
-            Objective { config: &self.config, firing: &self.firing, step: self.step, residual, weight: &weight };
-        let terms = pass.terms(objective);
+        let weight = self.config.loss.weight(&target);
+        let watched = watch.then(|| Watched { centred: centred_squares(&target), active: pass.active(), batch });
+        let coefficient = self.coefficient().unwrap_or(0.0);
+        let left = skipped.map_or(target.clone(), |skipped| target.clone() - skipped);
+        let (residual, squares) = pass.residual(left);
+        let kl = descent.kl();
+        let reconstruction = Reconstruction { residual: &residual, squares: &squares, weight: &weight };
+        let output_grad = descent.output_grad(self.config.objective, reconstruction, input_scale);
+        let terms = pass.terms(coder::Objective {
+            config: &self.config,
+            firing: &self.firing,
+            coefficient,
+            residual,
+            weight: &weight,
+        });
+        self.steer(pass.as_ref(), &terms, &target, &weight);
         if let (Some(rate), Some(least)) = (self.config.architecture.coder().threshold_lr(), pass.least()) {
-            self.threshold = (1.0 - rate) * self.threshold + rate * f64::from(least);
+            self.threshold.add(rate, least);
         }
+        let share = pass.share();
+        let skip_grad = self.skip.as_ref().map(|_| Skip::gradient(output_grad.clone(), x));
         let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
-        self.update(gradients);
-        StepLoss { squares, weight, terms, watched }
+        self.update(gradients, skip_grad);
+        StepLoss { squares, weight, share, terms, watched, kl }
+    }
+
+    /// Has the coefficient follow what a batch's latents are, once it is warmed up.
+    fn steer(&mut self, pass: &dyn Pass, terms: &[Term], target: &Tensor<2>, weight: &Weight) {
+        let is_warm = self.config.architecture.coefficient().is_some_and(|of| self.step >= of.warmup_steps);
+        let Some(steering) = self.steering.as_mut().filter(|_| is_warm) else { return };
+        if steering.see(pass.active(), target.dims()[0]) {
+            let penalty = terms.iter().filter(|term| matches!(term.kind, TermKind::L0 | TermKind::L1));
+            let penalty = penalty.map(Term::value).sum();
+            steering.look(penalty, total(&weight.times(centred_squares(target))));
+        }
     }
 
     /// Clipping, Adam, renormalisation.
-    fn update(&mut self, Gradients { gradients: grad, squares }: Gradients) {
+    fn update(&mut self, Gradients { gradients: grad, mut squares }: Gradients, skip_grad: Option<Tensor<2>>) {
         let config = &self.config;
+        if let Some(grad) = &skip_grad {
+            squares = Tensor::cat(vec![squares, kernels::sum_squares(grad.clone())], 0);
+        }
         let clip = kernels::clip_factor(squares, grad.b_dec.clone(), config.clip_norm);
         let unit_rows = config.decoder_norm == DecoderNorm::Unit;
         let adam = AdamStep {
@@ -255,60 +322,10 @@ impl Trainer {
         for ((vector, grad), (m, v)) in vectors.iter_mut().zip(grad.vectors).zip(moments) {
             adam_in_place(vector, grad, m, v, &clip, adam, false);
         }
+        if let Some((skip, grad)) = self.skip.as_mut().zip(skip_grad) {
+            adam_in_place(&mut skip.weights, grad, &mut skip.first, &mut skip.second, &clip, adam, false);
+        }
         self.step += 1;
-    }
-
-    /// The SAE as it is for inference: the input's scale and, where pre-activations are rescaled, the decoder's norms
-    /// are folded into the weights. It encodes and decodes raw activations.
-    pub fn sae(&self) -> Sae {
-        let p = self.params.clone();
-        let (mut w_enc, mut b_enc, mut w_dec, mut b_dec) = (p.w_enc, p.b_enc, p.w_dec, p.b_dec);
-        if self.config.rescale_acts_by_decoder_norm {
-            let norms = kernels::row_norms(w_dec.clone());
-            w_enc = kernels::scale_rows(w_enc, norms.clone());
-            b_enc = b_enc * norms.clone();
-            w_dec = kernels::scale_rows(w_dec, norms.clamp_min(f32::MIN_POSITIVE).recip());
-        }
-        if self.input_scale != 1.0 {
-            w_enc = w_enc.mul_scalar(self.input_scale);
-            w_dec = w_dec.div_scalar(self.input_scale);
-            b_dec = b_dec.div_scalar(self.input_scale);
-        }
-        let threshold = Tensor::full([self.config.d_sae], self.threshold, &b_enc.device());
-        let activation = self.config.architecture.coder().activation(&p.vectors, threshold);
-        Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input)
-    }
-
-    /// The weights as they are in training, not folded: encoder and decoder, `[d_sae, d_model]` each.
-    pub fn weights(&self) -> [Tensor<2>; 2] {
-        [self.params.w_enc.clone(), self.params.w_dec.clone()]
-    }
-
-    /// The biases in training: `[d_sae]` and `[d_model]`.
-    pub fn biases(&self) -> [Tensor<1>; 2] {
-        [self.params.b_enc.clone(), self.params.b_dec.clone()]
-    }
-
-    /// The vectors `[d_sae]` that its class has beside weights and biases, by name.
-    pub fn vectors(&self) -> Vec<(&'static str, Tensor<1>)> {
-        let names = self.config.architecture.coder().vectors();
-        names.into_iter().map(|(name, _)| name).zip(self.params.vectors.iter().cloned()).collect()
-    }
-
-    /// The running mean of the least value by which a latent was chosen, which is the threshold in inference; `None` of a class that has
-    /// none.
-    pub fn threshold(&self) -> Option<f64> {
-        self.config.architecture.coder().threshold_lr().map(|_| self.threshold)
-    }
-
-    /// Tokens on which each latent was active in training, `[d_sae]`.
-    pub fn fires(&self) -> Vec<i32> {
-        host_int(self.firing.counters.fires.clone())
-    }
-
-    /// Latents that have not been active for more than `dead_after` tokens.
-    pub fn n_dead(&self) -> usize {
-        self.firing.n_dead(&self.config)
     }
 }
 

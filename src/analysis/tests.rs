@@ -11,7 +11,7 @@ fn cell<'a>(analysis: &'a Analysis<'_>, model: &str, k: u64) -> &'a Cell {
 }
 
 fn path<'a>(analysis: &'a Analysis<'_>, model: &str) -> Vec<&'a Cell> {
-    analysis.path(model, &Site::resid_post("mid"), 1000, "topk")
+    analysis.path(model, &Site::resid_post("mid"), 1000, &Setting::topk(1).class())
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn hooks_and_architectures_are_no_seeds_of_each_other() {
         assert!(analysis.runs(cell).all(|run| run.site == cell.site && run.setting == cell.setting));
         let made = by_l0(("little", &cell.site, &cell.setting, 1000, 0), 0);
         assert!((analysis.score(cell, on_all("r2")).value.unwrap() - made.r2).abs() < 1e-12);
-        let path = analysis.path(&cell.model, &cell.site, 1000, &cell.setting.architecture);
+        let path = analysis.path(&cell.model, &cell.site, 1000, &cell.setting.class());
         assert_eq!(path.len(), 1, "one k per architecture");
     }
     let pairs = pairs(&analysis);
@@ -288,9 +288,12 @@ fn hooks_and_architectures_are_no_seeds_of_each_other() {
     let found = contrasts(&analysis);
     assert_eq!(found.len(), 4);
     for contrast in found {
-        assert_eq!((contrast.against.as_str(), contrast.cell.setting.architecture.as_str()), ("topk", "groupmax"));
-        assert!((contrast.r2_at_k.unwrap().value.unwrap() + 0.03 - 0.08 * 0.8_f64.ln()).abs() < 1e-12);
-        assert!(contrast.r2.is_none() && contrast.ce_rec.is_none());
+        assert_eq!(
+            (contrast.against.architecture.as_str(), contrast.cell.setting.architecture.as_str()),
+            ("topk", "groupmax")
+        );
+        assert!((contrast.r2.at_k.unwrap().value.unwrap() + 0.03 - 0.08 * 0.8_f64.ln()).abs() < 1e-12);
+        assert!(contrast.r2.at_l0.is_none() && contrast.ce_rec.at_l0.is_none());
     }
     let (ranks, cells) = leaderboard(&analysis, None, 1000, behaviour("ce_rec_pooled"));
     assert!(cells == 8 && !ranks.is_empty());
@@ -306,16 +309,16 @@ fn an_architecture_that_is_better_at_every_l0_is_so_by_as_much() {
         let ks: Vec<Option<u64>> = found.iter().map(|c| c.cell.setting.k).collect();
         assert_eq!(ks, [4, 8, 16, 32].map(Some), "k 64 has neither a neighbour in L0 nor one in k");
         // L0 3.2 lies below what was measured of TopK; 6.4, 12.8 and 25.6 within it.
-        assert!(found[0].r2.is_none() && found[0].ce_rec.is_none() && found[0].r2_at_k.is_some());
+        assert!(found[0].r2.at_l0.is_none() && found[0].ce_rec.at_l0.is_none() && found[0].r2.at_k.is_some());
         for contrast in &found[1..] {
             let (l0, k) = (contrast.l0.value.unwrap(), contrast.cell.setting.k.unwrap() as f64);
             assert!((l0 - 0.8 * k).abs() < 1e-12);
-            let (r2, ce_rec) = (contrast.r2.unwrap(), contrast.ce_rec.unwrap());
+            let (r2, ce_rec) = (contrast.r2.at_l0.unwrap(), contrast.ce_rec.at_l0.unwrap());
             assert!((r2.value.unwrap() + 0.03).abs() < 1e-12 && (ce_rec.value.unwrap() - 0.07).abs() < 1e-12);
             // Seeds and sequences do the same to both, so that nothing is left of them in a paired difference.
             let interval = ce_rec.interval.unwrap();
             assert!((interval.low - 0.07).abs() < 1e-9 && (interval.high - 0.07).abs() < 1e-9, "{interval:?}");
-            assert!(contrast.ce_rec_at_k.unwrap().value.unwrap() < 0.06, "fewer latents at equal k");
+            assert!(contrast.ce_rec.at_k.unwrap().value.unwrap() < 0.06, "fewer latents at equal k");
         }
     }
 }
@@ -331,14 +334,14 @@ fn the_interval_at_equal_l0_carries_what_each_sae_s_own_chance_does() {
     };
     let grid = grid_of(&["little"], &sites(&["resid_post"], &["mid"]), &settings, &[1000], (3, 32), made);
     let analysis = Analysis::new(&grid);
-    let found = contrasts(&analysis)[0].ce_rec.unwrap();
+    let found = contrasts(&analysis)[0].ce_rec.at_l0.unwrap();
     let interval = found.interval.unwrap();
     assert!(interval.contains(0.07) && interval.high - interval.low > 0.005, "{found:?}");
 }
 
 #[test]
 fn without_a_k_the_measured_l0_is_the_axis() {
-    let free = Setting { architecture: "jumprelu".to_owned(), k: None, knob: None };
+    let free = Setting { architecture: "jumprelu".to_owned(), k: None, ..Setting::topk(0) };
     let settings = [settings("topk", &[16, 8]), vec![free.clone()]].concat();
     let grid = grid_of(&["little"], &sites(&["resid_post"], &["mid"]), &settings, &[1000], (2, 12), by_l0);
     let analysis = Analysis::new(&grid);
@@ -348,7 +351,7 @@ fn without_a_k_the_measured_l0_is_the_axis() {
     assert_eq!(places, [Some(8.0), Some(16.0)]);
     let alone = &contrasts(&analysis)[0];
     assert_eq!((&alone.cell.setting, analysis.sparsity(alone.cell)), (&free, Some(11.0)));
-    assert!((alone.r2.unwrap().value.unwrap()).abs() < 1e-12 && alone.r2_at_k.is_none());
+    assert!((alone.r2.at_l0.unwrap().value.unwrap()).abs() < 1e-12 && alone.r2.at_k.is_none());
     let k_star = threshold(&analysis, &path(&analysis, "little"), 0.35, Between::Log).unwrap();
     assert!(k_star.score.value.is_some() && k_star.smallest == 8.0);
 }

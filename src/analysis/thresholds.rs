@@ -3,7 +3,7 @@
 use assay_probes::stats::{Between, KStar, k_star};
 
 use super::{Analysis, Cell, Quantity, Score, on_all};
-use crate::frames::Site;
+use crate::frames::{Class, Site};
 
 /// Targets of CE_rec. 0.85 and 0.90 are the reference's; the lower ones are for models and budgets that never reach those.
 pub const TARGETS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.85, 0.9];
@@ -14,8 +14,8 @@ pub struct Threshold {
     pub model: String,
     /// Where its SAEs read it.
     pub site: Site,
-    /// Their architecture.
-    pub architecture: String,
+    /// Their architecture and objective.
+    pub class: Class,
     /// Token budget.
     pub budget: u64,
     /// The target of CE_rec.
@@ -38,14 +38,14 @@ impl Threshold {
     }
 }
 
-/// k* of every model, site, budget, architecture and target.
+/// k* of every model, site, budget, class and target.
 pub fn thresholds(analysis: &Analysis<'_>, between: Between) -> Vec<Threshold> {
-    let (models, architectures) = (analysis.grid.models(), analysis.grid.architectures());
+    let (models, classes) = (analysis.grid.models(), analysis.grid.classes());
     let mut out = Vec::new();
     for site in analysis.grid.sites() {
         for budget in analysis.grid.budgets() {
-            for architecture in &architectures {
-                let path = |model: &String| analysis.path(model, &site, budget, architecture);
+            for class in &classes {
+                let path = |model: &String| analysis.path(model, &site, budget, class);
                 let paths: Vec<Vec<&Cell>> = models.iter().map(path).collect();
                 for target in TARGETS {
                     out.extend(paths.iter().filter_map(|path| threshold(analysis, path, target, between)));
@@ -78,7 +78,7 @@ pub fn threshold(analysis: &Analysis<'_>, path: &[&Cell], target: f64, between: 
     Some(Threshold {
         model: first.model.clone(),
         site: first.site.clone(),
-        architecture: first.setting.architecture.clone(),
+        class: first.setting.class(),
         budget: first.budget,
         target,
         smallest: ks[0],
@@ -101,7 +101,7 @@ pub fn k_star_ratio(from: &Threshold, to: &Threshold) -> Option<f64> {
 /// excludes 1. Without a value where one of them is not between grid points, without an interval where that happens in a replicate.
 pub fn ratio_of_k_star(analysis: &Analysis<'_>, from: &Threshold, to: &Threshold) -> Score {
     let Some(ratio) = k_star_ratio(from, to) else { return Score::default() };
-    let paths = [from, to].map(|t| analysis.path(&t.model, &t.site, t.budget, &t.architecture));
+    let paths = [from, to].map(|t| analysis.path(&t.model, &t.site, t.budget, &t.class));
     let [Some(from_ks), Some(to_ks)] = paths.each_ref().map(|path| sparsities(analysis, path)) else {
         return Score::default();
     };

@@ -180,6 +180,9 @@ fn results(path: &Path, facts: &mut Facts) -> Result<()> {
     facts.add("depths", grid.depths());
     facts.add("hooks", grid.kinds().into_iter().map(|(kind, _)| kind).collect::<Vec<_>>());
     facts.add("architectures", grid.architectures());
+    if grid.names().has_objectives() {
+        facts.add("objectives", grid.objectives());
+    }
     facts.add("k", grid.ks());
     facts.add("seeds", grid.seeds());
     facts.add("training tokens", grid.budgets());

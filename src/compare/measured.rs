@@ -11,7 +11,7 @@ use crate::analysis::{
     Analysis, Cell, Score, Threshold, agreement, gap, k_star_ratio, loss_ratio, mismatches, on_all, overlap,
     sequence_sd, threshold,
 };
-use crate::frames::{RESID_POST, Site, TOPK};
+use crate::frames::{Class, RECONSTRUCTION, RESID_POST, Site, TOPK};
 
 impl Numbers for Analysis<'_> {
     fn find(&self, wanted: &Published) -> Result<Found, Missing> {
@@ -47,9 +47,10 @@ fn cells<'a>(analysis: &'a Analysis<'_>, model: Option<&str>, wanted: &Published
     if let Some(model) = model {
         narrow(&mut cells, |c| c.model == model, Missing::Model(model.to_owned()))?;
     }
-    // The texts' SAEs are TopK on the residual stream.
+    // The texts' SAEs are TopK on the residual stream, trained for the reconstruction.
     narrow(&mut cells, |c| c.site.kind == RESID_POST, Missing::Hook)?;
     narrow(&mut cells, |c| c.setting.architecture == TOPK, Missing::Architecture)?;
+    narrow(&mut cells, |c| RECONSTRUCTION.contains(&c.setting.objective.as_str()), Missing::Objective)?;
     if let Some(depth) = &wanted.depth {
         narrow(&mut cells, |c| c.site.depth == *depth, Missing::Depth(depth.clone()))?;
     }
@@ -86,9 +87,9 @@ fn several(wanted: &Published) -> Missing {
     Missing::Ambiguous(format!("several runs answer: the row leaves open {}", open.join(", ")))
 }
 
-/// The one site and budget of some cells.
-fn condition<'a>(cells: &[&'a Cell], wanted: &Published) -> Result<(&'a Site, u64), Missing> {
-    let of = |c: &&'a Cell| (&c.site, c.budget);
+/// The one site, budget and class of some cells.
+fn condition<'a>(cells: &[&'a Cell], wanted: &Published) -> Result<(&'a Site, u64, Class), Missing> {
+    let of = |c: &&'a Cell| (&c.site, c.budget, c.setting.class());
     match cells.first().map(of) {
         Some(first) if cells.iter().all(|c| of(c) == first) => Ok(first),
         _ => Err(several(wanted)),
@@ -99,9 +100,9 @@ fn condition<'a>(cells: &[&'a Cell], wanted: &Published) -> Result<(&'a Site, u6
 fn of_all(analysis: &Analysis<'_>, wanted: &Published) -> Result<Score, Missing> {
     let cells = cells(analysis, None, wanted)?;
     let correlation = |within: bool| {
-        let (site, budget) = condition(&cells, wanted)?;
-        if analysis.names.has_architectures() {
-            return Err(Missing::Ambiguous("correlations here are over several architectures".to_owned()));
+        let (site, budget, _) = condition(&cells, wanted)?;
+        if let Some(classes) = analysis.names.classes() {
+            return Err(Missing::Ambiguous(format!("correlations here are over SAEs of more than one {classes}")));
         }
         let found = agreement(analysis, site, budget).map(|a| if within { a.within_k } else { a.pooled });
         Ok(found.map_or_else(Score::default, |e| Score { bootstrap: e.interval, ..Score::bare(e.value) }))
@@ -147,8 +148,8 @@ fn of_one(analysis: &Analysis<'_>, model: &str, wanted: &Published) -> Result<Sc
 
 /// k* by the texts' own rule.
 fn k_star(analysis: &Analysis<'_>, model: &str, target: f64, wanted: &Published) -> Result<Option<Threshold>, Missing> {
-    let (site, budget) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
-    Ok(threshold(analysis, &analysis.path(model, site, budget, TOPK), target, Between::Linear))
+    let (site, budget, class) = condition(&cells(analysis, Some(model), wanted)?, wanted)?;
+    Ok(threshold(analysis, &analysis.path(model, site, budget, &class), target, Between::Linear))
 }
 
 /// Participation ratios are measured at every layer, whether or not it has SAEs.

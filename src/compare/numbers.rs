@@ -27,6 +27,8 @@ pub enum Missing {
     Hook,
     /// Nothing of TopK SAEs, which published numbers are of.
     Architecture,
+    /// No SAE that is trained for its reconstruction alone, which the texts' are.
+    Objective,
     /// Not at this depth.
     Depth(String),
     /// The depth is at another layer, or the layer isn't there.
@@ -52,6 +54,7 @@ impl Missing {
             Self::Model(_) => "model",
             Self::Hook => "hook",
             Self::Architecture => "architecture",
+            Self::Objective => "objective",
             Self::Depth(_) => "depth",
             Self::Layer(_) => "layer",
             Self::Budget(_) => "budget",
@@ -76,6 +79,7 @@ impl fmt::Display for Missing {
             Self::Model(name) => write!(f, "model {name} is not there"),
             Self::Hook => f.write_str("no SAE on hook_resid_post"),
             Self::Architecture => f.write_str("no TopK SAE"),
+            Self::Objective => f.write_str("no SAE that is trained for its reconstruction alone"),
             Self::Depth(name) => write!(f, "no depth {name}"),
             Self::Layer(what) => f.write_str(what),
             Self::Budget(tokens) => write!(f, "no budget of {tokens}"),

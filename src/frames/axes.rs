@@ -36,11 +36,28 @@ pub const RESID_POST: &str = "resid_post";
 /// The architecture of the reference texts, and of results that name none.
 pub const TOPK: &str = "topk";
 
+/// The objective of results that name none.
+pub const MSE: &str = "mse";
+
+/// Objectives that ask no model.
+pub const RECONSTRUCTION: [&str; 2] = [MSE, "fvu"];
+
+/// What SAEs are compared as beside their sparsity: how they choose latents, and what they were trained for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// `topk`, `groupmax`, …
+    pub architecture: String,
+    /// `mse`, `fvu`, `kl`, `kl+mse`, …
+    pub objective: String,
+}
+
 /// How an SAE chooses its latents, and how many.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Setting {
     /// `topk`, `groupmax`, …
     pub architecture: String,
+    /// What it was trained for.
+    pub objective: String,
     /// Active latents per token; `None` where the architecture fixes no whole number.
     pub k: Option<u64>,
     /// What sets the sparsity where that is no `k`: `l1_coefficient 0.8`. `None` where it is, or is not known.
@@ -48,9 +65,19 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// TopK.
+    /// TopK, trained for the squared error.
     pub fn topk(k: u64) -> Self {
-        Self { architecture: TOPK.to_owned(), k: Some(k), knob: None }
+        Self { architecture: TOPK.to_owned(), objective: MSE.to_owned(), k: Some(k), knob: None }
+    }
+
+    /// What it is compared as.
+    pub fn class(&self) -> Class {
+        Class { architecture: self.architecture.clone(), objective: self.objective.clone() }
+    }
+
+    /// Whether that is this.
+    pub fn is_of(&self, class: &Class) -> bool {
+        self.architecture == class.architecture && self.objective == class.objective
     }
 }
 
@@ -60,6 +87,7 @@ pub struct Names {
     kinds: bool,
     centering: bool,
     architectures: bool,
+    objectives: bool,
 }
 
 impl Names {
@@ -72,6 +100,7 @@ impl Names {
             kinds: differ(runs, |r| r.site.kind.clone()),
             centering: differ(runs, |r| r.site.centered),
             architectures: differ(runs, |r| r.setting.architecture.clone()),
+            objectives: differ(runs, |r| r.setting.objective.clone()),
         }
     }
 
@@ -80,9 +109,33 @@ impl Names {
         self.kinds || self.centering
     }
 
-    /// Whether a setting's name says more than its k.
+    /// Whether a setting's name says more than its k: what that is called, `architecture`, `objective` or both.
+    pub fn classes(&self) -> Option<&'static str> {
+        match (self.architectures, self.objectives) {
+            (false, false) => None,
+            (true, false) => Some("architecture"),
+            (false, true) => Some("objective"),
+            (true, true) => Some("architecture, objective"),
+        }
+    }
+
+    /// Whether there are several architectures.
     pub fn has_architectures(&self) -> bool {
         self.architectures
+    }
+
+    /// Whether there are several objectives.
+    pub fn has_objectives(&self) -> bool {
+        self.objectives
+    }
+
+    /// `groupmax`, `kl`, `groupmax kl` beside others; the architecture where nothing else would be said.
+    pub fn class(&self, class: &Class) -> String {
+        match (self.architectures, self.objectives) {
+            (_, false) => class.architecture.clone(),
+            (false, true) => class.objective.clone(),
+            (true, true) => format!("{} {}", class.architecture, class.objective),
+        }
     }
 
     /// `mid`; `mid mlp_out` beside other kinds of hook.
@@ -98,32 +151,34 @@ impl Names {
         site.map_or_else(|| all.to_owned(), |site| self.site(site))
     }
 
-    /// `8`; `groupmax 8` beside other architectures.
+    /// `8`; `groupmax 8` beside other architectures, `kl 8` beside other objectives.
     pub fn setting(&self, setting: &Setting) -> String {
         self.setting_with("", setting)
     }
 
     /// The same with something before the number: `k = 8`, `groupmax k = 8`. Without a number the architecture and what sets its sparsity.
     pub fn setting_with(&self, before: &str, setting: &Setting) -> String {
-        let architecture = &setting.architecture;
-        match (setting.k, &setting.knob) {
-            (Some(k), _) if self.architectures => format!("{architecture} {before}{k}"),
-            (Some(k), _) => format!("{before}{k}"),
-            (None, Some(knob)) => format!("{architecture} {knob}"),
-            (None, None) => architecture.clone(),
-        }
+        let class = self.classes().map(|_| self.class(&setting.class()));
+        let objective = self.objectives.then_some(setting.objective.as_str());
+        let sparsity = match (setting.k, &setting.knob) {
+            (Some(k), _) => {
+                return [class, Some(format!("{before}{k}"))].into_iter().flatten().collect::<Vec<_>>().join(" ");
+            }
+            (None, knob) => knob.as_deref(),
+        };
+        let said = [Some(setting.architecture.as_str()), objective, sparsity];
+        said.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// `small`; `small groupmax` beside other architectures.
-    pub fn series(&self, model: &str, architecture: &str) -> String {
-        if self.architectures { format!("{model} {architecture}") } else { model.to_owned() }
+    /// `small`; `small groupmax` beside other architectures, `small kl` beside other objectives.
+    pub fn series(&self, model: &str, class: &Class) -> String {
+        if self.classes().is_some() { format!("{model} {}", self.class(class)) } else { model.to_owned() }
     }
 
     /// What a condition consists of, beside models and tokens: `depth, k`.
     pub fn condition(&self) -> String {
         let hook = self.has_kinds().then_some("hook");
-        let architecture = self.architectures.then_some("architecture");
-        [Some("depth"), hook, architecture, Some("k")].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        [Some("depth"), hook, self.classes(), Some("k")].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -147,21 +202,43 @@ mod tests {
     #[test]
     fn only_what_differs_is_named() {
         let site = Site { centered: true, ..Site::of_hook("mid", "blocks.3.hook_mlp_out", false) };
-        let (eight, free) = (Setting::topk(8), Setting { architecture: "jumprelu".to_owned(), k: None, knob: None });
-        let plain = Names { kinds: false, centering: false, architectures: false };
+        let eight = Setting::topk(8);
+        let free = Setting { architecture: "jumprelu".to_owned(), k: None, ..Setting::topk(0) };
+        let plain = Names { kinds: false, centering: false, architectures: false, objectives: false };
         assert_eq!((plain.site(&site), plain.setting(&eight)), ("mid".to_owned(), "8".to_owned()));
         assert_eq!(
             (plain.setting_with("k = ", &eight), plain.condition()),
             ("k = 8".to_owned(), "depth, k".to_owned())
         );
-        assert_eq!((plain.setting(&free), plain.series("small", TOPK)), ("jumprelu".to_owned(), "small".to_owned()));
-        let all = Names { kinds: true, centering: true, architectures: true };
+        let class = eight.class();
+        assert_eq!((plain.setting(&free), plain.series("small", &class)), ("jumprelu".to_owned(), "small".to_owned()));
+        let all = Names { kinds: true, centering: true, architectures: true, objectives: false };
         assert_eq!((all.site(&site), all.setting(&eight)), ("mid mlp_out centred".to_owned(), "topk 8".to_owned()));
         assert_eq!(
             (all.setting_with("k = ", &eight), all.setting(&free)),
             ("topk k = 8".to_owned(), "jumprelu".to_owned())
         );
-        assert_eq!(all.series("small", TOPK), "small topk");
+        assert_eq!(all.series("small", &class), "small topk");
         assert_eq!(all.condition(), "depth, hook, architecture, k");
+        let kl = Setting { objective: "kl".to_owned(), ..eight };
+        let objectives = Names { objectives: true, ..plain };
+        assert_eq!(
+            (objectives.setting(&kl), objectives.series("small", &kl.class())),
+            ("kl 8".into(), "small kl".into())
+        );
+        assert_eq!(
+            (objectives.setting(&free), objectives.condition()),
+            ("jumprelu mse".into(), "depth, objective, k".into())
+        );
+        let both = Names { objectives: true, ..all };
+        assert_eq!(
+            (both.setting_with("k = ", &kl), both.series("small", &kl.class())),
+            ("topk kl k = 8".into(), "small topk kl".into())
+        );
+        let knob = Setting { knob: Some("l0_coefficient 1".to_owned()), ..free };
+        assert_eq!(
+            (all.setting(&knob), both.setting(&knob)),
+            ("jumprelu l0_coefficient 1".into(), "jumprelu mse l0_coefficient 1".into())
+        );
     }
 }

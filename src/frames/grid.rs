@@ -8,7 +8,7 @@ use assay_probes::profile::NormBin;
 use assay_probes::stats::{Interval, Resamples};
 use serde::{Deserialize, Serialize};
 
-use super::axes::{Names, RESID_POST, Setting, Site, kind_of};
+use super::axes::{Class, Names, RESID_POST, Setting, Site, kind_of};
 
 /// One run as the report sees it.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Run {
     pub site: Site,
     /// The hook point itself, with its layer.
     pub hook: String,
-    /// Architecture and sparsity.
+    /// Architecture, objective and sparsity.
     pub setting: Setting,
     /// Seed.
     pub seed: u64,
@@ -163,12 +163,21 @@ impl Grid {
         self.distinct(|r| r.setting.architecture.clone())
     }
 
-    /// Settings: architecture by architecture, of each the sparsest first.
+    /// What SAEs were trained for, in the spec's order.
+    pub fn objectives(&self) -> Vec<String> {
+        self.distinct(|r| r.setting.objective.clone())
+    }
+
+    /// Architectures and objectives together, in the spec's order.
+    pub fn classes(&self) -> Vec<Class> {
+        self.distinct(|r| r.setting.class())
+    }
+
+    /// Settings: class by class, of each the sparsest first.
     pub fn settings(&self) -> Vec<Setting> {
-        let architectures = self.architectures();
-        let place = |(setting, sparsity): &(Setting, f64)| {
-            (architectures.iter().position(|a| *a == setting.architecture), *sparsity)
-        };
+        let classes = self.classes();
+        let place =
+            |(setting, sparsity): &(Setting, f64)| (classes.iter().position(|class| setting.is_of(class)), *sparsity);
         let sparsity = |setting: Setting| {
             let run = self.runs.iter().find(|r| r.setting == setting);
             (setting, run.and_then(Run::sparsity).unwrap_or(f64::INFINITY))

@@ -8,7 +8,7 @@ use assay_probes::geometry::LayerGeometry;
 use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
-use super::axes::{Setting, Site, TOPK};
+use super::axes::{MSE, Setting, Site, TOPK};
 use super::grid::{Bootstrap, Estimated, Grid, Run};
 use super::parquet::Frame;
 use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
@@ -60,6 +60,7 @@ pub fn read(results: &Path) -> Result<Grid> {
     let (ks, seeds, budgets) = (runs.whole_or_null("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
     // Sweeps that knew one architecture did not name it.
     let architectures = runs.text_if_any("architecture")?.unwrap_or_else(|| vec![TOPK.to_owned(); ids.len()]);
+    let objectives = runs.text_if_any("objective")?.unwrap_or_else(|| vec![MSE.to_owned(); ids.len()]);
     let knobs = runs.text_if_any("knob")?;
     let centered = runs.flags("center_residual")?;
     let numeric = runs.numeric_columns()?;
@@ -72,6 +73,7 @@ pub fn read(results: &Path) -> Result<Grid> {
             hook: hooks[row].clone(),
             setting: Setting {
                 architecture: architectures[row].clone(),
+                objective: objectives[row].clone(),
                 k: ks[row],
                 knob: knobs
                     .as_ref()
@@ -113,7 +115,7 @@ fn check_distinct(runs: &[Run]) -> Result<()> {
         let other = known.insert(place, &run.id);
         ensure!(
             other.is_none(),
-            "runs {} and {} have one model, hook, architecture, k, budget and seed: this version can't tell them apart; \
+            "runs {} and {} have one model, hook, architecture, objective, k, budget and seed: this version can't tell them apart; \
              write them to two directories",
             other.unwrap_or_default(),
             run.id,
@@ -204,7 +206,7 @@ mod tests {
             runs.with_column(Column::from(Series::new("k".into(), ks))).unwrap();
         })
         .unwrap();
-        assert_eq!(grid.runs[0].setting, Setting { architecture: "jumprelu".to_owned(), k: None, knob: None });
+        assert_eq!(grid.runs[0].setting, Setting { architecture: "jumprelu".to_owned(), k: None, ..Setting::topk(0) });
         assert!(grid.runs[1].setting.k.is_some() && !grid.is_by_k());
     }
 

@@ -9,6 +9,7 @@ use assay_probes::stats::{Interval, Resamples};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
+use super::axes::MSE;
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
 use super::grid::Estimated;
 use super::{CURVES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
@@ -128,6 +129,9 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         let bos = records.iter().map(|r| r.key.bos).collect::<Vec<Option<u32>>>();
         columns.push(Column::from(Series::new("bos".into(), bos)));
     }
+    if records.iter().any(|r| r.key.train.objective_name() != MSE) {
+        columns.push(text("objective", records.iter().map(|r| r.key.train.objective_name())));
+    }
     if records.iter().any(|r| whole_k(r).is_none()) {
         columns.push(text("knob", records.iter().map(|r| r.key.train.architecture.knob().to_string())));
     }
@@ -202,11 +206,16 @@ fn geometry_frame(geometry: &[(String, ModelGeometry)]) -> Result<DataFrame> {
 
 fn curves_frame(records: &[Record]) -> Result<DataFrame> {
     let rows = || records.iter().flat_map(|r| r.curve.iter().map(move |point| (r, point)));
-    frame(vec![
+    let mut columns = vec![
         text("id", rows().map(|(r, _)| r.id.clone())),
         whole("step", rows().map(|(_, (step, _))| *step)),
         numbers("loss", rows().map(|(_, (_, loss))| Some(*loss))),
-    ])
+    ];
+    if records.iter().any(|r| !r.kl_curve.is_empty()) {
+        let kl = |record: &Record, step: u64| record.kl_curve.iter().find(|(at, _)| *at == step).map(|(_, kl)| *kl);
+        columns.push(numbers("kl", rows().map(|(r, (step, _))| kl(r, *step))));
+    }
+    frame(columns)
 }
 
 fn norms_frame(records: &[Record]) -> Result<DataFrame> {

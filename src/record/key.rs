@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 
 use assay_sae::config::{
-    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, InputScaling, JumpRelu, Loss, Matryoshka, Sparsity, Standard,
-    TopK,
+    BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, Hierarchical, InputScaling, JumpRelu, Loss, Matryoshka,
+    Objective, Sparsity, Standard, TopK,
 };
-use assay_sae::{Architecture, TrainConfig};
+use assay_sae::{Architecture, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
@@ -126,6 +126,7 @@ fn training(config: &TrainConfig) -> String {
         adam_eps,
         clip_norm,
         loss,
+        objective,
         aux_coefficient,
         dead_after,
         decoder_norm,
@@ -135,6 +136,7 @@ fn training(config: &TrainConfig) -> String {
         decoder_bias,
         input_scaling,
         precision,
+        task,
     } = config;
     let mut text = Fields::default();
     text.number("d_model", d_model);
@@ -179,10 +181,23 @@ fn training(config: &TrainConfig) -> String {
     if *precision != assay_sae::Precision::F32 {
         text.name("precision", &precision.to_string());
     }
+    match task {
+        Task::Autoencoder => {}
+        Task::Transcoder => text.name("task", "transcoder"),
+        Task::SkipTranscoder => text.name("task", "skip_transcoder"),
+    }
     if !architecture.is_topk() {
         text.name("architecture", architecture.name());
     }
     class(&mut text, architecture);
+    match objective {
+        Objective::Reconstruction => {}
+        Objective::Kl => text.name("objective", "kl"),
+        Objective::KlMse { share } => {
+            text.name("objective", "kl+mse");
+            text.float("kl_share", *share);
+        }
+    }
     text.end()
 }
 
@@ -190,6 +205,10 @@ fn training(config: &TrainConfig) -> String {
 fn class(text: &mut Fields, architecture: &Architecture) {
     match architecture {
         Architecture::TopK(TopK { k: _ }) | Architecture::GroupMax(GroupMax { k: _ }) => {}
+        Architecture::Hierarchical(Hierarchical { k, ks }) => {
+            text.number("k", k);
+            text.numbers("ks", ks);
+        }
         Architecture::BatchTopK(BatchTopK { k, threshold_lr }) => {
             text.float("k", *k);
             text.float("threshold_lr", *threshold_lr);
@@ -197,12 +216,12 @@ fn class(text: &mut Fields, architecture: &Architecture) {
         Architecture::Matryoshka(Matryoshka { k, threshold_lr, widths, aux_by_level }) => {
             text.float("k", *k);
             text.float("threshold_lr", *threshold_lr);
-            let widths: Vec<String> = widths.iter().map(ToString::to_string).collect();
-            text.number("widths", format_args!("[{}]", widths.join(",")));
+            text.numbers("widths", widths);
             text.number("aux_by_level", aux_by_level);
         }
         Architecture::JumpRelu(JumpRelu {
             l0_coefficient,
+            target_l0,
             l0_warmup_steps,
             sparsity,
             bandwidth,
@@ -211,6 +230,7 @@ fn class(text: &mut Fields, architecture: &Architecture) {
             pre_act_coefficient,
         }) => {
             text.float("l0_coefficient", *l0_coefficient);
+            target(text, *target_l0);
             text.number("l0_warmup_steps", l0_warmup_steps);
             match sparsity {
                 Sparsity::Step => text.name("sparsity", "step"),
@@ -228,15 +248,24 @@ fn class(text: &mut Fields, architecture: &Architecture) {
             text.number("ste_to_input", ste_to_input);
             text.float("pre_act_coefficient", *pre_act_coefficient);
         }
-        Architecture::Gated(Gated { l1_coefficient, l1_warmup_steps }) => {
+        Architecture::Gated(Gated { l1_coefficient, target_l0, l1_warmup_steps }) => {
             text.float("l1_coefficient", *l1_coefficient);
+            target(text, *target_l0);
             text.number("l1_warmup_steps", l1_warmup_steps);
         }
-        Architecture::Standard(Standard { l1_coefficient, l1_warmup_steps, lp_norm }) => {
+        Architecture::Standard(Standard { l1_coefficient, target_l0, l1_warmup_steps, lp_norm }) => {
             text.float("l1_coefficient", *l1_coefficient);
+            target(text, *target_l0);
             text.number("l1_warmup_steps", l1_warmup_steps);
             text.float("lp_norm", *lp_norm);
         }
+    }
+}
+
+/// What a coefficient is steered to, if it is.
+fn target(text: &mut Fields, target_l0: Option<f64>) {
+    if let Some(target_l0) = target_l0 {
+        text.float("target_l0", target_l0);
     }
 }
 
@@ -249,6 +278,12 @@ impl Fields {
     pub(super) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         let before = if self.0.is_empty() { '{' } else { ',' };
         write!(self.0, "{before}\"{name}\":{value}").expect("a string can be written to");
+    }
+
+    /// A list of whole numbers.
+    fn numbers(&mut self, name: &str, values: &[usize]) {
+        let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+        self.number(name, format_args!("[{}]", values.join(",")));
     }
 
     /// A name, hash or the like, which needs no escapes.
@@ -333,6 +368,10 @@ mod tests {
                 r#""architecture":"batchtopk","k":8.0,"threshold_lr":0.01}"#,
             ),
             (
+                serde_json::json!({"architecture": "hierarchical", "k": 4, "ks": [4, 8]}),
+                r#""architecture":"hierarchical","k":4,"ks":[4,8]}"#,
+            ),
+            (
                 serde_json::json!({"architecture": "matryoshka", "k": 6.5, "widths": [64, 512]}),
                 r#""architecture":"matryoshka","k":6.5,"threshold_lr":0.01,"widths":[64,512],"aux_by_level":false}"#,
             ),
@@ -345,6 +384,10 @@ mod tests {
                 r#""architecture":"gated","l1_coefficient":0.5,"l1_warmup_steps":0}"#,
             ),
             (
+                serde_json::json!({"architecture": "gated", "target_l0": 32}),
+                r#""architecture":"gated","l1_coefficient":0.001,"target_l0":32.0,"l1_warmup_steps":0}"#,
+            ),
+            (
                 serde_json::json!({"architecture": "standard", "l1_coefficient": 0.5}),
                 r#""architecture":"standard","l1_coefficient":0.5,"l1_warmup_steps":0,"lp_norm":1.0}"#,
             ),
@@ -352,6 +395,15 @@ mod tests {
             let text = train(keys);
             assert!(text.contains(r#""d_sae":512,"batch_size""#) && text.ends_with(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn an_objective_adds_to_the_key_what_the_reconstruction_loss_does_not() {
+        let with = |objective| training(&TrainConfig { objective, ..key(Recipe::Assay).train });
+        assert!(!with(Objective::Reconstruction).contains("objective"));
+        assert!(with(Objective::Kl).ends_with(r#""input_scaling":"none","objective":"kl"}"#));
+        let both = with(Objective::KlMse { share: 0.1 });
+        assert!(both.ends_with(r#""input_scaling":"none","objective":"kl+mse","kl_share":0.1}"#), "{both}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The figures of a report. Each takes its numbers from [`crate::analysis`] and draws them; none computes its own.
 
+mod contrasts;
 mod controls;
 mod curves;
 mod errors_by_norm;
@@ -17,7 +18,7 @@ use anyhow::{Context as _, Result};
 
 use super::figure::{self, Axis, Figure, Key, Look, Panel, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
-use crate::frames::{Setting, Site};
+use crate::frames::{Class, Setting, Site};
 use crate::markdown::tokens_text;
 
 /// A figure and a sentence about it.
@@ -46,10 +47,10 @@ struct Context<'a> {
     gaps: Vec<Gap<'a>>,
 }
 
-/// A model's SAEs of one architecture.
+/// A model's SAEs of one architecture and objective.
 struct Line {
     model: String,
-    architecture: String,
+    class: Class,
     look: Look,
 }
 
@@ -61,12 +62,14 @@ struct Line {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&str, Maker); 12] = [
+    let figures: [(&str, Maker); 14] = [
         ("paths", paths::plot),
         ("paths-by-metric", paths::by_metric),
         ("curves", curves::plot),
         ("gap", gap::plot),
         ("gap-by-budget", gap::by_budget),
+        ("frontier", curves::frontier),
+        ("contrasts", contrasts::plot),
         ("controls", controls::plot),
         ("errors-by-norm", errors_by_norm::plot),
         ("geometry", geometry::plot),
@@ -88,18 +91,18 @@ pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)
 
 impl<'a> Context<'a> {
     fn new(analysis: &'a Analysis<'a>) -> Self {
-        let (models, architectures) = (analysis.grid.models(), analysis.grid.architectures());
-        let line = |model: usize, architecture: usize| Line {
+        let (models, classes) = (analysis.grid.models(), analysis.grid.classes());
+        let line = |model: usize, class: usize| Line {
             model: models[model].clone(),
-            architecture: architectures[architecture].clone(),
-            look: Look::of_model(model).of_architecture(architecture),
+            class: classes[class].clone(),
+            look: if models.len() == 1 { Look::of_class_alone(class) } else { Look::of_model(model).of_class(class) },
         };
-        let of_model = |model| (0..architectures.len()).map(move |architecture| (model, architecture));
+        let of_model = |model| (0..classes.len()).map(move |class| (model, class));
         let sites = analysis.grid.sites();
         let ends = |g: &Gap<'_>| Some(&g.from.model) == models.first() && Some(&g.to.model) == models.last();
         Self {
             gaps: gaps(analysis).into_iter().filter(ends).collect(),
-            lines: (0..models.len()).flat_map(of_model).map(|(m, a)| line(m, a)).collect(),
+            lines: (0..models.len()).flat_map(of_model).map(|(model, class)| line(model, class)).collect(),
             sites: sites
                 .chunk_by(|a, b| (&a.kind, a.centered) == (&b.kind, b.centered))
                 .map(<[Site]>::to_vec)
@@ -127,14 +130,14 @@ impl<'a> Context<'a> {
 
     /// The cells of every line in order of sparsity, at the largest budget.
     fn paths(&self, site: &Site) -> impl Iterator<Item = (&Line, Vec<&Cell>)> {
-        let path = |line: &Line| self.analysis.path(&line.model, site, self.budget, &line.architecture);
+        let path = |line: &Line| self.analysis.path(&line.model, site, self.budget, &line.class);
         let paths: Vec<_> = self.lines.iter().map(|line| (line, path(line))).collect();
         paths.into_iter()
     }
 
-    /// The architectures' settings, the sparsest of each first.
-    fn settings_by_architecture(&self) -> impl Iterator<Item = &[Setting]> {
-        self.settings.chunk_by(|a, b| a.architecture == b.architecture)
+    /// The classes' settings, the sparsest of each first.
+    fn settings_by_class(&self) -> impl Iterator<Item = &[Setting]> {
+        self.settings.chunk_by(|a, b| a.class() == b.class())
     }
 
     /// The axis of sparsity, by ratios: k, or the measured L0 where some SAEs have no k.
@@ -174,13 +177,16 @@ impl<'a> Context<'a> {
 
     /// A key a line.
     fn line_keys(&self) -> Vec<Key> {
-        let name = |line: &Line| self.analysis.names.series(&line.model, &line.architecture);
+        let name = |line: &Line| self.analysis.names.series(&line.model, &line.class);
         self.lines.iter().map(|line| Key::line(name(line), line.look)).collect()
     }
 
     /// What there is a line of.
-    fn per_line(&self) -> &'static str {
-        if self.analysis.names.has_architectures() { "model and architecture" } else { "model" }
+    fn per_line(&self) -> String {
+        self.analysis
+            .names
+            .classes()
+            .map_or_else(|| "model".to_owned(), |classes| format!("model and {}", classes.replace(", ", " and ")))
     }
 
     /// What every figure must carry with it when it leaves its page.
@@ -302,7 +308,21 @@ mod tests {
         assert!(curves.panels.iter().all(|p| lines(p) == [3, 2, 3, 2]));
         let labels: Vec<&str> = curves.legend.iter().map(|k| k.label.as_str()).collect();
         assert_eq!(labels[..4], ["little topk", "little groupmax", "large topk", "large groupmax"]);
-        for figure in [curves, figure(paths::plot), figure(gap::plot), figure(gap::by_budget), figure(controls::plot)] {
+        let contrasts = figure(contrasts::plot);
+        assert_eq!((contrasts.columns, contrasts.panels.len()), (3, 18));
+        assert!(contrasts.panels.iter().all(|p| lines(p) == [2, 2]), "of the later architecture alone");
+        let frontier = figure(curves::frontier);
+        assert_eq!((frontier.columns, frontier.panels.len()), (3, 24));
+        let all = [
+            frontier,
+            contrasts,
+            curves,
+            figure(paths::plot),
+            figure(gap::plot),
+            figure(gap::by_budget),
+            figure(controls::plot),
+        ];
+        for figure in all {
             let mut titles: Vec<&str> =
                 figure.panels.iter().map(|p| p.title.as_str()).filter(|t| !t.is_empty()).collect();
             let panels = titles.len();

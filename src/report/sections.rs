@@ -44,10 +44,10 @@ const SECTIONS: [Section; 20] = [
                   both models, that difference measures the slope of the curve and how far along it each model has come.",
     },
     Section {
-        question: "Which architecture keeps more at equal L0?",
-        figures: &[],
+        question: "Which architecture or objective keeps more at equal L0?",
+        figures: &["frontier", "contrasts"],
         tables: &["architectures"],
-        caveats: "The SAE of the row minus the other architecture, at one model, depth and budget. At equal L0 the other's path is read at the row's measured L0, linear in \
+        caveats: "The SAE of the row minus those of the architecture or objective that it is set against, at one model, depth and budget; KL is better when lower. At equal L0 the other's path is read at the row's measured L0, linear in \
                   ln L0 between neighbouring SAEs; where the L0 lies beyond the path's ends there is no number. At equal k the measured L0 of the two may differ. The recipe and its \
                   learning rate are the same for both, which may suit one of them better.",
     },

@@ -11,7 +11,7 @@ use assay_sae::Trainer;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::training::{Losses, Pupil};
+use super::pupil::{Losses, Pupil};
 use crate::files::{read_json, sync_dir, write_atomic};
 
 /// How far a group's training has come, and how long it took in all processes that worked on it.
@@ -36,7 +36,7 @@ pub(super) struct Trained {
 struct GroupState {
     #[serde(flatten)]
     trained: Trained,
-    /// Of each run.
+    /// Of each SAE, by its first run.
     losses: BTreeMap<String, Losses>,
 }
 
@@ -49,12 +49,12 @@ fn name_of(trained: &Trained) -> String {
 pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) -> Result<()> {
     let name = name_of(trained);
     for pupil in pupils {
-        pupil.trainer.save_state(&dir.join(&name).join(&pupil.run.id))?;
+        pupil.trainer.save_state(&dir.join(&name).join(&pupil.run().id))?;
     }
     for dir in [dir.join(&name), dir.to_owned()] {
         sync_dir(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
     }
-    let losses = pupils.iter().map(|p| (p.run.id.clone(), p.losses.clone())).collect();
+    let losses = pupils.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
     let group = GroupState { trained: trained.clone(), losses };
     write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
@@ -73,16 +73,16 @@ pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) 
     let remedy = format!("remove {} to train from the start", dir.display());
     let Some(mut group) = read_json::<GroupState>(&path, &remedy)? else { return Ok(None) };
     // A run that was finished then and is missing now has no state: all start over.
-    if pupils.iter().any(|p| !group.losses.contains_key(&p.run.id)) {
+    if pupils.iter().any(|p| !group.losses.contains_key(&p.run().id)) {
         // The pointer first: no kill may leave it above files that are gone.
         std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
         return Ok(None);
     }
     for pupil in pupils {
-        pupil.losses = group.losses.remove(&pupil.run.id).expect("checked above");
-        let dir = dir.join(name_of(&group.trained)).join(&pupil.run.id);
-        pupil.trainer = Trainer::load_state(&dir, &pupil.run.key.train, device)
+        pupil.losses = group.losses.remove(&pupil.run().id).expect("checked above");
+        let dir = dir.join(name_of(&group.trained)).join(&pupil.run().id);
+        pupil.trainer = Trainer::load_state(&dir, &pupil.run().key.train, device)
             .with_context(|| format!("remove {} to train from the start", dir.display()))?;
     }
     Ok(Some(group.trained))

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::{DecoderConfig, HookPoint, Site};
+use assay_sae::{Loss, Objective};
 
 use super::{ModelSpec, SweepSpec};
 
@@ -36,11 +37,9 @@ impl SweepSpec {
         ensure!(!self.hooks.is_empty(), "hooks: at least one value is needed");
         ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
         ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
+        let coders = self.named_coders()?;
         for (what, values) in [
-            (
-                if self.coders.is_empty() { "k" } else { "[[coders]]" },
-                self.architectures().iter().map(|a| format!("{a} {}", a.knob())).collect::<Vec<_>>(),
-            ),
+            (if self.coders.is_empty() { "k" } else { "[[coders]]" }, coders),
             ("seeds", self.seeds.iter().map(ToString::to_string).collect()),
             ("training_tokens", self.training_tokens.iter().map(ToString::to_string).collect()),
             ("hooks", self.hooks.iter().map(ToString::to_string).collect()),
@@ -112,6 +111,37 @@ impl SweepSpec {
         Ok(())
     }
 
+    /// Class, sparsity and objective of each coder. What steps with the model's predictions need is checked as well: whole contexts.
+    fn named_coders(&self) -> Result<Vec<String>> {
+        let (mut names, mut objectives) = (Vec::new(), Vec::new());
+        for coder in self.all_coders() {
+            let architecture = &coder.architecture;
+            let named = || format!("{} {architecture}", if self.coders.is_empty() { "[train]" } else { "[[coders]]" });
+            let (objective, loss) = self.train.objective_of(&coder).with_context(named)?;
+            let name = objective.name(loss.or(self.train.loss).unwrap_or(Loss::Mse));
+            names.push(format!("{architecture} {} {name}", architecture.knob()));
+            objectives.push(objective);
+        }
+        if let Some(share) = self.train.kl_share {
+            let is_used = objectives.iter().any(|objective| matches!(objective, Objective::KlMse { .. }));
+            ensure!(
+                is_used,
+                "[train] kl_share = {share} belongs to objective = \"kl+mse\", which no SAE is trained for; remove it"
+            );
+        }
+        if let Some(objective) = objectives.into_iter().find(|objective| !objective.is_reconstruction()) {
+            let (batch, context) = (self.train.batch_size, self.tokens.context_size);
+            ensure!(
+                context > 0 && batch % context == 0,
+                "objective = \"{}\" takes whole contexts, and [train] batch_size = {batch} is not a multiple of [tokens] context_size = \
+                 {context}; batch_size = {} would be",
+                objective.name(Loss::Mse),
+                batch.div_ceil(context.max(1)).max(1) * context
+            );
+        }
+        Ok(names)
+    }
+
     /// Where a model gets SAEs, with the names of the depths: by layer, and within a layer in the order of a forward pass.
     ///
     /// # Errors
@@ -173,12 +203,17 @@ pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
 }
 
 /// Keys that other tools have, or that are asked for and not there.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("ks", "it is called `k`"),
     ("architecture", "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8, 16]"),
     ("activation", "it is called `architecture`, in [[coders]]"),
     ("target_l0", "it belongs to a coder: [[coders]] architecture = \"jumprelu\", sparsity = \"quadratic\""),
     ("hook_name", "`hooks` says what of a layer is read, `depths` or a model's `layers` of which layers"),
+    (
+        "objective",
+        "it belongs to [train], or to a coder: [[coders]] architecture = \"topk\", k = [8], objective = \"kl\"",
+    ),
+    ("kl_share", "it belongs to [train], or to a coder whose objective is \"kl+mse\""),
     ("learning_rate", "it is called `lr`, in [train]"),
     ("d_sae", "`expansion` in [train] is d_sae / d_model"),
     ("tokens_per_step", "it is called `batch_size`, in [train]"),

@@ -1,21 +1,50 @@
-//! `[[coders]]`: a class of SAE with its settings, of which the one that sets its sparsity is a list.
+//! `[[coders]]`: a class of SAE with its settings, of which those that tell SAEs apart may be lists.
 
 use assay_sae::Architecture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The settings by which the sparsity of some class is set.
-const KNOBS: [&str; 4] = ["k", "target_l0", "l0_coefficient", "l1_coefficient"];
+use super::objective::ObjectiveKeys;
 
-/// SAEs of one class, `architecture`: `topk`, `groupmax`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`. Beside it are the
-/// class's settings; those that set the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each
-/// value.
+/// The settings that may be lists: by which the sparsity of some class is set, and what SAEs are trained for.
+const LISTS: [&str; 5] = ["k", "target_l0", "l0_coefficient", "l1_coefficient", "objective"];
+
+/// SAEs of one class, `architecture`: `topk`, `groupmax`, `hierarchical`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`.
+/// Beside it are the class's settings, and `objective` and `kl_share` where they are not as in `[train]`. The objective and the settings of
+/// the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each value. Of a hierarchical SAE, which is
+/// one for all of its `ks`, there is a run at each of them, or at those that `k` lists.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
 pub struct CoderSpec {
     keys: Map<String, Value>,
     /// One for each value.
-    pub architectures: Vec<Architecture>,
+    pub coders: Vec<Coder>,
+}
+
+/// What a hook gets an SAE of, for every seed and budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coder {
+    /// The class with its settings.
+    pub architecture: Architecture,
+    /// What its entry says of what it is trained for.
+    pub objective: ObjectiveKeys,
+}
+
+impl From<Architecture> for Coder {
+    fn from(architecture: Architecture) -> Self {
+        Self { architecture, objective: ObjectiveKeys::default() }
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Coder {
+    type Error = String;
+
+    fn try_from(mut keys: Map<String, Value>) -> Result<Self, String> {
+        let own = ["objective", "kl_share"].into_iter().filter_map(|key| keys.remove_entry(key)).collect();
+        let objective = serde_json::from_value(Value::Object(own)).map_err(|error| format!("objective: {error}"))?;
+        let architecture = Architecture::try_from(keys).map_err(|error| error.to_string())?;
+        Ok(Self { architecture, objective })
+    }
 }
 
 impl TryFrom<Map<String, Value>> for CoderSpec {
@@ -26,22 +55,32 @@ impl TryFrom<Map<String, Value>> for CoderSpec {
         if !keys.contains_key("architecture") {
             return Err(format!("[[coders]]: `architecture` is missing; one of {names}"));
         }
-        let mut all = vec![keys.clone()];
-        for knob in KNOBS {
-            if let Some(Value::Array(values)) = keys.get(knob) {
+        let mut lists = keys.clone();
+        if keys["architecture"] == "hierarchical"
+            && let Some(ks) = keys.get("ks")
+        {
+            lists.entry("k").or_insert(ks.clone());
+        }
+        let mut all = vec![lists.clone()];
+        for list in LISTS {
+            if let Some(Value::Array(values)) = lists.get(list) {
                 if values.is_empty() {
-                    return Err(format!("[[coders]] {knob}: at least one value is needed for each"));
+                    return Err(format!("[[coders]] {list}: at least one value is needed for each"));
                 }
                 let with = |keys: &Map<String, Value>, value: &Value| {
                     let mut keys = keys.clone();
-                    keys.insert(knob.to_owned(), value.clone());
+                    keys.insert(list.to_owned(), value.clone());
+                    if list == "objective" && value != "kl+mse" && values.iter().any(|other| other == "kl+mse") {
+                        // Of the one in the list that has a share.
+                        keys.remove("kl_share");
+                    }
                     keys
                 };
                 all = all.iter().flat_map(|keys| values.iter().map(move |value| with(keys, value))).collect();
             }
         }
-        let architectures: Result<_, _> = all.into_iter().map(Architecture::try_from).collect();
-        Ok(Self { keys, architectures: architectures.map_err(|error| format!("[[coders]]: {error}"))? })
+        let coders: Result<_, _> = all.into_iter().map(Coder::try_from).collect();
+        Ok(Self { keys, coders: coders.map_err(|error: String| format!("[[coders]]: {error}"))? })
     }
 }
 

@@ -1,8 +1,10 @@
 //! Shared by the integration tests.
 
 pub mod hub_server;
+pub mod synthetic;
 
 use std::collections::BTreeMap;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -196,6 +198,15 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) {
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
+/// Writes matrices, each by name.
+pub fn write_floats(path: &Path, matrices: &[(&str, Vec<f32>, [usize; 2])]) {
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tensor = |(name, values, shape): &(&str, Vec<f32>, [usize; 2])| {
+        ((*name).to_owned(), (Dtype::F32, shape.to_vec(), bytes(values)))
+    };
+    write_tensors(path, &matrices.iter().map(tensor).collect());
+}
+
 /// Changes the tensors of a safetensors file.
 pub fn edit_tensors(path: &Path, change: impl FnOnce(&mut Tensors)) {
     let bytes = std::fs::read(path).unwrap();
@@ -267,6 +278,12 @@ pub fn sweep(spec: &Path, out: &Path) -> Command {
 /// Starts a sweep and kills it as soon as it has saved a state.
 #[track_caller]
 pub fn kill_when_saved(spec: &Path, out: &Path, more: &[&str]) {
+    kill_when(spec, out, more, |_| true);
+}
+
+/// Starts a sweep and kills it as soon as it has saved a state of which `reached` holds, the text of its `group.json`.
+#[track_caller]
+pub fn kill_when(spec: &Path, out: &Path, more: &[&str], reached: impl Fn(&str) -> bool) {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
         .arg("sweep")
         .args([spec, Path::new("--out"), out])
@@ -278,7 +295,8 @@ pub fn kill_when_saved(spec: &Path, out: &Path, more: &[&str]) {
     let started = Instant::now();
     let saved = || {
         let groups = std::fs::read_dir(out.join(".state")).into_iter().flatten();
-        groups.flatten().any(|group| group.path().join("group.json").exists())
+        let text = |group: DirEntry| std::fs::read_to_string(group.path().join("group.json")).ok();
+        groups.flatten().filter_map(text).any(|text| reached(&text))
     };
     while !saved() {
         assert!(

@@ -33,14 +33,15 @@ CHUNK = 4096
 
 
 def saelens(sae_dir):
-    """Name and version, d_in, and the function from x to (x̂, L0 of each token)."""
+    """Name and version, d_in, and the function from x to (x̂, latents)."""
     from sae_lens import SAE
 
     sae = SAE.load_from_disk(str(sae_dir), device="cpu").float().eval()
 
     def reconstruct(x):
         z = sae.encode(x)
-        return sae.decode(z), (z != 0).sum(-1)
+        # What a skip transcoder's map adds is none of decode's business.
+        return (sae(x) if hasattr(sae, "W_skip") else sae.decode(z)), z
 
     return f"sae_lens {version('sae-lens')}: {type(sae).__name__}", sae.cfg.d_in, reconstruct
 
@@ -53,7 +54,10 @@ def sparsify(sae_dir):
 
     def reconstruct(x):
         acts, indices, _ = sae.encode(x)
-        return sae.decode(acts, indices), (acts != 0).sum(-1)
+        recon = sae.decode(acts, indices)
+        if sae.W_skip is not None:
+            recon = recon + x @ sae.W_skip.mT
+        return recon, torch.zeros(len(x), sae.num_latents).scatter_(1, indices, acts)
 
     return f"sparsify {version('eai-sparsify')}: {sae.cfg.activation}", sae.d_in, reconstruct
 
@@ -73,12 +77,61 @@ def dictionary_learning(sae_dir):
 
     def reconstruct(x):
         z = sae.encode(x)
-        return sae.decode(z), (z != 0).sum(-1)
+        return sae.decode(z), z
 
     return f"dictionary_learning {version('dictionary-learning')}: {name}", sizes[0], reconstruct
 
 
 TOOLS = {"saelens": saelens, "sparsify": sparsify, "dictionary-learning": dictionary_learning}
+
+
+def relative(theirs, ours):
+    """||theirs - ours|| / ||theirs||, in float64: the comparison itself must add no error."""
+    theirs, ours = theirs.double(), ours.double()
+    return ((theirs - ours).norm() / theirs.norm()).item()
+
+
+def compare(tool, sae_dir, recon_file, latents=False) -> int:
+    """What `main` does, and its exit status. With `latents`, also compares those of the file, [N, d_sae], where they are in the tool's units."""
+    tensors = load_file(recon_file)
+    missing = {"x", "recon"} - tensors.keys()
+    if missing:
+        print(f"error: {recon_file}: no tensor {', '.join(sorted(missing))}; it holds {', '.join(sorted(tensors))}", file=sys.stderr)
+        return 2
+    x, ours = tensors["x"], tensors["recon"]
+    if x.dtype != torch.float32 or ours.dtype != torch.float32 or x.ndim != 2 or x.shape != ours.shape or len(x) == 0:
+        print(
+            f"error: {recon_file}: want float32 x and recon of one shape [N, d_in], N > 0; "
+            f"got x {x.dtype} {list(x.shape)}, recon {ours.dtype} {list(ours.shape)}",
+            file=sys.stderr,
+        )
+        return 2
+
+    with torch.no_grad():
+        what, d_in, reconstruct = TOOLS[tool](sae_dir)
+        if d_in != x.shape[1]:
+            print(f"error: the SAE has d_in {d_in}, x has {x.shape[1]} columns", file=sys.stderr)
+            return 2
+        parts = [reconstruct(part) for part in x.split(CHUNK)]
+    theirs = torch.cat([recon for recon, _ in parts])
+    z = torch.cat([z for _, z in parts])
+    l0 = (z != 0).sum(-1).double().mean().item()
+
+    error = relative(theirs, ours)
+    per_token = (theirs.double() - ours.double()).norm(dim=-1) / theirs.double().norm(dim=-1).clamp_min(1e-30)
+    # "not <=" so that NaN counts as different
+    differing = int((~(per_token <= TOKEN_TOLERANCE)).sum())
+
+    print(f"{what}, torch {torch.__version__}, d_in {d_in}, {len(x)} tokens, mean L0 {l0:.3f}")
+    print(f"relative error ||recon_tool - recon|| / ||recon_tool||: {error:.3e} (at most {TOLERANCE:.0e})")
+    print(f"tokens that differ by more than {TOKEN_TOLERANCE:.0e} relative: {differing} of {len(x)} (largest {per_token.max().item():.3e})")
+    ok = error <= TOLERANCE
+    if latents:
+        error = relative(z, tensors["latents"])
+        print(f"relative error of the latents: {error:.3e} (at most {TOLERANCE:.0e})")
+        ok = ok and error <= TOLERANCE
+    print("ok" if ok else "FAILED")
+    return 0 if ok else 1
 
 
 def main() -> int:
@@ -87,44 +140,7 @@ def main() -> int:
     ap.add_argument("sae_dir", type=Path, metavar="SAE_DIR")
     ap.add_argument("recon", type=Path, metavar="RECON.safetensors")
     args = ap.parse_args()
-
-    tensors = load_file(args.recon)
-    missing = {"x", "recon"} - tensors.keys()
-    if missing:
-        print(f"error: {args.recon}: no tensor {', '.join(sorted(missing))}; it holds {', '.join(sorted(tensors))}", file=sys.stderr)
-        return 2
-    x, ours = tensors["x"], tensors["recon"]
-    if x.dtype != torch.float32 or ours.dtype != torch.float32 or x.ndim != 2 or x.shape != ours.shape or len(x) == 0:
-        print(
-            f"error: {args.recon}: want float32 x and recon of one shape [N, d_in], N > 0; "
-            f"got x {x.dtype} {list(x.shape)}, recon {ours.dtype} {list(ours.shape)}",
-            file=sys.stderr,
-        )
-        return 2
-
-    with torch.no_grad():
-        what, d_in, reconstruct = TOOLS[args.tool](args.sae_dir)
-        if d_in != x.shape[1]:
-            print(f"error: the SAE has d_in {d_in}, x has {x.shape[1]} columns", file=sys.stderr)
-            return 2
-        parts = [reconstruct(part) for part in x.split(CHUNK)]
-    theirs = torch.cat([recon for recon, _ in parts])
-    l0 = torch.cat([l0 for _, l0 in parts]).double().mean().item()
-
-    # Differences and sums in float64: the comparison itself must add no error.
-    theirs, ours = theirs.double(), ours.double()
-    diff = theirs - ours
-    error = (diff.norm() / theirs.norm()).item()
-    per_token = diff.norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-30)
-    # "not <=" so that NaN counts as different
-    differing = int((~(per_token <= TOKEN_TOLERANCE)).sum())
-
-    print(f"{what}, torch {torch.__version__}, d_in {d_in}, {len(x)} tokens, mean L0 {l0:.3f}")
-    print(f"relative error ||recon_tool - recon|| / ||recon_tool||: {error:.3e} (at most {TOLERANCE:.0e})")
-    print(f"tokens that differ by more than {TOKEN_TOLERANCE:.0e} relative: {differing} of {len(x)} (largest {per_token.max().item():.3e})")
-    ok = error <= TOLERANCE
-    print("ok" if ok else "FAILED")
-    return 0 if ok else 1
+    return compare(args.tool, args.sae_dir, args.recon)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 use assay_models::decoder::Cut;
 use assay_models::loss::{loss_gradient, scored_log_probs};
-use assay_models::side_by_side;
+use assay_models::{kl_divergence, side_by_side};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
@@ -173,7 +173,7 @@ impl<'a, 's> AtSite<'a, 's> {
 impl Pass {
     /// KL(p ‖ q) at every scored position, p what the model says unpatched, of q's log-probabilities, `[sequences, context − 1, vocab]`.
     fn divergence(&self, other: Tensor<3>) -> Vec<f32> {
-        host((self.probs.clone() * (self.log_probs.clone() - other)).sum_dim(2))
+        host(kl_divergence(self.probs.clone(), self.log_probs.clone(), other))
     }
 }
 

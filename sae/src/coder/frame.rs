@@ -3,14 +3,12 @@
 //! An active z_j has gradient ∂x̂·W_dec[j]; W_dec[j] receives z_j·∂x̂. What a class makes of the former, ∂pre_j, goes to W_enc[j] times the
 //! input and to b_enc[j]. b_dec receives Σ_t ∂x̂ from the decoder and −Σ_j ∂b_enc[j]·W_enc[j] through the encoder's input.
 
-use std::ops::Range;
-
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 
 use super::{Gradients, Params};
 use crate::code::SparseCode;
 use crate::config::{DecoderNorm, TrainConfig};
-use crate::kernels::{self, Counters, Encoder, LatentGradients, Precision, SparseGradient};
+use crate::kernels::{self, Counters, Encoder, LatentGradients, Levels, Precision, SparseGradient};
 
 /// What the passes of all classes hold.
 pub(super) struct Frame {
@@ -31,41 +29,27 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(config: &TrainConfig, params: &Params, x: Tensor<2>) -> Self {
-        let rounded = config.gathers_bf16(x.dims()[0]);
         Self {
             input: if config.apply_b_dec_to_input { x - params.b_dec.clone().unsqueeze() } else { x },
             scale: config.rescale_acts_by_decoder_norm.then(|| kernels::row_norms(params.w_dec.clone())),
-            rows: gathered(params.w_dec.clone(), rounded),
+            rows: params.w_dec.clone(),
             precision: config.precision,
-            rounded,
+            rounded: false,
             project: config.decoder_norm == DecoderNorm::Unit,
             apply_b_dec_to_input: config.apply_b_dec_to_input,
             params: params.clone(),
         }
     }
 
-    /// The same for some of the latents alone.
-    pub(super) fn of_latents(&self, latents: Range<usize>) -> Self {
-        let part = |matrix: &Tensor<2>| matrix.clone().narrow(0, latents.start, latents.len());
-        let vector = |vector: &Tensor<1>| vector.clone().narrow(0, latents.start, latents.len());
-        let Params { w_enc, b_enc, w_dec, b_dec, vectors } = &self.params;
-        Self {
-            params: Params {
-                w_enc: part(w_enc),
-                b_enc: vector(b_enc),
-                w_dec: part(w_dec),
-                b_dec: b_dec.clone(),
-                vectors: vectors.iter().map(vector).collect(),
-            },
-            input: self.input.clone(),
-            rows: part(&self.rows),
-            scale: self.scale.as_ref().map(vector),
-            ..*self
-        }
+    /// The same for a code of so many entries: they decide in which format rows are gathered.
+    pub(super) fn for_entries(mut self, config: &TrainConfig, entries: f64) -> Self {
+        self.rounded = config.gathers_bf16(entries);
+        self.rows = self.gathered(self.rows.clone());
+        self
     }
 
-    pub(super) fn device(&self) -> Device {
-        self.input.device()
+    fn gathered(&self, rows: Tensor<2>) -> Tensor<2> {
+        if self.rounded { rows.cast(FloatDType::BF16) } else { rows }
     }
 
     pub(super) fn encoder(&self) -> Encoder {
@@ -77,16 +61,6 @@ impl Frame {
         }
     }
 
-    /// x·W_enc, `[batch, d_sae]`.
-    pub(super) fn product(&self) -> Tensor<2> {
-        kernels::product(self.input.clone(), self.params.w_enc.clone().transpose())
-    }
-
-    /// x·W_enc + b_enc, `[batch, d_sae]`.
-    pub(super) fn pre(&self) -> Tensor<2> {
-        self.product() + self.params.b_enc.clone().unsqueeze()
-    }
-
     pub(super) fn reconstruction(&self, code: &SparseCode) -> Tensor<2> {
         kernels::decode(code.clone(), self.rows.clone()) + self.params.b_dec.clone().unsqueeze()
     }
@@ -96,14 +70,14 @@ impl Frame {
     }
 
     /// ∂x̂·W_dec\[j] of every entry whose value is not 0, `[entries]`.
-    pub(super) fn value_grads(&self, code: &SparseCode, output_grad: &Tensor<2>) -> Tensor<1> {
-        kernels::value_gradients(output_grad.clone(), code.clone(), self.rows.clone())
+    pub(super) fn value_grads(&self, code: &SparseCode, output_grad: &Tensor<2>, levels: Option<&Levels>) -> Tensor<1> {
+        kernels::value_gradients(output_grad.clone(), code.clone(), self.rows.clone(), levels)
     }
 
     /// What the decoder sends back, where ∂pre = ∂z.
-    pub(super) fn gradient(&self, code: SparseCode, output_grad: Tensor<2>) -> SparseGradient {
-        let value_grads = self.value_grads(&code, &output_grad);
-        self.gradient_of(code, value_grads, output_grad)
+    pub(super) fn gradient(&self, code: SparseCode, output_grad: Tensor<2>, levels: Option<Levels>) -> SparseGradient {
+        let value_grads = self.value_grads(&code, &output_grad, levels.as_ref());
+        SparseGradient { value_grads, code, output_grad: self.gathered(output_grad), levels }
     }
 
     /// The same of any ∂pre.
@@ -113,7 +87,7 @@ impl Frame {
         value_grads: Tensor<1>,
         output_grad: Tensor<2>,
     ) -> SparseGradient {
-        SparseGradient { value_grads, code, output_grad: gathered(output_grad, self.rounded) }
+        SparseGradient { value_grads, code, output_grad: self.gathered(output_grad), levels: None }
     }
 
     /// The gradients of the latents.
@@ -123,7 +97,7 @@ impl Frame {
         auxiliary: Option<SparseGradient>,
         counters: Counters,
     ) -> (LatentGradients, Counters) {
-        let input = gathered(self.input.clone(), self.rounded);
+        let input = self.gathered(self.input.clone());
         kernels::latent_gradients(main, auxiliary, input, self.params.w_dec.clone(), counters, self.project)
     }
 
@@ -138,17 +112,19 @@ impl Frame {
 
     /// Adds to the decoder's gradient what comes from the norms of its rows, ∂‖W_dec\[j]‖·W_dec\[j]/‖W_dec\[j]‖; nothing is left of that where
     /// the gradient loses its part along the rows.
-    pub(super) fn add_norm_gradients(&self, w_dec_grad: Tensor<2>, norm_grads: &[f64], norms: &[f32]) -> Tensor<2> {
+    pub(super) fn add_norm_gradients(&self, to: &mut LatentGradients, norm_grads: Tensor<1>, norms: Tensor<1>) {
         if self.project {
-            return w_dec_grad;
+            return;
         }
-        let factor = |(&grad, &norm): (&f64, &f32)| if norm > 0.0 { (grad / f64::from(norm)) as f32 } else { 0.0 };
-        let factors: Vec<f32> = norm_grads.iter().zip(norms).map(factor).collect();
-        let factors = Tensor::from_data(factors.as_slice(), &self.device());
-        w_dec_grad + kernels::scale_rows(self.params.w_dec.clone(), factors)
+        let factors = norm_grads / norms.clamp_min(f32::MIN_POSITIVE);
+        to.w_dec = to.w_dec.clone() + kernels::scale_rows(self.params.w_dec.clone(), factors);
+        to.squares = squares_of([&to.w_enc, &to.w_dec], [&to.b_enc]);
     }
 }
 
-fn gathered(rows: Tensor<2>, rounded: bool) -> Tensor<2> {
-    if rounded { rows.cast(FloatDType::BF16) } else { rows }
+/// Sums of the squares of matrices and vectors.
+pub(super) fn squares_of<const N: usize>(matrices: [&Tensor<2>; 2], vectors: [&Tensor<1>; N]) -> Tensor<1> {
+    let of_matrices = matrices.map(|matrix| kernels::sum_squares(matrix.clone()));
+    let of_vectors = vectors.map(|vector| kernels::sum_squares(vector.clone()));
+    Tensor::cat(of_matrices.into_iter().chain(of_vectors).collect(), 0)
 }

@@ -5,19 +5,17 @@
 //! ∂u = ∂π + e^r_mag·∂m, and r_mag receives Σ_t ∂m·e^r_mag·u.
 
 use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 
-use super::frame::Frame;
-use super::rows::{Pre, Rows, scalar, vector};
+use super::frame::{Frame, squares_of};
 use super::sparse::count_active;
 use super::standard::Penalty;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{Gated, TrainConfig};
-use crate::kernels::{self, Counters, Dead};
+use crate::kernels::{self, Counters, Dead, Encoder};
 use crate::loss::{Term, TermKind};
-use crate::readback::host;
 
 impl Coder for Gated {
     fn vectors(&self) -> Vec<(&'static str, f32)> {
@@ -26,29 +24,24 @@ impl Coder for Gated {
 
     fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, _dead: Option<Dead>) -> Box<dyn Pass> {
         let frame = Frame::new(config, params, x.clone());
-        let products = Pre::read(frame.product());
-        let [b_gate, b_mag] = [&params.b_enc, &params.vectors[1]].map(|vector| host(vector.clone()));
-        let scales = host(params.vectors[0].clone().exp());
-        let magnitude = |latent: usize, u: f32| u * scales[latent] + b_mag[latent];
-        let is_open = |latent: usize, u: f32| u + b_gate[latent] > 0.0;
-        let rows = products.rows(|latent, u| {
-            let magnitude = magnitude(latent, u);
-            (is_open(latent, u) && magnitude > 0.0).then_some(magnitude)
-        });
-        let gates = products.rows(|latent, u| is_open(latent, u).then(|| u + b_gate[latent]));
-        let norms = host(kernels::row_norms(params.w_dec.clone()));
-        let (code, gate_code) = (rows.code(&frame.device()), gates.code(&frame.device()));
+        let b_gate = params.b_enc.clone();
+        let products = Encoder { b_enc: b_gate.zeros_like(), ..frame.encoder() };
+        // u + b > 0 where u > −b, in floats too.
+        let (open, _) = kernels::scores(frame.input.clone(), products).split(-b_gate.clone(), None);
+        let frame = frame.for_entries(config, open.entries() as f64);
+        let [scale, b_mag] = [params.vectors[0].clone().exp(), params.vectors[1].clone()];
+        let of_entries = |vector: Tensor<1>| vector.select(0, open.indices());
+        let scaled = open.values() * of_entries(scale.clone());
+        let magnitudes = relu(scaled.clone() + of_entries(b_mag));
+        let gates = open.values() + of_entries(b_gate);
         Box::new(Opened {
-            settings: self.clone(),
             frame,
             x,
-            scales,
-            b_mag,
-            norms,
-            rows,
-            code,
-            gates,
-            gate_code,
+            scale: of_entries(scale),
+            scaled,
+            norms: kernels::row_norms(params.w_dec.clone()),
+            code: open.clone().map_values(|_| magnitudes),
+            gates: open.map_values(|_| gates),
             own: None,
         })
     }
@@ -59,21 +52,19 @@ impl Coder for Gated {
 }
 
 struct Opened {
-    settings: Gated,
     frame: Frame,
     /// What the gate reconstructs, `[batch, d_model]`.
     x: Tensor<2>,
-    /// e^r_mag
-    scales: Vec<f32>,
-    b_mag: Vec<f32>,
+    /// e^r_mag of every entry.
+    scale: Tensor<1>,
+    /// e^r_mag·u of every entry.
+    scaled: Tensor<1>,
     /// ‖W_dec\[j]‖
-    norms: Vec<f32>,
-    /// z
-    rows: Rows,
+    norms: Tensor<1>,
+    /// z of the open gates.
     code: SparseCode,
-    /// γ
-    gates: Rows,
-    gate_code: SparseCode,
+    /// γ of the open gates.
+    gates: SparseCode,
     own: Option<Own>,
 }
 
@@ -94,15 +85,11 @@ impl Pass for Opened {
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let Gated { l1_coefficient, l1_warmup_steps } = self.settings;
-        let factor = warmed_up(l1_coefficient, l1_warmup_steps, of.step) / self.gates.tokens.len() as f64;
-        let (loss, penalty) = Penalty::of(&self.gates, &self.norms, 1.0, factor);
-        let (residual, squares) = self.frame.residual(&self.gate_code, self.x.clone());
+        let factor = of.coefficient / self.x.dims()[0] as f64;
+        let (term, penalty) = Penalty::of(&self.gates, &self.norms, 1.0, factor);
+        let (residual, parts) = self.frame.residual(&self.gates, self.x.clone());
         self.own = Some(Own { penalty, output_grad: of.weight.scale(residual, 2.0) });
-        vec![
-            Term { kind: TermKind::L1, value: scalar(loss, &self.frame.device()) },
-            Term { kind: TermKind::Auxiliary, value: of.weight.times(squares.sum()) },
-        ]
+        vec![term, Term { kind: TermKind::Auxiliary, parts, weight: of.weight.clone() }]
     }
 
     fn active(&self) -> Tensor<1> {
@@ -110,41 +97,24 @@ impl Pass for Opened {
     }
 
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
-        let Self { frame, scales, b_mag, norms, rows, code, gates, gate_code, own, .. } = *self;
-        let device = frame.device();
-        let zeros = || vec![0.0_f64; scales.len()];
-        let [mut to_r_mag, mut to_b_mag, mut to_b_gate] = [zeros(), zeros(), zeros()];
-
-        let value_grads = host(frame.value_grads(&code, &output_grad));
-        let mut product_grads = Vec::with_capacity(value_grads.len());
-        for ((_, latent, magnitude), grad) in rows.entries().zip(value_grads) {
-            let grad = f64::from(grad);
-            to_b_mag[latent] += grad;
-            to_r_mag[latent] += grad * f64::from(magnitude - b_mag[latent]);
-            product_grads.push(grad * f64::from(scales[latent]));
-        }
+        let Self { frame, scale, scaled, norms, code, gates, own, .. } = *self;
+        let grads = frame.value_grads(&code, &output_grad, None);
+        let to_vectors = kernels::latent_sums(code.clone(), [grads.clone() * scaled, grads.clone()]);
         let mut b_dec = kernels::column_sums(output_grad.clone());
-        let main = frame.gradient_of(code, vector(product_grads, &device), output_grad);
+        let main = frame.gradient_of(code, grads * scale, output_grad);
 
-        let (own, norm_grads) =
-            own.map(|Own { penalty, output_grad }| ((penalty.values, output_grad), penalty.norms)).unzip();
-        let gate = own.map(|(penalty, output_grad)| {
-            let decoded = host(frame.value_grads(&gate_code, &output_grad));
-            let grads: Vec<f64> =
-                penalty.iter().zip(decoded).map(|(penalty, grad)| penalty + f64::from(grad)).collect();
-            for ((_, latent, _), grad) in gates.entries().zip(&grads) {
-                to_b_gate[latent] += grad;
-            }
-            b_dec = b_dec.clone() + kernels::column_sums(output_grad.clone());
-            frame.gradient_of(gate_code, vector(grads, &device), output_grad)
-        });
-        let (mut to, counters) = frame.latents(main, gate, counters);
-        if let Some(norm_grads) = &norm_grads {
-            to.w_dec = frame.add_norm_gradients(to.w_dec, norm_grads, &norms);
-        }
-        let gradients = frame.finish(to, b_dec).gradients;
-        let vectors = vec![vector(to_r_mag, &device), vector(to_b_mag, &device)];
+        let (penalty, gate_grad) = own.map(|own| (own.penalty, own.output_grad)).expect("the loss was asked for");
+        let grads = frame.value_grads(&gates, &gate_grad, None) + penalty.values;
+        let [to_b_gate, _] = kernels::latent_sums(gates.clone(), [grads.clone(), grads.clone()]);
+        b_dec = b_dec + kernels::column_sums(gate_grad.clone());
+        let gate = frame.gradient_of(gates, grads, gate_grad);
+        let (mut to, counters) = frame.latents(main, Some(gate), counters);
+        frame.add_norm_gradients(&mut to, penalty.norms, norms);
+        let Gradients { gradients, .. } = frame.finish(to, b_dec);
         // What reaches the input through both paths is not what reaches the gate's bias.
-        (Gradients::of(Params { b_enc: vector(to_b_gate, &device), vectors, ..gradients }), counters)
+        let gradients = Params { b_enc: to_b_gate, vectors: to_vectors.to_vec(), ..gradients };
+        let Params { w_enc, w_dec, b_enc, vectors, .. } = &gradients;
+        let squares = squares_of([w_enc, w_dec], [b_enc, &vectors[0], &vectors[1]]);
+        (Gradients { gradients, squares }, counters)
     }
 }

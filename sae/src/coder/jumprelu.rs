@@ -8,19 +8,16 @@
 //! The loss of dead latents is c·Σ_j ReLU(θ_j − pre_j)·‖W_dec[j]‖, mean over tokens (Anthropic, January 2025 update, of dead ones alone as in
 //! SAELens).
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 use super::frame::Frame;
-use super::rows::{Pre, Rows, scalar, vector};
 use super::sparse::count_active;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{JumpRelu, Sparsity, TrainConfig};
-use crate::kernels::{self, Counters, Dead};
-use crate::loss::{Term, TermKind};
-use crate::readback::host;
+use crate::kernels::{self, Counters, Dead, Jump, JumpBy, JumpGradients};
+use crate::loss::{Term, TermKind, Weight};
 
 impl Coder for JumpRelu {
     fn vectors(&self) -> Vec<(&'static str, f32)> {
@@ -33,20 +30,30 @@ impl Coder for JumpRelu {
     }
 
     fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
+        let batch = x.dims()[0];
         let frame = Frame::new(config, params, x);
-        let pre = Pre::read(frame.pre());
-        let threshold = host(params.vectors[0].clone());
-        let active = pre.rows(|latent, pre| (pre > threshold[latent]).then_some(pre));
+        let threshold = params.vectors[0].clone();
+        let dead = dead.map(|dead| dead.since_fired.greater_elem(dead.after));
+        // Whatever may have a gradient without being active: near the threshold, or dead and below it. The factor leaves it to
+        // the gradients to say what is near.
+        let mut low = threshold.clone().sub_scalar(0.50001 * self.bandwidth);
+        if let Some(dead) = &dead {
+            low = low.mask_fill(dead.clone(), f32::NEG_INFINITY);
+        }
+        let scores = kernels::scores(frame.input.clone(), frame.encoder());
+        let (active, silent) = scores.split(threshold.clone(), Some(low));
         Box::new(Jumped {
             settings: self.clone(),
-            code: active.code(&frame.device()),
-            norms: host(kernels::row_norms(params.w_dec.clone())),
-            dead: dead.map_or_else(|| vec![false; config.d_sae], |dead| dead.mask()),
-            frame,
-            pre,
+            batch,
+            norms: if self.asks_for_norms() { kernels::row_norms(params.w_dec.clone()) } else { threshold.clone() },
+            dead: dead.map(Tensor::<1, Bool>::float),
+            frame: frame.for_entries(config, active.entries() as f64),
             threshold,
             active,
-            factors: Factors::default(),
+            silent: silent.expect("it was asked for"),
+            l0_grad: None,
+            tanh: None,
+            pre_act: 0.0,
         })
     }
 
@@ -55,163 +62,142 @@ impl Coder for JumpRelu {
     }
 }
 
-struct Jumped {
-    settings: JumpRelu,
-    frame: Frame,
-    pre: Pre,
-    /// θ
-    threshold: Vec<f32>,
-    /// ‖W_dec\[j]‖
-    norms: Vec<f32>,
-    /// Which latents are dead; none where no loss asks.
-    dead: Vec<bool>,
-    active: Rows,
-    code: SparseCode,
-    factors: Factors,
+impl JumpRelu {
+    /// Whether a loss depends on the decoder's norms.
+    fn asks_for_norms(&self) -> bool {
+        self.pre_act_coefficient > 0.0 || matches!(self.sparsity, Sparsity::Tanh { .. })
+    }
 }
 
-/// What the loss terms are multiplied by.
-#[derive(Default)]
-struct Factors {
-    /// g, the gradient of each token's L0; empty where the sparsity loss is no function of it.
-    l0: Vec<f64>,
-    /// Of Σ tanh(scale·z·‖W_dec‖), and the scale.
+struct Jumped {
+    settings: JumpRelu,
+    batch: usize,
+    frame: Frame,
+    /// θ
+    threshold: Tensor<1>,
+    /// ‖W_dec\[j]‖, where a loss asks.
+    norms: Tensor<1>,
+    /// 1 where a latent is dead; nothing where no loss asks.
+    dead: Option<Tensor<1>>,
+    /// What is above its threshold; values are z, which is pre there.
+    active: SparseCode,
+    /// What is below, but has a gradient; values are pre.
+    silent: SparseCode,
+    /// g of every token, or one for all, once the loss has asked for it.
+    l0_grad: Option<Tensor<1>>,
+    /// The factor of Σ tanh(scale·z·‖W_dec‖), and the scale.
     tanh: Option<(f64, f64)>,
-    /// Of Σ ReLU(θ − pre)·‖W_dec‖ of dead latents.
+    /// The factor of Σ ReLU(θ − pre)·‖W_dec‖ of dead latents.
     pre_act: f64,
 }
 
-/// Gradients on their way to a threshold, a decoder's norm and a pre-activation.
-struct Sums {
-    threshold: Vec<f64>,
-    norms: Vec<f64>,
-}
-
 impl Jumped {
-    /// Whether the estimator's rectangle covers a pre-activation.
-    fn is_near(&self, latent: usize, pre: f32) -> bool {
-        ((pre - self.threshold[latent]) / self.settings.bandwidth as f32).abs() < 0.5
-    }
-
-    /// Whether the loss of dead latents is about one.
-    fn is_below(&self, latent: usize, pre: f32) -> bool {
-        self.factors.pre_act > 0.0 && self.dead[latent] && pre < self.threshold[latent]
-    }
-
     /// The sparsity loss; its factors are kept.
-    fn sparsity(&mut self, step: u64) -> f64 {
-        let JumpRelu { l0_coefficient, l0_warmup_steps, sparsity, .. } = self.settings;
-        let factor = warmed_up(l0_coefficient, l0_warmup_steps, step) / self.pre.tokens() as f64;
-        let l0 = || self.active.tokens.iter().map(|(latents, _)| latents.len() as f64);
-        match sparsity {
+    fn sparsity(&mut self, coefficient: f64) -> Term {
+        let factor = coefficient / self.batch as f64;
+        let weight = Weight::Known(factor as f32);
+        let active = self.active.clone();
+        let l0 = || kernels::token_sums(active.clone(), active.values().ones_like());
+        let parts = match self.settings.sparsity {
             Sparsity::Step => {
-                let loss = l0().sum::<f64>() * factor;
-                self.factors.l0 = vec![factor; self.pre.tokens()];
-                loss
+                self.l0_grad = Some(Tensor::full([1], factor, &self.threshold.device()));
+                l0()
             }
             Sparsity::Quadratic { target_l0 } => {
-                let loss = l0().map(|l0| 2.0 / target_l0 * (l0 - target_l0).powi(2)).sum::<f64>() * factor;
-                self.factors.l0 = l0().map(|l0| 4.0 / target_l0 * (l0 - target_l0) * factor).collect();
-                loss
+                let over = l0().sub_scalar(target_l0);
+                self.l0_grad = Some(over.clone().mul_scalar(4.0 / target_l0 * factor));
+                over.clone() * over.mul_scalar(2.0 / target_l0)
             }
             Sparsity::Tanh { scale } => {
-                self.factors.tanh = Some((factor, scale));
-                let size = |(_, latent, z): (usize, usize, f32)| f64::from(z) * f64::from(self.norms[latent]);
-                self.active.entries().map(|entry| (scale * size(entry)).tanh()).sum::<f64>() * factor
+                self.tanh = Some((factor, scale));
+                let size = active.values() * self.norms.clone().select(0, active.indices());
+                kernels::token_sums(active, size.mul_scalar(scale).tanh())
             }
-        }
+        };
+        Term { kind: TermKind::L0, parts, weight }
     }
 
     /// The loss of dead latents; its factor is kept.
-    fn pre_act(&mut self) -> f64 {
-        self.factors.pre_act = self.settings.pre_act_coefficient / self.pre.tokens() as f64;
-        let below = self.pre.rows(|latent, pre| {
-            self.is_below(latent, pre).then(|| (self.threshold[latent] - pre) * self.norms[latent])
-        });
-        below.entries().map(|(_, _, value)| f64::from(value)).sum::<f64>() * self.factors.pre_act
+    fn pre_act_loss(&mut self) -> Term {
+        self.pre_act = self.settings.pre_act_coefficient / self.batch as f64;
+        let silent = &self.silent;
+        let of_latents = |vector: &Tensor<1>| vector.clone().select(0, silent.indices());
+        let parts = match &self.dead {
+            None => Tensor::zeros([1], &self.threshold.device()),
+            Some(dead) => {
+                let below = of_latents(&self.threshold) - silent.values();
+                let loss = below * of_latents(&self.norms) * of_latents(dead);
+                kernels::token_sums(ones(silent), loss)
+            }
+        };
+        Term { kind: TermKind::PreActivation, parts, weight: Weight::Known(self.pre_act as f32) }
     }
 
-    /// ∂pre of an entry from ∂z as the decoder sends it back.
-    fn through(&self, (token, latent, z): (usize, usize, f32), decoded: f32, sums: &mut Sums) -> f64 {
-        let (pre, threshold) = (self.pre.of(token)[latent], self.threshold[latent]);
-        let (wide_pre, wide_threshold) = (f64::from(pre), f64::from(threshold));
-        let (norm, bandwidth) = (f64::from(self.norms[latent]), self.settings.bandwidth);
-        let mut z_grad = f64::from(decoded);
-        if let Some((factor, scale)) = self.factors.tanh {
-            let slope = factor * scale * (1.0 - (scale * f64::from(z) * norm).tanh().powi(2));
-            z_grad += slope * norm;
-            sums.norms[latent] += slope * f64::from(z);
+    /// What the loss terms have left for the gradients.
+    fn jump(&self) -> Jump {
+        let JumpRelu { bandwidth, ste_to_input, .. } = self.settings;
+        Jump {
+            threshold: self.threshold.clone(),
+            norms: self.norms.clone(),
+            dead: self.dead.clone(),
+            l0_grad: self.l0_grad.clone().unwrap_or_else(|| Tensor::zeros([1], &self.threshold.device())),
+            by: JumpBy { bandwidth, ste_to_input, tanh: self.tanh, pre_act: self.pre_act },
         }
-        let mut pre_grad = if pre > threshold { z_grad } else { 0.0 };
-        if self.is_near(latent, pre) {
-            let l0_grad = self.factors.l0.get(token).copied().unwrap_or(0.0);
-            let smeared = (wide_threshold * z_grad + l0_grad) / bandwidth;
-            sums.threshold[latent] -= smeared;
-            if self.settings.ste_to_input {
-                pre_grad += smeared;
-            }
-        }
-        if self.is_below(latent, pre) {
-            let lift = self.factors.pre_act * norm;
-            pre_grad -= lift;
-            sums.threshold[latent] += lift;
-            sums.norms[latent] += self.factors.pre_act * (wide_threshold - wide_pre);
-        }
-        pre_grad
     }
+}
+
+/// A code whose entries all count, whatever their values: kernels pass over those of 0.
+fn ones(code: &SparseCode) -> SparseCode {
+    code.clone().map_values(|values| values.ones_like())
 }
 
 impl Pass for Jumped {
     fn reconstruction(&self) -> Tensor<2> {
-        self.frame.reconstruction(&self.code)
+        self.frame.reconstruction(&self.active)
     }
 
     fn residual(&mut self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        self.frame.residual(&self.code, target)
+        self.frame.residual(&self.active, target)
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let device = self.frame.device();
-        let term = |kind, loss| Term { kind, value: scalar(loss, &device) };
-        let mut terms = vec![term(TermKind::L0, self.sparsity(of.step))];
+        let mut terms = vec![self.sparsity(of.coefficient)];
         if self.settings.pre_act_coefficient > 0.0 {
-            terms.push(term(TermKind::PreActivation, self.pre_act()));
+            terms.push(self.pre_act_loss());
         }
         terms
     }
 
     fn active(&self) -> Tensor<1> {
-        count_active(&self.code)
+        count_active(&self.active)
     }
 
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
-        let device = self.frame.device();
-        let d_sae = self.threshold.len();
-        let mut sums = Sums { threshold: vec![0.0; d_sae], norms: vec![0.0; d_sae] };
-        let mut through = |rows: &Rows, decoded: Vec<f32>| {
-            let entries = rows.entries().zip(decoded);
-            vector(entries.map(|(entry, decoded)| self.through(entry, decoded, &mut sums)), &device)
+        let marked = ones(&self.silent);
+        let decoded = self.frame.value_grads(&self.active, &output_grad, None);
+        let active = kernels::jump_gradients(self.active.clone(), decoded, self.jump(), true);
+        let decoded = self.frame.value_grads(&marked, &output_grad, None);
+        let silent = kernels::jump_gradients(self.silent.clone(), decoded, self.jump(), false);
+        let sums = |code: &SparseCode, of: &JumpGradients| {
+            kernels::latent_sums(code.clone(), [of.threshold.clone(), of.norms.clone()])
         };
-        let decoded = host(self.frame.value_grads(&self.code, &output_grad));
-        let active_grads = through(&self.active, decoded);
-        // What is not active, but has a gradient. Ones in the code make kernels look at an entry.
-        let silent = |latent: usize, pre: f32| {
-            let has_gradient = self.is_near(latent, pre) || self.is_below(latent, pre);
-            (has_gradient && (pre <= self.threshold[latent])).then_some(0.0)
-        };
-        let silent = self.pre.rows(silent);
-        let marked = silent.code(&device).map_values(|values| values.ones_like());
-        let decoded = host(self.frame.value_grads(&marked, &output_grad));
-        let silent_grads = through(&silent, decoded);
+        let ([active_thresholds, active_norms], [silent_thresholds, silent_norms]) =
+            (sums(&self.active, &active), sums(&marked, &silent));
 
+        let reached = self.settings.ste_to_input || self.dead.is_some();
+        let has_norm_grads = self.tanh.is_some() || self.dead.is_some();
+        let Self { frame, norms, active: code, .. } = *self;
         let b_dec = kernels::column_sums(output_grad.clone());
         let nothing = output_grad.zeros_like();
-        let main = self.frame.gradient_of(self.code.clone(), active_grads, output_grad);
-        let reached = self.settings.ste_to_input || self.factors.pre_act > 0.0;
-        let auxiliary = reached.then(|| self.frame.gradient_of(marked, silent_grads, nothing));
-        let (mut to, counters) = self.frame.latents(main, auxiliary, counters);
-        to.w_dec = self.frame.add_norm_gradients(to.w_dec, &sums.norms, &self.norms);
-        let gradients = self.frame.finish(to, b_dec).gradients;
-        (Gradients::of(Params { vectors: vec![vector(sums.threshold, &device)], ..gradients }), counters)
+        let main = frame.gradient_of(code, active.pre, output_grad);
+        let auxiliary = reached.then(|| frame.gradient_of(marked, silent.pre, nothing));
+        let (mut to, counters) = frame.latents(main, auxiliary, counters);
+        if has_norm_grads {
+            frame.add_norm_gradients(&mut to, active_norms + silent_norms, norms);
+        }
+        let Gradients { gradients, squares } = frame.finish(to, b_dec);
+        let threshold = active_thresholds + silent_thresholds;
+        let squares = Tensor::cat(vec![squares, kernels::sum_squares(threshold.clone())], 0);
+        (Gradients { gradients: Params { vectors: vec![threshold], ..gradients }, squares }, counters)
     }
 }

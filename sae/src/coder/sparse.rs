@@ -30,7 +30,8 @@ impl Chosen {
         selection: Selection,
         dead: Option<Dead>,
     ) -> Self {
-        let frame = Frame::new(config, params, x);
+        let chosen = (selection.k() * x.dims()[0]) as f64;
+        let frame = Frame::new(config, params, x).for_entries(config, chosen);
         let (input, encoder) = (frame.input.clone(), frame.encoder());
         let (code, dead) = if let Some(dead) = dead {
             let [code, dead] = kernels::encode_with_dead(input, encoder, selection, dead);
@@ -56,7 +57,7 @@ impl Pass for Chosen {
         let dead_output = kernels::decode(dead, self.frame.rows.clone());
         let auxiliary = of.firing.auxiliary(of.config, 0..self.code.d_sae(), dead_output, of.residual, of.weight);
         self.dead_grad = Some(auxiliary.output_grad);
-        vec![Term { kind: TermKind::Auxiliary, value: auxiliary.loss }]
+        vec![Term::whole(TermKind::Auxiliary, auxiliary.loss)]
     }
 
     fn active(&self) -> Tensor<1> {
@@ -65,9 +66,9 @@ impl Pass for Chosen {
 
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
         let Self { frame, code, dead, dead_grad } = *self;
-        let dead = dead.zip(dead_grad).map(|(code, grad)| frame.gradient(code, grad));
+        let dead = dead.zip(dead_grad).map(|(code, grad)| frame.gradient(code, grad, None));
         let b_dec = kernels::column_sums(output_grad.clone());
-        let main = frame.gradient(code, output_grad);
+        let main = frame.gradient(code, output_grad, None);
         let (to, counters) = frame.latents(main, dead, counters);
         (frame.finish(to, b_dec), counters)
     }

@@ -6,24 +6,23 @@
 use burn::tensor::Tensor;
 
 use super::frame::Frame;
-use super::rows::{Pre, Rows, scalar, vector};
 use super::sparse::count_active;
 use super::{Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
-use crate::config::classes::warmed_up;
 use crate::config::{Standard, TrainConfig};
 use crate::kernels::{self, Counters, Dead};
-use crate::loss::{Term, TermKind};
-use crate::readback::host;
+use crate::loss::{Term, TermKind, Weight};
 
 impl Coder for Standard {
     fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, _dead: Option<Dead>) -> Box<dyn Pass> {
+        let batch = x.dims()[0];
         let frame = Frame::new(config, params, x);
-        let rows = Pre::read(frame.pre()).rows(|_, pre| (pre > 0.0).then_some(pre));
-        let code = rows.code(&frame.device());
-        let norms = host(kernels::row_norms(params.w_dec.clone()));
-        Box::new(Penalised { settings: self.clone(), frame, rows, code, norms, penalty: None })
+        let scores = kernels::scores(frame.input.clone(), frame.encoder());
+        let (code, _) = scores.split(params.b_enc.zeros_like(), None);
+        let frame = frame.for_entries(config, code.entries() as f64);
+        let norms = kernels::row_norms(params.w_dec.clone());
+        Box::new(Penalised { settings: self.clone(), batch, frame, code, norms, penalty: None })
     }
 
     fn activation(&self, _vectors: &[Tensor<1>], _threshold: Tensor<1>) -> Activation {
@@ -33,42 +32,38 @@ impl Coder for Standard {
 
 struct Penalised {
     settings: Standard,
+    batch: usize,
     frame: Frame,
-    rows: Rows,
     code: SparseCode,
     /// ‖W_dec\[j]‖
-    norms: Vec<f32>,
+    norms: Tensor<1>,
     penalty: Option<Penalty>,
 }
 
 /// The gradient of a penalty on the size of activations.
 pub(super) struct Penalty {
     /// Of the value of each entry.
-    pub(super) values: Vec<f64>,
+    pub(super) values: Tensor<1>,
     /// Of the norm of each row of the decoder.
-    pub(super) norms: Vec<f64>,
+    pub(super) norms: Tensor<1>,
 }
 
 impl Penalty {
-    /// The penalty factor·Σ_t ‖z·‖W_dec‖‖_p, and its gradient.
-    pub(super) fn of(rows: &Rows, norms: &[f32], p: f64, factor: f64) -> (f64, Self) {
-        let (mut sum, mut values, mut norm_grads) = (0.0, Vec::new(), vec![0.0; norms.len()]);
-        for (latents, row) in &rows.tokens {
-            let scaled = || {
-                latents.iter().zip(row).map(|(&latent, &z)| {
-                    let (latent, z) = (latent as usize, f64::from(z));
-                    (latent, z, f64::from(norms[latent]))
-                })
-            };
-            let size = scaled().map(|(_, z, norm)| (z * norm).powf(p)).sum::<f64>().powf(p.recip());
-            sum += size;
-            for (latent, z, norm) in scaled() {
-                let share = if size > 0.0 { (z * norm / size).powf(p - 1.0) } else { 0.0 };
-                values.push(factor * norm * share);
-                norm_grads[latent] += factor * z * share;
-            }
-        }
-        (factor * sum, Self { values, norms: norm_grads })
+    /// The penalty factor·Σ_t ‖z·‖W_dec‖‖_p as a term, and its gradient.
+    pub(super) fn of(code: &SparseCode, norms: &Tensor<1>, p: f64, factor: f64) -> (Term, Self) {
+        let (z, norms) = (code.values(), norms.clone().select(0, code.indices()));
+        let scaled = z.clone() * norms.clone();
+        let (sizes, shares) = if p == 1.0 {
+            (kernels::token_sums(code.clone(), scaled), z.ones_like())
+        } else {
+            let sizes = kernels::token_sums(code.clone(), scaled.clone().powf_scalar(p)).powf_scalar(p.recip());
+            let relative = scaled / kernels::spread(code.clone(), sizes.clone()).clamp_min(f32::MIN_POSITIVE);
+            (sizes, relative.powf_scalar(p - 1.0))
+        };
+        let shares = shares.mul_scalar(factor);
+        let [norm_grads, _] = kernels::latent_sums(code.clone(), [z * shares.clone(), shares.clone()]);
+        let term = Term { kind: TermKind::L1, parts: sizes, weight: Weight::Known(factor as f32) };
+        (term, Self { values: norms * shares, norms: norm_grads })
     }
 }
 
@@ -82,11 +77,10 @@ impl Pass for Penalised {
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let Standard { l1_coefficient, l1_warmup_steps, lp_norm } = self.settings;
-        let factor = warmed_up(l1_coefficient, l1_warmup_steps, of.step) / self.rows.tokens.len() as f64;
-        let (loss, penalty) = Penalty::of(&self.rows, &self.norms, lp_norm, factor);
+        let factor = of.coefficient / self.batch as f64;
+        let (term, penalty) = Penalty::of(&self.code, &self.norms, self.settings.lp_norm, factor);
         self.penalty = Some(penalty);
-        vec![Term { kind: TermKind::L1, value: scalar(loss, &self.frame.device()) }]
+        vec![term]
     }
 
     fn active(&self) -> Tensor<1> {
@@ -96,14 +90,14 @@ impl Pass for Penalised {
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
         let Self { frame, code, norms, penalty, .. } = *self;
         let b_dec = kernels::column_sums(output_grad.clone());
-        let mut main = frame.gradient(code, output_grad);
+        let mut main = frame.gradient(code, output_grad, None);
         if let Some(penalty) = &penalty {
-            main.value_grads = main.value_grads + vector(penalty.values.iter().copied(), &frame.device());
+            main.value_grads = main.value_grads + penalty.values.clone();
         }
         let (mut to, counters) = frame.latents(main, None, counters);
-        if let Some(penalty) = &penalty {
-            to.w_dec = frame.add_norm_gradients(to.w_dec, &penalty.norms, &norms);
+        if let Some(penalty) = penalty {
+            frame.add_norm_gradients(&mut to, penalty.norms, norms);
         }
-        (Gradients::of(frame.finish(to, b_dec).gradients), counters)
+        (frame.finish(to, b_dec), counters)
     }
 }

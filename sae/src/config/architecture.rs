@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::classes::{BatchTopK, Gated, GroupMax, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+use super::classes::{BatchTopK, Gated, GroupMax, Hierarchical, JumpRelu, Matryoshka, Sparsity, Standard, TopK};
+use super::coefficient::Coefficient;
 use crate::error::{Result, SaeError};
 
 /// A class of SAE with its settings. It is written as its name under `architecture`, which `topk` goes without, and its settings beside that.
@@ -15,6 +16,8 @@ pub enum Architecture {
     TopK(TopK),
     /// See [`GroupMax`].
     GroupMax(GroupMax),
+    /// See [`Hierarchical`].
+    Hierarchical(Hierarchical),
     /// See [`BatchTopK`].
     BatchTopK(BatchTopK),
     /// See [`Matryoshka`].
@@ -44,8 +47,8 @@ impl std::fmt::Display for Knob {
 
 impl Architecture {
     /// The names of all of them.
-    pub const NAMES: [&'static str; 7] =
-        ["topk", "groupmax", "batchtopk", "matryoshka", "jumprelu", "gated", "standard"];
+    pub const NAMES: [&'static str; 8] =
+        ["topk", "groupmax", "hierarchical", "batchtopk", "matryoshka", "jumprelu", "gated", "standard"];
 
     /// TopK with k latents a token.
     pub fn topk(k: usize) -> Self {
@@ -62,6 +65,7 @@ impl Architecture {
         match self {
             Self::TopK(_) => "topk",
             Self::GroupMax(_) => "groupmax",
+            Self::Hierarchical(_) => "hierarchical",
             Self::BatchTopK(_) => "batchtopk",
             Self::Matryoshka(_) => "matryoshka",
             Self::JumpRelu(_) => "jumprelu",
@@ -78,18 +82,33 @@ impl Architecture {
     /// Latents chosen per token, mean over the batch, where that is a setting.
     pub fn k(&self) -> Option<f64> {
         match self {
-            Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) => Some(*k as f64),
+            Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) | Self::Hierarchical(Hierarchical { k, .. }) => {
+                Some(*k as f64)
+            }
             Self::BatchTopK(BatchTopK { k, .. }) | Self::Matryoshka(Matryoshka { k, .. }) => Some(*k),
             Self::JumpRelu(_) | Self::Gated(_) | Self::Standard(_) => None,
+        }
+    }
+
+    /// The same at the largest k that it is trained for.
+    pub(crate) fn at_largest_k(&self) -> Self {
+        match self {
+            Self::Hierarchical(class) => Self::Hierarchical(Hierarchical { k: class.largest(), ..class.clone() }),
+            other => other.clone(),
         }
     }
 
     /// The number by which sparsity is set.
     pub fn knob(&self) -> Knob {
         let (key, value) = match self {
-            Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) => ("k", *k as f64),
+            Self::TopK(TopK { k }) | Self::GroupMax(GroupMax { k }) | Self::Hierarchical(Hierarchical { k, .. }) => {
+                ("k", *k as f64)
+            }
             Self::BatchTopK(BatchTopK { k, .. }) | Self::Matryoshka(Matryoshka { k, .. }) => ("k", *k),
-            Self::JumpRelu(JumpRelu { sparsity: Sparsity::Quadratic { target_l0 }, .. }) => ("target_l0", *target_l0),
+            Self::JumpRelu(JumpRelu { sparsity: Sparsity::Quadratic { target_l0 }, .. })
+            | Self::JumpRelu(JumpRelu { target_l0: Some(target_l0), .. })
+            | Self::Gated(Gated { target_l0: Some(target_l0), .. })
+            | Self::Standard(Standard { target_l0: Some(target_l0), .. }) => ("target_l0", *target_l0),
             Self::JumpRelu(JumpRelu { l0_coefficient, .. }) => ("l0_coefficient", *l0_coefficient),
             Self::Gated(Gated { l1_coefficient, .. }) | Self::Standard(Standard { l1_coefficient, .. }) => {
                 ("l1_coefficient", *l1_coefficient)
@@ -98,10 +117,21 @@ impl Architecture {
         Knob { key, value }
     }
 
-    /// Whether as many latents are chosen of every token, by kernels that every backend has of its own; the codes of the other classes
-    /// are made in host memory.
+    /// The coefficient of its sparsity penalty, where it has one.
+    pub(crate) fn coefficient(&self) -> Option<Coefficient> {
+        match self {
+            Self::JumpRelu(class) => Some(class.coefficient()),
+            Self::Gated(class) => Some(class.coefficient()),
+            Self::Standard(class) => Some(class.coefficient()),
+            Self::TopK(_) | Self::GroupMax(_) | Self::Hierarchical(_) | Self::BatchTopK(_) | Self::Matryoshka(_) => {
+                None
+            }
+        }
+    }
+
+    /// Whether as many latents are chosen of every token.
     pub(crate) fn is_fixed_rows(&self) -> bool {
-        matches!(self, Self::TopK(_) | Self::GroupMax(_))
+        matches!(self, Self::TopK(_) | Self::GroupMax(_) | Self::Hierarchical(_))
     }
 
     /// Whether it chooses latents by comparing them: then it can compare them in units of the decoder's norms, and dead ones have an
@@ -123,11 +153,12 @@ impl Architecture {
         match self {
             Self::TopK(class) => class.check(d_sae),
             Self::GroupMax(class) => class.check(d_sae),
+            Self::Hierarchical(class) => class.check(d_sae),
             Self::BatchTopK(class) => class.check(d_sae),
             Self::Matryoshka(class) => class.check(d_sae),
             Self::JumpRelu(class) => class.check(d_sae),
-            Self::Gated(class) => class.check(),
-            Self::Standard(class) => class.check(),
+            Self::Gated(class) => class.check(d_sae),
+            Self::Standard(class) => class.check(d_sae),
         }
     }
 }
@@ -151,9 +182,24 @@ impl TryFrom<Map<String, Value>> for Architecture {
             Some(Value::String(name)) => name,
             Some(other) => return Err(SaeError::Setting(format!("architecture = {other} is no name"))),
         };
+        // A coefficient that is steered to a target may start anywhere; the quadratic penalty has a target of its own.
+        let coefficient = match name.as_str() {
+            "jumprelu" if keys.get("sparsity").is_none_or(|sparsity| sparsity != "quadratic") => Some("l0_coefficient"),
+            "gated" | "standard" => Some("l1_coefficient"),
+            _ => None,
+        };
+        if let Some(coefficient) = coefficient.filter(|coefficient| !keys.contains_key(*coefficient)) {
+            if !keys.contains_key("target_l0") {
+                return Err(SaeError::Setting(format!(
+                    "architecture = \"{name}\": give `{coefficient}`, or `target_l0`, the active latents per token to steer it to"
+                )));
+            }
+            keys.insert(coefficient.to_owned(), Coefficient::START.into());
+        }
         match name.as_str() {
             "topk" => of(&name, keys).map(Self::TopK),
             "groupmax" => of(&name, keys).map(Self::GroupMax),
+            "hierarchical" => of(&name, keys).map(Self::Hierarchical),
             "batchtopk" => of(&name, keys).map(Self::BatchTopK),
             "matryoshka" => of(&name, keys).map(Self::Matryoshka),
             "jumprelu" => of(&name, keys).map(Self::JumpRelu),
@@ -173,6 +219,7 @@ impl From<Architecture> for Map<String, Value> {
         let settings = match &architecture {
             Architecture::TopK(class) => serde_json::to_value(class),
             Architecture::GroupMax(class) => serde_json::to_value(class),
+            Architecture::Hierarchical(class) => serde_json::to_value(class),
             Architecture::BatchTopK(class) => serde_json::to_value(class),
             Architecture::Matryoshka(class) => serde_json::to_value(class),
             Architecture::JumpRelu(class) => serde_json::to_value(class),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::coefficient::{Coefficient, check_target};
 use crate::error::{Result, SaeError};
 
 /// The k largest pre-activations of a token (Gao et al. 2024, arXiv:2406.04093).
@@ -18,6 +19,18 @@ pub struct TopK {
 pub struct GroupMax {
     /// Groups, and so latents chosen per token.
     pub k: usize,
+}
+
+/// The k largest pre-activations of a token for every k of a grid at once: one SAE whose loss is the mean of the reconstruction losses at
+/// each k (HierarchicalTopK; Balagansky et al. 2025, arXiv:2505.24473). The paper's own grid is every k up to the largest; the memory of a
+/// step, and what it decodes, is in proportion to the number of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hierarchical {
+    /// The k of the grid at which it is used; no part of the training.
+    pub k: usize,
+    /// The grid, ascending.
+    pub ks: Vec<usize>,
 }
 
 /// The ⌊k·batch⌋ largest pre-activations of a batch, so that tokens share what is chosen (Bussmann et al. 2024, arXiv:2412.06410). For
@@ -53,8 +66,10 @@ pub struct Matryoshka {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "JumpReluKeys", into = "JumpReluKeys")]
 pub struct JumpRelu {
-    /// Coefficient of the sparsity loss.
+    /// Coefficient of the sparsity loss; where a target is steered to, the one to start from.
     pub l0_coefficient: f64,
+    /// Active latents per token to which that coefficient is steered, of [`Sparsity::Step`] and [`Sparsity::Tanh`].
+    pub target_l0: Option<f64>,
     /// Steps over which that coefficient rises linearly from 0.
     pub l0_warmup_steps: u64,
     /// What the sparsity loss is of.
@@ -91,8 +106,11 @@ pub enum Sparsity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gated {
-    /// Coefficient of Σ ReLU(π)·‖W_dec‖, mean over tokens.
+    /// Coefficient of Σ ReLU(π)·‖W_dec‖, mean over tokens; where a target is steered to, the one to start from.
     pub l1_coefficient: f64,
+    /// Active latents per token to which that coefficient is steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
     /// Steps over which that coefficient rises linearly from 0.
     #[serde(default)]
     pub l1_warmup_steps: u64,
@@ -102,8 +120,11 @@ pub struct Gated {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Standard {
-    /// Coefficient of ‖z·‖W_dec‖‖_p, mean over tokens.
+    /// Coefficient of ‖z·‖W_dec‖‖_p, mean over tokens; where a target is steered to, the one to start from.
     pub l1_coefficient: f64,
+    /// Active latents per token to which that coefficient is steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_l0: Option<f64>,
     /// Steps over which that coefficient rises linearly from 0.
     #[serde(default)]
     pub l1_warmup_steps: u64,
@@ -118,11 +139,6 @@ fn threshold_lr() -> f64 {
 
 fn one() -> f64 {
     1.0
-}
-
-/// A coefficient at step `step`, from 0: it rises linearly from 0 over `warmup_steps`.
-pub(crate) fn warmed_up(coefficient: f64, warmup_steps: u64, step: u64) -> f64 {
-    if step < warmup_steps { coefficient * (step as f64 / warmup_steps as f64) } else { coefficient }
 }
 
 /// A [`JumpRelu`] as it is written: one key beside another.
@@ -169,20 +185,20 @@ impl TryFrom<JumpReluKeys> for JumpRelu {
     type Error = String;
 
     fn try_from(keys: JumpReluKeys) -> std::result::Result<Self, String> {
-        let sparsity = match (keys.sparsity, keys.tanh_scale, keys.target_l0) {
-            (SparsityName::Step, None, None) => Sparsity::Step,
-            (SparsityName::Tanh, scale, None) => Sparsity::Tanh { scale: scale.unwrap_or(4.0) },
-            (SparsityName::Quadratic, None, Some(target_l0)) => Sparsity::Quadratic { target_l0 },
+        let (sparsity, target_l0) = match (keys.sparsity, keys.tanh_scale, keys.target_l0) {
+            (SparsityName::Step, None, target) => (Sparsity::Step, target),
+            (SparsityName::Tanh, scale, target) => (Sparsity::Tanh { scale: scale.unwrap_or(4.0) }, target),
+            (SparsityName::Quadratic, None, Some(target_l0)) => (Sparsity::Quadratic { target_l0 }, None),
             (SparsityName::Quadratic, None, None) => {
                 return Err(
                     "sparsity = \"quadratic\" needs `target_l0`, the active latents per token to aim at".to_owned()
                 );
             }
             (_, Some(_), _) => return Err("`tanh_scale` belongs to sparsity = \"tanh\"; remove it".to_owned()),
-            (_, _, Some(_)) => return Err("`target_l0` belongs to sparsity = \"quadratic\"; remove it".to_owned()),
         };
         Ok(Self {
             l0_coefficient: keys.l0_coefficient,
+            target_l0,
             l0_warmup_steps: keys.l0_warmup_steps,
             sparsity,
             bandwidth: keys.bandwidth,
@@ -196,8 +212,8 @@ impl TryFrom<JumpReluKeys> for JumpRelu {
 impl From<JumpRelu> for JumpReluKeys {
     fn from(settings: JumpRelu) -> Self {
         let (sparsity, tanh_scale, target_l0) = match settings.sparsity {
-            Sparsity::Step => (SparsityName::Step, None, None),
-            Sparsity::Tanh { scale } => (SparsityName::Tanh, Some(scale), None),
+            Sparsity::Step => (SparsityName::Step, None, settings.target_l0),
+            Sparsity::Tanh { scale } => (SparsityName::Tanh, Some(scale), settings.target_l0),
             Sparsity::Quadratic { target_l0 } => (SparsityName::Quadratic, None, Some(target_l0)),
         };
         Self {
@@ -259,6 +275,24 @@ impl GroupMax {
     }
 }
 
+impl Hierarchical {
+    /// The largest k of the grid.
+    pub(crate) fn largest(&self) -> usize {
+        self.ks.iter().copied().max().unwrap_or(self.k)
+    }
+
+    pub(super) fn check(&self, d_sae: usize) -> Result<()> {
+        let Self { k, ks } = self;
+        if ks.first().is_none_or(|&first| first == 0) || !ks.is_sorted_by(|a, b| a < b) {
+            return bad(format!("hierarchical: ks = {ks:?}; give ascending numbers of latents, from 1"));
+        }
+        if !ks.contains(k) {
+            return bad(format!("hierarchical: k = {k} is none of ks = {ks:?}, for which it is trained; add it there"));
+        }
+        check_k(self.largest() as f64, d_sae)
+    }
+}
+
 impl BatchTopK {
     pub(super) fn check(&self, d_sae: usize) -> Result<()> {
         check_k(self.k, d_sae)?;
@@ -285,30 +319,44 @@ impl Matryoshka {
 
 impl JumpRelu {
     pub(super) fn check(&self, d_sae: usize) -> Result<()> {
-        not_negative("l0_coefficient", self.l0_coefficient)?;
+        self.coefficient().check(d_sae)?;
         positive("bandwidth", self.bandwidth)?;
         not_negative("init_threshold", self.init_threshold)?;
         not_negative("pre_act_coefficient", self.pre_act_coefficient)?;
         match self.sparsity {
             Sparsity::Step => Ok(()),
             Sparsity::Tanh { scale } => positive("tanh_scale", scale),
-            Sparsity::Quadratic { target_l0 } if target_l0 > 0.0 && target_l0 <= d_sae as f64 => Ok(()),
-            Sparsity::Quadratic { target_l0 } => {
-                bad(format!("target_l0 is {target_l0}; it must be above 0 and at most d_sae = {d_sae}"))
-            }
+            Sparsity::Quadratic { target_l0 } => check_target(target_l0, d_sae),
         }
+    }
+
+    pub(super) fn coefficient(&self) -> Coefficient {
+        let Self { l0_coefficient: start, l0_warmup_steps: warmup_steps, target_l0, .. } = *self;
+        Coefficient { key: "l0_coefficient", start, warmup_steps, target_l0, gain: 2.0 }
     }
 }
 
 impl Gated {
-    pub(super) fn check(&self) -> Result<()> {
-        not_negative("l1_coefficient", self.l1_coefficient)
+    pub(super) fn check(&self, d_sae: usize) -> Result<()> {
+        self.coefficient().check(d_sae)
+    }
+
+    pub(super) fn coefficient(&self) -> Coefficient {
+        let Self { l1_coefficient: start, l1_warmup_steps: warmup_steps, target_l0 } = *self;
+        // With twice as much, the L0 of a standard SAE was seen to swing about its target.
+        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0, gain: 1.0 }
     }
 }
 
 impl Standard {
-    pub(super) fn check(&self) -> Result<()> {
-        not_negative("l1_coefficient", self.l1_coefficient)?;
+    pub(super) fn check(&self, d_sae: usize) -> Result<()> {
+        self.coefficient().check(d_sae)?;
         positive("lp_norm", self.lp_norm)
+    }
+
+    pub(super) fn coefficient(&self) -> Coefficient {
+        let Self { l1_coefficient: start, l1_warmup_steps: warmup_steps, target_l0, .. } = *self;
+        // With twice as much, the L0 of a standard SAE was seen to swing about its target.
+        Coefficient { key: "l1_coefficient", start, warmup_steps, target_l0, gain: 1.0 }
     }
 }

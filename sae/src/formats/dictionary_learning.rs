@@ -88,7 +88,18 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
         (file.transposed("W_enc", [d_sae, d_model])?, file.floats("W_dec", &[d_sae, d_model])?)
     };
     let normalization = Normalization::None;
-    let sae = HostSae { d_model, d_sae, w_enc, b_enc, w_dec, b_dec, activation, normalization, apply_b_dec_to_input };
+    let sae = HostSae {
+        d_model,
+        d_sae,
+        w_enc,
+        b_enc,
+        w_dec,
+        b_dec,
+        activation,
+        normalization,
+        apply_b_dec_to_input,
+        transcoding: None,
+    };
     let metadata = metadata(&path, &config, &mut notes)?;
     Ok(Parsed { sae, metadata, notes })
 }

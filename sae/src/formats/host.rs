@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::activation::{Activation, Normalization};
 use crate::readback::host;
-use crate::sae::Sae;
+use crate::sae::{Sae, Transcoding};
 
 /// An SAE's values, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,7 @@ pub(super) struct HostSae {
     pub activation: Activation<Vec<f32>>,
     pub normalization: Normalization,
     pub apply_b_dec_to_input: bool,
+    pub transcoding: Option<Transcoding<Vec<f32>>>,
 }
 
 impl HostSae {
@@ -36,6 +37,7 @@ impl HostSae {
             activation: sae.activation.map(|v| host(v.clone())),
             normalization: sae.normalization,
             apply_b_dec_to_input: sae.apply_b_dec_to_input,
+            transcoding: sae.transcoding.clone().map(|of| Transcoding { skip: of.skip.map(host) }),
         }
     }
 
@@ -127,6 +129,7 @@ mod tests {
             activation,
             normalization: Normalization::None,
             apply_b_dec_to_input,
+            transcoding: None,
         }
     }
 

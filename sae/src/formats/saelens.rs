@@ -5,6 +5,7 @@
 //! b_enc [d_sae]                                  all but gated
 //! threshold [d_sae]                              jumprelu
 //! b_gate, r_mag, b_mag [d_sae]                   gated
+//! W_skip [d_out, d_in]                           skip transcoders
 //! ```
 //!
 //! Versions before 6 keep at the top of `cfg.json` what 6 keeps in its `metadata`, and name topk by its activation function.
@@ -17,6 +18,7 @@ use super::json::{Keys, agreed, read_json, read_object, write_json};
 use super::{Format, HostSae, Metadata, Parsed, checked_k};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
+use crate::sae::Transcoding;
 use crate::tensors::{Array, TensorFile, transposed, write_tensors};
 
 /// The version of SAELens whose layout is written.
@@ -202,6 +204,7 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         activation,
         normalization: Normalization::None,
         apply_b_dec_to_input: cfg.keys.flag("apply_b_dec_to_input")?.unwrap_or(true),
+        transcoding: None,
     };
     let sae = match cfg.normalization()? {
         "none" => sae,
@@ -270,11 +273,19 @@ fn unsupported(architecture: &str) -> String {
     format!("architecture `{architecture}` {why}")
 }
 
+/// What SAELens calls an SAE, or a transcoder of the classes of which it has one.
+fn architecture(sae: &HostSae) -> String {
+    let name = sae.activation.name();
+    let Some(Transcoding { skip }) = &sae.transcoding else { return name.to_owned() };
+    let class = if name == "standard" { String::new() } else { format!("{name}_") };
+    format!("{class}{}transcoder", if skip.is_some() { "skip_" } else { "" })
+}
+
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates: Option<&[f64]>) -> Result<()> {
     let (d_model, d_sae) = (sae.d_model, sae.d_sae);
     let at_heads = metadata.hook_name.as_ref().is_some_and(|hook| hook.ends_with("hook_z"));
     let mut cfg = json!({
-        "architecture": sae.activation.name(),
+        "architecture": architecture(&sae),
         "d_in": d_model,
         "d_sae": d_sae,
         "dtype": "float32",
@@ -306,6 +317,10 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
         Activation::Relu | Activation::GroupMax { .. } => {}
         Activation::JumpRelu { threshold } => tensors.push(("threshold", vector(threshold))),
         Activation::Gated { r_mag, b_mag } => tensors.extend([("r_mag", vector(r_mag)), ("b_mag", vector(b_mag))]),
+    }
+    if let Some(Transcoding { skip }) = &sae.transcoding {
+        cfg["d_out"] = json!(d_model);
+        tensors.extend(skip.as_ref().map(|skip| ("W_skip", Array::floats(skip, &[d_model, d_model]))));
     }
     cfg["metadata"] = described;
     write_json(&dir.join(CONFIG), &cfg)?;

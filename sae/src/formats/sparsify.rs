@@ -61,6 +61,7 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         activation,
         normalization: Normalization::None,
         apply_b_dec_to_input: true,
+        transcoding: None,
     };
     let mut notes = Vec::new();
     let metadata = metadata(dir, &path, &whole, &mut notes)?;
@@ -150,7 +151,9 @@ fn hook_of_module(module: &str) -> Option<String> {
 }
 
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()> {
-    let sae = sae.folding_decoder_norms().applying_b_dec(true);
+    let transcodes = sae.transcoding.is_some();
+    let skip = sae.transcoding.clone().and_then(|of| of.skip);
+    let sae = sae.folding_decoder_norms().applying_b_dec(!transcodes);
     let (d_model, d_sae) = (sae.d_model, sae.d_sae);
     // Settings of training are those that sparsify trained with, if it did. It drops keys that it doesn't know.
     let mut cfg: Map<String, Value> =
@@ -166,20 +169,21 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()>
         ("activation", json!(sae.activation.name())),
         ("num_latents", json!(d_sae)),
         ("k", json!(sae.activation.k())),
-        ("skip_connection", json!(false)),
-        ("transcode", json!(false)),
+        ("skip_connection", json!(skip.is_some())),
+        ("transcode", json!(transcodes)),
         ("d_in", json!(d_model)),
         ("metadata", metadata.json()),
     ] {
         cfg.insert(key.to_owned(), value);
     }
     write_json(&dir.join(CONFIG), &Value::Object(cfg))?;
-    let tensors = [
+    let mut tensors = vec![
         ("encoder.weight", Array::floats(&sae.w_enc, &[d_sae, d_model])),
         ("encoder.bias", Array::floats(&sae.b_enc, &[d_sae])),
         ("W_dec", Array::floats(&sae.w_dec, &[d_sae, d_model])),
         ("b_dec", Array::floats(&sae.b_dec, &[d_model])),
     ];
+    tensors.extend(skip.as_ref().map(|skip| ("W_skip", Array::floats(skip, &[d_model, d_model]))));
     write_tensors(&dir.join(Format::Sparsify.weights()), tensors, None)
 }
 

@@ -1,8 +1,12 @@
 //! The operations on the CPU: rayon over rows or latents, plain slices within. `encode.rs` has the encoder, `select.rs` its selections,
-//! `sparse.rs` what is done with sparse codes.
+//! `scores.rs` and `largest.rs` those among a whole batch; `sparse.rs`, `nested.rs` and `jump.rs` what is done with sparse codes.
 
 mod encode;
-pub(super) mod select;
+mod jump;
+mod largest;
+mod nested;
+mod scores;
+mod select;
 mod sparse;
 
 use burn::backend::Flex;
@@ -12,9 +16,10 @@ use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
 use self::encode::Encoder;
-use self::sparse::{Code, Gradient};
+use self::scores::Scores;
+use self::sparse::{Code, Gradient, Levels};
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, SaeOps, Selection};
+use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, JumpOf, LevelsOf, Precision, SaeOps, ScoresOf, Selection};
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -47,6 +52,78 @@ impl SaeOps for Flex {
         (values, indices, dead_values, dead_indices)
     }
 
+    fn sae_scores(input: FlexTensor, encoder: EncoderOf<Self>) -> (FlexTensor, FlexTensor) {
+        // bf16 is a format of GPUs: whoever chooses the device checks that.
+        assert_eq!(encoder.precision, Precision::F32, "the CPU computes in f32");
+        let [n, _] = dims2(&encoder.w_enc);
+        let product = Self::float_matmul(input, Self::float_transpose(encoder.w_enc));
+        let pre = Self::float_add(product, Self::float_reshape(encoder.b_enc, Shape::from([1, n])));
+        (pre, float_tensor(Vec::new(), [0, 0]))
+    }
+
+    fn sae_largest(scores: ScoresOf<Self>, count: usize) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        Scores::new(scores).largest(count)
+    }
+
+    fn sae_dead(
+        scores: ScoresOf<Self>,
+        since_fired: FlexTensor,
+        dead_after: i32,
+        k: usize,
+        first: usize,
+    ) -> (FlexTensor, FlexTensor) {
+        Scores::new(scores).dead(&contiguous(since_fired), dead_after, k, first)
+    }
+
+    fn sae_split(
+        scores: ScoresOf<Self>,
+        threshold: FlexTensor,
+        low: FlexTensor,
+        both: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        let [above, between] = Scores::new(scores).split(&contiguous(threshold), &contiguous(low), both);
+        (above.0, above.1, above.2, between.0, between.1, between.2)
+    }
+
+    fn sae_nested_residuals(
+        code: CodeOf<Self>,
+        ends: FlexTensor,
+        w_dec: FlexTensor,
+        b_dec: FlexTensor,
+        x: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        let (ends, [w_dec, b_dec, x]) = (contiguous(ends), [w_dec, b_dec, x].map(contiguous));
+        nested::residuals(&Code::new(code), &ends, [&w_dec, &b_dec, &x])
+    }
+
+    fn sae_nested_gradients(residuals: FlexTensor, output_grad: FlexTensor, factor: FlexTensor) -> FlexTensor {
+        let factor = floats(&contiguous(factor))[0];
+        nested::gradients(&contiguous(residuals), &contiguous(output_grad), factor)
+    }
+
+    fn sae_latent_sums(
+        code: CodeOf<Self>,
+        first: FlexTensor,
+        second: FlexTensor,
+        d_sae: usize,
+    ) -> (FlexTensor, FlexTensor) {
+        let [first, second] = [first, second].map(contiguous);
+        nested::sums(&Code::new(code), [&first, &second], d_sae).into()
+    }
+
+    fn sae_jump_gradients(
+        code: CodeOf<Self>,
+        z_grads: FlexTensor,
+        jump: JumpOf<Self>,
+        active: bool,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        jump::gradients(&Code::new(code), &contiguous(z_grads), jump, active).into()
+    }
+
+    fn sae_spread(code: CodeOf<Self>, numbers: FlexTensor) -> FlexTensor {
+        nested::spread(&Code::new(code), &contiguous(numbers))
+    }
+
     fn sae_decode(code: CodeOf<Self>, w_dec: FlexTensor) -> FlexTensor {
         sparse::decode(&Code::new(code), &contiguous(w_dec))
     }
@@ -65,8 +142,13 @@ impl SaeOps for Flex {
         (residual, squares)
     }
 
-    fn sae_value_gradients(grad: FlexTensor, code: CodeOf<Self>, w_dec: FlexTensor) -> FlexTensor {
-        sparse::value_gradients(&contiguous(grad), &Code::new(code), &contiguous(w_dec))
+    fn sae_value_gradients(
+        grad: FlexTensor,
+        code: CodeOf<Self>,
+        w_dec: FlexTensor,
+        levels: LevelsOf<Self>,
+    ) -> FlexTensor {
+        sparse::value_gradients(&contiguous(grad), &Code::new(code), &contiguous(w_dec), &Levels::new(levels))
     }
 
     fn sae_latent_gradients(

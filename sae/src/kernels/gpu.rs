@@ -21,8 +21,11 @@ mod adam;
 mod code;
 mod decode;
 mod gradients;
+mod jump;
 mod lists;
+mod nested;
 mod reduce;
+mod scan;
 mod select;
 mod sums;
 #[cfg(test)]
@@ -33,10 +36,10 @@ use assay_kernels::tensor::contiguous;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-use self::code::Code;
+use self::code::{Code, Levels};
 use self::select::Scores;
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, SaeOps, Selection};
+use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, JumpOf, LevelsOf, SaeOps, ScoresOf, Selection};
 
 /// Units of a cube for work that is element by element.
 const UNITS: usize = 256;
@@ -60,8 +63,72 @@ impl SaeOps for CubeBackend {
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let scores = Scores::new(input, encoder);
         let (values, indices) = scores.choose(selection);
-        let (dead_values, dead_indices) = scores.dead(&contiguous(since_fired), dead_after, k_aux);
+        let (dead_values, dead_indices) = scores.dead(&contiguous(since_fired), dead_after, k_aux, 0);
         (values, indices, dead_values, dead_indices)
+    }
+
+    fn sae_scores(input: CubeTensor, encoder: EncoderOf<Self>) -> (CubeTensor, CubeTensor) {
+        Scores::new(input, encoder).into_parts()
+    }
+
+    fn sae_largest(scores: ScoresOf<Self>, count: usize) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+        Scores::kept(scores).largest(count)
+    }
+
+    fn sae_dead(
+        scores: ScoresOf<Self>,
+        since_fired: CubeTensor,
+        dead_after: i32,
+        k: usize,
+        first: usize,
+    ) -> (CubeTensor, CubeTensor) {
+        Scores::kept(scores).dead(&contiguous(since_fired), dead_after, k, first)
+    }
+
+    fn sae_split(
+        scores: ScoresOf<Self>,
+        threshold: CubeTensor,
+        low: CubeTensor,
+        both: bool,
+    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+        let [above, between] = Scores::kept(scores).split(threshold, low, both);
+        (above.0, above.1, above.2, between.0, between.1, between.2)
+    }
+
+    fn sae_nested_residuals(
+        code: CodeOf<Self>,
+        ends: CubeTensor,
+        w_dec: CubeTensor,
+        b_dec: CubeTensor,
+        x: CubeTensor,
+    ) -> (CubeTensor, CubeTensor) {
+        nested::residuals(&Code::new(code), ends, w_dec, b_dec, x)
+    }
+
+    fn sae_nested_gradients(residuals: CubeTensor, output_grad: CubeTensor, factor: CubeTensor) -> CubeTensor {
+        nested::gradients(residuals, output_grad, factor)
+    }
+
+    fn sae_latent_sums(
+        code: CodeOf<Self>,
+        first: CubeTensor,
+        second: CubeTensor,
+        d_sae: usize,
+    ) -> (CubeTensor, CubeTensor) {
+        nested::sums(&Code::new(code), first, second, d_sae)
+    }
+
+    fn sae_jump_gradients(
+        code: CodeOf<Self>,
+        z_grads: CubeTensor,
+        jump: JumpOf<Self>,
+        active: bool,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        jump::gradients(&Code::new(code), z_grads, jump, active)
+    }
+
+    fn sae_spread(code: CodeOf<Self>, numbers: CubeTensor) -> CubeTensor {
+        nested::spread(&Code::new(code), numbers)
     }
 
     fn sae_decode(code: CodeOf<Self>, w_dec: CubeTensor) -> CubeTensor {
@@ -77,8 +144,13 @@ impl SaeOps for CubeBackend {
         decode::residual_and_squares(&Code::new(code), w_dec, b_dec, x)
     }
 
-    fn sae_value_gradients(grad: CubeTensor, code: CodeOf<Self>, w_dec: CubeTensor) -> CubeTensor {
-        decode::gradients_of_values(grad, &Code::new(code), w_dec)
+    fn sae_value_gradients(
+        grad: CubeTensor,
+        code: CodeOf<Self>,
+        w_dec: CubeTensor,
+        levels: LevelsOf<Self>,
+    ) -> CubeTensor {
+        decode::gradients_of_values(grad, &Code::new(code), w_dec, &Levels::new(levels))
     }
 
     fn sae_latent_gradients(

@@ -1,13 +1,10 @@
 //! The encoder with its selection, and everything that is done with a sparse code.
 
-use std::ops::Range;
-
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, Precision, RowsOf, SaeOps, ScaleOf};
+use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, Levels, LevelsOf, Precision, RowsOf, SaeOps, ScaleOf};
 use crate::code::{Rows, SparseCode};
-use crate::readback::host_int;
 
 /// An encoder as the kernels see it.
 #[derive(Clone, Debug)]
@@ -27,7 +24,7 @@ impl Encoder {
         self.w_enc.dims()[0]
     }
 
-    fn into_dispatch(self) -> EncoderOf<Dispatch> {
+    pub(super) fn into_dispatch(self) -> EncoderOf<Dispatch> {
         EncoderOf {
             w_enc: self.w_enc.into_dispatch(),
             b_enc: self.b_enc.into_dispatch(),
@@ -77,13 +74,6 @@ pub struct Dead {
     pub k: usize,
 }
 
-impl Dead {
-    /// Which latents are dead, read from the device.
-    pub fn mask(&self) -> Vec<bool> {
-        host_int(self.since_fired.clone()).into_iter().map(|since| since > self.after).collect()
-    }
-}
-
 /// As [`encode`], and with it, from the same pre-activations, the `dead.k` largest among the dead latents: without the
 /// ReLU, so negative values are kept. Where fewer are dead, the entries left over have value 0.
 pub fn encode_with_dead(input: Tensor<2>, encoder: Encoder, selection: Selection, dead: Dead) -> [SparseCode; 2] {
@@ -102,7 +92,7 @@ pub fn encode_with_dead(input: Tensor<2>, encoder: Encoder, selection: Selection
 }
 
 impl SparseCode {
-    fn into_dispatch(self) -> CodeOf<Dispatch> {
+    pub(super) fn into_dispatch(self) -> CodeOf<Dispatch> {
         let (values, indices, rows) = self.into_parts();
         CodeOf {
             values: values.into_dispatch(),
@@ -135,16 +125,22 @@ pub fn residual(code: SparseCode, w_dec: Tensor<2>, b_dec: Tensor<1>, x: Tensor<
 }
 
 /// `grad[t] · w_dec[indices[t, j]]` where `values[t, j] ≠ 0`, else 0: the gradient of the active values
-/// when `grad` is that of the decoder's output.
+/// when `grad` is that of the decoder's output. With levels, the gradient is that of the latent's level.
 ///
 /// # Shapes
-/// - `grad`: `[batch, d_model]`; result: one for each entry of the code, in their order
-pub fn value_gradients(grad: Tensor<2>, code: SparseCode, w_dec: Tensor<2>) -> Tensor<1> {
+/// - `grad`: `[batch, d_model]`, or with levels `[levels·batch, d_model]`
+/// - result: one for each entry of the code, in their order
+pub fn value_gradients(grad: Tensor<2>, code: SparseCode, w_dec: Tensor<2>, levels: Option<&Levels>) -> Tensor<1> {
     Tensor::from_dispatch(Dispatch::sae_value_gradients(
         grad.into_dispatch(),
         code.into_dispatch(),
         w_dec.into_dispatch(),
+        levels_of(levels),
     ))
+}
+
+fn levels_of(levels: Option<&Levels>) -> LevelsOf<Dispatch> {
+    levels.map_or(LevelsOf::One, |levels| LevelsOf::Ends(levels.ends().into_dispatch()))
 }
 
 /// A sparse code, the gradient of its values, and that of what it decodes to.
@@ -154,8 +150,10 @@ pub struct SparseGradient {
     pub code: SparseCode,
     /// One for each entry of the code.
     pub value_grads: Tensor<1>,
-    /// `[batch, d_model]`
+    /// `[batch, d_model]`, or with levels `[levels·batch, d_model]`.
     pub output_grad: Tensor<2>,
+    /// The levels of latents that have an output gradient each; `None`: all have the same.
+    pub levels: Option<Levels>,
 }
 
 impl SparseGradient {
@@ -164,6 +162,7 @@ impl SparseGradient {
             code: self.code.into_dispatch(),
             value_grads: self.value_grads.into_dispatch(),
             output_grad: self.output_grad.into_dispatch(),
+            levels: levels_of(self.levels.as_ref()),
         }
     }
 }
@@ -180,32 +179,6 @@ pub struct LatentGradients {
     pub squares: Tensor<1>,
 }
 
-impl LatentGradients {
-    /// Those of all latents from those of consecutive blocks of them, with their counters.
-    pub fn joined(mut blocks: Vec<(Self, Counters)>) -> (Self, Counters) {
-        if blocks.len() == 1 {
-            return blocks.remove(0);
-        }
-        fn cat<const D: usize>(
-            blocks: &[(LatentGradients, Counters)],
-            of: fn(&LatentGradients) -> &Tensor<D>,
-        ) -> Tensor<D> {
-            Tensor::cat(blocks.iter().map(|(gradients, _)| of(gradients).clone()).collect(), 0)
-        }
-        let count = |of: fn(&Counters) -> &Tensor<1, Int>| {
-            Tensor::cat(blocks.iter().map(|(_, counters)| of(counters).clone()).collect(), 0)
-        };
-        let counters = Counters { since_fired: count(|c| &c.since_fired), fires: count(|c| &c.fires) };
-        let gradients = Self {
-            w_enc: cat(&blocks, |g| &g.w_enc),
-            b_enc: cat(&blocks, |g| &g.b_enc),
-            w_dec: cat(&blocks, |g| &g.w_dec),
-            squares: cat(&blocks, |g| &g.squares),
-        };
-        (gradients, counters)
-    }
-}
-
 /// What is counted of every latent while it trains, `[d_sae]` each.
 #[derive(Clone, Debug)]
 pub struct Counters {
@@ -213,14 +186,6 @@ pub struct Counters {
     pub since_fired: Tensor<1, Int>,
     /// Tokens on which it was active.
     pub fires: Tensor<1, Int>,
-}
-
-impl Counters {
-    /// Those of some of the latents.
-    pub fn of_latents(&self, latents: Range<usize>) -> Self {
-        let part = |counter: &Tensor<1, Int>| counter.clone().narrow(0, latents.start, latents.len());
-        Self { since_fired: part(&self.since_fired), fires: part(&self.fires) }
-    }
 }
 
 /// Each latent's gradients, summed over the tokens on which it is active, in token order: value_grads·input for `w_enc`,
@@ -267,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::readback::host;
+    use crate::readback::{host, host_int};
 
     fn matrix(values: &[f32], shape: [usize; 2]) -> Tensor<2> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
@@ -293,10 +258,15 @@ mod tests {
 
     /// What every operation makes of a code.
     fn all(code: &SparseCode, grad: &Tensor<2>, input: &Tensor<2>, w_dec: &Tensor<2>, n: usize) -> Made {
-        let value_grads = value_gradients(grad.clone(), code.clone(), w_dec.clone());
+        let value_grads = value_gradients(grad.clone(), code.clone(), w_dec.clone(), None);
         let zeros = || Tensor::from_data(vec![0_i32; n].as_slice(), &Device::flex());
         let counters = Counters { since_fired: zeros(), fires: zeros() };
-        let main = SparseGradient { code: code.clone(), value_grads: value_grads.clone(), output_grad: grad.clone() };
+        let main = SparseGradient {
+            code: code.clone(),
+            value_grads: value_grads.clone(),
+            output_grad: grad.clone(),
+            levels: None,
+        };
         let (g, counters) = latent_gradients(main, None, input.clone(), w_dec.clone(), counters, false);
         let b_dec = w_dec.clone().narrow(0, 0, 1).squeeze_dim(0);
         let (residual, squares) = residual(code.clone(), w_dec.clone(), b_dec, input.clone());

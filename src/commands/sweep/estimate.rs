@@ -1,14 +1,15 @@
 //! How long a sweep will take, from a little of its own work, timed on this machine.
 //!
-//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, one evaluated batch. What a
+//! Of each group that is not done: one capturing pass, one step of its SAEs side by side, another of those that ask the model, one
+//! evaluated batch. What a
 //! device does only once, such as compiling kernels, is done before the clock starts.
 
 use std::time::Instant;
 
 use anyhow::Result;
-use assay_models::{ActivationStream, Decoder, Site, StreamConfig, side_by_side};
+use assay_models::{ActivationStream, CleanPass, Decoder, Site, StreamConfig, side_by_side};
 use assay_probes::{EvalConfig, Subject, Survey, evaluate};
-use assay_sae::{Sae, Trainer};
+use assay_sae::{Divergence, Sae, TrainConfig, Trainer};
 use burn::tensor::Tensor;
 use ndarray::s;
 use serde::Serialize;
@@ -67,7 +68,9 @@ impl Estimate {
         self.capture += stream_seconds * group.training_tokens as f64 / captured as f64;
 
         // Beyond a few, more SAEs take their turns.
-        let together = &todo[..todo.len().min(rayon::current_num_threads())];
+        let mut together = todo.to_vec();
+        together.sort_by_key(|run| run.key.train.objective.is_reconstruction());
+        together.truncate(rayon::current_num_threads());
         let mut trainers = together
             .iter()
             .map(|run| Ok(Trainer::new(run.key.train.clone(), run.key.seed, &opened.device)?))
@@ -84,8 +87,26 @@ impl Estimate {
             })?;
             opened.sync()
         })?;
-        let turns = todo.len() as f64 / together.len() as f64;
-        self.training += step_seconds * turns * first.key.train.steps as f64;
+        let steps = first.key.train.steps as f64;
+        let asking: f64 = todo.iter().map(|run| asking_share(&run.key.train)).sum();
+        self.training += step_seconds * (todo.len() as f64 - asking) / together.len() as f64 * steps;
+        if asking > 0.0 {
+            let contexts = tokens.source.read(0, spec.train.batch_size / spec.tokens.context_size)?;
+            let many = together.iter().filter(|run| asking_share(&run.key.train) > 0.0).count();
+            let seconds = timed(|| {
+                let pass = CleanPass::new(decoder, contexts.view(), &sites)?;
+                let work = together.iter().zip(&mut trainers);
+                let work = work.filter(|(run, _)| asking_share(&run.key.train) > 0.0).collect();
+                side_by_side(&opened.device, work, |(run, trainer): (&&Run, &mut Trainer)| -> Result<()> {
+                    let forward = trainer.forward(pass.activations(run.site));
+                    let (kl, output_grad) = pass.divergence(run.site, forward.reconstruction());
+                    trainer.step_patched(forward, Divergence { kl, output_grad }, false);
+                    Ok(())
+                })?;
+                opened.sync()
+            })?;
+            self.training += seconds * asking / many.max(1) as f64 * steps;
+        }
 
         // A few SAEs stand for all of their width.
         let mut kinds: Vec<Sae> = trainers.iter().map(Trainer::sae).collect();
@@ -113,6 +134,11 @@ impl Estimate {
         self.evaluation += eval_seconds * tokens.eval.nrows() as f64 / rows as f64;
         Ok(())
     }
+}
+
+/// The share of its steps at which an SAE asks the model.
+fn asking_share(train: &TrainConfig) -> f64 {
+    train.first_asking().map_or(0.0, |first| (train.steps - first) as f64 / train.steps.max(1) as f64)
 }
 
 /// Seconds of the second of two times.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use assay_models::hub::{HubName, Pending};
-use assay_models::{Decoder, runs_on_cpu};
+use assay_models::{Decoder, clean_pass_bytes, runs_on_cpu};
 use assay_probes::evaluate::evaluation_bytes;
 use assay_sae::Knob;
 use indicatif::DecimalBytes;
@@ -15,6 +15,7 @@ use serde_json::{Number, Value, json};
 
 use super::estimate::Estimate;
 use crate::device::Opened;
+use crate::frames::MSE;
 use crate::markdown::{self, tokens_text};
 use crate::output;
 use crate::plan::Plan;
@@ -88,6 +89,7 @@ struct PlannedRun {
     depth: String,
     hook: String,
     architecture: String,
+    objective: String,
     d_sae: usize,
     /// Active latents per token, where the class fixes their number.
     k: Option<Number>,
@@ -128,6 +130,7 @@ impl Outlook {
                     depth: run.depth.clone(),
                     hook: run.site.hook.to_string(),
                     architecture: train.architecture.to_string(),
+                    objective: train.objective_name(),
                     d_sae: train.d_sae,
                     k: train.architecture.k().and_then(number),
                     knob: train.architecture.knob(),
@@ -149,7 +152,11 @@ impl Outlook {
                 loaded = Some((&model.name, decoder));
             }
             groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: todo.len() });
-            training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64));
+            let asking = todo.iter().filter(|run| run.key.train.first_asking().is_some()).count();
+            let vocab_size = model.files.config().vocab_size;
+            let at_once = if runs_on_cpu(&opened.device) { rayon::current_num_threads().min(asking) } else { 1 };
+            let pass = if asking > 0 { clean_pass_bytes(spec.train.batch_size, vocab_size, at_once) } else { 0 };
+            training_bytes = training_bytes.max(4.0 * (4.0 * parameters + 2.0 * buffer as f64) + pass as f64);
         }
         let model_bytes = plan.models.iter().map(|model| model.files.memory(&opened.device)).max().unwrap_or(0);
         let (results, device) = (results.to_owned(), opened.name.clone());
@@ -173,21 +180,23 @@ impl Outlook {
 
 impl fmt::Display for Outlook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["run", "model", "depth", "hook", "architecture", "d_sae", "k", "seed", "training", "done"];
+        // Where the reconstruction is all that SAEs are trained for, it goes without saying.
+        let objectives = self.runs.iter().any(|run| run.objective != MSE);
+        let mut head = vec!["run", "model", "depth", "hook", "architecture"];
+        head.extend(objectives.then_some("objective"));
+        head.extend(["d_sae", "k", "seed", "training", "done"]);
         let mut table = markdown::Table::new(head);
         for run in &self.runs {
-            table.row([
-                run.id.clone(),
-                run.model.clone(),
-                run.depth.clone(),
-                run.hook.clone(),
-                run.architecture.clone(),
+            let mut row = [&run.id, &run.model, &run.depth, &run.hook, &run.architecture].map(String::clone).to_vec();
+            row.extend(objectives.then(|| run.objective.clone()));
+            row.extend([
                 run.d_sae.to_string(),
                 run.k.as_ref().map_or_else(|| run.knob.to_string(), ToString::to_string),
                 run.seed.to_string(),
                 tokens_text(run.training_tokens),
                 if run.done { "yes" } else { "no" }.to_owned(),
             ]);
+            table.row(row);
         }
         let left = self.runs.iter().filter(|run| !run.done).count();
         writeln!(f, "{table}\n{} runs, {left} to do; results in {}", self.runs.len(), self.results.display())?;

@@ -77,9 +77,14 @@ impl Look {
         Self::new(model_color(at), Marker::OF_MODELS[at % Marker::OF_MODELS.len()])
     }
 
-    /// The same for the SAEs of an architecture, which are told apart by dash, marker and width: that of the first is this.
+    /// That of a class where there is one model: classes have the colours that models would, and dashes once those are used up.
+    pub fn of_class_alone(at: usize) -> Self {
+        Self::of_model(at).of_class(at / MODELS.len())
+    }
+
+    /// The same for the SAEs of a class, which are told apart by dash, marker and width: that of the first is this.
     #[must_use]
-    pub fn of_architecture(self, at: usize) -> Self {
+    pub fn of_class(self, at: usize) -> Self {
         let markers = Marker::OF_MODELS;
         let marker = markers.iter().position(|m| *m == self.marker).map(|own| markers[(own + 2 * at) % markers.len()]);
         Self {

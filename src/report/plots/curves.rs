@@ -1,15 +1,21 @@
-//! R² above CE_rec against k.
+//! Metrics against sparsity: R² above CE_rec, and of several classes the frontier of each.
 
 use super::{Context, Plot, in_rows, point};
 use crate::analysis::on_all;
 use crate::frames::Site;
 use crate::report::figure::{Axis, Figure, Panel, Scale, Series, Spread, share_y};
 
-/// A column a depth, a row a metric (and kind of hook), a line a model (and architecture).
-pub fn plot(context: &Context<'_>) -> Plot {
+/// A metric's name, what it is called on an axis, and the axis's scale.
+type Row = (&'static str, &'static str, Scale);
+
+const RECONSTRUCTION: Row = ("r2", "R²", Scale::Linear);
+const BEHAVIOUR: Row = ("ce_rec_pooled", "CE_rec", Scale::Linear);
+
+/// A column a depth, a row a metric (and kind of hook), a line a model (and class).
+fn panels(context: &Context<'_>, metrics: &[Row]) -> (usize, Vec<Panel>) {
     let analysis = context.analysis;
     let mut rows = Vec::new();
-    for (name, label) in [("r2", "R²"), ("ce_rec_pooled", "CE_rec")] {
+    for &(name, label, scale) in metrics {
         for sites in &context.sites {
             let panel = |site: &Site| {
                 let series = context.paths(site).map(|(line, cells)| Series {
@@ -25,14 +31,19 @@ pub fn plot(context: &Context<'_>) -> Plot {
                     spread: Spread::Band,
                 });
                 let title = format!("{label}, {}", analysis.names.site(site));
-                Panel::new(title, context.k_axis(), Axis::new(label, Scale::Linear), series.collect())
+                Panel::new(title, context.k_axis(), Axis::new(label, scale), series.collect())
             };
             let mut row: Vec<Panel> = sites.iter().map(panel).collect();
             share_y(&mut row);
             rows.push(row);
         }
     }
-    let (columns, panels) = in_rows(rows);
+    in_rows(rows)
+}
+
+/// Both metrics of every grid.
+pub fn plot(context: &Context<'_>) -> Plot {
+    let (columns, panels) = panels(context, &[RECONSTRUCTION, BEHAVIOUR]);
     Plot {
         figure: Figure {
             title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),
@@ -45,6 +56,31 @@ pub fn plot(context: &Context<'_>) -> Plot {
         caption: format!(
             "R² and pooled CE_rec against k, a column per depth ({}, {}); {}. The bands are of each model alone: that two overlap says little \
              of their difference, which is paired and stands in the next figure. The rows have axes of their own, and axes are truncated.",
+            context.seeds(),
+            context.trained(),
+            context.intervals("bands"),
+        ),
+    }
+}
+
+/// What each class keeps at the L0 that it came to, by four metrics; empty with one class.
+pub fn frontier(context: &Context<'_>) -> Plot {
+    let several = context.analysis.grid.classes().len() > 1;
+    let rows = [RECONSTRUCTION, BEHAVIOUR, ("kl", "KL (nats per token)", Scale::Log), ("swd", "SWD", Scale::Log)];
+    let (columns, panels) = if several { panels(context, &rows) } else { (1, Vec::new()) };
+    Plot {
+        figure: Figure {
+            title: "The frontier of each class".to_owned(),
+            subtitle: context.subtitle(),
+            legend: context.keys_with_hollow(),
+            columns,
+            panel: (430, 230),
+            panels,
+        },
+        caption: format!(
+            "R² and pooled CE_rec, of which more is better, and KL and SWD, of which less is, against the active latents per token, by {}, a column \
+             per depth ({}, {}); {}. Differences at equal L0, paired by sequence, stand in the next figure and in `tables/architectures.md`.",
+            context.per_line(),
             context.seeds(),
             context.trained(),
             context.intervals("bands"),

@@ -19,7 +19,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let analysis = context.analysis;
     let mut rows = Vec::new();
     for site in analysis.anchor_sites() {
-        for settings in context.settings_by_architecture() {
+        for settings in context.settings_by_class() {
             let mut ends: Vec<&Setting> = settings.first().into_iter().chain(settings.last()).collect();
             ends.dedup();
             for (label, line, of) in QUANTITIES {

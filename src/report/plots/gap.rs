@@ -2,7 +2,7 @@
 
 use super::{Context, Plot, in_rows, point};
 use crate::analysis::{Gap, Score, on_all};
-use crate::frames::{Setting, Site};
+use crate::frames::{Class, Setting, Site};
 use crate::markdown::tokens_text;
 use crate::report::figure::{
     Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Rule, Scale, Series, Spread, share_y,
@@ -34,22 +34,22 @@ fn panel(title: String, label: &str, x: Axis, lines: Vec<Series>) -> Panel {
     Panel::new(title, x, Axis::new(label, Scale::Linear), lines).rule(Rule::Level(0.0))
 }
 
-/// Against k, a column per depth, a row per difference (and kind of hook), a line per architecture.
+/// Against k, a column per depth, a row per difference (and kind of hook), a line per architecture and objective.
 pub fn plot(context: &Context<'_>) -> Plot {
     let names = &context.analysis.names;
     let mut rows = Vec::new();
     for (label, look, of) in DIFFERENCES {
         for sites in &context.sites {
             let of_site = |site: &Site| {
-                let of_architecture = |(at, settings): (usize, &[Setting])| {
+                let of_class = |(at, settings): (usize, &[Setting])| {
                     let gap = |setting| {
                         let gap = context.gap(site, context.budget, setting)?;
                         Some((context.analysis.sparsity(gap.to)?, gap))
                     };
                     let gaps: Vec<_> = settings.iter().filter_map(gap).collect();
-                    line(look.of_architecture(at), of, &gaps)
+                    line(look.of_class(at), of, &gaps)
                 };
-                let lines = context.settings_by_architecture().enumerate().map(of_architecture).collect();
+                let lines = context.settings_by_class().enumerate().map(of_class).collect();
                 panel(format!("{label}, {}", names.site(site)), label, context.k_axis(), lines)
             };
             let mut row: Vec<Panel> = sites.iter().map(of_site).collect();
@@ -58,17 +58,16 @@ pub fn plot(context: &Context<'_>) -> Plot {
         }
     }
     let (columns, panels) = in_rows(rows);
-    let architectures = context.analysis.grid.architectures();
-    let of_architectures = |key: Key| {
-        let named =
-            |(at, name): (usize, &String)| Key::line(names.series(&key.label, name), key.look.of_architecture(at));
-        architectures.iter().enumerate().map(named).collect::<Vec<Key>>()
+    let classes = context.analysis.grid.classes();
+    let of_classes = |key: Key| {
+        let named = |(at, class): (usize, &Class)| Key::line(names.series(&key.label, class), key.look.of_class(at));
+        classes.iter().enumerate().map(named).collect::<Vec<Key>>()
     };
     Plot {
         figure: Figure {
             title: format!("ΔR² and ΔCE_rec at equal k: {}", context.difference()),
             subtitle: context.subtitle(),
-            legend: keys().into_iter().flat_map(of_architectures).collect(),
+            legend: keys().into_iter().flat_map(of_classes).collect(),
             columns,
             panel: (330, 190),
             panels,
@@ -98,7 +97,7 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
             let any = |b: &&u64| context.models.iter().any(|m| cell(m, **b, setting).is_some());
             budgets.iter().filter(any).count() >= 2
         };
-        for settings in context.settings_by_architecture() {
+        for settings in context.settings_by_class() {
             let settings: Vec<&Setting> = settings.iter().filter(trained_twice).collect();
             for (label, look, of) in DIFFERENCES.into_iter().filter(|_| several_models) {
                 let of_setting = |setting: &&Setting| {

@@ -23,7 +23,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         let series = context.lines.iter().enumerate().map(|(i, line)| {
             let points = targets.iter().enumerate().filter_map(|(row, target)| {
                 let of = |t: &&Threshold| {
-                    (&t.model, &t.architecture, &t.site) == (&line.model, &line.architecture, site)
+                    (&t.model, &t.class, &t.site) == (&line.model, &line.class, site)
                         && t.budget == context.budget
                         && t.target == *target
                 };
@@ -83,13 +83,14 @@ fn point(threshold: &Threshold, y: f64, first: f64, never: f64) -> Option<Point>
 mod tests {
     use super::*;
     use crate::analysis::Score;
+    use crate::frames::Setting;
 
     #[test]
     fn what_is_never_reached_has_a_place() {
         let threshold = |k: f64, low: f64, high: f64| Threshold {
             model: String::new(),
             site: Site::resid_post("mid"),
-            architecture: String::new(),
+            class: Setting::topk(8).class(),
             budget: 0,
             target: 0.9,
             smallest: 8.0,

@@ -53,14 +53,14 @@ pub fn plot(context: &Context<'_>) -> Plot {
     }
 }
 
-/// Of each setting, in a colour: its shade, darker for larger k, and its architecture's dash.
+/// Of each setting, in a colour: its shade, darker for larger k, and its class's dash.
 fn looks(context: &Context<'_>, color: RGBColor) -> Vec<Look> {
-    let of_architecture = |(at, settings): (usize, &[Setting])| {
+    let of_class = |(at, settings): (usize, &[Setting])| {
         let shade = |rank: usize| shade(color, (rank + 1) as f64 / settings.len() as f64);
-        let look = |rank| Look { width: 1, ..Look::new(shade(rank), Marker::None).of_architecture(at) };
+        let look = |rank| Look { width: 1, ..Look::new(shade(rank), Marker::None).of_class(at) };
         (0..settings.len()).map(look).collect::<Vec<Look>>()
     };
-    context.settings_by_architecture().enumerate().flat_map(of_architecture).collect()
+    context.settings_by_class().enumerate().flat_map(of_class).collect()
 }
 
 /// At most about so many points, the last among them.

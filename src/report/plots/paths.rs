@@ -2,7 +2,7 @@
 
 use super::{Context, Plot, in_rows, point};
 use crate::analysis::{BEHAVIOURS, Behaviour, Cell, Given, behaviour, models_at_equal, on_all};
-use crate::frames::Site;
+use crate::frames::{Class, Site};
 use crate::report::figure::{
     Axis, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, align_x, share_y,
 };
@@ -40,12 +40,12 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let (columns, panels) = in_rows(rows);
     let mut legend = context.keys_with_hollow();
     if !lower.is_empty() {
-        let architectures = context.analysis.grid.architectures();
-        let key = |(at, name): (usize, &String)| {
-            let label = names.series(&context.difference(), name);
-            Key::mark(format!("{label} at equal R²"), DIFFERENCE.of_architecture(at))
+        let classes = context.analysis.grid.classes();
+        let key = |(at, class): (usize, &Class)| {
+            let label = names.series(&context.difference(), class);
+            Key::mark(format!("{label} at equal R²"), DIFFERENCE.of_class(at))
         };
-        legend.extend(architectures.iter().enumerate().map(key));
+        legend.extend(classes.iter().enumerate().map(key));
     }
     Plot {
         figure: Figure {
@@ -113,15 +113,15 @@ fn apart(context: &Context<'_>, site: &Site, metric: &Behaviour) -> Panel {
     let (first, last) = (context.models.first(), context.models.last());
     let last = last.filter(|last| Some(*last) != first);
     let mut bars = Vec::new();
-    for (at, architecture) in context.analysis.grid.architectures().iter().enumerate() {
-        let cells = last.map(|model| context.analysis.path(model, site, context.budget, architecture));
+    for (at, class) in context.analysis.grid.classes().iter().enumerate() {
+        let cells = last.map(|model| context.analysis.path(model, site, context.budget, class));
         let place = |cell: &Cell| {
             let r2 = context.analysis.score(cell, on_all("r2")).value?;
             point(r2, models_at_equal(context.analysis, first?, cell, metric.turned(), Given::R2)?)
         };
         // A series for each point: its interval is a bar.
         bars.extend(cells.unwrap_or_default().into_iter().filter_map(place).map(|point| Series {
-            look: DIFFERENCE.of_architecture(at),
+            look: DIFFERENCE.of_class(at),
             points: vec![point],
             joined: false,
             spread: Spread::Band,

@@ -1,10 +1,10 @@
-//! Architectures beside each other, at equal L0 and at equal k.
+//! Architectures and objectives beside each other, at equal L0 and at equal k.
 
 use super::{budget, scored, signed};
 use crate::analysis::{Analysis, Score, contrasts};
 use crate::markdown::{NONE, Table};
 
-/// Each SAE of one architecture against those of another.
+/// Each SAE of one architecture and objective against those of another.
 pub fn architectures(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "model",
@@ -16,8 +16,10 @@ pub fn architectures(analysis: &Analysis<'_>) -> Table {
         "against",
         "ΔR² at equal L0",
         "ΔCE_rec (pooled) at equal L0",
+        "ΔKL at equal L0",
         "ΔR² at equal k",
         "ΔCE_rec (pooled) at equal k",
+        "ΔKL at equal k",
     ]);
     for found in contrasts(analysis) {
         let shown = |score: Option<Score>| score.map_or_else(|| NONE.to_owned(), signed);
@@ -29,11 +31,13 @@ pub fn architectures(analysis: &Analysis<'_>) -> Table {
             budget(cell.budget),
             cell.runs.len().to_string(),
             scored(found.l0),
-            found.against,
-            shown(found.r2),
-            shown(found.ce_rec),
-            shown(found.r2_at_k),
-            shown(found.ce_rec_at_k),
+            analysis.names.class(&found.against),
+            shown(found.r2.at_l0),
+            shown(found.ce_rec.at_l0),
+            shown(found.kl.at_l0),
+            shown(found.r2.at_k),
+            shown(found.ce_rec.at_k),
+            shown(found.kl.at_k),
         ]);
     }
     table

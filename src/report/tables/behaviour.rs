@@ -24,8 +24,8 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     let models = analysis.grid.models();
     let several = models.len() > 1;
     let mut head = vec!["depth".to_owned(), "target t".to_owned()];
-    let several_architectures = analysis.names.has_architectures();
-    head.extend(several_architectures.then(|| "architecture".to_owned()));
+    let classes = analysis.names.classes();
+    head.extend(classes.map(str::to_owned));
     head.extend(models.iter().map(|m| format!("k*({m})")));
     if several {
         head.extend(["ratio".to_owned(), "excludes 1".to_owned()]);
@@ -33,11 +33,11 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     head.push("tokens".to_owned());
     let mut table = Table::new(head);
     let found = thresholds(analysis, between);
-    let of_row = |t: &Threshold| (t.site.clone(), t.budget, t.architecture.clone(), t.target);
+    let of_row = |t: &Threshold| (t.site.clone(), t.budget, t.class.clone(), t.target);
     for rows in found.chunk_by(|a, b| of_row(a) == of_row(b)) {
         let of = |model: &String| rows.iter().find(|t| t.model == *model);
         let mut row = vec![analysis.names.site(&rows[0].site), format!("{:.2}", rows[0].target)];
-        row.extend(several_architectures.then(|| rows[0].architecture.clone()));
+        row.extend(classes.map(|_| analysis.names.class(&rows[0].class)));
         row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), shown)));
         if several {
             let ends = of(&models[0]).zip(models.last().and_then(of));

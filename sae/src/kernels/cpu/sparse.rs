@@ -4,14 +4,15 @@ use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::nested::Rows;
 use super::{ROWS, add_scaled, contiguous, dims2, dot, float_tensor, floats, floats_mut, ints, ints_mut, len, row_of};
 use crate::code::HostRows;
-use crate::kernels::{CodeOf, GradientOf, RowsOf};
+use crate::kernels::{CodeOf, GradientOf, LevelsOf, RowsOf};
 
 /// A sparse code, contiguous.
 pub(super) struct Code {
-    values: FlexTensor,
-    indices: FlexTensor,
+    pub values: FlexTensor,
+    pub indices: FlexTensor,
     rows: RowsOf<Flex>,
 }
 
@@ -24,7 +25,7 @@ impl Code {
         Self { values: contiguous(code.values), indices: contiguous(code.indices), rows }
     }
 
-    fn rows(&self) -> HostRows<'_> {
+    pub(super) fn rows(&self) -> HostRows<'_> {
         match &self.rows {
             RowsOf::Each(k) => HostRows::Each { k: *k, tokens: len(&self.values) / k },
             RowsOf::Starts(starts) => HostRows::Starts(ints(starts)),
@@ -67,18 +68,36 @@ pub(super) fn decode(code: &Code, w_dec: &FlexTensor) -> FlexTensor {
     float_tensor(out, [rows.tokens(), d])
 }
 
+/// Where the levels of latents end, contiguous, if they have output gradients of their own.
+pub(super) struct Levels(Option<FlexTensor>);
+
+impl Levels {
+    pub(super) fn new(levels: LevelsOf<Flex>) -> Self {
+        match levels {
+            LevelsOf::One => Self(None),
+            LevelsOf::Ends(ends) => Self(Some(contiguous(ends))),
+        }
+    }
+
+    fn rows(&self, tokens: usize) -> Rows<'_> {
+        self.0.as_ref().map_or(Rows::One, |ends| Rows::Levels { ends: ints(ends), tokens })
+    }
+}
+
 /// `grad[t] · w_dec[indices[t, j]]` of the active entries
-pub(super) fn value_gradients(grad: &FlexTensor, code: &Code, w_dec: &FlexTensor) -> FlexTensor {
+pub(super) fn value_gradients(grad: &FlexTensor, code: &Code, w_dec: &FlexTensor, levels: &Levels) -> FlexTensor {
     let (rows, [_, d]) = (code.rows(), dims2(w_dec));
     let (grad, w_dec) = (floats(grad), floats(w_dec));
     let (values, indices) = (floats(&code.values), ints(&code.indices));
+    let of_latent = levels.rows(rows.tokens());
     let mut out = vec![0.0_f32; values.len()];
     of_tasks(&mut out, rows).into_par_iter().enumerate().for_each(|(task, mut out)| {
         for token in task * ROWS..rows.tokens().min((task + 1) * ROWS) {
-            let (grad, at) = (row_of(grad, token, d), rows.of(token));
+            let at = rows.of(token);
             let (own, rest) = out.split_at_mut(at.len());
             for ((out, &value), &i) in own.iter_mut().zip(&values[at.clone()]).zip(&indices[at]) {
                 if value != 0.0 {
+                    let grad = row_of(grad, of_latent.of(i as usize, token), d);
                     *out = dot(grad, row_of(w_dec, i as usize, d));
                 }
             }
@@ -106,6 +125,7 @@ pub(super) struct Gradient {
     pub code: Code,
     value_grads: FlexTensor,
     output_grad: FlexTensor,
+    levels: Levels,
 }
 
 impl Gradient {
@@ -114,6 +134,7 @@ impl Gradient {
             code: Code::new(gradient.code),
             value_grads: contiguous(gradient.value_grads),
             output_grad: contiguous(gradient.output_grad),
+            levels: Levels::new(gradient.levels),
         }
     }
 
@@ -123,6 +144,7 @@ impl Gradient {
         let uses = Uses::new(&self.code, n);
         let (values, value_grads) = (floats(&self.code.values), floats(&self.value_grads));
         let (input, output_grad) = (floats(input), floats(&self.output_grad));
+        let of_latent = self.levels.rows(self.code.rows().tokens());
         floats_mut(w_enc)
             .par_chunks_mut(d * ROWS)
             .zip(floats_mut(w_dec).par_chunks_mut(d * ROWS))
@@ -132,10 +154,11 @@ impl Gradient {
                 for (row, ((w_enc, w_dec), b_enc)) in
                     w_enc.chunks_mut(d).zip(w_dec.chunks_mut(d)).zip(b_enc).enumerate()
                 {
-                    for &Use { entry, token } in uses.of(task * ROWS + row) {
+                    let latent = task * ROWS + row;
+                    for &Use { entry, token } in uses.of(latent) {
                         let (entry, token) = (entry as usize, token as usize);
                         add_scaled(w_enc, value_grads[entry], row_of(input, token, d));
-                        add_scaled(w_dec, values[entry], row_of(output_grad, token, d));
+                        add_scaled(w_dec, values[entry], row_of(output_grad, of_latent.of(latent, token), d));
                         *b_enc += value_grads[entry];
                     }
                 }
@@ -144,20 +167,20 @@ impl Gradient {
 }
 
 /// Where each latent is active, in token order: the active entries of a code, sorted by latent.
-struct Uses {
+pub(super) struct Uses {
     starts: Vec<u32>,
     uses: Vec<Use>,
 }
 
 /// An active entry, and the token that it belongs to.
 #[derive(Clone, Copy, Default)]
-struct Use {
-    entry: u32,
+pub(super) struct Use {
+    pub entry: u32,
     token: u32,
 }
 
 impl Uses {
-    fn new(code: &Code, n: usize) -> Self {
+    pub(super) fn new(code: &Code, n: usize) -> Self {
         let (rows, values, indices) = (code.rows(), floats(&code.values), ints(&code.indices));
         let mut starts = vec![0_u32; n + 1];
         for (&value, &i) in values.iter().zip(indices) {
@@ -180,7 +203,7 @@ impl Uses {
         Self { starts, uses }
     }
 
-    fn of(&self, latent: usize) -> &[Use] {
+    pub(super) fn of(&self, latent: usize) -> &[Use] {
         &self.uses[self.starts[latent] as usize..self.starts[latent + 1] as usize]
     }
 }

@@ -5,7 +5,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::kernels::{CodeOf, RowsOf};
+use crate::kernels::{CodeOf, LevelsOf, RowsOf};
 
 /// A sparse code, contiguous. Kernels are compiled for rows of one length, which they need not read, or for rows of any.
 #[derive(Clone)]
@@ -40,6 +40,43 @@ impl Code {
     pub(super) fn ragged(&self) -> bool {
         self.starts.is_some()
     }
+}
+
+/// Where the levels of latents end that have output gradients of their own. Kernels are compiled for one gradient for all, or for levels.
+#[derive(Clone)]
+pub(super) struct Levels(Option<CubeTensor>);
+
+impl Levels {
+    pub(super) fn new(levels: LevelsOf<CubeBackend>) -> Self {
+        match levels {
+            LevelsOf::One => Self(None),
+            LevelsOf::Ends(ends) => Self(Some(contiguous(ends))),
+        }
+    }
+
+    /// The ends, or where the kernel doesn't look at them, something of their type.
+    pub(super) fn ends<'a>(&'a self, code: &'a Code) -> &'a CubeTensor {
+        self.0.as_ref().unwrap_or(&code.indices)
+    }
+
+    pub(super) fn nested(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// The first row of the output gradient that belongs to a latent's level: of the level after l levels, l·tokens.
+#[cube]
+pub(super) fn first_row(ends: &[i32], latent: i32, tokens: usize, #[comptime] nested: bool) -> usize {
+    let mut row = 0usize;
+    if comptime!(nested) {
+        // The last level ends behind every latent.
+        let mut level = 0usize;
+        while ends[level] <= latent {
+            level += 1usize;
+            row += tokens;
+        }
+    }
+    row
 }
 
 /// Where the entries of a token begin; of the token after the last, where they all end.

@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::code::{Code, row_start};
+use super::code::{Code, Levels, first_row, row_start};
 use super::reduce::{cube_sum, sum_of};
 use super::{UNITS, units_for};
 
@@ -75,7 +75,7 @@ pub(super) fn residual_and_squares(
 }
 
 /// See [`crate::kernels::value_gradients`].
-pub(super) fn gradients_of_values(grad: CubeTensor, code: &Code, w_dec: CubeTensor) -> CubeTensor {
+pub(super) fn gradients_of_values(grad: CubeTensor, code: &Code, w_dec: CubeTensor, levels: &Levels) -> CubeTensor {
     let (grad, w_dec) = (contiguous(grad), contiguous(w_dec));
     let (tokens, [_, d]) = (code.tokens, dims2(&w_dec));
     let width = width_of(d);
@@ -92,12 +92,14 @@ pub(super) fn gradients_of_values(grad: CubeTensor, code: &Code, w_dec: CubeTens
             slice(&code.values, 1),
             slice(&code.indices, 1),
             slice(code.starts(), 1),
+            slice(levels.ends(code), 1),
             slice(&w_dec, width),
             slice(&out, 1),
             code.k,
             d / width,
             tokens,
             code.ragged(),
+            levels.nested(),
         );
     }
     out
@@ -187,19 +189,22 @@ fn decode_at<F: Float, N: Size>(
     sum
 }
 
-/// out[t, j] = grad[t]·w_dec[indices[t, j]] where values[t, j] ≠ 0, else 0: a plane takes one j at a time.
+/// out[t, j] = grad[t]·w_dec[indices[t, j]] where values[t, j] ≠ 0, else 0: a plane takes one j at a time. With levels the gradient is
+/// that of the latent's.
 #[cube(launch_unchecked)]
 fn value_gradients<F: Float, N: Size>(
     grad: &[Vector<f32, N>],
     values: &[f32],
     indices: &[i32],
     starts: &[i32],
+    ends: &[i32],
     w_dec: &[Vector<F, N>],
     out: &mut [f32],
     k: usize,
     columns: usize,
     tokens: usize,
     #[comptime] ragged: bool,
+    #[comptime] nested: bool,
 ) {
     let token = CUBE_POS;
     if token < tokens {
@@ -210,10 +215,11 @@ fn value_gradients<F: Float, N: Size>(
             let mut total = 0.0f32;
             if values[at] != 0.0f32 {
                 let row = usize::cast_from(indices[at]);
+                let of_latent = first_row(ends, indices[at], tokens, nested) + token;
                 let mut sums = Vector::<f32, N>::new(0.0f32);
                 let mut c = UNIT_POS_PLANE as usize;
                 while c < columns {
-                    sums += grad[token * columns + c] * Vector::cast_from(w_dec[row * columns + c]);
+                    sums += grad[of_latent * columns + c] * Vector::cast_from(w_dec[row * columns + c]);
                     c += PLANE_DIM as usize;
                 }
                 total = plane_sum(sum_of(sums));

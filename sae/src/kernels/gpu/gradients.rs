@@ -11,7 +11,7 @@
 
 mod hot;
 mod latents;
-mod marks;
+pub(super) mod marks;
 mod sums;
 
 use assay_kernels::tensor::{contiguous, cubes, dims2, empty, len, slice, width_of};
@@ -69,20 +69,22 @@ pub(super) fn gradients_and_counters(
             cubes(n),
             CubeDim::new_1d(units),
             width,
-            slice(&main.marks, 1),
+            slice(&main.marks.bits, 1),
             slice(&main.code.values, 1),
             slice(&main.value_grads, 1),
             slice(&main.code.indices, 1),
             slice(main.code.starts(), 1),
+            slice(main.levels.ends(&main.code), 1),
             slice(&main.output_grad, width),
-            slice(&aux.marks, 1),
+            slice(&aux.marks.bits, 1),
             slice(&aux.code.values, 1),
             slice(&aux.value_grads, 1),
             slice(&aux.code.indices, 1),
             slice(aux.code.starts(), 1),
+            slice(aux.levels.ends(&aux.code), 1),
             slice(&aux.output_grad, width),
-            slice(&main.counts, 1),
-            slice(&aux.counts, 1),
+            slice(&main.marks.counts, 1),
+            slice(&aux.marks.counts, 1),
             slice(&input, width),
             slice(&w_dec, width),
             slice(&g_enc, width),
@@ -101,6 +103,8 @@ pub(super) fn gradients_and_counters(
             main.code.ragged(),
             with_aux,
             aux.code.ragged(),
+            main.levels.nested(),
+            aux.levels.nested(),
             project,
         );
     }
@@ -108,7 +112,7 @@ pub(super) fn gradients_and_counters(
     let entries = len(&main.code.values) + if with_aux { len(&aux.code.values) } else { 0 };
     let most = (entries / (HOT + 1)).min(n);
     if tokens > HOT && most > 0 {
-        let (hot, n_hot) = positions_above(&main.counts, with_aux.then_some(&aux.counts), HOT as i32);
+        let (hot, n_hot) = positions_above(&main.marks.counts, with_aux.then_some(&aux.marks.counts), HOT as i32);
         let part_enc = empty(&input, [most * PARTS, d], DType::F32);
         let part_dec = empty(&input, [most * PARTS, d], DType::F32);
         let part_bias = empty(&input, [most * PARTS], DType::F32);
@@ -120,17 +124,19 @@ pub(super) fn gradients_and_counters(
                 cubes(most * PARTS),
                 CubeDim::new_1d(units),
                 width,
-                slice(&main.marks, 1),
+                slice(&main.marks.bits, 1),
                 slice(&main.code.values, 1),
                 slice(&main.value_grads, 1),
                 slice(&main.code.indices, 1),
                 slice(main.code.starts(), 1),
+                slice(main.levels.ends(&main.code), 1),
                 slice(&main.output_grad, width),
-                slice(&aux.marks, 1),
+                slice(&aux.marks.bits, 1),
                 slice(&aux.code.values, 1),
                 slice(&aux.value_grads, 1),
                 slice(&aux.code.indices, 1),
                 slice(aux.code.starts(), 1),
+                slice(aux.levels.ends(&aux.code), 1),
                 slice(&aux.output_grad, width),
                 slice(&input, width),
                 slice(&hot, 1),
@@ -142,10 +148,13 @@ pub(super) fn gradients_and_counters(
                 aux.code.k,
                 words,
                 columns,
+                tokens,
                 per_unit,
                 main.code.ragged(),
                 with_aux,
                 aux.code.ragged(),
+                main.levels.nested(),
+                aux.levels.nested(),
             );
             hot_gradients::launch_unchecked(
                 &input.client,
@@ -157,7 +166,7 @@ pub(super) fn gradients_and_counters(
                 slice(&part_bias, 1),
                 slice(&hot, 1),
                 slice(&n_hot, 1),
-                slice(&main.counts, 1),
+                slice(&main.marks.counts, 1),
                 slice(&w_dec, width),
                 slice(&g_enc, width),
                 slice(&g_bias, 1),

@@ -2,9 +2,13 @@
 //! exact, without sorting; ties go to the lowest index.
 //!
 //! - `topk.rs`: the k largest of a token; `groups.rs`: the largest of each group; `dead.rs`: the largest among the dead latents.
+//! - `batch.rs`: the largest of a batch; `split.rs`: those above their thresholds; `reaching.rs`: what both read.
 
+mod batch;
 mod dead;
 mod groups;
+mod reaching;
+mod split;
 mod topk;
 
 use assay_kernels::packed::GROUP;
@@ -18,7 +22,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::UNITS;
-use crate::kernels::{EncoderOf, Precision, ScaleOf, Selection};
+use crate::kernels::{EncoderOf, Precision, ScaleOf, ScoresOf, Selection};
 
 /// Pre-activations with their bias, `[tokens, n]`, and the largest scaled one of every group of latents.
 pub(super) struct Scores {
@@ -87,6 +91,21 @@ impl Scores {
             );
         }
         Self { pre, maxima, scale, scaled }
+    }
+
+    /// Scores that were kept.
+    pub(super) fn kept(scores: ScoresOf<CubeBackend>) -> Self {
+        let pre = contiguous(scores.pre);
+        let (scale, scaled) = match scores.scale {
+            ScaleOf::Latents(scale) => (contiguous(scale), true),
+            ScaleOf::None => (pre.clone(), false),
+        };
+        Self { pre, maxima: contiguous(scores.maxima), scale, scaled }
+    }
+
+    /// Pre-activations and maxima.
+    pub(super) fn into_parts(self) -> (CubeTensor, CubeTensor) {
+        (self.pre, self.maxima)
     }
 
     /// Values and indices of the latents that `selection` chooses, `[tokens, k]`.

@@ -4,6 +4,7 @@
 //! Where something is selected, inputs are small integers: products and sums are exact in f32 and bf16 alike, ties are many, and
 //! the selections must be equal, not close.
 
+mod scores;
 mod select;
 mod sparse;
 mod training;

@@ -15,12 +15,14 @@ pub(super) fn hot_parts<F: Float, N: Size>(
     value_grads: &[f32],
     indices: &[i32],
     starts: &[i32],
+    ends: &[i32],
     output_grad: &[Vector<F, N>],
     aux_marks: &[u32],
     aux_values: &[f32],
     aux_value_grads: &[f32],
     aux_indices: &[i32],
     aux_starts: &[i32],
+    aux_ends: &[i32],
     aux_output_grad: &[Vector<F, N>],
     input: &[Vector<F, N>],
     hot: &[u32],
@@ -32,10 +34,13 @@ pub(super) fn hot_parts<F: Float, N: Size>(
     k_aux: usize,
     words: usize,
     columns: usize,
+    tokens: usize,
     #[comptime] per_unit: usize,
     #[comptime] ragged: bool,
     #[comptime] with_aux: bool,
     #[comptime] aux_ragged: bool,
+    #[comptime] nested: bool,
+    #[comptime] aux_nested: bool,
 ) {
     let mut list = Shared::<[u32]>::new_slice(HOT);
     let mut z = Shared::<[f32]>::new_slice(HOT);
@@ -63,6 +68,7 @@ pub(super) fn hot_parts<F: Float, N: Size>(
                 value_grads,
                 indices,
                 starts,
+                ends,
                 input,
                 output_grad,
                 latent,
@@ -71,6 +77,7 @@ pub(super) fn hot_parts<F: Float, N: Size>(
                 k,
                 words,
                 columns,
+                tokens,
                 &mut enc,
                 &mut dec,
                 &mut list,
@@ -79,6 +86,7 @@ pub(super) fn hot_parts<F: Float, N: Size>(
                 &mut of_planes,
                 per_unit,
                 ragged,
+                nested,
             );
             if comptime!(with_aux) {
                 bias += accumulate(
@@ -87,6 +95,7 @@ pub(super) fn hot_parts<F: Float, N: Size>(
                     aux_value_grads,
                     aux_indices,
                     aux_starts,
+                    aux_ends,
                     input,
                     aux_output_grad,
                     latent,
@@ -95,6 +104,7 @@ pub(super) fn hot_parts<F: Float, N: Size>(
                     k_aux,
                     words,
                     columns,
+                    tokens,
                     &mut enc,
                     &mut dec,
                     &mut list,
@@ -103,6 +113,7 @@ pub(super) fn hot_parts<F: Float, N: Size>(
                     &mut of_planes,
                     per_unit,
                     aux_ragged,
+                    aux_nested,
                 );
             }
             first += PARTS * stretch;

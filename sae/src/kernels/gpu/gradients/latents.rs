@@ -13,12 +13,14 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
     value_grads: &[f32],
     indices: &[i32],
     starts: &[i32],
+    ends: &[i32],
     output_grad: &[Vector<F, N>],
     aux_marks: &[u32],
     aux_values: &[f32],
     aux_value_grads: &[f32],
     aux_indices: &[i32],
     aux_starts: &[i32],
+    aux_ends: &[i32],
     aux_output_grad: &[Vector<F, N>],
     counts: &[i32],
     aux_counts: &[i32],
@@ -40,6 +42,8 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
     #[comptime] ragged: bool,
     #[comptime] with_aux: bool,
     #[comptime] aux_ragged: bool,
+    #[comptime] nested: bool,
+    #[comptime] aux_nested: bool,
     #[comptime] project: bool,
 ) {
     let mut list = Shared::<[u32]>::new_slice(HOT);
@@ -48,6 +52,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
     let mut of_planes = Shared::<[u32]>::new_slice(64usize);
     let mut scratch = Shared::<[f32]>::new_slice(128usize);
     let latent = CUBE_POS;
+    let tokens = usize::cast_from(batch);
     if latent < latents {
         let active = counts[latent];
         let mut hot = active > HOT as i32;
@@ -70,6 +75,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                     value_grads,
                     indices,
                     starts,
+                    ends,
                     input,
                     output_grad,
                     latent,
@@ -78,6 +84,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                     k,
                     words,
                     columns,
+                    tokens,
                     &mut enc,
                     &mut dec,
                     &mut list,
@@ -86,6 +93,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                     &mut of_planes,
                     per_unit,
                     ragged,
+                    nested,
                 );
             }
             if comptime!(with_aux) {
@@ -96,6 +104,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                         aux_value_grads,
                         aux_indices,
                         aux_starts,
+                        aux_ends,
                         input,
                         aux_output_grad,
                         latent,
@@ -104,6 +113,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                         k_aux,
                         words,
                         columns,
+                        tokens,
                         &mut enc,
                         &mut dec,
                         &mut list,
@@ -112,6 +122,7 @@ pub(super) fn latent_gradients<F: Float, N: Size>(
                         &mut of_planes,
                         per_unit,
                         aux_ragged,
+                        aux_nested,
                     );
                 }
             }

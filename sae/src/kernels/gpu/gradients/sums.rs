@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use crate::kernels::gpu::code::row_start;
+use crate::kernels::gpu::code::{first_row, row_start};
 use crate::kernels::gpu::reduce::{cube_sum, cube_sum2, sum_of};
 
 /// Adds to the sums what one set of sparse activations contributes to a latent in the tokens of words `first..last`, of which at
@@ -14,6 +14,7 @@ pub(super) fn accumulate<F: Float, N: Size>(
     value_grads: &[f32],
     indices: &[i32],
     starts: &[i32],
+    ends: &[i32],
     input: &[Vector<F, N>],
     output_grad: &[Vector<F, N>],
     latent: usize,
@@ -22,6 +23,7 @@ pub(super) fn accumulate<F: Float, N: Size>(
     k: usize,
     words: usize,
     columns: usize,
+    tokens: usize,
     enc: &mut Array<Vector<f32, N>>,
     dec: &mut Array<Vector<f32, N>>,
     list: &mut Shared<[u32]>,
@@ -30,6 +32,7 @@ pub(super) fn accumulate<F: Float, N: Size>(
     of_planes: &mut Shared<[u32]>,
     #[comptime] per_unit: usize,
     #[comptime] ragged: bool,
+    #[comptime] nested: bool,
 ) -> f32 {
     let units = CUBE_DIM as usize;
     let unit = UNIT_POS as usize;
@@ -90,6 +93,7 @@ pub(super) fn accumulate<F: Float, N: Size>(
     sync_cube();
 
     let mut bias = 0.0f32;
+    let of_latent = first_row(ends, i32::cast_from(latent), tokens, nested) * columns;
     for e in 0..len {
         let row = list[e] as usize * columns;
         let ze = z[e];
@@ -99,7 +103,7 @@ pub(super) fn accumulate<F: Float, N: Size>(
             let c = i * units + unit;
             if c < columns {
                 enc[i] += Vector::new(dze) * Vector::cast_from(input[row + c]);
-                dec[i] += Vector::new(ze) * Vector::cast_from(output_grad[row + c]);
+                dec[i] += Vector::new(ze) * Vector::cast_from(output_grad[of_latent + row + c]);
             }
         }
         bias += dze;

@@ -1,6 +1,6 @@
 //! The largest among the dead latents alone.
 
-use assay_kernels::tensor::{cubes, dims2, slice};
+use assay_kernels::tensor::{cubes, dims2, len, slice};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
@@ -10,12 +10,14 @@ use crate::kernels::gpu::lists::positions_above;
 use crate::kernels::gpu::reduce::smaller;
 
 impl Scores {
-    /// Values and indices of the `k` largest among the latents silent for longer than `after`, `[tokens, k]`.
+    /// Values and indices of the `k` largest among the latents silent for longer than `after`, of those from `first` on that
+    /// `since_fired` tells of, `[tokens, k]`.
     pub(in crate::kernels::gpu) fn dead(
         &self,
         since_fired: &CubeTensor,
         after: i32,
         k: usize,
+        first: usize,
     ) -> (CubeTensor, CubeTensor) {
         let [tokens, n] = dims2(&self.pre);
         let (values, indices) = self.room(k);
@@ -36,6 +38,8 @@ impl Scores {
                 tokens,
                 n,
                 k,
+                first,
+                first + len(since_fired) - 1,
                 self.scaled,
             );
         }
@@ -56,6 +60,8 @@ fn select_dead(
     tokens: usize,
     n: usize,
     k: usize,
+    first: usize,
+    last: usize,
     #[comptime] scaled: bool,
 ) {
     let counts = Shared::<[Atomic<u32>]>::new_slice(256usize);
@@ -82,7 +88,7 @@ fn select_dead(
                 sync_cube();
                 let mut i = unit;
                 while i < total {
-                    let key = key_at(pre, scale, row, dead[i] as usize, scaled);
+                    let key = key_at(pre, scale, row, first + dead[i] as usize, scaled);
                     let mut same = true;
                     if pass > 0u32 {
                         same = key >> (shift + 8u32) == kth >> (shift + 8u32);
@@ -127,7 +133,7 @@ fn select_dead(
             let mut key = 0u32;
             let mut latent = 0usize;
             if i < total {
-                latent = dead[i] as usize;
+                latent = first + dead[i] as usize;
                 key = key_at(pre, scale, row, latent, scaled);
             }
             let all = wanted == total;
@@ -173,7 +179,7 @@ fn select_dead(
         while i < k {
             // The last latent keeps the indices in ascending order.
             values[token * k + i] = 0.0f32;
-            indices[token * k + i] = i32::cast_from(n - 1);
+            indices[token * k + i] = i32::cast_from(last);
             i += units;
         }
     }

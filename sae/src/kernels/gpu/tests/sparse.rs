@@ -78,8 +78,8 @@ fn check_sparse(rng: &mut ChaCha8Rng, [tokens, d, n, k, k_aux]: [usize; 5], ragg
         let w_dec = matrix(&w_dec, [n, d], device);
         let term = |code: &HostCode, grad: &[f32]| {
             let (code, grad) = (code.on(device), matrix(grad, [tokens, d], device));
-            let value_grads = kernels::value_gradients(grad.clone(), code.clone(), w_dec.clone());
-            SparseGradient { code, value_grads, output_grad: grad }
+            let value_grads = kernels::value_gradients(grad.clone(), code.clone(), w_dec.clone(), None);
+            SparseGradient { code, value_grads, output_grad: grad, levels: None }
         };
         let main = term(&code, &grad);
         let aux = term(&aux_code, &aux_grad);
@@ -130,11 +130,11 @@ fn rows_of_any_length_that_are_all_of_one_give_the_same_bits() {
     let [w_dec, grad] = [n, tokens].map(|rows| floats(&mut rng, rows * d));
     let run = |code: SparseCode| {
         let (w_dec, grad) = (matrix(&w_dec, [n, d], &gpu()), matrix(&grad, [tokens, d], &gpu()));
-        let value_grads = kernels::value_gradients(grad.clone(), code.clone(), w_dec.clone());
+        let value_grads = kernels::value_gradients(grad.clone(), code.clone(), w_dec.clone(), None);
         let decoded = values(kernels::decode(code.clone(), w_dec.clone()));
         let zeros = || Tensor::<1, Int>::from_data(vec![0_i32; n].as_slice(), &gpu());
         let counters = Counters { since_fired: zeros(), fires: zeros() };
-        let main = SparseGradient { code, value_grads: value_grads.clone(), output_grad: grad.clone() };
+        let main = SparseGradient { code, value_grads: value_grads.clone(), output_grad: grad.clone(), levels: None };
         let (g, _) = kernels::latent_gradients(main, None, grad, w_dec, counters, true);
         [decoded, values(value_grads), values(g.w_enc), values(g.b_enc), values(g.w_dec)]
     };
@@ -154,11 +154,11 @@ fn a_code_without_entries() {
     let run = |device: &Device| {
         let code = SparseCode::from_dense(Tensor::zeros([3, 8], device)).unwrap();
         let (w_dec, grad) = (Tensor::<2>::ones([8, 4], device), Tensor::<2>::ones([3, 4], device));
-        let value_grads = kernels::value_gradients(grad.clone(), code.clone(), w_dec.clone());
+        let value_grads = kernels::value_gradients(grad.clone(), code.clone(), w_dec.clone(), None);
         let (residual, _) = kernels::residual(code.clone(), w_dec.clone(), Tensor::ones([4], device), grad.clone());
         let of_latents = || Tensor::<1, Int>::from_data([5_i32; 8], device);
         let counters = Counters { since_fired: of_latents(), fires: of_latents() };
-        let main = SparseGradient { code, value_grads, output_grad: grad.clone() };
+        let main = SparseGradient { code, value_grads, output_grad: grad.clone(), levels: None };
         let (g, counters) = kernels::latent_gradients(main, None, grad, w_dec, counters, true);
         let counts = [ints(counters.since_fired), ints(counters.fires)];
         ([values(residual), values(g.w_enc), values(g.b_enc), values(g.w_dec)], counts)

@@ -1,4 +1,4 @@
-//! The largest of all positive numbers of a batch, exactly and without sorting: the reference of BatchTopK's selection.
+//! The largest of all positive numbers of a batch, exactly and without sorting.
 
 use rayon::prelude::*;
 
@@ -23,6 +23,9 @@ impl Cut {
     /// The bits of positive floats ascend as their values do, so that a digit of them at a time is counted, from the highest: the digit
     /// in which the count is reached is that of the least value chosen.
     pub fn of(values: &[f32], count: usize) -> Self {
+        if count == 0 {
+            return Self { least: f32::INFINITY, ties: 0 };
+        }
         let (mut prefix, mut left, mut above) = (0_u32, count, 31);
         for (shift, size) in DIGITS {
             let counts = histogram(values, prefix, above, shift, size);
@@ -125,8 +128,7 @@ mod tests {
             let chosen = Cut::of(&values, count).rows(&values, width);
             let flat: Vec<usize> =
                 chosen.iter().enumerate().flat_map(|(row, at)| at.iter().map(move |at| row * width + at)).collect();
-            let expected = if count == 0 { Vec::new() } else { by_sorting(&values, count) };
-            prop_assert_eq!(flat, expected);
+            prop_assert_eq!(flat, by_sorting(&values, count));
         }
     }
 

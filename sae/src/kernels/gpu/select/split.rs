@@ -1,0 +1,233 @@
+//! The latents above their thresholds, and those between two: listed of each token in ascending order, by a plane a token. Groups of
+//! latents whose largest is below all that is asked for are passed over.
+
+use assay_kernels::packed::GROUP;
+use assay_kernels::tensor::{contiguous, cubes_for, dims2, empty, slice, zeros};
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::Scores;
+use super::reaching::{AHEAD, BLOCK, list_reaching};
+use crate::kernels::gpu::scan::starts_of_both;
+use crate::kernels::gpu::{UNITS, plane_size};
+
+/// Planes of a cube.
+const PLANES: usize = UNITS / 32;
+
+/// A code's values, indices and starts of rows.
+type Listed = (CubeTensor, CubeTensor, CubeTensor);
+
+impl Scores {
+    /// See [`crate::kernels::Scores::split`].
+    pub(in crate::kernels::gpu) fn split(&self, threshold: CubeTensor, low: CubeTensor, both: bool) -> [Listed; 2] {
+        let (threshold, low) = (contiguous(threshold), contiguous(low));
+        let ([tokens, n], [_, groups]) = (dims2(&self.pre), dims2(&self.maxima));
+        let floors = empty(&self.pre, [groups], DType::F32);
+        // SAFETY: the kernel checks its positions.
+        #[allow(unsafe_code)]
+        unsafe {
+            floors_of_groups::launch_unchecked(
+                &self.pre.client,
+                cubes_for(groups, UNITS),
+                CubeDim::new_1d(UNITS as u32),
+                slice(&threshold, 1),
+                slice(&low, 1),
+                slice(&floors, 1),
+                n,
+                groups,
+                both,
+            );
+        }
+        let counts = [0; 2].map(|_| empty(&self.pre, [tokens], DType::I32));
+        // Nothing is written at first, so that anything of the type will do.
+        let nowhere = [(&self.pre, &counts[0]), (&self.pre, &counts[0])];
+        self.list(&threshold, &low, &floors, &counts, &counts, nowhere, both, false);
+        let starts = starts_of_both(&counts);
+        // One wait for both.
+        let read = self.pre.client.read(starts.iter().map(|starts| starts.handle.clone()).collect());
+        let read = read.unwrap_or_else(|error| panic!("the device failed: {error:?}"));
+        let totals = [0, 1].map(|which| {
+            let last: [u8; 4] = read[which][4 * tokens..4 * tokens + 4].try_into().expect("four bytes");
+            i32::from_ne_bytes(last) as usize
+        });
+        let room = totals.map(|total| {
+            let entries = total.max(1);
+            // What is nobody's is 0.
+            let make =
+                |dtype| if total == 0 { zeros(&self.pre, [1], dtype) } else { empty(&self.pre, [entries], dtype) };
+            (make(DType::F32), make(DType::I32))
+        });
+        let places = [(&room[0].0, &room[0].1), (&room[1].0, &room[1].1)];
+        self.list(&threshold, &low, &floors, &counts, &starts, places, both, true);
+        let [(values, indices), (low_values, low_indices)] = room;
+        let [starts, low_starts] = starts;
+        [(values, indices, starts), (low_values, low_indices, low_starts)]
+    }
+
+    fn list(
+        &self,
+        threshold: &CubeTensor,
+        low: &CubeTensor,
+        floors: &CubeTensor,
+        counts: &[CubeTensor; 2],
+        starts: &[CubeTensor; 2],
+        room: [(&CubeTensor, &CubeTensor); 2],
+        both: bool,
+        write: bool,
+    ) {
+        let ([tokens, n], [_, groups]) = (dims2(&self.pre), dims2(&self.maxima));
+        let planes = UNITS / plane_size(&self.pre);
+        // SAFETY: the kernel checks its positions; rows lie within the entries.
+        #[allow(unsafe_code)]
+        unsafe {
+            list::launch_unchecked(
+                &self.pre.client,
+                cubes_for(tokens, planes),
+                CubeDim::new_1d(UNITS as u32),
+                slice(&self.pre, 1),
+                slice(&self.maxima, 1),
+                slice(threshold, 1),
+                slice(low, 1),
+                slice(floors, 1),
+                slice(&counts[0], 1),
+                slice(&counts[1], 1),
+                slice(&starts[0], 1),
+                slice(&starts[1], 1),
+                slice(room[0].0, 1),
+                slice(room[0].1, 1),
+                slice(room[1].0, 1),
+                slice(room[1].1, 1),
+                tokens,
+                n,
+                groups,
+                both,
+                write,
+            );
+        }
+    }
+}
+
+/// The least that is asked for of any latent of a group.
+#[cube(launch_unchecked)]
+fn floors_of_groups(
+    threshold: &[f32],
+    low: &[f32],
+    floors: &mut [f32],
+    n: usize,
+    groups: usize,
+    #[comptime] both: bool,
+) {
+    if ABSOLUTE_POS < groups {
+        let mut least = f32::new(f32::INFINITY);
+        for i in 0..GROUP {
+            let latent = ABSOLUTE_POS * GROUP + i;
+            if latent < n {
+                least = min(least, threshold[latent]);
+                if comptime!(both) {
+                    least = min(least, low[latent]);
+                }
+            }
+        }
+        floors[ABSOLUTE_POS] = least;
+    }
+}
+
+/// Counts of each token the latents above their thresholds, and with `both` those between `low` and threshold; or with `write`, writes
+/// them.
+#[cube(launch_unchecked)]
+fn list(
+    pre: &[f32],
+    maxima: &[f32],
+    threshold: &[f32],
+    low: &[f32],
+    floors: &[f32],
+    counts: &mut [i32],
+    low_counts: &mut [i32],
+    starts: &[i32],
+    low_starts: &[i32],
+    values: &mut [f32],
+    indices: &mut [i32],
+    low_values: &mut [f32],
+    low_indices: &mut [i32],
+    tokens: usize,
+    n: usize,
+    groups: usize,
+    #[comptime] both: bool,
+    #[comptime] write: bool,
+) {
+    let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
+    let own_list = PLANE_POS as usize * BLOCK;
+    let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
+    if token < tokens {
+        let row = token * n;
+        let before_unit = (1u32 << UNIT_POS_PLANE) - 1u32;
+        let mut at = 0u32;
+        let mut low_at = 0u32;
+        if comptime!(write) {
+            at = u32::cast_from(starts[token]);
+            low_at = u32::cast_from(low_starts[token]);
+        }
+        let mut start = 0usize;
+        while start < groups {
+            let reaching = list_reaching(maxima, floors, 0u32, &mut list, own_list, token, start, groups, true);
+            let mut item = 0usize;
+            while item < reaching {
+                let mut held = Array::<f32>::new(AHEAD);
+                let mut which = Array::<u32>::new(AHEAD);
+                let mut is_above = Array::<bool>::new(AHEAD);
+                let mut is_between = Array::<bool>::new(AHEAD);
+                #[unroll]
+                for u in 0..AHEAD {
+                    held[u] = 0.0f32;
+                    which[u] = 0u32;
+                    is_above[u] = false;
+                    is_between[u] = false;
+                    if item + u < reaching {
+                        which[u] = list[own_list + item + u] * GROUP as u32 + UNIT_POS_PLANE;
+                        let latent = which[u] as usize;
+                        if latent < n {
+                            held[u] = pre[row + latent];
+                            is_above[u] = held[u] > threshold[latent];
+                            if comptime!(both) {
+                                is_between[u] = held[u] > low[latent] && held[u] <= threshold[latent];
+                            }
+                        }
+                    }
+                }
+                #[unroll]
+                for u in 0..AHEAD {
+                    let above = plane_ballot(is_above[u]).extract(0usize);
+                    if comptime!(write) {
+                        if is_above[u] {
+                            let place = (at + (above & before_unit).count_ones()) as usize;
+                            values[place] = held[u];
+                            indices[place] = i32::cast_from(which[u]);
+                        }
+                    }
+                    at += above.count_ones();
+                    if comptime!(both) {
+                        let between = plane_ballot(is_between[u]).extract(0usize);
+                        if comptime!(write) {
+                            if is_between[u] {
+                                let place = (low_at + (between & before_unit).count_ones()) as usize;
+                                low_values[place] = held[u];
+                                low_indices[place] = i32::cast_from(which[u]);
+                            }
+                        }
+                        low_at += between.count_ones();
+                    }
+                }
+                item += AHEAD;
+            }
+            sync_plane();
+            start += BLOCK;
+        }
+        if comptime!(!write) {
+            if UNIT_POS_PLANE == 0 {
+                counts[token] = i32::cast_from(at);
+                low_counts[token] = i32::cast_from(low_at);
+            }
+        }
+    }
+}
