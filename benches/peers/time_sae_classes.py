@@ -13,7 +13,7 @@ import argparse
 import sys
 import types
 
-from time_sae_step import batches_of, shapes, timed_steps  # first: it keeps wandb off
+from time_sae_step import batches_of, saelens_steps, shapes, timed_steps  # first: it keeps wandb off
 
 import torch
 
@@ -45,30 +45,7 @@ def saelens_sae(name, d_model, d_sae, k, device):
 
 
 def saelens_step(args, name, d_model, d_sae, k, precision):
-    from sae_lens.config import SAETrainerConfig
-    from sae_lens.training.sae_trainer import SAETrainer
-
-    float32_matmul(precision)
-    torch.manual_seed(0)
-    xs = batches_of(args, d_model)
-    held = allocated_mib(args.device)
-    sae = saelens_sae(name, d_model, d_sae, k, args.device)
-    config = SAETrainerConfig(
-        total_training_samples=10**9,
-        train_batch_size_samples=args.batch,
-        device=args.device,
-        autocast=precision == "bf16",
-        lr=3e-4,
-        lr_end=3e-4,
-    )
-    trainer = SAETrainer(cfg=config, sae=sae, data_provider=iter(()))
-
-    def train(i):
-        output = trainer.step(xs[i % len(xs)])
-        trainer.n_training_steps += 1
-        return output.loss
-
-    return timed_steps(args, train, held)
+    return saelens_steps(args, d_model, precision, lambda: saelens_sae(name, d_model, d_sae, k, args.device))
 
 
 def without_nnsight():

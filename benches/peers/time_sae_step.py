@@ -72,8 +72,8 @@ def timed_steps(args, train, held):
     return result
 
 
-def saelens_step(args, d_model, d_sae, k, precision, sparse):
-    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+def saelens_steps(args, d_model, precision, make):
+    """Steps of SAELens' own trainer with the SAE that `make` makes."""
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
@@ -81,9 +81,7 @@ def saelens_step(args, d_model, d_sae, k, precision, sparse):
     torch.manual_seed(0)
     xs = batches_of(args, d_model)
     held = allocated_mib(args.device)
-    # With sparse activations the rescaling by decoder norms (on by default) has no backward pass in torch 2.11, so it is off there.
-    options = {"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False} if sparse else {}
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d_model, d_sae=d_sae, k=k, device=args.device, **options))
+    sae = make()
     config = SAETrainerConfig(
         total_training_samples=10**9,
         train_batch_size_samples=args.batch,
@@ -101,6 +99,15 @@ def saelens_step(args, d_model, d_sae, k, precision, sparse):
         return output.loss
 
     return timed_steps(args, train, held)
+
+
+def saelens_step(args, d_model, d_sae, k, precision, sparse):
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    # With sparse activations the rescaling by decoder norms (on by default) has no backward pass in torch 2.11, so it is off there.
+    options = {"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False} if sparse else {}
+    config = TopKTrainingSAEConfig(d_in=d_model, d_sae=d_sae, k=k, device=args.device, **options)
+    return saelens_steps(args, d_model, precision, lambda: TopKTrainingSAE(config))
 
 
 def sparsify_step(args, d_model, d_sae, k, precision):
