@@ -4,6 +4,7 @@
     clippy::assign_op_pattern,
     clippy::collapsible_if,
     clippy::manual_div_ceil,
+    clippy::needless_range_loop,
     reason = "kernels are written in the operators that CubeCL translates"
 )]
 
