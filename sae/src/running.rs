@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::readback::host;
+use crate::readback::host_of_all;
 
 /// Steps whose least values stay on the device before they are read, which waits for it.
 const PENDING: usize = 64;
@@ -33,7 +33,7 @@ impl RunningThreshold {
         if self.pending.is_empty() {
             return self.read;
         }
-        let least = host(Tensor::cat(self.pending.iter().map(|(_, least)| least.clone()).collect(), 0));
+        let least = host_of_all(self.pending.iter().map(|(_, least)| least.clone()));
         let rates = self.pending.iter().map(|(rate, _)| *rate);
         let chosen = rates.zip(least).filter(|(_, least)| *least > 0.0);
         chosen.fold(self.read, |mean, (rate, least)| (1.0 - rate) * mean + rate * f64::from(least))

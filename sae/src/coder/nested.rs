@@ -72,14 +72,9 @@ impl Nested {
 }
 
 /// The rows of one level.
-fn of_level(errors: &Tensor<2>, level: usize, levels: usize) -> Tensor<2> {
-    let batch = errors.dims()[0] / levels;
-    errors.clone().narrow(0, level * batch, batch)
-}
-
-fn of_level_1d(squares: &Tensor<1>, level: usize, levels: usize) -> Tensor<1> {
-    let batch = squares.dims()[0] / levels;
-    squares.clone().narrow(0, level * batch, batch)
+fn of_level<const D: usize>(rows: &Tensor<D>, level: usize, levels: usize) -> Tensor<D> {
+    let batch = rows.dims()[0] / levels;
+    rows.clone().narrow(0, level * batch, batch)
 }
 
 impl Pass for Nested {
@@ -92,7 +87,7 @@ impl Pass for Nested {
         let (code, rows, b_dec) = (self.code.clone(), self.frame.rows.clone(), self.frame.params.b_dec.clone());
         let (residuals, squares) = kernels::nested_residuals(code, &inner.levels, rows, b_dec, target);
         let count = inner.levels.count();
-        let last = (of_level(&residuals, count - 1, count), of_level_1d(&squares, count - 1, count));
+        let last = (of_level(&residuals, count - 1, count), of_level(&squares, count - 1, count));
         inner.errors = Some((residuals, squares));
         last
     }
@@ -105,7 +100,7 @@ impl Pass for Nested {
             let (residuals, squares) = inner.errors.as_ref().expect("the residual was asked for");
             let count = inner.levels.count();
             for (level, &width) in self.widths[..count - 1].iter().enumerate() {
-                let parts = of_level_1d(squares, level, count);
+                let parts = of_level(squares, level, count);
                 terms.push(Term { kind: TermKind::Inner(width), parts, weight: weight.clone() });
             }
             inner.factor = Some(weight.tensor(2.0, &residuals.device()));

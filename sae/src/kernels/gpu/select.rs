@@ -5,7 +5,9 @@
 //! - `batch.rs`: the largest of a batch; `split.rs`: those above their thresholds; `reaching.rs`: what both read.
 
 mod batch;
+mod candidates;
 mod dead;
+mod digits;
 mod groups;
 mod reaching;
 mod split;

@@ -3,6 +3,10 @@
 
 use cubecl::prelude::*;
 
+use crate::kernels::gpu::UNITS;
+
+/// Planes of a cube.
+pub(super) const PLANES: usize = UNITS / 32;
 /// Strips of groups, a group a unit, that are looked at together.
 const STRIPS: usize = 8;
 /// Groups of a block.

@@ -8,12 +8,9 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::Scores;
-use super::reaching::{AHEAD, BLOCK, list_reaching};
+use super::reaching::{AHEAD, BLOCK, PLANES, list_reaching};
 use crate::kernels::gpu::scan::starts_of_both;
 use crate::kernels::gpu::{UNITS, plane_size};
-
-/// Planes of a cube.
-const PLANES: usize = UNITS / 32;
 
 /// A code's values, indices and starts of rows.
 type Listed = (CubeTensor, CubeTensor, CubeTensor);
