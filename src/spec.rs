@@ -211,6 +211,9 @@ pub struct TrainSpec {
     /// What is done to activations first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_scaling: Option<InputScaling>,
+    /// Decay of the running mean of the weights that an SAE is given in place of the last ones, such as 0.999 [default: 0, the last ones].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_decay: Option<f64>,
 }
 
 /// How SAEs are evaluated.
@@ -386,6 +389,7 @@ impl TrainSpec {
             apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
             input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
+            ema_decay: self.ema_decay.unwrap_or(recipe.ema_decay),
             precision,
             ..recipe
         })

@@ -391,10 +391,12 @@ fn training_of_every_class_goes_on_from_a_saved_state() {
     let dir = tempfile::tempdir().unwrap();
     let autoencoders = each().into_iter().map(|architecture| (architecture, Task::Autoencoder));
     let transcoders = transcoders().into_iter().map(|architecture| (architecture, Task::SkipTranscoder));
-    for (architecture, task) in autoencoders.chain(transcoders) {
+    for (at, (architecture, task)) in autoencoders.chain(transcoders).enumerate() {
         let recipe = TrainConfig::from_recipe(Recipe::Assay, D, N, architecture.clone(), BATCH, 20 * BATCH as u64);
         let apply_b_dec_to_input = task.is_autoencoder();
         let config = TrainConfig { lr: 0.01, dead_after: 3 * BATCH as u64, task, apply_b_dec_to_input, ..recipe };
+        // Every other one has a mean of its weights as well.
+        let config = TrainConfig { ema_decay: [0.0, 0.8][at % 2], ..config };
         let mut whole = Trainer::new(config.clone(), 1, &cpu()).unwrap();
         let step = |trainer: &mut Trainer, seed: u64| {
             let x = matrix(BATCH, D, 1.0, 20 + seed);
@@ -435,4 +437,53 @@ fn the_terms_of_a_loss_have_saelens_names() {
         assert_eq!(names(&architecture), expected);
     }
     assert_eq!(TermKind::Inner(16).to_string(), "inner_mse_loss_16");
+}
+
+/// Σ decay^(T−t)·w_t / Σ decay^(T−t) over the weights after each step, in f64, beside what the SAE is given; training is the same without.
+#[test]
+fn an_sae_may_have_the_running_mean_of_its_weights() {
+    const DECAY: f64 = 0.7;
+    for (decoder_norm, task) in [
+        (DecoderNorm::Unit, Task::Autoencoder),
+        (DecoderNorm::Free, Task::Autoencoder),
+        (DecoderNorm::Free, Task::SkipTranscoder),
+    ] {
+        let recipe = TrainConfig::from_recipe(Recipe::Assay, D, N, Architecture::topk(3), BATCH, 20 * BATCH as u64);
+        let apply_b_dec_to_input = task.is_autoencoder();
+        let last = TrainConfig { lr: 0.05, decoder_norm, task, apply_b_dec_to_input, ..recipe };
+        let mean = TrainConfig { ema_decay: DECAY, ..last.clone() };
+        let [mut last, mut mean] = [last, mean].map(|config| Trainer::new(config, 1, &cpu()).unwrap());
+        let untrained = mean.sae().weights().map(values);
+        assert_eq!(untrained, last.sae().weights().map(values));
+        let (mut sums, mut all) = (vec![vec![0.0; N * D]; 3], 0.0);
+        for seed in 0..9 {
+            let (x, target) = (matrix(BATCH, D, 1.0, seed), matrix(BATCH, D, 1.0, 30 + seed));
+            for trainer in [&mut last, &mut mean] {
+                let target = if task.is_autoencoder() { x.clone() } else { target.clone() };
+                trainer.step_towards(x.clone(), target);
+            }
+            assert_eq!(parameters(&last), parameters(&mean));
+            all = all * DECAY + 1.0;
+            let [w_enc, w_dec] = last.weights();
+            let now = [Some(w_enc), Some(w_dec), last.skip()].map(|w| w.map_or_else(Vec::new, values));
+            for (sum, now) in sums.iter_mut().zip(&now) {
+                sum.iter_mut().zip(now).for_each(|(sum, &w)| *sum = *sum * DECAY + f64::from(w));
+            }
+        }
+        sums.iter_mut().flatten().for_each(|sum| *sum /= all);
+        if decoder_norm == DecoderNorm::Unit {
+            for row in sums[1].chunks_mut(D) {
+                let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+                row.iter_mut().for_each(|v| *v /= norm);
+            }
+        }
+        let sae = mean.sae();
+        let [w_enc, w_dec] = sae.weights();
+        let found = [Some(w_enc), Some(w_dec), sae.skip()].map(|w| w.map_or_else(Vec::new, values));
+        for (found, expected) in found.iter().zip(&sums) {
+            let far = found.iter().zip(expected).map(|(&f, e)| (f64::from(f) - e).abs()).fold(0.0, f64::max);
+            assert!(far < 1e-6, "{decoder_norm:?}, {task:?}: {far}");
+        }
+        assert_ne!(found[0], values(last.sae().weights()[0].clone()));
+    }
 }

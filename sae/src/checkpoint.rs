@@ -31,7 +31,10 @@ impl Trainer {
         let (n, d) = (self.config.d_sae, self.config.d_model);
         let vectors = self.config.architecture.coder().vectors();
         let mut tensors = Vec::new();
-        for (group, p) in [("param", &self.params), ("first", &self.first), ("second", &self.second)] {
+        let average = self.average.as_ref().map(|average| ("mean", &average.params));
+        for (group, p) in
+            [("param", &self.params), ("first", &self.first), ("second", &self.second)].into_iter().chain(average)
+        {
             tensors.push((format!("{group}.w_enc"), Array::floats(&host(p.w_enc.clone()), &[n, d])));
             tensors.push((format!("{group}.b_enc"), Array::floats(&host(p.b_enc.clone()), &[n])));
             tensors.push((format!("{group}.w_dec"), Array::floats(&host(p.w_dec.clone()), &[n, d])));
@@ -41,7 +44,9 @@ impl Trainer {
             }
         }
         if let Some(Skip { weights, first, second }) = &self.skip {
-            for (group, matrix) in [("param", weights), ("first", first), ("second", second)] {
+            let average = self.average.as_ref().and_then(|average| Some(("mean", average.skip.as_ref()?)));
+            for (group, matrix) in [("param", weights), ("first", first), ("second", second)].into_iter().chain(average)
+            {
                 tensors.push((format!("{group}.w_skip"), Array::floats(&host(matrix.clone()), &[d, d])));
             }
         }
@@ -111,12 +116,18 @@ impl Trainer {
         trainer.step = state.step;
         trainer.input_scale = state.input_scale;
         trainer.threshold = RunningThreshold::of(state.threshold.unwrap_or_default());
+        let map = |group: &str| -> Result<Tensor<2>> {
+            let values = file.floats(&format!("{group}.w_skip"), &[d, d])?;
+            Ok(Tensor::from_data(TensorData::new(values, [d, d]), device))
+        };
         if let Some(skip) = &mut trainer.skip {
-            let matrix = |group: &str| -> Result<Tensor<2>> {
-                let values = file.floats(&format!("{group}.w_skip"), &[d, d])?;
-                Ok(Tensor::from_data(TensorData::new(values, [d, d]), device))
-            };
-            *skip = Skip { weights: matrix("param")?, first: matrix("first")?, second: matrix("second")? };
+            *skip = Skip { weights: map("param")?, first: map("first")?, second: map("second")? };
+        }
+        if let Some(average) = &mut trainer.average {
+            average.params = group("mean")?;
+            if let Some(skip) = &mut average.skip {
+                *skip = map("mean")?;
+            }
         }
         if let Some((steering, state)) = trainer.steering.as_mut().zip(state.steering) {
             steering.resume(state);

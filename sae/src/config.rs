@@ -160,6 +160,14 @@ pub struct TrainConfig {
     /// What is reconstructed.
     #[serde(default, skip_serializing_if = "Task::is_autoencoder")]
     pub task: Task,
+    /// The decay of the running mean of the weights that the SAE is given in place of the last ones; 0 gives it the last ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ema_decay: f64,
+}
+
+/// Whether nothing is averaged, which goes without saying.
+fn is_zero(decay: &f64) -> bool {
+    *decay == 0.0
 }
 
 /// Whether the precision goes without saying.
@@ -204,6 +212,7 @@ impl TrainConfig {
             input_scaling: InputScaling::None,
             precision: Precision::F32,
             task: Task::Autoencoder,
+            ema_decay: 0.0,
         };
         match recipe {
             Recipe::Saelens => common,
@@ -265,7 +274,9 @@ impl TrainConfig {
         positive("decoder_init_norm", self.decoder_init_norm)?;
         positive("adam_eps", self.adam_eps)?;
         not_negative("aux_coefficient", self.aux_coefficient)?;
-        for (name, value) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
+        for (name, value) in
+            [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2), ("ema_decay", self.ema_decay)]
+        {
             if !(0.0..1.0).contains(&value) {
                 return bad(format!("{name} is {value}; it must lie in [0, 1)"));
             }

@@ -12,6 +12,7 @@
 //! This crate knows activations, `[tokens, d_model]`, and nothing of where they come from.
 
 pub mod activation;
+mod average;
 pub mod checkpoint;
 pub mod code;
 mod coder;

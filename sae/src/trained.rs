@@ -10,7 +10,8 @@ use crate::trainer::Trainer;
 
 impl Trainer {
     /// The SAE as it is for inference: the input's scale and, where pre-activations are rescaled, the decoder's norms
-    /// are folded into the weights. It encodes and decodes raw activations.
+    /// are folded into the weights. It encodes and decodes raw activations. With [`TrainConfig::ema_decay`] its weights are the running
+    /// mean of those that steps left; a threshold that is itself a running mean stays that of the last.
     pub fn sae(&self) -> Sae {
         self.sae_as(&self.config)
     }
@@ -18,7 +19,8 @@ impl Trainer {
     /// The same as settings have it that [train the same](TrainConfig::trains_as): at another k of a hierarchical SAE.
     pub fn sae_as(&self, config: &TrainConfig) -> Sae {
         debug_assert!(self.config.trains_as(config), "another training");
-        let p = self.params.clone();
+        let average = self.average.as_ref().filter(|_| self.step > 0);
+        let p = average.map_or_else(|| self.params.clone(), |average| average.params(&self.config));
         let (mut w_enc, mut b_enc, mut w_dec, mut b_dec) = (p.w_enc, p.b_enc, p.w_dec, p.b_dec);
         if self.config.rescale_acts_by_decoder_norm {
             let norms = kernels::row_norms(w_dec.clone());
@@ -34,7 +36,7 @@ impl Trainer {
         let threshold = Tensor::full([self.config.d_sae], self.threshold.value(), &b_enc.device());
         let activation = config.architecture.coder().activation(&p.vectors, threshold);
         let sae = Sae::new([w_enc, w_dec], [b_enc, b_dec], activation, self.config.apply_b_dec_to_input);
-        let skip = self.skip.as_ref().map(|skip| skip.weights.clone());
+        let skip = average.map_or_else(|| self.skip(), |average| average.skip.clone());
         if self.config.task.is_autoencoder() { sae } else { sae.transcoding(Transcoding { skip }) }
     }
 

@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::average::Average;
 use crate::coder::{self, Gradients, Params, Pass};
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Task, TrainConfig};
 use crate::dead::Firing;
@@ -37,6 +38,8 @@ pub struct Trainer {
     pub(crate) steering: Option<Steering>,
     /// Of a skip transcoder.
     pub(crate) skip: Option<Skip>,
+    /// Of the weights, where the SAE is given it.
+    pub(crate) average: Option<Average>,
 }
 
 /// A batch on its way through the SAE as it is: what [`Trainer::step_on`] needs. The weights can't be changed in place as long as it lives.
@@ -135,6 +138,7 @@ impl Trainer {
     }
 
     pub(crate) fn with_params(config: TrainConfig, params: Params, device: &Device) -> Self {
+        let skip = (config.task == Task::SkipTranscoder).then(|| Skip::new(config.d_model, device));
         Self {
             first: Params::zeros(&config, device),
             second: Params::zeros(&config, device),
@@ -146,7 +150,9 @@ impl Trainer {
                 .architecture
                 .coefficient()
                 .and_then(|of| Some(Steering::new(of.target_l0?, of.gain, config.steps))),
-            skip: (config.task == Task::SkipTranscoder).then(|| Skip::new(config.d_model, device)),
+            average: (config.ema_decay > 0.0)
+                .then(|| Average::new(&config, skip.as_ref().map(|skip| &skip.weights), device)),
+            skip,
             params,
             config,
         }
@@ -326,6 +332,10 @@ impl Trainer {
             adam_in_place(&mut skip.weights, grad, &mut skip.first, &mut skip.second, &clip, adam, false);
         }
         self.step += 1;
+        if let Some(average) = &mut self.average {
+            let skip = self.skip.as_ref().map(|skip| &skip.weights);
+            average.add(self.config.ema_decay, self.step, &self.params, skip);
+        }
     }
 }
 
@@ -336,7 +346,7 @@ fn initial_vectors(config: &TrainConfig, device: &Device) -> Vec<Tensor<1>> {
 }
 
 /// Takes a tensor out of its place, so that an operation may write into its memory.
-fn take<const D: usize>(place: &mut Tensor<D>) -> Tensor<D> {
+pub(crate) fn take<const D: usize>(place: &mut Tensor<D>) -> Tensor<D> {
     let empty = Tensor::empty([0; D], &place.device());
     std::mem::replace(place, empty)
 }

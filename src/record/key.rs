@@ -137,6 +137,7 @@ fn training(config: &TrainConfig) -> String {
         input_scaling,
         precision,
         task,
+        ema_decay,
     } = config;
     let mut text = Fields::default();
     text.number("d_model", d_model);
@@ -185,6 +186,9 @@ fn training(config: &TrainConfig) -> String {
         Task::Autoencoder => {}
         Task::Transcoder => text.name("task", "transcoder"),
         Task::SkipTranscoder => text.name("task", "skip_transcoder"),
+    }
+    if *ema_decay != 0.0 {
+        text.float("ema_decay", *ema_decay);
     }
     if !architecture.is_topk() {
         text.name("architecture", architecture.name());
