@@ -1,7 +1,8 @@
 //! Time of one training step: `cargo bench --bench step [--features cuda] -- [OPTIONS]`; `-- --help` lists them.
 //!
-//! FLOPs of a step: the encoder's product 2·B·d·n, and k-sparse work 2·B·k·d for each of decode, value gradients and the two
-//! weight gradients. The floor on a GPU, in bytes through device memory, f32 (P = d·n, one of the two matrices):
+//! FLOPs of a step (`GFLOP`): the encoder's product 2·B·d·n, and sparse work 2·B·L0·d for each of decode, value gradients and the two
+//! weight gradients; of a gated SAE's gate, decode, value gradients and encoder gradient once more. What revives dead latents is not
+//! counted. The floor on a GPU, in bytes through device memory, f32 (P = d·n, one of the two matrices):
 //!
 //! - Adam reads parameter, gradient and two moments and writes all but the gradient: 28 B for each of 2·P;
 //! - the gradients are written once, 8 B for each P, and the decoder is read for the projection, 4 B for each P;
@@ -66,9 +67,9 @@ fn main() {
     let real = options.activations.as_ref().map(load);
     let mut rows = String::new();
     println!(
-        "| class | d_model | d_sae | k | L0 | batch | recipe | precision | data | SAEs | ms a step | fastest | tokens/s | floor, ms | share of floor | memory, MiB |"
+        "| class | d_model | d_sae | k | L0 | batch | recipe | precision | data | SAEs | ms a step | fastest | tokens/s | GFLOP | floor, ms | share of floor | memory, MiB |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     for &(d, n) in &options.shapes {
         let batches = match &real {
             Some((values, width)) if *width == d => batches_of(values, d, options.batch, &device),
@@ -132,14 +133,16 @@ fn row(
     let floor = floor_seconds([batch, d, n, k].map(|v| v as f64), config.gathers_bf16((k * batch) as f64));
     let l0 = trainers[0].step_watched(batches[0].clone()).l0().expect("the step was watched");
     let memory = device.memory_pool_usage().map(|usage| usage.bytes_reserved / (1 << 20));
+    let flops = flops([batch, d, n].map(|v| v as f64), l0, class);
     let on_gpu = options.device != "cpu";
     println!(
-        "| {class} | {d} | {n} | {k} | {l0:.1} | {batch} | {recipe} | {precision} | {} | {} | {:.3} | {:.3} | {:.0} | {} | {} | {} |",
+        "| {class} | {d} | {n} | {k} | {l0:.1} | {batch} | {recipe} | {precision} | {} | {} | {:.3} | {:.3} | {:.0} | {:.1} | {} | {} | {} |",
         if real { "real" } else { "random" },
         options.lockstep,
         median * 1e3,
         fastest * 1e3,
         batch as f64 / median,
+        flops / 1e9,
         if on_gpu { format!("{:.3}", floor * 1e3) } else { "–".to_owned() },
         if on_gpu { format!("{:.2}", floor / median) } else { "–".to_owned() },
         memory.map_or("–".to_owned(), |m| m.to_string()),
@@ -150,11 +153,12 @@ fn row(
         }
     }
     format!(
-        "{{\"program\":\"assay\",\"work\":\"sae_step\",\"class\":\"{class}\",\"l0\":{l0},\"d_model\":{d},\"d_sae\":{n},\"k\":{k},\"batch\":{batch},\"recipe\":\"{recipe}\",\"precision\":\"{precision}\",\"data\":\"{}\",\"saes\":{},\"ms_median\":{},\"ms_min\":{},\"floor_ms\":{},\"memory_mib\":{}}}\n",
+        "{{\"program\":\"assay\",\"work\":\"sae_step\",\"class\":\"{class}\",\"l0\":{l0},\"d_model\":{d},\"d_sae\":{n},\"k\":{k},\"batch\":{batch},\"recipe\":\"{recipe}\",\"precision\":\"{precision}\",\"data\":\"{}\",\"saes\":{},\"ms_median\":{},\"ms_min\":{},\"gflop\":{},\"floor_ms\":{},\"memory_mib\":{}}}\n",
         if real { "real" } else { "random" },
         options.lockstep,
         median * 1e3,
         fastest * 1e3,
+        flops / 1e9,
         floor * 1e3,
         memory.unwrap_or(0)
     )
@@ -194,6 +198,12 @@ fn trainer(config: &TrainConfig, class: &str, k: usize, seed: u64, x: &Tensor<2>
         "jumprelu" => trainer.with_vector("threshold", full(pre[at])).expect("a class with thresholds"),
         _ => Trainer::from_weights(config.clone(), [w_enc, w_dec], [full(-pre[at]), b_dec]).expect("as before"),
     }
+}
+
+/// FLOPs of a step, as the head of this file counts them.
+fn flops([b, d, n]: [f64; 3], l0: f64, class: &str) -> f64 {
+    let products = if class == "gated" { 7.0 } else { 4.0 };
+    2.0 * b * d * n + products * 2.0 * b * l0 * d
 }
 
 /// See the head of the file.
