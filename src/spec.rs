@@ -43,7 +43,7 @@ pub struct SweepSpec {
     #[serde(default = "default_depths")]
     pub depths: Vec<String>,
     /// What of each of those layers is read and patched: `resid_post` (the stream that leaves the layer), `resid_pre`, `resid_mid`,
-    /// `attn_out`, `mlp_out`, `z`.
+    /// `attn_out`, `mlp_out`, `z`, `mlp_in` (what the MLP reads, after its norm), `mlp_normalized` (the same without the norm's gain).
     #[serde(default = "default_hooks")]
     pub hooks: Vec<HookKind>,
     /// Subtract the mean over d_model from every activation, as TransformerLens' processed models do.

@@ -43,7 +43,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     contexts: ContextArgs,
     /// Hook point, if not the one that the SAE names: blocks.L.KIND, KIND one of hook_resid_pre, attn.hook_z, hook_attn_out,
-    /// hook_resid_mid, hook_mlp_out and hook_resid_post
+    /// hook_resid_mid, ln2.hook_normalized, mlp.hook_in, hook_mlp_out and hook_resid_post
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
     /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
