@@ -66,7 +66,7 @@ impl Inside {
             Some(name) => name.parse().with_context(|| path.display().to_string())?,
             None => anyhow::bail!("{} names no hook; `assay convert --hook` writes one", path.display()),
         };
-        let site = Site { hook, center: loaded.metadata.center_residual };
+        let site = Site { center: loaded.metadata.center_residual, ..hook.into() };
         site.check(model.config()).with_context(|| path.display().to_string())?;
         let (d_in, width) = (loaded.sae.d_in(), hook.width(model.config()));
         ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());

@@ -212,6 +212,44 @@ fn inputs_of_an_mlp_are_patched_alike() {
     }
 }
 
+/// What the heads mix without the values' biases is what they mix in a model whose values have none: the weights of a query add up to 1.
+#[test]
+fn the_values_biases_are_left_out_and_put_back() {
+    for (name, bias) in [
+        ("families/gpt2", "transformer.h.{}.attn.c_attn.bias"),
+        ("families/qwen2-tied", "model.layers.{}.self_attn.v_proj.bias"),
+    ] {
+        let bias = bias.replace("{}", &LAYER.to_string());
+        let (tokens, model) = (tokens(name), load(&golden(name)));
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("model");
+        copy_dir(&golden(name), &copy);
+        edit_tensors(&copy.join("model.safetensors"), |tensors| {
+            let (dtype, _, bytes) = tensors.get_mut(&bias).unwrap();
+            let from = if bias.contains("c_attn") { bytes.len() / 3 * 2 } else { 0 };
+            assert!(*dtype == safetensors::Dtype::F32 && bytes[from..].iter().any(|byte| *byte != 0));
+            bytes[from..].fill(0);
+        });
+        let z = site(HookKind::Z);
+        let without = Site { without_value_bias: true, ..z };
+        let expected = values(load(&copy).capture(tokens.view(), &[z]).unwrap().remove(0));
+        let found = values(model.capture(tokens.view(), &[without]).unwrap().remove(0));
+        assert_close(name, &found, &expected, 1e-5);
+        assert!(found != values(model.capture(tokens.view(), &[z]).unwrap().remove(0)), "{name}");
+        let logits = values(model.forward(tokens.view()).unwrap());
+        let cut = model.cut(tokens.view(), &[without]).unwrap().remove(0);
+        assert_close(name, &values(model.forward_from(&cut, cut.value())), &logits, 1e-5);
+        // Zeros leave the biases, which then are all that W_O reads.
+        let zeros = values(model.forward_from(&cut, cut.value().zeros_like()));
+        assert!(
+            zeros != values(model.forward_from(&model.cut(tokens.view(), &[z]).unwrap()[0], cut.value().zeros_like()))
+        );
+        let elsewhere = Site { without_value_bias: true, ..site(HookKind::AttnOut) };
+        let error = model.capture(tokens.view(), &[elsewhere]).unwrap_err().to_string();
+        assert!(error.contains("only attn.hook_z has them"), "{error}");
+    }
+}
+
 #[test]
 fn hooks_that_a_model_does_not_have_are_refused() {
     for (model, hook, part) in [

@@ -30,6 +30,7 @@
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
+//! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
 //! - `cli`: help and tables as they are printed.
 
@@ -67,5 +68,6 @@ mod sweep_objectives;
 mod text;
 mod training;
 mod training_classes;
+mod transcoders;
 mod verdict;
 mod widths;

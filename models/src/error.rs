@@ -183,6 +183,12 @@ pub enum ModelError {
         /// The hook.
         hook: HookPoint,
     },
+    /// A hook that has no biases of the values in it to leave out.
+    #[error("hook {hook} can't be without the values' biases: only attn.hook_z has them as a summand; leave that out")]
+    NoValueBias {
+        /// The hook.
+        hook: HookPoint,
+    },
     /// Centring where norms do not.
     #[error(
         "hook {hook} can't be centred over d_model: this model's norms (RMSNorm) do not take the mean out, and the model would say something else; leave center_residual out"

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DecoderConfig, Layout, NormKind};
@@ -166,6 +165,10 @@ pub struct Site {
     /// Subtract the mean over d_model, as TransformerLens' processed models do (`center_writing_weights`). A model whose every reader
     /// of the residual stream starts with a LayerNorm gives the same logits with the mean left out, but for rounding.
     pub center: bool,
+    /// Of `attn.hook_z`: z − b_V, as in TransformerLens' processed models, which fold the values' biases into the output's
+    /// (`fold_value_biases`). Each query's weights add up to 1, so that all of z has the biases b_V of its values in it; they are added again to
+    /// what is patched in. Where a model's values have no biases it changes nothing.
+    pub without_value_bias: bool,
 }
 
 impl Site {
@@ -173,10 +176,14 @@ impl Site {
     ///
     /// # Errors
     /// As [`HookPoint::check`]; if `attn.hook_z` or an input of the MLP is to be centred, which matrices read as it is: without its mean the
-    /// model would say something else; if the norms that read the residual stream don't take its mean out.
+    /// model would say something else; if the norms that read the residual stream don't take its mean out; if another hook than
+    /// `attn.hook_z` is to be without the values' biases.
     pub fn check(&self, config: &DecoderConfig) -> Result<()> {
         if self.center && self.hook.kind.is_read_as_it_is() {
             return Err(ModelError::CenteredInput { hook: self.hook });
+        }
+        if self.without_value_bias && self.hook.kind != HookKind::Z {
+            return Err(ModelError::NoValueBias { hook: self.hook });
         }
         if self.center && config.norm.kind != NormKind::Layer {
             return Err(ModelError::CenteredRms { hook: self.hook });
@@ -184,21 +191,27 @@ impl Site {
         self.hook.check(config)
     }
 
-    /// The activation at the site, of what the model has at its hook: `[batch, context, d_model]` both.
-    pub(crate) fn apply(&self, h: Tensor<3>) -> Tensor<3> {
-        if self.center { h.clone() - h.mean_dim(2) } else { h }
+    /// Whether the activation there is what the model has at the hook. Put back, it then gives the same logits bit for bit, else the same
+    /// but for rounding.
+    pub fn is_plain(&self) -> bool {
+        !self.center && !self.without_value_bias
     }
 }
 
 impl From<HookPoint> for Site {
     fn from(hook: HookPoint) -> Self {
-        Self { hook, center: false }
+        Self { hook, center: false, without_value_bias: false }
     }
 }
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.hook, if self.center { ", centred over d_model" } else { "" })
+        let what = match self {
+            Self { center: true, .. } => ", centred over d_model",
+            Self { without_value_bias: true, .. } => ", without the values' biases",
+            _ => "",
+        };
+        write!(f, "{}{what}", self.hook)
     }
 }
 

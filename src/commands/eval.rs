@@ -199,7 +199,7 @@ impl EvalArgs {
                 Err(error) => return Err(error).context(sae.to_string()),
             },
         };
-        let site = Site { hook, center: self.center_residual || loaded.metadata.center_residual };
+        let site = Site { center: self.center_residual || loaded.metadata.center_residual, ..hook.into() };
         site.check(model.config()).context(whose)?;
         Ok(site)
     }

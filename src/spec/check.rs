@@ -174,7 +174,7 @@ impl SweepSpec {
         let mut sites = Vec::new();
         for (depth, layer) in layers {
             for &kind in &kinds {
-                let site = Site { hook: HookPoint { layer, kind }, center: self.center_residual };
+                let site = Site { center: self.center_residual, ..HookPoint { layer, kind }.into() };
                 site.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
                 sites.push((depth.clone(), site));
             }

@@ -43,7 +43,22 @@ impl Decoder {
         }
         let hooks: Vec<HookPoint> = sites.iter().map(|site| site.hook).collect();
         let captured = self.capture_hooks(tokens, &hooks)?;
-        Ok(sites.iter().zip(captured).map(|(site, h)| site.apply(h)).collect())
+        Ok(sites.iter().zip(captured).map(|(site, h)| self.at_site(site, h)).collect())
+    }
+
+    /// The activation at a site, of what the model has at its hook: `[batch, context, width]` both.
+    pub(super) fn at_site(&self, site: &Site, h: Tensor<3>) -> Tensor<3> {
+        match self.value_bias(site) {
+            Some(bias) => h - bias,
+            None if site.center => h.clone() - h.mean_dim(2),
+            None => h,
+        }
+    }
+
+    /// What is left out of the activation at a site, and added to what is patched in there.
+    pub(super) fn value_bias(&self, site: &Site) -> Option<Tensor<3>> {
+        let attention = &self.layers[site.hook.layer].attention;
+        site.without_value_bias.then(|| attention.value_bias(&self.config.attention)).flatten()
     }
 
     /// As [`Self::capture`], of hooks that are known to exist, nothing done to the activations.
@@ -113,7 +128,7 @@ impl Decoder {
         Ok(sites
             .iter()
             .zip(captured)
-            .map(|(site, h)| site.apply(h.expect("every checked hook lies on the path")))
+            .map(|(site, h)| self.at_site(site, h.expect("every checked hook lies on the path")))
             .collect())
     }
 }

@@ -48,7 +48,7 @@ impl Decoder {
         });
         let mut captured = self.capture_hooks(tokens, &hooks.collect::<Vec<_>>())?.into_iter();
         let cut = |&site: &Site| {
-            let value = site.apply(captured.next().expect("one per hook"));
+            let value = self.at_site(&site, captured.next().expect("one per hook"));
             let beside = captured.by_ref().take(self.beside(site.hook.kind).len()).collect();
             Cut { site, value, beside }
         };
@@ -56,7 +56,7 @@ impl Decoder {
     }
 
     /// Logits of the pass that was cut, with `value` in place of the activation there. Costs only what comes after the cut, and is
-    /// differentiable with respect to `value`. The cut's own value gives the logits of the whole pass, bit for bit unless the site is centred.
+    /// differentiable with respect to `value`. The cut's own value gives the logits of the whole pass, bit for bit where the site [is plain](Site::is_plain).
     ///
     /// # Shapes
     /// - `value`: as [`Cut::value`]; the result is `[batch, context, vocab_size]`.
@@ -66,6 +66,10 @@ impl Decoder {
     pub fn forward_from(&self, cut: &Cut, value: Tensor<3>) -> Tensor<3> {
         let HookPoint { layer: index, kind } = cut.site.hook;
         let layer = &self.layers[index];
+        let value = match self.value_bias(&cut.site) {
+            Some(bias) => value + bias,
+            None => value,
+        };
         let mut beside = cut.beside.iter().cloned();
         let mlp_out = |input: Tensor<3>| layer.mlp_out(&self.config, input, self.pinned);
         let value = match (kind, &layer.norm_mlp) {
