@@ -182,9 +182,7 @@ fn a_latent_a_token_writes_what_the_mlp_does() {
             let sae = Sae::new(weights, biases, activation, false).transcoding(Transcoding { skip });
             let found = found(&model, &tokens, reads, &[&sae]).remove(0);
             assert_eq!((value(&found, "l0"), found.firing.alive_frac()), (1.0, Some(1.0)), "{name}");
-            for (metric, expected, tolerance) in
-                [("ce_rec", 1.0, 1e-5), ("kl", 0.0, 1e-6), ("r2", 1.0, 1e-8)]
-            {
+            for (metric, expected, tolerance) in [("ce_rec", 1.0, 1e-5), ("kl", 0.0, 1e-6), ("r2", 1.0, 1e-8)] {
                 let value = value(&found, metric);
                 assert!((value - expected).abs() <= tolerance, "{name}: {metric} is {value}");
             }

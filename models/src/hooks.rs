@@ -118,6 +118,11 @@ impl HookKind {
         KINDS.iter().find(|(kind, ..)| *kind == self).map_or(("", ""), |(_, name, short)| (name, short))
     }
 
+    /// Whether it is the residual stream itself, not a part of what is computed from it.
+    pub fn is_residual(self) -> bool {
+        matches!(self, Self::ResidPre | Self::ResidMid | Self::ResidPost)
+    }
+
     /// Whether it is read by a matrix as it is, not through a norm: `attn.hook_z` and the MLP's inputs.
     fn is_read_as_it_is(self) -> bool {
         matches!(self, Self::Z | Self::MlpNormalized | Self::MlpIn)

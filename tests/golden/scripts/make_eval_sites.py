@@ -18,14 +18,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 gguf, text, out = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 out.mkdir(parents=True, exist_ok=True)
 torch.set_num_threads(2)
-S, T, L, N = 3, 40, 9, 96
+S, T, L, N = 3, 48, 9, 96
 
 # name: (seed, hook that is read, hook that is patched, scale of what is read, scale of what is written, affine)
 SAES = {
-    "resid_post": (1, "resid_post", "resid_post", 300.0, 150.0, False),
+    "resid_post": (1, "resid_post", "resid_post", 300.0, 20.0, False),
     "z": (2, "z", "z", 0.5, 0.5, False),
     "mlp_out": (3, "mlp_out", "mlp_out", 50.0, 50.0, False),
-    "affine": (4, "mlp_in", "mlp_out", 2.0, 30.0, True),
+    "affine": (4, "mlp_in", "mlp_out", 0.5, 10.0, True),
 }
 
 
@@ -57,7 +57,7 @@ tok = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
 m = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="eager")
 m = m.eval().requires_grad_(False).double()
 stream = tok(text.read_text(), add_special_tokens=False)["input_ids"]
-ids = torch.tensor(stream[: S * (T - 1)]).view(S, T - 1)
+ids = torch.tensor(stream[400 : 400 + S * (T - 1)]).view(S, T - 1)
 ids = torch.cat([torch.full((S, 1), tok.bos_token_id), ids], 1).long()
 save_file({"tokens": ids.contiguous()}, str(out / "tokens.safetensors"))
 layer = m.model.layers[L]
