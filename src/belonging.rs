@@ -15,8 +15,10 @@ pub struct Used<'a> {
     pub model: &'a Path,
     /// The directory or file that this means.
     pub checkpoint: &'a Path,
-    /// Where its reconstructions are put.
+    /// Where it reads.
     pub hook: HookPoint,
+    /// Where a transcoder's predictions are put.
+    pub hook_out: Option<HookPoint>,
     /// The tokens that contexts may all begin with.
     pub starts: Vec<u32>,
 }
@@ -49,6 +51,11 @@ impl Used<'_> {
         }
         if let Some(hook) = metadata.hook_name.as_ref().filter(|hook| **hook != self.hook.to_string()) {
             notes.push(format!("the SAE names the hook {hook}, and is evaluated at {}", self.hook));
+        }
+        if let Some((hook, out)) = metadata.hook_name_out.as_ref().zip(self.hook_out)
+            && *hook != out.to_string()
+        {
+            notes.push(format!("the transcoder names the hook {hook} as what it predicts, and is evaluated at {out}"));
         }
         if let Some(trained) = metadata.context_size.filter(|size| *size != tokens.ncols()) {
             notes.push(format!(
@@ -146,6 +153,7 @@ mod tests {
             model: Path::new(model),
             checkpoint: Path::new("/hub/models--org--Pythia-70m/snapshots/0123"),
             hook: HookPoint::resid_post(3),
+            hook_out: None,
             starts: vec![2, 0],
         };
         used.notes(metadata, tokens.view())

@@ -64,4 +64,6 @@ pub mod runner;
 #[cfg(feature = "workbench")]
 pub mod spec;
 #[cfg(feature = "workbench")]
+pub mod transcode;
+#[cfg(feature = "workbench")]
 pub mod verdict;

@@ -63,8 +63,10 @@ pub struct Run {
     pub key: RunKey,
     /// Name of the depth.
     pub depth: String,
-    /// Where it reads and writes.
+    /// Where it is patched in.
     pub site: Site,
+    /// Where it reads: there, or of a transcoder elsewhere.
+    pub reads: Site,
 }
 
 impl Plan {
@@ -130,10 +132,13 @@ impl Plan {
                 for &tokens in &spec.training_tokens {
                     let width = site.hook.width(config);
                     let train = spec.train.config(width, coder, tokens, spec.precision)?;
-                    train.check().with_context(|| {
-                        let architecture = &train.architecture;
-                        format!("model `{}`, {}, {architecture} {}", model.name, site.hook, architecture.knob())
-                    })?;
+                    let reads = coder.transcode.map_or(*site, |transcode| transcode.reads_at(*site));
+                    let named = || {
+                        let (class, knob) = (coder.class(), coder.architecture.knob());
+                        format!("model `{}`, {}, {class} {knob}", model.name, site.hook)
+                    };
+                    train.check().with_context(named)?;
+                    reads.check(config).with_context(named)?;
                 }
             }
         }
@@ -181,9 +186,15 @@ impl Plan {
 }
 
 impl Run {
+    /// Where it needs activations: where it reads, and where it is patched in. Twice the same of an SAE.
+    pub fn sites(&self) -> [Site; 2] {
+        [self.reads, self.site]
+    }
+
     /// Whether another run of its group is one of the same SAE, because no setting of training tells them apart.
     pub fn trains_as(&self, other: &Self) -> bool {
-        self.site == other.site && self.key.seed == other.key.seed && self.key.train.trains_as(&other.key.train)
+        let sites = |run: &Self| (run.site, run.reads, run.key.seed);
+        sites(self) == sites(other) && self.key.train.trains_as(&other.key.train)
     }
 }
 
@@ -224,15 +235,17 @@ impl Group {
             HookKind::ResidPost => String::new(),
             other => format!("{}-", other.short_name()),
         };
-        let architecture =
-            if train.architecture.is_topk() { String::new() } else { format!("{}-", train.architecture) };
+        let class = match run.key.transcode() {
+            None if train.architecture.is_topk() => String::new(),
+            _ => format!("{}-", run.key.class().replace(' ', "-")),
+        };
         let objective = match train.objective_name() {
             name if name == MSE => String::new(),
             name => format!("{name}-"),
         };
         let Knob { key, value } = train.architecture.knob();
         format!(
-            "{}-L{}-{kind}{architecture}{objective}{key}{value}-seed{seed}-{training_tokens}tokens",
+            "{}-L{}-{kind}{class}{objective}{key}{value}-seed{seed}-{training_tokens}tokens",
             self.model, hook.layer
         )
     }
@@ -272,9 +285,11 @@ fn runs(
                     eval_batch: spec.eval.batch(config.vocab_size),
                     fisher_samples: spec.eval.fisher_samples,
                     fisher_seed: spec.eval.fisher_seed,
+                    reads: coder.transcode.map(|transcode| transcode.reads),
                     bos: tokens.bos(),
                 };
-                runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site });
+                let reads = key.transcode().map_or(*site, |transcode| transcode.reads_at(*site));
+                runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site, reads });
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
+pub(crate) use feed::distinct;
 use pupil::Pupil;
 use state::{Trained, save_state};
 use training::train;
@@ -193,7 +194,7 @@ impl<'a> ModelAtWork<'a> {
         let Sweep { spec, progress, .. } = *self.sweep;
         let Some(survey) = self.survey(layers)? else { return Ok(None) };
         let mut subjects: Vec<Subject<'_>> =
-            runs.iter().zip(saes).map(|(run, sae)| Subject::new(run.site, sae)).collect();
+            runs.iter().zip(saes).map(|(run, sae)| Subject::new(run.site, sae).reading(run.reads)).collect();
         let sequences = self.model.tokens.eval.nrows() as u64;
         let mut stage = progress.stage(format!("{label} evaluate {} SAEs", saes.len()), sequences, "sequences");
         let config =
@@ -269,7 +270,8 @@ fn save_sae(
     let first = model.tokens.source.read(0, contexts)?;
     let metadata = Metadata {
         model_name: Some(group.model.clone()),
-        hook_name: Some(run.site.hook.to_string()),
+        hook_name: Some(run.reads.hook.to_string()),
+        hook_name_out: run.key.reads.map(|_| run.site.hook.to_string()),
         dataset_path: spec.tokens.dataset.clone().or_else(|| {
             let name = spec.tokens.train.as_deref().and_then(Path::file_name);
             name.map(|n| n.to_string_lossy().into_owned())

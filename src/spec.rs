@@ -13,9 +13,10 @@ use assay_models::HookKind;
 use assay_models::hub::HubName;
 use assay_models::tokens::{Reading, RowUse};
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
-use assay_sae::{Architecture, Precision, Recipe, TrainConfig};
+use assay_sae::{Architecture, Precision, Recipe, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::transcode::Transcode;
 use check::explain;
 pub use coders::{Coder, CoderSpec};
 pub use document::{RECORDED_BY, SpecDocument};
@@ -43,7 +44,8 @@ pub struct SweepSpec {
     #[serde(default = "default_depths")]
     pub depths: Vec<String>,
     /// What of each of those layers is read and patched: `resid_post` (the stream that leaves the layer), `resid_pre`, `resid_mid`,
-    /// `attn_out`, `mlp_out`, `z`.
+    /// `attn_out`, `mlp_out`, `z`, `mlp_in` (what the MLP reads, after its norm), `mlp_normalized` (the same without the norm's gain). Where
+    /// coders are transcoders, it is what they predict, `mlp_out`.
     #[serde(default = "default_hooks")]
     pub hooks: Vec<HookKind>,
     /// Subtract the mean over d_model from every activation, as TransformerLens' processed models do.
@@ -370,6 +372,8 @@ impl TrainSpec {
         let chooses = architecture.k().is_some();
         let (objective, loss) = self.objective_of(coder)?;
         let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_sae, architecture, self.batch_size, tokens);
+        // A transcoder's b_dec is of its output.
+        let apply_b_dec_to_input = coder.transcode.is_none() && recipe.apply_b_dec_to_input;
         Ok(TrainConfig {
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
@@ -386,11 +390,12 @@ impl TrainSpec {
                 .rescale_acts_by_decoder_norm
                 .filter(|_| chooses)
                 .unwrap_or(recipe.rescale_acts_by_decoder_norm),
-            apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
+            apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
             input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
             ema_decay: self.ema_decay.unwrap_or(recipe.ema_decay),
             precision,
+            task: coder.transcode.map_or(Task::Autoencoder, Transcode::task),
             ..recipe
         })
     }

@@ -50,6 +50,7 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
         .map(|name| whole(&frame, name));
         let centred: Vec<bool> =
             frame.column("center_residual").unwrap().bool().unwrap().iter().map(Option::unwrap).collect();
+        let reads = frame.column("reads").ok().map(|column| column.str().unwrap());
         let begins = frame.column("bos").ok().map(|column| column.u32().unwrap());
         for at in 0..frame.height() {
             let key = RunKey {
@@ -70,6 +71,7 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
                 eval_batch: batches[at] as usize,
                 fisher_samples: samples[at] as usize,
                 fisher_seed: fisher_seeds[at],
+                reads: reads.and_then(|reads| reads.get(at)).map(|name| name.parse().unwrap()),
                 bos: begins.and_then(|bos| bos.get(at)),
             };
             assert_eq!(key.id(), ids[at], "{}, row {at}", dir.display());

@@ -43,7 +43,7 @@ struct Fixed {
 }
 
 impl Codec for Fixed {
-    fn d_model(&self) -> usize {
+    fn d_in(&self) -> usize {
         self.d_model
     }
     fn d_sae(&self) -> usize {
@@ -130,7 +130,7 @@ fn sites_together_are_evaluated_as_each_alone() {
     let (model, tokens) = small();
     let sae = |name: &str| -> Sae { formats::load(&golden("eval-small").join(name), &cpu()).unwrap().sae };
     let (a, b) = (sae("L3_k8"), sae("L4_k32"));
-    let site = |layer, kind, center| Site { hook: HookPoint { layer, kind }, center };
+    let site = |layer, kind, center| Site { center, ..HookPoint { layer, kind }.into() };
     let saes: Vec<(Site, &dyn Codec)> = vec![
         (site(4, HookKind::ResidPost, false), &b),
         (site(3, HookKind::ResidPost, false), &a),
@@ -160,7 +160,7 @@ fn a_perfect_reconstruction_changes_nothing_anywhere() {
     let (model, tokens) = small();
     let identity = Fixed { d_model: 128, output: None };
     for (kind, center) in [(HookKind::Z, false), (HookKind::MlpOut, true), (HookKind::AttnOut, false)] {
-        let site = Site { hook: HookPoint { layer: 2, kind }, center };
+        let site = Site { center, ..HookPoint { layer: 2, kind }.into() };
         let found = found_in(3, &model, &tokens, &[(site, &identity)]).unwrap().remove(0);
         for (name, expected) in [("ce_rec", 1.0), ("kl", 0.0), ("top1_agreement", 1.0), ("r2", 1.0)] {
             assert_eq!(value(&found, name), expected, "{site}: {name}");
@@ -174,7 +174,7 @@ fn a_perfect_reconstruction_changes_nothing_anywhere() {
 fn one_survey_serves_evaluation_and_geometry() {
     let (model, tokens) = small();
     for center in [false, true] {
-        let sites = [Site { hook: HOOK, center }, HookPoint { layer: 1, kind: HookKind::MlpOut }.into()];
+        let sites = [Site { center, ..HOOK.into() }, HookPoint { layer: 1, kind: HookKind::MlpOut }.into()];
         let layers = residual_stream(model.config(), center);
         let survey = Survey::new(&model, tokens.view(), &sites, &layers, 2, |_| Continue(())).unwrap();
         let alone = model_geometry(&model, tokens.view(), 2, center, |_| Continue(())).unwrap();
@@ -272,7 +272,7 @@ fn a_site_that_was_not_surveyed_is_named() {
     let (model, tokens) = small();
     let identity = Fixed { d_model: 128, output: None };
     let survey = Survey::new(&model, tokens.view(), &[HOOK.into()], &[], 2, |_| Continue(())).unwrap();
-    let centred = Site { hook: HOOK, center: true };
+    let centred = Site { center: true, ..HOOK.into() };
     let error = evaluate(&survey, &mut [Subject::new(centred, &identity)], CONFIG, |_| Continue(())).unwrap_err();
     assert!(error.to_string().contains("blocks.3.hook_resid_post, centred over d_model was not surveyed"), "{error}");
 }

@@ -160,7 +160,7 @@ fn checkpoints_are_read_as_others_write_them() {
 #[test]
 fn only_layer_norms_take_centring() {
     let open = |name: &str| Decoder::load(&golden("families").join(name), &device()).unwrap();
-    let site = Site { hook: HookPoint::resid_post(1), center: true };
+    let site = Site { center: true, ..HookPoint::resid_post(1).into() };
     assert!(site.check(open("gpt2").config()).is_ok());
     let error = site.check(open("qwen3").config()).unwrap_err().to_string();
     assert!(error.contains("RMSNorm"), "{error}");

@@ -1,8 +1,8 @@
-//! Every kind of hook, captured, patched and differentiated, with both layouts of the residual stream.
+//! Every kind of hook, captured, patched and differentiated, with every layout of the residual stream.
 
 use std::path::Path;
 
-use assay_models::config::Layout;
+use assay_models::config::{Layout, NormKind};
 use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site};
 use burn::tensor::{Tensor, TensorData};
@@ -10,8 +10,11 @@ use ndarray::Array2;
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
 
-/// Random weights, 4 layers: attention and MLP side by side, and one after the other.
+/// Random weights: attention and MLP side by side, and one after the other.
 const LAYOUTS: [&str; 2] = ["neox-parallel", "neox-sequential"];
+/// These and others: with RMS norms, with norms after attention and MLP as well, and with those alone.
+const MODELS: [&str; 6] =
+    ["neox-parallel", "neox-sequential", "families/gpt2", "families/qwen3", "families/gemma3", "families/olmo2"];
 const LAYER: usize = 1;
 
 fn models(layout: &str) -> [(String, Decoder); 2] {
@@ -35,12 +38,17 @@ fn site(kind: HookKind) -> Site {
 
 #[test]
 fn a_captured_value_put_back_changes_nothing() {
-    for layout in LAYOUTS {
+    for layout in MODELS {
         let tokens = tokens(layout);
         for (name, model) in models(layout) {
             let logits = values(model.forward(tokens.view()).unwrap());
             let sites: Vec<Site> = hooks(&model).into_iter().map(Site::from).collect();
-            assert_eq!(sites.len(), 4 * if model.config().layout == Layout::Parallel { 5 } else { 6 });
+            let config = model.config();
+            let of_layer = if matches!(config.layout, Layout::Parallel | Layout::PostNorm) { 7 } else { 8 };
+            assert_eq!(sites.len(), config.n_layers() * of_layer, "{name}");
+            // A function that is shown everything and changes nothing.
+            let shown = model.forward_with(tokens.view(), |_, value| value).unwrap();
+            assert_close(&name, &values(shown), &logits, 0.0);
             let captured = model.capture(tokens.view(), &sites).unwrap();
             for (cut, captured) in model.cut(tokens.view(), &sites).unwrap().into_iter().zip(captured) {
                 let site = cut.site();
@@ -49,11 +57,14 @@ fn a_captured_value_put_back_changes_nothing() {
                 assert_close(&format!("{name}, {site}"), &again, &logits, 0.0);
             }
             // Centred, the same but for rounding: all that read the residual stream are LayerNorms.
+            if config.norm.kind != NormKind::Layer {
+                continue;
+            }
             let centred: Vec<Site> = sites.into_iter().map(|site| Site { center: true, ..site }).collect();
             for site in centred {
-                if site.hook.kind == HookKind::Z {
+                if matches!(site.hook.kind, HookKind::Z | HookKind::MlpNormalized | HookKind::MlpIn) {
                     let error = model.cut(tokens.view(), &[site]).unwrap_err();
-                    assert!(matches!(error, ModelError::CenteredZ { .. }), "{error}");
+                    assert!(matches!(error, ModelError::CenteredInput { .. }), "{error}");
                     continue;
                 }
                 let cut = model.cut(tokens.view(), &[site]).unwrap().remove(0);
@@ -115,7 +126,7 @@ fn loss(model: &Decoder, tokens: &Array2<u32>, hook: HookPoint, change: &Tensor<
 /// Along directions that have much of the gradient in them, against differences of whole passes.
 #[test]
 fn gradients_are_slopes_of_the_loss() {
-    for layout in LAYOUTS {
+    for layout in MODELS {
         let tokens = tokens(layout);
         for (name, model) in models(layout) {
             for hook in hooks(&model).into_iter().filter(|hook| hook.layer == LAYER) {
@@ -146,13 +157,107 @@ fn gradients_are_slopes_of_the_loss() {
     }
 }
 
+/// What MLPs read, against transformers, and in terms of the stream that they read it from.
+#[test]
+fn what_an_mlp_reads_agrees_with_transformers() {
+    let expected = Reference::open(golden("mlp-inputs.safetensors"));
+    let names = expected.names();
+    let models: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(".mlp_in")).collect();
+    assert!(models.len() >= 20, "{models:?}");
+    for name in models {
+        let dir = if name.starts_with("neox") { golden(name) } else { golden("families").join(name) };
+        let tokens = Reference::open(dir.join("expected.safetensors")).tokens("tokens");
+        let first = tokens.slice(ndarray::s![..1, ..]);
+        for model in [load(&dir), load(&dir).with_pinned_products()] {
+            for kind in [HookKind::MlpIn, HookKind::MlpNormalized] {
+                if site(kind).check(model.config()).is_err() {
+                    assert!(kind == HookKind::MlpNormalized && name.starts_with("olmo2"), "{name}, {kind}");
+                    continue;
+                }
+                let found = values(model.capture(first, &[site(kind)]).unwrap().remove(0));
+                let reference = expected.floats(&format!("{name}.{}", kind.short_name())).0;
+                assert_close(&format!("{name}, {kind}"), &found, &reference, 1e-5);
+            }
+        }
+    }
+}
+
+/// The MLP of what it reads is what it adds: a change of its input without gain is one of its input times the gain.
+#[test]
+fn inputs_of_an_mlp_are_patched_alike() {
+    for name in ["neox-parallel", "families/gpt2", "families/gemma3"] {
+        let (tokens, model) = (tokens(name), load(&golden(name)));
+        let kinds = [HookKind::MlpNormalized, HookKind::MlpIn, HookKind::MlpOut];
+        let cuts = model.cut(tokens.view(), &kinds.map(site)).unwrap();
+        let d_model = model.config().d_model;
+        let wave: Vec<f32> = (0..d_model).map(|at| (at as f32 * 0.7).sin()).collect();
+        let wave = Tensor::<1>::from_data(wave.as_slice(), &device()).unsqueeze::<3>();
+        // The slope of mlp_in along mlp_normalized is the gain: what a pass shows where a wave is added before it.
+        let mut input = None;
+        let logits = model.forward_with(tokens.view(), |hook, value| match hook == cuts[0].site().hook {
+            true => value + wave.clone(),
+            false => {
+                if hook == cuts[1].site().hook {
+                    input = Some(value.clone());
+                }
+                value
+            }
+        });
+        let logits = values(logits.unwrap());
+        let patched = values(model.forward_from(&cuts[0], cuts[0].value() + wave.clone()));
+        assert_close(&format!("{name}, before the gain"), &patched, &logits, 1e-6);
+        let after = values(model.forward_from(&cuts[1], input.unwrap()));
+        assert_close(&format!("{name}, after the gain"), &after, &logits, 1e-6);
+        assert!(patched != values(model.forward(tokens.view()).unwrap()));
+    }
+}
+
+/// What the heads mix without the values' biases is what they mix in a model whose values have none: the weights of a query add up to 1.
+#[test]
+fn the_values_biases_are_left_out_and_put_back() {
+    for (name, bias) in [
+        ("families/gpt2", "transformer.h.{}.attn.c_attn.bias"),
+        ("families/qwen2-tied", "model.layers.{}.self_attn.v_proj.bias"),
+    ] {
+        let bias = bias.replace("{}", &LAYER.to_string());
+        let (tokens, model) = (tokens(name), load(&golden(name)));
+        let dir = tempfile::tempdir().unwrap();
+        let copy = dir.path().join("model");
+        copy_dir(&golden(name), &copy);
+        edit_tensors(&copy.join("model.safetensors"), |tensors| {
+            let (dtype, _, bytes) = tensors.get_mut(&bias).unwrap();
+            let from = if bias.contains("c_attn") { bytes.len() / 3 * 2 } else { 0 };
+            assert!(*dtype == safetensors::Dtype::F32 && bytes[from..].iter().any(|byte| *byte != 0));
+            bytes[from..].fill(0);
+        });
+        let z = site(HookKind::Z);
+        let without = Site { without_value_bias: true, ..z };
+        let expected = values(load(&copy).capture(tokens.view(), &[z]).unwrap().remove(0));
+        let found = values(model.capture(tokens.view(), &[without]).unwrap().remove(0));
+        assert_close(name, &found, &expected, 1e-5);
+        assert!(found != values(model.capture(tokens.view(), &[z]).unwrap().remove(0)), "{name}");
+        let logits = values(model.forward(tokens.view()).unwrap());
+        let cut = model.cut(tokens.view(), &[without]).unwrap().remove(0);
+        assert_close(name, &values(model.forward_from(&cut, cut.value())), &logits, 1e-5);
+        // Zeros leave the biases, which then are all that W_O reads.
+        let zeros = values(model.forward_from(&cut, cut.value().zeros_like()));
+        assert!(
+            zeros != values(model.forward_from(&model.cut(tokens.view(), &[z]).unwrap()[0], cut.value().zeros_like()))
+        );
+        let elsewhere = Site { without_value_bias: true, ..site(HookKind::AttnOut) };
+        let error = model.capture(tokens.view(), &[elsewhere]).unwrap_err().to_string();
+        assert!(error.contains("only attn.hook_z has them"), "{error}");
+    }
+}
+
 #[test]
 fn hooks_that_a_model_does_not_have_are_refused() {
-    let model = load(&golden("neox-parallel"));
-    let tokens = tokens("neox-parallel");
-    for (hook, part) in
-        [("blocks.1.hook_resid_mid", "parallel residual"), ("blocks.4.hook_mlp_out", "4 layers, 0 to 3")]
-    {
+    for (model, hook, part) in [
+        ("neox-parallel", "blocks.1.hook_resid_mid", "parallel residual"),
+        ("neox-parallel", "blocks.4.hook_mlp_out", "4 layers, 0 to 3"),
+        ("families/olmo2", "blocks.1.ln2.hook_normalized", "take mlp.hook_in"),
+    ] {
+        let (tokens, model) = (tokens(model), load(&golden(model)));
         let hook: HookPoint = hook.parse().unwrap();
         for error in [
             model.capture(tokens.view(), &[hook.into()]).unwrap_err(),

@@ -68,7 +68,7 @@ fn scores_are_the_principal_components_of_the_logits() {
 fn activations_are_those_of_the_scored_positions() {
     let model = Decoder::load(&bundled("small"), &device()).unwrap();
     let tokens = tokens(32, 3);
-    let sites = [5, 1].map(|layer| Site { hook: HookPoint::resid_post(layer), center: true });
+    let sites = [5, 1].map(|layer| Site { center: true, ..HookPoint::resid_post(layer).into() });
     let config = PairsConfig { batch: 2, first_position: 4, ..PairsConfig::default() };
     let found = logit_pairs(&model, &sites, tokens.view(), &config, |_| ()).unwrap();
     for (site, activations) in sites.iter().zip(&found.activations) {

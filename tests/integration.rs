@@ -13,6 +13,8 @@
 //! - `steering`: a coefficient is steered to a target L0, and resumed.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
+//! - `eval_sites`: whole evaluations at hooks of a real model, and of a transcoder, against transformers in float64.
+//! - `places`: where `assay eval` puts SAEs and transcoders, and what it refuses.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
@@ -20,6 +22,7 @@
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `sweep_classes`: sweeps over classes of SAE, resumed and refused.
 //! - `sweep_objectives`: sweeps over objectives, resumed, alone and in company, and refused.
+//! - `sweep_transcoders`: sweeps over transcoders beside SAEs, resumed and refused.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
@@ -30,6 +33,7 @@
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
+//! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
 //! - `cli`: help and tables as they are printed.
 
@@ -40,6 +44,7 @@ mod bos;
 mod cli;
 mod committed;
 mod common;
+mod eval_sites;
 mod evaluate;
 mod families;
 mod formats;
@@ -56,6 +61,7 @@ mod parity_eval;
 mod parity_models;
 mod parity_objectives;
 mod parity_sae;
+mod places;
 mod real_models;
 mod reference;
 mod sae_files;
@@ -64,8 +70,10 @@ mod steering;
 mod sweep;
 mod sweep_classes;
 mod sweep_objectives;
+mod sweep_transcoders;
 mod text;
 mod training;
 mod training_classes;
+mod transcoders;
 mod verdict;
 mod widths;

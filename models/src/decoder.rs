@@ -127,7 +127,8 @@ impl Decoder {
     /// # Errors
     /// If a token is not in the vocabulary, or the context is longer than the model allows.
     pub fn forward(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
-        self.forward_with(tokens, |_, value| value)
+        let x = self.embed(tokens)?;
+        Ok(self.unembed(self.run_layers(x, 0..self.layers.len(), &mut Nobody)))
     }
 
     /// Next-token logits of a pass in which `visit` is shown the activation at every hook point, in the order of [`HookKind::ALL`] in
@@ -138,10 +139,10 @@ impl Decoder {
     pub fn forward_with(
         &self,
         tokens: ArrayView2<'_, u32>,
-        mut visit: impl FnMut(HookPoint, Tensor<3>) -> Tensor<3>,
+        visit: impl FnMut(HookPoint, Tensor<3>) -> Tensor<3>,
     ) -> Result<Tensor<3>> {
         let x = self.embed(tokens)?;
-        Ok(self.unembed(self.run_layers(x, 0..self.layers.len(), &mut visit)))
+        Ok(self.unembed(self.run_layers(x, 0..self.layers.len(), &mut Everywhere(visit))))
     }
 
     /// Whether the device computes this model's layers in bf16.
@@ -175,29 +176,38 @@ impl Decoder {
         self.config.layout == Layout::Parallel
     }
 
-    /// Runs some layers, the first of which reads `x`. What `visit` gives back takes the place of the activation that it is shown.
-    fn run_layers(
-        &self,
-        mut x: Tensor<3>,
-        layers: Range<usize>,
-        visit: &mut dyn FnMut(HookPoint, Tensor<3>) -> Tensor<3>,
-    ) -> Tensor<3> {
+    /// Runs some layers, the first of which reads `x`. What `visitor` gives back takes the place of the activation that it is shown.
+    fn run_layers(&self, mut x: Tensor<3>, layers: Range<usize>, visitor: &mut dyn Visitor) -> Tensor<3> {
         let positions = self.positions(x.dims()[1]);
         for index in layers {
             let layer = &self.layers[index];
-            let mut at = |kind: HookKind, value: Tensor<3>| visit(HookPoint { layer: index, kind }, value);
-            x = at(HookKind::ResidPre, x);
-            let z = at(HookKind::Z, layer.mix(&self.config, &positions, x.clone(), self.pinned));
-            let attn = at(HookKind::AttnOut, layer.attn_out(z, self.pinned));
+            let hook = |kind: HookKind| HookPoint { layer: index, kind };
+            x = visitor.at(hook(HookKind::ResidPre), x);
+            let z = visitor.at(hook(HookKind::Z), layer.mix(&self.config, &positions, x.clone(), self.pinned));
+            let attn = visitor.at(hook(HookKind::AttnOut), layer.attn_out(z, self.pinned));
             let sum = if self.is_parallel() {
-                at(HookKind::MlpOut, layer.mlp_out(&self.config, x.clone(), self.pinned)) + attn + x
+                self.mlp_out(index, x.clone(), visitor) + attn + x
             } else {
-                x = at(HookKind::ResidMid, x + attn);
-                at(HookKind::MlpOut, layer.mlp_out(&self.config, x.clone(), self.pinned)) + x
+                x = visitor.at(hook(HookKind::ResidMid), x + attn);
+                self.mlp_out(index, x.clone(), visitor) + x
             };
-            x = at(HookKind::ResidPost, sum);
+            x = visitor.at(hook(HookKind::ResidPost), sum);
         }
         x
+    }
+
+    /// What a layer's MLP adds to the residual stream `x`.
+    fn mlp_out(&self, index: usize, x: Tensor<3>, visitor: &mut dyn Visitor) -> Tensor<3> {
+        let layer = &self.layers[index];
+        let hook = |kind: HookKind| HookPoint { layer: index, kind };
+        let mut input = layer.mlp_in(x.clone());
+        let normalized = hook(HookKind::MlpNormalized);
+        if let Some(norm) = layer.norm_mlp.as_ref().filter(|_| visitor.wants(normalized)) {
+            let before = norm.normalized(x);
+            input = norm.changed(input, before.clone(), visitor.at(normalized, before));
+        }
+        let input = visitor.at(hook(HookKind::MlpIn), input);
+        visitor.at(hook(HookKind::MlpOut), layer.mlp_out(&self.config, input, self.pinned))
     }
 
     /// The tables for a context length, made once.
@@ -207,6 +217,38 @@ impl Decoder {
             Some(positions) if positions.context() == context => positions.clone(),
             _ => cached.insert(Positions::new(&self.config, context, self.buffers, self.pinned, &self.device)).clone(),
         }
+    }
+}
+
+/// Who is shown the activations of a pass.
+trait Visitor {
+    /// Whether a hook's activation is wanted that the pass computes for nobody else: that of `ln2.hook_normalized`.
+    fn wants(&self, hook: HookPoint) -> bool;
+    /// What is to stand in an activation's place.
+    fn at(&mut self, hook: HookPoint, value: Tensor<3>) -> Tensor<3>;
+}
+
+/// Nobody.
+struct Nobody;
+
+impl Visitor for Nobody {
+    fn wants(&self, _: HookPoint) -> bool {
+        false
+    }
+    fn at(&mut self, _: HookPoint, value: Tensor<3>) -> Tensor<3> {
+        value
+    }
+}
+
+/// A function that is shown every activation.
+struct Everywhere<F>(F);
+
+impl<F: FnMut(HookPoint, Tensor<3>) -> Tensor<3>> Visitor for Everywhere<F> {
+    fn wants(&self, _: HookPoint) -> bool {
+        true
+    }
+    fn at(&mut self, hook: HookPoint, value: Tensor<3>) -> Tensor<3> {
+        self.0(hook, value)
     }
 }
 

@@ -167,11 +167,25 @@ pub enum ModelError {
         /// The hook.
         hook: HookPoint,
     },
+    /// `ln2.hook_normalized` in a model whose MLP reads the residual stream without a norm.
+    #[error(
+        "hook {hook} does not exist in this model: its MLP reads the residual stream without a norm; take mlp.hook_in"
+    )]
+    NoMlpNorm {
+        /// The hook.
+        hook: HookPoint,
+    },
     /// Centring where no LayerNorm follows.
     #[error(
-        "hook {hook} can't be centred over d_model: the output projection reads it as it is, and the model would say something else; leave center_residual out"
+        "hook {hook} can't be centred over d_model: a matrix reads it as it is, and the model would say something else; leave center_residual out"
     )]
-    CenteredZ {
+    CenteredInput {
+        /// The hook.
+        hook: HookPoint,
+    },
+    /// A hook that has no biases of the values in it to leave out.
+    #[error("hook {hook} can't be without the values' biases: only attn.hook_z has them as a summand; leave that out")]
+    NoValueBias {
         /// The hook.
         hook: HookPoint,
     },

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{DecoderConfig, Layout, NormKind};
@@ -21,6 +20,11 @@ pub enum HookKind {
     AttnOut,
     /// The stream between attention and MLP; exists only without parallel residual.
     ResidMid,
+    /// What the norm before the MLP makes of the stream, without its gain and bias; exists only where there is such a norm.
+    MlpNormalized,
+    /// What the MLP's matrices read: after that norm, with its gain and bias; where there is none, the stream itself. TransformerLens'
+    /// `hook_mlp_in` is another place, before the norm.
+    MlpIn,
     /// What the MLP adds, likewise.
     MlpOut,
     /// The residual stream that leaves the layer: the raw output of the layer's class in transformers, neither mean-centred nor passed
@@ -46,13 +50,17 @@ impl HookPoint {
     /// Checks that a model of this shape has the hook.
     ///
     /// # Errors
-    /// If the layer is beyond the last, or `hook_resid_mid` is asked of a parallel-residual model.
+    /// If the layer is beyond the last, `hook_resid_mid` is asked of a parallel-residual model, or `ln2.hook_normalized` of one whose MLP
+    /// reads the stream as it is.
     pub fn check(&self, config: &DecoderConfig) -> Result<()> {
         if self.layer >= config.n_layers() {
             return Err(ModelError::HookBeyondModel { hook: *self, n_layers: config.n_layers() });
         }
         if self.kind == HookKind::ResidMid && config.layout == Layout::Parallel {
             return Err(ModelError::NoResidMid { hook: *self });
+        }
+        if self.kind == HookKind::MlpNormalized && !config.layout.has_pre_norm() {
+            return Err(ModelError::NoMlpNorm { hook: *self });
         }
         Ok(())
     }
@@ -61,35 +69,63 @@ impl HookPoint {
     pub fn width(&self, config: &DecoderConfig) -> usize {
         match self.kind {
             HookKind::Z => config.attention.d_q(),
-            HookKind::ResidPre | HookKind::AttnOut | HookKind::ResidMid | HookKind::MlpOut | HookKind::ResidPost => {
-                config.d_model
-            }
+            HookKind::ResidPre
+            | HookKind::AttnOut
+            | HookKind::ResidMid
+            | HookKind::MlpNormalized
+            | HookKind::MlpIn
+            | HookKind::MlpOut
+            | HookKind::ResidPost => config.d_model,
         }
     }
 }
 
-/// Every kind with its name in TransformerLens, in the order in which a forward pass meets them.
-const KINDS: [(HookKind, &str); 6] = [
-    (HookKind::ResidPre, "hook_resid_pre"),
-    (HookKind::Z, "attn.hook_z"),
-    (HookKind::AttnOut, "hook_attn_out"),
-    (HookKind::ResidMid, "hook_resid_mid"),
-    (HookKind::MlpOut, "hook_mlp_out"),
-    (HookKind::ResidPost, "hook_resid_post"),
+/// Every kind with its name in TransformerLens and its short name, in the order in which a forward pass meets them.
+const KINDS: [(HookKind, &str, &str); 8] = [
+    (HookKind::ResidPre, "hook_resid_pre", "resid_pre"),
+    (HookKind::Z, "attn.hook_z", "z"),
+    (HookKind::AttnOut, "hook_attn_out", "attn_out"),
+    (HookKind::ResidMid, "hook_resid_mid", "resid_mid"),
+    (HookKind::MlpNormalized, "ln2.hook_normalized", "mlp_normalized"),
+    (HookKind::MlpIn, "mlp.hook_in", "mlp_in"),
+    (HookKind::MlpOut, "hook_mlp_out", "mlp_out"),
+    (HookKind::ResidPost, "hook_resid_post", "resid_post"),
 ];
 
 impl HookKind {
     /// Every kind, in the order in which a forward pass meets them.
-    pub const ALL: [Self; 6] = [Self::ResidPre, Self::Z, Self::AttnOut, Self::ResidMid, Self::MlpOut, Self::ResidPost];
+    pub const ALL: [Self; 8] = [
+        Self::ResidPre,
+        Self::Z,
+        Self::AttnOut,
+        Self::ResidMid,
+        Self::MlpNormalized,
+        Self::MlpIn,
+        Self::MlpOut,
+        Self::ResidPost,
+    ];
 
-    /// The name without `hook_`: `resid_post`, `z`.
+    /// The short name: `resid_post`, `z`, `mlp_in`.
     pub fn short_name(self) -> &'static str {
-        let name = self.name();
-        name.split_once("hook_").map_or(name, |(_, short)| short)
+        self.names().1
     }
 
     fn name(self) -> &'static str {
-        KINDS.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+        self.names().0
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
+        KINDS.iter().find(|(kind, ..)| *kind == self).map_or(("", ""), |(_, name, short)| (name, short))
+    }
+
+    /// Whether it is the residual stream itself, not a part of what is computed from it.
+    pub fn is_residual(self) -> bool {
+        matches!(self, Self::ResidPre | Self::ResidMid | Self::ResidPost)
+    }
+
+    /// Whether it is read by a matrix as it is, not through a norm: `attn.hook_z` and the MLP's inputs.
+    fn is_read_as_it_is(self) -> bool {
+        matches!(self, Self::Z | Self::MlpNormalized | Self::MlpIn)
     }
 }
 
@@ -134,17 +170,25 @@ pub struct Site {
     /// Subtract the mean over d_model, as TransformerLens' processed models do (`center_writing_weights`). A model whose every reader
     /// of the residual stream starts with a LayerNorm gives the same logits with the mean left out, but for rounding.
     pub center: bool,
+    /// Of `attn.hook_z`: z − b_V, as in TransformerLens' processed models, which fold the values' biases into the output's
+    /// (`fold_value_biases`). Each query's weights add up to 1, so that all of z has the biases b_V of its values in it; they are added again to
+    /// what is patched in. Where a model's values have no biases it changes nothing.
+    pub without_value_bias: bool,
 }
 
 impl Site {
     /// Checks that a model of this shape has the site.
     ///
     /// # Errors
-    /// As [`HookPoint::check`]; if `attn.hook_z` is to be centred, which W_O reads as it is: without its mean the model would say
-    /// something else; if the norms that read the residual stream don't take its mean out.
+    /// As [`HookPoint::check`]; if `attn.hook_z` or an input of the MLP is to be centred, which matrices read as it is: without its mean the
+    /// model would say something else; if the norms that read the residual stream don't take its mean out; if another hook than
+    /// `attn.hook_z` is to be without the values' biases.
     pub fn check(&self, config: &DecoderConfig) -> Result<()> {
-        if self.center && self.hook.kind == HookKind::Z {
-            return Err(ModelError::CenteredZ { hook: self.hook });
+        if self.center && self.hook.kind.is_read_as_it_is() {
+            return Err(ModelError::CenteredInput { hook: self.hook });
+        }
+        if self.without_value_bias && self.hook.kind != HookKind::Z {
+            return Err(ModelError::NoValueBias { hook: self.hook });
         }
         if self.center && config.norm.kind != NormKind::Layer {
             return Err(ModelError::CenteredRms { hook: self.hook });
@@ -152,21 +196,27 @@ impl Site {
         self.hook.check(config)
     }
 
-    /// The activation at the site, of what the model has at its hook: `[batch, context, d_model]` both.
-    pub(crate) fn apply(&self, h: Tensor<3>) -> Tensor<3> {
-        if self.center { h.clone() - h.mean_dim(2) } else { h }
+    /// Whether the activation there is what the model has at the hook. Put back, it then gives the same logits bit for bit, else the same
+    /// but for rounding.
+    pub fn is_plain(&self) -> bool {
+        !self.center && !self.without_value_bias
     }
 }
 
 impl From<HookPoint> for Site {
     fn from(hook: HookPoint) -> Self {
-        Self { hook, center: false }
+        Self { hook, center: false, without_value_bias: false }
     }
 }
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.hook, if self.center { ", centred over d_model" } else { "" })
+        let what = match self {
+            Self { center: true, .. } => ", centred over d_model",
+            Self { without_value_bias: true, .. } => ", without the values' biases",
+            _ => "",
+        };
+        write!(f, "{}{what}", self.hook)
     }
 }
 
@@ -182,7 +232,7 @@ impl FromStr for HookPoint {
     fn from_str(name: &str) -> Result<Self> {
         let parse = || {
             let (layer, kind) = name.strip_prefix("blocks.")?.split_once('.')?;
-            let kind = KINDS.iter().find(|(_, text)| *text == kind)?.0;
+            let kind = KINDS.iter().find(|(_, text, _)| *text == kind)?.0;
             Some(Self { layer: layer.parse().ok()?, kind })
         };
         parse().ok_or_else(|| ModelError::HookName {

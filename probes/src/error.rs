@@ -16,15 +16,28 @@ pub enum ProbeError {
     Model(#[from] ModelError),
     /// An SAE for activations of another width.
     #[error(
-        "the SAE's d_in is {d_in}, and {hook} of the model is {width} wide; it was trained on another model or at another hook"
+        "the SAE's {key} is {width}, and {hook} of the model is {expected} wide; it was trained on another model or at another hook"
     )]
     WidthMismatch {
-        /// Width of the SAE.
-        d_in: usize,
+        /// `d_in` or `d_out`.
+        key: &'static str,
+        /// Width of the SAE there.
+        width: usize,
         /// The hook.
         hook: HookPoint,
         /// Width of the model's activation there.
-        width: usize,
+        expected: usize,
+    },
+    /// A transcoder that predicts what comes before what it reads.
+    #[error(
+        "it reads {reads}, which the model computes after {hook}, where its prediction is to be put; a transcoder predicts what follows from \
+         what it reads"
+    )]
+    ReadsAhead {
+        /// Where it reads.
+        reads: HookPoint,
+        /// Where it is patched in.
+        hook: HookPoint,
     },
     /// A pass whose logits do not fit into memory.
     #[error(

@@ -10,7 +10,7 @@ mod site;
 use std::ops::{ControlFlow, Range};
 
 use assay_models::memory::free;
-use assay_models::{Site, runs_on_cpu, side_by_side};
+use assay_models::{DecoderConfig, Site, runs_on_cpu, side_by_side};
 use assay_sae::{Code, Sae};
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
@@ -37,19 +37,26 @@ pub struct EvalConfig {
     pub kl_zero: bool,
 }
 
-/// Anything that takes activations apart and puts them together again.
+/// Anything that takes activations apart and puts them together again, or of a transcoder, others in their place.
 pub trait Codec: Sync {
-    /// Width of the activations.
-    fn d_model(&self) -> usize;
+    /// Width of the activations that it reads.
+    fn d_in(&self) -> usize;
+    /// Width of those that it reconstructs or predicts.
+    fn d_out(&self) -> usize {
+        self.d_in()
+    }
     /// Number of latents.
     fn d_sae(&self) -> usize;
-    /// The reconstruction of `x`, `[tokens, d_model]`, and the code that it comes from.
+    /// What it makes of `x`, `[tokens, d_in]`: the reconstruction `[tokens, d_out]`, and the code that it comes from.
     fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code);
 }
 
 impl Codec for Sae {
-    fn d_model(&self) -> usize {
-        self.d_in()
+    fn d_in(&self) -> usize {
+        Self::d_in(self)
+    }
+    fn d_out(&self) -> usize {
+        Self::d_out(self)
     }
     fn d_sae(&self) -> usize {
         Self::d_sae(self)
@@ -65,9 +72,9 @@ pub struct Observed<'a> {
     pub at: Range<usize>,
     /// `[sequences, context]`.
     pub tokens: ArrayView2<'a, u32>,
-    /// Activations at the site, `[sequences · context, d_model]`, row-major.
+    /// Activations at the site where it is patched in, `[sequences · context, d_out]`, row-major.
     pub activations: &'a [f32],
-    /// Their reconstructions, likewise.
+    /// Their reconstructions, likewise; a transcoder's are predictions from activations at another site.
     pub reconstructions: &'a [f32],
     /// The code that those come from.
     pub code: &'a Code,
@@ -82,10 +89,15 @@ pub trait Observer: Send {
     fn batch(&mut self, observed: &Observed<'_>) -> std::io::Result<()>;
 }
 
-/// An SAE to evaluate.
+/// An SAE or transcoder to evaluate.
+///
+/// All that is defined by activations is defined by those at the site where it is patched in, which it reconstructs or predicts: R² and the
+/// other errors of reconstruction, the subsets of tokens, bins of ‖a‖, the spectrum, gradients, and both ablations.
 pub struct Subject<'a> {
     /// Where it is patched in, one of the survey's sites.
     pub site: Site,
+    /// Where it reads; of an SAE the same.
+    pub reads: Site,
     /// The SAE.
     pub codec: &'a dyn Codec,
     /// Who looks on.
@@ -95,7 +107,32 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// An SAE that nobody else looks at.
     pub fn new(site: impl Into<Site>, codec: &'a dyn Codec) -> Self {
-        Self { site: site.into(), codec, observers: Vec::new() }
+        let site = site.into();
+        Self { site, reads: site, codec, observers: Vec::new() }
+    }
+
+    /// A transcoder, which reads at another site.
+    #[must_use]
+    pub fn reading(self, reads: impl Into<Site>) -> Self {
+        Self { reads: reads.into(), ..self }
+    }
+
+    /// Checks that it fits a model.
+    ///
+    /// # Errors
+    /// If it has another width than the activations where it reads or is patched in, or reads what depends on what is patched.
+    pub fn check(&self, config: &DecoderConfig) -> Result<()> {
+        let Self { site, reads, codec, .. } = self;
+        for (key, width, hook) in [("d_in", codec.d_in(), reads.hook), ("d_out", codec.d_out(), site.hook)] {
+            let expected = hook.width(config);
+            if width != expected {
+                return Err(ProbeError::WidthMismatch { key, width, hook, expected });
+            }
+        }
+        if reads.hook > site.hook {
+            return Err(ProbeError::ReadsAhead { reads: reads.hook, hook: site.hook });
+        }
+        Ok(())
     }
 }
 
@@ -106,7 +143,7 @@ pub struct Evaluation {
     pub sequences: Vec<[Sums; 3]>,
     /// Firings over all tokens.
     pub firing: Firing,
-    /// Spectrum of the activations at the site; the same for every SAE there.
+    /// Spectrum of the activations at the site where it is patched in; the same for every SAE there.
     pub spectrum: Spectrum,
     /// Errors by ‖a‖, smallest first.
     pub by_norm: Vec<NormBin>,
@@ -158,7 +195,7 @@ fn check_memory(survey: &Survey<'_>, subjects: &[Subject<'_>]) -> Result<()> {
 /// that their pace can be measured, and then how many sequences each had; it may stop the work.
 ///
 /// # Errors
-/// If an SAE's site was not surveyed or it has another width than the activation there, the logits of a pass don't fit
+/// If the site where an SAE is patched in was not surveyed, it does not fit the model ([`Subject::check`]), the logits of a pass don't fit
 /// into memory, an activation, reconstruction or loss is not finite, an
 /// observer fails, or `progress` breaks off ([`ProbeError::Stopped`]).
 pub fn evaluate(
@@ -169,28 +206,33 @@ pub fn evaluate(
 ) -> Result<Vec<Evaluation>> {
     let mut sites: Vec<Site> = Vec::new();
     let mut found = Vec::with_capacity(subjects.len());
-    for Subject { site, codec, .. } in subjects.iter() {
-        let (d_in, width) = (codec.d_model(), site.hook.width(survey.model().config()));
-        if d_in != width {
-            return Err(ProbeError::WidthMismatch { d_in, hook: site.hook, width });
+    for subject in subjects.iter() {
+        subject.check(survey.model().config())?;
+        found.push(Evaluation::new(subject.codec.d_sae(), survey.at(subject.site)?.spectrum.clone()));
+        if !sites.contains(&subject.site) {
+            sites.push(subject.site);
         }
-        found.push(Evaluation::new(codec.d_sae(), survey.at(*site)?.spectrum.clone()));
-        if !sites.contains(site) {
-            sites.push(*site);
+    }
+    let patched = sites.len();
+    for reads in subjects.iter().map(|subject| subject.reads) {
+        if !sites.contains(&reads) {
+            sites.push(reads);
         }
     }
     check_memory(survey, subjects)?;
     advance(&mut progress, 0)?;
     for (start, tokens) in survey.batches() {
         let batch = Batch { survey, config, start, tokens };
-        for cuts in passes(survey.model().cut(tokens, &sites)?) {
+        let all = survey.model().cut(tokens, &sites)?;
+        for cuts in passes(&all[..patched]) {
             let pass = batch.run(&cuts)?;
-            for cut in &cuts {
+            for cut in cuts {
                 let at_site = AtSite::new(&batch, &pass, cut)?;
                 let here = subjects.iter_mut().zip(&mut found).filter(|(subject, _)| subject.site == cut.site());
                 // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
                 side_by_side(survey.model().device(), here.collect(), |(subject, found)| {
-                    at_site.evaluate(subject, found)
+                    let read = all.iter().find(|read| read.site() == subject.reads).expect("the pass is cut there");
+                    at_site.evaluate(subject, read.value(), found)
                 })?;
             }
         }

@@ -227,6 +227,15 @@ impl Trainer {
         self.learn(forward, Descent::Reconstruction, false)
     }
 
+    /// The same step, of which [`StepLoss::fvu`] and [`StepLoss::l0`] are known too.
+    ///
+    /// # Shapes
+    /// - `x`, `target`: `[batch, d_model]`
+    pub fn step_towards_watched(&mut self, x: Tensor<2>, target: Tensor<2>) -> StepLoss {
+        let forward = self.forward(x).towards(target);
+        self.learn(forward, Descent::Reconstruction, true)
+    }
+
     /// Encodes and decodes a batch, for an objective that is computed elsewhere: [`Self::step_patched`] takes what a model says of it,
     /// [`Self::step_on`] the gradient of any other.
     ///

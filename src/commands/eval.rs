@@ -1,6 +1,7 @@
 //! `assay eval`: one SAE, on a token file or on text.
 
 mod pace;
+mod place;
 mod reconstructions;
 mod saebench;
 mod show;
@@ -8,11 +9,11 @@ mod show;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use assay_models::{Decoder, HookPoint, ModelError, Site};
+use anyhow::{Context, Result, ensure};
+use assay_models::Decoder;
 use assay_probes::stats::Resamples;
-use assay_probes::{EvalConfig, Subject, Survey, evaluate};
-use assay_sae::{LoadedSae, formats};
+use assay_probes::{EvalConfig, Survey, evaluate};
+use assay_sae::formats;
 use serde_json::{Value, json};
 
 use super::contexts::{ContextArgs, Contexts, whole};
@@ -22,12 +23,13 @@ use crate::replicates::Replicates;
 use crate::verdict::verdict;
 use crate::{device, fetch, markdown, output};
 use pace::Pace;
+use place::PlaceArgs;
 use reconstructions::Reconstructions;
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
 ///
 /// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. First comes a verdict: whether R² tells what
-/// the SAE keeps of the model.
+/// the SAE keeps of the model. A transcoder reads one activation, and its predictions take the place of another, of which all metrics are.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
@@ -42,13 +44,8 @@ pub struct EvalArgs {
     sae: PathBuf,
     #[command(flatten)]
     contexts: ContextArgs,
-    /// Hook point, if not the one that the SAE names: blocks.L.KIND, KIND one of hook_resid_pre, attn.hook_z, hook_attn_out,
-    /// hook_resid_mid, hook_mlp_out and hook_resid_post
-    #[arg(long, value_name = "NAME")]
-    hook: Option<HookPoint>,
-    /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
-    #[arg(long)]
-    center_residual: bool,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Labels sampled per token from the model's predictions, for `fwd` and `kl_pred`; 0 skips both
     #[arg(long, value_name = "N", default_value_t = 4)]
     fisher_samples: usize,
@@ -59,7 +56,8 @@ pub struct EvalArgs {
     /// Seed of the bootstrap and of those labels
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
     seed: u64,
-    /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file
+    /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file; of a transcoder, the
+    /// activations that it predicts and its predictions
     #[arg(long, value_name = "FILE")]
     save_reconstructions: Option<PathBuf>,
     /// What to print
@@ -110,21 +108,26 @@ impl EvalArgs {
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
         let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
-        let site = self.site(&loaded, &model)?;
-        let hook = site.hook;
+        let place = self.place.place(&self.sae, &loaded, model.config(), false)?;
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
-        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, starts: starts(bos, model.config()) };
+        let used = Used {
+            model: &self.model,
+            checkpoint: &checkpoint,
+            hook: place.reads.hook,
+            hook_out: place.hook_out(),
+            starts: starts(bos, model.config()),
+        };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         let sae = &loaded.sae;
         let (sequences, context_size) = tokens.dim();
-        let mut stage = progress.stage(format!("evaluate {hook}"), sequences as u64, "sequences");
+        let mut stage = progress.stage(format!("evaluate {}", place.site.hook), sequences as u64, "sequences");
         let config = EvalConfig {
             fisher_samples: self.fisher_samples,
             fisher_seed: self.seed,
             kl_zero: format == Output::Saebench,
         };
         let batch = self.contexts.batch(context_size, model.config().vocab_size);
-        let mut subjects = [Subject::new(site, sae)];
+        let mut subjects = [place.subject(sae)];
         let mut reconstructions = self.save_reconstructions.is_some().then(Reconstructions::default);
         if let Some(reconstructions) = &mut reconstructions {
             subjects[0].observers.push(reconstructions);
@@ -137,7 +140,7 @@ impl EvalArgs {
             stage.advance(n as u64, String::new);
             ControlFlow::Continue(())
         };
-        let found = Survey::new(&model, tokens.view(), &[site], &[], batch, |_| advance(0))
+        let found = Survey::new(&model, tokens.view(), &[place.site], &[], batch, |_| advance(0))
             .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
             .with_context(|| {
                 let tokens = self.contexts.path().display();
@@ -152,7 +155,7 @@ impl EvalArgs {
         if format == Output::Saebench {
             let dataset = of_file(self.contexts.path()).unwrap_or_default();
             let report =
-                saebench::Report { loaded: &loaded, found: &found, hook, tokens: tokens.dim(), dataset, batch };
+                saebench::Report { loaded: &loaded, found: &found, place, tokens: tokens.dim(), dataset, batch };
             return report.write(&self.sae, self.out.as_deref());
         }
         let resamples = Resamples::draw(sequences, self.resamples as usize, self.seed);
@@ -163,8 +166,10 @@ impl EvalArgs {
             let head = json!({
                 "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
-                "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size, "bos": bos,
-                "d_model": sae.d_in(), "d_sae": sae.d_sae(), "k": sae.k(),
+                "hook": place.reads.hook.to_string(), "hook_out": place.hook_out().map(|hook| hook.to_string()),
+                "layer": place.site.hook.layer, "center_residual": place.site.center,
+                "without_value_bias": place.site.without_value_bias, "S": sequences, "T": context_size, "bos": bos,
+                "d_model": sae.d_in(), "d_out": sae.d_out(), "d_sae": sae.d_sae(), "k": sae.k(),
             });
             let mut object = head.as_object().cloned().unwrap_or_default();
             object.append(&mut value);
@@ -173,7 +178,7 @@ impl EvalArgs {
             return output::result_line(serde_json::to_string_pretty(&Value::Object(object))?);
         }
         output::result(format_args!(
-            "{}\n\n{} at {hook}, {sequences} sequences of {context_size} tokens{}\n{}\n\n{}{}",
+            "{}\n\n{} {place}, {sequences} sequences of {context_size} tokens{}\n{}\n\n{}{}",
             verdict.text,
             self.sae.display(),
             if bos.is_some() { ", the first BOS" } else { "" },
@@ -181,26 +186,5 @@ impl EvalArgs {
             show::evaluation_table(&found, &replicates, self.all),
             markdown::notes(&loaded.notes)
         ))
-    }
-
-    /// Where to patch: as asked for, else as the SAE says.
-    fn site(&self, loaded: &LoadedSae, model: &Decoder) -> Result<Site> {
-        let sae = self.sae.display();
-        let hint = "give --hook blocks.L.hook_resid_post if it was trained on the residual stream after layer L, else another of the \
-                    hooks in `assay help eval`";
-        let (hook, whose) = match (self.hook, &loaded.metadata.hook_name) {
-            (Some(hook), _) => (hook, "--hook".to_owned()),
-            (None, None) => bail!("{sae} names no hook; {hint}"),
-            (None, Some(name)) => match name.parse() {
-                Ok(hook) => (hook, format!("{sae} names the hook {hook}")),
-                Err(ModelError::HookName { .. }) => {
-                    bail!("{sae} names the hook `{name}`, which is none of this model's; {hint}")
-                }
-                Err(error) => return Err(error).context(sae.to_string()),
-            },
-        };
-        let site = Site { hook, center: self.center_residual || loaded.metadata.center_residual };
-        site.check(model.config()).context(whose)?;
-        Ok(site)
     }
 }

@@ -7,7 +7,7 @@ use super::grid::Run;
 pub struct Site {
     /// Name of the depth.
     pub depth: String,
-    /// Kind of the hook, TransformerLens' name without `hook_`: `resid_post`, `mlp_out`, `z`.
+    /// Kind of the hook, by its short name: `resid_post`, `mlp_out`, `z`.
     pub kind: String,
     /// Whether activations are centred over d_model.
     pub centered: bool,
@@ -25,9 +25,14 @@ impl Site {
     }
 }
 
-/// The kind of a hook point, by its full name.
+/// The kind of a hook point, by its full name: what follows `hook_`, but for what an MLP reads.
 pub fn kind_of(hook: &str) -> &str {
-    hook.split_once("hook_").map_or(hook, |(_, kind)| kind)
+    match hook.split_once("hook_") {
+        Some((_, "in")) => "mlp_in",
+        Some((_, "normalized")) => "mlp_normalized",
+        Some((_, kind)) => kind,
+        None => hook,
+    }
 }
 
 /// The residual stream after a block: the kind of hook of the reference texts, and of sweeps that name none.
@@ -195,6 +200,10 @@ mod tests {
             ("elsewhere", "elsewhere"),
         ] {
             assert_eq!(kind_of(hook), kind);
+        }
+        #[cfg(feature = "workbench")]
+        for kind in assay_models::HookKind::ALL {
+            assert_eq!(kind_of(&assay_models::HookPoint { layer: 7, kind }.to_string()), kind.short_name());
         }
         assert_eq!(Site::of_hook("mid", "blocks.3.hook_resid_post", false), Site::resid_post("mid"));
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use assay_models::HookKind;
 use assay_probes::geometry::ModelGeometry;
 use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
 use assay_probes::stats::{Interval, Resamples};
@@ -86,7 +87,7 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         text("model", records.iter().map(|r| r.model.clone())),
         text("depth", records.iter().map(|r| r.depth.clone())),
         text("hook", records.iter().map(|r| r.key.hook.clone())),
-        text("architecture", records.iter().map(|r| r.key.train.architecture.to_string())),
+        text("architecture", records.iter().map(|r| r.key.class())),
         text("recipe", records.iter().map(|r| r.recipe.clone())),
         text("weights", records.iter().map(|r| r.key.weights.clone())),
         text("train_tokens", records.iter().map(|r| r.key.train_tokens.clone())),
@@ -125,6 +126,10 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
         numbers("pr", records.iter().map(|r| r.pr[0])),
     ];
     // A column only where there is something in it: what was written without it stays as it was.
+    if records.iter().any(|r| r.key.reads.is_some()) {
+        let reads = records.iter().map(|r| r.key.reads.map(HookKind::short_name)).collect::<Vec<Option<&str>>>();
+        columns.push(Column::from(Series::new("reads".into(), reads)));
+    }
     if records.iter().any(|r| r.key.bos.is_some()) {
         let bos = records.iter().map(|r| r.key.bos).collect::<Vec<Option<u32>>>();
         columns.push(Column::from(Series::new("bos".into(), bos)));

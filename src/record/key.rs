@@ -6,12 +6,15 @@
 
 use std::fmt::Write as _;
 
+use assay_models::HookKind;
 use assay_sae::config::{
     BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, Hierarchical, InputScaling, JumpRelu, Loss, Matryoshka,
     Objective, Sparsity, Standard, TopK,
 };
 use assay_sae::{Architecture, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
+
+use crate::transcode::{Transcode, class_name};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +54,9 @@ pub struct RunKey {
     pub fisher_samples: usize,
     /// Seed of those draws.
     pub fisher_seed: u64,
+    /// What a transcoder reads, in the layer of the hook that it predicts; `None` of an SAE, which reads what it reconstructs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<HookKind>,
     /// The token that contexts of text begin with (BOS); `None` where they don't, or are given as token ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bos: Option<u32>,
@@ -83,6 +89,7 @@ impl RunKey {
             eval_batch,
             fisher_samples,
             fisher_seed,
+            reads,
             bos,
         } = self;
         let mut text = Fields::default();
@@ -103,10 +110,23 @@ impl RunKey {
         text.number("eval_batch", eval_batch);
         text.number("fisher_samples", fisher_samples);
         text.number("fisher_seed", fisher_seed);
+        if let Some(reads) = reads {
+            text.name("reads", reads.short_name());
+        }
         if let Some(bos) = bos {
             text.number("bos", bos);
         }
         text.end()
+    }
+
+    /// What makes it a transcoder, if it is one.
+    pub fn transcode(&self) -> Option<Transcode> {
+        Transcode::of(&self.train, self.reads)
+    }
+
+    /// What it is compared as: its class, and whether it is a transcoder.
+    pub fn class(&self) -> String {
+        class_name(&self.train.architecture, self.transcode())
     }
 }
 
@@ -336,6 +356,7 @@ mod tests {
             eval_batch: 8,
             fisher_samples: 1,
             fisher_seed: 0,
+            reads: None,
             bos: None,
         }
     }
@@ -353,6 +374,8 @@ mod tests {
         let mut rounded = key(Recipe::Assay);
         rounded.train.precision = assay_sae::Precision::Bf16;
         assert!(rounded.fingerprint().contains(r#""input_scaling":"none","precision":"bf16"}"#));
+        let reads = RunKey { reads: Some(HookKind::MlpIn), ..key(Recipe::Assay) };
+        assert!(reads.fingerprint().ends_with(r#""fisher_seed":0,"reads":"mlp_in"}"#));
         let begun = RunKey { bos: Some(2), ..key(Recipe::Assay) };
         assert!(begun.fingerprint().ends_with(r#""fisher_seed":0,"bos":2}"#));
     }

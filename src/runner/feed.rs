@@ -47,7 +47,7 @@ fn of_seed<T>(orders: &[(u64, T)], seed: u64) -> &T {
 }
 
 /// Distinct values, ascending.
-pub(super) fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+pub(crate) fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut values: Vec<T> = values.collect();
     values.sort_unstable();
     values.dedup();
@@ -85,7 +85,7 @@ impl<'a> Feed<'a> {
         pupils: &[Pupil<'_>],
         config: StreamConfig,
     ) -> Result<Self> {
-        let sites = distinct(pupils.iter().map(|pupil| pupil.run().site));
+        let sites = distinct(pupils.iter().flat_map(|pupil| pupil.run().sites()));
         let asking = pupils.iter().filter(|pupil| pupil.trainer.config().first_asking().is_some());
         let seeds: Vec<u64> = asking.map(|pupil| pupil.run().key.seed).collect();
         let together = seeds.iter().map(|seed| seeds.iter().filter(|other| *other == seed).count()).max();
@@ -110,7 +110,7 @@ impl<'a> Feed<'a> {
 
     /// An SAE that asks the model once reads activations no more.
     pub fn forget_what_nobody_reads(&mut self, pupils: &[Pupil<'_>]) {
-        let reads = |site: &Site| pupils.iter().any(|pupil| pupil.run().site == *site && !pupil.asks_model());
+        let reads = |site: &Site| pupils.iter().any(|pupil| pupil.run().sites().contains(site) && !pupil.asks_model());
         self.activations.retain(reads);
     }
 

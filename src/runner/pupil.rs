@@ -73,16 +73,24 @@ impl<'a> Pupil<'a> {
         self.trainer.config().asks_model(self.trainer.steps_done())
     }
 
-    /// One step on activations.
-    pub fn step(&mut self, x: Tensor<2>) {
-        self.take(|trainer, watched| if watched { trainer.step_watched(x) } else { trainer.step(x) });
+    /// One step on activations: those where it reads, and of a transcoder those that it is to predict.
+    pub fn step(&mut self, x: Tensor<2>, target: Option<Tensor<2>>) {
+        self.take(|trainer, watched| match (target, watched) {
+            (None, false) => trainer.step(x),
+            (None, true) => trainer.step_watched(x),
+            (Some(target), false) => trainer.step_towards(x, target),
+            (Some(target), true) => trainer.step_towards_watched(x, target),
+        });
     }
 
     /// One step on contexts, of which the model says what it does with the SAE in it.
     pub fn step_in(&mut self, pass: &CleanPass<'_>) {
-        let site = self.run().site;
+        let &Run { site, reads, .. } = self.run();
         self.take(|trainer, watched| {
-            let forward = trainer.forward(pass.activations(site));
+            let mut forward = trainer.forward(pass.activations(reads));
+            if reads != site {
+                forward = forward.towards(pass.activations(site));
+            }
             let (kl, output_grad) = pass.divergence(site, forward.reconstruction());
             trainer.step_patched(forward, Divergence { kl, output_grad }, watched)
         });
@@ -123,7 +131,7 @@ impl<'a> Pupil<'a> {
                 worst.is_finite(),
                 "training diverged: the loss of {} {} {} {} seed {} is {worst} at step {step}; lower the learning rate",
                 self.run().site.hook,
-                self.trainer.config().architecture,
+                self.run().key.class(),
                 self.trainer.config().objective_name(),
                 self.trainer.config().architecture.knob(),
                 self.run().key.seed

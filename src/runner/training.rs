@@ -15,6 +15,7 @@ use crate::logs::{Look, RunLog};
 use crate::markdown::tokens_text;
 use crate::plan::{Group, Run, SweepTokens};
 use crate::progress::Stage;
+use crate::record::RunKey;
 use crate::results_dir::state_dir;
 
 /// When the state was saved last, and where it is.
@@ -151,15 +152,18 @@ impl Training<'_, '_> {
         let device = &self.sweep.opened.device;
         let (asking, reading): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
             self.pupils.iter_mut().partition(|pupil| pupil.asks_model());
-        let of = |pupil: &Pupil<'_>| (pupil.run().site, pupil.run().key.seed);
         // SAEs of one site and seed see the same batch, which is gathered once.
-        let batches: Vec<((Site, u64), Tensor<2>)> = distinct(reading.iter().map(|pupil| of(pupil)))
+        let seen = reading.iter().flat_map(|pupil| pupil.run().sites().map(|site| (site, pupil.run().key.seed)));
+        let batches: Vec<((Site, u64), Tensor<2>)> = distinct(seen)
             .into_iter()
             .map(|(site, seed)| ((site, seed), feed.batch(site, seed, orders, at, len)))
             .collect();
         side_by_side(device, reading, |pupil: &mut Pupil<'_>| -> Result<()> {
-            let x = &batches.iter().find(|(key, _)| *key == of(pupil)).expect("every stream has a batch").1;
-            pupil.step(x.clone());
+            let &Run { site, reads, key: RunKey { seed, .. }, .. } = pupil.run();
+            let batch = |site: Site| {
+                batches.iter().find(|(key, _)| *key == (site, seed)).expect("every stream has a batch").1.clone()
+            };
+            pupil.step(batch(reads), (reads != site).then(|| batch(site)));
             Ok(())
         })?;
         // Those of one seed share the pass over its contexts. One seed after the other: a pass holds what the model says of every token.
@@ -169,7 +173,7 @@ impl Training<'_, '_> {
             let (together, others): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
                 left.into_iter().partition(|pupil| pupil.run().key.seed == seed);
             left = others;
-            let sites = distinct(together.iter().map(|pupil| pupil.run().site));
+            let sites = distinct(together.iter().flat_map(|pupil| pupil.run().sites()));
             let pass = feed.pass(&sites, seed, orders, at)?;
             side_by_side(device, together, |pupil: &mut Pupil<'_>| -> Result<()> {
                 pupil.step_in(&pass);

@@ -7,6 +7,7 @@ use assay_models::{DecoderConfig, HookPoint, Site};
 use assay_sae::{Loss, Objective};
 
 use super::{ModelSpec, SweepSpec};
+use crate::transcode::Transcode;
 
 impl SweepSpec {
     /// Checks everything that can be checked before a model is opened.
@@ -115,11 +116,22 @@ impl SweepSpec {
     fn named_coders(&self) -> Result<Vec<String>> {
         let (mut names, mut objectives) = (Vec::new(), Vec::new());
         for coder in self.all_coders() {
-            let architecture = &coder.architecture;
-            let named = || format!("{} {architecture}", if self.coders.is_empty() { "[train]" } else { "[[coders]]" });
+            let (architecture, class) = (&coder.architecture, coder.class());
+            let named = || format!("{} {class}", if self.coders.is_empty() { "[train]" } else { "[[coders]]" });
+            if let Some(transcode) = coder.transcode
+                && let Some(other) = self.hooks.iter().find(|kind| **kind != Transcode::PREDICTS)
+            {
+                bail!(
+                    "[[coders]] transcode = \"{}\": a transcoder predicts what an MLP adds to the residual stream, and hooks has \"{}\"; set \
+                     hooks = [\"{}\"], and train SAEs at other hooks in a sweep of their own",
+                    transcode.reads.short_name(),
+                    other.short_name(),
+                    Transcode::PREDICTS.short_name()
+                );
+            }
             let (objective, loss) = self.train.objective_of(&coder).with_context(named)?;
             let name = objective.name(loss.or(self.train.loss).unwrap_or(Loss::Mse));
-            names.push(format!("{architecture} {} {name}", architecture.knob()));
+            names.push(format!("{class} {} {name}", architecture.knob()));
             objectives.push(objective);
         }
         if let Some(share) = self.train.kl_share {
@@ -174,7 +186,7 @@ impl SweepSpec {
         let mut sites = Vec::new();
         for (depth, layer) in layers {
             for &kind in &kinds {
-                let site = Site { hook: HookPoint { layer, kind }, center: self.center_residual };
+                let site = Site { center: self.center_residual, ..HookPoint { layer, kind }.into() };
                 site.check(config).with_context(|| format!("model `{}`, depth `{depth}`", model.name))?;
                 sites.push((depth.clone(), site));
             }
@@ -203,7 +215,7 @@ pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
 }
 
 /// Keys that other tools have, or that are asked for and not there.
-const ELSEWHERE: [(&str, &str); 10] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     ("ks", "it is called `k`"),
     ("architecture", "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8, 16]"),
     ("activation", "it is called `architecture`, in [[coders]]"),
@@ -214,6 +226,12 @@ const ELSEWHERE: [(&str, &str); 10] = [
         "it belongs to [train], or to a coder: [[coders]] architecture = \"topk\", k = [8], objective = \"kl\"",
     ),
     ("kl_share", "it belongs to [train], or to a coder whose objective is \"kl+mse\""),
+    (
+        "transcode",
+        "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8], transcode = \"mlp_in\", with hooks = [\"mlp_out\"]",
+    ),
+    ("skip_connection", "it is called `skip`, of a coder with `transcode`"),
+    ("hook_name_out", "`transcode` of a coder says what a transcoder reads, `hooks` what it predicts"),
     ("learning_rate", "it is called `lr`, in [train]"),
     ("d_sae", "`expansion` in [train] is d_sae / d_model"),
     ("tokens_per_step", "it is called `batch_size`, in [train]"),

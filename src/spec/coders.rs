@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::objective::ObjectiveKeys;
+use crate::transcode::{Transcode, class_name};
 
 /// The settings that may be lists: by which the sparsity of some class is set, and what SAEs are trained for.
 const LISTS: [&str; 5] = ["k", "target_l0", "l0_coefficient", "l1_coefficient", "objective"];
@@ -13,6 +14,9 @@ const LISTS: [&str; 5] = ["k", "target_l0", "l0_coefficient", "l1_coefficient", 
 /// Beside it are the class's settings, and `objective` and `kl_share` where they are not as in `[train]`. The objective and the settings of
 /// the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each value. Of a hierarchical SAE, which is
 /// one for all of its `ks`, there is a run at each of them, or at those that `k` lists.
+///
+/// `transcode = "mlp_in"`, or `"mlp_normalized"`, makes it a transcoder (`topk`, `batchtopk` and `jumprelu`): it reads that, and predicts
+/// what the MLP adds to the residual stream, so that `hooks` is `["mlp_out"]`; `skip = true` puts a linear map beside its latents.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "Map<String, Value>", into = "Map<String, Value>")]
 pub struct CoderSpec {
@@ -28,11 +32,44 @@ pub struct Coder {
     pub architecture: Architecture,
     /// What its entry says of what it is trained for.
     pub objective: ObjectiveKeys,
+    /// Of a transcoder.
+    pub transcode: Option<Transcode>,
+}
+
+impl Coder {
+    /// What it is compared as: its class, and whether it is a transcoder.
+    pub fn class(&self) -> String {
+        class_name(&self.architecture, self.transcode)
+    }
+}
+
+/// What an entry says of a transcoder; takes the keys out.
+fn transcode(keys: &mut Map<String, Value>) -> Result<Option<Transcode>, String> {
+    let known = || Transcode::READS.map(|kind| format!("\"{}\"", kind.short_name())).join(" or ");
+    let skip = match keys.remove("skip") {
+        None => None,
+        Some(Value::Bool(skip)) => Some(skip),
+        Some(other) => return Err(format!("skip = {other}: it is true or false")),
+    };
+    let Some(reads) = keys.remove("transcode") else {
+        return match skip {
+            None => Ok(None),
+            Some(skip) => Err(format!(
+                "skip = {skip} is of transcoders; add transcode = {}, what it reads, or remove it",
+                known()
+            )),
+        };
+    };
+    let kind = reads.as_str().and_then(|name| name.parse().ok()).filter(|kind| Transcode::READS.contains(kind));
+    let reads = kind.ok_or_else(|| {
+        format!("transcode = {reads}: it is what a transcoder reads, {}; it predicts hooks = [\"mlp_out\"]", known())
+    })?;
+    Ok(Some(Transcode { reads, skip: skip.unwrap_or(false) }))
 }
 
 impl From<Architecture> for Coder {
     fn from(architecture: Architecture) -> Self {
-        Self { architecture, objective: ObjectiveKeys::default() }
+        Self { architecture, objective: ObjectiveKeys::default(), transcode: None }
     }
 }
 
@@ -42,8 +79,9 @@ impl TryFrom<Map<String, Value>> for Coder {
     fn try_from(mut keys: Map<String, Value>) -> Result<Self, String> {
         let own = ["objective", "kl_share"].into_iter().filter_map(|key| keys.remove_entry(key)).collect();
         let objective = serde_json::from_value(Value::Object(own)).map_err(|error| format!("objective: {error}"))?;
+        let transcode = transcode(&mut keys)?;
         let architecture = Architecture::try_from(keys).map_err(|error| error.to_string())?;
-        Ok(Self { architecture, objective })
+        Ok(Self { architecture, objective, transcode })
     }
 }
 

@@ -198,13 +198,13 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) {
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// Writes matrices, each by name.
-pub fn write_floats(path: &Path, matrices: &[(&str, Vec<f32>, [usize; 2])]) {
+/// Writes arrays of numbers, each by name.
+pub fn write_floats<S: AsRef<[usize]>>(path: &Path, arrays: &[(&str, Vec<f32>, S)]) {
     let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let tensor = |(name, values, shape): &(&str, Vec<f32>, [usize; 2])| {
-        ((*name).to_owned(), (Dtype::F32, shape.to_vec(), bytes(values)))
+    let tensor = |(name, values, shape): &(&str, Vec<f32>, S)| {
+        ((*name).to_owned(), (Dtype::F32, shape.as_ref().to_vec(), bytes(values)))
     };
-    write_tensors(path, &matrices.iter().map(tensor).collect());
+    write_tensors(path, &arrays.iter().map(tensor).collect());
 }
 
 /// Changes the tensors of a safetensors file.

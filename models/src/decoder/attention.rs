@@ -62,6 +62,14 @@ impl AttentionWeights {
         mixed.swap_dims(1, 2).reshape([batch, context, d_q])
     }
 
+    /// What the biases of the values add to what the heads mix, `[1, 1, n_heads · d_head]`; `None` where there are no biases.
+    pub(super) fn value_bias(&self, config: &Attention) -> Option<Tensor<3>> {
+        let (d_q, d_kv) = (config.d_q(), config.d_kv());
+        let values = self.qkv.bias.clone()?.narrow(0, d_q + d_kv, d_kv);
+        let heads: Tensor<4> = values.reshape([1, config.n_kv_heads, 1, config.d_head]);
+        Some(repeated(heads, config).reshape([1, 1, d_q]))
+    }
+
     /// `[batch, context, count · d_head]` as `[batch, count, context, d_head]`, normed.
     fn heads(&self, x: Tensor<3>, config: &Attention, count: usize, norm: Option<&NormWeights>) -> Tensor<4> {
         let [batch, context, _] = x.dims();

@@ -52,9 +52,14 @@ impl Block {
         through(&self.post_attn, self.attention.out.forward(z, pinned))
     }
 
-    /// What the MLP adds to the residual stream `x` that it reads, `[batch, context, d_model]`.
-    pub(super) fn mlp_out(&self, config: &DecoderConfig, x: Tensor<3>, pinned: bool) -> Tensor<3> {
-        through(&self.post_mlp, self.mlp.forward(config.mlp.act, through(&self.norm_mlp, x), pinned))
+    /// What the MLP's matrices read, of the residual stream `x`, `[batch, context, d_model]` both.
+    pub(super) fn mlp_in(&self, x: Tensor<3>) -> Tensor<3> {
+        through(&self.norm_mlp, x)
+    }
+
+    /// What the MLP adds to the residual stream, of what its matrices read.
+    pub(super) fn mlp_out(&self, config: &DecoderConfig, input: Tensor<3>, pinned: bool) -> Tensor<3> {
+        through(&self.post_mlp, self.mlp.forward(config.mlp.act, input, pinned))
     }
 }
 

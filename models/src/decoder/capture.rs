@@ -4,12 +4,30 @@ use assay_kernels::Precision;
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
-use super::Decoder;
 use super::block::Block;
+use super::{Decoder, Visitor};
 use crate::config::DecoderConfig;
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 use crate::kernels::{self, BlockShape};
+
+/// The activations at some hooks of a pass.
+struct Captures<'a> {
+    hooks: &'a [HookPoint],
+    captured: Vec<Option<Tensor<3>>>,
+}
+
+impl Visitor for Captures<'_> {
+    fn wants(&self, hook: HookPoint) -> bool {
+        self.hooks.contains(&hook)
+    }
+    fn at(&mut self, at: HookPoint, value: Tensor<3>) -> Tensor<3> {
+        for (slot, _) in self.captured.iter_mut().zip(self.hooks).filter(|(_, hook)| **hook == at) {
+            *slot = Some(value.clone());
+        }
+        value
+    }
+}
 
 impl Decoder {
     /// Activations at `sites`, from one pass that stops after the highest of them.
@@ -25,7 +43,22 @@ impl Decoder {
         }
         let hooks: Vec<HookPoint> = sites.iter().map(|site| site.hook).collect();
         let captured = self.capture_hooks(tokens, &hooks)?;
-        Ok(sites.iter().zip(captured).map(|(site, h)| site.apply(h)).collect())
+        Ok(sites.iter().zip(captured).map(|(site, h)| self.at_site(site, h)).collect())
+    }
+
+    /// The activation at a site, of what the model has at its hook: `[batch, context, width]` both.
+    pub(super) fn at_site(&self, site: &Site, h: Tensor<3>) -> Tensor<3> {
+        match self.value_bias(site) {
+            Some(bias) => h - bias,
+            None if site.center => h.clone() - h.mean_dim(2),
+            None => h,
+        }
+    }
+
+    /// What is left out of the activation at a site, and added to what is patched in there.
+    pub(super) fn value_bias(&self, site: &Site) -> Option<Tensor<3>> {
+        let attention = &self.layers[site.hook.layer].attention;
+        site.without_value_bias.then(|| attention.value_bias(&self.config.attention)).flatten()
     }
 
     /// As [`Self::capture`], of hooks that are known to exist, nothing done to the activations.
@@ -34,14 +67,9 @@ impl Decoder {
             return Ok(Vec::new());
         };
         let x = self.embed(tokens)?;
-        let mut captured = vec![None; hooks.len()];
-        self.run_layers(x, 0..last + 1, &mut |at, value| {
-            for (slot, _) in captured.iter_mut().zip(hooks).filter(|(_, hook)| **hook == at) {
-                *slot = Some(value.clone());
-            }
-            value
-        });
-        Ok(captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
+        let mut captures = Captures { hooks, captured: vec![None; hooks.len()] };
+        self.run_layers(x, 0..last + 1, &mut captures);
+        Ok(captures.captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
     }
 
     /// As [`Self::capture`], with the layers' products in a format of choice. In bf16 where [`Self::has_bf16`] and only the residual
@@ -61,7 +89,12 @@ impl Decoder {
             .map(|site| match site.hook.kind {
                 HookKind::ResidPre => Some(site.hook.layer),
                 HookKind::ResidPost => Some(site.hook.layer + 1),
-                HookKind::Z | HookKind::ResidMid | HookKind::AttnOut | HookKind::MlpOut => None,
+                HookKind::Z
+                | HookKind::AttnOut
+                | HookKind::ResidMid
+                | HookKind::MlpNormalized
+                | HookKind::MlpIn
+                | HookKind::MlpOut => None,
             })
             .collect();
         let depths = depths.filter(|_| precision == Precision::Bf16 && self.has_bf16());
@@ -95,7 +128,7 @@ impl Decoder {
         Ok(sites
             .iter()
             .zip(captured)
-            .map(|(site, h)| site.apply(h.expect("every checked hook lies on the path")))
+            .map(|(site, h)| self.at_site(site, h.expect("every checked hook lies on the path")))
             .collect())
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
-use super::Decoder;
+use super::{Decoder, Nobody};
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 
@@ -13,7 +13,8 @@ use crate::hooks::{HookKind, HookPoint, Site};
 pub struct Cut {
     site: Site,
     value: Tensor<3>,
-    /// What the activation, or W_O of it, is one summand of together with; empty where the activation is the whole residual stream.
+    /// What the activation, or what a layer's matrices make of it, is one summand of together with; empty where the activation is the whole
+    /// residual stream. Of `ln2.hook_normalized` first what the norm gives.
     beside: Vec<Tensor<3>>,
 }
 
@@ -47,7 +48,7 @@ impl Decoder {
         });
         let mut captured = self.capture_hooks(tokens, &hooks.collect::<Vec<_>>())?.into_iter();
         let cut = |&site: &Site| {
-            let value = site.apply(captured.next().expect("one per hook"));
+            let value = self.at_site(&site, captured.next().expect("one per hook"));
             let beside = captured.by_ref().take(self.beside(site.hook.kind).len()).collect();
             Cut { site, value, beside }
         };
@@ -55,7 +56,7 @@ impl Decoder {
     }
 
     /// Logits of the pass that was cut, with `value` in place of the activation there. Costs only what comes after the cut, and is
-    /// differentiable with respect to `value`. The cut's own value gives the logits of the whole pass, bit for bit unless the site is centred.
+    /// differentiable with respect to `value`. The cut's own value gives the logits of the whole pass, bit for bit where the site [is plain](Site::is_plain).
     ///
     /// # Shapes
     /// - `value`: as [`Cut::value`]; the result is `[batch, context, vocab_size]`.
@@ -65,29 +66,49 @@ impl Decoder {
     pub fn forward_from(&self, cut: &Cut, value: Tensor<3>) -> Tensor<3> {
         let HookPoint { layer: index, kind } = cut.site.hook;
         let layer = &self.layers[index];
-        let value = if kind == HookKind::Z { layer.attn_out(value, self.pinned) } else { value };
-        let x = cut.beside.iter().fold(value, |sum, part| sum + part.clone());
+        let value = match self.value_bias(&cut.site) {
+            Some(bias) => value + bias,
+            None => value,
+        };
+        let mut beside = cut.beside.iter().cloned();
+        let mlp_out = |input: Tensor<3>| layer.mlp_out(&self.config, input, self.pinned);
+        let value = match (kind, &layer.norm_mlp) {
+            (HookKind::Z, _) => layer.attn_out(value, self.pinned),
+            (HookKind::MlpNormalized, Some(norm)) => {
+                let output = beside.next().expect("what the norm gives is kept");
+                mlp_out(norm.changed(output, cut.value(), value))
+            }
+            (HookKind::MlpIn, _) => mlp_out(value),
+            _ => value,
+        };
+        let x = beside.fold(value, |sum, part| sum + part);
         let (x, next) = match kind {
             HookKind::ResidPre => (x, index),
             HookKind::Z | HookKind::AttnOut | HookKind::ResidMid if !self.is_parallel() => {
-                (layer.mlp_out(&self.config, x.clone(), self.pinned) + x, index + 1)
+                (mlp_out(layer.mlp_in(x.clone())) + x, index + 1)
             }
-            HookKind::Z | HookKind::AttnOut | HookKind::ResidMid | HookKind::MlpOut | HookKind::ResidPost => {
-                (x, index + 1)
-            }
+            HookKind::Z
+            | HookKind::AttnOut
+            | HookKind::ResidMid
+            | HookKind::MlpNormalized
+            | HookKind::MlpIn
+            | HookKind::MlpOut
+            | HookKind::ResidPost => (x, index + 1),
         };
-        self.unembed(self.run_layers(x, next..self.layers.len(), &mut |_, value| value))
+        self.unembed(self.run_layers(x, next..self.layers.len(), &mut Nobody))
     }
 
     /// What is added to an activation of that kind on the way to the next place where the whole residual stream passes, in the order in
-    /// which [`Self::run_layers`] adds it, so that the sum has the same bits.
+    /// which [`Self::run_layers`] adds it, so that the sum has the same bits; before it, what the norm gives whose normalised activation it is.
     fn beside(&self, kind: HookKind) -> &'static [HookKind] {
         match kind {
             HookKind::ResidPre | HookKind::ResidMid | HookKind::ResidPost => &[],
             HookKind::Z | HookKind::AttnOut if self.is_parallel() => &[HookKind::MlpOut, HookKind::ResidPre],
             HookKind::Z | HookKind::AttnOut => &[HookKind::ResidPre],
-            HookKind::MlpOut if self.is_parallel() => &[HookKind::AttnOut, HookKind::ResidPre],
-            HookKind::MlpOut => &[HookKind::ResidMid],
+            HookKind::MlpNormalized if self.is_parallel() => &[HookKind::MlpIn, HookKind::AttnOut, HookKind::ResidPre],
+            HookKind::MlpNormalized => &[HookKind::MlpIn, HookKind::ResidMid],
+            HookKind::MlpIn | HookKind::MlpOut if self.is_parallel() => &[HookKind::AttnOut, HookKind::ResidPre],
+            HookKind::MlpIn | HookKind::MlpOut => &[HookKind::ResidMid],
         }
     }
 }

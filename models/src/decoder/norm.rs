@@ -24,4 +24,21 @@ impl NormWeights {
             }
         }
     }
+
+    /// The same without gain and bias.
+    pub(super) fn normalized<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        Self { norm: self.norm, gain: self.gain.ones_like(), bias: None }.forward(x)
+    }
+
+    /// What the norm gives, of what it gives without gain and bias when that is changed from `normalized` to `value`:
+    /// output + gain·(value − normalized). An unchanged value gives `output` bit for bit, which gain·value + bias need not: a LayerNorm may
+    /// be computed in another order.
+    pub(super) fn changed<const D: usize>(
+        &self,
+        output: Tensor<D>,
+        normalized: Tensor<D>,
+        value: Tensor<D>,
+    ) -> Tensor<D> {
+        output + (value - normalized) * self.gain.clone().unsqueeze()
+    }
 }

@@ -31,17 +31,17 @@ pub(super) struct Pass {
     pub drawn: Vec<Array2<u32>>,
 }
 
-/// Cuts that share a pass: those that leave the activation as it is. What the model says from a centred activation is the same but for
+/// Cuts that share a pass: those that leave the activation as it is. What the model says from one that is centred, say, is the same but for
 /// rounding only, and a perfect reconstruction of it changes no bit of that.
-pub(super) fn passes(cuts: Vec<Cut>) -> Vec<Vec<Cut>> {
-    let (centred, shared): (Vec<Cut>, Vec<Cut>) = cuts.into_iter().partition(|cut| cut.site().center);
-    let centred = centred.into_iter().map(|cut| vec![cut]);
-    std::iter::once(shared).filter(|cuts| !cuts.is_empty()).chain(centred).collect()
+pub(super) fn passes(cuts: &[Cut]) -> Vec<Vec<&Cut>> {
+    let (shared, apart): (Vec<&Cut>, Vec<&Cut>) = cuts.iter().partition(|cut| cut.site().is_plain());
+    let apart = apart.into_iter().map(|cut| vec![cut]);
+    std::iter::once(shared).filter(|cuts| !cuts.is_empty()).chain(apart).collect()
 }
 
 impl Batch<'_, '_> {
     /// What the model says from those cuts, which share a pass.
-    pub fn run(&self, cuts: &[Cut]) -> Result<Pass> {
+    pub fn run(&self, cuts: &[&Cut]) -> Result<Pass> {
         let model = self.survey.model();
         let last = cuts.iter().max_by_key(|cut| cut.site().hook).expect("a pass has a cut");
         let log_probs = scored_log_probs(model.forward_from(last, last.value()));

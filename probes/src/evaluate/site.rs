@@ -66,11 +66,12 @@ impl<'a, 's> AtSite<'a, 's> {
         Ok(Self { batch, pass, known, cut, a, gradient, drawn_gradients, from_mean, ce_zero, ce_mean, kl_zero })
     }
 
-    pub fn evaluate(&self, subject: &mut Subject<'_>, found: &mut Evaluation) -> Result<()> {
+    /// What the subject makes of `read`, the activations where it reads, `[sequences, context, d_in]`.
+    pub fn evaluate(&self, subject: &mut Subject<'_>, read: Tensor<3>, found: &mut Evaluation) -> Result<()> {
         let Self { batch: &Batch { survey, start, tokens, .. }, pass, known, cut, .. } = *self;
         let Surveyed { subsets, directions, bins, .. } = known;
         let [batch, context, d_model] = cut.value().dims();
-        let (recon, code) = subject.codec.reconstruct(cut.value().reshape([batch * context, d_model]));
+        let (recon, code) = subject.codec.reconstruct(read.flatten(0, 1));
         let patched = recon.clone().reshape([batch, context, d_model]);
         let recon = host(recon);
         check_finite("the reconstruction", &recon, d_model, start, context)?;

@@ -12,7 +12,7 @@ use crate::survey::Survey;
 
 /// `hook_resid_post` of every layer.
 pub fn residual_stream(config: &DecoderConfig, center: bool) -> Vec<Site> {
-    (0..config.n_layers()).map(|layer| Site { hook: HookPoint::resid_post(layer), center }).collect()
+    (0..config.n_layers()).map(|layer| Site { center, ..HookPoint::resid_post(layer).into() }).collect()
 }
 
 /// Measures every layer's residual stream on `tokens`, `[S, T]`, `batch` sequences at a time.

@@ -19,13 +19,13 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use assay_models::HookPoint;
 use assay_probes::latents::{LatentWeights, latent_weights};
 use assay_probes::metrics::metric;
 use assay_probes::{Evaluation, Subset};
 use assay_sae::LoadedSae;
 use serde_json::{Value, json};
 
+use super::place::Place;
 use crate::files::write_atomic;
 use crate::output;
 
@@ -33,7 +33,7 @@ use crate::output;
 pub(super) struct Report<'a> {
     pub loaded: &'a LoadedSae,
     pub found: &'a Evaluation,
-    pub hook: HookPoint,
+    pub place: Place,
     /// Sequences and tokens of each.
     pub tokens: (usize, usize),
     /// Name of the file that they come from.
@@ -173,20 +173,24 @@ impl Report<'_> {
 
     fn sae_cfg(&self) -> Value {
         let (sae, metadata) = (&self.loaded.sae, &self.loaded.metadata);
-        json!({
+        let mut cfg = json!({
             "architecture": sae.activation().name(),
             "d_in": sae.d_in(),
             "d_sae": sae.d_sae(),
             "k": sae.k(),
             "apply_b_dec_to_input": sae.applies_b_dec_to_input(),
             "normalize_activations": sae.normalization().name(),
-            "hook_name": self.hook.to_string(),
-            "hook_layer": self.hook.layer,
+            "hook_name": self.place.reads.hook.to_string(),
+            "hook_layer": self.place.reads.hook.layer,
             "model_name": metadata.model_name,
             "dataset_path": metadata.dataset_path,
             "context_size": metadata.context_size,
             "prepend_bos": metadata.prepend_bos,
-        })
+        });
+        if let Some(hook) = self.place.hook_out() {
+            cfg["hook_name_out"] = json!(hook.to_string());
+        }
+        cfg
     }
 }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::device::Opened;
 use crate::interrupt;
 use crate::plan::{Group, Run, SweepTokens};
+use crate::runner::distinct;
 use crate::spec::SweepSpec;
 
 /// Seconds of each stage.
@@ -43,8 +44,7 @@ impl Estimate {
         opened: &Opened,
     ) -> Result<()> {
         let Some(first) = todo.first() else { return Ok(()) };
-        let mut sites: Vec<Site> = todo.iter().map(|run| run.site).collect();
-        sites.dedup();
+        let sites = distinct(todo.iter().flat_map(|run| run.sites()));
         // A buffer of one pass: its first round captures that pass.
         let pass = spec.train.contexts_per_pass * spec.tokens.context_size;
         let captured = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
@@ -77,12 +77,12 @@ impl Estimate {
             .collect::<Result<Vec<Trainer>>>()?;
         let places: Vec<u32> = (0..spec.train.batch_size as u32).collect();
         let stream = stream()?;
-        let batch_of = |run: &Run| stream.batch(sites.iter().position(|site| *site == run.site).unwrap_or(0), &places);
-        let batches: Vec<Tensor<2>> = together.iter().map(|run| batch_of(run)).collect();
+        let batch_at = |site: Site| stream.batch(sites.iter().position(|of| *of == site).unwrap_or(0), &places);
+        let batches: Vec<[Tensor<2>; 2]> = together.iter().map(|run| run.sites().map(batch_at)).collect();
         let step_seconds = timed(|| {
             let work = trainers.iter_mut().zip(&batches).collect();
-            side_by_side(&opened.device, work, |(trainer, x): (&mut Trainer, &Tensor<2>)| -> Result<()> {
-                trainer.step(x.clone());
+            side_by_side(&opened.device, work, |(trainer, [x, target]): (&mut Trainer, &[_; 2])| -> Result<()> {
+                trainer.step_towards(x.clone(), target.clone());
                 Ok(())
             })?;
             opened.sync()
@@ -98,7 +98,7 @@ impl Estimate {
                 let work = together.iter().zip(&mut trainers);
                 let work = work.filter(|(run, _)| asking_share(&run.key.train) > 0.0).collect();
                 side_by_side(&opened.device, work, |(run, trainer): (&&Run, &mut Trainer)| -> Result<()> {
-                    let forward = trainer.forward(pass.activations(run.site));
+                    let forward = trainer.forward(pass.activations(run.reads)).towards(pass.activations(run.site));
                     let (kl, output_grad) = pass.divergence(run.site, forward.reconstruction());
                     trainer.step_patched(forward, Divergence { kl, output_grad }, false);
                     Ok(())
@@ -127,7 +127,7 @@ impl Estimate {
             let tokens = tokens.eval.slice(s![..rows, ..]);
             let survey = Survey::new(decoder, tokens, &sites, &[], rows, |_| interrupt::flow())?;
             let mut subjects: Vec<Subject<'_>> =
-                todo.iter().zip(&saes).map(|(run, sae)| Subject::new(run.site, sae)).collect();
+                todo.iter().zip(&saes).map(|(run, sae)| Subject::new(run.site, sae).reading(run.reads)).collect();
             evaluate(&survey, &mut subjects, config, |_| interrupt::flow())?;
             Ok(())
         })?;

@@ -129,7 +129,7 @@ impl Outlook {
                     model: group.model.clone(),
                     depth: run.depth.clone(),
                     hook: run.site.hook.to_string(),
-                    architecture: train.architecture.to_string(),
+                    architecture: run.key.class(),
                     objective: train.objective_name(),
                     d_sae: train.d_sae,
                     k: train.architecture.k().and_then(number),
@@ -140,7 +140,8 @@ impl Outlook {
                 });
             }
             // Weights, two moments and gradients, and the buffer of each hook.
-            let sites: BTreeMap<_, _> = group.runs.iter().map(|r| (r.site, r.key.train.d_model)).collect();
+            let sites: BTreeMap<_, _> =
+                group.runs.iter().flat_map(|r| r.sites().map(|site| (site, r.key.train.d_model))).collect();
             let width: usize = sites.values().sum();
             let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * width;
             if !todo.is_empty() {

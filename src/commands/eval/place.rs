@@ -1,0 +1,156 @@
+//! Where an SAE is evaluated: as asked for on the command line, else as its files say.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use assay_models::{DecoderConfig, HookPoint, ModelError, Site};
+use assay_probes::Subject;
+use assay_sae::{LoadedSae, Sae};
+
+/// Where SAEs are evaluated, if not where their files say.
+#[derive(clap::Args, Debug)]
+pub(super) struct PlaceArgs {
+    /// Hook point that is read, if not the one that the SAE names: blocks.L.KIND, KIND one of hook_resid_pre, attn.hook_z, hook_attn_out,
+    /// hook_resid_mid, ln2.hook_normalized, mlp.hook_in, hook_mlp_out and hook_resid_post. TransformerLens' hook_mlp_in is before the
+    /// MLP's norm, which is hook_resid_mid here, and hook_resid_pre where attention and MLP are parallel
+    #[arg(long, value_name = "NAME")]
+    hook: Option<HookPoint>,
+    /// Hook point whose activation a transcoder predicts, if not the one that it names; its predictions are patched in there, and all
+    /// metrics are of that activation
+    #[arg(long, value_name = "NAME")]
+    hook_out: Option<HookPoint>,
+    /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    center_residual: Option<bool>,
+    /// Subtract the values' biases at attn.hook_z, and add them to what is patched in, for SAEs of TransformerLens' processed models
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    without_value_bias: Option<bool>,
+}
+
+/// Where an SAE reads the model, and where it is patched in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub reads: Site,
+    pub site: Site,
+}
+
+impl Place {
+    /// The SAE there.
+    pub fn subject(self, sae: &Sae) -> Subject<'_> {
+        Subject::new(self.site, sae).reading(self.reads)
+    }
+
+    /// The hook that a transcoder predicts; `None` of an SAE.
+    pub fn hook_out(self) -> Option<HookPoint> {
+        (self.reads != self.site).then_some(self.site.hook)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hook_out() {
+            None => write!(f, "at {}", self.site),
+            Some(_) => write!(f, "from {} to {}", self.reads, self.site),
+        }
+    }
+}
+
+/// One of an SAE's hooks: the flag and the key that say it.
+struct Named<'a> {
+    sae: &'a Path,
+    flag: &'static str,
+    given: Option<HookPoint>,
+    key: &'static str,
+    name: Option<&'a str>,
+    hint: &'static str,
+}
+
+impl Named<'_> {
+    /// The hook, and who names it.
+    fn hook(&self) -> Result<(HookPoint, String)> {
+        let Self { flag, given, key, hint, .. } = self;
+        let sae = self.sae.display();
+        let Some(name) = self.name.filter(|_| given.is_none()) else {
+            let given = given.with_context(|| format!("{sae} names no {key}; {hint}"))?;
+            return Ok((given, format!("{flag} {given}")));
+        };
+        match name.parse() {
+            Ok(hook) => Ok((hook, format!("{sae}: {key} is {hook}"))),
+            Err(ModelError::HookName { .. }) => {
+                bail!("{sae} names the hook `{name}`, which is none of this model's ({key}); {hint}")
+            }
+            Err(error) => Err(error).context(sae.to_string()),
+        }
+    }
+}
+
+impl PlaceArgs {
+    /// Where an SAE of these files is evaluated on a model. `without_value_bias` is whether its repository is known to be of z without the
+    /// values' biases.
+    ///
+    /// # Errors
+    /// If nobody says where, the model has no such place, an SAE is to be patched in elsewhere than it reads, a transcoder predicts the
+    /// residual stream, or the SAE has another width than the activations there.
+    pub fn place(
+        &self,
+        sae: &Path,
+        loaded: &LoadedSae,
+        config: &DecoderConfig,
+        without_value_bias: bool,
+    ) -> Result<Place> {
+        let metadata = &loaded.metadata;
+        let transcodes = loaded.sae.is_transcoder();
+        let reads = Named {
+            sae,
+            flag: "--hook",
+            given: self.hook,
+            key: "hook_name",
+            name: metadata.hook_name.as_deref(),
+            hint: if transcodes {
+                "give --hook blocks.L.mlp.hook_in if it reads what the MLP of layer L does, blocks.L.ln2.hook_normalized if that is without \
+                 the norm's gain, else another of the hooks in `assay help eval`"
+            } else {
+                "give --hook blocks.L.hook_resid_post if it was trained on the residual stream after layer L, else another of the hooks in \
+                 `assay help eval`"
+            },
+        };
+        let (reads, who_reads) = reads.hook()?;
+        let center = self.center_residual.unwrap_or(metadata.center_residual);
+        let without_value_bias = self.without_value_bias.unwrap_or(without_value_bias);
+        let place = if transcodes {
+            let writes = Named {
+                sae,
+                flag: "--hook-out",
+                given: self.hook_out,
+                key: "hook_name_out",
+                name: metadata.hook_name_out.as_deref(),
+                hint: "it is a transcoder: give --hook-out blocks.L.hook_mlp_out if it predicts what the MLP of layer L adds",
+            };
+            let (writes, who_writes) = writes.hook()?;
+            ensure!(
+                !writes.kind.is_residual(),
+                "{who_writes}: a transcoder predicts what a part of the model adds to the residual stream, not the stream itself; give \
+                 --hook-out blocks.{}.hook_mlp_out if that is the MLP",
+                writes.layer
+            );
+            let site = Site { center, without_value_bias, ..writes.into() };
+            site.check(config).context(who_writes)?;
+            // What the MLP's matrices read is never centred.
+            let reads = Site { center: center && reads.kind.is_residual(), ..reads.into() };
+            Place { reads, site }
+        } else {
+            if let Some(out) = self.hook_out {
+                bail!(
+                    "--hook-out {out}: {} is no transcoder, and is patched in where it reads; give --hook alone",
+                    sae.display()
+                );
+            }
+            let site = Site { center, without_value_bias, ..reads.into() };
+            Place { reads: site, site }
+        };
+        place.reads.check(config).context(who_reads)?;
+        place.subject(&loaded.sae).check(config).with_context(|| sae.display().to_string())?;
+        Ok(place)
+    }
+}

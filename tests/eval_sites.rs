@@ -1,0 +1,107 @@
+//! `assay eval` at hooks of every kind of a real model, and of an affine transcoder, against transformers in float64
+//! (`tests/golden/README.md`).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::common::{assay, golden, real_model, stdout_of, write_floats};
+use crate::parity_eval::{agree, tolerance};
+
+/// Numbers in (−scale, scale): a hash of each one's place, as `scripts/make_eval_sites.py` makes them.
+fn uniform(seed: u64, count: usize, scale: f64) -> Vec<f32> {
+    let number = |at: u64| {
+        let mut x = (at + seed * 10_000_019) as u32;
+        x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+        x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+        x ^= x >> 16;
+        ((f64::from(x) / 2_f64.powi(31) - 1.0) * scale) as f32
+    };
+    (0..count as u64).map(number).collect()
+}
+
+const D_SAE: usize = 96;
+
+/// The hook of that name, in layer 9.
+fn hook(name: &str) -> String {
+    let name = match name {
+        "z" => "attn.hook_z".to_owned(),
+        "mlp_in" => "mlp.hook_in".to_owned(),
+        name => format!("hook_{name}"),
+    };
+    format!("blocks.9.{name}")
+}
+
+/// Writes an SAE in SAELens' format.
+fn write(dir: &Path, sae: &Value) -> PathBuf {
+    let number = |key: &str| sae[key].as_f64().unwrap();
+    let size = |key: &str| sae[key].as_u64().unwrap() as usize;
+    let (seed, d_in, d_out) = (10 * sae["seed"].as_u64().unwrap(), size("d_in"), size("d_out"));
+    let (scale_in, scale_out) = (number("scale_in"), number("scale_out"));
+    let affine = sae["affine"].as_bool().unwrap();
+    let threshold: Vec<f32> = uniform(seed + 4, D_SAE, 0.25).into_iter().map(|v| 1.0 + v).collect();
+    let mut tensors = vec![
+        ("W_enc", uniform(seed, d_in * D_SAE, (3.0 / d_in as f64).sqrt() / scale_in), vec![d_in, D_SAE]),
+        ("b_enc", uniform(seed + 1, D_SAE, 0.1), vec![D_SAE]),
+        ("W_dec", uniform(seed + 2, D_SAE * d_out, scale_out / (D_SAE as f64).sqrt()), vec![D_SAE, d_out]),
+        ("b_dec", uniform(seed + 3, d_out, 0.1 * scale_out), vec![d_out]),
+        ("threshold", threshold, vec![D_SAE]),
+    ];
+    if affine {
+        // SAELens' W_skip is the transpose of Gemma Scope's matrix, [d_out, d_in].
+        let matrix = uniform(seed + 5, d_in * d_out, scale_out / (scale_in * (d_in as f64).sqrt()));
+        let transposed = (0..d_in * d_out).map(|at| matrix[at % d_in * d_out + at / d_in]).collect();
+        tensors.push(("W_skip", transposed, vec![d_out, d_in]));
+    }
+    std::fs::create_dir_all(dir).unwrap();
+    write_floats(&dir.join("sae_weights.safetensors"), &tensors);
+    let hook_of = |key: &str| hook(sae[key].as_str().unwrap());
+    let mut cfg = json!({
+        "architecture": if affine { "jumprelu_skip_transcoder" } else { "jumprelu" },
+        "d_in": d_in, "d_sae": D_SAE, "dtype": "float32", "apply_b_dec_to_input": false,
+        "metadata": { "hook_name": hook_of("reads"), "prepend_bos": true, "context_size": 48 },
+    });
+    if affine {
+        cfg["d_out"] = json!(d_out);
+        cfg["metadata"]["hook_name_out"] = json!(hook_of("patched"));
+    }
+    std::fs::write(dir.join("cfg.json"), cfg.to_string()).unwrap();
+    dir.to_owned()
+}
+
+fn agrees(name: &str) {
+    let Some(model) = real_model("gemma-3-270m-q4_k_m.gguf") else { return };
+    let golden = golden("eval-sites");
+    let text = std::fs::read_to_string(golden.join(format!("{name}.json"))).unwrap();
+    let reference: Value = serde_json::from_str(&text).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let sae = write(&dir.path().join(name), &reference["sae"]);
+    let mut command = assay();
+    command.args(["eval", "--json", "--resamples", "100", "--fisher-samples", "0", "--batch", "1", "--model"]);
+    command.arg(model).arg("--sae").arg(sae).arg("--tokens").arg(golden.join("tokens.safetensors"));
+    let found: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+    assert_eq!(found["notes"], json!([]), "{name}");
+    let out = if name == "affine" { json!("blocks.9.hook_mlp_out") } else { Value::Null };
+    assert_eq!((&found["hook"], &found["hook_out"]), (&json!(hook(reference["sae"]["reads"].as_str().unwrap())), &out));
+    assert_eq!(agree(name, &found, &reference["expected"], &tolerance), 57);
+}
+
+#[test]
+fn the_residual_stream_agrees() {
+    agrees("resid_post");
+}
+
+#[test]
+fn the_heads_agree() {
+    agrees("z");
+}
+
+#[test]
+fn the_mlps_output_agrees() {
+    agrees("mlp_out");
+}
+
+#[test]
+fn an_affine_transcoder_agrees() {
+    agrees("affine");
+}
