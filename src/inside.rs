@@ -68,7 +68,7 @@ impl Inside {
         };
         let site = Site { hook, center: loaded.metadata.center_residual };
         site.check(model.config()).with_context(|| path.display().to_string())?;
-        let (d_in, width) = (loaded.sae.d_model(), hook.width(model.config()));
+        let (d_in, width) = (loaded.sae.d_in(), hook.width(model.config()));
         ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());
         let sae = loaded.sae;
         ensure!(

@@ -49,7 +49,7 @@ pub trait Codec: Sync {
 
 impl Codec for Sae {
     fn d_model(&self) -> usize {
-        Self::d_model(self)
+        self.d_in()
     }
     fn d_sae(&self) -> usize {
         Self::d_sae(self)

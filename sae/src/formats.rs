@@ -90,6 +90,7 @@ impl Format {
                 plain && matches!(sae.activation(), Activation::Relu | Activation::JumpRelu { .. })
             }
             Self::SaeLens => !groupmax,
+            Self::Sparsify if sae.d_in() != sae.d_out() => false,
             Self::Sparsify => plain && (groupmax || matches!(sae.activation(), Activation::TopK { .. })),
             Self::DictionaryLearning => plain && !groupmax && !transcodes,
         }

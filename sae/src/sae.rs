@@ -16,7 +16,8 @@ use crate::skip::skipped;
 /// x̂   = z W_dec + b_dec
 /// ```
 ///
-/// Both weight matrices are stored with a row a latent, `[d_sae, d_model]`. Whether b_dec is subtracted, and whether x is
+/// Both weight matrices are stored with a row a latent: the encoder `[d_sae, d_in]`, the decoder `[d_sae, d_out]`. The widths are equal but
+/// for transcoders, which may read activations of one width and predict those of another. Whether b_dec is subtracted, and whether x is
 /// normalised first, is the SAE's own.
 #[derive(Clone, Debug)]
 pub struct Sae {
@@ -44,7 +45,7 @@ impl Sae {
     /// An SAE from its weights.
     ///
     /// # Shapes
-    /// - `w_enc`, `w_dec`: `[d_sae, d_model]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_model]`
+    /// - `w_enc`: `[d_sae, d_in]`; `w_dec`: `[d_sae, d_out]`; `b_enc`: `[d_sae]`; `b_dec`: `[d_out]`
     pub fn new(
         [w_enc, w_dec]: [Tensor<2>; 2],
         [b_enc, b_dec]: [Tensor<1>; 2],
@@ -83,8 +84,13 @@ impl Sae {
         self.transcoding.is_some()
     }
 
-    /// Width of the activations.
-    pub fn d_model(&self) -> usize {
+    /// Width of the activations that it reads.
+    pub fn d_in(&self) -> usize {
+        self.w_enc.dims()[1]
+    }
+
+    /// Width of what it reconstructs, or of a transcoder predicts.
+    pub fn d_out(&self) -> usize {
         self.w_dec.dims()[1]
     }
 
@@ -113,7 +119,7 @@ impl Sae {
         self.apply_b_dec_to_input
     }
 
-    /// Encoder and decoder, `[d_sae, d_model]` each.
+    /// Encoder and decoder, `[d_sae, d_in]` and `[d_sae, d_out]`.
     pub fn weights(&self) -> [Tensor<2>; 2] {
         [self.w_enc.clone(), self.w_dec.clone()]
     }
@@ -134,7 +140,7 @@ impl Sae {
     /// The active latents of each token.
     ///
     /// # Shapes
-    /// - `x`: `[batch, d_model]`
+    /// - `x`: `[batch, d_in]`
     pub fn encode(&self, x: Tensor<2>) -> Code {
         let (x, _) = self.normalization.apply(x);
         self.in_decoder_norms(self.encode_unscaled(x))
@@ -144,7 +150,7 @@ impl Sae {
     /// transcoder's map adds to it, no code knows.
     ///
     /// # Shapes
-    /// - result `[batch, d_model]`
+    /// - result `[batch, d_out]`
     ///
     /// # Panics
     /// If the code is that of an SAE with another number of latents.
@@ -162,18 +168,19 @@ impl Sae {
         self.decode_unscaled(code)
     }
 
-    /// x̂ and the code that it is made from; of a transcoder, the activation that it predicts.
+    /// x̂ and the code that it is made from; of a transcoder, the activation that it predicts, in the units of what it predicts: a
+    /// normalisation of its input is not undone there.
     ///
     /// # Shapes
-    /// - `x`: `[batch, d_model]`, the reconstruction alike
+    /// - `x`: `[batch, d_in]`; result `[batch, d_out]`
     pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
         let skipped = self.transcoding.as_ref().and_then(|of| of.skip.as_ref()).map(|skip| skipped(x.clone(), skip));
         let (x, undo) = self.normalization.apply(x);
         let code = self.encode_unscaled(x);
         let reconstruction = self.decode_unscaled(code.clone());
         let reconstruction = match undo {
-            Some(undo) => undo.apply(reconstruction),
-            None => reconstruction,
+            Some(undo) if !self.is_transcoder() => undo.apply(reconstruction),
+            _ => reconstruction,
         };
         let reconstruction = match skipped {
             Some(skipped) => reconstruction + skipped,

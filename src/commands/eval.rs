@@ -146,7 +146,7 @@ impl EvalArgs {
             .remove(0);
         stage.finish("");
         if let Some((path, reconstructions)) = self.save_reconstructions.as_deref().zip(reconstructions) {
-            reconstructions.save(path, sae.d_model())?;
+            reconstructions.save(path, sae.d_out())?;
         }
         let of_file = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
         if format == Output::Saebench {
@@ -164,7 +164,7 @@ impl EvalArgs {
                 "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
                 "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size, "bos": bos,
-                "d_model": sae.d_model(), "d_sae": sae.d_sae(), "k": sae.k(),
+                "d_model": sae.d_in(), "d_sae": sae.d_sae(), "k": sae.k(),
             });
             let mut object = head.as_object().cloned().unwrap_or_default();
             object.append(&mut value);

@@ -131,7 +131,10 @@ fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     let (sae, metadata) = (&loaded.sae, loaded.metadata);
     let revision = metadata.revision();
     facts.add("kind", format!("SAE, {}, {} format", sae.activation().name(), loaded.format));
-    facts.add("d_in", sae.d_model());
+    facts.add("d_in", sae.d_in());
+    if sae.d_out() != sae.d_in() {
+        facts.add("d_out", sae.d_out());
+    }
     facts.add("d_sae", sae.d_sae());
     match sae.activation() {
         Activation::TopK { k, by_decoder_norm } => {

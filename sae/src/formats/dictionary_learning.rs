@@ -89,7 +89,8 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
     };
     let normalization = Normalization::None;
     let sae = HostSae {
-        d_model,
+        d_in: d_model,
+        d_out: d_model,
         d_sae,
         w_enc,
         b_enc,
@@ -151,7 +152,7 @@ fn hook_of(path: &Path, trainer: Keys<'_>, buffer: Keys<'_>) -> Result<Option<St
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()> {
     let jumps = matches!(sae.activation, Activation::JumpRelu { .. });
     let sae = sae.folding_decoder_norms().applying_b_dec(!jumps);
-    let (d_model, d_sae) = (sae.d_model, sae.d_sae);
+    let (d_model, d_sae) = (sae.d_in, sae.d_sae);
     let vector = |values: &[f32]| Array::floats(values, &[d_sae]);
     let width = |values: &[f32]| Array::floats(values, &[d_model]);
     let mut tensors = if jumps {

@@ -9,15 +9,16 @@ use crate::sae::{Sae, Transcoding};
 /// An SAE's values, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct HostSae {
-    pub d_model: usize,
+    pub d_in: usize,
+    pub d_out: usize,
     pub d_sae: usize,
-    /// `[d_sae, d_model]`
+    /// `[d_sae, d_in]`
     pub w_enc: Vec<f32>,
     /// `[d_sae]`
     pub b_enc: Vec<f32>,
-    /// `[d_sae, d_model]`
+    /// `[d_sae, d_out]`
     pub w_dec: Vec<f32>,
-    /// `[d_model]`
+    /// `[d_out]`
     pub b_dec: Vec<f32>,
     pub activation: Activation<Vec<f32>>,
     pub normalization: Normalization,
@@ -28,7 +29,8 @@ pub(super) struct HostSae {
 impl HostSae {
     pub fn of(sae: &Sae) -> Self {
         Self {
-            d_model: sae.d_model(),
+            d_in: sae.d_in(),
+            d_out: sae.d_out(),
             d_sae: sae.d_sae(),
             w_enc: host(sae.w_enc.clone()),
             b_enc: host(sae.b_enc.clone()),
@@ -43,23 +45,31 @@ impl HostSae {
 
     /// The SAE on a device.
     pub fn on(self, device: &Device) -> Sae {
-        let shape = [self.d_sae, self.d_model];
-        let matrix = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, shape), device);
+        let matrix =
+            |values: Vec<f32>, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), device);
         let vector = |values: &[f32]| Tensor::<1>::from_data(values, device);
         let activation = self.activation.map(|v| vector(v));
         let biases = [vector(&self.b_enc), vector(&self.b_dec)];
-        Sae::new([matrix(self.w_enc), matrix(self.w_dec)], biases, activation, self.apply_b_dec_to_input)
-            .normalizing(self.normalization)
+        let weights = [matrix(self.w_enc, [self.d_sae, self.d_in]), matrix(self.w_dec, [self.d_sae, self.d_out])];
+        let sae = Sae::new(weights, biases, activation, self.apply_b_dec_to_input).normalizing(self.normalization);
+        match self.transcoding {
+            None => sae,
+            Some(Transcoding { skip }) => {
+                sae.transcoding(Transcoding { skip: skip.map(|skip| matrix(skip, [self.d_out, self.d_in])) })
+            }
+        }
     }
 
-    /// The same SAE with b_dec subtracted from the input or not: the difference goes into the encoder's biases.
+    /// The same SAE with b_dec subtracted from the input or not: the difference goes into the encoder's biases. Only where it reads and
+    /// writes one width.
     #[must_use]
     pub fn applying_b_dec(mut self, wanted: bool) -> Self {
         if self.apply_b_dec_to_input == wanted {
             return self;
         }
+        debug_assert_eq!(self.d_in, self.d_out, "b_dec has the width of the input");
         let sign = if wanted { 1.0 } else { -1.0 };
-        for (latent, row) in self.w_enc.chunks(self.d_model).enumerate() {
+        for (latent, row) in self.w_enc.chunks(self.d_in).enumerate() {
             let along: f64 = row.iter().zip(&self.b_dec).map(|(&w, &b)| f64::from(w) * f64::from(b)).sum();
             add(&mut self.b_enc[latent], sign * along);
             if let Activation::Gated { r_mag, b_mag } = &mut self.activation {
@@ -78,7 +88,7 @@ impl HostSae {
         if !std::mem::replace(by_decoder_norm, false) {
             return self;
         }
-        let rows = self.w_enc.chunks_mut(self.d_model).zip(self.w_dec.chunks_mut(self.d_model));
+        let rows = self.w_enc.chunks_mut(self.d_in).zip(self.w_dec.chunks_mut(self.d_out));
         for ((encoder, decoder), bias) in rows.zip(&mut self.b_enc) {
             let norm = decoder.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
             encoder.iter_mut().chain([bias]).for_each(|w| scale(w, norm));
@@ -120,7 +130,8 @@ mod tests {
         let (w_enc, rest) = values.split_at(D * N);
         let (w_dec, rest) = rest.split_at(D * N);
         HostSae {
-            d_model: D,
+            d_in: D,
+            d_out: D,
             d_sae: N,
             w_enc: w_enc.to_vec(),
             b_enc: rest[..N].to_vec(),
@@ -137,6 +148,28 @@ mod tests {
         let device = Device::flex();
         let x: Tensor<2> = Tensor::from_data(TensorData::new(x.to_vec(), [x.len() / D, D]), &device);
         host(sae.on(&device).reconstruct(x).0)
+    }
+
+    #[test]
+    fn a_transcoder_may_write_another_width_than_it_reads() {
+        let host_sae = HostSae {
+            d_in: 2,
+            d_out: 3,
+            d_sae: 1,
+            w_enc: vec![1.0, -1.0],
+            b_enc: vec![0.5],
+            w_dec: vec![1.0, 2.0, 3.0],
+            b_dec: vec![0.0, 0.0, 10.0],
+            activation: Activation::Relu,
+            normalization: Normalization::None,
+            apply_b_dec_to_input: false,
+            transcoding: Some(Transcoding { skip: Some(vec![1.0, 0.0, 0.0, 1.0, 1.0, 1.0]) }),
+        };
+        let sae = host_sae.clone().on(&Device::flex());
+        assert_eq!((sae.d_in(), sae.d_out(), HostSae::of(&sae)), (2, 3, host_sae));
+        let x = Tensor::from_data(TensorData::new(vec![3.0_f32, 1.0], [1, 2]), &Device::flex());
+        // z = 3 − 1 + 0.5
+        assert_eq!(host(sae.reconstruct(x).0), [2.5 + 3.0, 5.0 + 1.0, 7.5 + 10.0 + 4.0]);
     }
 
     proptest! {

@@ -54,6 +54,8 @@ pub struct Metadata {
     pub model_name: Option<String>,
     /// The hook point, in TransformerLens' spelling.
     pub hook_name: Option<String>,
+    /// The hook point whose activation a transcoder predicts, in the same spelling; `None` of an SAE.
+    pub hook_name_out: Option<String>,
     /// What text it was trained on.
     pub dataset_path: Option<String>,
     /// Tokens per context.
@@ -81,6 +83,7 @@ impl Metadata {
         let mut this = Self {
             // Hook and model decide where the SAE is used; the rest describes, and a value of an odd type stays in `other`.
             hook_name: keys.text("hook_name")?.map(owned),
+            hook_name_out: keys.text("hook_name_out")?.map(owned),
             model_name: keys.text("model_name")?.map(owned),
             dataset_path: keys.text("dataset_path").ok().flatten().map(owned),
             context_size: keys.count("context_size").ok().flatten(),
@@ -138,10 +141,11 @@ impl Metadata {
     }
 
     /// The keys that have a field, with null for what is not known.
-    fn named(&self) -> [(&'static str, Value); 7] {
+    fn named(&self) -> [(&'static str, Value); 8] {
         [
             ("model_name", json!(self.model_name)),
             ("hook_name", json!(self.hook_name)),
+            ("hook_name_out", json!(self.hook_name_out)),
             ("dataset_path", json!(self.dataset_path)),
             ("context_size", json!(self.context_size)),
             ("prepend_bos", json!(self.prepend_bos)),
@@ -154,7 +158,7 @@ impl Metadata {
     pub(super) fn json(&self) -> Value {
         let mut all: Map<String, Value> =
             self.named().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        for key in ["trained_with", "converted_by"] {
+        for key in ["hook_name_out", "trained_with", "converted_by"] {
             if all[key].is_null() {
                 all.shift_remove(key);
             }

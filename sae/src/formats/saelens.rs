@@ -195,7 +195,8 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         ));
     }
     let sae = HostSae {
-        d_model,
+        d_in: d_model,
+        d_out: d_model,
         d_sae,
         w_enc: file.transposed("W_enc", [d_sae, d_model])?,
         b_enc: vector(bias)?,
@@ -282,11 +283,11 @@ fn architecture(sae: &HostSae) -> String {
 }
 
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates: Option<&[f64]>) -> Result<()> {
-    let (d_model, d_sae) = (sae.d_model, sae.d_sae);
+    let (d_in, d_out, d_sae) = (sae.d_in, sae.d_out, sae.d_sae);
     let at_heads = metadata.hook_name.as_ref().is_some_and(|hook| hook.ends_with("hook_z"));
     let mut cfg = json!({
         "architecture": architecture(&sae),
-        "d_in": d_model,
+        "d_in": d_in,
         "d_sae": d_sae,
         "dtype": "float32",
         "device": "cpu",
@@ -303,9 +304,9 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
     described.as_object_mut().expect("metadata is an object").entry("sae_lens_training_version").or_insert(Value::Null);
     let vector = |values: &[f32]| Array::floats(values, &[d_sae]);
     let mut tensors = vec![
-        ("W_enc", Array::floats(&transposed(&sae.w_enc, d_sae, d_model), &[d_model, d_sae])),
-        ("W_dec", Array::floats(&sae.w_dec, &[d_sae, d_model])),
-        ("b_dec", Array::floats(&sae.b_dec, &[d_model])),
+        ("W_enc", Array::floats(&transposed(&sae.w_enc, d_sae, d_in), &[d_in, d_sae])),
+        ("W_dec", Array::floats(&sae.w_dec, &[d_sae, d_out])),
+        ("b_dec", Array::floats(&sae.b_dec, &[d_out])),
     ];
     let bias = if matches!(sae.activation, Activation::Gated { .. }) { "b_gate" } else { "b_enc" };
     tensors.push((bias, vector(&sae.b_enc)));
@@ -319,8 +320,8 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
         Activation::Gated { r_mag, b_mag } => tensors.extend([("r_mag", vector(r_mag)), ("b_mag", vector(b_mag))]),
     }
     if let Some(Transcoding { skip }) = &sae.transcoding {
-        cfg["d_out"] = json!(d_model);
-        tensors.extend(skip.as_ref().map(|skip| ("W_skip", Array::floats(skip, &[d_model, d_model]))));
+        cfg["d_out"] = json!(d_out);
+        tensors.extend(skip.as_ref().map(|skip| ("W_skip", Array::floats(skip, &[d_out, d_in]))));
     }
     cfg["metadata"] = described;
     write_json(&dir.join(CONFIG), &cfg)?;

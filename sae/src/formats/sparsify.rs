@@ -52,7 +52,8 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
     };
     let file = TensorFile::open(&dir.join(Format::Sparsify.weights()), CONFIG)?;
     let sae = HostSae {
-        d_model,
+        d_in: d_model,
+        d_out: d_model,
         d_sae,
         w_enc: file.floats("encoder.weight", &[d_sae, d_model])?,
         b_enc: file.floats("encoder.bias", &[d_sae])?,
@@ -154,7 +155,7 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()>
     let transcodes = sae.transcoding.is_some();
     let skip = sae.transcoding.clone().and_then(|of| of.skip);
     let sae = sae.folding_decoder_norms().applying_b_dec(!transcodes);
-    let (d_model, d_sae) = (sae.d_model, sae.d_sae);
+    let (d_model, d_sae) = (sae.d_in, sae.d_sae);
     // Settings of training are those that sparsify trained with, if it did. It drops keys that it doesn't know.
     let mut cfg: Map<String, Value> =
         metadata.other.get(SOURCE).and_then(Value::as_object).cloned().unwrap_or_default();

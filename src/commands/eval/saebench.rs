@@ -175,7 +175,7 @@ impl Report<'_> {
         let (sae, metadata) = (&self.loaded.sae, &self.loaded.metadata);
         json!({
             "architecture": sae.activation().name(),
-            "d_in": sae.d_model(),
+            "d_in": sae.d_in(),
             "d_sae": sae.d_sae(),
             "k": sae.k(),
             "apply_b_dec_to_input": sae.applies_b_dec_to_input(),

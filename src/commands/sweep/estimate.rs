@@ -111,12 +111,12 @@ impl Estimate {
         // A few SAEs stand for all of their width.
         let mut kinds: Vec<Sae> = trainers.iter().map(Trainer::sae).collect();
         for run in todo {
-            if kinds.iter().all(|sae| sae.d_model() != run.key.train.d_model) {
+            if kinds.iter().all(|sae| sae.d_in() != run.key.train.d_model) {
                 kinds.push(Trainer::new(run.key.train.clone(), run.key.seed, &opened.device)?.sae());
             }
         }
         let sae_of = |(at, run): (usize, &&Run)| {
-            let fit: Vec<&Sae> = kinds.iter().filter(|sae| sae.d_model() == run.key.train.d_model).collect();
+            let fit: Vec<&Sae> = kinds.iter().filter(|sae| sae.d_in() == run.key.train.d_model).collect();
             fit[at % fit.len()].clone()
         };
         let saes: Vec<Sae> = todo.iter().enumerate().map(sae_of).collect();
