@@ -11,6 +11,7 @@ use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
 use crate::progress::Progress;
 
@@ -46,6 +47,7 @@ enum Command {
     Sweep(SweepArgs),
     Gather(GatherArgs),
     Eval(EvalArgs),
+    Saes(SaesArgs),
     Convert(ConvertArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
@@ -69,6 +71,7 @@ impl Cli {
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Gather(args) => args.run(progress),
             Command::Eval(args) => args.run(&self.device, progress),
+            Command::Saes(args) => args.run(),
             Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),

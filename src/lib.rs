@@ -23,6 +23,8 @@ pub mod analysis;
 #[cfg(feature = "workbench")]
 pub mod belonging;
 #[cfg(feature = "workbench")]
+pub mod catalogue;
+#[cfg(feature = "workbench")]
 pub mod cli;
 #[cfg(feature = "workbench")]
 pub mod commands;
@@ -63,5 +65,7 @@ mod results_dir;
 pub mod runner;
 #[cfg(feature = "workbench")]
 pub mod spec;
+#[cfg(feature = "workbench")]
+mod spelling;
 #[cfg(feature = "workbench")]
 pub mod verdict;

@@ -10,4 +10,5 @@ pub mod gather;
 pub mod geometry;
 pub mod inspect;
 pub mod report;
+pub mod saes;
 pub mod sweep;
