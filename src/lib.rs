@@ -64,6 +64,8 @@ mod results_dir;
 #[cfg(feature = "workbench")]
 pub mod runner;
 #[cfg(feature = "workbench")]
+pub mod shards;
+#[cfg(feature = "workbench")]
 pub mod spec;
 #[cfg(feature = "workbench")]
 mod spelling;
