@@ -6,10 +6,11 @@
 pub mod assumptions;
 
 use std::io::Read as _;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use anyhow::{Result, bail};
-use assay_models::hub::HubName;
+use assay_models::hub::{HubName, repository_of};
 use flate2::read::GzDecoder;
 
 use crate::spelling::closest;
@@ -157,8 +158,22 @@ pub fn find(name: &str) -> Result<Option<(Entry, HubName)>> {
 
 /// The SAE that lies at a path of a repository.
 pub fn at(repository: &str, path: &str) -> Option<Entry> {
-    let of_repository = catalogue().entries().filter(|entry| entry.release.repository == repository);
-    of_repository.into_iter().find(|entry| entry.sae.path == path)
+    catalogue().entries().find(|entry| entry.release.repository == repository && entry.sae.path == path)
+}
+
+/// The published SAE that is meant by what was given for one: a name as in [`find`], a place on the hub, or one in the hub's cache.
+///
+/// # Errors
+/// As [`find`].
+pub fn published(sae: &Path) -> Result<Option<Entry>> {
+    if sae.exists() {
+        return Ok(repository_of(sae).and_then(|(repository, path)| at(&repository, &path)));
+    }
+    let text = sae.to_string_lossy();
+    if let Some((entry, _)) = find(&text)? {
+        return Ok(Some(entry));
+    }
+    Ok(text.parse::<HubName>().ok().and_then(|name| at(name.repo(), name.path()?)))
 }
 
 /// The release that somebody may have meant who wrote a name of none, in a sentence.

@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn numbers_are_rounded_to_the_nearest_bf16() {
-        assert_eq!(Dtype::BF16.bytes(&[1.0, 1.003_906_3]), [0x80, 0x3f, 0x81, 0x3f]);
+        assert_eq!(Dtype::BF16.bytes(&[1.0, 1.006]), [0x80, 0x3f, 0x81, 0x3f]);
     }
 
     #[test]

@@ -29,6 +29,8 @@
 //! - `inputs`: padded, oddly named, damaged and foreign files, as people have them.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
+//! - `catalogue`: published SAEs, listed and fetched by their names, and what is assumed of them.
+//! - `capture`: activations as shards, resumed and refused.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `widths`: activations that are not d_model wide.
 //! - `cli`: help and tables as they are printed.
@@ -37,6 +39,8 @@
 
 mod bad_input;
 mod bos;
+mod capture;
+mod catalogue;
 mod cli;
 mod committed;
 mod common;

@@ -18,7 +18,7 @@ struct Row {
     /// Trained on the residual stream, or what is added to it, without its mean over d_model.
     centred: bool,
     /// Trained on `attn.hook_z` without the values' bias b_V, whose share in z is b_V itself, as attention's weights sum to 1.
-    without_b_v: bool,
+    without_value_bias: bool,
     normalization: Option<Normalization>,
     context_size: Option<usize>,
     prepend_bos: Option<bool>,
@@ -28,7 +28,7 @@ struct Row {
 const NOTHING: Row = Row {
     repository: "",
     centred: false,
-    without_b_v: false,
+    without_value_bias: false,
     normalization: None,
     context_size: None,
     prepend_bos: None,
@@ -60,7 +60,7 @@ const ROWS: [Row; 10] = [
     },
     Row {
         repository: "ckkissane/attn-saes-gpt2-small-all-layers",
-        without_b_v: true,
+        without_value_bias: true,
         context_size: Some(128),
         prepend_bos: Some(true),
         source: "its train.py loads the model with TransformerLens' defaults, which fold the values' bias into b_O; contexts by SAELens' \
@@ -92,7 +92,7 @@ impl Row {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Assumed {
     /// The SAE reads `attn.hook_z` without b_V.
-    pub without_b_v: bool,
+    pub without_value_bias: bool,
 }
 
 /// Completes an SAE by what is known of its repository, and notes it. `dir` is where the SAE was read from: a place in the hub's cache says
@@ -102,12 +102,20 @@ pub fn complete(loaded: &mut LoadedSae) -> Assumed {
     let Some((repository, path)) = origin(loaded) else { return Assumed::default() };
     let mut said = Vec::new();
     let row = Row::of(&repository).unwrap_or(&NOTHING);
+    let entry = at(&repository, &path);
     let metadata = &mut loaded.metadata;
+    if let Some(hook) = entry.and_then(|entry| entry.sae.hook).filter(|_| metadata.hook_name.is_none()) {
+        metadata.hook_name = Some(hook.to_owned());
+        metadata.hook_name_out = entry.and_then(|entry| entry.sae.hook_out).map(str::to_owned);
+        loaded.notes.push(format!(
+            "the files of {repository} name no hook, and it is assumed: {hook}. Source: the catalogue (`assay saes`)"
+        ));
+    }
     if row.centred && !metadata.center_residual {
         metadata.center_residual = true;
         said.push("it was trained on activations without their mean over d_model".to_owned());
     }
-    if row.without_b_v {
+    if row.without_value_bias {
         said.push("it was trained on attn.hook_z without the values' bias b_V".to_owned());
     }
     if let Some(normalization) = row.normalization.filter(|_| loaded.sae.normalization() == Normalization::None) {
@@ -137,7 +145,7 @@ pub fn complete(loaded: &mut LoadedSae) -> Assumed {
              (pretrained_saes.yaml, norm_scaling_factor)"
         ));
     }
-    Assumed { without_b_v: row.without_b_v }
+    Assumed { without_value_bias: row.without_value_bias }
 }
 
 /// The repository of an SAE, and the place in it, as far as they are known.
@@ -145,4 +153,21 @@ fn origin(loaded: &LoadedSae) -> Option<(String, String)> {
     let text = |key: &str| loaded.metadata.other.get(key)?.as_str().map(str::to_owned);
     let of_cache = |dir: &Path| repository_of(dir).or_else(|| repository_of(&dir.canonicalize().ok()?));
     of_cache(&loaded.dir).or_else(|| Some((text("repository")?, text("repository_path").unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::catalogue;
+
+    /// A row of a repository that no SAE comes from would never be looked at.
+    #[test]
+    fn every_row_is_of_a_repository_of_the_catalogue_and_has_a_source() {
+        for row in &ROWS {
+            let of_row = |repository: &str| Row::of(repository).is_some_and(|found| std::ptr::eq(found, row));
+            assert!(catalogue().releases.iter().any(|release| of_row(release.repository)), "{row:?}");
+            assert!(row.source.contains(".py") || row.source.contains(".yaml"), "{row:?}");
+        }
+        assert!(Row::of("google/gemma-2-2b").is_none() && Row::of("ckkissane/attn-saes").is_none());
+    }
 }

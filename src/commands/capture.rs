@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail, ensure};
-use assay_models::{Decoder, HookPoint, ModelFiles, Site, TokenSource};
+use assay_models::{Decoder, HookPoint, ModelError, ModelFiles, Site, TokenSource};
 use indicatif::DecimalBytes;
 use serde_json::json;
 
@@ -75,11 +75,8 @@ impl CaptureArgs {
         let (source, sequences) = self.contexts.open(config, &checkpoint)?;
         source.notes().iter().for_each(|note| progress.say(note));
         let context_size = source.context_size();
-        ensure!(
-            context_size <= config.max_positions,
-            "sequences of {context_size} tokens are longer than the {} that the model takes; lower --context-size",
-            config.max_positions
-        );
+        let max_positions = config.max_positions;
+        ensure!(context_size <= max_positions, ModelError::ContextTooLong { context_size, max_positions });
         let contents = Contents {
             model: self.model.display().to_string(),
             weights: files.weights_hash(),
@@ -158,7 +155,8 @@ impl Work<'_> {
             let captured = self.model.capture(self.source.read(first, count)?.view(), &[self.site])?.remove(0);
             let values = captured.into_data().try_into_vec::<f32>().map_err(|e| anyhow!("activations: {e:?}"))?;
             if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-                let [sequence, position] = place(at * count * context_size / values.len(), first, context_size);
+                let token = at / (values.len() / (count * context_size));
+                let (sequence, position) = (first + token / context_size, token % context_size);
                 bail!("the activation at {} is {} in sequence {sequence}, position {position}", self.site, values[at]);
             }
             push(&values)?;
@@ -166,11 +164,6 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// Sequence and position of a token of a pass that begins with sequence `first`.
-fn place(token: usize, first: usize, context_size: usize) -> [usize; 2] {
-    [first + token / context_size, token % context_size]
 }
 
 /// BLAKE3 of the tokens, read part by part.

@@ -15,8 +15,9 @@ use assay_probes::{EvalConfig, Subject, Survey, evaluate};
 use assay_sae::{LoadedSae, formats};
 use serde_json::{Value, json};
 
-use super::contexts::{ContextArgs, Contexts, whole};
+use super::contexts::{ContextArgs, Contexts, YesNo, whole};
 use crate::belonging::{Used, starts};
+use crate::catalogue::{self, assumptions};
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
@@ -30,14 +31,15 @@ use reconstructions::Reconstructions;
 /// the SAE keeps of the model.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
+    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
 )]
 pub struct EvalArgs {
-    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
+    /// a published SAE]
     #[arg(long, value_name = "DIR|FILE|NAME")]
-    model: PathBuf,
-    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), or its name on the hub,
-    /// org/name[@revision][:path]
+    model: Option<PathBuf>,
+    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), its name on the hub, org/name[@revision][:path],
+    /// or a name that `assay saes` lists, release/id
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
     #[command(flatten)]
@@ -46,9 +48,10 @@ pub struct EvalArgs {
     /// hook_resid_mid, hook_mlp_out and hook_resid_post
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
-    /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
-    #[arg(long)]
-    center_residual: bool,
+    /// Subtract the mean over d_model at the hook, or don't [default: as the SAE says, or as is known of its repository]
+    #[arg(long, value_enum, value_name = "yes|no", num_args = 0..=1, require_equals = true, default_missing_value = "yes",
+        hide_possible_values = true)]
+    center_residual: Option<YesNo>,
     /// Labels sampled per token from the model's predictions, for `fwd` and `kl_pred`; 0 skips both
     #[arg(long, value_name = "N", default_value_t = 4)]
     fisher_samples: usize,
@@ -107,13 +110,17 @@ impl EvalArgs {
             );
         }
         let device = device::open(device_name)?.device;
-        let checkpoint = fetch::model(&self.model, progress)?;
+        let model_name = &self.model()?;
+        // First, as it is refused where it is pickled.
+        let sae_dir = fetch::sae(&self.sae, progress)?;
+        let checkpoint = fetch::model(model_name, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
+        let mut loaded = formats::load(&sae_dir, &device)?;
+        assumptions::complete(&mut loaded);
         let site = self.site(&loaded, &model)?;
         let hook = site.hook;
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
-        let used = Used { model: &self.model, checkpoint: &checkpoint, hook, starts: starts(bos, model.config()) };
+        let used = Used { model: model_name, checkpoint: &checkpoint, hook, starts: starts(bos, model.config()) };
         loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         let sae = &loaded.sae;
         let (sequences, context_size) = tokens.dim();
@@ -141,7 +148,7 @@ impl EvalArgs {
             .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
             .with_context(|| {
                 let tokens = self.contexts.path().display();
-                format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
+                format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), model_name.display())
             })?
             .remove(0);
         stage.finish("");
@@ -161,7 +168,7 @@ impl EvalArgs {
         if format == Output::Json {
             let mut value = show::evaluation_json(&found, &replicates);
             let head = json!({
-                "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
+                "model": of_file(model_name), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
                 "hook": hook.to_string(), "layer": hook.layer, "S": sequences, "T": context_size, "bos": bos,
                 "d_model": sae.d_in(), "d_sae": sae.d_sae(), "k": sae.k(),
@@ -183,6 +190,21 @@ impl EvalArgs {
         ))
     }
 
+    /// The model: as asked for, else that of a published SAE.
+    fn model(&self) -> Result<PathBuf> {
+        match (&self.model, catalogue::published(&self.sae)?) {
+            (Some(model), _) => Ok(model.clone()),
+            (None, Some(entry)) => Ok(entry.release.model.into()),
+            (None, None) => {
+                let sae = self.sae.to_string_lossy();
+                let meant = catalogue::suggestion(&sae).map(|meant| format!("; {meant}")).unwrap_or_default();
+                bail!(
+                    "{sae} is not in the catalogue (`assay saes`), which would say of what model it is; give --model{meant}"
+                )
+            }
+        }
+    }
+
     /// Where to patch: as asked for, else as the SAE says.
     fn site(&self, loaded: &LoadedSae, model: &Decoder) -> Result<Site> {
         let sae = self.sae.display();
@@ -199,7 +221,10 @@ impl EvalArgs {
                 Err(error) => return Err(error).context(sae.to_string()),
             },
         };
-        let site = Site { hook, center: self.center_residual || loaded.metadata.center_residual };
+        let site = Site {
+            hook,
+            center: self.center_residual.map_or(loaded.metadata.center_residual, |given| given == YesNo::Yes),
+        };
         site.check(model.config()).context(whose)?;
         Ok(site)
     }

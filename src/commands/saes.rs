@@ -234,34 +234,42 @@ fn by_id(found: &[Entry]) -> markdown::Table {
 }
 
 fn by_release(found: &[Entry]) -> markdown::Table {
-    let mut table = markdown::Table::new(["release", "SAEs", "model", "hook", "layers", "widths", "L0", "format"]);
+    let mut table = markdown::Table::new(["release", "SAEs", "model", "hook", "layers", "widths", "L0", "pickled"]);
     for group in found.chunk_by(|a, b| std::ptr::eq(a.release, b.release)) {
         let release = group[0].release;
         let kinds: BTreeSet<&str> = group.iter().filter_map(|entry| kind_of(entry.sae.hook?)).collect();
         let layers = group.iter().filter_map(|entry| layer_of(entry.sae.hook?).map(|layer| layer as f64));
         let widths = group.iter().filter_map(|entry| entry.sae.width.map(|width| width as f64));
-        let format = format!("{}{}", release.format, if release.pickled { ", pickled" } else { "" });
         table.row([
             release.name.to_owned(),
             group.len().to_string(),
-            release.model.to_owned(),
+            release.model.rsplit('/').next().unwrap_or(release.model).to_owned(),
             kinds.into_iter().collect::<Vec<_>>().join(", "),
-            range(layers),
-            range(widths),
-            range(group.iter().filter_map(|entry| entry.sae.l0)),
-            format,
+            range(layers, |layer| layer.to_string()),
+            range(widths, width),
+            range(group.iter().filter_map(|entry| entry.sae.l0), |l0| l0.to_string()),
+            if release.pickled { "yes" } else { "" }.to_owned(),
         ]);
     }
     table
 }
 
-/// `4–131072`: the least and the largest.
-fn range(values: impl Iterator<Item = f64> + Clone) -> String {
+/// `0–25`: the least and the largest.
+fn range(values: impl Iterator<Item = f64> + Clone, text: impl Fn(f64) -> String) -> String {
     let (low, high) = (values.clone().fold(f64::INFINITY, f64::min), values.fold(f64::NEG_INFINITY, f64::max));
     match (low, high) {
         (low, high) if low > high => markdown::NONE.to_owned(),
-        (low, high) if low == high => format!("{low}"),
-        (low, high) => format!("{low}–{high}"),
+        (low, high) if low == high => text(low),
+        (low, high) => format!("{}–{}", text(low), text(high)),
+    }
+}
+
+/// A width as releases write it: `16k` of 16384, `65k` of 65536, `1M` of 1048576.
+fn width(latents: f64) -> String {
+    match latents {
+        n if n >= 1e6 => format!("{}M", (n / 1e6).floor()),
+        n if n >= 1e4 => format!("{}k", (n / 1e3).floor()),
+        n => n.to_string(),
     }
 }
 
@@ -300,8 +308,7 @@ mod tests {
         assert!(is_hook("hook_embed", "embed") && !is_hook("blocks.1.hook_resid_post", "resid_pre"));
         assert!(is_hook("blocks.3.mlp.hook_in", "in") && !is_hook("blocks.3.mlp.hook_in", "blocks.30.mlp.hook_in"));
         assert_eq!((layer_of("blocks.12.attn.hook_z"), layer_of("hook_embed")), (Some(12), None));
-        assert_eq!(range([4.0, 1.5].into_iter()), "1.5–4");
-        assert_eq!(range([4.0].into_iter()), "4");
-        assert_eq!(range(std::iter::empty()), "—");
+        let range = |values: &[f64]| range(values.iter().copied(), width);
+        assert_eq!([range(&[65_536.0, 768.0]), range(&[1_048_576.0]), range(&[])], ["768–65k", "1M", "—"]);
     }
 }
