@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::capture::CaptureArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
@@ -11,6 +12,7 @@ use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::report::ReportArgs;
+use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
 use crate::progress::Progress;
 
@@ -24,7 +26,7 @@ use crate::progress::Progress;
 #[command(
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay help eval",
     after_long_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay eval --model EleutherAI/pythia-70m --sae org/saes:blocks.3.hook_resid_post --text book.txt\n  assay help eval\n\n\
-Names:\n  A model, an SAE or a dataset is a path, or org/name[@revision][:path] on the Hugging Face hub.\n  Existing local paths take precedence.\n\n\
+Names:\n  A model, an SAE or a dataset is a path, or org/name[@revision][:path] on the Hugging Face hub.\n  An SAE may also be a name that `assay saes` lists, release/id[@revision].\n  Existing local paths take precedence.\n\n\
 Environment:\n  HF_HOME, HF_HUB_CACHE   where the hub's cache is [~/.cache/huggingface/hub]\n  HF_TOKEN, HF_TOKEN_PATH the token for gated and private repositories, or the file that holds it\n  HF_ENDPOINT             alternative Hub endpoint to https://huggingface.co\n  HF_HUB_OFFLINE          1: use only what is in the cache\n  CUDA_PATH               CUDA's headers and libraries [/usr/local/cuda]\n  TMPDIR                  scratch space for tokenised text, 4 bytes per token"
 )]
 pub struct Cli {
@@ -46,6 +48,8 @@ enum Command {
     Sweep(SweepArgs),
     Gather(GatherArgs),
     Eval(EvalArgs),
+    Saes(SaesArgs),
+    Capture(CaptureArgs),
     Convert(ConvertArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
@@ -69,6 +73,8 @@ impl Cli {
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Gather(args) => args.run(progress),
             Command::Eval(args) => args.run(&self.device, progress),
+            Command::Saes(args) => args.run(),
+            Command::Capture(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),

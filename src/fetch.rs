@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use assay_models::hub::{Event, Hub, HubName, Pending, Settings, Snapshot, Want};
 use indicatif::DecimalBytes;
 
+use crate::catalogue;
 use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::spec::SweepSpec;
@@ -18,10 +19,10 @@ pub fn model(text: &Path, progress: Progress) -> Result<PathBuf> {
     place(Want::Model, text, progress)
 }
 
-/// An SAE's directory, likewise.
+/// An SAE's directory or file, likewise, or from its name in the [`catalogue`], `release/id`.
 ///
 /// # Errors
-/// As [`model`].
+/// As [`model`]; if it is in the catalogue and pickled.
 pub fn sae(text: &Path, progress: Progress) -> Result<PathBuf> {
     place(Want::Sae, text, progress)
 }
@@ -43,11 +44,21 @@ fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
     if text.exists() {
         return Ok(text.to_owned());
     }
-    let shown = text.display();
-    let name: HubName =
-        text.to_string_lossy().parse().map_err(|e| anyhow!("{shown}: no such file or directory, and {e}"))?;
+    let shown = text.to_string_lossy();
+    if want != Want::Model
+        && let Some((entry, name)) = catalogue::find(&shown)?
+    {
+        ensure!(!entry.release.pickled, "{shown}: {}", entry.conversion());
+        let found = fetch(Want::Sae, &name, progress);
+        return Ok(found.with_context(|| format!("{shown} is {name} on the hub"))?.path);
+    }
+    let meant = catalogue::suggestion(&shown).filter(|_| want != Want::Model);
+    let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
+    let name: HubName = shown.parse().map_err(|e| anyhow!("{shown}: no such file or directory, and {e}{meant}"))?;
     let found = fetch(want, &name, progress);
-    Ok(found.with_context(|| format!("{shown} is no file or directory here, so it was looked for on the hub"))?.path)
+    let found =
+        found.with_context(|| format!("{shown} is no file or directory here, so it was looked for on the hub{meant}"));
+    Ok(found?.path)
 }
 
 /// What a sweep reads, on this machine.

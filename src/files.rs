@@ -62,3 +62,14 @@ pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
     // Windows opens no directory as a file, and keeps its names by a journal.
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
+
+/// Bytes that a user may still write where a directory is, or would be.
+#[cfg(feature = "workbench")]
+pub fn free_space(dir: &Path) -> Option<u64> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let there = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+    #[cfg(unix)]
+    return rustix::fs::statvfs(there).ok().map(|found| found.f_bavail * found.f_frsize);
+    #[cfg(not(unix))]
+    return None;
+}

@@ -23,6 +23,8 @@ pub mod analysis;
 #[cfg(feature = "workbench")]
 pub mod belonging;
 #[cfg(feature = "workbench")]
+pub mod catalogue;
+#[cfg(feature = "workbench")]
 pub mod cli;
 #[cfg(feature = "workbench")]
 pub mod commands;
@@ -62,8 +64,11 @@ mod results_dir;
 #[cfg(feature = "workbench")]
 pub mod runner;
 #[cfg(feature = "workbench")]
+pub mod shards;
+#[cfg(feature = "workbench")]
 pub mod spec;
 #[cfg(feature = "workbench")]
+mod spelling;
 pub mod transcode;
 #[cfg(feature = "workbench")]
 pub mod verdict;

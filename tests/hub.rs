@@ -12,13 +12,13 @@ use crate::common::{assay, bundled, golden, refused, root, stdout_of, write_spec
 const WEIGHTS: &str = "model.safetensors";
 
 /// A hub, and a home with an empty cache.
-struct World {
-    hub: HubServer,
-    home: TempDir,
+pub struct World {
+    pub hub: HubServer,
+    pub home: TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { hub: HubServer::start(), home: tempfile::tempdir().unwrap() }
     }
 
@@ -30,7 +30,7 @@ impl World {
     }
 
     /// `assay` with this hub and home, and nothing else from the environment of whoever runs the tests.
-    fn assay(&self) -> Command {
+    pub fn assay(&self) -> Command {
         let mut command = assay();
         command.envs(self.variables());
         for name in FOREIGN {
@@ -39,7 +39,7 @@ impl World {
         command
     }
 
-    fn variables(&self) -> [(&'static str, PathBuf); 2] {
+    pub fn variables(&self) -> [(&'static str, PathBuf); 2] {
         [("HF_HOME", self.home.path().to_owned()), ("HF_ENDPOINT", self.hub.endpoint().into())]
     }
 
@@ -50,7 +50,7 @@ impl World {
     }
 
     /// A repository's directory in the cache.
-    fn repo(&self, folder: &str) -> PathBuf {
+    pub fn repo(&self, folder: &str) -> PathBuf {
         self.home.path().join("hub").join(folder)
     }
 
@@ -79,7 +79,7 @@ impl World {
 }
 
 /// What else could lead requests somewhere else, or say who asks.
-const FOREIGN: [&str; 12] = [
+pub const FOREIGN: [&str; 12] = [
     "HF_HUB_CACHE",
     "HUGGINGFACE_HUB_CACHE",
     "HF_TOKEN",

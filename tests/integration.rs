@@ -32,6 +32,8 @@
 //! - `inputs`: padded, oddly named, damaged and foreign files, as people have them.
 //! - `bad_input`: what is broken is named, with the remedy.
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
+//! - `catalogue`: published SAEs, listed and fetched by their names, and what is assumed of them.
+//! - `capture`: activations as shards, resumed and refused.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
@@ -41,6 +43,8 @@
 
 mod bad_input;
 mod bos;
+mod capture;
+mod catalogue;
 mod cli;
 mod committed;
 mod common;

@@ -18,7 +18,7 @@ mod select;
 mod settings;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 
@@ -40,12 +40,18 @@ pub enum Want {
     /// `config.json`, `tokenizer.json` if there is one, and weights in safetensors, or the GGUF file that the name ends with. Pickled
     /// weights never.
     Model,
-    /// `cfg.json` or `config.json` and the safetensors beside it.
+    /// The files of one SAE, in any layout that is published: `cfg.json` or another configuration and the safetensors beside it, Gemma
+    /// Scope's `params.npz` or `params.safetensors`, a file among those of other layers.
     Sae,
     /// Whichever of the two lies there.
     ModelOrSae,
     /// All shards of one kind: parquet, else JSON lines, else text. The path may be a directory, a file or a glob.
     Dataset,
+}
+
+/// The repository that a path in the hub's cache belongs to, and the place in it; `None` of every other path, nor of a dataset's.
+pub fn repository_of(path: &Path) -> Option<(String, String)> {
+    cache::repository_of(path)
 }
 
 impl Want {

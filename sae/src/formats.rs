@@ -124,6 +124,26 @@ pub struct LoadedSae {
     pub notes: Vec<String>,
 }
 
+/// The note of an SAE that was trained on inputs multiplied by a factor, which its files don't have.
+const UNSCALED: &str = "normalize_activations = `expected_average_only_in`, but the factor is not stored: nothing is scaled, as in SAELens' \
+                        inference. That is right if the factor was folded into the weights; an SAE that was trained on scaled activations \
+                        and not folded reconstructs badly.";
+
+impl LoadedSae {
+    /// Whether it was trained on inputs that were multiplied by a factor which its files don't have.
+    pub fn lacks_input_scale(&self) -> bool {
+        self.notes.iter().any(|note| note == UNSCALED)
+    }
+
+    /// The same for inputs that were multiplied by `factor` in training: W_enc is multiplied by it, W_dec and b_dec are divided, as by
+    /// SAELens' `fold_activation_norm_scaling_factor`.
+    pub fn scale_input(&mut self, factor: f64) {
+        let device = self.sae.device();
+        self.sae = HostSae::of(&self.sae).folding_input_scale(factor).on(&device);
+        self.notes.retain(|note| note != UNSCALED);
+    }
+}
+
 /// An SAE's directory as a format's reader understands it.
 struct Parsed {
     sae: HostSae,

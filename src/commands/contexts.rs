@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail, ensure};
 use assay_models::tokens::{Reading, RowUse, Texts, TokenSource, read_sequences};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, ModelError};
+use assay_models::{Decoder, DecoderConfig, ModelError};
 use ndarray::Array2;
 
 use crate::belonging::missing_bos;
@@ -27,7 +27,7 @@ pub struct ContextArgs {
     /// with one]
     #[arg(long, value_enum, value_name = "yes|no", requires = "text", hide_possible_values = true)]
     bos: Option<YesNo>,
-    /// Use the first N sequences, or `all` [default: 64, or all if there are fewer]
+    /// Use the first N sequences, or `all` [default: 64, or all if there are fewer; to capture, all]
     #[arg(long, value_name = "N|all")]
     sequences: Option<Sequences>,
     /// Use the first N tokens of each sequence [default: all; of text, 128]
@@ -52,7 +52,7 @@ struct Source {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum YesNo {
+pub(super) enum YesNo {
     Yes,
     No,
 }
@@ -118,16 +118,42 @@ impl ContextArgs {
         self.batch.map_or(by_context, |batch| usize::try_from(batch).unwrap_or(usize::MAX))
     }
 
+    /// The same, to be read part by part: memory does not grow with the sequences. Their number is that which is asked for, or all.
+    /// `checkpoint` is where the model of this configuration is, whose tokenizer cuts text.
+    ///
+    /// # Errors
+    /// If the file can't be read, or holds fewer sequences than are asked for.
+    pub fn open(&self, config: &DecoderConfig, checkpoint: &Path) -> Result<(TokenSource, usize)> {
+        let source = match &self.source.text {
+            Some(path) => self.open_text(path, Texts::of(checkpoint, config).begun(self.begin()))?,
+            None => {
+                let reading = self.reading(Reading::tokens());
+                let row = || -> Result<usize> { Ok(read_sequences(self.path(), &reading, Some(1), None)?.0.ncols()) };
+                let context_size = self.context_size().map_or_else(row, Ok)?;
+                TokenSource::open_as(self.path(), context_size, RowUse::First, None, &reading)?
+            }
+        };
+        let count = match self.sequences {
+            Some(Sequences::First(count)) => count,
+            Some(Sequences::All) | None => source.contexts()?,
+        };
+        source.check_range(0, count)?;
+        let path = self.path().display();
+        ensure!(
+            count > 0,
+            "{path} contains less than one sequence of {} tokens; lower --context-size",
+            source.context_size()
+        );
+        Ok((source, count))
+    }
+
     /// The sequences. `checkpoint` is where the model is, whose tokenizer cuts text; what is left out is said.
     ///
     /// # Errors
     /// If the file can't be read, or holds fewer or shorter sequences than were asked for.
     pub fn read(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Contexts> {
         let (contexts, notes) = match &self.source.text {
-            Some(path) => {
-                let begin = self.bos.map(|bos| bos == YesNo::Yes);
-                self.text_contexts(path, Texts::of(checkpoint, model.config()).begun(begin))?
-            }
+            Some(path) => self.text_contexts(path, Texts::of(checkpoint, model.config()).begun(self.begin()))?,
             None => {
                 let (tokens, mut notes) = self.token_file(self.path())?;
                 let vocabulary = Vocabulary::load(checkpoint).ok();
@@ -147,11 +173,20 @@ impl ContextArgs {
         self.context_size.map(|size| usize::try_from(size).unwrap_or(usize::MAX))
     }
 
-    /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, texts: Texts<'_>) -> Result<(Contexts, Vec<String>)> {
+    fn begin(&self) -> Option<bool> {
+        self.bos.map(|bos| bos == YesNo::Yes)
+    }
+
+    fn open_text(&self, path: &Path, texts: Texts<'_>) -> Result<TokenSource> {
         let context_size = self.context_size().unwrap_or(TEXT_CONTEXT);
         let reading = self.reading(Reading::text());
-        let source = TokenSource::open_as(path, context_size, RowUse::Split, Some(texts), &reading)?;
+        Ok(TokenSource::open_as(path, context_size, RowUse::Split, Some(texts), &reading)?)
+    }
+
+    /// The first contexts of a text.
+    fn text_contexts(&self, path: &Path, texts: Texts<'_>) -> Result<(Contexts, Vec<String>)> {
+        let source = self.open_text(path, texts)?;
+        let context_size = source.context_size();
         let wanted = match self.sequences {
             Some(Sequences::First(count)) => count,
             Some(Sequences::All) => source.contexts()?,

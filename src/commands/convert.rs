@@ -7,6 +7,7 @@ use assay_models::HookPoint;
 use assay_sae::{Format, formats};
 use serde_json::json;
 
+use crate::catalogue::assumptions;
 use crate::progress::Progress;
 use crate::{device, fetch, interrupt, markdown, output};
 
@@ -65,6 +66,8 @@ impl ConvertArgs {
         };
         self.check_target()?;
         let mut loaded = formats::load(&fetch::sae(&self.source, progress)?, &device::open("cpu")?.device)?;
+        // What the files don't say of a published SAE is written with it.
+        assumptions::complete(&mut loaded);
         let is_source =
             self.target.canonicalize().is_ok_and(|to| loaded.dir.canonicalize().is_ok_and(|from| from == to));
         ensure!(!is_source, "{} is the SAE that is converted; give another DST", self.target.display());

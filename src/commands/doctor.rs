@@ -6,6 +6,7 @@ use anyhow::Result;
 use assay_models::hub::Settings;
 use serde::Serialize;
 
+use crate::files::free_space;
 use crate::{device, markdown, output};
 
 /// Check the environment: devices, CUDA libraries, caches and their size, the hub's settings, disk.
@@ -92,7 +93,7 @@ impl Findings {
                 offline: settings.offline(),
                 token: settings.has_token(),
             },
-            disk: disk.map(|directory| Disk { free_bytes: free(&directory), directory }).into(),
+            disk: disk.map(|directory| Disk { free_bytes: free_space(&directory), directory }).into(),
         }
     }
 
@@ -165,15 +166,6 @@ fn size(dir: &Path) -> u64 {
     entries.map(of).sum()
 }
 
-/// Bytes that a user may still write where a directory is, or would be.
-fn free(dir: &Path) -> Option<u64> {
-    let there = dir.ancestors().find(|dir| dir.is_dir())?;
-    #[cfg(unix)]
-    return rustix::fs::statvfs(there).ok().map(|found| found.f_bavail * found.f_frsize);
-    #[cfg(not(unix))]
-    None
-}
-
 /// `3.2 GB`.
 fn bytes_text(bytes: impl std::borrow::Borrow<u64>) -> String {
     indicatif::DecimalBytes(*bytes.borrow()).to_string()
@@ -206,6 +198,6 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_yet_has_the_room_of_its_parent() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(free(&dir.path().join("a/b")).is_some(), cfg!(unix));
+        assert_eq!(free_space(&dir.path().join("a/b")).is_some(), cfg!(unix));
     }
 }

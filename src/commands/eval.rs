@@ -9,7 +9,7 @@ mod show;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::Decoder;
 use assay_probes::stats::Resamples;
 use assay_probes::{EvalConfig, Survey, evaluate};
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::contexts::{ContextArgs, Contexts, whole};
 use crate::belonging::{Used, starts};
+use crate::catalogue::{self, assumptions};
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::verdict;
@@ -32,14 +33,15 @@ use reconstructions::Reconstructions;
 /// the SAE keeps of the model. A transcoder reads one activation, and its predictions take the place of another, of which all metrics are.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
+    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
 )]
 pub struct EvalArgs {
-    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
+    /// a published SAE]
     #[arg(long, value_name = "DIR|FILE|NAME")]
-    model: PathBuf,
-    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), or its name on the hub,
-    /// org/name[@revision][:path]
+    model: Option<PathBuf>,
+    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), its name on the hub, org/name[@revision][:path],
+    /// or a name that `assay saes` lists, release/id
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
     #[command(flatten)]
@@ -105,13 +107,17 @@ impl EvalArgs {
             );
         }
         let device = device::open(device_name)?.device;
-        let checkpoint = fetch::model(&self.model, progress)?;
+        let model_name = &self.model()?;
+        // First, as it is refused where it is pickled.
+        let sae_dir = fetch::sae(&self.sae, progress)?;
+        let checkpoint = fetch::model(model_name, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
-        let place = self.place.place(&self.sae, &loaded, model.config(), false)?;
+        let mut loaded = formats::load(&sae_dir, &device)?;
+        let assumed = assumptions::complete(&mut loaded);
+        let place = self.place.place(&self.sae, &loaded, model.config(), assumed.without_value_bias)?;
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
         let used = Used {
-            model: &self.model,
+            model: model_name,
             checkpoint: &checkpoint,
             hook: place.reads.hook,
             hook_out: place.hook_out(),
@@ -144,7 +150,7 @@ impl EvalArgs {
             .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
             .with_context(|| {
                 let tokens = self.contexts.path().display();
-                format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), self.model.display())
+                format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), model_name.display())
             })?
             .remove(0);
         stage.finish("");
@@ -164,7 +170,7 @@ impl EvalArgs {
         if format == Output::Json {
             let mut value = show::evaluation_json(&found, &replicates);
             let head = json!({
-                "model": of_file(&self.model), "sae": of_file(&self.sae), "format": loaded.format.name(),
+                "model": of_file(model_name), "sae": of_file(&self.sae), "format": loaded.format.name(),
                 "architecture": sae.activation().name(),
                 "hook": place.reads.hook.to_string(), "hook_out": place.hook_out().map(|hook| hook.to_string()),
                 "layer": place.site.hook.layer, "center_residual": place.site.center,
@@ -186,5 +192,20 @@ impl EvalArgs {
             show::evaluation_table(&found, &replicates, self.all),
             markdown::notes(&loaded.notes)
         ))
+    }
+
+    /// The model: as asked for, else that of a published SAE.
+    fn model(&self) -> Result<PathBuf> {
+        match (&self.model, catalogue::published(&self.sae)?) {
+            (Some(model), _) => Ok(model.clone()),
+            (None, Some(entry)) => Ok(entry.release.model.into()),
+            (None, None) => {
+                let sae = self.sae.to_string_lossy();
+                let meant = catalogue::suggestion(&sae).map(|meant| format!("; {meant}")).unwrap_or_default();
+                bail!(
+                    "{sae} is not in the catalogue (`assay saes`), which would say of what model it is; give --model{meant}"
+                )
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod capture;
 pub mod compare;
 pub mod completions;
 mod contexts;
@@ -10,4 +11,5 @@ pub mod gather;
 pub mod geometry;
 pub mod inspect;
 pub mod report;
+pub mod saes;
 pub mod sweep;

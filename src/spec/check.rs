@@ -7,6 +7,7 @@ use assay_models::{DecoderConfig, HookPoint, Site};
 use assay_sae::{Loss, Objective};
 
 use super::{ModelSpec, SweepSpec};
+use crate::spelling::closest;
 use crate::transcode::Transcode;
 
 impl SweepSpec {
@@ -241,7 +242,6 @@ fn hint(key: &str, known: &[&str]) -> Option<String> {
     if let Some((_, text)) = ELSEWHERE.iter().find(|(other, _)| *other == key) {
         return Some((*text).to_owned());
     }
-    let scored = known.iter().map(|k| (strsim::normalized_damerau_levenshtein(key, k), k));
-    let (score, closest) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (score >= 0.6).then(|| format!("did you mean `{closest}`?"))
+    let closest = closest(key, known.iter().copied(), 1);
+    closest.first().map(|closest| format!("did you mean `{closest}`?"))
 }

@@ -101,7 +101,7 @@ pub fn hash(content: &[u8], len: usize) -> String {
 
 /// Whether git has a pointer only, and the file lies elsewhere.
 fn is_large(path: &str) -> bool {
-    [".safetensors", ".parquet"].iter().any(|end| path.ends_with(end))
+    [".safetensors", ".parquet", ".npz"].iter().any(|end| path.ends_with(end))
 }
 
 fn etag(path: &str, content: &[u8]) -> String {

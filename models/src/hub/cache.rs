@@ -125,6 +125,17 @@ impl RepoCache {
     }
 }
 
+/// The repository that a path in a cache belongs to, and the place in it: `org/name` and `a/b` of
+/// `…/models--org--name/snapshots/<commit>/a/b`. None of any other path, nor of a dataset's.
+pub(crate) fn repository_of(path: &Path) -> Option<(String, String)> {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    let (at, repo) =
+        parts.iter().enumerate().rev().find_map(|(at, part)| Some((at, part.strip_prefix("models--")?)))?;
+    let [snapshots, commit, place @ ..] = &parts[at + 1..] else { return None };
+    let repo = repo.replacen("--", "/", 1);
+    (snapshots == "snapshots" && is_commit(commit) && repo.contains('/')).then(|| (repo, place.join("/")))
+}
+
 /// Whether a path leads to a file of the size that it should have.
 pub(crate) fn is_whole(path: &Path, file: &Entry) -> bool {
     path.metadata().is_ok_and(|found| found.is_file() && found.len() == file.size)
@@ -187,6 +198,22 @@ mod tests {
         assert_eq!(repo.commit_of("main").as_deref(), Some(COMMIT));
         repo.set_ref(COMMIT, COMMIT).unwrap();
         assert!(!dir.path().join("models--org--name/refs").join(COMMIT).exists());
+    }
+
+    #[test]
+    fn a_path_in_the_cache_says_where_it_is_from() {
+        let of = |path: &str| repository_of(Path::new(&path.replace("COMMIT", COMMIT)));
+        let found = |repo: &str, place: &str| Some((repo.to_owned(), place.to_owned()));
+        assert_eq!(of("/h/hub/models--org--name/snapshots/COMMIT/a/b.c"), found("org/name", "a/b.c"));
+        assert_eq!(of("models--org--na-me/snapshots/COMMIT"), found("org/na-me", ""));
+        for other in [
+            "/h/org/name",
+            "models--org--name/snapshots/main/a",
+            "datasets--org--name/snapshots/COMMIT",
+            "models--x/snapshots/COMMIT",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -78,9 +78,10 @@ pub(crate) fn is_hex(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Whether a path stays in the directory that it is joined to.
+/// Whether a path stays in the directory that it is joined to. A colon is part of a name, but where it stands behind a drive's letter.
 pub(crate) fn stays_inside(path: &str) -> bool {
-    !path.contains(['\\', ':', '\0']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+    let colon = cfg!(windows) && path.contains(':');
+    !colon && !path.contains(['\\', '\0']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 impl FromStr for HubName {
@@ -150,6 +151,8 @@ mod tests {
         assert_eq!((name.repo(), name.revision()), ("org/d.a_ta", "refs/convert/parquet"));
         assert_eq!(name.path(), Some("default/train"));
         assert_eq!(parsed("org/x:a@b/").path(), Some("a@b"), "an @ in the path is the path's");
+        #[cfg(not(windows))]
+        assert_eq!(parsed("org/x@v1:a:v2/b").path(), Some("a:v2/b"));
         for text in ["org/x@main", "org/x@v1:a/b"] {
             assert_eq!(parsed(text).to_string(), text);
         }

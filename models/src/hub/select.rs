@@ -35,6 +35,12 @@ impl Root {
     }
 }
 
+/// The names of files that describe an SAE, besides those in YAML.
+const SETTINGS: [&str; 5] = ["cfg.json", "config.json", "hyperparams.json", "lm_config.json", "activation_scaler.json"];
+
+/// Names of files that only an SAE's directory has.
+const SAES: [&str; 4] = ["cfg.json", "hyperparams.json", "params.npz", "params.safetensors"];
+
 /// The files that are needed, in the order of their paths.
 ///
 /// # Errors
@@ -46,18 +52,22 @@ pub(crate) fn select<'a>(want: Want, tree: &'a Tree, path: Option<&str>) -> Resu
     if let Some(file) = path.filter(|path| is_gguf(path) && want != Want::Sae) {
         return gguf(tree, file);
     }
+    if let Some(file) = tree.files.iter().find(|file| Some(file.path.as_str()) == path && want != Want::Model) {
+        return sae_file(tree, file);
+    }
     let dir = Dir { tree, path: path.unwrap_or_default() };
     let config = dir.file("config.json");
     let (files, is_model) = match want {
         Want::Model => (dir.model()?, true),
         Want::Sae => (dir.sae()?, false),
-        _ if dir.file("cfg.json").is_some() => (dir.sae()?, false),
+        _ if dir.file("cfg.json").is_some() || config.is_none() && dir.sae().is_ok() => (dir.sae()?, false),
         _ if config.is_some() => match dir.model() {
             Ok(files) => (files, true),
             Err(why) => (dir.sae().map_err(|_| why)?, false),
         },
         _ => {
-            let lacks = || dir.lacks("config.json or cfg.json", "models and SAEs", &["config.json", "cfg.json"]);
+            let markers = [["config.json"].as_slice(), &SAES].concat();
+            let lacks = || dir.lacks("config.json or cfg.json", "models and SAEs", &markers);
             return Err(dir.only_gguf("config.json or cfg.json").unwrap_or_else(lacks));
         }
     };
@@ -72,6 +82,23 @@ fn gguf<'a>(tree: &'a Tree, path: &str) -> Result<Selection<'a>, String> {
         return Err(format!("it has no file {path}, but {there}"));
     };
     Ok(Selection { files: vec![file], root: Root::Path(file.path.clone()), config: None })
+}
+
+/// An SAE that is a file among others: circuit-tracer's, whose settings lie beside it.
+fn sae_file<'a>(tree: &'a Tree, file: &'a Entry) -> Result<Selection<'a>, String> {
+    let (path, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+    let dir = Dir { tree, path };
+    if !name.ends_with(".safetensors") {
+        return Err(format!(
+            "{} is no file of weights in safetensors; name the directory of an SAE, or such a file",
+            file.path
+        ));
+    }
+    // The decoder of a cross-layer transcoder is a file of its own.
+    let decoder = name.strip_prefix("W_enc").and_then(|rest| dir.file(&format!("W_dec{rest}")));
+    let mut files: Vec<_> = dir.settings().chain([file]).chain(decoder).collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Selection { files, root: Root::Path(file.path.clone()), config: None })
 }
 
 fn is_gguf(path: &str) -> bool {
@@ -133,15 +160,38 @@ impl<'a> Dir<'a, '_> {
         }
     }
 
+    /// Its files that describe an SAE: of SAELens, sparsify, dictionary_learning, OpenMOSS, circuit-tracer and others.
+    fn settings(&self) -> impl Iterator<Item = &'a Entry> {
+        let wanted = |name: &str| SETTINGS.contains(&name) || name.ends_with(".yaml");
+        self.files().filter(move |(name, _)| wanted(name)).map(|(_, entry)| entry)
+    }
+
+    /// The files of an SAE, and nothing else that lies there: Gemma Scope's directories have no settings, Llama Scope's have the weights in
+    /// a directory of their own, sparsify's have those of the run above them.
     fn sae(&self) -> Result<Vec<&'a Entry>, String> {
-        let wanted = |name: &str| name == "cfg.json" || name == "config.json" || name.ends_with(".safetensors");
-        let files: Vec<_> = self.files().filter(|(name, _)| wanted(name)).map(|(_, entry)| entry).collect();
-        if self.file("cfg.json").or_else(|| self.file("config.json")).is_none() {
-            return Err(self.lacks("cfg.json or config.json", "SAEs", &["cfg.json"]));
+        let mut files: Vec<_> = self.settings().collect();
+        let named = |name: &str| files.iter().any(|entry| entry.path.rsplit('/').next() == Some(name));
+        let alone = ["params.npz", "params.safetensors"].into_iter().find_map(|name| self.file(name));
+        if alone.is_none() && !["cfg.json", "config.json", "hyperparams.json", "conf.yaml"].into_iter().any(named) {
+            return Err(self.lacks("cfg.json or config.json", "SAEs", &SAES));
         }
-        if !files.iter().any(|entry| entry.path.ends_with(".safetensors")) {
-            return Err(self.lacks_weights("a .safetensors file"));
+        let within = |path: &str| if self.path.is_empty() { path.to_owned() } else { format!("{}/{path}", self.path) };
+        let at = |path: &str| self.tree.files.iter().find(|entry| entry.path == path);
+        let mut weights: Vec<_> =
+            self.files().filter(|(name, _)| name.ends_with(".safetensors")).map(|(_, e)| e).collect();
+        if weights.is_empty() {
+            weights.extend(alone.or_else(|| at(&within("checkpoints/final.safetensors"))));
         }
+        if weights.is_empty() {
+            return Err(self.lacks_weights(".safetensors file"));
+        }
+        if weights.iter().any(|entry| entry.path == within("sae.safetensors"))
+            && let Some((run, _)) = self.path.rsplit_once('/').or((!self.path.is_empty()).then_some(("", "")))
+        {
+            files.extend(at(format!("{run}/config.json").trim_start_matches('/')));
+        }
+        files.extend(weights);
+        files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(files)
     }
 
@@ -174,7 +224,7 @@ impl<'a> Dir<'a, '_> {
         if let Some(why) = self.only_gguf(what) {
             return why;
         }
-        let pickled = |name: &str| [".bin", ".pt", ".pth", ".ckpt", ".npz"].iter().any(|end| name.ends_with(end));
+        let pickled = |name: &str| [".bin", ".pt", ".pth", ".ckpt"].iter().any(|end| name.ends_with(end));
         match self.files().find(|(name, _)| pickled(name)) {
             Some((name, _)) => format!(
                 "{} has no {what}, only {name}, which could run code and is never read; another revision may have \
@@ -376,6 +426,52 @@ mod tests {
         assert_eq!(chosen(Want::ModelOrSae, &files, Some("a.b")).0.len(), 2);
         assert_eq!(chosen(Want::ModelOrSae, &["config.json", "model.safetensors"], None).0.len(), 2);
         assert_eq!(chosen(Want::ModelOrSae, &["config.json", "ae.safetensors"], None).0.len(), 2);
+    }
+
+    /// The layouts of repositories, and of what lies in them the files of one SAE.
+    #[test]
+    fn of_a_published_sae_only_its_own_files_are_fetched() {
+        let gemma =
+            ["README.md", "layer_1/width_16k/average_l0_9/params.npz", "layer_1/width_16k/average_l0_90/params.npz"];
+        let (found, root) = chosen(Want::Sae, &gemma, Some("layer_1/width_16k/average_l0_9"));
+        assert_eq!((found, root.as_str()), (vec![gemma[1].to_owned()], "/s/layer_1/width_16k/average_l0_9"));
+        refused(Want::Sae, &gemma, Some("layer_1/width_16k"), "are: layer_1/width_16k/average_l0_9, layer_1");
+        let gemma = ["mlp_out/a/params.safetensors", "mlp_out/b/config.json", "mlp_out/b/params.safetensors"];
+        for want in [Want::Sae, Want::ModelOrSae] {
+            assert_eq!(chosen(want, &gemma, Some("mlp_out/a")).0, &gemma[..1]);
+            assert_eq!(chosen(want, &gemma, Some("mlp_out/b")).0, &gemma[1..]);
+        }
+        let llama = [
+            "L0R-8x/checkpoints/final.safetensors",
+            "L0R-8x/checkpoints/pruned.safetensors",
+            "L0R-8x/hyperparams.json",
+            "L0R-8x/lm_config.json",
+            "L1R-8x/hyperparams.json",
+        ];
+        let expected = [llama[0], llama[2], llama[3]].map(str::to_owned);
+        assert_eq!(chosen(Want::Sae, &llama, Some("L0R-8x")), (expected.to_vec(), "/s/L0R-8x".to_owned()));
+        refused(Want::Sae, &llama, Some("L1R-8x"), "has no .safetensors file");
+        let sparsify = ["config.json", "layers.1/cfg.json", "layers.1/sae.safetensors", "layers.2/cfg.json"];
+        assert_eq!(chosen(Want::Sae, &sparsify, Some("layers.1")).0, &sparsify[..3]);
+        let deep = sparsify.map(|file| format!("run/{file}"));
+        let deep: Vec<&str> = deep.iter().map(String::as_str).collect();
+        assert_eq!(chosen(Want::Sae, &deep, Some("run/layers.1")).0, &deep[..3]);
+        // An SAE may be a file among those of other layers.
+        let tracer =
+            ["W_dec_1.safetensors", "W_enc_1.safetensors", "config.yaml", "layer_1.safetensors", "layer_2.safetensors"];
+        let (found, root) = chosen(Want::Sae, &tracer, Some("layer_1.safetensors"));
+        assert_eq!(
+            (found.as_slice(), root.as_str()),
+            (&[tracer[2].to_owned(), tracer[3].to_owned()][..], "/s/layer_1.safetensors")
+        );
+        assert_eq!(chosen(Want::Sae, &tracer, Some("W_enc_1.safetensors")).0, &tracer[..3]);
+        refused(Want::Sae, &tracer, Some("config.yaml"), "config.yaml is no file of weights");
+        // A name may have a colon, as Weights & Biases' versions do.
+        #[cfg(not(windows))]
+        assert_eq!(
+            chosen(Want::Sae, &["a_24576:v1/cfg.json", "a_24576:v1/sae.safetensors"], Some("a_24576:v1")).0.len(),
+            2
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::json::{Keys, agreed, read_json, read_object, write_json};
-use super::{Format, HostSae, Metadata, Parsed, checked_k};
+use super::{Format, HostSae, Metadata, Parsed, UNSCALED, checked_k};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
 use crate::sae::Transcoding;
@@ -214,12 +214,7 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         "expected_average_only_in" => match input_scale(dir)? {
             Some(factor) => sae.folding_input_scale(factor),
             None => {
-                notes.push(
-                    "normalize_activations = `expected_average_only_in`, but the factor is not stored: nothing is scaled, as in SAELens' \
-                     inference. That is right if the factor was folded into the weights; an SAE that was trained on scaled activations and \
-                     not folded reconstructs badly."
-                        .to_owned(),
-                );
+                notes.push(UNSCALED.to_owned());
                 sae
             }
         },
