@@ -1,39 +1,42 @@
-//! `assay eval`: one SAE, on a token file or on text.
+//! `assay eval`: SAEs on a token file or on text.
 
+mod named;
 mod pace;
 mod place;
 mod reconstructions;
 mod saebench;
+mod several;
 mod show;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use assay_models::Decoder;
+use anyhow::{Context, Result, ensure};
+use assay_models::{Decoder, Site};
 use assay_probes::stats::Resamples;
-use assay_probes::{EvalConfig, Survey, evaluate};
-use assay_sae::formats;
+use assay_probes::{EvalConfig, Evaluation, Survey, evaluate};
+use assay_sae::{LoadedSae, formats};
 use serde_json::{Value, json};
 
 use super::contexts::{ContextArgs, Contexts, whole};
 use crate::belonging::{Used, starts};
-use crate::catalogue::{self, assumptions};
+use crate::catalogue::assumptions;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
-use crate::verdict::verdict;
+use crate::verdict::{Verdict, verdict};
 use crate::{device, fetch, markdown, output};
+use named::{model_of, named};
 use pace::Pace;
-use place::PlaceArgs;
+use place::{Place, PlaceArgs};
 use reconstructions::Reconstructions;
 
-/// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
+/// Evaluate SAEs: patch their reconstructions into the model and measure what changes.
 ///
 /// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. First comes a verdict: whether R² tells what
 /// the SAE keeps of the model. A transcoder reads one activation, and its predictions take the place of another, of which all metrics are.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json"
+    after_help = "Verdict:\n  R² minus the loss score under mean ablation (both 0 for the mean activation, 1 for a perfect\n  reconstruction), by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 tests/golden/eval-small/L4_k32 --text README.md"
 )]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -41,9 +44,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR|FILE|NAME")]
     model: Option<PathBuf>,
     /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), its name on the hub, org/name[@revision][:path],
-    /// or a name that `assay saes` lists, release/id
-    #[arg(long, value_name = "DIR|NAME")]
-    sae: PathBuf,
+    /// or a name that `assay saes` lists, release/id. Several, or a pattern ('release/layer_12/*'), are evaluated in the same passes
+    /// and compared with the first
+    #[arg(long, value_name = "DIR|NAME", required = true, num_args = 1..)]
+    sae: Vec<PathBuf>,
     #[command(flatten)]
     contexts: ContextArgs,
     #[command(flatten)]
@@ -95,45 +99,60 @@ impl EvalArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the model, the SAE or the tokens are unusable or don't belong together.
+    /// If the model, an SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let format = if self.json { Output::Json } else { self.format };
         ensure!(self.out.is_none() || format == Output::Saebench, "--out is for --format saebench");
+        let names = named(&self.sae)?;
         if let Some(path) = &self.save_reconstructions {
+            ensure!(names.len() == 1, "--save-reconstructions is of one SAE, and {} are given", names.len());
             ensure!(
                 path.symlink_metadata().is_err(),
                 "--save-reconstructions {}: it is there already; remove it, or give another file",
                 path.display()
             );
         }
+        ensure!(
+            format != Output::Saebench || names.len() == 1 || self.out.is_some(),
+            "--format saebench writes a file for each of several SAEs; give --out DIR"
+        );
         let device = device::open(device_name)?.device;
-        let model_name = &self.model()?;
-        // First, as it is refused where it is pickled.
-        let sae_dir = fetch::sae(&self.sae, progress)?;
+        let model_name = &model_of(self.model.as_deref(), &names)?;
+        // First, as pickled ones are refused.
+        let dirs = names.iter().map(|name| fetch::sae(name, progress)).collect::<Result<Vec<_>>>()?;
         let checkpoint = fetch::model(model_name, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let mut loaded = formats::load(&sae_dir, &device)?;
-        let assumed = assumptions::complete(&mut loaded);
-        let place = self.place.place(&self.sae, &loaded, model.config(), assumed.without_value_bias)?;
+        let mut opened = Vec::with_capacity(names.len());
+        for (name, dir) in names.iter().zip(&dirs) {
+            let mut loaded = formats::load(dir, &device)?;
+            let assumed = assumptions::complete(&mut loaded);
+            let place = self.place.place(name, &loaded, model.config(), assumed.without_value_bias)?;
+            opened.push((loaded, place));
+        }
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
-        let used = Used {
-            model: model_name,
-            checkpoint: &checkpoint,
-            hook: place.reads.hook,
-            hook_out: place.hook_out(),
-            starts: starts(bos, model.config()),
-        };
-        loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
-        let sae = &loaded.sae;
+        for (loaded, place) in &mut opened {
+            let used = Used {
+                model: model_name,
+                checkpoint: &checkpoint,
+                hook: place.reads.hook,
+                hook_out: place.hook_out(),
+                starts: starts(bos, model.config()),
+            };
+            loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
+        }
         let (sequences, context_size) = tokens.dim();
-        let mut stage = progress.stage(format!("evaluate {}", place.site.hook), sequences as u64, "sequences");
+        let what = match opened.as_slice() {
+            [(_, place)] => place.site.hook.to_string(),
+            all => format!("{} SAEs", all.len()),
+        };
+        let mut stage = progress.stage(format!("evaluate {what}"), sequences as u64, "sequences");
         let config = EvalConfig {
             fisher_samples: self.fisher_samples,
             fisher_seed: self.seed,
             kl_zero: format == Output::Saebench,
         };
         let batch = self.contexts.batch(context_size, model.config().vocab_size);
-        let mut subjects = [place.subject(sae)];
+        let mut subjects: Vec<_> = opened.iter().map(|(loaded, place)| place.subject(&loaded.sae)).collect();
         let mut reconstructions = self.save_reconstructions.is_some().then(Reconstructions::default);
         if let Some(reconstructions) = &mut reconstructions {
             subjects[0].observers.push(reconstructions);
@@ -146,66 +165,115 @@ impl EvalArgs {
             stage.advance(n as u64, String::new);
             ControlFlow::Continue(())
         };
-        let found = Survey::new(&model, tokens.view(), &[place.site], &[], batch, |_| advance(0))
-            .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
-            .with_context(|| {
-                let tokens = self.contexts.path().display();
-                format!("SAE {}, model {}, tokens {tokens}", self.sae.display(), model_name.display())
-            })?
-            .remove(0);
-        stage.finish("");
-        if let Some((path, reconstructions)) = self.save_reconstructions.as_deref().zip(reconstructions) {
-            reconstructions.save(path, sae.d_out())?;
-        }
-        let of_file = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
-        if format == Output::Saebench {
-            let dataset = of_file(self.contexts.path()).unwrap_or_default();
-            let report =
-                saebench::Report { loaded: &loaded, found: &found, place, tokens: tokens.dim(), dataset, batch };
-            return report.write(&self.sae, self.out.as_deref());
-        }
-        let resamples = Resamples::draw(sequences, self.resamples as usize, self.seed);
-        let replicates = Replicates::new(&found.sequences, &resamples.counts());
-        let verdict = verdict(&found.sequences, &replicates, model.config().vocab_size);
-        if format == Output::Json {
-            let mut value = show::evaluation_json(&found, &replicates);
-            let head = json!({
-                "model": of_file(model_name), "sae": of_file(&self.sae), "format": loaded.format.name(),
-                "architecture": sae.activation().name(),
-                "hook": place.reads.hook.to_string(), "hook_out": place.hook_out().map(|hook| hook.to_string()),
-                "layer": place.site.hook.layer, "center_residual": place.site.center,
-                "without_value_bias": place.site.without_value_bias, "S": sequences, "T": context_size, "bos": bos,
-                "d_model": sae.d_in(), "d_out": sae.d_out(), "d_sae": sae.d_sae(), "k": sae.k(),
-            });
-            let mut object = head.as_object().cloned().unwrap_or_default();
-            object.append(&mut value);
-            object.insert("verdict".to_owned(), serde_json::to_value(&verdict)?);
-            object.insert("notes".to_owned(), json!(loaded.notes));
-            return output::result_line(serde_json::to_string_pretty(&Value::Object(object))?);
-        }
-        output::result(format_args!(
-            "{}\n\n{} {place}, {sequences} sequences of {context_size} tokens{}\n{}\n\n{}{}",
-            verdict.text,
-            self.sae.display(),
-            if bos.is_some() { ", the first BOS" } else { "" },
-            show::losses(&found, model.config().vocab_size),
-            show::evaluation_table(&found, &replicates, self.all),
-            markdown::notes(&loaded.notes)
-        ))
-    }
-
-    /// The model: as asked for, else that of a published SAE.
-    fn model(&self) -> Result<PathBuf> {
-        match (&self.model, catalogue::published(&self.sae)?) {
-            (Some(model), _) => Ok(model.clone()),
-            (None, Some(entry)) => Ok(entry.release.model.into()),
-            (None, None) => {
-                let sae = self.sae.to_string_lossy();
-                let meant = catalogue::suggestion(&sae).map(|meant| format!("; {meant}")).unwrap_or_default();
-                bail!(
-                    "{sae} is not in the catalogue (`assay saes`), which would say of what model it is; give --model{meant}"
-                )
+        let mut sites: Vec<Site> = Vec::new();
+        for (_, place) in &opened {
+            if !sites.contains(&place.site) {
+                sites.push(place.site);
             }
         }
+        let found = Survey::new(&model, tokens.view(), &sites, &[], batch, |_| advance(0))
+            .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
+            .with_context(|| {
+                let of = names.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ");
+                format!("SAE {of}, model {}, tokens {}", model_name.display(), self.contexts.path().display())
+            })?;
+        stage.finish("");
+        if let Some((path, reconstructions)) = self.save_reconstructions.as_deref().zip(reconstructions) {
+            reconstructions.save(path, opened[0].0.sae.d_out())?;
+        }
+        if format == Output::Saebench {
+            let dataset = of_file(self.contexts.path()).unwrap_or_default();
+            for ((name, (loaded, place)), found) in names.iter().zip(&opened).zip(&found) {
+                let (place, dataset) = (*place, dataset.clone());
+                let report = saebench::Report { loaded, found, place, tokens: tokens.dim(), dataset, batch };
+                report.write(name, self.out.as_deref())?;
+            }
+            return Ok(());
+        }
+        let counts = Resamples::draw(sequences, self.resamples as usize, self.seed).counts();
+        let vocab_size = model.config().vocab_size;
+        let saes: Vec<Measured<'_>> = names
+            .iter()
+            .zip(&opened)
+            .zip(&found)
+            .map(|((name, (loaded, place)), found)| {
+                let replicates = Replicates::new(&found.sequences, &counts);
+                let verdict = verdict(&found.sequences, &replicates, vocab_size);
+                Measured { name, loaded, place: *place, found, replicates, verdict }
+            })
+            .collect();
+        let on = On { model: model_name, tokens: tokens.dim(), bos, vocab_size };
+        match (format, saes.as_slice()) {
+            (Output::Json, [sae]) => output::result_line(serde_json::to_string_pretty(&sae.json(&on)?)?),
+            (Output::Json, saes) => output::result_line(serde_json::to_string_pretty(&several::json(saes, &on)?)?),
+            (_, [sae]) => output::result(sae.text(&on, self.all)),
+            (_, saes) => output::result(several::text(saes, &on)),
+        }
     }
+}
+
+/// What SAEs were evaluated on.
+struct On<'a> {
+    model: &'a Path,
+    /// Sequences and tokens of each.
+    tokens: (usize, usize),
+    bos: Option<u32>,
+    vocab_size: usize,
+}
+
+impl On<'_> {
+    /// `32 sequences of 128 tokens, the first BOS`.
+    fn shown(&self) -> String {
+        let (sequences, context_size) = self.tokens;
+        let bos = if self.bos.is_some() { ", the first BOS" } else { "" };
+        format!("{sequences} sequences of {context_size} tokens{bos}")
+    }
+}
+
+/// An SAE and what was found of it.
+struct Measured<'a> {
+    name: &'a Path,
+    loaded: &'a LoadedSae,
+    place: Place,
+    found: &'a Evaluation,
+    replicates: Replicates,
+    verdict: Verdict,
+}
+
+impl Measured<'_> {
+    fn json(&self, on: &On<'_>) -> Result<Value> {
+        let Self { name, loaded, place, found, replicates, verdict } = self;
+        let (sae, (sequences, context_size)) = (&loaded.sae, on.tokens);
+        let head = json!({
+            "model": of_file(on.model), "sae": of_file(name), "format": loaded.format.name(),
+            "architecture": sae.activation().name(),
+            "hook": place.reads.hook.to_string(), "hook_out": place.hook_out().map(|hook| hook.to_string()),
+            "layer": place.site.hook.layer, "center_residual": place.site.center,
+            "without_value_bias": place.site.without_value_bias, "S": sequences, "T": context_size, "bos": on.bos,
+            "d_model": sae.d_in(), "d_out": sae.d_out(), "d_sae": sae.d_sae(), "k": sae.k(),
+        });
+        let mut object = head.as_object().cloned().unwrap_or_default();
+        object.append(&mut show::evaluation_json(found, replicates));
+        object.insert("verdict".to_owned(), serde_json::to_value(verdict)?);
+        object.insert("notes".to_owned(), json!(loaded.notes));
+        Ok(Value::Object(object))
+    }
+
+    fn text(&self, on: &On<'_>, all: bool) -> String {
+        let Self { name, loaded, place, found, replicates, verdict } = self;
+        format!(
+            "{}\n\n{} {place}, {}\n{}\n\n{}{}",
+            verdict.text,
+            name.display(),
+            on.shown(),
+            show::losses(found, on.vocab_size),
+            show::evaluation_table(found, replicates, all),
+            markdown::notes(&loaded.notes)
+        )
+    }
+}
+
+/// The last part of a path.
+fn of_file(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
 }

@@ -1,0 +1,160 @@
+//! Several SAEs beside each other: a row for each, and each against the first on the same sequences.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use assay_probes::Subset;
+use assay_probes::metrics::{Metric, metric};
+use assay_probes::stats::Interval;
+use serde_json::{Map, Value, json};
+
+use super::named::shortened;
+use super::{Measured, On, of_file};
+use crate::markdown::{self, Table};
+use crate::verdict::Outcome;
+
+/// What SAEs are compared by, and what it is called here.
+const COMPARED: [(&str, &str); 4] =
+    [("r2", "R²"), ("ce_loss_score_mean", "loss score"), ("ce_rec_pooled", "CE_rec"), ("kl", "KL")];
+
+const LEVEL: f64 = 0.95;
+
+/// The metrics of [`COMPARED`] with their names.
+fn compared() -> impl Iterator<Item = (&'static Metric, &'static str)> {
+    COMPARED.into_iter().filter_map(|(name, called)| Some((metric(name)?, called)))
+}
+
+impl Measured<'_> {
+    fn value(&self, metric: &Metric) -> Option<f64> {
+        (metric.value)(&self.found.total(Subset::All))
+    }
+
+    /// This SAE's value minus another's, with the interval of the difference over sequences, which both have in common.
+    fn minus(&self, other: &Self, metric: &Metric) -> (Option<f64>, Option<Interval>) {
+        let value = self.value(metric).zip(other.value(metric)).map(|(own, others)| own - others);
+        let [own, others] = [self, other].map(|sae| sae.replicates.values(metric, Subset::All));
+        let paired: Vec<Option<f64>> = own.into_iter().zip(others).map(|(own, others)| Some(own? - others?)).collect();
+        (value, Interval::percentile(&paired, LEVEL))
+    }
+}
+
+/// What a verdict says of R², in two words.
+fn in_short(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Agree => "tells it",
+        Outcome::Overstates => "overstates",
+        Outcome::Understates => "understates",
+        Outcome::Undecided => "undecided",
+        Outcome::Useless => "of no use",
+        Outcome::ForeignTokens => "not its text",
+    }
+}
+
+/// Whether all SAEs are of one activation, so that their R² are shares of the same variance.
+fn at_one_place(saes: &[Measured<'_>]) -> bool {
+    saes.windows(2).all(|pair| pair[0].place.site == pair[1].place.site)
+}
+
+/// The tables, verdicts and notes.
+pub(super) fn text(saes: &[Measured<'_>], on: &On<'_>) -> String {
+    let names: Vec<PathBuf> = saes.iter().map(|sae| sae.name.to_owned()).collect();
+    let (common, names) = shortened(&names);
+    let of = common.map(|common| format!(" of {}", common.display())).unwrap_or_default();
+    let own = metric("ce_orig").and_then(|metric| saes[0].value(metric));
+    let head = format!(
+        "{} SAEs{of} on {}, {}\nThe model's own loss is {} nats per token; a uniform guess among {} tokens has {}.",
+        saes.len(),
+        on.model.display(),
+        on.shown(),
+        markdown::number(own),
+        on.vocab_size,
+        markdown::number(Some((on.vocab_size as f64).ln())),
+    );
+    let places = if at_one_place(saes) {
+        String::new()
+    } else {
+        "\nThe SAEs are of different activations: each R² is a share of the variance of its own.\n".to_owned()
+    };
+    let verdicts: Vec<String> = saes
+        .iter()
+        .zip(&names)
+        .map(|(sae, name)| format!("- {name}: {}", sae.verdict.text.lines().next().unwrap_or_default()))
+        .collect();
+    format!(
+        "{head}\n\n{}\n\"R²\" is the verdict: whether it tells what the SAE keeps of the model. The loss score is that under mean ablation, CE_rec \
+         is pooled, KL in nats per token; intervals are at 95 %, over sequences.\n{places}\nEach minus {}, on the same sequences:\n\n{}\n\
+         Verdicts (all of one: give that SAE alone, or --json):\n\n{}\n{}",
+        scores(saes, &names),
+        names[0],
+        differences(saes, &names),
+        verdicts.join("\n"),
+        markdown::notes(&notes(saes, &names)),
+    )
+}
+
+fn scores(saes: &[Measured<'_>], names: &[String]) -> Table {
+    let called = compared().map(|(_, called)| called);
+    let mut table = Table::new(["SAE", "hook", "L0"].into_iter().chain(called).chain(["\"R²\""]));
+    for (sae, name) in saes.iter().zip(names) {
+        let l0 = metric("l0").and_then(|metric| sae.value(metric));
+        let scores = compared().map(|(metric, _)| {
+            markdown::with_interval(sae.value(metric), sae.replicates.interval(metric, Subset::All, LEVEL))
+        });
+        let head = [name.clone(), sae.place.site.hook.to_string(), markdown::number(l0)];
+        table.row(head.into_iter().chain(scores).chain([in_short(sae.verdict.outcome).to_owned()]));
+    }
+    table
+}
+
+fn differences(saes: &[Measured<'_>], names: &[String]) -> Table {
+    let called = compared().map(|(_, called)| format!("Δ{called}"));
+    let mut table = Table::new(std::iter::once("SAE".to_owned()).chain(called));
+    for (sae, name) in saes.iter().zip(names).skip(1) {
+        let cells = compared().map(|(metric, _)| {
+            let (value, interval) = sae.minus(&saes[0], metric);
+            markdown::signed_with_interval(value, interval)
+        });
+        table.row(std::iter::once(name.clone()).chain(cells));
+    }
+    table
+}
+
+/// Every SAE's notes; what holds for all is said once.
+fn notes(saes: &[Measured<'_>], names: &[String]) -> Vec<String> {
+    let of_all = |note: &String| saes.iter().all(|sae| sae.loaded.notes.contains(note));
+    let mut all: Vec<String> = saes[0].loaded.notes.iter().filter(|note| of_all(note)).cloned().collect();
+    for (sae, name) in saes.iter().zip(names) {
+        let own = sae.loaded.notes.iter().filter(|note| !of_all(note));
+        all.extend(own.map(|note| format!("{name}: {note}")));
+    }
+    all
+}
+
+/// One object: `saes` as [`Measured::json`] has each, and `differences`, each minus the first.
+pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
+    let path = |path: &Path| path.display().to_string();
+    let differences: Vec<Value> = saes[1..]
+        .iter()
+        .map(|sae| {
+            let mut object = Map::new();
+            object.insert("sae".to_owned(), json!(path(sae.name)));
+            object.insert("minus".to_owned(), json!(path(saes[0].name)));
+            for (metric, _) in compared() {
+                let (value, interval) = sae.minus(&saes[0], metric);
+                let interval = interval.map(|interval| [interval.low, interval.high]);
+                object.insert(metric.name.to_owned(), json!({ "difference": value, "interval_95": interval }));
+            }
+            Value::Object(object)
+        })
+        .collect();
+    let each = saes.iter().map(|sae| {
+        let mut object = sae.json(on)?;
+        object["sae"] = json!(path(sae.name));
+        Ok(object)
+    });
+    Ok(json!({
+        "model": of_file(on.model),
+        "saes": each.collect::<Result<Vec<Value>>>()?,
+        "differences": differences,
+    }))
+}
