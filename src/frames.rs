@@ -5,6 +5,8 @@ mod axes;
 mod columns;
 mod grid;
 mod parquet;
+#[cfg(feature = "workbench")]
+mod published;
 mod read;
 #[cfg(feature = "workbench")]
 mod write;
@@ -12,6 +14,8 @@ mod write;
 pub use axes::{Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
 pub use grid::{Bootstrap, Estimated, Grid, Run};
 pub use parquet::open;
+#[cfg(feature = "workbench")]
+pub use published::{Published, PublishedSaes, write_published};
 pub use read::read;
 #[cfg(feature = "workbench")]
 pub use write::{Found, write, write_timings};

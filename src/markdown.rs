@@ -131,9 +131,10 @@ pub fn signed_with_interval(value: Option<f64>, interval: Option<Interval>) -> S
     }
 }
 
-/// `61k tokens`, `10M tokens`.
+/// `61k tokens`, `10M tokens`; 0 stands for what nobody knows.
 pub fn tokens_text(tokens: u64) -> String {
     match tokens {
+        0 => "unknown tokens".to_owned(),
         t if t >= 1_000_000 => format!("{}M tokens", (t as f64 / 1e5).round() / 10.0),
         t if t >= 10_000 => format!("{}k tokens", (t as f64 / 1e3).round()),
         t => format!("{t} tokens"),

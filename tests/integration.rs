@@ -35,6 +35,7 @@
 //! - `catalogue`: published SAEs, listed and fetched by their names, and what is assumed of them.
 //! - `capture`: activations as shards, resumed and refused.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
+//! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
 //! - `cli`: help and tables as they are printed.
@@ -70,6 +71,7 @@ mod real_models;
 mod reference;
 mod sae_files;
 mod saved;
+mod several;
 mod steering;
 mod sweep;
 mod sweep_classes;

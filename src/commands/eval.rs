@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::contexts::{ContextArgs, Contexts, whole};
 use crate::belonging::{Used, starts};
 use crate::catalogue::assumptions;
+use crate::frames::Bootstrap;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
 use crate::verdict::{Verdict, verdict};
@@ -75,6 +76,7 @@ pub struct EvalArgs {
     /// In the table, every metric, also without first tokens and without tokens of huge norm
     #[arg(long)]
     all: bool,
+    /// Also write what was measured here, as Parquet files like a sweep's: `assay report DIR` and the notebooks read them; a new directory.
     /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -102,7 +104,13 @@ impl EvalArgs {
     /// If the model, an SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let format = if self.json { Output::Json } else { self.format };
-        ensure!(self.out.is_none() || format == Output::Saebench, "--out is for --format saebench");
+        if let Some(out) = self.out.as_ref().filter(|_| format != Output::Saebench) {
+            ensure!(
+                out.symlink_metadata().is_err() || formats::is_vacant(out),
+                "--out {}: there is something already; give a new directory",
+                out.display()
+            );
+        }
         let names = named(&self.sae)?;
         if let Some(path) = &self.save_reconstructions {
             ensure!(names.len() == 1, "--save-reconstructions is of one SAE, and {} are given", names.len());
@@ -203,6 +211,11 @@ impl EvalArgs {
             })
             .collect();
         let on = On { model: model_name, tokens: tokens.dim(), bos, vocab_size };
+        if let Some(out) = &self.out {
+            let bootstrap = Bootstrap { resamples: self.resamples as usize, level: several::LEVEL, seed: self.seed };
+            several::write(out, &saes, &on, model.config(), bootstrap)?;
+            progress.say(&format!("{}: written; `assay report {}` makes a report of it", out.display(), out.display()));
+        }
         match (format, saes.as_slice()) {
             (Output::Json, [sae]) => output::result_line(serde_json::to_string_pretty(&sae.json(&on)?)?),
             (Output::Json, saes) => output::result_line(serde_json::to_string_pretty(&several::json(saes, &on)?)?),

@@ -57,7 +57,12 @@ pub fn read(results: &Path) -> Result<Grid> {
         norms.entry(id).or_default().push(bin);
     }
     let (ids, models, depths, hooks) = (runs.text("id")?, runs.text("model")?, runs.text("depth")?, runs.text("hook")?);
-    let (ks, seeds, budgets) = (runs.whole_or_null("k")?, runs.whole("seed")?, runs.whole("training_tokens")?);
+    let ks = runs.whole_or_null("k")?;
+    // Nobody knows those of SAEs that no sweep trained; they are 0 then.
+    let known = |name: &str| -> Result<Vec<u64>> {
+        Ok(runs.whole_or_null(name)?.into_iter().map(Option::unwrap_or_default).collect())
+    };
+    let (seeds, budgets) = (known("seed")?, known("training_tokens")?);
     // Sweeps that knew one architecture did not name it.
     let architectures = runs.text_if_any("architecture")?.unwrap_or_else(|| vec![TOPK.to_owned(); ids.len()]);
     let objectives = runs.text_if_any("objective")?.unwrap_or_else(|| vec![MSE.to_owned(); ids.len()]);

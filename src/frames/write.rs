@@ -6,17 +6,19 @@ use anyhow::Result;
 use assay_models::HookKind;
 use assay_probes::geometry::ModelGeometry;
 use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
+use assay_probes::profile::NormBin;
+use assay_probes::rate::Firing;
 use assay_probes::stats::{Interval, Resamples};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
 use super::axes::MSE;
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
-use super::grid::Estimated;
+use super::grid::{Bootstrap, Estimated};
 use super::{CURVES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
 use crate::record::{Record, Timing};
 use crate::replicates::Replicates;
-use crate::spec::SweepSpec;
+use crate::spec::{EvalSpec, SweepSpec};
 
 /// What a sweep found, to be written.
 pub struct Found<'a> {
@@ -30,21 +32,43 @@ pub struct Found<'a> {
     pub missing: &'a [String],
 }
 
+/// What was measured of an SAE, whoever trained it.
+pub(super) struct Measured<'a> {
+    /// Its row in `runs`.
+    pub id: &'a str,
+    /// Sums by sequence and subset.
+    pub sums: Vec<[Sums; 3]>,
+    /// How often latents fired.
+    pub firing: Firing,
+    /// Errors by ‖a‖.
+    pub by_norm: &'a [NormBin],
+    /// Participation ratio, and without the top eigenvalues ([`DEFLATIONS`]).
+    pub pr: [Option<f64>; 5],
+}
+
+impl<'a> Measured<'a> {
+    fn of(record: &'a Record) -> Result<Self> {
+        let Record { id, by_norm, pr, .. } = record;
+        Ok(Self { id, sums: record.sums()?, firing: record.firing(), by_norm, pr: *pr })
+    }
+}
+
 /// Writes all frames but the timings.
 ///
 /// # Errors
 /// If a record has other fields than this version's, or a file can't be written.
 pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> {
     let Found { records, geometry, information, missing } = *found;
+    let measured = records.iter().map(Measured::of).collect::<Result<Vec<_>>>()?;
     // First: it marks the directory as one with results.
-    write_frame(&results.join(RUNS), runs_frame(spec, records)?)?;
+    write_frame(&results.join(RUNS), runs_frame(spec, records, &measured)?)?;
     write_frame(&results.join(INFORMATION), information_frame(information)?)?;
-    write_frame(&results.join(SEQUENCES), sequences_frame(records)?)?;
-    write_frame(&results.join(LATENTS), latents_frame(records)?)?;
+    write_frame(&results.join(SEQUENCES), sequences_frame(&measured)?)?;
+    write_frame(&results.join(LATENTS), latents_frame(&measured)?)?;
     write_frame(&results.join(GEOMETRY), geometry_frame(geometry)?)?;
     write_frame(&results.join(CURVES), curves_frame(records)?)?;
-    write_frame(&results.join(NORMS), norms_frame(records)?)?;
-    write_frame(&results.join(MODELS), models_frame(spec, missing)?)
+    write_frame(&results.join(NORMS), norms_frame(&measured)?)?;
+    write_frame(&results.join(MODELS), models_frame(spec.models.iter().map(|m| m.name.as_str()), missing)?)
 }
 
 /// Writes `timings`: what may differ when a sweep is run again.
@@ -81,7 +105,9 @@ fn ks(records: &[Record]) -> Column {
     }
 }
 
-fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
+fn runs_frame(spec: &SweepSpec, records: &[Record], measured: &[Measured<'_>]) -> Result<DataFrame> {
+    let EvalSpec { resamples, level, seed, .. } = spec.eval;
+    let bootstrap = Bootstrap { resamples, level, seed };
     let mut columns = vec![
         text("id", records.iter().map(|r| r.id.clone())),
         text("model", records.iter().map(|r| r.model.clone())),
@@ -113,18 +139,11 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
             "center_residual".into(),
             records.iter().map(|r| r.key.center_residual).collect::<Vec<bool>>(),
         )),
-        whole("eval_sequences", records.iter().map(|r| r.sequences.len() as u64)),
-        whole("eval_token_count", records.iter().map(|r| r.eval_token_count)),
-        whole("bootstrap_resamples", records.iter().map(|_| spec.eval.resamples as u64)),
-        whole("bootstrap_seed", records.iter().map(|_| spec.eval.seed)),
-        numbers("bootstrap_level", records.iter().map(|_| Some(spec.eval.level))),
-        numbers("final_loss", records.iter().map(|r| Some(r.final_loss))),
-        whole("n_dead", records.iter().map(|r| r.n_dead as u64)),
-        numbers("alive_frac", records.iter().map(|r| r.firing().alive_frac())),
-        numbers("bits_per_token", records.iter().map(|r| r.firing().bits_per_token())),
-        numbers("bits_bernoulli", records.iter().map(|r| r.firing().bits_bernoulli())),
-        numbers("pr", records.iter().map(|r| r.pr[0])),
     ];
+    columns.extend(how_measured(measured, bootstrap));
+    columns.push(numbers("final_loss", records.iter().map(|r| Some(r.final_loss))));
+    columns.push(whole("n_dead", records.iter().map(|r| r.n_dead as u64)));
+    columns.extend(codes(measured));
     // A column only where there is something in it: what was written without it stays as it was.
     if records.iter().any(|r| r.key.reads.is_some()) {
         let reads = records.iter().map(|r| r.key.reads.map(HookKind::short_name)).collect::<Vec<Option<&str>>>();
@@ -140,21 +159,48 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
     if records.iter().any(|r| whole_k(r).is_none()) {
         columns.push(text("knob", records.iter().map(|r| r.key.train.architecture.knob().to_string())));
     }
+    columns.extend(scores(measured, bootstrap));
+    frame(columns)
+}
+
+/// The columns of what was evaluated on, and of how intervals are made.
+pub(super) fn how_measured(measured: &[Measured<'_>], bootstrap: Bootstrap) -> [Column; 5] {
+    [
+        whole("eval_sequences", measured.iter().map(|m| m.sums.len() as u64)),
+        whole("eval_token_count", measured.iter().map(|m| m.firing.tokens)),
+        whole("bootstrap_resamples", measured.iter().map(|_| bootstrap.resamples as u64)),
+        whole("bootstrap_seed", measured.iter().map(|_| bootstrap.seed)),
+        numbers("bootstrap_level", measured.iter().map(|_| Some(bootstrap.level))),
+    ]
+}
+
+/// The columns of codes' rates, and the participation ratio.
+pub(super) fn codes(measured: &[Measured<'_>]) -> [Column; 4] {
+    [
+        numbers("alive_frac", measured.iter().map(|m| m.firing.alive_frac())),
+        numbers("bits_per_token", measured.iter().map(|m| m.firing.bits_per_token())),
+        numbers("bits_bernoulli", measured.iter().map(|m| m.firing.bits_bernoulli())),
+        numbers("pr", measured.iter().map(|m| m.pr[0])),
+    ]
+}
+
+/// The columns of every metric on every subset, with intervals, after those of the deflated participation ratios.
+pub(super) fn scores(measured: &[Measured<'_>], bootstrap: Bootstrap) -> Vec<Column> {
+    let mut columns = Vec::new();
     for (at, top) in DEFLATIONS.into_iter().enumerate() {
-        columns.push(numbers(&format!("pr_deflated_{top}"), records.iter().map(|r| r.pr[at + 1])));
+        columns.push(numbers(&format!("pr_deflated_{top}"), measured.iter().map(|m| m.pr[at + 1])));
     }
-    let sums = records.iter().map(Record::sums).collect::<Result<Vec<_>>>()?;
-    let items = sums.first().map_or(0, Vec::len);
-    let counts = Resamples::draw(items, spec.eval.resamples, spec.eval.seed).counts();
-    let totals: Vec<[Sums; 3]> = sums.iter().map(total).collect();
+    let items = measured.first().map_or(0, |m| m.sums.len());
+    let counts = Resamples::draw(items, bootstrap.resamples, bootstrap.seed).counts();
+    let totals: Vec<[Sums; 3]> = measured.iter().map(|m| total(&m.sums)).collect();
     // Of each run, the intervals of every subset's metrics: a run's replicates are dropped before the next one's are made.
-    let intervals: Vec<Vec<Option<Interval>>> = sums
+    let intervals: Vec<Vec<Option<Interval>>> = measured
         .par_iter()
-        .map(|sums| {
-            let replicates = Replicates::new(sums, &counts);
+        .map(|m| {
+            let replicates = Replicates::new(&m.sums, &counts);
             let of = |subset| METRICS.iter().map(move |metric| (metric, subset));
             let all = Subset::ALL.into_iter().flat_map(of);
-            all.map(|(metric, subset)| replicates.interval(metric, subset, spec.eval.level)).collect()
+            all.map(|(metric, subset)| replicates.interval(metric, subset, bootstrap.level)).collect()
         })
         .collect();
     for subset in Subset::ALL {
@@ -169,18 +215,18 @@ fn runs_frame(spec: &SweepSpec, records: &[Record]) -> Result<DataFrame> {
             columns.push(numbers(&format!("{name}_high"), intervals.iter().map(|i| i.map(|i| i.high))));
         }
     }
-    frame(columns)
+    columns
 }
 
-fn sequences_frame(records: &[Record]) -> Result<DataFrame> {
-    let rows = || records.iter().flat_map(|r| r.sequences.iter().enumerate().map(move |(i, s)| (r, i, s)));
+pub(super) fn sequences_frame(measured: &[Measured<'_>]) -> Result<DataFrame> {
+    let rows = || measured.iter().flat_map(|m| m.sums.iter().enumerate().map(move |(i, s)| (m, i, s)));
     let mut columns =
-        vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("sequence", rows().map(|(_, i, _)| i as u64))];
+        vec![text("id", rows().map(|(m, _, _)| m.id.to_owned())), whole("sequence", rows().map(|(_, i, _)| i as u64))];
     for subset in Subset::ALL {
         for (field, name) in Sums::FIELDS.iter().enumerate() {
             // What a subset shares with all tokens, as where none is an outlier, is not stored twice.
             let values = rows().map(|(_, _, sums)| {
-                let [all, value] = [Subset::All, subset].map(|s| sums[s.index()].get(field).copied());
+                let [all, value] = [Subset::All, subset].map(|s| sums[s.index()].values().get(field).copied());
                 value.filter(|_| subset == Subset::All || value != all)
             });
             columns.push(numbers(&format!("{}.{name}", subset.name()), values));
@@ -189,17 +235,17 @@ fn sequences_frame(records: &[Record]) -> Result<DataFrame> {
     frame(columns)
 }
 
-fn latents_frame(records: &[Record]) -> Result<DataFrame> {
-    let rows = || records.iter().flat_map(|r| r.fires.iter().enumerate().map(move |(i, &f)| (r, i, f)));
+pub(super) fn latents_frame(measured: &[Measured<'_>]) -> Result<DataFrame> {
+    let rows = || measured.iter().flat_map(|m| m.firing.fires.iter().enumerate().map(move |(i, &f)| (m, i, f)));
     frame(vec![
-        text("id", rows().map(|(r, _, _)| r.id.clone())),
+        text("id", rows().map(|(m, _, _)| m.id.to_owned())),
         whole("latent", rows().map(|(_, i, _)| i as u64)),
         whole("fires", rows().map(|(_, _, f)| f)),
-        numbers("density", rows().map(|(r, _, f)| Some(f as f64 / r.eval_token_count.max(1) as f64))),
+        numbers("density", rows().map(|(m, _, f)| Some(f as f64 / m.firing.tokens.max(1) as f64))),
     ])
 }
 
-fn geometry_frame(geometry: &[(String, ModelGeometry)]) -> Result<DataFrame> {
+pub(super) fn geometry_frame(geometry: &[(String, ModelGeometry)]) -> Result<DataFrame> {
     let rows = || geometry.iter().flat_map(|(model, g)| g.layers.iter().map(move |layer| (model, g, layer)));
     let mut columns = vec![
         text("model", rows().map(|(model, _, _)| model.clone())),
@@ -209,7 +255,7 @@ fn geometry_frame(geometry: &[(String, ModelGeometry)]) -> Result<DataFrame> {
     frame(columns)
 }
 
-fn curves_frame(records: &[Record]) -> Result<DataFrame> {
+pub(super) fn curves_frame(records: &[Record]) -> Result<DataFrame> {
     let rows = || records.iter().flat_map(|r| r.curve.iter().map(move |point| (r, point)));
     let mut columns = vec![
         text("id", rows().map(|(r, _)| r.id.clone())),
@@ -223,15 +269,15 @@ fn curves_frame(records: &[Record]) -> Result<DataFrame> {
     frame(columns)
 }
 
-fn norms_frame(records: &[Record]) -> Result<DataFrame> {
-    let rows = || records.iter().flat_map(|r| r.by_norm.iter().enumerate().map(move |(i, bin)| (r, i, bin)));
+pub(super) fn norms_frame(measured: &[Measured<'_>]) -> Result<DataFrame> {
+    let rows = || measured.iter().flat_map(|m| m.by_norm.iter().enumerate().map(move |(i, bin)| (m, i, bin)));
     let mut columns =
-        vec![text("id", rows().map(|(r, _, _)| r.id.clone())), whole("bin", rows().map(|(_, i, _)| i as u64))];
+        vec![text("id", rows().map(|(m, _, _)| m.id.to_owned())), whole("bin", rows().map(|(_, i, _)| i as u64))];
     columns.extend(fields(rows().map(|(_, _, bin)| bin))?);
     frame(columns)
 }
 
-fn information_frame(information: &[(String, Estimated)]) -> Result<DataFrame> {
+pub(super) fn information_frame(information: &[(String, Estimated)]) -> Result<DataFrame> {
     let rows = || information.iter().map(|(_, e)| e);
     let count = |f: fn(&Estimated) -> Option<usize>| rows().map(move |e| f(e).map(|v| v as f64));
     frame(vec![
@@ -251,12 +297,12 @@ fn information_frame(information: &[(String, Estimated)]) -> Result<DataFrame> {
     ])
 }
 
-fn models_frame(spec: &SweepSpec, missing: &[String]) -> Result<DataFrame> {
+pub(super) fn models_frame<'a>(models: impl Iterator<Item = &'a str> + Clone, missing: &[String]) -> Result<DataFrame> {
     frame(vec![
-        text("model", spec.models.iter().map(|m| m.name.clone())),
+        text("model", models.clone().map(str::to_owned)),
         Column::from(Series::new(
             "found".into(),
-            spec.models.iter().map(|m| !missing.contains(&m.name)).collect::<Vec<bool>>(),
+            models.map(|model| !missing.iter().any(|name| name == model)).collect::<Vec<bool>>(),
         )),
     ])
 }

@@ -1,8 +1,9 @@
-//! Several SAEs beside each other: a row for each, and each against the first on the same sequences.
+//! Several SAEs beside each other: a row for each, and each against the first on the same sequences; and as frames.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use assay_models::DecoderConfig;
 use assay_probes::Subset;
 use assay_probes::metrics::{Metric, metric};
 use assay_probes::stats::Interval;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::named::shortened;
 use super::{Measured, On, of_file};
+use crate::frames::{Bootstrap, Published, PublishedSaes, write_published};
 use crate::markdown::{self, Table};
 use crate::verdict::Outcome;
 
@@ -17,7 +19,8 @@ use crate::verdict::Outcome;
 const COMPARED: [(&str, &str); 4] =
     [("r2", "R²"), ("ce_loss_score_mean", "loss score"), ("ce_rec_pooled", "CE_rec"), ("kl", "KL")];
 
-const LEVEL: f64 = 0.95;
+/// Level of the intervals.
+pub(super) const LEVEL: f64 = 0.95;
 
 /// The metrics of [`COMPARED`] with their names.
 fn compared() -> impl Iterator<Item = (&'static Metric, &'static str)> {
@@ -157,4 +160,45 @@ pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
         "saes": each.collect::<Result<Vec<Value>>>()?,
         "differences": differences,
     }))
+}
+
+/// Writes the frames into a new directory, whole or not at all.
+pub(super) fn write(
+    out: &Path,
+    saes: &[Measured<'_>],
+    on: &On<'_>,
+    config: &DecoderConfig,
+    bootstrap: Bootstrap,
+) -> Result<()> {
+    let names: Vec<PathBuf> = saes.iter().map(|sae| sae.name.to_owned()).collect();
+    let (_, names) = shortened(&names);
+    let published = PublishedSaes {
+        model: of_file(on.model).unwrap_or_else(|| on.model.display().to_string()),
+        config,
+        context_size: on.tokens.1,
+        bootstrap,
+        saes: saes
+            .iter()
+            .zip(names)
+            .map(|(sae, name)| Published {
+                name,
+                architecture: sae.loaded.sae.activation().name(),
+                site: sae.place.site,
+                d_sae: sae.loaded.sae.d_sae(),
+                found: sae.found,
+            })
+            .collect(),
+    };
+    let cannot = || format!("cannot write {}", out.display());
+    let mut staging = out.as_os_str().to_owned();
+    staging.push(format!(".partial-{}", std::process::id()));
+    let staging = PathBuf::from(staging);
+    std::fs::create_dir_all(&staging).with_context(cannot)?;
+    // An empty directory may be in the place.
+    let written =
+        write_published(&staging, &published).and_then(|()| std::fs::rename(&staging, out).with_context(cannot));
+    if written.is_err() {
+        _ = std::fs::remove_dir_all(&staging);
+    }
+    written
 }
