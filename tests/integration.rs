@@ -15,6 +15,8 @@
 //! - `evaluate`: codecs whose metrics are known.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
+//! - `releases`: SAEs and transcoders in the layouts of published releases, read, converted and refused.
+//! - `encode`: `assay encode` on activations from files of every kind.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
@@ -40,6 +42,7 @@ mod bos;
 mod cli;
 mod committed;
 mod common;
+mod encode;
 mod evaluate;
 mod families;
 mod formats;
@@ -58,6 +61,7 @@ mod parity_objectives;
 mod parity_sae;
 mod real_models;
 mod reference;
+mod releases;
 mod sae_files;
 mod saved;
 mod steering;
