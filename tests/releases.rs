@@ -201,6 +201,24 @@ fn a_repositorys_name_says_what_its_files_do_not() {
     }
 }
 
+/// SAELens calls what Gemma Scope 2's transcoders read as TransformerLens calls another place, but keeps the module's name beside it.
+#[test]
+fn the_input_of_a_gemma_transcoder_that_saelens_saved_is_after_the_norm() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&of_golden("saelens-transcoder"), dir.path());
+    let hook = |module: Option<&str>| {
+        let path = dir.path().join("cfg.json");
+        let mut cfg: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        cfg["metadata"]["hf_hook_name"] = json!(module);
+        std::fs::write(&path, cfg.to_string()).unwrap();
+        let loaded = formats::load(dir.path(), &cpu()).unwrap();
+        (loaded.metadata.hook_name.unwrap(), loaded.notes.len())
+    };
+    assert_eq!(hook(None), ("blocks.1.hook_mlp_in".to_owned(), 0));
+    let module = Some("model.layers.1.pre_feedforward_layernorm.output");
+    assert_eq!(hook(module), ("blocks.1.mlp.hook_in".to_owned(), 1));
+}
+
 #[test]
 fn one_of_several_transcoders_is_named_by_its_file() {
     let dir = tempfile::tempdir().unwrap();

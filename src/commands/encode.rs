@@ -46,7 +46,7 @@ pub struct EncodeArgs {
 }
 
 /// Latents in memory at a time, about.
-const LATENTS: usize = 1 << 26;
+const LATENTS: usize = 1 << 25;
 /// Tokens at a time, at most.
 const TOKENS: usize = 4096;
 

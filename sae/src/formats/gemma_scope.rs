@@ -22,7 +22,7 @@ use std::path::Path;
 use super::origin::Origin;
 use super::{HostSae, Metadata, Parsed};
 use crate::activation::{Activation, Normalization};
-use crate::error::Result;
+use crate::error::{Result, SaeError};
 use crate::sae::Transcoding;
 use crate::tensors::Npz;
 
@@ -31,6 +31,12 @@ pub(super) fn read(weights: &Path) -> Result<Parsed> {
     // The first release had its matrices in lower case.
     let [w_enc, w_dec] = [("W_enc", "w_enc"), ("W_dec", "w_dec")]
         .map(|(name, lower)| if !file.has(name) && file.has(lower) { lower } else { name });
+    if file.has("scaling_factor") {
+        return Err(SaeError::config(
+            weights,
+            "a `scaling_factor`, from finetuning, changes what the SAE computes and is not supported",
+        ));
+    }
     let [d_in, d_sae] = file.matrix_shape(w_enc)?;
     let [_, d_out] = file.matrix_shape(w_dec)?;
     let origin = Origin::of(weights);

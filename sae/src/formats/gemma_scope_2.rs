@@ -135,7 +135,7 @@ impl Hooks {
 }
 
 /// TransformerLens' name for what goes in or out of a module of Gemma 3.
-fn hook_of_module(module: &str) -> Option<String> {
+pub(super) fn hook_of_module(module: &str) -> Option<String> {
     let layer = number_after(module, "layers.")?;
     let (_, inside) = module.split_once(&format!("layers.{layer}."))?;
     let kind = match inside {

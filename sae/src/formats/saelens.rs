@@ -17,6 +17,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::gemma_scope_2::hook_of_module;
 use super::json::{Keys, agreed, read_json, read_object, write_json};
 use super::{Format, HostSae, Metadata, Parsed, checked_k};
 use crate::activation::{Activation, Normalization, Pursuit};
@@ -144,7 +145,16 @@ impl<'a> Cfg<'a> {
                 _ => _ = all.insert(key.clone(), value.clone()),
             }
         }
-        Metadata::parse(self.path, &Value::Object(all), notes)
+        let mut metadata = Metadata::parse(self.path, &Value::Object(all), notes)?;
+        // SAELens' name for what Gemma Scope 2's transcoders read; in TransformerLens it is the stream before the norm.
+        let read = metadata.other.get("hf_hook_name").and_then(Value::as_str).and_then(hook_of_module);
+        if let (Some(said), Some(read)) =
+            (metadata.hook_name.as_mut().filter(|said| said.ends_with(".hook_mlp_in")), read)
+        {
+            notes.push(format!("it names the hook {said}, and the module whose output is {read}: the second is taken"));
+            *said = read;
+        }
+        Ok(metadata)
     }
 
     /// Refuses what would make the SAE compute something else.
