@@ -7,6 +7,7 @@ use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::encode::EncodeArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
@@ -50,6 +51,7 @@ enum Command {
     Eval(EvalArgs),
     Saes(SaesArgs),
     Capture(CaptureArgs),
+    Encode(EncodeArgs),
     Convert(ConvertArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
@@ -75,6 +77,7 @@ impl Cli {
             Command::Eval(args) => args.run(&self.device, progress),
             Command::Saes(args) => args.run(),
             Command::Capture(args) => args.run(&self.device, progress),
+            Command::Encode(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),

@@ -1,11 +1,12 @@
 //! A sparse autoencoder for inference.
 
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 
 use crate::activation::{Activation, Normalization};
 use crate::code::{Code, SparseCode};
 use crate::kernels::{self, Encoder, Precision, Selection};
+use crate::pursuit::matching_pursuit;
 use crate::skip::skipped;
 
 /// A sparse autoencoder:
@@ -52,8 +53,7 @@ impl Sae {
         activation: Activation,
         apply_b_dec_to_input: bool,
     ) -> Self {
-        let rescaled = matches!(activation, Activation::TopK { by_decoder_norm: true, .. });
-        let scale = rescaled.then(|| kernels::row_norms(w_dec.clone()));
+        let scale = activation.by_decoder_norm().then(|| kernels::row_norms(w_dec.clone()));
         Self {
             w_enc,
             b_enc,
@@ -82,6 +82,11 @@ impl Sae {
     /// Whether it is a transcoder.
     pub fn is_transcoder(&self) -> bool {
         self.transcoding.is_some()
+    }
+
+    /// The map that a skip transcoder adds to what its latents make, `[d_out, d_in]`.
+    pub fn skip(&self) -> Option<Tensor<2>> {
+        self.transcoding.as_ref()?.skip.clone()
     }
 
     /// Width of the activations that it reads.
@@ -163,12 +168,15 @@ impl Sae {
         if let Code::Sparse(code) = &code {
             assert_eq!(code.d_sae(), self.d_sae(), "a code of another SAE");
         }
-        let code = match (code, &self.scale) {
-            (Code::Sparse(code), Some(scale)) => {
-                let factors = factors(scale, &code);
-                Code::Sparse(code.map_values(|values| values / factors))
-            }
-            (code, _) => code,
+        let code = match &self.scale {
+            None => code,
+            Some(scale) => match code {
+                Code::Sparse(code) => {
+                    let factors = factors(scale, &code);
+                    Code::Sparse(code.map_values(|values| values / factors))
+                }
+                Code::Dense(values) => Code::Dense(values / scale.clone().unsqueeze()),
+            },
         };
         self.decode_unscaled(code)
     }
@@ -179,7 +187,7 @@ impl Sae {
     /// # Shapes
     /// - `x`: `[batch, d_in]`; result `[batch, d_out]`
     pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
-        let skipped = self.transcoding.as_ref().and_then(|of| of.skip.as_ref()).map(|skip| skipped(x.clone(), skip));
+        let skipped = self.skip().map(|skip| skipped(x.clone(), &skip));
         let (x, undo) = self.normalization.apply(x);
         let code = self.encode_unscaled(x);
         let reconstruction = self.decode_unscaled(code.clone());
@@ -196,12 +204,13 @@ impl Sae {
 
     /// A code in units of the decoder rows as stored, brought to the SAE's own units.
     fn in_decoder_norms(&self, code: Code) -> Code {
-        match (code, &self.scale) {
-            (Code::Sparse(code), Some(scale)) => {
+        let Some(scale) = &self.scale else { return code };
+        match code {
+            Code::Sparse(code) => {
                 let factors = factors(scale, &code);
                 Code::Sparse(code.map_values(|values| values * factors))
             }
-            (code, _) => code,
+            Code::Dense(values) => Code::Dense(values * scale.clone().unsqueeze()),
         }
     }
 
@@ -210,6 +219,7 @@ impl Sae {
         let x = if self.apply_b_dec_to_input { x - self.b_dec.clone().unsqueeze() } else { x };
         match &self.activation {
             Activation::TopK { k, .. } => Code::Sparse(self.select(x, Selection::TopK { k: *k })),
+            Activation::AbsTopK { k, .. } => Code::Dense(self.select_by_magnitude(x, *k)),
             Activation::GroupMax { k } => Code::Sparse(self.select(x, Selection::GroupMax { k: *k })),
             Activation::Relu => Code::Dense(relu(self.pre(x))),
             Activation::JumpRelu { threshold } => {
@@ -223,6 +233,7 @@ impl Sae {
                 let magnitude = product * r_mag.clone().exp().unsqueeze() + b_mag.clone().unsqueeze();
                 Code::Dense(relu(magnitude) * fires)
             }
+            Activation::MatchingPursuit(pursuit) => Code::Dense(matching_pursuit(x, &self.w_dec, *pursuit)),
         }
     }
 
@@ -234,6 +245,23 @@ impl Sae {
             precision: Precision::F32,
         };
         kernels::encode(x, encoder, selection)
+    }
+
+    /// The latents of largest magnitude with their signs, `[batch, d_sae]`. They are the k largest of twice as many, of which each latent has
+    /// two: its pre-activation, and what that would be with the opposite sign.
+    fn select_by_magnitude(&self, x: Tensor<2>, k: usize) -> Tensor<2> {
+        let ([batch, _], d_sae) = (x.dims(), self.d_sae());
+        let encoder = Encoder {
+            w_enc: Tensor::cat(vec![self.w_enc.clone(), self.w_enc.clone().neg()], 0),
+            b_enc: Tensor::cat(vec![self.b_enc.clone(), self.b_enc.clone().neg()], 0),
+            scale: self.scale.clone().map(|scale| Tensor::cat(vec![scale.clone(), scale], 0)),
+            precision: Precision::F32,
+        };
+        let code = kernels::encode(x, encoder, Selection::TopK { k });
+        let (values, latents) = (code.values().reshape([batch, k]), code.indices().reshape([batch, k]));
+        let both = Tensor::zeros([batch, 2 * d_sae], &self.device());
+        let both = both.scatter(1, latents, values, IndexingUpdateOp::Add);
+        both.clone().slice([0..batch, 0..d_sae]) - both.slice([0..batch, d_sae..2 * d_sae])
     }
 
     /// x·W_enc, `[batch, d_sae]`.
