@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use assay_models::Decoder;
 use assay_probes::stats::Resamples;
 use assay_probes::{EvalConfig, Survey, evaluate};
-use assay_sae::formats;
+use assay_sae::{LoadedSae, formats};
 use serde_json::{Value, json};
 
 use super::contexts::{ContextArgs, Contexts, whole};
@@ -23,7 +23,7 @@ use crate::replicates::Replicates;
 use crate::verdict::verdict;
 use crate::{device, fetch, markdown, output};
 use pace::Pace;
-use place::PlaceArgs;
+use place::{Place, PlaceArgs};
 use reconstructions::Reconstructions;
 
 /// Evaluate one SAE: patch its reconstructions into the model and measure what changes.
@@ -107,8 +107,7 @@ impl EvalArgs {
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let mut loaded = formats::load(&fetch::sae(&self.sae, progress)?, &device)?;
-        let place = self.place.place(&self.sae, &loaded, model.config(), false)?;
+        let (mut loaded, place) = self.sae(&self.sae, &model, progress)?;
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
         let used = Used {
             model: &self.model,
@@ -186,5 +185,12 @@ impl EvalArgs {
             show::evaluation_table(&found, &replicates, self.all),
             markdown::notes(&loaded.notes)
         ))
+    }
+
+    /// An SAE from its files, and where it is evaluated.
+    fn sae(&self, path: &Path, model: &Decoder, progress: Progress) -> Result<(LoadedSae, Place)> {
+        let loaded = formats::load(&fetch::sae(path, progress)?, model.device())?;
+        let place = self.place.place(path, &loaded, model.config(), false)?;
+        Ok((loaded, place))
     }
 }
