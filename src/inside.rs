@@ -62,11 +62,6 @@ impl Inside {
         let vocabulary = Vocabulary::load(model)?;
         let model = Decoder::load(model, device)?;
         let loaded = assay_sae::formats::load(path, device)?;
-        ensure!(
-            !loaded.sae.is_transcoder(),
-            "{} is a transcoder: what its latents write is not where it reads; a look inside is one at SAEs",
-            path.display()
-        );
         let hook: HookPoint = match &loaded.metadata.hook_name {
             Some(name) => name.parse().with_context(|| path.display().to_string())?,
             None => anyhow::bail!("{} names no hook; `assay convert --hook` writes one", path.display()),

@@ -45,6 +45,18 @@ fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
+/// The records of the runs of a results directory.
+fn records(out: &Path) -> Vec<Value> {
+    let paths = std::fs::read_dir(out.join("runs")).unwrap().map(|entry| entry.unwrap().path());
+    let records = paths.filter(|path| path.extension().is_some_and(|end| end == "json")).map(|path| json(&path));
+    records.filter(|record| record["curve"].is_array()).collect()
+}
+
+/// What they are known by.
+fn keys(out: &Path) -> Vec<Value> {
+    records(out).into_iter().map(|record| record["key"].clone()).collect()
+}
+
 #[test]
 fn transcoders_are_trained_on_two_hooks_of_one_stream_and_resumed() {
     let whole = reference_sweep("transcoders-reference", spec);
@@ -74,16 +86,10 @@ fn transcoders_are_trained_on_two_hooks_of_one_stream_and_resumed() {
 
     // What was read is in the key alone where it is not what is reconstructed.
     let mut hooks = Vec::new();
-    for entry in std::fs::read_dir(out.join("runs")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.to_string_lossy().matches('.').count() > 1 {
-            continue;
-        }
-        let Some(key) = json(&path)["key"].as_object().cloned() else { continue };
-        let Some(train) = key.get("train") else { continue };
+    for key in keys(&out) {
         assert_eq!(key["hook"], "blocks.3.hook_mlp_out");
-        assert_eq!(key.contains_key("reads"), train["task"].is_string(), "{key:?}");
-        hooks.push(key.get("reads").and_then(Value::as_str).map(str::to_owned));
+        assert_eq!(key["reads"].is_string(), key["train"]["task"].is_string(), "{key}");
+        hooks.push(key["reads"].as_str().map(str::to_owned));
     }
     hooks.sort();
     let reads = [None, Some("mlp_in"), Some("mlp_in"), Some("mlp_in"), Some("mlp_normalized")];
@@ -123,12 +129,13 @@ coders = [
     let out = dir.path().join("out");
     stdout_of(&mut sweep(&spec, &out));
     let grid = frames::read(&out).unwrap();
-    let kl = |objective: &str| {
-        let run = grid.runs.iter().find(|run| run.setting.objective == objective).unwrap();
-        assert_eq!(run.setting.architecture, "topk transcoder");
-        run.value("kl").unwrap()
-    };
-    assert!(kl("kl") < kl("mse"), "{} {}", kl("kl"), kl("mse"));
+    assert_eq!(grid.architectures(), ["topk transcoder"]);
+    assert_eq!(grid.objectives(), ["mse", "kl"]);
+    let records = records(&out);
+    let record = records.iter().find(|record| record["key"]["train"]["objective"].is_string()).unwrap();
+    let curve: Vec<f64> = record["kl_curve"].as_array().unwrap().iter().map(|at| at[1].as_f64().unwrap()).collect();
+    let last = curve[curve.len() - 10..].iter().sum::<f64>() / 10.0;
+    assert!(curve.len() == 40 && last < 0.7 * curve[0], "{curve:?}");
 }
 
 /// A step of the sweep's transcoder is the trainer's on activations of two hooks of the same tokens.

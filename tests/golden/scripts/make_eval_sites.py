@@ -2,7 +2,7 @@
 
     python make_eval_sites.py gemma-3-270m-q4_k_m.gguf TEXT OUT
 
-TEXT is Debian's /usr/share/common-licenses/GPL-3. transformers dequantises the file (package `gguf`) and runs it with eager attention.
+TEXT is Debian's /usr/share/common-licenses/GPL-3. transformers dequantises the file (packages `gguf`, `accelerate`) and runs it with eager attention.
 OUT/tokens.safetensors: tokens [S, T]. OUT/NAME.json for each SAE below: its sizes and scales, and every metric, in the shapes of
 make_eval_oracle.py. Weights are not stored: `uniform` makes them of whole numbers alone, in any language the same bits.
 """
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gguf import GGUFReader
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 gguf, text, out = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 out.mkdir(parents=True, exist_ok=True)
@@ -53,12 +54,30 @@ def weights(seed, d_in, d_out, scale_in, scale_out, affine):
     return {name: torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32)).double() for name, v in made.items()}
 
 
-tok = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+def tokens_of(words):
+    """SentencePiece's BPE on the file's vocabulary: of all pairs of neighbours the one whose union scores best is joined, again and again.
+
+    (transformers' tokenizer from a GGUF file joins them in another order.)
+    """
+    fields = GGUFReader(gguf).fields
+    vocabulary, scores = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "scores"))
+    known = {token: i for i, token in enumerate(vocabulary)}
+    parts = list(words.replace(" ", "\u2581"))
+    while True:
+        joins = [(scores[known[a + b]], -i) for i, (a, b) in enumerate(zip(parts, parts[1:])) if a + b in known]
+        if not joins:
+            return [known[part] for part in parts]
+        at = -max(joins)[1]
+        parts[at : at + 2] = ["".join(parts[at : at + 2])]
+
+
+BOS = 2
 m = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32, attn_implementation="eager")
 m = m.eval().requires_grad_(False).double()
-stream = tok(text.read_text(), add_special_tokens=False)["input_ids"]
-ids = torch.tensor(stream[400 : 400 + S * (T - 1)]).view(S, T - 1)
-ids = torch.cat([torch.full((S, 1), tok.bos_token_id), ids], 1).long()
+words = text.read_text()
+words = " ".join(words[words.index("The GNU General Public License is a free") :].split())[:1200]
+ids = torch.tensor(tokens_of(words)[: S * (T - 1)]).view(S, T - 1)
+ids = torch.cat([torch.full((S, 1), BOS), ids], 1).long()
 save_file({"tokens": ids.contiguous()}, str(out / "tokens.safetensors"))
 layer = m.model.layers[L]
 first = lambda o: o[0] if isinstance(o, tuple) else o
