@@ -163,7 +163,7 @@ fn a_name_that_leads_nowhere_says_what_is_close() {
     let command = "hf download ckkissane/attn-saes-gpt2-small-all-layers 'gpt2-small_L0_Hcat_z";
     refused(
         &mut eval(kk),
-        &[kk, "a pickle may run code", command, "_v9_cfg.json' --local-dir pickled", "python scripts/convert/"],
+        &[kk, "a pickle may run code", command, "_v9_cfg.json' --local-dir pickled", "scripts/convert/hook_z_kk.py"],
     );
     assert!(world.hub.requests().is_empty());
 }
