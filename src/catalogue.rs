@@ -193,17 +193,23 @@ impl Entry {
     pub fn conversion(&self) -> String {
         let Release { repository, format, .. } = self.release;
         let path = self.sae.path;
-        // Settings lie in the directory, or beside the file.
-        let include = match path.strip_suffix(".pt").filter(|_| *format == "hook-z") {
-            Some(stem) => format!("'{path}' '{stem}_cfg.json'"),
-            None if path.contains(".pt") => format!("'{path}'"),
-            None => format!("--include '{path}/*'"),
+        // What is downloaded, with the settings beside it, and how it is converted.
+        let (files, script) = match *format {
+            "dictionary-learning" => {
+                (format!("--include '{path}/*'"), format!("dictionary_learning.py 'pickled/{path}/ae.pt'"))
+            }
+            "hook-z" => {
+                let settings = path.replace(".pt", "_cfg.json");
+                (format!("'{path}' '{settings}'"), format!("hook_z_kk.py 'pickled/{path}'"))
+            }
+            "qwen-scope" => (format!("'{path}'"), format!("qwen_scope.py --repo {repository} 'pickled/{path}'")),
+            _ => (format!("'{path}'"), format!("goodfire.py 'pickled/{path}'")),
         };
         format!(
             "it is pickled, and a pickle may run code when it is read, so it is not. Download it and convert it once, then give \
-             converted/ as the SAE:\n  hf download {repository} {include} --local-dir pickled\n  \
-             python scripts/convert/{script}.py 'pickled/{path}' converted",
-            script = format.replace('-', "_"),
+             `converted` as the SAE, and the model {model}:\n  hf download {repository} {files} --local-dir pickled\n  \
+             python scripts/convert/{script} converted",
+            model = self.release.model,
         )
     }
 }
@@ -270,6 +276,38 @@ mod tests {
         assert_eq!(scaled.input_scale, Some(0.285_154_865_255_007_3));
         let there = at("google/gemma-scope-2b-pt-att", "layer_3/width_16k/average_l0_24").unwrap();
         assert_eq!(there.name(), "gemma-scope-2b-pt-att/layer_3/width_16k/average_l0_24");
+    }
+
+    #[test]
+    fn every_pickled_format_has_its_conversion() {
+        let formats: BTreeSet<&str> =
+            catalogue().releases.iter().filter(|release| release.pickled).map(|release| release.format).collect();
+        assert_eq!(
+            formats.into_iter().collect::<Vec<_>>(),
+            ["dictionary-learning", "goodfire", "hook-z", "qresearch", "qwen-scope"]
+        );
+        let of = |name: &str| find(name).unwrap().unwrap().0.conversion();
+        let found = of("qwen-scope-3-8b-base-w64k-l50/layer7");
+        assert!(
+            found.contains("hf download Qwen/SAE-Res-Qwen3-8B-Base-W64K-L0_50 'layer7.sae.pt' --local-dir pickled"),
+            "{found}"
+        );
+        assert!(
+            found.contains(
+                "qwen_scope.py --repo Qwen/SAE-Res-Qwen3-8B-Base-W64K-L0_50 'pickled/layer7.sae.pt' converted"
+            ),
+            "{found}"
+        );
+        let found = of("llama-3.1-8b-instruct-andyrdt/resid_post_layer_3_trainer_1");
+        assert!(found.contains("--include 'resid_post_layer_3/trainer_1/*'"), "{found}");
+        assert!(
+            found.contains("dictionary_learning.py 'pickled/resid_post_layer_3/trainer_1/ae.pt' converted"),
+            "{found}"
+        );
+        assert!(
+            of("goodfire-llama-3.1-8b-instruct/layer_19")
+                .contains("goodfire.py 'pickled/Llama-3.1-8B-Instruct-SAE-l19.pth'")
+        );
     }
 
     #[test]

@@ -61,12 +61,17 @@ impl Inside {
         let (model, path) = (model.as_ref(), sae.as_ref());
         let vocabulary = Vocabulary::load(model)?;
         let model = Decoder::load(model, device)?;
-        let loaded = assay_sae::formats::load(path, device)?;
+        let mut loaded = assay_sae::formats::load(path, device)?;
+        let assumed = crate::catalogue::assumptions::complete(&mut loaded);
         let hook: HookPoint = match &loaded.metadata.hook_name {
             Some(name) => name.parse().with_context(|| path.display().to_string())?,
             None => anyhow::bail!("{} names no hook; `assay convert --hook` writes one", path.display()),
         };
-        let site = Site { center: loaded.metadata.center_residual, ..hook.into() };
+        let site = Site {
+            center: loaded.metadata.center_residual,
+            without_value_bias: assumed.without_value_bias,
+            ..hook.into()
+        };
         site.check(model.config()).with_context(|| path.display().to_string())?;
         let (d_in, width) = (loaded.sae.d_in(), hook.width(model.config()));
         ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());

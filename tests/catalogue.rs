@@ -102,6 +102,7 @@ fn a_published_sae_needs_no_model_and_is_used_as_is_known() {
         }
         value
     };
+    assert_eq!((&found["sae"], &found["model"]), (&name.into(), &"gpt2".into()));
     let centred = evaluate(&mut assay(), &[&local[..], &["--center-residual"]].concat());
     assert_eq!(numbers(&found), numbers(&centred));
     let notes = found["notes"].to_string();
@@ -111,13 +112,21 @@ fn a_published_sae_needs_no_model_and_is_used_as_is_known() {
     assert!(!centred["notes"].to_string().contains("assumed"));
 
     // And it can be overridden, as the model can.
-    let plain = evaluate(&mut world.assay(), &["--sae", name, "--center-residual=no"]);
+    let plain = evaluate(&mut world.assay(), &["--sae", name, "--center-residual=false"]);
     assert_eq!(numbers(&plain), numbers(&evaluate(&mut assay(), &local)));
     assert_ne!(numbers(&plain), numbers(&found));
+    let bare = evaluate(&mut world.assay(), &["--sae", name, "--no-assumptions"]);
+    assert_eq!(numbers(&bare), numbers(&plain));
+    assert!(!bare["notes"].to_string().contains("assumed"));
     world.hub.requests();
     let overridden = evaluate(&mut world.assay(), &["--sae", name, "--model", model.to_str().unwrap()]);
     assert_eq!(numbers(&overridden), numbers(&found));
     assert!(fetched(&world.hub.requests(), "openai-community/gpt2").is_empty());
+
+    // It is looked at as it is used.
+    let mut inspect = world.assay();
+    let shown: Value = serde_json::from_str(&stdout_of(inspect.args(["inspect", "--json", name]))).unwrap();
+    assert_eq!(shown["residual_stream_centred"], true);
 
     // By its place on the hub it is the same SAE.
     let placed = evaluate(&mut world.assay(), &["--sae", &format!("{JB}:blocks.3.hook_resid_pre")]);
@@ -163,7 +172,7 @@ fn a_name_that_leads_nowhere_says_what_is_close() {
     let command = "hf download ckkissane/attn-saes-gpt2-small-all-layers 'gpt2-small_L0_Hcat_z";
     refused(
         &mut eval(kk),
-        &[kk, "a pickle may run code", command, "_v9_cfg.json' --local-dir pickled", "python scripts/convert/"],
+        &[kk, "a pickle may run code", command, "_v9_cfg.json' --local-dir pickled", "scripts/convert/hook_z_kk.py"],
     );
     assert!(world.hub.requests().is_empty());
 }

@@ -48,7 +48,7 @@ const CONTEXTS: Row = Row {
     ..NOTHING
 };
 
-const ROWS: [Row; 10] = [
+static ROWS: [Row; 10] = [
     Row { repository: "jbloom/GPT2-Small-SAEs-Reformatted", ..CENTRED },
     Row { repository: "jbloom/GPT2-Small-Feature-Splitting-Experiment-Layer-8", ..CENTRED },
     Row { repository: "tommmcgrath/gpt2-small-mlp-out-saes", ..CENTRED },

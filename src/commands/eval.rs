@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 
 use super::contexts::{ContextArgs, Contexts, whole};
 use crate::belonging::{Used, starts};
-use crate::catalogue::assumptions;
+use crate::catalogue::assumptions::{Assumed, complete};
+use crate::catalogue::published;
 use crate::frames::Bootstrap;
 use crate::progress::Progress;
 use crate::replicates::Replicates;
@@ -53,6 +54,9 @@ pub struct EvalArgs {
     contexts: ContextArgs,
     #[command(flatten)]
     place: PlaceArgs,
+    /// Use what an SAE's files say, and nothing else that is known of the repository that they are from
+    #[arg(long)]
+    no_assumptions: bool,
     /// Labels sampled per token from the model's predictions, for `fwd` and `kl_pred`; 0 skips both
     #[arg(long, value_name = "N", default_value_t = 4)]
     fisher_samples: usize,
@@ -133,7 +137,7 @@ impl EvalArgs {
         let mut opened = Vec::with_capacity(names.len());
         for (name, dir) in names.iter().zip(&dirs) {
             let mut loaded = formats::load(dir, &device)?;
-            let assumed = assumptions::complete(&mut loaded);
+            let assumed = if self.no_assumptions { Assumed::default() } else { complete(&mut loaded) };
             let place = self.place.place(name, &loaded, model.config(), assumed.without_value_bias)?;
             opened.push((loaded, place));
         }
@@ -257,8 +261,9 @@ impl Measured<'_> {
     fn json(&self, on: &On<'_>) -> Result<Value> {
         let Self { name, loaded, place, found, replicates, verdict } = self;
         let (sae, (sequences, context_size)) = (&loaded.sae, on.tokens);
+        let sae_name = published(name)?.map(|entry| entry.name()).or_else(|| of_file(name));
         let head = json!({
-            "model": of_file(on.model), "sae": of_file(name), "format": loaded.format.name(),
+            "model": of_file(on.model), "sae": sae_name, "format": loaded.format.name(),
             "architecture": sae.activation().name(),
             "hook": place.reads.hook.to_string(), "hook_out": place.hook_out().map(|hook| hook.to_string()),
             "layer": place.site.hook.layer, "center_residual": place.site.center,

@@ -10,6 +10,7 @@ use assay_models::tokens::{Reading, describe};
 use assay_sae::{Activation, formats};
 use serde_json::{Map, Value};
 
+use crate::catalogue::assumptions;
 use crate::plan::Outline;
 use crate::progress::Progress;
 use crate::results_dir::{self, Unfinished};
@@ -127,7 +128,8 @@ fn gguf_files(dir: &Path) -> Option<String> {
 
 /// Gives the notes that belong to it.
 fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
-    let loaded = formats::load_encoder(path, &device::open("cpu")?.device)?;
+    let mut loaded = formats::load_encoder(path, &device::open("cpu")?.device)?;
+    assumptions::complete(&mut loaded);
     let (sae, metadata) = (&loaded.sae, loaded.metadata);
     let revision = metadata.revision();
     let kind = match (sae.is_transcoder(), sae.skip().is_some()) {

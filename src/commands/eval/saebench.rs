@@ -26,6 +26,7 @@ use assay_sae::LoadedSae;
 use serde_json::{Value, json};
 
 use super::place::Place;
+use crate::catalogue;
 use crate::files::write_atomic;
 use crate::output;
 
@@ -49,13 +50,16 @@ impl Report<'_> {
         let name = |path: Option<&Path>| {
             path.and_then(Path::file_name).map_or_else(|| "sae".to_owned(), |n| n.to_string_lossy().into_owned())
         };
-        let (release, id) = (name(full.parent()), name(Some(&full)));
+        let (release, id) = match catalogue::published(sae)? {
+            Some(entry) => (entry.release.name.to_owned(), entry.sae.id.to_owned()),
+            None => (name(full.parent()), name(Some(&full))),
+        };
         let text = serde_json::to_string_pretty(&self.json(&release, &id))? + "\n";
         let Some(out) = out else {
             return output::result(text);
         };
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-        let path = out.join(format!("{release}_{id}_eval_results.json"));
+        let path = out.join(format!("{release}_{id}_eval_results.json").replace('/', "_"));
         write_atomic(&path, text.as_bytes())?;
         output::result_line(path.display())
     }
