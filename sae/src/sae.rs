@@ -129,11 +129,6 @@ impl Sae {
         [self.w_enc.clone(), self.w_dec.clone()]
     }
 
-    /// The map of a skip transcoder that adds x·W_skipᵀ to the prediction, `[d_out, d_in]`; `None` of what is none.
-    pub fn skip(&self) -> Option<Tensor<2>> {
-        self.transcoding.as_ref().and_then(|transcoding| transcoding.skip.clone())
-    }
-
     /// The bias that a latent's magnitude has, `[d_sae]`: b_enc, or b_mag of a gated SAE.
     pub fn encoder_bias(&self) -> Tensor<1> {
         match &self.activation {
