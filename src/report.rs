@@ -61,17 +61,19 @@ fn head(name: &str, grid: &Grid) -> String {
     let sequences = grid.runs.first().map_or(0, |r| r.sequences.len());
     let seeds = grid.seeds().len();
     let mut out = format!("# {name}: reconstruction and behaviour\n\n");
+    let ks = if grid.ks().is_empty() { String::new() } else { format!(" k {};", list(grid.ks())) };
+    // Of SAEs that no sweep trained nobody knows these.
+    let training = match grid.budgets().as_slice() {
+        [0] => String::new(),
+        budgets => format!(" training tokens {}; seeds {};", list(budgets.to_vec()), list(grid.seeds())),
+    };
     let _ = write!(
         out,
-        "{} SAEs: models {}; depths {};{} k {}; training tokens {}; seeds {}; evaluated on {sequences} held-out sequences. Intervals are \
-         of {:.0} %{}\n\n",
+        "{} SAEs: models {}; depths {};{}{ks}{training} evaluated on {sequences} held-out sequences. Intervals are of {:.0} %{}\n\n",
         grid.runs.len(),
         grid.models().join(", "),
         grid.depths().join(", "),
         hooks_and_classes(grid),
-        list(grid.ks()),
-        list(grid.budgets()),
-        list(grid.seeds()),
         100.0 * grid.bootstrap.level,
         if seeds > 1 {
             ", over training seeds and sequences together: value ± t·√(s²_seed/S + s²_seq/n), degrees of freedom by Satterthwaite; differences \

@@ -66,7 +66,7 @@ pub fn setup(analysis: &Analysis<'_>) -> Table {
     for cell in analysis.cells.iter().filter(|c| Some(&c.setting) == first.as_ref()) {
         let whole = |name: &str| analysis.column(cell, name).map_or_else(|| NONE.to_owned(), |v| v.to_string());
         let loss = |name: &str| score(analysis.column(cell, name));
-        let per_latent = analysis.column(cell, "d_sae").map(|d| cell.budget as f64 / d);
+        let per_latent = analysis.column(cell, "d_sae").filter(|_| cell.budget > 0).map(|d| cell.budget as f64 / d);
         table.row([
             cell.model.clone(),
             analysis.site(cell),
