@@ -56,10 +56,10 @@ fn a_pattern_and_the_tables_of_several() {
     let text = stdout_of(&mut eval(&listed));
     assert_eq!(text, stdout_of(&mut eval(&[golden("eval-small/L*")])));
     let root = golden("").display().to_string();
-    insta::assert_snapshot!(
-        "several",
-        text.replace(root.trim_end_matches('/'), "GOLDEN").replace(&bundled("small").display().to_string(), "MODEL")
-    );
+    let text =
+        text.replace(root.trim_end_matches('/'), "GOLDEN").replace(&bundled("small").display().to_string(), "MODEL");
+    // Digits may differ from one processor to another.
+    insta::assert_snapshot!("several", text.replace(|c: char| c.is_ascii_digit(), "0"));
 }
 
 #[test]

@@ -41,12 +41,12 @@ impl Measured<'_> {
     }
 }
 
-/// What a verdict says of R², in two words.
+/// A verdict in two words.
 fn in_short(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Agree => "tells it",
-        Outcome::Overstates => "overstates",
-        Outcome::Understates => "understates",
+        Outcome::Agree => "R² agrees",
+        Outcome::Overstates => "R² overstates",
+        Outcome::Understates => "R² understates",
         Outcome::Undecided => "undecided",
         Outcome::Useless => "of no use",
         Outcome::ForeignTokens => "not its text",
@@ -84,7 +84,7 @@ pub(super) fn text(saes: &[Measured<'_>], on: &On<'_>) -> String {
         .map(|(sae, name)| format!("- {name}: {}", sae.verdict.text.lines().next().unwrap_or_default()))
         .collect();
     format!(
-        "{head}\n\n{}\n\"R²\" is the verdict: whether it tells what the SAE keeps of the model. The loss score is that under mean ablation, CE_rec \
+        "{head}\n\n{}\nThe verdict is whether R² tells what the SAE keeps of the model. The loss score is that under mean ablation, CE_rec \
          is pooled, KL in nats per token; intervals are at 95 %, over sequences.\n{places}\nEach minus {}, on the same sequences:\n\n{}\n\
          Verdicts (all of one: give that SAE alone, or --json):\n\n{}\n{}",
         scores(saes, &names),
@@ -97,7 +97,7 @@ pub(super) fn text(saes: &[Measured<'_>], on: &On<'_>) -> String {
 
 fn scores(saes: &[Measured<'_>], names: &[String]) -> Table {
     let called = compared().map(|(_, called)| called);
-    let mut table = Table::new(["SAE", "hook", "L0"].into_iter().chain(called).chain(["\"R²\""]));
+    let mut table = Table::new(["SAE", "hook", "L0"].into_iter().chain(called).chain(["verdict"]));
     for (sae, name) in saes.iter().zip(names) {
         let l0 = metric("l0").and_then(|metric| sae.value(metric));
         let scores = compared().map(|(metric, _)| {
