@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::common::hub_server::{Access, Fault, Files, Request, files_of};
-use crate::common::{assay, assert_close, bundled, cpu, golden, refused, stdout_of, values};
+use crate::common::{Reference, assay, assert_close, bundled, cpu, golden, refused, stdout_of, values};
 use crate::hub::{FOREIGN, World};
 
 fn saes(args: &[&str]) -> String {
@@ -175,6 +175,76 @@ fn a_name_that_leads_nowhere_says_what_is_close() {
         &[kk, "a pickle may run code", command, "_v9_cfg.json' --local-dir pickled", "scripts/convert/hook_z_kk.py"],
     );
     assert!(world.hub.requests().is_empty());
+}
+
+/// From the hub by the name of the catalogue, in every layout: only the files of that SAE are fetched, and they compute what they should.
+#[test]
+fn every_layout_is_fetched_by_name_and_encodes() {
+    let llama = "Llama3_1-8B-Base-L3M-8x";
+    for (name, sample, from, repository, path, others) in [
+        (
+            "gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82",
+            "gemma-scope",
+            "layer_5/width_16k/average_l0_11",
+            SCOPE,
+            PLACE,
+            "layer_13/width_16k/average_l0_82",
+        ),
+        (
+            "gemma-scope-2-270m-pt-transcoders-all/layer_9_width_262k_l0_small_affine",
+            "gemma-scope-2-affine-transcoder",
+            "transcoder/layer_5_width_16k_l0_small_affine",
+            "google/gemma-scope-2-270m-pt",
+            "transcoder_all/layer_9_width_262k_l0_small_affine",
+            "transcoder_all/layer_9_width_262k_l0_small",
+        ),
+        (
+            "llama_scope_lxm_8x/l3m_8x",
+            "llama-scope",
+            llama,
+            "fnlp/Llama3_1-8B-Base-LXM-8x",
+            llama,
+            "Llama3_1-8B-Base-L4M-8x",
+        ),
+        (
+            "mwhanna-qwen3-4b-transcoders/layer_4",
+            "circuit-tracer-skip",
+            "set",
+            "mwhanna/qwen3-4b-transcoders",
+            "",
+            "other",
+        ),
+    ] {
+        let world = World::new();
+        let sae = files_of(&golden("formats-2").join(sample).join(from));
+        let within = |dir: &str, file: &str| if dir.is_empty() { file.to_owned() } else { format!("{dir}/{file}") };
+        let mut files =
+            Files::from([("README.md".to_owned(), b"#".to_vec()), ("layer_5.safetensors".to_owned(), b"#".to_vec())]);
+        files.extend(sae.iter().flat_map(|(file, bytes)| [path, others].map(|dir| (within(dir, file), bytes.clone()))));
+        world.hub.serve("models", repository, "main", files, Access::All);
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("latents.safetensors");
+        let io = golden("formats-2").join(sample).join("io.safetensors");
+        let mut encode = world.assay();
+        encode.args(["encode", "--dense", "--sae", name, "--out"]).arg(&out);
+        stdout_of(encode.arg("--activations").arg(format!("{}:x", io.display())));
+        let mut fetched = fetched(&world.hub.requests(), repository);
+        fetched.sort();
+        let wanted: Vec<String> = sae.keys().map(|file| within(path, file)).collect();
+        assert_eq!(fetched, wanted, "{name}");
+        let (found, expected) = (Reference::open(&out), Reference::open(&io));
+        for (ours, reference) in [("latents", "latents"), ("reconstruction", "recon")] {
+            assert_close(&format!("{name} {ours}"), &found.floats(ours).0, &expected.floats(reference).0, 1e-5);
+        }
+        // What the catalogue says of hooks is what the files say.
+        let listed: Value = serde_json::from_str(&saes(&["--json", "--ids", &name[..name.len() - 1]])).unwrap();
+        let listed =
+            listed["releases"].as_array().unwrap().iter().flat_map(|of| of["saes"].as_array().unwrap().clone());
+        let listed = listed.into_iter().find(|sae| sae["name"] == name).unwrap();
+        let shown = stdout_of(world.assay().args(["inspect", "--json", name]));
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["hook"], listed["hook"], "{name}");
+    }
 }
 
 const SCOPE: &str = "google/gemma-scope-2b-pt-res";

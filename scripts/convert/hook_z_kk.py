@@ -27,7 +27,9 @@ def main():
     if tuple(tensors["W_enc"].shape) != shape:
         fail(f"W_enc is {tuple(tensors['W_enc'].shape)}, {path} says {shape}")
     cfg = {"architecture": "standard", "apply_b_dec_to_input": True, "reshape_activations": "hook_z"}
-    save(target, cfg, {"model_name": "gpt2", "hook_name": config["act_name"]}, tensors)
+    # By its repository Assay knows that z was without b_V, which no key of SAELens' says.
+    metadata = {"model_name": "gpt2", "hook_name": config["act_name"], "repository": "ckkissane/attn-saes-gpt2-small-all-layers"}
+    save(target, cfg, metadata, tensors)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use self::output::{Encoded, Layout, Output};
 use self::source::Source;
+use crate::catalogue::assumptions::complete;
 use crate::files::write_atomic_with;
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
@@ -23,11 +24,11 @@ use crate::{device, fetch, markdown, output as print};
 /// into memory. Activations of more than two dimensions are taken row by row. What an SAE of centred activations reads is centred first.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Tensors of the file that is written, N being the number of rows:\n  reconstruction  [N, d_out] f32: of a transcoder, its prediction with the skip connection;\n                  absent of a layer of a cross-layer transcoder\n  offsets         [N + 1] i64: row r has the entries from offsets[r] up to offsets[r + 1] of\n  indices         [entries] i64: which latents are active, ascending in each row, and of\n  values          [entries] f32: how much\n  latents         [N, d_sae] f32: instead of these three, with --dense\n\nIn Python:\n  t = safetensors.numpy.load_file(FILE)\n  scipy.sparse.csr_matrix((t[\"values\"], t[\"indices\"], t[\"offsets\"]), shape=(N, d_sae))\n\nExamples:\n  assay encode --sae tests/golden/formats/saelens-jumprelu/sae \\\n    --activations tests/golden/formats/saelens-jumprelu/encode.safetensors:x \\\n    --out latents.safetensors\n  assay encode --sae google/gemma-scope-2b-pt-res:layer_12/width_16k/average_l0_82 \\\n    --activations resid.npy --out latents.safetensors --dense"
+    after_help = "Tensors of the file that is written, N being the number of rows:\n  reconstruction  [N, d_out] f32: of a transcoder, its prediction with the skip connection;\n                  absent of a layer of a cross-layer transcoder\n  offsets         [N + 1] i64: row r has the entries from offsets[r] up to offsets[r + 1] of\n  indices         [entries] i64: which latents are active, ascending in each row, and of\n  values          [entries] f32: how much\n  latents         [N, d_sae] f32: instead of these three, with --dense\n\nIn Python:\n  t = safetensors.numpy.load_file(FILE)\n  scipy.sparse.csr_matrix((t[\"values\"], t[\"indices\"], t[\"offsets\"]), shape=(N, d_sae))\n\nExamples:\n  assay encode --sae tests/golden/formats/saelens-jumprelu/sae \\\n    --activations tests/golden/formats/saelens-jumprelu/encode.safetensors:x \\\n    --out latents.safetensors\n  assay encode --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 \\\n    --activations resid.npy --out latents.safetensors --dense"
 )]
 pub struct EncodeArgs {
-    /// SAE or transcoder: a directory or file of any format that assay reads, or its name on the hub,
-    /// org/name[@revision][:path]
+    /// SAE or transcoder: a directory or file of any format that assay reads, its name on the hub, org/name[@revision][:path], or a
+    /// name that `assay saes` lists, release/id
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
     /// Activations, [N, d_in]: a file of safetensors, .npy or Parquet, with several tensors or columns after a colon which;
@@ -61,7 +62,8 @@ impl EncodeArgs {
         ensure!(self.out.symlink_metadata().is_err(), "{out} is there already; remove it, or give another file");
         let mut source = Source::open(&self.activations)?;
         let device = device::open(device_name)?.device;
-        let loaded = formats::load_encoder(&fetch::sae(&self.sae, progress)?, &device)?;
+        let mut loaded = formats::load_encoder(&fetch::sae(&self.sae, progress)?, &device)?;
+        let assumed = complete(&mut loaded);
         let (sae, mut notes) = (&loaded.sae, loaded.notes);
         ensure!(
             source.width() == sae.d_in(),
@@ -77,6 +79,11 @@ impl EncodeArgs {
                 "the SAE was trained on activations without their mean over d_model (center_writing_weights), so that it is subtracted first, \
                  and what is reconstructed has none either"
                     .to_owned(),
+            );
+        }
+        if assumed.without_value_bias {
+            notes.push(
+                "the activations are encoded as they are: that they are without b_V, nobody has checked".to_owned(),
             );
         }
         interrupt::listen()?;
