@@ -111,7 +111,7 @@ impl EvalArgs {
         if let Some(out) = self.out.as_ref().filter(|_| format != Output::Saebench) {
             ensure!(
                 out.symlink_metadata().is_err() || formats::is_vacant(out),
-                "--out {}: there is something already; give a new directory",
+                "--out {}: there is something already; give a new directory (reports of `--format saebench` are added to any)",
                 out.display()
             );
         }
