@@ -191,12 +191,12 @@ fn every_layout_is_fetched_by_name_and_encodes() {
             "layer_13/width_16k/average_l0_82",
         ),
         (
-            "gemma-scope-2-270m-pt-transcoders-all/layer_9_width_262k_l0_small_affine",
+            "gemma-scope-2-270m-pt-transcoders-all/layer_5_width_16k_l0_small_affine",
             "gemma-scope-2-affine-transcoder",
             "transcoder/layer_5_width_16k_l0_small_affine",
             "google/gemma-scope-2-270m-pt",
-            "transcoder_all/layer_9_width_262k_l0_small_affine",
-            "transcoder_all/layer_9_width_262k_l0_small",
+            "transcoder_all/layer_5_width_16k_l0_small_affine",
+            "transcoder_all/layer_5_width_16k_l0_small",
         ),
         (
             "llama_scope_lxm_8x/l3m_8x",
