@@ -6,6 +6,7 @@ use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
+use crate::commands::encode::EncodeArgs;
 use crate::commands::eval::EvalArgs;
 use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
@@ -46,6 +47,7 @@ enum Command {
     Sweep(SweepArgs),
     Gather(GatherArgs),
     Eval(EvalArgs),
+    Encode(EncodeArgs),
     Convert(ConvertArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
@@ -69,6 +71,7 @@ impl Cli {
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Gather(args) => args.run(progress),
             Command::Eval(args) => args.run(&self.device, progress),
+            Command::Encode(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),

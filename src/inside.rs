@@ -7,7 +7,7 @@ use assay_models::decoder::Cut;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookPoint, Site};
-use assay_sae::{Activation, Normalization, Sae};
+use assay_sae::{Normalization, Sae};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use ndarray::Array2;
@@ -72,6 +72,11 @@ impl Inside {
         ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());
         let sae = loaded.sae;
         ensure!(
+            !sae.is_transcoder(),
+            "{}: a transcoder predicts another activation than the one that it reads; SAEs are looked at here",
+            path.display()
+        );
+        ensure!(
             sae.normalization() == Normalization::None,
             "{}: normalize_activations is {}: what a latent adds differs from token to token",
             path.display(),
@@ -79,7 +84,7 @@ impl Inside {
         );
         let [_, rows] = sae.weights();
         let writes = match sae.activation() {
-            Activation::TopK { by_decoder_norm: true, .. } => {
+            activation if activation.by_decoder_norm() => {
                 let norms = (rows.clone() * rows.clone()).sum_dim(1).sqrt();
                 rows / norms
             }

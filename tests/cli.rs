@@ -11,6 +11,7 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help", help(&[]));
     insta::assert_snapshot!("help_sweep", help(&["sweep"]));
     insta::assert_snapshot!("help_eval", help(&["eval"]));
+    insta::assert_snapshot!("help_encode", help(&["encode"]));
     insta::assert_snapshot!("help_convert", help(&["convert"]));
     insta::assert_snapshot!("help_geometry", help(&["geometry"]));
     insta::assert_snapshot!("help_report", help(&["report"]));

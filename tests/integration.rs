@@ -17,6 +17,8 @@
 //! - `places`: where `assay eval` puts SAEs and transcoders, and what it refuses.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
+//! - `releases`: SAEs and transcoders in the layouts of published releases, read, converted and refused.
+//! - `encode`: `assay encode` on activations from files of every kind.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
@@ -44,6 +46,7 @@ mod bos;
 mod cli;
 mod committed;
 mod common;
+mod encode;
 mod eval_sites;
 mod evaluate;
 mod families;
@@ -64,6 +67,7 @@ mod parity_sae;
 mod places;
 mod real_models;
 mod reference;
+mod releases;
 mod sae_files;
 mod saved;
 mod steering;

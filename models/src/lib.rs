@@ -48,4 +48,5 @@ pub use error::ModelError;
 pub use files::read_text;
 pub use hooks::{HookKind, HookPoint, Site};
 pub use model_files::ModelFiles;
+pub use parquet::FloatLists;
 pub use tokens::{Reading, RowUse, TokenSource};

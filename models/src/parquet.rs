@@ -1,5 +1,7 @@
 //! Parquet shards, read block by block: a block is a row group, or a part of a large one.
 
+mod floats;
+
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
@@ -17,6 +19,8 @@ use crate::corpus::padding;
 use crate::error::{ModelError, Result};
 use crate::files::{is_lfs_pointer, lfs_pointer};
 use crate::reading::{Column, Contents, Field, Reading};
+
+pub use self::floats::FloatLists;
 
 /// Token ids, or bytes of text, that are decoded at a time, about: what is in memory.
 const BLOCK: usize = 1 << 24;

@@ -13,6 +13,13 @@ pub enum Activation<V = Tensor<1>> {
         /// `rescale_acts_by_decoder_norm`.
         by_decoder_norm: bool,
     },
+    /// The k of largest magnitude with their signs, without a ReLU, ties to the lowest index (AbsTopK, arXiv:2510.00404).
+    AbsTopK {
+        /// Latents chosen a token.
+        k: usize,
+        /// As for [`Self::TopK`].
+        by_decoder_norm: bool,
+    },
     /// ReLU of the largest in each of k groups of d_sae/k neighbours (sparsify's `groupmax`).
     GroupMax {
         /// Groups, and so latents chosen a token.
@@ -33,6 +40,22 @@ pub enum Activation<V = Tensor<1>> {
         /// Bias of magnitudes, `[d_sae]`.
         b_mag: V,
     },
+    /// Matching pursuit with the decoder's rows (Mallat and Zhang 1993), which are the encoder's too; see [`Pursuit`].
+    MatchingPursuit(Pursuit),
+}
+
+/// How long a matching pursuit goes on, as SAELens says it.
+///
+/// The residual r starts as the input. In each iteration i = argmax W_dec·r and v = ReLU(W_dec\[i\]·r): v is added to latent i, and
+/// v·W_dec\[i\] is taken from r.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pursuit {
+    /// A token is done when ‖r‖ is below it; 0: never for that reason.
+    pub residual_threshold: f64,
+    /// Iterations at most; `None`: d_in.
+    pub max_iterations: Option<usize>,
+    /// Whether a token is done too when an iteration makes no other latent active.
+    pub stop_on_duplicate_support: bool,
 }
 
 impl<V> Activation<V> {
@@ -40,29 +63,43 @@ impl<V> Activation<V> {
     pub fn name(&self) -> &'static str {
         match self {
             Self::TopK { .. } => "topk",
+            Self::AbsTopK { .. } => "abstopk",
             Self::GroupMax { .. } => "groupmax",
             Self::Relu => "standard",
             Self::JumpRelu { .. } => "jumprelu",
             Self::Gated { .. } => "gated",
+            Self::MatchingPursuit(_) => "matching_pursuit",
         }
     }
 
     /// Latents chosen a token, where that is one number.
     pub fn k(&self) -> Option<usize> {
         match *self {
-            Self::TopK { k, .. } | Self::GroupMax { k } => Some(k),
-            Self::Relu | Self::JumpRelu { .. } | Self::Gated { .. } => None,
+            Self::TopK { k, .. } | Self::AbsTopK { k, .. } | Self::GroupMax { k } => Some(k),
+            Self::Relu | Self::JumpRelu { .. } | Self::Gated { .. } | Self::MatchingPursuit(_) => None,
         }
+    }
+
+    /// Whether latents are chosen by, and measured in, `pre` times the norm of their decoder row.
+    pub fn by_decoder_norm(&self) -> bool {
+        matches!(self, Self::TopK { by_decoder_norm: true, .. } | Self::AbsTopK { by_decoder_norm: true, .. })
+    }
+
+    /// Whether the encoder is the decoder, so that there are no weights of its own.
+    pub fn is_tied(&self) -> bool {
+        matches!(self, Self::MatchingPursuit(_))
     }
 
     /// The same rule with its vectors held otherwise.
     pub fn map<W>(&self, mut vector: impl FnMut(&V) -> W) -> Activation<W> {
         match self {
             Self::TopK { k, by_decoder_norm } => Activation::TopK { k: *k, by_decoder_norm: *by_decoder_norm },
+            Self::AbsTopK { k, by_decoder_norm } => Activation::AbsTopK { k: *k, by_decoder_norm: *by_decoder_norm },
             Self::GroupMax { k } => Activation::GroupMax { k: *k },
             Self::Relu => Activation::Relu,
             Self::JumpRelu { threshold } => Activation::JumpRelu { threshold: vector(threshold) },
             Self::Gated { r_mag, b_mag } => Activation::Gated { r_mag: vector(r_mag), b_mag: vector(b_mag) },
+            Self::MatchingPursuit(pursuit) => Activation::MatchingPursuit(*pursuit),
         }
     }
 }

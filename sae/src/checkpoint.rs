@@ -74,7 +74,7 @@ impl Trainer {
         let path = dir.join(STATE);
         let file = TensorFile::open(&path, "its configuration")?;
         let state: State = file
-            .metadata("state")?
+            .metadata("state")
             .and_then(|text| serde_json::from_str(&text).ok())
             .ok_or_else(|| SaeError::config(&path, "no readable training state in it"))?;
         if state.config != *config {

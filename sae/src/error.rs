@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::formats::Format;
+use crate::tensors::Unread;
 
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, SaeError>;
@@ -82,12 +83,14 @@ pub enum SaeError {
         index: usize,
     },
     /// A format that has no word for what an SAE computes.
-    #[error("{format} can't express a {architecture} SAE{}; {others} can", if *normalization == "none" { String::new() } else { format!(" with normalize_activations {normalization}") })]
+    #[error("{format} can't express a {architecture} {}{}; {others} can", if *transcodes { "transcoder" } else { "SAE" }, if *normalization == "none" { String::new() } else { format!(" with normalize_activations {normalization}") })]
     Inexpressible {
         /// The format.
         format: Format,
         /// The SAE's architecture.
         architecture: &'static str,
+        /// Whether it is a transcoder.
+        transcodes: bool,
         /// What it does to its input.
         normalization: &'static str,
         /// Formats that can.
@@ -115,6 +118,16 @@ impl SaeError {
             *path = place.join(rest);
         }
         self
+    }
+
+    /// A tensor whose values can't be read.
+    pub(crate) fn unread(path: &Path, name: &str, why: Unread) -> Self {
+        match why {
+            Unread::Io(source) => Self::read(path, source),
+            Unread::NotFinite { value, index } => {
+                Self::NotFinite { path: path.to_owned(), name: name.to_owned(), value, index }
+            }
+        }
     }
 
     pub(crate) fn config(path: &Path, why: impl Into<String>) -> Self {

@@ -5,18 +5,32 @@
 //! | [`Format::SaeLens`] | `cfg.json`, `sae_weights.safetensors` |
 //! | [`Format::Sparsify`] | `cfg.json`, `sae.safetensors` |
 //! | [`Format::DictionaryLearning`] | `config.json` (with a `trainer`), `ae.safetensors` |
+//! | [`Format::GemmaScope`] | `params.npz`, read only |
+//! | [`Format::GemmaScope2`] | `params.safetensors`, maybe `config.json`, read only |
+//! | [`Format::LlamaScope`] | `hyperparams.json`, `checkpoints/final.safetensors`, read only |
+//! | [`Format::CircuitTracer`] | `config.yaml`, `layer_3.safetensors`, read only |
+//! | [`Format::CrossLayer`] | `config.yaml`, `W_enc_3.safetensors`, for latents only |
 //!
 //! A setting that changes what an SAE computes is followed exactly or is an error; other keys are ignored. Pickled weights are
-//! never read.
+//! never read. Weights are read a tensor at a time.
 
+mod circuit_tracer;
+mod cross_layer;
 mod dictionary_learning;
 mod directory;
 mod find;
+#[cfg(test)]
+mod fuzz;
+mod gemma_scope;
+mod gemma_scope_2;
 mod host;
 mod json;
+mod llama_scope;
 mod metadata;
+mod origin;
 mod saelens;
 mod sparsify;
+mod yaml;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -41,11 +55,33 @@ pub enum Format {
     Sparsify,
     /// dictionary_learning, its state dict as safetensors.
     DictionaryLearning,
+    /// Gemma Scope, an archive of numpy; read only.
+    GemmaScope,
+    /// Gemma Scope 2; read only.
+    GemmaScope2,
+    /// Llama Scope, OpenMOSS' `lm_saes` of 2024; read only.
+    LlamaScope,
+    /// circuit-tracer's transcoders; read only.
+    CircuitTracer,
+    /// Cross-layer transcoders as circuit-tracer keeps them; read only, and only for latents.
+    CrossLayer,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::SaeLens, Self::Sparsify, Self::DictionaryLearning];
+    pub const ALL: [Self; 8] = [
+        Self::SaeLens,
+        Self::Sparsify,
+        Self::DictionaryLearning,
+        Self::GemmaScope,
+        Self::GemmaScope2,
+        Self::LlamaScope,
+        Self::CircuitTracer,
+        Self::CrossLayer,
+    ];
+
+    /// Those that are written; the others are read only.
+    pub const WRITTEN: [Self; 3] = [Self::SaeLens, Self::Sparsify, Self::DictionaryLearning];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -53,17 +89,23 @@ impl Format {
             Self::SaeLens => "saelens",
             Self::Sparsify => "sparsify",
             Self::DictionaryLearning => "dictionary-learning",
+            Self::GemmaScope => "gemma-scope",
+            Self::GemmaScope2 => "gemma-scope-2",
+            Self::LlamaScope => "llama-scope",
+            Self::CircuitTracer => "circuit-tracer",
+            Self::CrossLayer => "cross-layer",
         }
     }
 
-    /// The name of the configuration.
+    /// The name of the configuration; of Gemma Scope, which has none, that of the weights.
     fn config(self) -> &'static str {
         self.files()[0]
     }
 
-    /// The name of the weights.
+    /// The name of the weights; of circuit-tracer, which has a file a layer, that of the first.
     fn weights(self) -> &'static str {
-        self.files()[1]
+        let files = self.files();
+        files[1.min(files.len() - 1)]
     }
 
     /// The names of all files that say what an SAE is: configuration, weights, and what may be beside them.
@@ -72,6 +114,11 @@ impl Format {
             Self::SaeLens => &["cfg.json", "sae_weights.safetensors", "sparsity.safetensors", "activation_scaler.json"],
             Self::Sparsify => &["cfg.json", "sae.safetensors"],
             Self::DictionaryLearning => &["config.json", "ae.safetensors"],
+            Self::GemmaScope => &["params.npz"],
+            Self::GemmaScope2 => &["config.json", "params.safetensors"],
+            Self::LlamaScope => &["hyperparams.json", "checkpoints/final.safetensors", "lm_config.json"],
+            Self::CircuitTracer => &["config.yaml", "layer_0.safetensors"],
+            Self::CrossLayer => &["config.yaml", "W_enc_0.safetensors"],
         }
     }
 
@@ -84,6 +131,8 @@ impl Format {
     pub fn can_hold(self, sae: &Sae) -> bool {
         let plain = sae.normalization() == Normalization::None;
         let groupmax = matches!(sae.activation(), Activation::GroupMax { .. });
+        // They have a name for it in SAELens alone.
+        let saelens_only = matches!(sae.activation(), Activation::AbsTopK { .. } | Activation::MatchingPursuit(_));
         let transcodes = sae.is_transcoder();
         match self {
             Self::SaeLens if transcodes => {
@@ -92,7 +141,8 @@ impl Format {
             Self::SaeLens => !groupmax,
             Self::Sparsify if sae.d_in() != sae.d_out() => false,
             Self::Sparsify => plain && (groupmax || matches!(sae.activation(), Activation::TopK { .. })),
-            Self::DictionaryLearning => plain && !groupmax && !transcodes,
+            Self::DictionaryLearning => plain && !groupmax && !saelens_only && !transcodes,
+            Self::GemmaScope | Self::GemmaScope2 | Self::LlamaScope | Self::CircuitTracer | Self::CrossLayer => false,
         }
     }
 
@@ -139,19 +189,38 @@ struct Parsed {
 /// If there is no SAE (the message lists those below it, and says how to convert pickled weights) or more than one, a file is missing or
 /// truncated, a weight is missing, misshapen or not finite, or a setting that changes what the SAE computes is not supported.
 pub fn load(path: &Path, device: &Device) -> Result<LoadedSae> {
+    let loaded = load_encoder(path, device)?;
+    if loaded.format == Format::CrossLayer {
+        return Err(SaeError::config(
+            &loaded.dir,
+            "a cross-layer transcoder: latents of one layer write to the MLPs of all later ones, so that it reconstructs nothing alone; \
+             `assay encode` gives its latents",
+        ));
+    }
+    Ok(loaded)
+}
+
+/// As [`load`], for whoever asks for latents only: a layer of a cross-layer transcoder is read too, as an SAE whose d_out is 0.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_encoder(path: &Path, device: &Device) -> Result<LoadedSae> {
     let found = find::find(path)?;
     let Parsed { sae, metadata, notes } = match found.format {
         Format::SaeLens => saelens::read(&found.dir)?,
         Format::Sparsify => sparsify::read(&found.dir)?,
         Format::DictionaryLearning => dictionary_learning::read(&found.dir, &found.weights)?,
+        Format::GemmaScope => gemma_scope::read(&found.weights)?,
+        Format::GemmaScope2 => gemma_scope_2::read(&found.dir)?,
+        Format::LlamaScope => llama_scope::read(&found.dir, &found.weights)?,
+        Format::CircuitTracer => circuit_tracer::read(&found.dir, &found.weights)?,
+        Format::CrossLayer => cross_layer::read(&found.dir, &found.weights)?,
     };
     Ok(LoadedSae { sae: sae.on(device), metadata, format: found.format, dir: found.dir, notes })
 }
 
 /// Writes an SAE, folding into its weights what the format has no word for. An SAE that is in the directory already is replaced, but only
 /// when all of the new one is on disk; all other files stay. Weights are written in f32, and of `metadata` everything.
-///
-/// Transcoders are written, to SAELens' format or sparsify's, and not read.
 ///
 /// `firing_rates` are those of SAELens' `sparsity.safetensors`, where there are any; the other formats don't hold them.
 ///
@@ -160,10 +229,14 @@ pub fn load(path: &Path, device: &Device) -> Result<LoadedSae> {
 /// written.
 pub fn save(dir: &Path, format: Format, sae: &Sae, metadata: &Metadata, firing_rates: Option<&[f64]>) -> Result<()> {
     if !format.can_hold(sae) {
-        let others: Vec<&str> = Format::ALL.into_iter().filter(|f| f.can_hold(sae)).map(Format::name).collect();
+        let mut others: Vec<&str> = Format::ALL.into_iter().filter(|f| f.can_hold(sae)).map(Format::name).collect();
+        if others.is_empty() {
+            others.push("no other format");
+        }
         return Err(SaeError::Inexpressible {
             format,
             architecture: sae.activation().name(),
+            transcodes: sae.is_transcoder(),
             normalization: sae.normalization().name(),
             others: others.join(" or "),
         });
@@ -173,6 +246,7 @@ pub fn save(dir: &Path, format: Format, sae: &Sae, metadata: &Metadata, firing_r
         Format::SaeLens => saelens::write(dir, host, metadata, firing_rates),
         Format::Sparsify => sparsify::write(dir, host, metadata),
         Format::DictionaryLearning => dictionary_learning::write(dir, host, metadata),
+        _ => unreachable!("it can hold no SAE"),
     })
 }
 
@@ -183,7 +257,7 @@ pub fn save(dir: &Path, format: Format, sae: &Sae, metadata: &Metadata, firing_r
 pub fn firing_rates(loaded: &LoadedSae) -> Result<Option<Vec<f64>>> {
     match loaded.format {
         Format::SaeLens => saelens::firing_rates(&loaded.dir, loaded.sae.d_sae()),
-        Format::Sparsify | Format::DictionaryLearning => Ok(None),
+        _ => Ok(None),
     }
 }
 
@@ -191,7 +265,7 @@ pub fn firing_rates(loaded: &LoadedSae) -> Result<Option<Vec<f64>>> {
 pub fn note_on_place(dir: &Path, format: Format, metadata: &Metadata) -> Option<String> {
     match format {
         Format::Sparsify => sparsify::note_on_place(dir, metadata),
-        Format::SaeLens | Format::DictionaryLearning => None,
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@
 //!   gets), `dead` (the auxiliary loss), `steering` (of a coefficient to a target L0), `skip` (of a transcoder), Adam. `trained`: what is
 //!   read of it.
 //! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
+//! - [`rows`]: activations in files.
 //! - [`checkpoint`]: the state to resume from.
 //!
 //! This crate knows activations, `[tokens, d_model]`, and nothing of where they come from.
@@ -23,7 +24,9 @@ mod kernels;
 pub mod loss;
 mod objective;
 mod profile;
+mod pursuit;
 mod readback;
+pub mod rows;
 mod running;
 pub mod sae;
 mod skip;
@@ -32,7 +35,7 @@ mod tensors;
 mod trained;
 pub mod trainer;
 
-pub use activation::{Activation, Normalization};
+pub use activation::{Activation, Normalization, Pursuit};
 pub use code::{Code, SparseCode};
 pub use config::{
     Architecture, DecoderBias, DecoderNorm, InputScaling, Knob, Loss, Objective, Recipe, Task, TrainConfig,
@@ -42,5 +45,6 @@ pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};
 pub use loss::{StepLoss, TermKind};
 pub use objective::Divergence;
+pub use rows::Rows;
 pub use sae::{Sae, Transcoding};
 pub use trainer::{Forward, Trainer};

@@ -1,11 +1,12 @@
 //! A sparse autoencoder for inference.
 
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 
 use crate::activation::{Activation, Normalization};
 use crate::code::{Code, SparseCode};
 use crate::kernels::{self, Encoder, Precision, Selection};
+use crate::pursuit::matching_pursuit;
 use crate::skip::skipped;
 
 /// A sparse autoencoder:
@@ -52,8 +53,7 @@ impl Sae {
         activation: Activation,
         apply_b_dec_to_input: bool,
     ) -> Self {
-        let rescaled = matches!(activation, Activation::TopK { by_decoder_norm: true, .. });
-        let scale = rescaled.then(|| kernels::row_norms(w_dec.clone()));
+        let scale = activation.by_decoder_norm().then(|| kernels::row_norms(w_dec.clone()));
         Self {
             w_enc,
             b_enc,
@@ -82,6 +82,11 @@ impl Sae {
     /// Whether it is a transcoder.
     pub fn is_transcoder(&self) -> bool {
         self.transcoding.is_some()
+    }
+
+    /// The map that a skip transcoder adds to what its latents make, `[d_out, d_in]`.
+    pub fn skip(&self) -> Option<Tensor<2>> {
+        self.transcoding.as_ref()?.skip.clone()
     }
 
     /// Width of the activations that it reads.
@@ -158,12 +163,15 @@ impl Sae {
         if let Code::Sparse(code) = &code {
             assert_eq!(code.d_sae(), self.d_sae(), "a code of another SAE");
         }
-        let code = match (code, &self.scale) {
-            (Code::Sparse(code), Some(scale)) => {
-                let factors = factors(scale, &code);
-                Code::Sparse(code.map_values(|values| values / factors))
-            }
-            (code, _) => code,
+        let code = match &self.scale {
+            None => code,
+            Some(scale) => match code {
+                Code::Sparse(code) => {
+                    let factors = factors(scale, &code);
+                    Code::Sparse(code.map_values(|values| values / factors))
+                }
+                Code::Dense(values) => Code::Dense(values / scale.clone().unsqueeze()),
+            },
         };
         self.decode_unscaled(code)
     }
@@ -174,7 +182,7 @@ impl Sae {
     /// # Shapes
     /// - `x`: `[batch, d_in]`; result `[batch, d_out]`
     pub fn reconstruct(&self, x: Tensor<2>) -> (Tensor<2>, Code) {
-        let skipped = self.transcoding.as_ref().and_then(|of| of.skip.as_ref()).map(|skip| skipped(x.clone(), skip));
+        let skipped = self.skip().map(|skip| skipped(x.clone(), &skip));
         let (x, undo) = self.normalization.apply(x);
         let code = self.encode_unscaled(x);
         let reconstruction = self.decode_unscaled(code.clone());
@@ -191,12 +199,13 @@ impl Sae {
 
     /// A code in units of the decoder rows as stored, brought to the SAE's own units.
     fn in_decoder_norms(&self, code: Code) -> Code {
-        match (code, &self.scale) {
-            (Code::Sparse(code), Some(scale)) => {
+        let Some(scale) = &self.scale else { return code };
+        match code {
+            Code::Sparse(code) => {
                 let factors = factors(scale, &code);
                 Code::Sparse(code.map_values(|values| values * factors))
             }
-            (code, _) => code,
+            Code::Dense(values) => Code::Dense(values * scale.clone().unsqueeze()),
         }
     }
 
@@ -205,6 +214,7 @@ impl Sae {
         let x = if self.apply_b_dec_to_input { x - self.b_dec.clone().unsqueeze() } else { x };
         match &self.activation {
             Activation::TopK { k, .. } => Code::Sparse(self.select(x, Selection::TopK { k: *k })),
+            Activation::AbsTopK { k, .. } => Code::Dense(self.select_by_magnitude(x, *k)),
             Activation::GroupMax { k } => Code::Sparse(self.select(x, Selection::GroupMax { k: *k })),
             Activation::Relu => Code::Dense(relu(self.pre(x))),
             Activation::JumpRelu { threshold } => {
@@ -218,6 +228,7 @@ impl Sae {
                 let magnitude = product * r_mag.clone().exp().unsqueeze() + b_mag.clone().unsqueeze();
                 Code::Dense(relu(magnitude) * fires)
             }
+            Activation::MatchingPursuit(pursuit) => Code::Dense(matching_pursuit(x, &self.w_dec, *pursuit)),
         }
     }
 
@@ -229,6 +240,23 @@ impl Sae {
             precision: Precision::F32,
         };
         kernels::encode(x, encoder, selection)
+    }
+
+    /// The latents of largest magnitude with their signs, `[batch, d_sae]`. They are the k largest of twice as many, of which each latent has
+    /// two: its pre-activation, and what that would be with the opposite sign.
+    fn select_by_magnitude(&self, x: Tensor<2>, k: usize) -> Tensor<2> {
+        let ([batch, _], d_sae) = (x.dims(), self.d_sae());
+        let encoder = Encoder {
+            w_enc: Tensor::cat(vec![self.w_enc.clone(), self.w_enc.clone().neg()], 0),
+            b_enc: Tensor::cat(vec![self.b_enc.clone(), self.b_enc.clone().neg()], 0),
+            scale: self.scale.clone().map(|scale| Tensor::cat(vec![scale.clone(), scale], 0)),
+            precision: Precision::F32,
+        };
+        let code = kernels::encode(x, encoder, Selection::TopK { k });
+        let (values, latents) = (code.values().reshape([batch, k]), code.indices().reshape([batch, k]));
+        let both = Tensor::zeros([batch, 2 * d_sae], &self.device());
+        let both = both.scatter(1, latents, values, IndexingUpdateOp::Add);
+        both.clone().slice([0..batch, 0..d_sae]) - both.slice([0..batch, d_sae..2 * d_sae])
     }
 
     /// x·W_enc, `[batch, d_sae]`.
@@ -253,4 +281,40 @@ impl Sae {
 /// The factor of every chosen latent.
 fn factors(scale: &Tensor<1>, code: &SparseCode) -> Tensor<1> {
     scale.clone().select(0, code.indices())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::readback::host;
+
+    #[test]
+    fn latents_of_largest_magnitude_keep_their_signs_in_either_units() {
+        let device = Device::flex();
+        let matrix = |values: &[f32]| -> Tensor<2> {
+            Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / 2, 2]), &device)
+        };
+        let vector = |values: &[f32]| -> Tensor<1> { Tensor::from_data(values, &device) };
+        let w_enc = matrix(&[1.0, 0.0, 0.0, 1.0, -1.0, -1.0, 0.5, 0.0]);
+        // Of norms 1, 5, 1 and 10.
+        let w_dec = matrix(&[1.0, 0.0, 3.0, 4.0, 0.0, 1.0, 6.0, 8.0]);
+        let biases = [vector(&[0.0, 0.0, 0.5, 0.0]), vector(&[0.0, 0.0])];
+        let x = matrix(&[2.0, -1.0]);
+        // pre is (2, −1, −0.5, 1), times the norms (2, −5, −0.5, 10).
+        for (by_decoder_norm, expected) in [(false, [2.0, -1.0, 0.0, 0.0]), (true, [0.0, -5.0, 0.0, 10.0])] {
+            let activation = Activation::AbsTopK { k: 2, by_decoder_norm };
+            let sae = Sae::new([w_enc.clone(), w_dec.clone()], biases.clone(), activation, false);
+            let Code::Dense(latents) = sae.encode(x.clone()) else { panic!("a dense code") };
+            assert_eq!(host(latents.clone()), expected);
+            let (reconstruction, code) = sae.reconstruct(x.clone());
+            let Code::Dense(same) = code else { panic!("a dense code") };
+            assert_eq!(host(same), expected);
+            let of_code = host(sae.decode(Code::Dense(latents)));
+            assert_eq!(host(reconstruction), of_code);
+            let in_rows = if by_decoder_norm { [-3.0 + 6.0, -4.0 + 8.0] } else { [2.0 - 3.0, -4.0] };
+            assert_eq!(of_code, in_rows);
+        }
+    }
 }

@@ -1,15 +1,23 @@
 //! Safetensors files in and out.
 
+mod floats;
+mod npy;
+mod npz;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View, serialize};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 
 use crate::error::{Result, SaeError};
+
+pub(crate) use self::floats::{Float, Unread};
+pub(crate) use self::npy::Header as NpyHeader;
+pub(crate) use self::npz::Npz;
 
 /// A tensor on its way into a file.
 pub(crate) struct Array {
@@ -70,119 +78,196 @@ pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
-/// A safetensors file in memory, and the name of the file that says which shapes its tensors have.
+/// A safetensors file of which one tensor is read at a time, and the name of the file that says which shapes its tensors have.
 pub(crate) struct TensorFile {
     path: PathBuf,
     config: &'static str,
-    bytes: Vec<u8>,
+    file: File,
+    header: Metadata,
+    /// Where the tensors' bytes begin.
+    start: u64,
 }
+
+/// Bytes of the length before the header.
+const LENGTH: u64 = 8;
+/// The longest header that the library takes.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 impl TensorFile {
     pub(crate) fn open(path: &Path, config: &'static str) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| SaeError::read(path, e))?;
-        if is_lfs_pointer(&bytes) {
+        let corrupt = |why: SafeTensorError| SaeError::Corrupt { path: path.to_owned(), why: why.to_string() };
+        let read = |e: std::io::Error| SaeError::read(path, e);
+        let mut file = File::open(path).map_err(read)?;
+        let len = file.metadata().map_err(read)?.len();
+        let mut begin = Vec::new();
+        Read::by_ref(&mut file).take(128).read_to_end(&mut begin).map_err(read)?;
+        if is_lfs_pointer(&begin) {
             return Err(SaeError::LfsPointer { path: path.to_owned() });
         }
-        let file = Self { path: path.to_owned(), config, bytes };
-        file.tensors()?;
-        Ok(file)
+        let length = begin.first_chunk().ok_or_else(|| corrupt(SafeTensorError::HeaderTooSmall))?;
+        let length = u64::from_le_bytes(*length);
+        if length > LONGEST_HEADER {
+            return Err(corrupt(SafeTensorError::HeaderTooLarge));
+        }
+        if length > len - LENGTH {
+            return Err(corrupt(SafeTensorError::InvalidHeaderLength));
+        }
+        let mut header = vec![0; length as usize];
+        file.seek(SeekFrom::Start(LENGTH)).and_then(|_| file.read_exact(&mut header)).map_err(read)?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| corrupt(SafeTensorError::InvalidHeaderDeserialization(e)))?;
+        let start = LENGTH + length;
+        if (len - start) != header.data_len() as u64 {
+            return Err(corrupt(SafeTensorError::MetadataIncompleteBuffer));
+        }
+        Ok(Self { path: path.to_owned(), config, file, header, start })
     }
 
-    pub(crate) fn metadata(&self, key: &str) -> Result<Option<String>> {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.corrupt(&e))?;
-        Ok(header.metadata().as_ref().and_then(|m| m.get(key)).cloned())
+    pub(crate) fn metadata(&self, key: &str) -> Option<String> {
+        self.header.metadata().as_ref().and_then(|m| m.get(key)).cloned()
     }
 
     /// Whether there is a tensor of that name.
-    pub(crate) fn has(&self, name: &str) -> Result<bool> {
-        Ok(self.tensors()?.tensor(name).is_ok())
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
     }
 
     /// The shape of a tensor.
     pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>> {
-        Ok(self.tensor(name)?.shape().to_vec())
+        Ok(self.tensor(name)?.shape.clone())
+    }
+
+    /// The shape of a matrix.
+    pub(crate) fn matrix_shape(&self, name: &str) -> Result<[usize; 2]> {
+        let shape = self.shape(name)?;
+        <[usize; 2]>::try_from(shape).map_err(|shape| {
+            SaeError::config(&self.path, format!("`{name}` has shape {shape:?}; a matrix is expected"))
+        })
     }
 
     /// A tensor of f32, f16, bf16 or f64, as f32.
     pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self.tensor(name)?;
-        let values = (tensor.shape() == shape).then(|| widen(tensor.data(), tensor.dtype())).flatten();
-        let values = values.ok_or_else(|| self.wrong_shape(name, &tensor, shape))?;
-        match values.iter().position(|v| !v.is_finite()) {
-            None => Ok(values),
-            Some(index) => Err(self.not_finite(name, values[index], index)),
-        }
+        let (kind, mut from) = self.open_floats(name, shape)?;
+        kind.read(&mut from, shape.iter().product()).map_err(|e| self.unread(name, e))
     }
 
     /// A matrix `[rows, cols]` that the file holds transposed, `[cols, rows]`.
     pub(crate) fn transposed(&self, name: &str, [rows, cols]: [usize; 2]) -> Result<Vec<f32>> {
-        Ok(transposed(&self.floats(name, &[cols, rows])?, cols, rows))
+        let (kind, mut from) = self.open_floats(name, &[cols, rows])?;
+        kind.read_transposed(&mut from, [cols, rows]).map_err(|e| self.unread(name, e))
+    }
+
+    /// The tensor that is one of activations: of that name, or without a name the only one of floats with two or more dimensions, or the one
+    /// that `usual` names first. Gives its name, number format, first byte in the file and shape.
+    pub(crate) fn activations(&self, name: Option<&str>, usual: &[&str]) -> Result<(String, Float, u64, Vec<usize>)> {
+        let fits = |name: &str| {
+            let tensor = self.header.info(name)?;
+            float(tensor.dtype).filter(|_| tensor.shape.len() >= 2 || self.header.tensors().len() == 1)
+        };
+        let names = self.header.offset_keys();
+        let fitting: Vec<&str> = names.iter().map(String::as_str).filter(|name| fits(name).is_some()).collect();
+        let chosen = match (name, &fitting[..]) {
+            (Some(name), _) => Some(name),
+            (None, &[only]) => Some(only),
+            (None, _) => usual.iter().find(|name| fitting.contains(name)).copied(),
+        };
+        let found = chosen.and_then(|name| Some((name, self.header.info(name)?)));
+        let Some((name, tensor, kind)) = found.and_then(|(name, tensor)| Some((name, tensor, float(tensor.dtype)?)))
+        else {
+            let of = |name: &String| {
+                let tensor = self.header.info(name).expect("its own name");
+                format!("`{name}` ({:?} {:?})", tensor.dtype, tensor.shape).to_lowercase()
+            };
+            let there: Vec<String> = names.iter().map(of).collect();
+            let why = match name {
+                Some(name) => format!("`{name}` is no tensor of floats in it"),
+                None => "say after a `:` which of its tensors has the activations".to_owned(),
+            };
+            return Err(SaeError::config(&self.path, format!("{why}; there are {}", there.join(", "))));
+        };
+        let start = self.start + tensor.data_offsets.0 as u64;
+        Ok((name.to_owned(), kind, start, tensor.shape.clone()))
     }
 
     /// A vector of i32.
     pub(crate) fn ints(&self, name: &str, len: usize) -> Result<Vec<i32>> {
         let tensor = self.tensor(name)?;
-        if tensor.dtype() != Dtype::I32 || tensor.shape() != [len] {
-            return Err(self.wrong_shape(name, &tensor, &[len]));
+        if tensor.dtype != Dtype::I32 || tensor.shape != [len] {
+            return Err(self.wrong_shape(name, tensor, &[len]));
         }
-        Ok(tensor.data().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        let bytes = self.bytes(tensor)?;
+        Ok(bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
     /// A single number, of whatever float or integer type, as a tensor without dimensions or with one element.
     pub(crate) fn scalar(&self, name: &str) -> Result<f64> {
         let tensor = self.tensor(name)?;
-        let value = match (tensor.dtype(), tensor.data()) {
-            _ if tensor.shape().iter().product::<usize>() != 1 => None,
-            (Dtype::I32, &[a, b, c, d]) => Some(i32::from_le_bytes([a, b, c, d]).into()),
+        if tensor.shape.iter().product::<usize>() != 1 {
+            return Err(self.wrong_shape(name, tensor, &[]));
+        }
+        let bytes = self.bytes(tensor)?;
+        let value = match (tensor.dtype, &bytes[..]) {
+            (Dtype::I32, &[a, b, c, d]) => i32::from_le_bytes([a, b, c, d]).into(),
             // Numbers that large are no counts, so that rounding one to f64 hides nothing.
-            (Dtype::I64, &[a, b, c, d, e, f, g, h]) => Some(i64::from_le_bytes([a, b, c, d, e, f, g, h]) as f64),
-            (dtype, data) => widen(data, dtype).map(|values| values[0].into()),
+            (Dtype::I64, &[a, b, c, d, e, f, g, h]) => i64::from_le_bytes([a, b, c, d, e, f, g, h]) as f64,
+            (dtype, bytes) => {
+                let kind = float(dtype).ok_or_else(|| self.wrong_shape(name, tensor, &[]))?;
+                kind.read(&mut &*bytes, 1).map_err(|e| self.unread(name, e))?[0].into()
+            }
         };
-        let value = value.ok_or_else(|| self.wrong_shape(name, &tensor, &[]))?;
-        if value.is_finite() { Ok(value) } else { Err(self.not_finite(name, value as f32, 0)) }
+        Ok(value)
     }
 
-    fn tensors(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|e| self.corrupt(&e))
-    }
-
-    fn tensor(&self, name: &str) -> Result<TensorView<'_>> {
-        self.tensors()?.tensor(name).map_err(|_| SaeError::MissingTensor {
+    fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.header.info(name).ok_or_else(|| SaeError::MissingTensor {
             path: self.path.clone(),
             name: name.to_owned(),
             config: self.config,
         })
     }
 
-    fn corrupt(&self, why: &safetensors::SafeTensorError) -> SaeError {
-        SaeError::Corrupt { path: self.path.clone(), why: why.to_string() }
+    /// Its bytes, to be read one after another.
+    fn reader<'a>(&'a self, tensor: &TensorInfo) -> Result<impl Read + use<'a>> {
+        let (begin, end) = tensor.data_offsets;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.start + begin as u64)).map_err(|e| SaeError::read(&self.path, e))?;
+        Ok(file.take((end - begin) as u64))
     }
 
-    fn not_finite(&self, name: &str, value: f32, index: usize) -> SaeError {
-        SaeError::NotFinite { path: self.path.clone(), name: name.to_owned(), value, index }
+    fn bytes(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.reader(tensor)?.read_to_end(&mut bytes).map_err(|e| SaeError::read(&self.path, e))?;
+        Ok(bytes)
     }
 
-    fn wrong_shape(&self, name: &str, found: &TensorView<'_>, expected: &[usize]) -> SaeError {
+    fn open_floats<'a>(&'a self, name: &str, shape: &[usize]) -> Result<(Float, impl Read + use<'a>)> {
+        let tensor = self.tensor(name)?;
+        let kind = float(tensor.dtype).filter(|_| tensor.shape == shape);
+        Ok((kind.ok_or_else(|| self.wrong_shape(name, tensor, shape))?, self.reader(tensor)?))
+    }
+
+    fn unread(&self, name: &str, why: Unread) -> SaeError {
+        SaeError::unread(&self.path, name, why)
+    }
+
+    fn wrong_shape(&self, name: &str, found: &TensorInfo, expected: &[usize]) -> SaeError {
         SaeError::WrongShape {
             path: self.path.clone(),
             name: name.to_owned(),
             config: self.config,
             expected: expected.to_vec(),
-            found: format!("{:?} {:?}", found.dtype(), found.shape()).to_lowercase(),
+            found: format!("{:?} {:?}", found.dtype, found.shape).to_lowercase(),
         }
     }
 }
 
-/// Floats as f32; `None` for another dtype.
-fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+/// The floats of a dtype; `None` if it is none of floats that are read.
+fn float(dtype: Dtype) -> Option<Float> {
     Some(match dtype {
-        Dtype::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::BF16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Dtype::F64 => bytes
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32)
-            .collect(),
+        Dtype::F32 => Float::F32,
+        Dtype::F16 => Float::F16,
+        Dtype::BF16 => Float::Bf16,
+        Dtype::F64 => Float::F64,
         _ => return None,
     })
 }
@@ -203,17 +288,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn narrow_floats_widen_exactly() {
-        let values = [0.0_f32, -1.5, 65504.0, 6.103_515_6e-5, f32::INFINITY];
-        let halves: Vec<u8> = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
-        assert_eq!(widen(&halves, Dtype::F16).unwrap(), values);
-        let brains: Vec<u8> = [1.0_f32, -3.5].iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
-        assert_eq!(widen(&brains, Dtype::BF16).unwrap(), [1.0, -3.5]);
-        assert_eq!(widen(&1e-3_f64.to_le_bytes(), Dtype::F64).unwrap(), [1e-3_f32]);
-        assert!(widen(&[0; 4], Dtype::I32).is_none());
-    }
 
     proptest! {
         #[test]

@@ -13,14 +13,16 @@ use crate::{device, fetch, interrupt, markdown, output};
 /// Write an SAE in the format of another tool, so that the tool reconstructs the same activations.
 ///
 /// What the format has no word for (subtraction of b_dec, decoder norms, input scales) is folded into the weights; an SAE that it
-/// can't express is refused, and the formats that can are named. Weights are written in f32. sparsify knows the hook by the name
+/// can't express is refused, and the formats that can are named; transcoders go to SAELens (ReLU, JumpReLU) and sparsify (TopK). Weights are
+/// written in f32. sparsify knows the hook by the name
 /// of the directory: call it layers.3 for the output of block 3. dictionary_learning loads pickles itself; of what is written
 /// here, `ae.load_state_dict(safetensors.torch.load_file("ae.safetensors"))` loads the weights. Metadata of the source is kept, and what
 /// it doesn't say is null.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay convert tests/golden/eval-small/L3_k8 /tmp/sae/layers.3 --to sparsify")]
 pub struct ConvertArgs {
-    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), or its name on the hub
+    /// SAE or transcoder: a directory or file of any format that assay reads (SAELens, sparsify, dictionary_learning, Gemma Scope, Gemma Scope 2,
+    /// Llama Scope, circuit-tracer), or its name on the hub
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// The directory to write

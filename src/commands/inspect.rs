@@ -127,17 +127,23 @@ fn gguf_files(dir: &Path) -> Option<String> {
 
 /// Gives the notes that belong to it.
 fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
-    let loaded = formats::load(path, &device::open("cpu")?.device)?;
+    let loaded = formats::load_encoder(path, &device::open("cpu")?.device)?;
     let (sae, metadata) = (&loaded.sae, loaded.metadata);
     let revision = metadata.revision();
-    facts.add("kind", format!("SAE, {}, {} format", sae.activation().name(), loaded.format));
+    let kind = match (sae.is_transcoder(), sae.skip().is_some()) {
+        _ if sae.d_out() == 0 => "layer of a cross-layer transcoder",
+        (false, _) => "SAE",
+        (true, false) => "transcoder",
+        (true, true) => "skip transcoder",
+    };
+    facts.add("kind", format!("{kind}, {}, {} format", sae.activation().name(), loaded.format));
     facts.add("d_in", sae.d_in());
-    if sae.d_out() != sae.d_in() {
+    if sae.d_out() != sae.d_in() && sae.d_out() > 0 {
         facts.add("d_out", sae.d_out());
     }
     facts.add("d_sae", sae.d_sae());
     match sae.activation() {
-        Activation::TopK { k, by_decoder_norm } => {
+        Activation::TopK { k, by_decoder_norm } | Activation::AbsTopK { k, by_decoder_norm } => {
             facts.add("k", *k);
             facts.add("chosen by decoder norm", *by_decoder_norm);
         }
@@ -148,12 +154,20 @@ fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
             facts.add("lowest threshold", low);
             facts.add("highest threshold", high);
         }
+        Activation::MatchingPursuit(pursuit) => {
+            facts.add("residual threshold", pursuit.residual_threshold);
+            facts.add("iterations at most", pursuit.max_iterations.unwrap_or(sae.d_in()));
+            facts.add("stops at a support that stays", pursuit.stop_on_duplicate_support);
+        }
         Activation::Relu | Activation::Gated { .. } => {}
     }
     facts.add("b_dec subtracted from the input", sae.applies_b_dec_to_input());
     facts.add("input normalised", sae.normalization().name());
     facts.add("model", metadata.model_name);
     facts.add("hook", metadata.hook_name);
+    if sae.is_transcoder() && sae.d_out() > 0 {
+        facts.add("predicts", metadata.hook_name_out);
+    }
     facts.add("model revision", revision);
     facts.add("trained on", metadata.dataset_path);
     facts.add("context size", metadata.context_size);

@@ -5,6 +5,7 @@ pub mod completions;
 mod contexts;
 pub mod convert;
 pub mod doctor;
+pub mod encode;
 pub mod eval;
 pub mod gather;
 pub mod geometry;

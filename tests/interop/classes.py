@@ -3,8 +3,8 @@
 
     python classes.py DIR [TOOL ...]
 
-DIR is where the test `writes_one_sae_of_each_class` wrote: of each training the SAE in the format of every tool that can
-hold it, and `encode.safetensors` with activations, latents and reconstructions. Each TOOL (all of roundtrip.py's, if none
+DIR is where one of the tests `writes_one_sae_of_each_class` and `writes_every_published_sae_for_other_tools` wrote: of each SAE or
+transcoder that in the format of every tool that can hold it, and `encode.safetensors` with activations, latents and reconstructions. Each TOOL (all of roundtrip.py's, if none
 is named) loads its own, and is compared with assay as roundtrip.py does. Exit status: 0 if all agree, else 1.
 """
 

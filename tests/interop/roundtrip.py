@@ -4,7 +4,7 @@
     python roundtrip.py TOOL SAE_DIR RECON.safetensors
 
 TOOL is saelens, sparsify or dictionary-learning; SAE_DIR is an SAE that assay wrote in its format, by a sweep or by
-`assay convert`. RECON.safetensors holds float32 tensors `x` [N, d_in] and `recon` [N, d_in], from
+`assay convert`. RECON.safetensors holds float32 tensors `x` [N, d_in] and `recon` [N, d_out], from
 
     assay eval --model DIR --sae SAE_DIR --tokens FILE --save-reconstructions RECON.safetensors
 
@@ -37,6 +37,8 @@ def saelens(sae_dir):
     from sae_lens import SAE
 
     sae = SAE.load_from_disk(str(sae_dir), device="cpu").float().eval()
+    # The files have all heads one after another already.
+    sae.turn_off_forward_pass_hook_z_reshaping()
 
     def reconstruct(x):
         z = sae.encode(x)
@@ -99,9 +101,9 @@ def compare(tool, sae_dir, recon_file, latents=False) -> int:
         print(f"error: {recon_file}: no tensor {', '.join(sorted(missing))}; it holds {', '.join(sorted(tensors))}", file=sys.stderr)
         return 2
     x, ours = tensors["x"], tensors["recon"]
-    if x.dtype != torch.float32 or ours.dtype != torch.float32 or x.ndim != 2 or x.shape != ours.shape or len(x) == 0:
+    if x.dtype != torch.float32 or ours.dtype != torch.float32 or x.ndim != 2 or ours.ndim != 2 or len(x) != len(ours) or len(x) == 0:
         print(
-            f"error: {recon_file}: want float32 x and recon of one shape [N, d_in], N > 0; "
+            f"error: {recon_file}: want float32 x [N, d_in] and recon [N, d_out], N > 0; "
             f"got x {x.dtype} {list(x.shape)}, recon {ours.dtype} {list(ours.shape)}",
             file=sys.stderr,
         )

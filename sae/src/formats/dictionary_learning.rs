@@ -107,7 +107,7 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
 
 /// k of the state dict and of the configuration, which must not contradict each other.
 fn k_of(file: &TensorFile, path: &Path, trainer: Keys<'_>) -> Result<Option<usize>> {
-    let stored = if file.has("k")? { Some(file.scalar("k")?) } else { None };
+    let stored = if file.has("k") { Some(file.scalar("k")?) } else { None };
     let said = trainer.count("k")?;
     match (stored, said) {
         (Some(stored), Some(said)) if stored != said as f64 => {
@@ -167,7 +167,10 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()>
         ]
     };
     let dict_class = match &sae.activation {
-        Activation::Relu | Activation::GroupMax { .. } => {
+        Activation::AbsTopK { .. } | Activation::GroupMax { .. } | Activation::MatchingPursuit(_) => {
+            unreachable!("it can't be held")
+        }
+        Activation::Relu => {
             tensors.extend([("encoder.bias", vector(&sae.b_enc)), ("bias", width(&sae.b_dec))]);
             "AutoEncoder"
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::Format;
 use super::json::read_json;
+use super::{Format, circuit_tracer, cross_layer, llama_scope};
 use crate::error::{Result, SaeError};
 
 /// An SAE's directory.
@@ -20,11 +20,18 @@ impl Found {
     /// The names of its files, of those that its format knows, the configuration first.
     pub fn files(&self) -> Vec<OsString> {
         let names = self.format.files().iter().filter(|name| self.dir.join(name).is_file());
-        names.map(OsString::from).collect()
+        let mut names: Vec<OsString> = names.map(OsString::from).collect();
+        // Weights of a name of their own.
+        let own = self.weights.strip_prefix(&self.dir).ok().map(OsString::from);
+        names.extend(own.filter(|own| !names.contains(own)));
+        names
     }
 
     fn owns(&self, file: &Path) -> bool {
-        file.file_name().is_some_and(|name| self.format.owns(name) || self.weights.file_name() == Some(name))
+        // Of a set of transcoders each has weights of its own.
+        let weights = self.format.weights();
+        let is_beside = |name: &OsStr| self.format.owns(name) && *name != *weights;
+        file.file_name().is_some_and(|name| is_beside(name) || self.weights.file_name() == Some(name))
     }
 }
 
@@ -46,7 +53,8 @@ pub fn is_sae(path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default();
         let has = |name_of: fn(Format) -> &'static str| Format::ALL.iter().any(|format| *name == *name_of(*format));
         return has(Format::weights)
-            || candidates(parent(path)).0.iter().any(|found| found.owns(path))
+            || path.extension().is_some_and(|e| e == "npz")
+            || candidates(directory_of(path)).0.iter().any(|found| found.owns(path))
             || (has(Format::config) || is_pickled(path)) && is_sae(parent(path));
     }
     // A configuration that can't be read is an SAE's if weights with an SAE's name are beside it.
@@ -64,6 +72,10 @@ pub fn is_sae(path: &Path) -> bool {
 /// # Errors
 /// If there is none, or more than one; the message says what is there instead.
 pub(super) fn find(path: &Path) -> Result<Found> {
+    let is_archive = path.extension().is_some_and(|e| e == "npz");
+    if path.is_file() && is_archive {
+        return Ok(Found { dir: parent(path).to_owned(), format: Format::GemmaScope, weights: path.to_owned() });
+    }
     if let Some(file) = pickled(path).filter(|_| path.is_file()) {
         return Err(SaeError::config(&file, conversion(&file)));
     }
@@ -103,7 +115,8 @@ pub(super) fn find(path: &Path) -> Result<Found> {
         "no SAE: cfg.json is there, but neither sae_weights.safetensors (SAELens) nor sae.safetensors (sparsify) beside it".to_owned()
     } else {
         "no SAE: there is neither cfg.json with sae_weights.safetensors (SAELens) or sae.safetensors (sparsify), nor config.json with a \
-         `trainer` and ae.safetensors (dictionary_learning)"
+         `trainer` and ae.safetensors (dictionary_learning), params.npz (Gemma Scope), params.safetensors (Gemma Scope 2), \
+         hyperparams.json with checkpoints/final.safetensors (Llama Scope), or config.yaml with layer_N.safetensors (circuit-tracer)"
             .to_owned()
     };
     Err(SaeError::config(dir, why))
@@ -124,7 +137,10 @@ pub(super) fn only(dir: &Path) -> Result<Option<Found>> {
 fn several(dir: &Path, found: &[Found]) -> SaeError {
     let name =
         |found: &Found| format!("{} ({})", found.weights.file_name().unwrap_or_default().display(), found.format);
-    let names: Vec<String> = found.iter().map(name).collect();
+    let mut names: Vec<String> = found.iter().take(LISTED).map(name).collect();
+    if found.len() > LISTED {
+        names.push(format!("{} more", found.len() - LISTED));
+    }
     let why = format!(
         "several SAEs in one directory: {}; name one by its file of weights, or move one away",
         names.join(" and ")
@@ -140,6 +156,25 @@ fn candidates(dir: &Path) -> (Vec<Found>, Option<SaeError>) {
         for format in [Format::SaeLens, Format::Sparsify] {
             found.extend(file(format.weights()).map(|weights| Found { dir: dir.to_owned(), format, weights }));
         }
+    }
+    let mut single = |format: Format, weights: Option<PathBuf>| {
+        found.extend(weights.map(|weights| Found { dir: dir.to_owned(), format, weights }));
+    };
+    for format in [Format::GemmaScope, Format::GemmaScope2] {
+        single(format, file(format.weights()));
+    }
+    if file(llama_scope::CONFIG).is_some() {
+        single(Format::LlamaScope, llama_scope::weights(dir));
+    }
+    let layers = |layer_of: fn(&Path) -> Option<usize>| {
+        let mut layers: Vec<(usize, PathBuf)> =
+            entries(dir).into_iter().filter_map(|path| Some((layer_of(&path)?, path))).collect();
+        layers.sort();
+        layers.into_iter().map(|(_, weights)| weights)
+    };
+    if circuit_tracer::CONFIGS.iter().any(|config| file(config).is_some()) {
+        layers(circuit_tracer::layer_of).for_each(|weights| single(Format::CircuitTracer, Some(weights)));
+        layers(cross_layer::layer_of).for_each(|weights| single(Format::CrossLayer, Some(weights)));
     }
     let format = Format::DictionaryLearning;
     let Some(config) = file(format.config()) else { return (found, None) };
@@ -158,9 +193,12 @@ fn lone_weights(dir: &Path) -> Option<PathBuf> {
     files.next().filter(|_| files.next().is_none())
 }
 
-/// The directory that an SAE's path means: itself, or the one that the file is in.
+/// The directory that an SAE's path means: itself, or the one that the file is in; of weights among `checkpoints`, the one above.
 pub fn directory_of(path: &Path) -> &Path {
-    if path.is_file() { parent(path) } else { path }
+    let dir = if path.is_file() { parent(path) } else { path };
+    let above = parent(dir);
+    let is_checkpoints = dir.file_name().is_some_and(|name| name == "checkpoints");
+    if is_checkpoints && above.join(llama_scope::CONFIG).is_file() { above } else { dir }
 }
 
 /// The directory that a path is in.
@@ -213,7 +251,7 @@ fn saes_below(dir: &Path) -> Vec<String> {
 
 fn is_pickled(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-    ["pt", "pth", "bin", "npz", "pkl", "ckpt"].contains(&extension)
+    ["pt", "pth", "bin", "pkl", "ckpt"].contains(&extension)
 }
 
 /// The pickled weights at a path: the file itself, or the first in the directory.
@@ -224,18 +262,22 @@ fn pickled(path: &Path) -> Option<PathBuf> {
     entries(path).into_iter().find(|path| path.is_file() && is_pickled(path))
 }
 
-/// Why pickled weights aren't read, and the command that makes safetensors of them.
+/// Why pickled weights aren't read, and the command that converts them. By their names one knows whose they are.
 fn conversion(file: &Path) -> String {
-    let (from, to) = (file.display(), file.with_file_name("ae.safetensors"));
-    if file.extension().is_some_and(|e| e == "npz") {
-        return "numpy archives are not read; convert it once, with SAELens, which knows its layout:\n  python -c \"from sae_lens import SAE; \
-                SAE.from_pretrained('RELEASE', 'SAE_ID').save_model('DIRECTORY')\""
-            .to_owned();
-    }
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let beside = |suffix: &str| file.with_file_name(format!("{}{suffix}", name.trim_end_matches(".pt"))).is_file();
+    let (script, needs) = if name.starts_with("layer") && name.ends_with(".sae.pt") {
+        ("qwen_scope.py", "k is in the repository's name, which --repo gives if it is no part of the path")
+    } else if name.to_lowercase().contains("-sae-l") {
+        ("goodfire.py", "model and layer are in its name, or given by --model and --layer")
+    } else if beside("_cfg.json") {
+        ("hook_z_kk.py", "its _cfg.json must lie beside it")
+    } else {
+        ("dictionary_learning.py", "dictionary_learning's config.json must lie beside it")
+    };
     format!(
-        "a pickle may run code when it is read, so it is not; convert it once (dictionary_learning's config.json must lie beside it):\n  \
-         python -c \"import torch, safetensors.torch as s; d = torch.load('{from}', map_location='cpu', weights_only=True); \
-         s.save_file({{k: v.contiguous() for k, v in d.items()}}, '{}')\"",
-        to.display()
+        "a pickle may run code when it is read, so it is not; convert it once, with a script of assay's repository that loads weights only \
+         ({needs}):\n  python scripts/convert/{script} '{}' DIRECTORY",
+        file.display()
     )
 }

@@ -12,7 +12,7 @@ pub(super) struct HostSae {
     pub d_in: usize,
     pub d_out: usize,
     pub d_sae: usize,
-    /// `[d_sae, d_in]`
+    /// `[d_sae, d_in]`; empty where the decoder is the encoder.
     pub w_enc: Vec<f32>,
     /// `[d_sae]`
     pub b_enc: Vec<f32>,
@@ -32,7 +32,7 @@ impl HostSae {
             d_in: sae.d_in(),
             d_out: sae.d_out(),
             d_sae: sae.d_sae(),
-            w_enc: host(sae.w_enc.clone()),
+            w_enc: if sae.activation.is_tied() { Vec::new() } else { host(sae.w_enc.clone()) },
             b_enc: host(sae.b_enc.clone()),
             w_dec: host(sae.w_dec.clone()),
             b_dec: host(sae.b_dec.clone()),
@@ -50,8 +50,10 @@ impl HostSae {
         let vector = |values: &[f32]| Tensor::<1>::from_data(values, device);
         let activation = self.activation.map(|v| vector(v));
         let biases = [vector(&self.b_enc), vector(&self.b_dec)];
-        let weights = [matrix(self.w_enc, [self.d_sae, self.d_in]), matrix(self.w_dec, [self.d_sae, self.d_out])];
-        let sae = Sae::new(weights, biases, activation, self.apply_b_dec_to_input).normalizing(self.normalization);
+        let w_dec = matrix(self.w_dec, [self.d_sae, self.d_out]);
+        let w_enc = if activation.is_tied() { w_dec.clone() } else { matrix(self.w_enc, [self.d_sae, self.d_in]) };
+        let sae =
+            Sae::new([w_enc, w_dec], biases, activation, self.apply_b_dec_to_input).normalizing(self.normalization);
         match self.transcoding {
             None => sae,
             Some(Transcoding { skip }) => {
@@ -84,10 +86,19 @@ impl HostSae {
     /// encoder, and the rows become unit vectors.
     #[must_use]
     pub fn folding_decoder_norms(mut self) -> Self {
-        let Activation::TopK { by_decoder_norm, .. } = &mut self.activation else { return self };
-        if !std::mem::replace(by_decoder_norm, false) {
+        let (Activation::TopK { by_decoder_norm, .. } | Activation::AbsTopK { by_decoder_norm, .. }) =
+            &mut self.activation
+        else {
             return self;
+        };
+        if std::mem::replace(by_decoder_norm, false) {
+            self.bring_decoder_to_unit_norm();
         }
+        self
+    }
+
+    /// Puts the norms of the decoder's rows into the encoder, so that the rows become unit vectors.
+    pub fn bring_decoder_to_unit_norm(&mut self) {
         let rows = self.w_enc.chunks_mut(self.d_in).zip(self.w_dec.chunks_mut(self.d_out));
         for ((encoder, decoder), bias) in rows.zip(&mut self.b_enc) {
             let norm = decoder.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>().sqrt();
@@ -97,15 +108,22 @@ impl HostSae {
                 decoder.iter_mut().for_each(|w| scale(w, 1.0 / norm));
             }
         }
-        self
     }
 
-    /// The same SAE for inputs that were multiplied by `factor` when it was trained.
+    /// The same SAE for inputs that were multiplied by `factor` when it was trained, as what it reconstructs.
     #[must_use]
     pub fn folding_input_scale(mut self, factor: f64) -> Self {
         self.w_enc.iter_mut().for_each(|w| scale(w, factor));
         self.w_dec.iter_mut().chain(&mut self.b_dec).for_each(|w| scale(w, 1.0 / factor));
         self
+    }
+
+    /// Brings an SAE that was trained on inputs times `input`, to reconstruct what it reconstructs times `output`, to the activations as they
+    /// are; its latents to the input's units: b_enc/input, W_dec·input/output, b_dec/output.
+    pub fn fold_norms(&mut self, input: f64, output: f64) {
+        self.b_enc.iter_mut().for_each(|w| scale(w, 1.0 / input));
+        self.w_dec.iter_mut().for_each(|w| scale(w, input / output));
+        self.b_dec.iter_mut().for_each(|w| scale(w, 1.0 / output));
     }
 }
 

@@ -97,6 +97,11 @@ impl<'a> Keys<'a> {
         })
     }
 
+    /// A number: `0.5` or `"0.5"`.
+    pub fn number(self, key: &str) -> Result<Option<f64>> {
+        self.read(key, "a number", |value| number_of(value).filter(|number| number.is_finite()))
+    }
+
     /// A whole number that must be there and at least 1.
     pub fn size(self, key: &str) -> Result<usize> {
         match self.count(key)? {

@@ -1,12 +1,15 @@
 //! SAELens: `cfg.json` and `sae_weights.safetensors`.
 //!
 //! ```text
-//! W_enc [d_in, d_sae], W_dec [d_sae, d_in], b_dec [d_in]
+//! W_enc [d_in, d_sae], W_dec [d_sae, d_out], b_dec [d_out]
 //! b_enc [d_sae]                                  all but gated
 //! threshold [d_sae]                              jumprelu
 //! b_gate, r_mag, b_mag [d_sae]                   gated
 //! W_skip [d_out, d_in]                           skip transcoders
+//! W_dec and b_dec alone                          matching_pursuit
 //! ```
+//!
+//! d_out is d_in but of transcoders, which never subtract b_dec from their input.
 //!
 //! Versions before 6 keep at the top of `cfg.json` what 6 keeps in its `metadata`, and name topk by its activation function.
 
@@ -14,9 +17,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::gemma_scope_2::hook_of_module;
 use super::json::{Keys, agreed, read_json, read_object, write_json};
 use super::{Format, HostSae, Metadata, Parsed, checked_k};
-use crate::activation::{Activation, Normalization};
+use crate::activation::{Activation, Normalization, Pursuit};
 use crate::error::{Result, SaeError};
 use crate::sae::Transcoding;
 use crate::tensors::{Array, TensorFile, transposed, write_tensors};
@@ -32,11 +36,15 @@ const SPARSITY_EPS: f64 = 1e-10;
 const SCALER: &str = "activation_scaler.json";
 
 /// The keys of `cfg.json` that say what the SAE computes, or on what and in what. Versions before 6 have all others beside them.
-const COMPUTES: [&str; 17] = [
+const COMPUTES: [&str; 21] = [
     "architecture",
     "d_in",
+    "d_out",
     "d_sae",
     "k",
+    "residual_threshold",
+    "max_iterations",
+    "stop_on_duplicate_support",
     "dtype",
     "device",
     "apply_b_dec_to_input",
@@ -96,6 +104,19 @@ impl<'a> Cfg<'a> {
         agreed(self.path, [("k", self.keys.count("k")?), ("activation_fn_kwargs.k", kwargs.count("k")?)])
     }
 
+    fn pursuit(&self) -> Result<Pursuit> {
+        let residual_threshold = self.keys.number("residual_threshold")?.unwrap_or(1e-2);
+        if residual_threshold < 0.0 {
+            let why = format!("residual_threshold is {residual_threshold}; it must be 0 or more");
+            return Err(SaeError::config(self.path, why));
+        }
+        Ok(Pursuit {
+            residual_threshold,
+            max_iterations: self.keys.count("max_iterations")?,
+            stop_on_duplicate_support: self.keys.flag("stop_on_duplicate_support")?.unwrap_or(true),
+        })
+    }
+
     fn normalization(&self) -> Result<&'a str> {
         const KEY: &str = "normalize_activations";
         // Once a truth value.
@@ -124,7 +145,16 @@ impl<'a> Cfg<'a> {
                 _ => _ = all.insert(key.clone(), value.clone()),
             }
         }
-        Metadata::parse(self.path, &Value::Object(all), notes)
+        let mut metadata = Metadata::parse(self.path, &Value::Object(all), notes)?;
+        // SAELens' name for what Gemma Scope 2's transcoders read; in TransformerLens it is the stream before the norm.
+        let read = metadata.other.get("hf_hook_name").and_then(Value::as_str).and_then(hook_of_module);
+        if let (Some(said), Some(read)) =
+            (metadata.hook_name.as_mut().filter(|said| said.ends_with(".hook_mlp_in")), read)
+        {
+            notes.push(format!("it names the hook {said}, and the module whose output is {read}: the second is taken"));
+            *said = read;
+        }
+        Ok(metadata)
     }
 
     /// Refuses what would make the SAE compute something else.
@@ -168,50 +198,74 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
     let metadata = cfg.described(&mut notes)?;
     cfg.check(metadata.hook_name.as_deref())?;
     let architecture = cfg.architecture()?;
-    let (d_model, d_sae) = (cfg.keys.size("d_in")?, cfg.keys.size("d_sae")?);
+    let (d_in, d_sae) = (cfg.keys.size("d_in")?, cfg.keys.size("d_sae")?);
 
     let file = TensorFile::open(&dir.join(Format::SaeLens.weights()), CONFIG)?;
     let vector = |name| file.floats(name, &[d_sae]);
-    let (activation, bias) = match architecture {
-        "topk" => {
-            let k = checked_k(&path, cfg.k()?, d_sae)?;
-            (
-                Activation::TopK {
-                    k,
-                    by_decoder_norm: cfg.keys.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false),
-                },
-                "b_enc",
-            )
+    let k = || checked_k(&path, cfg.k()?, d_sae);
+    let by_decoder_norm = cfg.keys.flag("rescale_acts_by_decoder_norm")?.unwrap_or(false);
+    let activation = match architecture {
+        "topk" => Activation::TopK { k: k()?, by_decoder_norm },
+        "abstopk" => Activation::AbsTopK { k: k()?, by_decoder_norm },
+        "standard" | "transcoder" | "skip_transcoder" => Activation::Relu,
+        "jumprelu" | "jumprelu_transcoder" | "jumprelu_skip_transcoder" => {
+            Activation::JumpRelu { threshold: vector("threshold")? }
         }
-        "standard" => (Activation::Relu, "b_enc"),
-        "jumprelu" => (Activation::JumpRelu { threshold: vector("threshold")? }, "b_enc"),
-        "gated" => (Activation::Gated { r_mag: vector("r_mag")?, b_mag: vector("b_mag")? }, "b_gate"),
+        "gated" => Activation::Gated { r_mag: vector("r_mag")?, b_mag: vector("b_mag")? },
+        "matching_pursuit" => Activation::MatchingPursuit(cfg.pursuit()?),
         other => return Err(SaeError::config(&path, unsupported(other))),
     };
-    if file.has("scaling_factor")? && vector("scaling_factor")?.iter().any(|&factor| factor != 1.0) {
+    let transcodes = architecture.ends_with("transcoder");
+    let d_out = if transcodes { cfg.keys.size("d_out")? } else { d_in };
+    let skips = architecture.ends_with("skip_transcoder");
+    let skip = if skips { Some(file.floats("W_skip", &[d_out, d_in])?) } else { None };
+    let apply_b_dec_to_input = cfg.keys.flag("apply_b_dec_to_input")?;
+    if transcodes && apply_b_dec_to_input == Some(true) {
+        return Err(SaeError::config(&path, "apply_b_dec_to_input is true: b_dec of a transcoder is not of its input"));
+    }
+    let apply_b_dec_to_input = apply_b_dec_to_input.unwrap_or(!transcodes);
+    if file.has("scaling_factor") && vector("scaling_factor")?.iter().any(|&factor| factor != 1.0) {
         return Err(SaeError::config(
             &path,
             "the weights have a `scaling_factor` that is not 1, from finetuning, which is not supported",
         ));
     }
+    let tied = activation.is_tied();
+    let w_enc = if tied { Vec::new() } else { file.transposed("W_enc", [d_sae, d_in])? };
+    // Before anything is made as large as the configuration says.
+    let (w_dec, b_dec) = (file.floats("W_dec", &[d_sae, d_out])?, file.floats("b_dec", &[d_out])?);
     let sae = HostSae {
-        d_in: d_model,
-        d_out: d_model,
+        d_in,
+        d_out,
         d_sae,
-        w_enc: file.transposed("W_enc", [d_sae, d_model])?,
-        b_enc: vector(bias)?,
-        w_dec: file.floats("W_dec", &[d_sae, d_model])?,
-        b_dec: file.floats("b_dec", &[d_model])?,
+        w_enc,
+        b_enc: match &activation {
+            Activation::MatchingPursuit(_) => vec![0.0; d_sae],
+            Activation::Gated { .. } => vector("b_gate")?,
+            _ => vector("b_enc")?,
+        },
+        w_dec,
+        // A pursuit that doesn't begin at b_dec doesn't end there either.
+        b_dec: if tied && !apply_b_dec_to_input { vec![0.0; d_out] } else { b_dec },
         activation,
         normalization: Normalization::None,
-        apply_b_dec_to_input: cfg.keys.flag("apply_b_dec_to_input")?.unwrap_or(true),
-        transcoding: None,
+        apply_b_dec_to_input,
+        transcoding: transcodes.then_some(Transcoding { skip }),
     };
     let sae = match cfg.normalization()? {
         "none" => sae,
         "layer_norm" => HostSae { normalization: Normalization::LayerNorm, ..sae },
         "constant_norm_rescale" => HostSae { normalization: Normalization::ConstantNorm, ..sae },
         "expected_average_only_in" => match input_scale(dir)? {
+            Some(_) if tied || transcodes => {
+                return Err(SaeError::config(
+                    &path,
+                    format!(
+                        "normalize_activations = `expected_average_only_in` with a factor in {SCALER} is not supported of architecture \
+                         `{architecture}`; fold the factor in SAELens (save_inference_model)"
+                    ),
+                ));
+            }
             Some(factor) => sae.folding_input_scale(factor),
             None => {
                 notes.push(
@@ -266,10 +320,11 @@ fn unsupported(architecture: &str) -> String {
         "batchtopk" | "matryoshka_batchtopk" => {
             "is that of a training checkpoint; SAELens' save_inference_model writes it as jumprelu, which is supported"
         }
-        name if name.contains("transcoder") => {
-            "is a transcoder: it predicts another activation than the one that it reads, so there is nothing to reconstruct"
+        "temporal" => "needs whole sequences, one token after another, and is not supported",
+        _ => {
+            "is not supported; topk, abstopk, standard, jumprelu, gated, matching_pursuit, transcoder, skip_transcoder, jumprelu_transcoder \
+             and jumprelu_skip_transcoder are"
         }
-        _ => "is not supported; topk, standard, jumprelu and gated are",
     };
     format!("architecture `{architecture}` {why}")
 }
@@ -303,21 +358,26 @@ pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata, firing_rates:
     // SAELens takes an absent one for its own.
     described.as_object_mut().expect("metadata is an object").entry("sae_lens_training_version").or_insert(Value::Null);
     let vector = |values: &[f32]| Array::floats(values, &[d_sae]);
-    let mut tensors = vec![
-        ("W_enc", Array::floats(&transposed(&sae.w_enc, d_sae, d_in), &[d_in, d_sae])),
-        ("W_dec", Array::floats(&sae.w_dec, &[d_sae, d_out])),
-        ("b_dec", Array::floats(&sae.b_dec, &[d_out])),
-    ];
-    let bias = if matches!(sae.activation, Activation::Gated { .. }) { "b_gate" } else { "b_enc" };
-    tensors.push((bias, vector(&sae.b_enc)));
+    let mut tensors =
+        vec![("W_dec", Array::floats(&sae.w_dec, &[d_sae, d_out])), ("b_dec", Array::floats(&sae.b_dec, &[d_out]))];
+    if !sae.activation.is_tied() {
+        tensors.push(("W_enc", Array::floats(&transposed(&sae.w_enc, d_sae, d_in), &[d_in, d_sae])));
+        let bias = if matches!(sae.activation, Activation::Gated { .. }) { "b_gate" } else { "b_enc" };
+        tensors.push((bias, vector(&sae.b_enc)));
+    }
     match &sae.activation {
-        Activation::TopK { k, by_decoder_norm } => {
+        Activation::TopK { k, by_decoder_norm } | Activation::AbsTopK { k, by_decoder_norm } => {
             cfg["k"] = json!(k);
             cfg["rescale_acts_by_decoder_norm"] = json!(by_decoder_norm);
         }
         Activation::Relu | Activation::GroupMax { .. } => {}
         Activation::JumpRelu { threshold } => tensors.push(("threshold", vector(threshold))),
         Activation::Gated { r_mag, b_mag } => tensors.extend([("r_mag", vector(r_mag)), ("b_mag", vector(b_mag))]),
+        Activation::MatchingPursuit(pursuit) => {
+            cfg["residual_threshold"] = json!(pursuit.residual_threshold);
+            cfg["max_iterations"] = json!(pursuit.max_iterations);
+            cfg["stop_on_duplicate_support"] = json!(pursuit.stop_on_duplicate_support);
+        }
     }
     if let Some(Transcoding { skip }) = &sae.transcoding {
         cfg["d_out"] = json!(d_out);

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! encoder.weight [d_sae, d_in], encoder.bias [d_sae], W_dec [d_sae, d_in], b_dec [d_in]
+//! W_skip [d_in, d_in]                             skip_connection
 //! ```
 //!
-//! b_dec is subtracted from the input. The hook is the name of the directory, a module of the Hugging Face model: `layers.3` is
+//! b_dec is subtracted from the input, but not by a transcoder (`transcode`), which predicts a module's output from its input and has one
+//! width for both. Early versions could choose latents by magnitude (`signed`). The hook is the name of the directory, a module of the Hugging Face model: `layers.3` is
 //! the output of block 3. `normalize_decoder`, `multi_topk` and `expansion_factor` with `num_latents` matter in training only.
 
 use std::path::Path;
@@ -15,6 +17,7 @@ use super::json::{Keys, read_json, read_object, write_json};
 use super::{Format, HostSae, Metadata, Parsed, checked_k};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
+use crate::sae::Transcoding;
 use crate::tensors::{Array, TensorFile, write_tensors};
 
 const CONFIG: &str = "cfg.json";
@@ -26,15 +29,10 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
     let whole = read_object(&path)?;
     let cfg = Keys::new(&path, &whole);
     let refuse = |why: String| Err(SaeError::config(&path, why));
-    for key in ["transcode", "skip_connection"] {
-        if cfg.flag(key)? == Some(true) {
-            return refuse(format!(
-                "{key} is true: a transcoder predicts another activation than the one that it reads, so there is nothing to reconstruct"
-            ));
-        }
-    }
-    if cfg.flag("signed")? == Some(true) {
-        return refuse("signed is true: selection by magnitude, negative latents kept, is not supported".to_owned());
+    let is = |key: &str| Ok::<_, SaeError>(cfg.flag(key)? == Some(true));
+    let (transcodes, skips, signed) = (is("transcode")?, is("skip_connection")?, is("signed")?);
+    if skips && !transcodes {
+        return refuse("skip_connection is true and transcode is not: an SAE could copy its input".to_owned());
     }
     let d_model = cfg.size("d_in")?;
     let d_sae = match cfg.count("num_latents")? {
@@ -45,7 +43,9 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
     let k = checked_k(&path, cfg.count("k")?, d_sae)?;
     // The first versions had one activation, and no name for it.
     let activation = match cfg.text("activation")?.unwrap_or("topk") {
+        "topk" if signed => Activation::AbsTopK { k, by_decoder_norm: false },
         "topk" => Activation::TopK { k, by_decoder_norm: false },
+        "groupmax" if signed => return refuse("signed is true of groupmax, which is not known".to_owned()),
         "groupmax" if d_sae.is_multiple_of(k) => Activation::GroupMax { k },
         "groupmax" => return refuse(format!("groupmax with k {k} needs d_sae to be a multiple of it; it is {d_sae}")),
         other => return refuse(format!("activation `{other}` is not supported; topk and groupmax are")),
@@ -61,28 +61,37 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         b_dec: file.floats("b_dec", &[d_model])?,
         activation,
         normalization: Normalization::None,
-        apply_b_dec_to_input: true,
-        transcoding: None,
+        apply_b_dec_to_input: !transcodes,
+        transcoding: if transcodes {
+            let skip = if skips { Some(file.floats("W_skip", &[d_model, d_model])?) } else { None };
+            Some(Transcoding { skip })
+        } else {
+            None
+        },
     };
     let mut notes = Vec::new();
-    let metadata = metadata(dir, &path, &whole, &mut notes)?;
+    let metadata = metadata(dir, &path, &whole, transcodes, &mut notes)?;
     Ok(Parsed { sae, metadata, notes })
 }
 
 /// What we wrote into `cfg.json`, or else what the directory's name and the run's `config.json` above it say.
-fn metadata(dir: &Path, path: &Path, whole: &Value, notes: &mut Vec<String>) -> Result<Metadata> {
+fn metadata(dir: &Path, path: &Path, whole: &Value, transcodes: bool, notes: &mut Vec<String>) -> Result<Metadata> {
     let mut metadata = Metadata::parse(path, &whole["metadata"], notes)?;
     metadata.keep_source(SOURCE, whole);
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let hook_dir = hook_dir(&dir);
     let named = hook_dir.file_name().and_then(|n| n.to_str()).and_then(hook_of_module);
-    match (&metadata.hook_name, &named) {
-        (Some(said), Some(named)) if said != named => notes.push(format!(
-            "{} names the hook {said}, the directory's name says {named}; the first is taken",
-            path.display()
-        )),
-        (Some(_), _) => {}
-        (None, _) => metadata.hook_name = named,
+    let (read, predicted) =
+        if transcodes { (named.as_deref().and_then(input_of_module), named) } else { (named, None) };
+    for (said, named) in [(&mut metadata.hook_name, read), (&mut metadata.hook_name_out, predicted)] {
+        match (said, named) {
+            (Some(said), Some(named)) if *said != named => notes.push(format!(
+                "{} names the hook {said}, the directory's name says {named}; the first is taken",
+                path.display()
+            )),
+            (Some(_), _) => {}
+            (said @ None, named) => *said = named,
+        }
     }
     let Some(run) = hook_dir.parent().map(|run| run.join("config.json")).filter(|config| config.is_file()) else {
         return Ok(metadata);
@@ -115,7 +124,8 @@ pub(super) fn note_on_place(dir: &Path, metadata: &Metadata) -> Option<String> {
     let name = hook_dir(&dir).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let named = hook_of_module(&name);
     let reads = "sparsify takes the hook from the name of the directory";
-    match &metadata.hook_name {
+    // A module is known by what comes out of it.
+    match metadata.hook_name_out.as_ref().or(metadata.hook_name.as_ref()) {
         None if named.is_some() => None,
         None => Some(format!("{reads}, and `{name}` names none; call it layers.L for the output of block L")),
         Some(hook) if named.as_ref() == Some(hook) => None,
@@ -149,6 +159,17 @@ fn hook_of_module(module: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("blocks.{layer}.{kind}"))
+}
+
+/// What goes into the module whose output has that name, for which a transcoder of the module was trained.
+fn input_of_module(output: &str) -> Option<String> {
+    let (block, kind) = output.rsplit_once('.')?;
+    let input = match kind {
+        "hook_resid_post" => "hook_resid_pre",
+        "hook_mlp_out" => "mlp.hook_in",
+        _ => return None,
+    };
+    Some(format!("{block}.{input}"))
 }
 
 pub(super) fn write(dir: &Path, sae: HostSae, metadata: &Metadata) -> Result<()> {

@@ -1,0 +1,169 @@
+//! Activations of a file of any kind that is read, or of a directory of shards.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use assay_models::FloatLists;
+use assay_sae::Rows;
+use serde::Deserialize;
+
+use crate::files::read_json;
+
+/// What tensors and columns of activations are usually called: the first is what assay writes.
+const USUAL: [&str; 2] = ["activations", "x"];
+/// What says of a directory that it has activations.
+const INDEX: &str = "index.json";
+
+/// Activations, read in order.
+pub(super) enum Source {
+    /// Tensors, one after another.
+    Tensors(Tensors),
+    /// A column of lists.
+    Lists(Lists),
+}
+
+impl Source {
+    /// Opens `FILE`, `FILE:TENSOR` or a directory.
+    ///
+    /// # Errors
+    /// If there is no such file, or it has no activations.
+    pub(super) fn open(text: &Path) -> Result<Self> {
+        if text.is_dir() {
+            return Ok(Self::Tensors(Tensors::shards(text)?));
+        }
+        let (path, name) = split(text);
+        let mut begin = [0; 4];
+        let read = std::fs::File::open(&path).and_then(|mut file| file.read(&mut begin));
+        read.with_context(|| format!("cannot read {}", path.display()))?;
+        if begin != *b"PAR1" {
+            let open = Rows::open(&path, name.as_deref(), &USUAL)?;
+            return Ok(Self::Tensors(Tensors { rows: open.rows(), width: open.width(), open, waiting: Vec::new() }));
+        }
+        let lists = FloatLists::open(&path, name.as_deref(), &USUAL)?;
+        ensure!(lists.rows() > 0, "{} has no rows", path.display());
+        Ok(Self::Lists(Lists { lists, group: 0, group_values: Vec::new(), at: 0 }))
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Tensors(tensors) => tensors.rows,
+            Self::Lists(lists) => lists.lists.rows(),
+        }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Tensors(tensors) => tensors.width,
+            Self::Lists(lists) => lists.lists.width(),
+        }
+    }
+
+    /// The next rows, `most` at most; none at the end.
+    pub(super) fn next(&mut self, most: usize) -> Result<Vec<f32>> {
+        match self {
+            Self::Tensors(tensors) => tensors.next(most),
+            Self::Lists(lists) => lists.next(most),
+        }
+    }
+}
+
+/// One tensor, or those of several files.
+pub(super) struct Tensors {
+    rows: usize,
+    width: usize,
+    open: Rows,
+    /// Those to be opened after it, the next one last.
+    waiting: Vec<PathBuf>,
+}
+
+/// What `index.json` says of shards.
+#[derive(Deserialize)]
+struct Index {
+    /// Rows of all, and their width.
+    shape: [usize; 2],
+    /// Those that are finished, by their names.
+    shards: std::collections::BTreeMap<String, usize>,
+}
+
+impl Tensors {
+    fn shards(dir: &Path) -> Result<Self> {
+        let shown = dir.display();
+        let index: Option<Index> = read_json(&dir.join(INDEX), "it is no index of activations")?;
+        let Some(Index { shape: [rows, width], shards }) = index else {
+            bail!("{shown} is a directory without {INDEX}; name a file of activations in it");
+        };
+        let found: usize = shards.values().sum();
+        ensure!(
+            found == rows,
+            "the activations in {shown} are not finished: {found} of {rows} rows; capture the rest first"
+        );
+        let mut waiting: Vec<PathBuf> = shards.into_keys().rev().map(|name| dir.join(name)).collect();
+        let first = waiting.pop().with_context(|| format!("{shown} has no activations"))?;
+        let this = Self { rows, width, open: Rows::open(&first, None, &USUAL)?, waiting };
+        this.check(&first)?;
+        Ok(this)
+    }
+
+    fn check(&self, path: &Path) -> Result<()> {
+        let (width, found) = (self.width, self.open.width());
+        ensure!(found == width, "the activations in {} are {found} wide, those of its {INDEX} {width}", path.display());
+        Ok(())
+    }
+
+    fn next(&mut self, most: usize) -> Result<Vec<f32>> {
+        loop {
+            let rows = self.open.read(most)?;
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
+            let Some(path) = self.waiting.pop() else { return Ok(rows) };
+            self.open = Rows::open(&path, None, &USUAL)?;
+            self.check(&path)?;
+        }
+    }
+}
+
+/// A column of lists, of which a row group is in memory.
+pub(super) struct Lists {
+    lists: FloatLists,
+    /// The row group to be read next.
+    group: usize,
+    /// The one before it, and where what was not given out begins.
+    group_values: Vec<f32>,
+    at: usize,
+}
+
+impl Lists {
+    fn next(&mut self, most: usize) -> Result<Vec<f32>> {
+        let width = self.lists.width();
+        if self.at == self.group_values.len() && self.group < self.lists.groups() {
+            self.group_values = self.lists.group(self.group)?;
+            self.at = 0;
+            if let Some(bad) = self.group_values.iter().position(|v| !v.is_finite()) {
+                bail!(
+                    "`{}` holds {} in row {} of row group {}, column {}; activations are finite numbers",
+                    self.lists.column(),
+                    self.group_values[bad],
+                    bad / width,
+                    self.group,
+                    bad % width
+                );
+            }
+            self.group += 1;
+        }
+        let end = self.group_values.len().min(self.at + most * width);
+        let rows = self.group_values[self.at..end].to_vec();
+        self.at = end;
+        Ok(rows)
+    }
+}
+
+/// A path, and the name behind its last colon, unless the whole is a file.
+fn split(text: &Path) -> (PathBuf, Option<String>) {
+    let shown = text.to_string_lossy();
+    match shown.rsplit_once(':') {
+        Some((path, name)) if !text.exists() && Path::new(path).is_file() => (path.into(), Some(name.to_owned())),
+        _ => (text.to_owned(), None),
+    }
+}
