@@ -22,17 +22,18 @@ fn uniform(seed: u64, count: usize, scale: f64) -> Vec<f32> {
 
 const D_SAE: usize = 96;
 
-/// The hook of that name, in layer 9.
-fn hook(name: &str) -> String {
-    let name = match name {
-        "z" => "attn.hook_z".to_owned(),
-        "mlp_in" => "mlp.hook_in".to_owned(),
-        name => format!("hook_{name}"),
-    };
-    format!("blocks.9.{name}")
+/// The hook of that name, in layer 9, and what Gemma Scope 2 calls it.
+fn hook(name: &str) -> (&'static str, &'static str) {
+    match name {
+        "resid_post" => ("blocks.9.hook_resid_post", "model.layers.9.output"),
+        "z" => ("blocks.9.attn.hook_z", "model.layers.9.self_attn.o_proj.input"),
+        "mlp_in" => ("blocks.9.mlp.hook_in", "model.layers.9.pre_feedforward_layernorm.output"),
+        "mlp_out" => ("blocks.9.hook_mlp_out", "model.layers.9.post_feedforward_layernorm.output"),
+        other => panic!("{other}"),
+    }
 }
 
-/// Writes an SAE in SAELens' format.
+/// Writes an SAE in the layout of Gemma Scope 2.
 fn write(dir: &Path, sae: &Value) -> PathBuf {
     let number = |key: &str| sae[key].as_f64().unwrap();
     let size = |key: &str| sae[key].as_u64().unwrap() as usize;
@@ -41,31 +42,25 @@ fn write(dir: &Path, sae: &Value) -> PathBuf {
     let affine = sae["affine"].as_bool().unwrap();
     let threshold: Vec<f32> = uniform(seed + 4, D_SAE, 0.25).into_iter().map(|v| 1.0 + v).collect();
     let mut tensors = vec![
-        ("W_enc", uniform(seed, d_in * D_SAE, (3.0 / d_in as f64).sqrt() / scale_in), vec![d_in, D_SAE]),
+        ("w_enc", uniform(seed, d_in * D_SAE, (3.0 / d_in as f64).sqrt() / scale_in), vec![d_in, D_SAE]),
         ("b_enc", uniform(seed + 1, D_SAE, 0.1), vec![D_SAE]),
-        ("W_dec", uniform(seed + 2, D_SAE * d_out, scale_out / (D_SAE as f64).sqrt()), vec![D_SAE, d_out]),
+        ("w_dec", uniform(seed + 2, D_SAE * d_out, scale_out / (D_SAE as f64).sqrt()), vec![D_SAE, d_out]),
         ("b_dec", uniform(seed + 3, d_out, 0.1 * scale_out), vec![d_out]),
         ("threshold", threshold, vec![D_SAE]),
     ];
     if affine {
-        // SAELens' W_skip is the transpose of Gemma Scope's matrix, [d_out, d_in].
         let matrix = uniform(seed + 5, d_in * d_out, scale_out / (scale_in * (d_in as f64).sqrt()));
-        let transposed = (0..d_in * d_out).map(|at| matrix[at % d_in * d_out + at / d_in]).collect();
-        tensors.push(("W_skip", transposed, vec![d_out, d_in]));
+        tensors.push(("affine_skip_connection", matrix, vec![d_in, d_out]));
     }
     std::fs::create_dir_all(dir).unwrap();
-    write_floats(&dir.join("sae_weights.safetensors"), &tensors);
-    let hook_of = |key: &str| hook(sae[key].as_str().unwrap());
-    let mut cfg = json!({
-        "architecture": if affine { "jumprelu_skip_transcoder" } else { "jumprelu" },
-        "d_in": d_in, "d_sae": D_SAE, "dtype": "float32", "apply_b_dec_to_input": false,
-        "metadata": { "hook_name": hook_of("reads"), "prepend_bos": true, "context_size": 48 },
+    write_floats(&dir.join("params.safetensors"), &tensors);
+    let module = |key: &str| hook(sae[key].as_str().unwrap()).1;
+    let config = json!({
+        "architecture": "jump_relu", "width": D_SAE, "model_name": "google/gemma-3-270m", "affine_connection": affine,
+        "type": if affine { "transcoder" } else { "sae" },
+        "hf_hook_point_in": module("reads"), "hf_hook_point_out": module("patched"),
     });
-    if affine {
-        cfg["d_out"] = json!(d_out);
-        cfg["metadata"]["hook_name_out"] = json!(hook_of("patched"));
-    }
-    std::fs::write(dir.join("cfg.json"), cfg.to_string()).unwrap();
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
     dir.to_owned()
 }
 
@@ -81,8 +76,9 @@ fn agrees(name: &str) {
     command.arg(model).arg("--sae").arg(sae).arg("--tokens").arg(golden.join("tokens.safetensors"));
     let found: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
     assert_eq!(found["notes"], json!([]), "{name}");
-    let out = if name == "affine" { json!("blocks.9.hook_mlp_out") } else { Value::Null };
-    assert_eq!((&found["hook"], &found["hook_out"]), (&json!(hook(reference["sae"]["reads"].as_str().unwrap())), &out));
+    let [reads, patched] = ["reads", "patched"].map(|key| json!(hook(reference["sae"][key].as_str().unwrap()).0));
+    let out = if reads == patched { Value::Null } else { patched };
+    assert_eq!((&found["hook"], &found["hook_out"]), (&reads, &out));
     assert_eq!(agree(name, &found, &reference["expected"], &tolerance), 56);
 }
 
