@@ -69,6 +69,7 @@ pub mod shards;
 pub mod spec;
 #[cfg(feature = "workbench")]
 mod spelling;
+#[cfg(feature = "workbench")]
 pub mod transcode;
 #[cfg(feature = "workbench")]
 pub mod verdict;
