@@ -372,8 +372,7 @@ impl TrainSpec {
         let chooses = architecture.k().is_some();
         let (objective, loss) = self.objective_of(coder)?;
         let recipe = TrainConfig::from_recipe(self.recipe, d_in, d_sae, architecture, self.batch_size, tokens);
-        // A transcoder's b_dec is of its output.
-        let apply_b_dec_to_input = coder.transcode.is_none() && recipe.apply_b_dec_to_input;
+        let recipe = recipe.transcoding(coder.transcode.map_or(Task::Autoencoder, Transcode::task));
         Ok(TrainConfig {
             lr: self.lr.unwrap_or(recipe.lr),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
@@ -390,12 +389,11 @@ impl TrainSpec {
                 .rescale_acts_by_decoder_norm
                 .filter(|_| chooses)
                 .unwrap_or(recipe.rescale_acts_by_decoder_norm),
-            apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(apply_b_dec_to_input),
+            apply_b_dec_to_input: self.apply_b_dec_to_input.unwrap_or(recipe.apply_b_dec_to_input),
             decoder_bias: self.decoder_bias.unwrap_or(recipe.decoder_bias),
             input_scaling: self.input_scaling.unwrap_or(recipe.input_scaling),
             ema_decay: self.ema_decay.unwrap_or(recipe.ema_decay),
             precision,
-            task: coder.transcode.map_or(Task::Autoencoder, Transcode::task),
             ..recipe
         })
     }

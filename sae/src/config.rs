@@ -232,6 +232,17 @@ impl TrainConfig {
         }
     }
 
+    /// The same settings for a transcoder: b_dec is of its output alone, and the decoder's rows, which have nothing in common with the
+    /// encoder's, start short and are free, so that the first predictions are little more than b_dec (sparsify starts them at 0). Rows of norm 1
+    /// would add noise to every prediction, and latents that do nothing but harm are trained to be silent.
+    #[must_use]
+    pub fn transcoding(self, task: Task) -> Self {
+        if task.is_autoencoder() {
+            return self;
+        }
+        Self { task, apply_b_dec_to_input: false, decoder_norm: DecoderNorm::Free, decoder_init_norm: 0.1, ..self }
+    }
+
     /// How many dead latents the auxiliary loss may use of a token: d_model / 2.
     pub fn k_aux(&self) -> usize {
         (self.d_model / 2).max(1)

@@ -75,7 +75,8 @@ impl Forward {
 }
 
 impl Trainer {
-    /// An untrained SAE: decoder rows random directions of `decoder_init_norm`, encoder its transpose, biases 0.
+    /// An untrained SAE: decoder rows random directions of `decoder_init_norm`, encoder its transpose, biases 0. A transcoder's encoder, which
+    /// reads something else, has random directions of its own, of norm 1.
     ///
     /// # Errors
     /// If the settings are invalid.
@@ -83,20 +84,25 @@ impl Trainer {
         config.check()?;
         let TrainConfig { d_model, d_sae, decoder_init_norm, .. } = config;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut rows = vec![0.0_f32; d_sae * d_model];
-        for row in rows.chunks_mut(d_model) {
-            for v in row.iter_mut() {
-                *v = StandardNormal.sample(&mut rng);
+        let mut directions = |norm: f64| {
+            let mut rows = vec![0.0_f32; d_sae * d_model];
+            for row in rows.chunks_mut(d_model) {
+                for v in row.iter_mut() {
+                    *v = StandardNormal.sample(&mut rng);
+                }
+                let length = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+                for v in row {
+                    *v = (f64::from(*v) * norm / length) as f32;
+                }
             }
-            let norm = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-            for v in row {
-                *v = (f64::from(*v) * decoder_init_norm / norm) as f32;
-            }
-        }
-        let matrix = || Tensor::from_data(TensorData::new(rows.clone(), [d_sae, d_model]), device);
+            rows
+        };
+        let matrix = |rows: Vec<f32>| Tensor::from_data(TensorData::new(rows, [d_sae, d_model]), device);
+        let w_dec = directions(decoder_init_norm);
+        let w_enc = if config.task.is_autoencoder() { w_dec.clone() } else { directions(1.0) };
         let params = Params {
-            w_enc: matrix(),
-            w_dec: matrix(),
+            w_enc: matrix(w_enc),
+            w_dec: matrix(w_dec),
             vectors: initial_vectors(&config, device),
             ..Params::zeros(&config, device)
         };
