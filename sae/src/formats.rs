@@ -135,9 +135,7 @@ impl Format {
         let saelens_only = matches!(sae.activation(), Activation::AbsTopK { .. } | Activation::MatchingPursuit(_));
         let transcodes = sae.is_transcoder();
         match self {
-            Self::SaeLens if transcodes => {
-                plain && matches!(sae.activation(), Activation::Relu | Activation::JumpRelu { .. })
-            }
+            Self::SaeLens if transcodes => matches!(sae.activation(), Activation::Relu | Activation::JumpRelu { .. }),
             Self::SaeLens => !groupmax,
             Self::Sparsify if sae.d_in() != sae.d_out() => false,
             Self::Sparsify => plain && (groupmax || matches!(sae.activation(), Activation::TopK { .. })),

@@ -105,13 +105,9 @@ impl<'a> Cfg<'a> {
     }
 
     fn pursuit(&self) -> Result<Pursuit> {
-        let residual_threshold = self.keys.number("residual_threshold")?.unwrap_or(1e-2);
-        if residual_threshold < 0.0 {
-            let why = format!("residual_threshold is {residual_threshold}; it must be 0 or more");
-            return Err(SaeError::config(self.path, why));
-        }
         Ok(Pursuit {
-            residual_threshold,
+            // One below 0 never stops, as 0 does.
+            residual_threshold: self.keys.number("residual_threshold")?.unwrap_or(1e-2).max(0.0),
             max_iterations: self.keys.count("max_iterations")?,
             stop_on_duplicate_support: self.keys.flag("stop_on_duplicate_support")?.unwrap_or(true),
         })
