@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -198,6 +198,64 @@ pub struct Shard {
     pub first: usize,
     /// How many it has.
     pub rows: usize,
+}
+
+/// What is in a directory of shards, and the shards in the order of their rows; `None` if it has no index.
+///
+/// # Errors
+/// If the index can't be read, a shard is missing, or a file is not the shard that its name says: of other activations, other rows, or
+/// another length.
+pub fn finished(dir: &Path) -> Result<Option<(Contents, Vec<Shard>)>> {
+    let index: Option<Index> = read_json(&dir.join(INDEX), "it is no index of activations")?;
+    let Some(Index { format, contents, shards: listed }) = index else { return Ok(None) };
+    let shown = dir.join(INDEX);
+    let shown = shown.display();
+    ensure!(format == FORMAT, "{shown}: the format is `{format}`, expected `{FORMAT}`");
+    let Contents { sequences, context_size, shape: [rows, width], shard_sequences, .. } = contents;
+    ensure!(
+        sequences.checked_mul(context_size) == Some(rows) && width > 0 && shard_sequences > 0,
+        "{shown}: its shape [{rows}, {width}] is not that of {sequences} sequences of {context_size} tokens"
+    );
+    let mut all = Vec::new();
+    for shard in shards(&contents) {
+        ensure!(
+            listed.get(&shard.file) == Some(&shard.rows),
+            "the activations in {} are not finished: {} is not there with {} rows; capture the rest first",
+            dir.display(),
+            shard.file,
+            shard.rows
+        );
+        let path = dir.join(&shard.file);
+        let is_it = is_shard(&path, &contents, &shard).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(
+            is_it,
+            "{} is not the shard that {INDEX} says: it has other rows, or is of other activations; remove it and capture again",
+            path.display()
+        );
+        all.push(shard);
+    }
+    Ok(Some((contents, all)))
+}
+
+/// Whether a file begins as that shard does, but for the model's name, and is as long.
+fn is_shard(path: &Path, contents: &Contents, shard: &Shard) -> std::io::Result<bool> {
+    let parsed = |header: &[u8]| -> Option<Value> {
+        let mut value: Value = serde_json::from_slice(header.get(8..)?).ok()?;
+        value["__metadata__"].as_object_mut()?.remove("model");
+        Some(value)
+    };
+    let mut file = File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let expected = header(contents, shard);
+    // A name of a model can't be longer than a path.
+    let Some(length) = usize::try_from(u64::from_le_bytes(length)).ok().filter(|n| *n < expected.len() + 8192) else {
+        return Ok(false);
+    };
+    let mut found = vec![0; 8 + length];
+    file.read_exact(&mut found[8..])?;
+    let whole = (found.len() + contents.bytes(shard.rows)) as u64;
+    Ok(parsed(&found).is_some_and(|found| Some(found) == parsed(&expected)) && file.metadata()?.len() == whole)
 }
 
 impl Contents {

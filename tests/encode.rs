@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use assay::shards::{Contents, Dtype, Shards};
 use assert_cmd::Command;
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
@@ -102,20 +103,29 @@ fn activations_of_every_kind_of_file_encode_the_same() {
     );
     let rows: Vec<&[f32]> = x.chunks(d).collect();
     parquet(&at("x.parquet"), "resid", &rows, 5);
-    let shards = at("shards");
-    std::fs::create_dir(&shards).unwrap();
-    let halves = [("a.safetensors", &x[..5 * d]), ("b.safetensors", &x[5 * d..])];
-    for (name, values) in halves {
-        write_floats(&shards.join(name), &[("activations", values.to_vec(), [values.len() / d, d])]);
-    }
-    let index = |rows: usize| {
-        let text = format!(
-            "{{\"shape\": [{rows}, {d}], \"shards\": {{\"a.safetensors\": 5, \"b.safetensors\": {}}}}}",
-            shape[0] - 5
-        );
-        std::fs::write(shards.join("index.json"), text).unwrap();
+    let dir_of_shards = at("shards");
+    let contents = Contents {
+        model: "m".to_owned(),
+        weights: "w".to_owned(),
+        hook: "blocks.0.mlp.hook_in".to_owned(),
+        tokens: "t".to_owned(),
+        sequences: shape[0],
+        context_size: 1,
+        bos: None,
+        dtype: Dtype::F32,
+        shape: [shape[0], d],
+        shard_sequences: 5,
     };
-    index(shape[0]);
+    let mut shards = Shards::open(&dir_of_shards, contents).unwrap();
+    let missing = shards.missing();
+    for (at, shard) in missing.iter().enumerate() {
+        if at + 1 == missing.len() {
+            // The last is not there yet.
+            refused(&mut encode(&sae, &dir_of_shards, &dir.path().join("early")), &["not finished", &shard.file]);
+        }
+        let values = &x[shard.first * d..(shard.first + shard.rows) * d];
+        shards.write(shard, |push| push(values)).unwrap();
+    }
     let sources: [PathBuf; 7] = [
         at("x.npy"),
         at("deep.npy"),
@@ -123,7 +133,7 @@ fn activations_of_every_kind_of_file_encode_the_same() {
         at("several.safetensors"),
         at("x.parquet"),
         tensor_of(&at("x.parquet"), "resid").into(),
-        shards.clone(),
+        dir_of_shards.clone(),
     ];
     for (number, source) in sources.iter().enumerate() {
         let out = at(&format!("{number}.safetensors"));
@@ -134,8 +144,16 @@ fn activations_of_every_kind_of_file_encode_the_same() {
         assert_close(&format!("{}", source.display()), &latents, &expected.floats("latents").0, 1e-5);
         assert_close(&format!("{}", source.display()), &recon, &expected.floats("recon").0, 1e-5);
     }
-    index(shape[0] + 3);
-    refused(&mut encode(&sae, &shards, &at("unfinished")), &["not finished", "16 of 19 rows"]);
+    // Two shards in each other's place, and one that leads elsewhere.
+    let [first, second] = [0, 1].map(|n| dir_of_shards.join(&missing[n].file));
+    std::fs::rename(&first, at("kept")).unwrap();
+    std::fs::rename(&second, &first).unwrap();
+    std::fs::rename(at("kept"), &second).unwrap();
+    refused(&mut encode(&sae, &dir_of_shards, &at("swapped")), &[&missing[0].file, "is not the shard"]);
+    let index = dir_of_shards.join("index.json");
+    let text = std::fs::read_to_string(&index).unwrap().replace(&missing[0].file, "../one.safetensors");
+    std::fs::write(&index, text).unwrap();
+    refused(&mut encode(&sae, &dir_of_shards, &at("outside")), &["not finished", &missing[0].file]);
 }
 
 #[test]

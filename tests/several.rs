@@ -94,6 +94,7 @@ fn frames_are_read_and_reported_like_a_sweep_s() {
 fn what_cannot_be_is_said_before_anything_is_read() {
     let sae = golden(SAES[0]);
     refused(&mut eval(&[&sae, &sae]), &["L3_k8", "given twice"]);
+    refused(&mut eval(&[&sae, &golden("eval-small/../eval-small/L3_k8")]), &["L3_k8", "given twice"]);
     refused(&mut eval(&[golden("eval-small/X*")]), &["X*", "fits this pattern", "assay saes"]);
     refused(eval(&SAES.map(golden)).args(["--save-reconstructions", "x.safetensors"]), &["of one SAE", "2 are given"]);
     refused(eval(&SAES.map(golden)).args(["--format", "saebench"]), &["a file for each", "--out DIR"]);

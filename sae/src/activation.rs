@@ -13,7 +13,8 @@ pub enum Activation<V = Tensor<1>> {
         /// `rescale_acts_by_decoder_norm`.
         by_decoder_norm: bool,
     },
-    /// The k of largest magnitude with their signs, without a ReLU, ties to the lowest index (AbsTopK, arXiv:2510.00404).
+    /// The k of largest magnitude with their signs, without a ReLU, ties to the positive ones, among those to the lowest index (AbsTopK,
+    /// arXiv:2510.00404).
     AbsTopK {
         /// Latents chosen a token.
         k: usize,

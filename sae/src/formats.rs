@@ -234,6 +234,11 @@ pub fn load_encoder(path: &Path, device: &Device) -> Result<LoadedSae> {
         Format::CircuitTracer => circuit_tracer::read(&found.dir, &found.weights)?,
         Format::CrossLayer => cross_layer::read(&found.dir, &found.weights)?,
     };
+    for (what, size) in [("d_sae", sae.d_sae), ("d_in", sae.d_in)] {
+        if size == 0 {
+            return Err(SaeError::config(&found.weights, format!("{what} is 0; it must be at least 1")));
+        }
+    }
     Ok(LoadedSae { sae: sae.on(device), metadata, format: found.format, dir: found.dir, notes })
 }
 

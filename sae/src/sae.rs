@@ -300,10 +300,10 @@ mod tests {
         let w_enc = matrix(&[1.0, 0.0, 0.0, 1.0, -1.0, -1.0, 0.5, 0.0]);
         // Of norms 1, 5, 1 and 10.
         let w_dec = matrix(&[1.0, 0.0, 3.0, 4.0, 0.0, 1.0, 6.0, 8.0]);
-        let biases = [vector(&[0.0, 0.0, 0.5, 0.0]), vector(&[0.0, 0.0])];
+        let biases = [vector(&[0.0, 0.0, 0.5, -0.25]), vector(&[0.0, 0.0])];
         let x = matrix(&[2.0, -1.0]);
-        // pre is (2, −1, −0.5, 1), times the norms (2, −5, −0.5, 10).
-        for (by_decoder_norm, expected) in [(false, [2.0, -1.0, 0.0, 0.0]), (true, [0.0, -5.0, 0.0, 10.0])] {
+        // pre is (2, −1, −0.5, 0.75), times the norms (2, −5, −0.5, 7.5).
+        for (by_decoder_norm, expected) in [(false, [2.0, -1.0, 0.0, 0.0]), (true, [0.0, -5.0, 0.0, 7.5])] {
             let activation = Activation::AbsTopK { k: 2, by_decoder_norm };
             let sae = Sae::new([w_enc.clone(), w_dec.clone()], biases.clone(), activation, false);
             let Code::Dense(latents) = sae.encode(x.clone()) else { panic!("a dense code") };
@@ -313,7 +313,7 @@ mod tests {
             assert_eq!(host(same), expected);
             let of_code = host(sae.decode(Code::Dense(latents)));
             assert_eq!(host(reconstruction), of_code);
-            let in_rows = if by_decoder_norm { [-3.0 + 6.0, -4.0 + 8.0] } else { [2.0 - 3.0, -4.0] };
+            let in_rows = if by_decoder_norm { [-3.0 + 4.5, -4.0 + 6.0] } else { [2.0 - 3.0, -4.0] };
             assert_eq!(of_code, in_rows);
         }
     }

@@ -5,7 +5,7 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use assay_sae::formats;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::json;
@@ -93,6 +93,7 @@ impl EncodeArgs {
         // What stops the work is no failure to write.
         let mut stopped = None;
         let mut active = 0;
+        let mut done = 0;
         let beside = self.out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let written = write_atomic_with(&self.out, |file| {
             let mut work = || -> Result<()> {
@@ -115,6 +116,16 @@ impl EncodeArgs {
                         let (reconstruction, code) = sae.reconstruct(x);
                         (reconstruction.into_data().try_into_vec::<f32>()?, code)
                     };
+                    if let Some(bad) = reconstruction.iter().position(|v| !v.is_finite()) {
+                        bail!(
+                            "the reconstruction of row {} is not finite ({}): the activations there are beyond what f32 holds, or a weight \
+                             of {} is",
+                            done + bad / sae.d_out(),
+                            reconstruction[bad],
+                            self.sae.display()
+                        );
+                    }
+                    done += tokens;
                     output.write(&Encoded::of(code, tokens, reconstruction))?;
                     stage.advance(tokens as u64, String::new);
                 }

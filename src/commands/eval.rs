@@ -11,7 +11,7 @@ mod show;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::{Decoder, Site};
 use assay_probes::stats::Resamples;
 use assay_probes::{EvalConfig, Evaluation, Survey, evaluate};
@@ -128,6 +128,21 @@ impl EvalArgs {
             format != Output::Saebench || names.len() == 1 || self.out.is_some(),
             "--format saebench writes a file for each of several SAEs; give --out DIR"
         );
+        if format == Output::Saebench {
+            let known = names.iter().map(|name| saebench::known_as(name)).collect::<Result<Vec<_>>>()?;
+            let twice = (1..known.len())
+                .find_map(|at| known[..at].iter().position(|name| *name == known[at]).map(|first| (first, at)));
+            if let Some((first, at)) = twice {
+                bail!(
+                    "{} and {} would have one report, {}_{}: it is called after the last two directories; evaluate them one by one, \
+                     with --out of their own",
+                    names[first].display(),
+                    names[at].display(),
+                    known[at].0,
+                    known[at].1
+                );
+            }
+        }
         let device = device::open(device_name)?.device;
         let model_name = &model_of(self.model.as_deref(), &names)?;
         // First, as pickled ones are refused.

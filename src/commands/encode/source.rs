@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::FloatLists;
 use assay_sae::Rows;
-use serde::Deserialize;
 
-use crate::files::read_json;
+use crate::shards::finished;
 
 /// What tensors and columns of activations are usually called: the first is what assay writes.
 const USUAL: [&str; 2] = ["activations", "x"];
@@ -77,28 +76,14 @@ pub(super) struct Tensors {
     waiting: Vec<PathBuf>,
 }
 
-/// What `index.json` says of shards.
-#[derive(Deserialize)]
-struct Index {
-    /// Rows of all, and their width.
-    shape: [usize; 2],
-    /// Those that are finished, by their names.
-    shards: std::collections::BTreeMap<String, usize>,
-}
-
 impl Tensors {
     fn shards(dir: &Path) -> Result<Self> {
         let shown = dir.display();
-        let index: Option<Index> = read_json(&dir.join(INDEX), "it is no index of activations")?;
-        let Some(Index { shape: [rows, width], shards }) = index else {
+        let Some((contents, shards)) = finished(dir)? else {
             bail!("{shown} is a directory without {INDEX}; name a file of activations in it");
         };
-        let found: usize = shards.values().sum();
-        ensure!(
-            found == rows,
-            "the activations in {shown} are not finished: {found} of {rows} rows; capture the rest first"
-        );
-        let mut waiting: Vec<PathBuf> = shards.into_keys().rev().map(|name| dir.join(name)).collect();
+        let [rows, width] = contents.shape;
+        let mut waiting: Vec<PathBuf> = shards.into_iter().rev().map(|shard| dir.join(shard.file)).collect();
         let first = waiting.pop().with_context(|| format!("{shown} has no activations"))?;
         let this = Self { rows, width, open: Rows::open(&first, None, &USUAL)?, waiting };
         this.check(&first)?;

@@ -4,29 +4,38 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use assay_sae::formats;
-use glob::Pattern;
+use glob::{MatchOptions, Pattern};
 
-use crate::catalogue::{self, catalogue};
+use crate::catalogue::{self, Entry, catalogue};
 
-/// The SAEs, in the order in which they were given, those of a pattern by name.
+/// The SAEs, in the order in which they were given, those of a pattern by name. One that a pattern fits by several links counts once.
 ///
 /// # Errors
-/// If a pattern is none, or fits no SAE, or one is given twice.
+/// If a pattern is none, or fits no SAE, or one is given twice, be it under another spelling.
 pub(super) fn named(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all: Vec<PathBuf> = Vec::new();
+    let mut places: Vec<PathBuf> = Vec::new();
     for name in given {
         let text = name.to_string_lossy();
-        let found =
-            if text.contains(['*', '?', '[']) && !name.exists() { matching(&text)? } else { vec![name.clone()] };
+        let is_pattern = text.contains(['*', '?', '[']) && !name.exists();
+        let found = if is_pattern { matching(&text)? } else { vec![name.clone()] };
         for sae in found {
-            ensure!(!all.contains(&sae), "--sae {} is given twice", sae.display());
-            all.push(sae);
+            let place = sae.canonicalize().unwrap_or_else(|_| sae.clone());
+            let known = places.iter().position(|known| *known == place);
+            match known {
+                Some(_) if is_pattern => {}
+                Some(at) => bail!("--sae {} is given twice, as {} too", sae.display(), all[at].display()),
+                None => {
+                    all.push(sae);
+                    places.push(place);
+                }
+            }
         }
     }
     Ok(all)
 }
 
-/// The SAEs on disk that fit a pattern, else those of the catalogue.
+/// The SAEs on disk that fit a pattern, else those of a release of the catalogue, which the pattern names.
 fn matching(text: &str) -> Result<Vec<PathBuf>> {
     let pattern = Pattern::new(text).with_context(|| format!("--sae {text} is no pattern"))?;
     let mut found = Vec::new();
@@ -36,13 +45,16 @@ fn matching(text: &str) -> Result<Vec<PathBuf>> {
             found.push(path);
         }
     }
-    if found.is_empty() {
-        let entries = catalogue().entries().filter(|entry| pattern.matches(&entry.name()));
-        found.extend(entries.map(|entry| entry.name().into()));
+    let release = text.split_once('/').and_then(|(head, _)| catalogue().release(head));
+    if let Some(release) = release.filter(|_| found.is_empty()) {
+        let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+        let names = release.saes.iter().map(|sae| Entry { release, sae }.name());
+        found.extend(names.filter(|name| pattern.matches_with(name, options)).map(PathBuf::from));
     }
     ensure!(
         !found.is_empty(),
-        "--sae {text}: no directory of an SAE fits this pattern, and none that `assay saes` lists does"
+        "--sae {text}: no directory of an SAE fits this pattern, and none of a release that `assay saes` lists; of published SAEs it begins with \
+         the release's name, as in 'gemma-scope-2b-pt-res/layer_12/width_16k/*'"
     );
     Ok(found)
 }

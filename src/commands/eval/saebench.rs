@@ -43,17 +43,22 @@ pub(super) struct Report<'a> {
     pub batch: usize,
 }
 
+/// The release and the id under which SAEBench would know an SAE: the catalogue's, else the names of the last two directories.
+pub(super) fn known_as(sae: &Path) -> Result<(String, String)> {
+    let full = sae.canonicalize().unwrap_or_else(|_| sae.to_owned());
+    let name = |path: Option<&Path>| {
+        path.and_then(Path::file_name).map_or_else(|| "sae".to_owned(), |n| n.to_string_lossy().into_owned())
+    };
+    Ok(match catalogue::published(sae)? {
+        Some(entry) => (entry.release.name.to_owned(), entry.sae.id.to_owned()),
+        None => (name(full.parent()), name(Some(&full))),
+    })
+}
+
 impl Report<'_> {
     /// Prints the report, or writes it into `out` under the name that SAEBench would give it.
     pub(super) fn write(&self, sae: &Path, out: Option<&Path>) -> Result<()> {
-        let full = sae.canonicalize().unwrap_or_else(|_| sae.to_owned());
-        let name = |path: Option<&Path>| {
-            path.and_then(Path::file_name).map_or_else(|| "sae".to_owned(), |n| n.to_string_lossy().into_owned())
-        };
-        let (release, id) = match catalogue::published(sae)? {
-            Some(entry) => (entry.release.name.to_owned(), entry.sae.id.to_owned()),
-            None => (name(full.parent()), name(Some(&full))),
-        };
+        let (release, id) = known_as(sae)?;
         let text = serde_json::to_string_pretty(&self.json(&release, &id))? + "\n";
         let Some(out) = out else {
             return output::result(text);

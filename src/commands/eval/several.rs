@@ -190,13 +190,15 @@ pub(super) fn write(
             .collect(),
     };
     let cannot = || format!("cannot write {}", out.display());
-    let mut staging = out.as_os_str().to_owned();
+    // Without a slash at its end.
+    let out: PathBuf = out.components().collect();
+    let mut staging = out.clone().into_os_string();
     staging.push(format!(".partial-{}", std::process::id()));
     let staging = PathBuf::from(staging);
     std::fs::create_dir_all(&staging).with_context(cannot)?;
     // An empty directory may be in the place.
     let written =
-        write_published(&staging, &published).and_then(|()| std::fs::rename(&staging, out).with_context(cannot));
+        write_published(&staging, &published).and_then(|()| std::fs::rename(&staging, &out).with_context(cannot));
     if written.is_err() {
         _ = std::fs::remove_dir_all(&staging);
     }
