@@ -270,7 +270,14 @@ fn a_cause_is_named_once() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.matches("(os error 2)").count(), 1, "{said}");
     let mut command = assay();
-    command.arg("eval").arg("--model").arg(dir.path()).args(["--sae", "x", "--tokens", "t"]);
+    // SAEs are looked for first, so this one is there.
+    command
+        .arg("eval")
+        .arg("--model")
+        .arg(dir.path())
+        .arg("--sae")
+        .arg(golden("eval-small/L3_k8"))
+        .args(["--tokens", "t"]);
     let said = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
     assert_eq!(said.matches("(os error 2)").count(), 1, "{said}");
 }
