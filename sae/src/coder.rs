@@ -2,6 +2,7 @@
 //!
 //! - `topk.rs`, `groupmax.rs`, `hierarchical.rs`, `batchtopk.rs`, `matryoshka.rs`, `jumprelu.rs`, `gated.rs`, `standard.rs`: a class each.
 //! - `sparse.rs`: what classes share that choose as many latents of every token; `nested.rs`: those that choose among a batch's.
+//! - `listing.rs`: codes of any length.
 //! - `frame.rs`: the parameters of a pass, and how gradients reach them.
 //!
 //! What x̂ is good for is none of a class's business: a loss, or a model into which x̂ was patched, says what the gradient ∂x̂ is. So any
@@ -13,6 +14,7 @@ mod gated;
 mod groupmax;
 mod hierarchical;
 mod jumprelu;
+mod listing;
 mod matryoshka;
 mod nested;
 mod sparse;
@@ -61,6 +63,16 @@ pub(crate) struct Gradients {
     pub squares: Tensor<1>,
 }
 
+/// What a class encodes.
+pub(crate) struct Batch {
+    /// `[batch, d_model]`
+    pub x: Tensor<2>,
+    /// Latents that a loss of the class may be about.
+    pub dead: Option<Dead>,
+    /// [`Pass::entries`] of the batch before. With it, the code may be a guess until [`Pass::residual`] was called.
+    pub entries_before: Option<[usize; 2]>,
+}
+
 /// A class of SAE.
 pub(crate) trait Coder {
     /// The vectors `[d_sae]` that it trains beside weights and biases, and the value at which each starts.
@@ -71,11 +83,8 @@ pub(crate) trait Coder {
     /// Brings parameters back to where they may be, before a forward pass.
     fn project(&self, _params: &mut Params) {}
 
-    /// Encodes a batch. `dead` are latents that a loss of the class is about.
-    ///
-    /// # Shapes
-    /// - `x`: `[batch, d_model]`
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass>;
+    /// Encodes a batch.
+    fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass>;
 
     /// The share of a step in the running mean of [`Pass::least`], for a class whose threshold in inference that is.
     fn threshold_lr(&self) -> Option<f64> {
@@ -120,6 +129,11 @@ pub(crate) trait Pass {
 
     /// Active entries of the code, in one element.
     fn active(&self) -> Tensor<1>;
+
+    /// How many entries its codes have, of a class whose codes have any length: known once [`Self::residual`] was called.
+    fn entries(&self) -> Option<[usize; 2]> {
+        None
+    }
 
     /// The least value by which a latent was chosen, in one element, of a class whose threshold in inference is a mean of those; 0 if
     /// none was.

@@ -248,10 +248,14 @@ impl TrainConfig {
         (self.d_model / 2).max(1)
     }
 
-    /// Whether the sparse products of a code of so many entries gather rows rounded to bf16: where that is the precision, and rows are gathered so many times over
-    /// that half the bytes are worth the rounding.
+    /// Whether the sparse products of a code of so many entries gather rows rounded to bf16: where that is the precision, and rows are gathered
+    /// so many times over that half the bytes are worth the rounding.
     pub fn gathers_bf16(&self, entries: f64) -> bool {
-        self.precision == Precision::Bf16 && entries >= 4.0 * self.d_sae as f64
+        entries >= self.bf16_gathers_from()
+    }
+
+    pub(crate) fn bf16_gathers_from(&self) -> f64 {
+        if self.precision == Precision::Bf16 { 4.0 * self.d_sae as f64 } else { f64::INFINITY }
     }
 
     /// Whether a training with these settings is one with those: one SAE has every k of a hierarchical SAE's grid.

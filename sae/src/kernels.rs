@@ -18,6 +18,7 @@
 )]
 
 mod adam;
+mod coming;
 mod cpu;
 mod dense;
 #[cfg(feature = "gpu")]
@@ -32,12 +33,11 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 pub use adam::AdamStep;
 pub use assay_kernels::Precision;
+pub use coming::Coming;
 pub use dense::{adam, clip_factor, column_sums, product, row_norms, scale_rows, sum_squares, weighted_rows};
-pub use jump::{Jump, JumpBy, JumpGradients, jump_gradients};
+pub use jump::{Jump, JumpBy, JumpGradients, L0Grad, jump_gradients};
 pub use nested::{Levels, latent_sums, nested_gradients, nested_residuals, spread, token_sums};
-#[cfg(doc)]
-use scores::Scores;
-pub use scores::scores;
+pub use scores::{Scores, Split, scores};
 pub use sparse::{
     Counters, Dead, Encoder, LatentGradients, Selection, SparseGradient, decode, encode, encode_with_dead,
     latent_gradients, residual, value_gradients,
@@ -76,8 +76,16 @@ pub struct JumpOf<B: Backend> {
     norms: FloatTensor<B>,
     #[extension_type]
     dead: ScaleOf<B>,
-    l0_grad: FloatTensor<B>,
+    #[extension_type]
+    l0_grad: L0GradOf<B>,
     by: JumpBy,
+}
+
+/// The gradient of a token's L0: see [`L0Grad`].
+#[derive(ExtensionType)]
+pub enum L0GradOf<B: Backend> {
+    Same(f32),
+    Each(FloatTensor<B>),
 }
 
 /// The tensors of a [`crate::SparseCode`].
@@ -175,7 +183,16 @@ pub trait SaeOps: Backend {
         threshold: FloatTensor<Self>,
         low: FloatTensor<Self>,
         both: bool,
-    ) -> (FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>, FloatTensor<Self>, IntTensor<Self>, IntTensor<Self>);
+        room: Option<([usize; 2], Coming)>,
+    ) -> (
+        FloatTensor<Self>,
+        IntTensor<Self>,
+        IntTensor<Self>,
+        FloatTensor<Self>,
+        IntTensor<Self>,
+        IntTensor<Self>,
+        IntTensor<Self>,
+    );
 
     /// See [`nested_residuals`].
     fn sae_nested_residuals(

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::average::Average;
-use crate::coder::{self, Gradients, Params, Pass};
+use crate::coder::{self, Batch, Gradients, Params, Pass};
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Task, TrainConfig};
 use crate::dead::Firing;
 use crate::error::{Result, SaeError};
@@ -30,6 +30,8 @@ pub struct Trainer {
     pub(crate) firing: Firing,
     /// Steps done.
     pub(crate) step: u64,
+    /// How many entries the codes of the last batch had, where that guides the next: see [`Batch`].
+    entries_before: Option<[usize; 2]>,
     /// Factor on the inputs.
     pub(crate) input_scale: f64,
     /// For the classes whose threshold in inference that is.
@@ -150,6 +152,7 @@ impl Trainer {
             second: Params::zeros(&config, device),
             firing: Firing::new(config.d_sae, device),
             step: 0,
+            entries_before: None,
             input_scale: 1.0,
             threshold: RunningThreshold::default(),
             steering: config
@@ -211,7 +214,7 @@ impl Trainer {
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     pub fn step(&mut self, x: Tensor<2>) -> StepLoss {
-        let forward = self.forward(x);
+        let forward = self.encode(x, self.entries_before);
         self.learn(forward, Descent::Reconstruction, false)
     }
 
@@ -220,7 +223,7 @@ impl Trainer {
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     pub fn step_watched(&mut self, x: Tensor<2>) -> StepLoss {
-        let forward = self.forward(x);
+        let forward = self.encode(x, self.entries_before);
         self.learn(forward, Descent::Reconstruction, true)
     }
 
@@ -229,7 +232,7 @@ impl Trainer {
     /// # Shapes
     /// - `x`, `target`: `[batch, d_model]`
     pub fn step_towards(&mut self, x: Tensor<2>, target: Tensor<2>) -> StepLoss {
-        let forward = self.forward(x).towards(target);
+        let forward = self.encode(x, self.entries_before).towards(target);
         self.learn(forward, Descent::Reconstruction, false)
     }
 
@@ -238,7 +241,7 @@ impl Trainer {
     /// # Shapes
     /// - `x`, `target`: `[batch, d_model]`
     pub fn step_towards_watched(&mut self, x: Tensor<2>, target: Tensor<2>) -> StepLoss {
-        let forward = self.forward(x).towards(target);
+        let forward = self.encode(x, self.entries_before).towards(target);
         self.learn(forward, Descent::Reconstruction, true)
     }
 
@@ -248,11 +251,16 @@ impl Trainer {
     /// # Shapes
     /// - `x`: `[batch, d_model]`
     pub fn forward(&mut self, x: Tensor<2>) -> Forward {
+        // What is made of the reconstruction can't be made again if it was a guess.
+        self.encode(x, None)
+    }
+
+    fn encode(&mut self, x: Tensor<2>, entries_before: Option<[usize; 2]>) -> Forward {
         let dead = self.firing.dead(&self.config, self.step);
         let x = if self.input_scale == 1.0 { x } else { x.mul_scalar(self.input_scale) };
         let coder = self.config.architecture.coder();
         coder.project(&mut self.params);
-        let pass = coder.forward(&self.config, &self.params, x.clone(), dead);
+        let pass = coder.forward(&self.config, &self.params, Batch { x: x.clone(), dead, entries_before });
         let skipped = self.skip.as_ref().map(|skip| skip.of(x.clone()));
         Forward { pass, target: x.clone(), x, skipped, input_scale: self.input_scale }
     }
@@ -281,10 +289,11 @@ impl Trainer {
     ) -> StepLoss {
         let batch = x.dims()[0];
         let weight = self.config.loss.weight(&target);
-        let watched = watch.then(|| Watched { centred: centred_squares(&target), active: pass.active(), batch });
         let coefficient = self.coefficient().unwrap_or(0.0);
         let left = skipped.map_or(target.clone(), |skipped| target.clone() - skipped);
         let (residual, squares) = pass.residual(left);
+        self.entries_before = pass.entries();
+        let watched = watch.then(|| Watched { centred: centred_squares(&target), active: pass.active(), batch });
         let kl = descent.kl();
         let reconstruction = Reconstruction { residual: &residual, squares: &squares, weight: &weight };
         let output_grad = descent.output_grad(self.config.objective, reconstruction, input_scale);

@@ -3,15 +3,14 @@
 use burn::tensor::Tensor;
 
 use super::nested::{Nested, Nesting};
-use super::{Coder, Params, Pass};
+use super::{Batch, Coder, Params, Pass};
 use crate::activation::Activation;
 use crate::config::{BatchTopK, TrainConfig};
-use crate::kernels::Dead;
 
 impl Coder for BatchTopK {
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
+    fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass> {
         let nesting = Nesting { k: self.k, widths: &[config.d_sae], aux_by_level: false };
-        Box::new(Nested::encode(config, params, x, nesting, dead.as_ref()))
+        Box::new(Nested::encode(config, params, batch, nesting))
     }
 
     fn threshold_lr(&self) -> Option<f64> {

@@ -20,7 +20,9 @@ pub(super) struct Frame {
     /// Factors on the pre-activations where latents are chosen, `[d_sae]`.
     pub(super) scale: Option<Tensor<1>>,
     precision: Precision,
-    /// Whether gathered rows are rounded to bf16.
+    /// How many entries a code has at least whose rows are gathered rounded to bf16.
+    rounded_from: f64,
+    /// Whether gathered rows are rounded.
     rounded: bool,
     /// Whether the decoder's gradient loses its part along the decoder's rows.
     project: bool,
@@ -34,6 +36,7 @@ impl Frame {
             scale: config.rescale_acts_by_decoder_norm.then(|| kernels::row_norms(params.w_dec.clone())),
             rows: params.w_dec.clone(),
             precision: config.precision,
+            rounded_from: config.bf16_gathers_from(),
             rounded: false,
             project: config.decoder_norm == DecoderNorm::Unit,
             apply_b_dec_to_input: config.apply_b_dec_to_input,
@@ -42,10 +45,20 @@ impl Frame {
     }
 
     /// The same for a code of so many entries: they decide in which format rows are gathered.
-    pub(super) fn for_entries(mut self, config: &TrainConfig, entries: f64) -> Self {
-        self.rounded = config.gathers_bf16(entries);
-        self.rows = self.gathered(self.rows.clone());
+    pub(super) fn for_entries(mut self, entries: f64) -> Self {
+        self.fit(entries);
         self
+    }
+
+    /// Becomes the frame for a code of so many entries; whether it was one for another format.
+    pub(super) fn fit(&mut self, entries: f64) -> bool {
+        let rounded = entries >= self.rounded_from;
+        let changes = rounded != self.rounded;
+        if changes {
+            self.rounded = rounded;
+            self.rows = self.gathered(self.params.w_dec.clone());
+        }
+        changes
     }
 
     fn gathered(&self, rows: Tensor<2>) -> Tensor<2> {

@@ -10,11 +10,11 @@ use burn::tensor::activation::relu;
 use super::frame::{Frame, squares_of};
 use super::sparse::count_active;
 use super::standard::Penalty;
-use super::{Coder, Gradients, Objective, Params, Pass};
+use super::{Batch, Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
 use crate::config::{Gated, TrainConfig};
-use crate::kernels::{self, Counters, Dead, Encoder};
+use crate::kernels::{self, Counters, Encoder};
 use crate::loss::{Term, TermKind};
 
 impl Coder for Gated {
@@ -22,13 +22,13 @@ impl Coder for Gated {
         vec![("r_mag", 0.0), ("b_mag", 0.0)]
     }
 
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, _dead: Option<Dead>) -> Box<dyn Pass> {
+    fn forward(&self, config: &TrainConfig, params: &Params, Batch { x, .. }: Batch) -> Box<dyn Pass> {
         let frame = Frame::new(config, params, x.clone());
         let b_gate = params.b_enc.clone();
         let products = Encoder { b_enc: b_gate.zeros_like(), ..frame.encoder() };
         // u + b > 0 where u > −b, in floats too.
-        let (open, _) = kernels::scores(frame.input.clone(), products).split(-b_gate.clone(), None);
-        let frame = frame.for_entries(config, open.entries() as f64);
+        let open = kernels::scores(frame.input.clone(), products).split(-b_gate.clone(), None, None).above;
+        let frame = frame.for_entries(open.entries() as f64);
         let [scale, b_mag] = [params.vectors[0].clone().exp(), params.vectors[1].clone()];
         let of_entries = |vector: Tensor<1>| vector.select(0, open.indices());
         let scaled = open.values() * of_entries(scale.clone());

@@ -11,20 +11,20 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::frame::Frame;
 use super::sparse::count_active;
-use super::{Coder, Gradients, Objective, Params, Pass};
+use super::{Batch, Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
 use crate::config::{Hierarchical, TrainConfig};
-use crate::kernels::{self, Counters, Dead, Selection};
+use crate::kernels::{self, Counters, Selection};
 use crate::loss::{Term, TermKind};
 
 /// Entries of a row with which all others are compared at a time.
 const COMPARED: usize = 16;
 
 impl Coder for Hierarchical {
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
+    fn forward(&self, config: &TrainConfig, params: &Params, Batch { x, dead, .. }: Batch) -> Box<dyn Pass> {
         let chosen = (self.largest() * x.dims()[0]) as f64;
-        let frame = Frame::new(config, params, x).for_entries(config, chosen);
+        let frame = Frame::new(config, params, x).for_entries(chosen);
         let (input, encoder, selection) = (frame.input.clone(), frame.encoder(), Selection::TopK { k: self.largest() });
         let (code, dead) = if let Some(dead) = dead {
             let [code, dead] = kernels::encode_with_dead(input, encoder, selection, dead);

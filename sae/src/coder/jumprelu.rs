@@ -11,12 +11,12 @@
 use burn::tensor::{Bool, Tensor};
 
 use super::frame::Frame;
-use super::sparse::count_active;
-use super::{Coder, Gradients, Objective, Params, Pass};
+use super::listing::Listing;
+use super::{Batch, Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
 use crate::config::{JumpRelu, Sparsity, TrainConfig};
-use crate::kernels::{self, Counters, Dead, Jump, JumpBy, JumpGradients};
+use crate::kernels::{self, Counters, Jump, JumpBy, JumpGradients, L0Grad};
 use crate::loss::{Term, TermKind, Weight};
 
 impl Coder for JumpRelu {
@@ -29,11 +29,11 @@ impl Coder for JumpRelu {
         params.vectors[0] = params.vectors[0].clone().clamp_min(0.0);
     }
 
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
-        let batch = x.dims()[0];
-        let frame = Frame::new(config, params, x);
+    fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass> {
+        let tokens = batch.x.dims()[0];
+        let frame = Frame::new(config, params, batch.x);
         let threshold = params.vectors[0].clone();
-        let dead = dead.map(|dead| dead.since_fired.greater_elem(dead.after));
+        let dead = batch.dead.map(|dead| dead.since_fired.greater_elem(dead.after));
         // Whatever may have a gradient without being active: near the threshold, or dead and below it. The factor leaves it to
         // the gradients to say what is near.
         let mut low = threshold.clone().sub_scalar(0.50001 * self.bandwidth);
@@ -41,17 +41,16 @@ impl Coder for JumpRelu {
             low = low.mask_fill(dead.clone(), f32::NEG_INFINITY);
         }
         let scores = kernels::scores(frame.input.clone(), frame.encoder());
-        let (active, silent) = scores.split(threshold.clone(), Some(low));
+        let listing = Listing::new(scores, threshold.clone(), Some(low), batch.entries_before);
         Box::new(Jumped {
             settings: self.clone(),
-            batch,
+            tokens,
             norms: if self.asks_for_norms() { kernels::row_norms(params.w_dec.clone()) } else { threshold.clone() },
             dead: dead.map(Tensor::<1, Bool>::float),
-            frame: frame.for_entries(config, active.entries() as f64),
+            frame: frame.for_entries(listing.entries()[0] as f64),
             threshold,
-            active,
-            silent: silent.expect("it was asked for"),
-            l0_grad: None,
+            listing,
+            l0_grad: L0Grad::default(),
             tanh: None,
             pre_act: 0.0,
         })
@@ -71,7 +70,7 @@ impl JumpRelu {
 
 struct Jumped {
     settings: JumpRelu,
-    batch: usize,
+    tokens: usize,
     frame: Frame,
     /// θ
     threshold: Tensor<1>,
@@ -79,12 +78,10 @@ struct Jumped {
     norms: Tensor<1>,
     /// 1 where a latent is dead; nothing where no loss asks.
     dead: Option<Tensor<1>>,
-    /// What is above its threshold; values are z, which is pre there.
-    active: SparseCode,
-    /// What is below, but has a gradient; values are pre.
-    silent: SparseCode,
-    /// g of every token, or one for all, once the loss has asked for it.
-    l0_grad: Option<Tensor<1>>,
+    /// What is above its threshold, active: values are z, which is pre there. And what is below, silent, but has a gradient: values are pre.
+    listing: Listing,
+    /// g, once the loss has asked for it.
+    l0_grad: L0Grad,
     /// The factor of Σ tanh(scale·z·‖W_dec‖), and the scale.
     tanh: Option<(f64, f64)>,
     /// The factor of Σ ReLU(θ − pre)·‖W_dec‖ of dead latents.
@@ -92,20 +89,28 @@ struct Jumped {
 }
 
 impl Jumped {
+    fn active(&self) -> &SparseCode {
+        self.listing.above()
+    }
+
+    fn silent(&self) -> &SparseCode {
+        self.listing.between().expect("it was asked for")
+    }
+
     /// The sparsity loss; its factors are kept.
     fn sparsity(&mut self, coefficient: f64) -> Term {
-        let factor = coefficient / self.batch as f64;
+        let factor = coefficient / self.tokens as f64;
         let weight = Weight::Known(factor as f32);
-        let active = self.active.clone();
-        let l0 = || kernels::token_sums(active.clone(), active.values().ones_like());
+        let active = self.active().clone();
         let parts = match self.settings.sparsity {
             Sparsity::Step => {
-                self.l0_grad = Some(Tensor::full([1], factor, &self.threshold.device()));
-                l0()
+                self.l0_grad = L0Grad::Same(factor as f32);
+                self.listing.active()
             }
             Sparsity::Quadratic { target_l0 } => {
-                let over = l0().sub_scalar(target_l0);
-                self.l0_grad = Some(over.clone().mul_scalar(4.0 / target_l0 * factor));
+                let l0 = kernels::token_sums(active.clone(), active.values().ones_like());
+                let over = l0.sub_scalar(target_l0);
+                self.l0_grad = L0Grad::Each(over.clone().mul_scalar(4.0 / target_l0 * factor));
                 over.clone() * over.mul_scalar(2.0 / target_l0)
             }
             Sparsity::Tanh { scale } => {
@@ -119,8 +124,8 @@ impl Jumped {
 
     /// The loss of dead latents; its factor is kept.
     fn pre_act_loss(&mut self) -> Term {
-        self.pre_act = self.settings.pre_act_coefficient / self.batch as f64;
-        let silent = &self.silent;
+        self.pre_act = self.settings.pre_act_coefficient / self.tokens as f64;
+        let silent = self.silent();
         let of_latents = |vector: &Tensor<1>| vector.clone().select(0, silent.indices());
         let parts = match &self.dead {
             None => Tensor::zeros([1], &self.threshold.device()),
@@ -140,7 +145,7 @@ impl Jumped {
             threshold: self.threshold.clone(),
             norms: self.norms.clone(),
             dead: self.dead.clone(),
-            l0_grad: self.l0_grad.clone().unwrap_or_else(|| Tensor::zeros([1], &self.threshold.device())),
+            l0_grad: self.l0_grad.clone(),
             by: JumpBy { bandwidth, ste_to_input, tanh: self.tanh, pre_act: self.pre_act },
         }
     }
@@ -153,11 +158,11 @@ fn ones(code: &SparseCode) -> SparseCode {
 
 impl Pass for Jumped {
     fn reconstruction(&self) -> Tensor<2> {
-        self.frame.reconstruction(&self.active)
+        self.frame.reconstruction(self.listing.above())
     }
 
     fn residual(&mut self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        self.frame.residual(&self.active, target)
+        self.listing.residual(&mut self.frame, target)
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
@@ -169,28 +174,33 @@ impl Pass for Jumped {
     }
 
     fn active(&self) -> Tensor<1> {
-        count_active(&self.active)
+        self.listing.active()
+    }
+
+    fn entries(&self) -> Option<[usize; 2]> {
+        Some(self.listing.entries())
     }
 
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
-        let marked = ones(&self.silent);
-        let decoded = self.frame.value_grads(&self.active, &output_grad, None);
-        let active = kernels::jump_gradients(self.active.clone(), decoded, self.jump(), true);
+        let (above, between) = (self.listing.above(), self.silent());
+        let marked = ones(between);
+        let decoded = self.frame.value_grads(above, &output_grad, None);
+        let active = kernels::jump_gradients(above.clone(), decoded, self.jump(), true);
         let decoded = self.frame.value_grads(&marked, &output_grad, None);
-        let silent = kernels::jump_gradients(self.silent.clone(), decoded, self.jump(), false);
+        let silent = kernels::jump_gradients(between.clone(), decoded, self.jump(), false);
         let sums = |code: &SparseCode, of: &JumpGradients| {
             kernels::latent_sums(code.clone(), [of.threshold.clone(), of.norms.clone()])
         };
         let ([active_thresholds, active_norms], [silent_thresholds, silent_norms]) =
-            (sums(&self.active, &active), sums(&marked, &silent));
+            (sums(above, &active), sums(&marked, &silent));
 
         let reached = self.settings.ste_to_input || self.dead.is_some();
         let has_norm_grads = self.tanh.is_some() || self.dead.is_some();
-        let Self { frame, norms, active: code, .. } = *self;
+        let code = above.clone();
+        let Self { frame, norms, .. } = *self;
         let b_dec = kernels::column_sums(output_grad.clone());
-        let nothing = output_grad.zeros_like();
+        let auxiliary = reached.then(|| frame.gradient_of(marked, silent.pre, output_grad.zeros_like()));
         let main = frame.gradient_of(code, active.pre, output_grad);
-        let auxiliary = reached.then(|| frame.gradient_of(marked, silent.pre, nothing));
         let (mut to, counters) = frame.latents(main, auxiliary, counters);
         if has_norm_grads {
             frame.add_norm_gradients(&mut to, active_norms + silent_norms, norms);

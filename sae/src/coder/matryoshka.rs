@@ -3,15 +3,14 @@
 use burn::tensor::Tensor;
 
 use super::nested::{Nested, Nesting};
-use super::{Coder, Params, Pass};
+use super::{Batch, Coder, Params, Pass};
 use crate::activation::Activation;
 use crate::config::{Matryoshka, TrainConfig};
-use crate::kernels::Dead;
 
 impl Coder for Matryoshka {
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
+    fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass> {
         let nesting = Nesting { k: self.k, widths: &self.widths, aux_by_level: self.aux_by_level };
-        Box::new(Nested::encode(config, params, x, nesting, dead.as_ref()))
+        Box::new(Nested::encode(config, params, batch, nesting))
     }
 
     fn threshold_lr(&self) -> Option<f64> {

@@ -9,10 +9,10 @@ use burn::tensor::Tensor;
 
 use super::frame::Frame;
 use super::sparse::count_active;
-use super::{Gradients, Objective, Params, Pass};
+use super::{Batch, Gradients, Objective, Params, Pass};
 use crate::code::SparseCode;
 use crate::config::TrainConfig;
-use crate::kernels::{self, Counters, Dead, Levels};
+use crate::kernels::{self, Counters, Levels};
 use crate::loss::{Term, TermKind};
 
 /// What distinguishes the classes of this kind.
@@ -52,16 +52,15 @@ impl Nested {
     pub(super) fn encode(
         config: &TrainConfig,
         params: &Params,
-        x: Tensor<2>,
+        Batch { x, dead, .. }: Batch,
         nesting: Nesting<'_>,
-        dead: Option<&Dead>,
     ) -> Self {
         let chosen = nesting.k * x.dims()[0] as f64;
-        let frame = Frame::new(config, params, x).for_entries(config, chosen);
+        let frame = Frame::new(config, params, x).for_entries(chosen);
         let scores = kernels::scores(frame.input.clone(), frame.encoder());
         let (code, least) = scores.largest(chosen as usize);
         let ranges = if nesting.aux_by_level { nesting.widths } else { &nesting.widths[nesting.widths.len() - 1..] };
-        let dead = dead.map_or_else(Vec::new, |dead| scores.dead(dead, ranges));
+        let dead = dead.map_or_else(Vec::new, |dead| scores.dead(&dead, ranges));
         let inner = (nesting.widths.len() > 1).then(|| Inner {
             levels: Levels::new(nesting.widths, &frame.input.device()),
             errors: None,

@@ -7,10 +7,10 @@
 use burn::tensor::Tensor;
 
 use super::frame::Frame;
-use super::{Gradients, Objective, Params, Pass};
+use super::{Batch, Gradients, Objective, Params, Pass};
 use crate::code::SparseCode;
 use crate::config::TrainConfig;
-use crate::kernels::{self, Counters, Dead, Selection};
+use crate::kernels::{self, Counters, Selection};
 use crate::loss::{Term, TermKind};
 
 /// A batch whose latents are chosen.
@@ -26,12 +26,11 @@ impl Chosen {
     pub(super) fn encode(
         config: &TrainConfig,
         params: &Params,
-        x: Tensor<2>,
+        Batch { x, dead, .. }: Batch,
         selection: Selection,
-        dead: Option<Dead>,
     ) -> Self {
         let chosen = (selection.k() * x.dims()[0]) as f64;
-        let frame = Frame::new(config, params, x).for_entries(config, chosen);
+        let frame = Frame::new(config, params, x).for_entries(chosen);
         let (input, encoder) = (frame.input.clone(), frame.encoder());
         let (code, dead) = if let Some(dead) = dead {
             let [code, dead] = kernels::encode_with_dead(input, encoder, selection, dead);

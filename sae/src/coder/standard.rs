@@ -6,23 +6,23 @@
 use burn::tensor::Tensor;
 
 use super::frame::Frame;
-use super::sparse::count_active;
-use super::{Coder, Gradients, Objective, Params, Pass};
+use super::listing::Listing;
+use super::{Batch, Coder, Gradients, Objective, Params, Pass};
 use crate::activation::Activation;
 use crate::code::SparseCode;
 use crate::config::{Standard, TrainConfig};
-use crate::kernels::{self, Counters, Dead};
+use crate::kernels::{self, Counters};
 use crate::loss::{Term, TermKind, Weight};
 
 impl Coder for Standard {
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, _dead: Option<Dead>) -> Box<dyn Pass> {
-        let batch = x.dims()[0];
-        let frame = Frame::new(config, params, x);
+    fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass> {
+        let tokens = batch.x.dims()[0];
+        let frame = Frame::new(config, params, batch.x);
         let scores = kernels::scores(frame.input.clone(), frame.encoder());
-        let (code, _) = scores.split(params.b_enc.zeros_like(), None);
-        let frame = frame.for_entries(config, code.entries() as f64);
+        let listing = Listing::new(scores, params.b_enc.zeros_like(), None, batch.entries_before);
+        let frame = frame.for_entries(listing.entries()[0] as f64);
         let norms = kernels::row_norms(params.w_dec.clone());
-        Box::new(Penalised { settings: self.clone(), batch, frame, code, norms, penalty: None })
+        Box::new(Penalised { settings: self.clone(), tokens, frame, listing, norms, penalty: None })
     }
 
     fn activation(&self, _vectors: &[Tensor<1>], _threshold: Tensor<1>) -> Activation {
@@ -32,9 +32,9 @@ impl Coder for Standard {
 
 struct Penalised {
     settings: Standard,
-    batch: usize,
+    tokens: usize,
     frame: Frame,
-    code: SparseCode,
+    listing: Listing,
     /// ‖W_dec\[j]‖
     norms: Tensor<1>,
     penalty: Option<Penalty>,
@@ -69,28 +69,32 @@ impl Penalty {
 
 impl Pass for Penalised {
     fn reconstruction(&self) -> Tensor<2> {
-        self.frame.reconstruction(&self.code)
+        self.frame.reconstruction(self.listing.above())
     }
 
     fn residual(&mut self, target: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
-        self.frame.residual(&self.code, target)
+        self.listing.residual(&mut self.frame, target)
     }
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
-        let factor = of.coefficient / self.batch as f64;
-        let (term, penalty) = Penalty::of(&self.code, &self.norms, self.settings.lp_norm, factor);
+        let factor = of.coefficient / self.tokens as f64;
+        let (term, penalty) = Penalty::of(self.listing.above(), &self.norms, self.settings.lp_norm, factor);
         self.penalty = Some(penalty);
         vec![term]
     }
 
     fn active(&self) -> Tensor<1> {
-        count_active(&self.code)
+        self.listing.active()
+    }
+
+    fn entries(&self) -> Option<[usize; 2]> {
+        Some(self.listing.entries())
     }
 
     fn backward(self: Box<Self>, output_grad: Tensor<2>, counters: Counters) -> (Gradients, Counters) {
-        let Self { frame, code, norms, penalty, .. } = *self;
+        let Self { frame, listing, norms, penalty, .. } = *self;
         let b_dec = kernels::column_sums(output_grad.clone());
-        let mut main = frame.gradient(code, output_grad, None);
+        let mut main = frame.gradient(listing.above().clone(), output_grad, None);
         if let Some(penalty) = &penalty {
             main.value_grads = main.value_grads + penalty.values.clone();
         }

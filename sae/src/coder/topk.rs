@@ -3,14 +3,14 @@
 use burn::tensor::Tensor;
 
 use super::sparse::Chosen;
-use super::{Coder, Params, Pass};
+use super::{Batch, Coder, Params, Pass};
 use crate::activation::Activation;
 use crate::config::{TopK, TrainConfig};
-use crate::kernels::{Dead, Selection};
+use crate::kernels::Selection;
 
 impl Coder for TopK {
-    fn forward(&self, config: &TrainConfig, params: &Params, x: Tensor<2>, dead: Option<Dead>) -> Box<dyn Pass> {
-        Box::new(Chosen::encode(config, params, x, Selection::TopK { k: self.k }, dead))
+    fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass> {
+        Box::new(Chosen::encode(config, params, batch, Selection::TopK { k: self.k }))
     }
 
     fn activation(&self, _vectors: &[Tensor<1>], _threshold: Tensor<1>) -> Activation {

@@ -19,7 +19,9 @@ use self::encode::Encoder;
 use self::scores::Scores;
 use self::sparse::{Code, Gradient, Levels};
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, JumpOf, LevelsOf, Precision, SaeOps, ScoresOf, Selection};
+use super::{
+    AuxiliaryOf, CodeOf, Coming, EncoderOf, GradientOf, JumpOf, LevelsOf, Precision, SaeOps, ScoresOf, Selection,
+};
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
 const CHUNK: usize = 1 << 14;
@@ -80,9 +82,13 @@ impl SaeOps for Flex {
         threshold: FlexTensor,
         low: FlexTensor,
         both: bool,
-    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
+        // There is room for all.
+        _room: Option<([usize; 2], Coming)>,
+    ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let [above, between] = Scores::new(scores).split(&contiguous(threshold), &contiguous(low), both);
-        (above.0, above.1, above.2, between.0, between.1, between.2)
+        let entries = [&above, &between].map(|code| *ints(&code.2).last().expect("a row starts somewhere"));
+        let counts = int_tensor(entries.to_vec(), [2]);
+        (above.0, above.1, above.2, between.0, between.1, between.2, counts)
     }
 
     fn sae_nested_residuals(

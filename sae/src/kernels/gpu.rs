@@ -40,7 +40,7 @@ use burn_cubecl::tensor::CubeTensor;
 use self::code::{Code, Levels};
 use self::select::Scores;
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, JumpOf, LevelsOf, SaeOps, ScoresOf, Selection};
+use super::{AuxiliaryOf, CodeOf, Coming, EncoderOf, GradientOf, JumpOf, LevelsOf, SaeOps, ScoresOf, Selection};
 
 /// Units of a cube for work that is element by element.
 const UNITS: usize = 256;
@@ -91,9 +91,10 @@ impl SaeOps for CubeBackend {
         threshold: CubeTensor,
         low: CubeTensor,
         both: bool,
-    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
-        let [above, between] = Scores::kept(scores).split(threshold, low, both);
-        (above.0, above.1, above.2, between.0, between.1, between.2)
+        room: Option<([usize; 2], Coming)>,
+    ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
+        let ([above, between], counts) = Scores::kept(scores).split(threshold, low, both, room);
+        (above.0, above.1, above.2, between.0, between.1, between.2, counts)
     }
 
     fn sae_nested_residuals(

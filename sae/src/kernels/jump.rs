@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::{JumpOf, SaeOps, ScaleOf};
+use super::{JumpOf, L0GradOf, SaeOps, ScaleOf};
 use crate::code::SparseCode;
 
 /// What the gradients of a code of `z = pre·[pre > θ]` depend on.
@@ -15,10 +15,26 @@ pub struct Jump {
     pub norms: Tensor<1>,
     /// 1 where a latent is dead, `[d_sae]`; `None`: no loss asks.
     pub dead: Option<Tensor<1>>,
-    /// g, the gradient of a token's L0: `[batch]`, or one for all.
-    pub l0_grad: Tensor<1>,
+    /// g, the gradient of a token's L0.
+    pub l0_grad: L0Grad,
     /// The numbers.
     pub by: JumpBy,
+}
+
+/// The gradient of a token's L0.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a batch")]
+pub enum L0Grad {
+    /// The same of all tokens.
+    Same(f32),
+    /// One of each, `[batch]`.
+    Each(Tensor<1>),
+}
+
+impl Default for L0Grad {
+    fn default() -> Self {
+        Self::Same(0.0)
+    }
 }
 
 /// The numbers that the gradients depend on.
@@ -60,7 +76,10 @@ pub fn jump_gradients(code: SparseCode, z_grads: Tensor<1>, jump: Jump, active: 
         threshold: threshold.into_dispatch(),
         norms: norms.into_dispatch(),
         dead: dead.map_or(ScaleOf::None, |dead| ScaleOf::Latents(dead.into_dispatch())),
-        l0_grad: l0_grad.into_dispatch(),
+        l0_grad: match l0_grad {
+            L0Grad::Same(of_all) => L0GradOf::Same(of_all),
+            L0Grad::Each(of_tokens) => L0GradOf::Each(of_tokens.into_dispatch()),
+        },
         by,
     };
     let (pre, threshold, norms) =

@@ -1,9 +1,9 @@
 //! Codes whose rows have any length, chosen from pre-activations that are kept until all of the batch are known.
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
-use super::{Dead, Encoder, SaeOps, ScaleOf, ScoresOf};
+use super::{Coming, Dead, Encoder, SaeOps, ScaleOf, ScoresOf};
 use crate::code::{Rows, SparseCode};
 
 /// The pre-activations of a batch.
@@ -73,19 +73,36 @@ impl Scores {
     }
 
     /// The latents above their thresholds, θ_j < pre_j, and with `low` those between, low_j < pre_j ≤ θ_j. Values are pre-activations.
-    /// How many there are is read from the device, which waits for it.
+    ///
+    /// How many there are is read from the device, which waits for it, unless `room` guesses: then the codes have room for so many entries,
+    /// how many there are goes to the place beside, and the codes are of no use if that is more.
     ///
     /// # Shapes
     /// - `threshold`, `low`: `[d_sae]`
-    pub fn split(&self, threshold: Tensor<1>, low: Option<Tensor<1>>) -> (SparseCode, Option<SparseCode>) {
+    pub fn split(&self, threshold: Tensor<1>, low: Option<Tensor<1>>, room: Option<([usize; 2], Coming)>) -> Split {
         let both = low.is_some();
         let low = low.unwrap_or_else(|| threshold.clone());
-        let (values, indices, starts, low_values, low_indices, low_starts) =
-            Dispatch::sae_split(self.to_dispatch(), threshold.into_dispatch(), low.into_dispatch(), both);
+        let (values, indices, starts, low_values, low_indices, low_starts, counts) =
+            Dispatch::sae_split(self.to_dispatch(), threshold.into_dispatch(), low.into_dispatch(), both, room);
         let code = |values, indices, starts| {
             let rows = Rows::Starts(Tensor::from_dispatch(starts));
             SparseCode::of_kernel(Tensor::from_dispatch(values), Tensor::from_dispatch(indices), rows, self.d_sae())
         };
-        (code(values, indices, starts), both.then(|| code(low_values, low_indices, low_starts)))
+        Split {
+            above: code(values, indices, starts),
+            between: both.then(|| code(low_values, low_indices, low_starts)),
+            counts: Tensor::from_dispatch(counts),
+        }
     }
+}
+
+/// What [`Scores::split`] finds.
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// The latents above their thresholds.
+    pub above: SparseCode,
+    /// Those between two, where they are asked for.
+    pub between: Option<SparseCode>,
+    /// How many entries there are of both, whether there is room for them or not; `[2]`.
+    pub counts: Tensor<1, Int>,
 }

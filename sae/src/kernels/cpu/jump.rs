@@ -4,13 +4,17 @@ use burn::backend::Flex;
 use burn_flex::FlexTensor;
 
 use super::sparse::Code;
-use super::{contiguous, float_tensor, floats, ints, len};
-use crate::kernels::{JumpBy, JumpOf, ScaleOf};
+use super::{contiguous, float_tensor, floats, ints};
+use crate::kernels::{JumpBy, JumpOf, L0GradOf, ScaleOf};
 
 /// See [`crate::kernels::jump_gradients`]; in f64.
 pub(super) fn gradients(code: &Code, z_grads: &FlexTensor, jump: JumpOf<Flex>, active: bool) -> [FlexTensor; 3] {
     let JumpBy { bandwidth, ste_to_input, tanh, pre_act } = jump.by;
-    let [threshold, norms, l0_grad] = [jump.threshold, jump.norms, jump.l0_grad].map(contiguous);
+    let [threshold, norms] = [jump.threshold, jump.norms].map(contiguous);
+    let (l0_grads, same) = match jump.l0_grad {
+        L0GradOf::Same(of_all) => (None, of_all),
+        L0GradOf::Each(of_tokens) => (Some(contiguous(of_tokens)), 0.0),
+    };
     let dead = match jump.dead {
         ScaleOf::None => None,
         ScaleOf::Latents(dead) => Some(contiguous(dead)),
@@ -18,7 +22,7 @@ pub(super) fn gradients(code: &Code, z_grads: &FlexTensor, jump: JumpOf<Flex>, a
     let (pre, latents, z_grads) = (floats(&code.values), ints(&code.indices), floats(z_grads));
     let [mut to_pre, mut to_threshold, mut to_norms] = [0; 3].map(|_| vec![0.0_f32; pre.len()]);
     for token in 0..code.rows().tokens() {
-        let l0_grad = f64::from(floats(&l0_grad)[if len(&l0_grad) == 1 { 0 } else { token }]);
+        let l0_grad = f64::from(l0_grads.as_ref().map_or(same, |grads| floats(grads)[token]));
         for entry in code.rows().of(token) {
             let latent = latents[entry] as usize;
             let (pre, threshold) = (pre[entry], floats(&threshold)[latent]);

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 use super::UNITS;
 use super::code::{Code, token_of};
-use crate::kernels::{JumpBy, JumpOf, ScaleOf};
+use crate::kernels::{JumpBy, JumpOf, L0GradOf, ScaleOf};
 
 /// See [`crate::kernels::jump_gradients`].
 pub(super) fn gradients(
@@ -18,7 +18,11 @@ pub(super) fn gradients(
     active: bool,
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let JumpBy { bandwidth, ste_to_input, tanh, pre_act } = jump.by;
-    let (threshold, norms, l0_grad) = (contiguous(jump.threshold), contiguous(jump.norms), contiguous(jump.l0_grad));
+    let (threshold, norms) = (contiguous(jump.threshold), contiguous(jump.norms));
+    let (l0_grads, same) = match jump.l0_grad {
+        L0GradOf::Same(of_all) => (None, of_all),
+        L0GradOf::Each(of_tokens) => (Some(contiguous(of_tokens)), 0.0),
+    };
     let dead = match jump.dead {
         ScaleOf::None => None,
         ScaleOf::Latents(dead) => Some(contiguous(dead)),
@@ -40,10 +44,11 @@ pub(super) fn gradients(
             slice(&threshold, 1),
             slice(&norms, 1),
             slice(dead.as_ref().unwrap_or(&norms), 1),
-            slice(&l0_grad, 1),
+            slice(l0_grads.as_ref().unwrap_or(&norms), 1),
             slice(&out[0], 1),
             slice(&out[1], 1),
             slice(&out[2], 1),
+            same,
             bandwidth as f32,
             factor as f32,
             scale as f32,
@@ -56,7 +61,7 @@ pub(super) fn gradients(
             ste_to_input,
             tanh.is_some(),
             dead.is_some(),
-            len(&l0_grad) == code.tokens,
+            l0_grads.is_some(),
         );
     }
     out.into()
@@ -71,10 +76,11 @@ fn jump_gradients(
     threshold: &[f32],
     norms: &[f32],
     dead: &[f32],
-    l0_grad: &[f32],
+    l0_grads: &[f32],
     to_pre: &mut [f32],
     to_threshold: &mut [f32],
     to_norms: &mut [f32],
+    same: f32,
     bandwidth: f32,
     factor: f32,
     scale: f32,
@@ -112,9 +118,9 @@ fn jump_gradients(
         }
         let mut threshold_grad = 0.0f32;
         if f32::abs((of_pre - theta) / bandwidth) < 0.5f32 {
-            let mut g = l0_grad[0];
+            let mut g = same;
             if comptime!(each) {
-                g = l0_grad[token_of(starts, ABSOLUTE_POS, k, tokens, ragged)];
+                g = l0_grads[token_of(starts, ABSOLUTE_POS, k, tokens, ragged)];
             }
             let smeared = (theta * z_grad + g) / bandwidth;
             threshold_grad -= smeared;

@@ -7,10 +7,13 @@ use cubecl::prelude::*;
 
 use super::reduce::smaller;
 
-/// The starts of the rows of two codes of so many entries a row, `[rows + 1]` each.
-pub(super) fn starts_of_both(counts: &[CubeTensor; 2]) -> [CubeTensor; 2] {
+/// The starts of the rows of two codes of so many entries a row, `[rows + 1]` each, and how many entries there are of both, `[2]`. No row
+/// starts behind the room of its code.
+pub(super) fn starts_of_both(counts: &[CubeTensor; 2], room: [usize; 2]) -> ([CubeTensor; 2], CubeTensor) {
     let rows = len(&counts[0]);
     let starts = [0; 2].map(|_| empty(&counts[0], [rows + 1], DType::I32));
+    let totals = empty(&counts[0], [2], DType::I32);
+    let room = room.map(|room| i32::try_from(room).unwrap_or(i32::MAX));
     // SAFETY: the kernel checks its positions.
     #[allow(unsafe_code)]
     unsafe {
@@ -22,10 +25,13 @@ pub(super) fn starts_of_both(counts: &[CubeTensor; 2]) -> [CubeTensor; 2] {
             slice(&counts[1], 1),
             slice(&starts[0], 1),
             slice(&starts[1], 1),
+            slice(&totals, 1),
+            room[0],
+            room[1],
             rows,
         );
     }
-    starts
+    (starts, totals)
 }
 
 /// The starts of rows of so many entries and as many of their ties as are left when the rows before have theirs, `[rows + 1]`; and how
@@ -82,9 +88,18 @@ fn before_and_all(own: i32, of_planes: &mut Shared<[i32]>) -> Vector<i32, Const<
     out
 }
 
-/// Exclusive sums of `counts`, by one cube: each unit does a stretch of rows.
+/// Exclusive sums of `counts`, none above `room`, by one cube: each unit does a stretch of rows. The sum of all goes to its place among
+/// `totals`.
 #[cube]
-fn sums_of(counts: &[i32], starts: &mut [i32], rows: usize, of_planes: &mut Shared<[i32]>) {
+fn sums_of(
+    counts: &[i32],
+    starts: &mut [i32],
+    totals: &mut [i32],
+    place: usize,
+    room: i32,
+    rows: usize,
+    of_planes: &mut Shared<[i32]>,
+) {
     let units = CUBE_DIM as usize;
     let each = (rows + units - 1) / units;
     let from = smaller(UNIT_POS as usize * each, rows);
@@ -96,21 +111,32 @@ fn sums_of(counts: &[i32], starts: &mut [i32], rows: usize, of_planes: &mut Shar
     let sums = before_and_all(own, of_planes);
     let mut start = sums.extract(0usize);
     for row in from..to {
-        starts[row] = start;
+        starts[row] = min(start, room);
         start += counts[row];
     }
     if UNIT_POS == 0 {
-        starts[rows] = sums.extract(1usize);
+        let total = sums.extract(1usize);
+        starts[rows] = min(total, room);
+        totals[place] = total;
     }
 }
 
 #[cube(launch_unchecked)]
-fn scan_both(counts: &[i32], low_counts: &[i32], starts: &mut [i32], low_starts: &mut [i32], rows: usize) {
+fn scan_both(
+    counts: &[i32],
+    low_counts: &[i32],
+    starts: &mut [i32],
+    low_starts: &mut [i32],
+    totals: &mut [i32],
+    room: i32,
+    low_room: i32,
+    rows: usize,
+) {
     let mut of_planes = Shared::<[i32]>::new_slice(64usize);
     if CUBE_POS == 0 {
-        sums_of(counts, starts, rows, &mut of_planes);
+        sums_of(counts, starts, totals, 0usize, room, rows, &mut of_planes);
     } else {
-        sums_of(low_counts, low_starts, rows, &mut of_planes);
+        sums_of(low_counts, low_starts, totals, 1usize, low_room, rows, &mut of_planes);
     }
 }
 

@@ -1,14 +1,19 @@
 //! The latents above their thresholds, and those between two: listed of each token in ascending order, by a plane a token. Groups of
 //! latents whose largest is below all that is asked for are passed over.
 
+use std::future::{Future, poll_fn};
+use std::task::{Context, Poll, Waker};
+
 use assay_kernels::packed::GROUP;
-use assay_kernels::tensor::{contiguous, cubes_for, dims2, empty, slice, zeros};
+use assay_kernels::tensor::{contiguous, cubes_for, dims2, empty, len, slice};
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
+use cubecl::future::block_on;
 use cubecl::prelude::*;
 
 use super::Scores;
 use super::reaching::{AHEAD, BLOCK, PLANES, list_reaching};
+use crate::kernels::Coming;
 use crate::kernels::gpu::scan::starts_of_both;
 use crate::kernels::gpu::{UNITS, plane_size};
 
@@ -17,7 +22,13 @@ type Listed = (CubeTensor, CubeTensor, CubeTensor);
 
 impl Scores {
     /// See [`crate::kernels::Scores::split`].
-    pub(in crate::kernels::gpu) fn split(&self, threshold: CubeTensor, low: CubeTensor, both: bool) -> [Listed; 2] {
+    pub(in crate::kernels::gpu) fn split(
+        &self,
+        threshold: CubeTensor,
+        low: CubeTensor,
+        both: bool,
+        room: Option<([usize; 2], Coming)>,
+    ) -> ([Listed; 2], CubeTensor) {
         let (threshold, low) = (contiguous(threshold), contiguous(low));
         let ([tokens, n], [_, groups]) = (dims2(&self.pre), dims2(&self.maxima));
         let floors = empty(&self.pre, [groups], DType::F32);
@@ -40,26 +51,21 @@ impl Scores {
         // Nothing is written at first, so that anything of the type will do.
         let nowhere = [(&self.pre, &counts[0]), (&self.pre, &counts[0])];
         self.list(&threshold, &low, &floors, &counts, &counts, nowhere, both, false);
-        let starts = starts_of_both(&counts);
-        // One wait for both.
-        let read = self.pre.client.read(starts.iter().map(|starts| starts.handle.clone()).collect());
-        let read = read.unwrap_or_else(|error| panic!("the device failed: {error:?}"));
-        let totals = [0, 1].map(|which| {
-            let last: [u8; 4] = read[which][4 * tokens..4 * tokens + 4].try_into().expect("four bytes");
-            i32::from_ne_bytes(last) as usize
-        });
-        let room = totals.map(|total| {
-            let entries = total.max(1);
-            // What is nobody's is 0.
-            let make =
-                |dtype| if total == 0 { zeros(&self.pre, [1], dtype) } else { empty(&self.pre, [entries], dtype) };
-            (make(DType::F32), make(DType::I32))
-        });
-        let places = [(&room[0].0, &room[0].1), (&room[1].0, &room[1].1)];
+        let (starts, totals) = starts_of_both(&counts, room.as_ref().map_or([usize::MAX; 2], |(room, _)| *room));
+        let read = read_later(&totals);
+        let room = match room {
+            Some((room, coming)) => {
+                coming.put(read);
+                room
+            }
+            None => read(),
+        };
+        let room = room.map(|room| [DType::F32, DType::I32].map(|dtype| empty(&self.pre, [room.max(1)], dtype)));
+        let places = [(&room[0][0], &room[0][1]), (&room[1][0], &room[1][1])];
         self.list(&threshold, &low, &floors, &counts, &starts, places, both, true);
-        let [(values, indices), (low_values, low_indices)] = room;
+        let [[values, indices], [low_values, low_indices]] = room;
         let [starts, low_starts] = starts;
-        [(values, indices, starts), (low_values, low_indices, low_starts)]
+        ([(values, indices, starts), (low_values, low_indices, low_starts)], totals)
     }
 
     fn list(
@@ -95,6 +101,8 @@ impl Scores {
                 slice(room[0].1, 1),
                 slice(room[1].0, 1),
                 slice(room[1].1, 1),
+                len(room[0].0),
+                len(room[1].0),
                 tokens,
                 n,
                 groups,
@@ -102,6 +110,24 @@ impl Scores {
                 write,
             );
         }
+    }
+}
+
+/// Queues a copy of two numbers to the host; the result waits for it.
+fn read_later(totals: &CubeTensor) -> impl FnOnce() -> [usize; 2] + Send + 'static {
+    let (client, handle) = (totals.client.clone(), totals.handle.clone());
+    let mut read = Box::pin(async move {
+        let read = client.read_async(vec![handle]);
+        let mut is_queued = false;
+        poll_fn(|_| if std::mem::replace(&mut is_queued, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        read.await
+    });
+    // As far as the pause above.
+    let paused = read.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    debug_assert!(paused.is_pending(), "the first poll only queues");
+    move || {
+        let read = block_on(read).unwrap_or_else(|error| panic!("the device failed: {error:?}"));
+        [0, 4].map(|at| i32::from_ne_bytes(read[0][at..at + 4].try_into().expect("four bytes")) as usize)
     }
 }
 
@@ -130,8 +156,19 @@ fn floors_of_groups(
     }
 }
 
+/// What is nobody's is 0: a part of the places from `start` on, up to the end of the room.
+#[cube]
+fn clear(values: &mut [f32], indices: &mut [i32], start: i32, room: usize, units: usize) {
+    let mut place = usize::cast_from(start) + ABSOLUTE_POS;
+    while place < room {
+        values[place] = 0.0f32;
+        indices[place] = 0i32;
+        place += units;
+    }
+}
+
 /// Counts of each token the latents above their thresholds, and with `both` those between `low` and threshold; or with `write`, writes
-/// them.
+/// them as far as there is room, and zeros behind the last.
 #[cube(launch_unchecked)]
 fn list(
     pre: &[f32],
@@ -147,12 +184,19 @@ fn list(
     indices: &mut [i32],
     low_values: &mut [f32],
     low_indices: &mut [i32],
+    room: usize,
+    low_room: usize,
     tokens: usize,
     n: usize,
     groups: usize,
     #[comptime] both: bool,
     #[comptime] write: bool,
 ) {
+    if comptime!(write) {
+        let units = CUBE_COUNT * CUBE_DIM as usize;
+        clear(values, indices, starts[tokens], room, units);
+        clear(low_values, low_indices, low_starts[tokens], low_room, units);
+    }
     let mut list = Shared::<[u32]>::new_slice(BLOCK * PLANES);
     let own_list = PLANE_POS as usize * BLOCK;
     let token = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
@@ -196,8 +240,8 @@ fn list(
                 for u in 0..AHEAD {
                     let above = plane_ballot(is_above[u]).extract(0usize);
                     if comptime!(write) {
-                        if is_above[u] {
-                            let place = (at + (above & before_unit).count_ones()) as usize;
+                        let place = (at + (above & before_unit).count_ones()) as usize;
+                        if is_above[u] && place < room {
                             values[place] = held[u];
                             indices[place] = i32::cast_from(which[u]);
                         }
@@ -206,8 +250,8 @@ fn list(
                     if comptime!(both) {
                         let between = plane_ballot(is_between[u]).extract(0usize);
                         if comptime!(write) {
-                            if is_between[u] {
-                                let place = (low_at + (between & before_unit).count_ones()) as usize;
+                            let place = (low_at + (between & before_unit).count_ones()) as usize;
+                            if is_between[u] && place < low_room {
                                 low_values[place] = held[u];
                                 low_indices[place] = i32::cast_from(which[u]);
                             }

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{assert_close, cpu, floats, gpu, ints, matrix, values, vector, whole_numbers};
 use crate::kernels::scores::Scores;
-use crate::kernels::{self, Dead, Encoder, Levels, SparseGradient};
+use crate::kernels::{self, Coming, Dead, Encoder, Levels, SparseGradient};
 use crate::{Precision, SparseCode};
 
 /// Small integers, so that ties are many and selections must be equal.
@@ -49,6 +49,11 @@ fn shown(code: SparseCode) -> Vec<(usize, usize, u32)> {
     let mut seen = Vec::new();
     crate::code::Code::Sparse(code).for_each_active(|token, latent, value| seen.push((token, latent, value.to_bits())));
     seen
+}
+
+/// The same of a code whose values may be 0: entries are told by their latents.
+fn latents(code: SparseCode) -> Vec<(usize, usize, u32)> {
+    shown(code.map_values(|values| values + 1e6))
 }
 
 const SHAPES: [[usize; 3]; 6] =
@@ -158,10 +163,25 @@ fn what_is_above_and_between_thresholds_is_what_the_cpu_finds() {
             for precision in [Precision::F32, Precision::Bf16] {
                 let run = |precision, both: bool, device: &Device| {
                     let low = both.then(|| vector(&low, device));
-                    let (above, between) = batch.scores(precision, device).split(vector(&threshold, device), low);
-                    // Zeros lie between, too: entries are compared by their latents.
-                    let between = between.map(|code| shown(code.map_values(|values| values + 1e6)));
-                    (shown(above), between)
+                    let split =
+                        |room| batch.scores(precision, device).split(vector(&threshold, device), low.clone(), room);
+                    let exact = split(None);
+                    let counts = ints(exact.counts.clone());
+                    // Room for more, for just as many, and for fewer than there are.
+                    for (more, less) in [(7, 0), (0, 0), (0, 1)] {
+                        let room = [0, 1].map(|which| (counts[which] as usize + more).saturating_sub(less));
+                        let coming = Coming::default();
+                        let guessed = split(Some((room, coming.clone())));
+                        assert_eq!(ints(guessed.counts.clone()), counts);
+                        assert_eq!(coming.wait().is_some(), device == &gpu());
+                        if less == 0 || device == &cpu() {
+                            assert_eq!(shown(guessed.above), shown(exact.above.clone()));
+                            let between = [guessed.between, exact.between.clone()];
+                            let [found, expected] = between.map(|code| code.map(|code| latents(code)));
+                            assert_eq!(found, expected);
+                        }
+                    }
+                    (shown(exact.above), exact.between.map(latents), counts)
                 };
                 for both in [false, true] {
                     let expected = run(Precision::F32, both, &cpu());
