@@ -19,7 +19,16 @@ pub struct SparseCode {
     values: Tensor<1>,
     indices: Tensor<1, Int>,
     rows: Rows,
+    /// The tokens of each latent, as kernels know them.
+    marks: Option<Marks>,
     d_sae: usize,
+}
+
+/// The tokens of each latent in the backend's own layout, and how many they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    pub(crate) bits: Tensor<1, Int>,
+    pub(crate) counts: Tensor<1, Int>,
 }
 
 /// Which entries of a code belong to which token.
@@ -104,7 +113,7 @@ impl SparseCode {
         let starts = narrow(starts)?;
         check_latents(&indices, HostRows::Starts(&starts), d_sae)?;
         let rows = Rows::Starts(Tensor::from_data(starts.as_slice(), &values.device()));
-        Ok(Self { values, indices: indices.cast(IntDType::I32), rows, d_sae })
+        Ok(Self { values, indices: indices.cast(IntDType::I32), rows, marks: None, d_sae })
     }
 
     /// The active entries of a dense code. It goes through the host's memory, whatever the device.
@@ -139,6 +148,7 @@ impl SparseCode {
             values: Tensor::from_data(values.as_slice(), device),
             indices: Tensor::from_data(indices.as_slice(), device),
             rows: Rows::Starts(Tensor::from_data(starts.as_slice(), device)),
+            marks: None,
             d_sae,
         })
     }
@@ -146,16 +156,20 @@ impl SparseCode {
     /// A code of kernels, whose indices are right by construction: `[batch, k]` each.
     pub(crate) fn trusted(values: Tensor<2>, indices: Tensor<2, Int>, d_sae: usize) -> Self {
         let [_, k] = values.dims();
-        Self { values: values.flatten(0, 1), indices: indices.flatten(0, 1), rows: Rows::Each(k), d_sae }
+        Self { values: values.flatten(0, 1), indices: indices.flatten(0, 1), rows: Rows::Each(k), marks: None, d_sae }
     }
 
     /// The same with rows of any length: `[entries]` each. Entries behind the last row are no token's, and 0.
     pub(crate) fn of_kernel(values: Tensor<1>, indices: Tensor<1, Int>, rows: Rows, d_sae: usize) -> Self {
-        Self { values, indices, rows, d_sae }
+        Self { values, indices, rows, marks: None, d_sae }
     }
 
-    pub(crate) fn into_parts(self) -> (Tensor<1>, Tensor<1, Int>, Rows) {
-        (self.values, self.indices, self.rows)
+    pub(crate) fn into_parts(self) -> (Tensor<1>, Tensor<1, Int>, Rows, Option<Marks>) {
+        (self.values, self.indices, self.rows, self.marks)
+    }
+
+    pub(crate) fn with_marks(self, marks: Marks) -> Self {
+        Self { marks: Some(marks), ..self }
     }
 
     /// Activations of the chosen latents, `[entries]`.
@@ -203,7 +217,8 @@ impl SparseCode {
 
     /// The same latents with other values.
     pub(crate) fn map_values(self, map: impl FnOnce(Tensor<1>) -> Tensor<1>) -> Self {
-        Self { values: map(self.values), ..self }
+        // Other entries may be 0.
+        Self { values: map(self.values), marks: None, ..self }
     }
 }
 

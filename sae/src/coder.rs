@@ -57,7 +57,7 @@ impl Params {
     }
 }
 
-/// The gradients of a step, and sums of the squares of all but b_dec's.
+/// The gradients of a step, and sums of the squares of those of the encoder with its bias and of the decoder.
 pub(crate) struct Gradients {
     pub gradients: Params,
     pub squares: Tensor<1>,

@@ -49,13 +49,13 @@ pub struct EncoderOf<B: Backend> {
     w_enc: FloatTensor<B>,
     b_enc: FloatTensor<B>,
     #[extension_type]
-    scale: ScaleOf<B>,
+    scale: VectorOf<B>,
     precision: Precision,
 }
 
-/// Factors on the pre-activations in the selection.
+/// A number of every latent, `[d_sae]`, where there is one.
 #[derive(ExtensionType)]
-pub enum ScaleOf<B: Backend> {
+pub enum VectorOf<B: Backend> {
     None,
     Latents(FloatTensor<B>),
 }
@@ -66,7 +66,7 @@ pub struct ScoresOf<B: Backend> {
     pre: FloatTensor<B>,
     maxima: FloatTensor<B>,
     #[extension_type]
-    scale: ScaleOf<B>,
+    scale: VectorOf<B>,
 }
 
 /// The tensors of a [`Jump`].
@@ -75,7 +75,7 @@ pub struct JumpOf<B: Backend> {
     threshold: FloatTensor<B>,
     norms: FloatTensor<B>,
     #[extension_type]
-    dead: ScaleOf<B>,
+    dead: VectorOf<B>,
     #[extension_type]
     l0_grad: L0GradOf<B>,
     by: JumpBy,
@@ -95,6 +95,22 @@ pub struct CodeOf<B: Backend> {
     indices: IntTensor<B>,
     #[extension_type]
     rows: RowsOf<B>,
+    #[extension_type]
+    marks: MarksOf<B>,
+}
+
+/// The tokens of each latent, where they are known.
+#[derive(ExtensionType)]
+pub enum MarksOf<B: Backend> {
+    Unknown,
+    Known(#[extension_type] TableOf<B>),
+}
+
+/// The tokens of each latent in the backend's own layout, and how many they are.
+#[derive(ExtensionType)]
+pub struct TableOf<B: Backend> {
+    bits: IntTensor<B>,
+    counts: IntTensor<B>,
 }
 
 /// Which entries of a code belong to which token.
@@ -191,8 +207,11 @@ pub trait SaeOps: Backend {
         FloatTensor<Self>,
         IntTensor<Self>,
         IntTensor<Self>,
-        IntTensor<Self>,
+        FloatTensor<Self>,
     );
+
+    /// See [`SparseCode::marked`](crate::SparseCode).
+    fn sae_mark(#[extension_type] code: CodeOf<Self>, d_sae: usize) -> (IntTensor<Self>, IntTensor<Self>);
 
     /// See [`nested_residuals`].
     fn sae_nested_residuals(
@@ -269,7 +288,12 @@ pub trait SaeOps: Backend {
     fn sae_scale_rows(x: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`clip_factor`].
-    fn sae_clip_factor(squares: FloatTensor<Self>, extra: FloatTensor<Self>, limit: f64) -> FloatTensor<Self>;
+    fn sae_clip_factor(
+        squares: FloatTensor<Self>,
+        extra: FloatTensor<Self>,
+        #[extension_type] vectors: VectorOf<Self>,
+        limit: f64,
+    ) -> FloatTensor<Self>;
 
     /// See [`column_sums`].
     fn sae_column_sums(rows: FloatTensor<Self>) -> FloatTensor<Self>;

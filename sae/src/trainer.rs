@@ -333,7 +333,12 @@ impl Trainer {
         if let Some(grad) = &skip_grad {
             squares = Tensor::cat(vec![squares, kernels::sum_squares(grad.clone())], 0);
         }
-        let clip = kernels::clip_factor(squares, grad.b_dec.clone(), config.clip_norm);
+        let vectors = match grad.vectors.as_slice() {
+            [] => None,
+            [one] => Some(one.clone()),
+            several => Some(Tensor::cat(several.to_vec(), 0)),
+        };
+        let clip = kernels::clip_factor(squares, grad.b_dec.clone(), vectors, config.clip_norm);
         let unit_rows = config.decoder_norm == DecoderNorm::Unit;
         let adam = AdamStep {
             lr: config.lr_at(self.step),

@@ -131,13 +131,12 @@ impl Frame {
         }
         let factors = norm_grads / norms.clamp_min(f32::MIN_POSITIVE);
         to.w_dec = to.w_dec.clone() + kernels::scale_rows(self.params.w_dec.clone(), factors);
-        to.squares = squares_of([&to.w_enc, &to.w_dec], [&to.b_enc]);
+        to.squares = squares_of([&to.w_enc, &to.w_dec], &to.b_enc);
     }
 }
 
-/// Sums of the squares of matrices and vectors.
-pub(super) fn squares_of<const N: usize>(matrices: [&Tensor<2>; 2], vectors: [&Tensor<1>; N]) -> Tensor<1> {
-    let of_matrices = matrices.map(|matrix| kernels::sum_squares(matrix.clone()));
-    let of_vectors = vectors.map(|vector| kernels::sum_squares(vector.clone()));
-    Tensor::cat(of_matrices.into_iter().chain(of_vectors).collect(), 0)
+/// Sums of the squares of matrices and of a vector.
+pub(super) fn squares_of(matrices: [&Tensor<2>; 2], vector: &Tensor<1>) -> Tensor<1> {
+    let [first, second] = matrices.map(|matrix| kernels::sum_squares(matrix.clone()));
+    Tensor::cat(vec![first, second, kernels::sum_squares(vector.clone())], 0)
 }

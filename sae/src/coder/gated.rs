@@ -40,8 +40,8 @@ impl Coder for Gated {
             scale: of_entries(scale),
             scaled,
             norms: kernels::row_norms(params.w_dec.clone()),
-            code: open.clone().map_values(|_| magnitudes),
-            gates: open.map_values(|_| gates),
+            code: open.clone().map_values(|_| magnitudes).marked(),
+            gates: open.map_values(|_| gates).marked(),
             own: None,
         })
     }
@@ -113,8 +113,7 @@ impl Pass for Opened {
         let Gradients { gradients, .. } = frame.finish(to, b_dec);
         // What reaches the input through both paths is not what reaches the gate's bias.
         let gradients = Params { b_enc: to_b_gate, vectors: to_vectors.to_vec(), ..gradients };
-        let Params { w_enc, w_dec, b_enc, vectors, .. } = &gradients;
-        let squares = squares_of([w_enc, w_dec], [b_enc, &vectors[0], &vectors[1]]);
+        let squares = squares_of([&gradients.w_enc, &gradients.w_dec], &gradients.b_enc);
         (Gradients { gradients, squares }, counters)
     }
 }

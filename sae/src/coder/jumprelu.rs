@@ -26,7 +26,7 @@ impl Coder for JumpRelu {
 
     /// Below 0 a threshold would let negative pre-activations pass.
     fn project(&self, params: &mut Params) {
-        params.vectors[0] = params.vectors[0].clone().clamp_min(0.0);
+        params.vectors[0] = params.vectors[0].clone().clamp(0.0, f32::INFINITY);
     }
 
     fn forward(&self, config: &TrainConfig, params: &Params, batch: Batch) -> Box<dyn Pass> {
@@ -122,20 +122,16 @@ impl Jumped {
         Term { kind: TermKind::L0, parts, weight }
     }
 
-    /// The loss of dead latents; its factor is kept.
-    fn pre_act_loss(&mut self) -> Term {
+    /// The loss of dead latents, if there are any; its factor is kept.
+    fn pre_act_loss(&mut self) -> Option<Term> {
+        let dead = self.dead.clone().filter(|_| self.settings.pre_act_coefficient > 0.0)?;
         self.pre_act = self.settings.pre_act_coefficient / self.tokens as f64;
         let silent = self.silent();
         let of_latents = |vector: &Tensor<1>| vector.clone().select(0, silent.indices());
-        let parts = match &self.dead {
-            None => Tensor::zeros([1], &self.threshold.device()),
-            Some(dead) => {
-                let below = of_latents(&self.threshold) - silent.values();
-                let loss = below * of_latents(&self.norms) * of_latents(dead);
-                kernels::token_sums(ones(silent), loss)
-            }
-        };
-        Term { kind: TermKind::PreActivation, parts, weight: Weight::Known(self.pre_act as f32) }
+        let below = of_latents(&self.threshold) - silent.values();
+        let loss = below * of_latents(&self.norms) * of_latents(&dead);
+        let parts = kernels::token_sums(ones(silent), loss);
+        Some(Term { kind: TermKind::PreActivation, parts, weight: Weight::Known(self.pre_act as f32) })
     }
 
     /// What the loss terms have left for the gradients.
@@ -167,9 +163,7 @@ impl Pass for Jumped {
 
     fn terms(&mut self, of: Objective<'_>) -> Vec<Term> {
         let mut terms = vec![self.sparsity(of.coefficient)];
-        if self.settings.pre_act_coefficient > 0.0 {
-            terms.push(self.pre_act_loss());
-        }
+        terms.extend(self.pre_act_loss());
         terms
     }
 
@@ -207,7 +201,6 @@ impl Pass for Jumped {
         }
         let Gradients { gradients, squares } = frame.finish(to, b_dec);
         let threshold = active_thresholds + silent_thresholds;
-        let squares = Tensor::cat(vec![squares, kernels::sum_squares(threshold.clone())], 0);
         (Gradients { gradients: Params { vectors: vec![threshold], ..gradients }, squares }, counters)
     }
 }

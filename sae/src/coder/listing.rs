@@ -63,7 +63,7 @@ impl Listing {
 
     /// How many entries are above, in one element.
     pub(super) fn active(&self) -> Tensor<1> {
-        self.split.counts.clone().narrow(0, 0, 1).float()
+        self.split.active.clone()
     }
 
     /// How many entries there are above and between, as far as the host knows.
@@ -73,6 +73,12 @@ impl Listing {
 
     /// What [`Frame::residual`] is of the code above. Codes and frame are right from then on.
     pub(super) fn residual(&mut self, frame: &mut Frame, target: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+        let residual = self.checked_residual(frame, target);
+        self.split.above = self.split.above.clone().marked();
+        residual
+    }
+
+    fn checked_residual(&mut self, frame: &mut Frame, target: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
         let Some(Guess { scores, threshold, low, room, coming }) = self.guess.take() else {
             return frame.residual(&self.split.above, target);
         };

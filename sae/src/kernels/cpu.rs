@@ -21,6 +21,7 @@ use self::sparse::{Code, Gradient, Levels};
 use super::adam::AdamStep;
 use super::{
     AuxiliaryOf, CodeOf, Coming, EncoderOf, GradientOf, JumpOf, LevelsOf, Precision, SaeOps, ScoresOf, Selection,
+    VectorOf,
 };
 
 /// Floats that one task sums or updates: fixed, so that no result depends on the number of threads.
@@ -86,9 +87,14 @@ impl SaeOps for Flex {
         _room: Option<([usize; 2], Coming)>,
     ) -> (FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor, FlexTensor) {
         let [above, between] = Scores::new(scores).split(&contiguous(threshold), &contiguous(low), both);
-        let entries = [&above, &between].map(|code| *ints(&code.2).last().expect("a row starts somewhere"));
-        let counts = int_tensor(entries.to_vec(), [2]);
-        (above.0, above.1, above.2, between.0, between.1, between.2, counts)
+        let entries = *ints(&above.2).last().expect("a row starts somewhere");
+        let active = float_tensor(vec![entries as f32], [1]);
+        (above.0, above.1, above.2, between.0, between.1, between.2, active)
+    }
+
+    fn sae_mark(_code: CodeOf<Self>, _d_sae: usize) -> (FlexTensor, FlexTensor) {
+        // Nobody asks for them.
+        (int_tensor(Vec::new(), [0]), int_tensor(Vec::new(), [0]))
     }
 
     fn sae_nested_residuals(
@@ -199,9 +205,13 @@ impl SaeOps for Flex {
         x
     }
 
-    fn sae_clip_factor(squares: FlexTensor, extra: FlexTensor, limit: f64) -> FlexTensor {
+    fn sae_clip_factor(squares: FlexTensor, extra: FlexTensor, vectors: VectorOf<Self>, limit: f64) -> FlexTensor {
         let squares: f32 = floats(&contiguous(squares)).iter().sum();
-        let norm = (squares + sum_squares(&contiguous(extra))).sqrt();
+        let of_vectors = match vectors {
+            VectorOf::None => 0.0,
+            VectorOf::Latents(vectors) => sum_squares(&contiguous(vectors)),
+        };
+        let norm = (squares + of_vectors + sum_squares(&contiguous(extra))).sqrt();
         let factor = (norm + 1e-6).recip() * limit as f32;
         // Not `min`: a gradient that is not a number stays visible.
         float_tensor(vec![if factor >= 1.0 { 1.0 } else { factor }], [1])

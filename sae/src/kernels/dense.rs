@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::{AdamStep, SaeOps};
+use super::{AdamStep, SaeOps, VectorOf};
 
 /// `lhs · rhs` in f32, on every device and in every process by the same kernel; TF32 is never used.
 ///
@@ -28,9 +28,14 @@ pub fn scale_rows(x: Tensor<2>, factors: Tensor<1>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::sae_scale_rows(x.into_dispatch(), factors.into_dispatch()))
 }
 
-/// min(1, limit/(‖g‖ + 1e-6)) for the norm ‖g‖ of all gradients: of those whose squares add up to `squares`, and of `extra`.
-pub fn clip_factor(squares: Tensor<1>, extra: Tensor<1>, limit: f64) -> Tensor<1> {
-    Tensor::from_dispatch(Dispatch::sae_clip_factor(squares.into_dispatch(), extra.into_dispatch(), limit))
+/// min(1, limit/(‖g‖ + 1e-6)) for the norm ‖g‖ of all gradients: of those whose squares add up to `squares`, of `extra`, and of `vectors`.
+pub fn clip_factor(squares: Tensor<1>, extra: Tensor<1>, vectors: Option<Tensor<1>>, limit: f64) -> Tensor<1> {
+    Tensor::from_dispatch(Dispatch::sae_clip_factor(
+        squares.into_dispatch(),
+        extra.into_dispatch(),
+        vectors.map_or(VectorOf::None, |vectors| VectorOf::Latents(vectors.into_dispatch())),
+        limit,
+    ))
 }
 
 /// The sum of rows: `[n, d]` to `[d]`.

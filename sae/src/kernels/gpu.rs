@@ -38,9 +38,12 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
 use self::code::{Code, Levels};
+use self::gradients::marks::Marks;
 use self::select::Scores;
 use super::adam::AdamStep;
-use super::{AuxiliaryOf, CodeOf, Coming, EncoderOf, GradientOf, JumpOf, LevelsOf, SaeOps, ScoresOf, Selection};
+use super::{
+    AuxiliaryOf, CodeOf, Coming, EncoderOf, GradientOf, JumpOf, LevelsOf, SaeOps, ScoresOf, Selection, VectorOf,
+};
 
 /// Units of a cube for work that is element by element.
 const UNITS: usize = 256;
@@ -93,8 +96,13 @@ impl SaeOps for CubeBackend {
         both: bool,
         room: Option<([usize; 2], Coming)>,
     ) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
-        let ([above, between], counts) = Scores::kept(scores).split(threshold, low, both, room);
-        (above.0, above.1, above.2, between.0, between.1, between.2, counts)
+        let ([above, between], active) = Scores::kept(scores).split(threshold, low, both, room);
+        (above.0, above.1, above.2, between.0, between.1, between.2, active)
+    }
+
+    fn sae_mark(code: CodeOf<Self>, d_sae: usize) -> (CubeTensor, CubeTensor) {
+        let Marks { bits, counts } = Code::new(code).marks(d_sae);
+        (bits, counts)
     }
 
     fn sae_nested_residuals(
@@ -179,8 +187,8 @@ impl SaeOps for CubeBackend {
         sums::scaled_rows(x, factors)
     }
 
-    fn sae_clip_factor(squares: CubeTensor, extra: CubeTensor, limit: f64) -> CubeTensor {
-        sums::factor_of_clipping(squares, extra, limit)
+    fn sae_clip_factor(squares: CubeTensor, extra: CubeTensor, vectors: VectorOf<Self>, limit: f64) -> CubeTensor {
+        sums::factor_of_clipping(squares, extra, vectors, limit)
     }
 
     fn sae_column_sums(rows: CubeTensor) -> CubeTensor {

@@ -3,7 +3,7 @@
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use super::{JumpOf, L0GradOf, SaeOps, ScaleOf};
+use super::{JumpOf, L0GradOf, SaeOps, VectorOf};
 use crate::code::SparseCode;
 
 /// What the gradients of a code of `z = pre·[pre > θ]` depend on.
@@ -75,7 +75,7 @@ pub fn jump_gradients(code: SparseCode, z_grads: Tensor<1>, jump: Jump, active: 
     let tensors = JumpOf {
         threshold: threshold.into_dispatch(),
         norms: norms.into_dispatch(),
-        dead: dead.map_or(ScaleOf::None, |dead| ScaleOf::Latents(dead.into_dispatch())),
+        dead: dead.map_or(VectorOf::None, |dead| VectorOf::Latents(dead.into_dispatch())),
         l0_grad: match l0_grad {
             L0Grad::Same(of_all) => L0GradOf::Same(of_all),
             L0Grad::Each(of_tokens) => L0GradOf::Each(of_tokens.into_dispatch()),

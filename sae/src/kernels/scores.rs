@@ -1,9 +1,9 @@
 //! Codes whose rows have any length, chosen from pre-activations that are kept until all of the batch are known.
 
 use burn::backend::Dispatch;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
-use super::{Coming, Dead, Encoder, SaeOps, ScaleOf, ScoresOf};
+use super::{Coming, Dead, Encoder, SaeOps, ScoresOf, VectorOf};
 use crate::code::{Rows, SparseCode};
 
 /// The pre-activations of a batch.
@@ -31,7 +31,7 @@ impl Scores {
         ScoresOf {
             pre: self.pre.clone().into_dispatch(),
             maxima: self.maxima.clone().into_dispatch(),
-            scale: self.scale.clone().map_or(ScaleOf::None, |scale| ScaleOf::Latents(scale.into_dispatch())),
+            scale: self.scale.clone().map_or(VectorOf::None, |scale| VectorOf::Latents(scale.into_dispatch())),
         }
     }
 
@@ -82,7 +82,7 @@ impl Scores {
     pub fn split(&self, threshold: Tensor<1>, low: Option<Tensor<1>>, room: Option<([usize; 2], Coming)>) -> Split {
         let both = low.is_some();
         let low = low.unwrap_or_else(|| threshold.clone());
-        let (values, indices, starts, low_values, low_indices, low_starts, counts) =
+        let (values, indices, starts, low_values, low_indices, low_starts, active) =
             Dispatch::sae_split(self.to_dispatch(), threshold.into_dispatch(), low.into_dispatch(), both, room);
         let code = |values, indices, starts| {
             let rows = Rows::Starts(Tensor::from_dispatch(starts));
@@ -91,7 +91,7 @@ impl Scores {
         Split {
             above: code(values, indices, starts),
             between: both.then(|| code(low_values, low_indices, low_starts)),
-            counts: Tensor::from_dispatch(counts),
+            active: Tensor::from_dispatch(active),
         }
     }
 }
@@ -103,6 +103,6 @@ pub struct Split {
     pub above: SparseCode,
     /// Those between two, where they are asked for.
     pub between: Option<SparseCode>,
-    /// How many entries there are of both, whether there is room for them or not; `[2]`.
-    pub counts: Tensor<1, Int>,
+    /// How many entries there are above, whether there is room for them or not; one element, exact up to 2²⁴.
+    pub active: Tensor<1>,
 }

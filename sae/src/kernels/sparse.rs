@@ -3,8 +3,10 @@
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
-use super::{AuxiliaryOf, CodeOf, EncoderOf, GradientOf, Levels, LevelsOf, Precision, RowsOf, SaeOps, ScaleOf};
-use crate::code::{Rows, SparseCode};
+use super::{
+    AuxiliaryOf, CodeOf, EncoderOf, GradientOf, Levels, LevelsOf, MarksOf, Precision, RowsOf, SaeOps, TableOf, VectorOf,
+};
+use crate::code::{Marks, Rows, SparseCode};
 
 /// An encoder as the kernels see it.
 #[derive(Clone, Debug)]
@@ -28,7 +30,7 @@ impl Encoder {
         EncoderOf {
             w_enc: self.w_enc.into_dispatch(),
             b_enc: self.b_enc.into_dispatch(),
-            scale: self.scale.map_or(ScaleOf::None, |scale| ScaleOf::Latents(scale.into_dispatch())),
+            scale: self.scale.map_or(VectorOf::None, |scale| VectorOf::Latents(scale.into_dispatch())),
             precision: self.precision,
         }
     }
@@ -93,7 +95,7 @@ pub fn encode_with_dead(input: Tensor<2>, encoder: Encoder, selection: Selection
 
 impl SparseCode {
     pub(super) fn into_dispatch(self) -> CodeOf<Dispatch> {
-        let (values, indices, rows) = self.into_parts();
+        let (values, indices, rows, marks) = self.into_parts();
         CodeOf {
             values: values.into_dispatch(),
             indices: indices.into_dispatch(),
@@ -101,7 +103,17 @@ impl SparseCode {
                 Rows::Each(k) => RowsOf::Each(k),
                 Rows::Starts(starts) => RowsOf::Starts(starts.into_dispatch()),
             },
+            marks: marks.map_or(MarksOf::Unknown, |Marks { bits, counts }| {
+                MarksOf::Known(TableOf { bits: bits.into_dispatch(), counts: counts.into_dispatch() })
+            }),
         }
+    }
+
+    /// The same, with the tokens of each latent looked up once for all that needs them.
+    pub(crate) fn marked(self) -> Self {
+        let d_sae = self.d_sae();
+        let (bits, counts) = Dispatch::sae_mark(self.clone().into_dispatch(), d_sae);
+        self.with_marks(Marks { bits: Tensor::from_dispatch(bits), counts: Tensor::from_dispatch(counts) })
     }
 }
 

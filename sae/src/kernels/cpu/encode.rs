@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::select::Select;
 use super::{ROWS, contiguous, dims2, float_tensor, floats, int_tensor};
-use crate::kernels::{EncoderOf, Precision, ScaleOf, Selection};
+use crate::kernels::{EncoderOf, Precision, Selection, VectorOf};
 
 /// The encoder's product and the selection, a block of tokens at a time: a block's pre-activations stay in the cache and are
 /// never written to memory of their own.
@@ -26,8 +26,8 @@ impl Encoder {
         // bf16 is a format of GPUs: whoever chooses the device checks that.
         assert_eq!(encoder.precision, Precision::F32, "the CPU computes in f32");
         let scale = match encoder.scale {
-            ScaleOf::None => None,
-            ScaleOf::Latents(scale) => Some(contiguous(scale)),
+            VectorOf::None => None,
+            VectorOf::Latents(scale) => Some(contiguous(scale)),
         };
         Self { input: contiguous(input), w_enc: contiguous(encoder.w_enc), b_enc: contiguous(encoder.b_enc), scale }
     }

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 
 use super::sparse::Code;
 use super::{contiguous, float_tensor, floats, ints};
-use crate::kernels::{JumpBy, JumpOf, L0GradOf, ScaleOf};
+use crate::kernels::{JumpBy, JumpOf, L0GradOf, VectorOf};
 
 /// See [`crate::kernels::jump_gradients`]; in f64.
 pub(super) fn gradients(code: &Code, z_grads: &FlexTensor, jump: JumpOf<Flex>, active: bool) -> [FlexTensor; 3] {
@@ -16,8 +16,8 @@ pub(super) fn gradients(code: &Code, z_grads: &FlexTensor, jump: JumpOf<Flex>, a
         L0GradOf::Each(of_tokens) => (Some(contiguous(of_tokens)), 0.0),
     };
     let dead = match jump.dead {
-        ScaleOf::None => None,
-        ScaleOf::Latents(dead) => Some(contiguous(dead)),
+        VectorOf::None => None,
+        VectorOf::Latents(dead) => Some(contiguous(dead)),
     };
     let (pre, latents, z_grads) = (floats(&code.values), ints(&code.indices), floats(z_grads));
     let [mut to_pre, mut to_threshold, mut to_norms] = [0; 3].map(|_| vec![0.0_f32; pre.len()]);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::largest::Cut;
 use super::select::Select;
 use super::{contiguous, dims2, float_tensor, floats, int_tensor, ints};
-use crate::kernels::{ScaleOf, ScoresOf};
+use crate::kernels::{ScoresOf, VectorOf};
 
 /// Pre-activations `[batch, d_sae]`, and those that are compared: times the scale, if there is one.
 pub(super) struct Scores {
@@ -22,8 +22,8 @@ impl Scores {
     pub(super) fn new(scores: ScoresOf<Flex>) -> Self {
         let pre = contiguous(scores.pre);
         let scaled = match scores.scale {
-            ScaleOf::None => None,
-            ScaleOf::Latents(scale) => Some(scaled(&pre, &contiguous(scale))),
+            VectorOf::None => None,
+            VectorOf::Latents(scale) => Some(scaled(&pre, &contiguous(scale))),
         };
         Self { pre, scaled }
     }

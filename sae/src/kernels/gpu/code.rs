@@ -5,7 +5,8 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::kernels::{CodeOf, LevelsOf, RowsOf};
+use super::gradients::marks::Marks;
+use crate::kernels::{CodeOf, LevelsOf, MarksOf, RowsOf, TableOf};
 
 /// A sparse code, contiguous. Kernels are compiled for rows of one length, which they need not read, or for rows of any.
 #[derive(Clone)]
@@ -17,6 +18,7 @@ pub(super) struct Code {
     /// Not looked at where there are starts.
     pub k: usize,
     pub tokens: usize,
+    marks: Option<Marks>,
 }
 
 impl Code {
@@ -29,7 +31,16 @@ impl Code {
                 (Some(contiguous(starts)), 0, tokens)
             }
         };
-        Self { values, indices, starts, k, tokens }
+        let marks = match code.marks {
+            MarksOf::Unknown => None,
+            MarksOf::Known(TableOf { bits, counts }) => Some(Marks { bits, counts }),
+        };
+        Self { values, indices, starts, k, tokens, marks }
+    }
+
+    /// The tokens of each of `n` latents.
+    pub(super) fn marks(&self, n: usize) -> Marks {
+        self.marks.clone().unwrap_or_else(|| Marks::new(self, n))
     }
 
     /// The starts of the rows, or where the kernel doesn't look at them, something of their type.

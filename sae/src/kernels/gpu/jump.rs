@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 
 use super::UNITS;
 use super::code::{Code, token_of};
-use crate::kernels::{JumpBy, JumpOf, L0GradOf, ScaleOf};
+use crate::kernels::{JumpBy, JumpOf, L0GradOf, VectorOf};
 
 /// See [`crate::kernels::jump_gradients`].
 pub(super) fn gradients(
@@ -24,8 +24,8 @@ pub(super) fn gradients(
         L0GradOf::Each(of_tokens) => (Some(contiguous(of_tokens)), 0.0),
     };
     let dead = match jump.dead {
-        ScaleOf::None => None,
-        ScaleOf::Latents(dead) => Some(contiguous(dead)),
+        VectorOf::None => None,
+        VectorOf::Latents(dead) => Some(contiguous(dead)),
     };
     let (z_grads, entries) = (contiguous(z_grads), len(&code.values));
     let out = [0; 3].map(|_| empty(&z_grads, [entries], DType::F32));

@@ -80,7 +80,7 @@ pub(super) fn gradients(residuals: CubeTensor, output_grad: CubeTensor, factor: 
 /// See [`crate::kernels::latent_sums`].
 pub(super) fn sums(code: &Code, first: CubeTensor, second: CubeTensor, n: usize) -> (CubeTensor, CubeTensor) {
     let (first, second) = (contiguous(first), contiguous(second));
-    let marks = Marks::new(code, n);
+    let marks = code.marks(n);
     let out = [0; 2].map(|_| empty(&first, [n], DType::F32));
     let planes = UNITS / plane_size(&first);
     // SAFETY: the kernel checks its latent; marks name tokens that have it.

@@ -4,6 +4,9 @@
 
 use cubecl::prelude::*;
 
+/// Rows that a unit asks for before it adds the first.
+const AHEAD: usize = 8;
+
 /// The smaller of two sizes.
 #[cube]
 pub(super) fn smaller(a: usize, b: usize) -> usize {
@@ -81,9 +84,19 @@ pub(super) fn sum_parts(x: &[f32], parts: &mut [f32], len: usize, #[comptime] sq
     }
 }
 
-/// min(1, limit/(‖g‖ + 1e-6)) from the sums of squares of some gradients, `[len]`, and one gradient itself, `[extra_len]`: one cube.
+/// min(1, limit/(‖g‖ + 1e-6)) from the sums of squares of some gradients, `[len]`, and others themselves, `[extra_len]` and `[vectors_len]`:
+/// one cube.
 #[cube(launch_unchecked)]
-pub(super) fn clip_factor(squares: &[f32], extra: &[f32], out: &mut [f32], limit: f32, len: usize, extra_len: usize) {
+pub(super) fn clip_factor(
+    squares: &[f32],
+    extra: &[f32],
+    vectors: &[f32],
+    out: &mut [f32],
+    limit: f32,
+    len: usize,
+    extra_len: usize,
+    vectors_len: usize,
+) {
     let mut scratch = Shared::<[f32]>::new_slice(64usize);
     let mut sum = 0.0f32;
     let mut at = UNIT_POS as usize;
@@ -94,6 +107,11 @@ pub(super) fn clip_factor(squares: &[f32], extra: &[f32], out: &mut [f32], limit
     let mut at = UNIT_POS as usize;
     while at < extra_len {
         sum += extra[at] * extra[at];
+        at += CUBE_DIM as usize;
+    }
+    let mut at = UNIT_POS as usize;
+    while at < vectors_len {
+        sum += vectors[at] * vectors[at];
         at += CUBE_DIM as usize;
     }
     let norm = cube_sum(sum, &mut scratch).sqrt();
@@ -147,12 +165,25 @@ pub(super) fn sum_rows<N: Size>(
         let mut c = UNIT_POS as usize;
         while c < columns {
             let mut sum = Vector::<f32, N>::new(0.0f32);
-            for i in start..end {
-                if comptime!(weighted) {
-                    sum += Vector::new(weights[i]) * rows[i * columns + c];
-                } else {
-                    sum += rows[i * columns + c];
+            let mut at = start;
+            while at < end {
+                // Several rows are on their way at a time.
+                let mut held = Array::<Vector<f32, N>>::new(AHEAD);
+                #[unroll]
+                for u in 0..AHEAD {
+                    held[u] = Vector::new(0.0f32);
+                    if at + u < end {
+                        held[u] = rows[(at + u) * columns + c];
+                        if comptime!(weighted) {
+                            held[u] = held[u] * Vector::new(weights[at + u]);
+                        }
+                    }
                 }
+                #[unroll]
+                for u in 0..AHEAD {
+                    sum += held[u];
+                }
+                at += AHEAD;
             }
             out[CUBE_POS * columns + c] = sum;
             c += CUBE_DIM as usize;

@@ -7,12 +7,12 @@ use cubecl::prelude::*;
 
 use super::reduce::smaller;
 
-/// The starts of the rows of two codes of so many entries a row, `[rows + 1]` each, and how many entries there are of both, `[2]`. No row
-/// starts behind the room of its code.
-pub(super) fn starts_of_both(counts: &[CubeTensor; 2], room: [usize; 2]) -> ([CubeTensor; 2], CubeTensor) {
+/// The starts of the rows of two codes of so many entries a row, `[rows + 1]` each, and how many entries there are of both, `[2]`; of the
+/// first also as a float. No row starts behind the room of its code.
+pub(super) fn starts_of_both(counts: &[CubeTensor; 2], room: [usize; 2]) -> ([CubeTensor; 2], CubeTensor, CubeTensor) {
     let rows = len(&counts[0]);
     let starts = [0; 2].map(|_| empty(&counts[0], [rows + 1], DType::I32));
-    let totals = empty(&counts[0], [2], DType::I32);
+    let (totals, first) = (empty(&counts[0], [2], DType::I32), empty(&counts[0], [1], DType::F32));
     let room = room.map(|room| i32::try_from(room).unwrap_or(i32::MAX));
     // SAFETY: the kernel checks its positions.
     #[allow(unsafe_code)]
@@ -26,12 +26,13 @@ pub(super) fn starts_of_both(counts: &[CubeTensor; 2], room: [usize; 2]) -> ([Cu
             slice(&starts[0], 1),
             slice(&starts[1], 1),
             slice(&totals, 1),
+            slice(&first, 1),
             room[0],
             room[1],
             rows,
         );
     }
-    (starts, totals)
+    (starts, totals, first)
 }
 
 /// The starts of rows of so many entries and as many of their ties as are left when the rows before have theirs, `[rows + 1]`; and how
@@ -88,18 +89,9 @@ fn before_and_all(own: i32, of_planes: &mut Shared<[i32]>) -> Vector<i32, Const<
     out
 }
 
-/// Exclusive sums of `counts`, none above `room`, by one cube: each unit does a stretch of rows. The sum of all goes to its place among
-/// `totals`.
+/// Exclusive sums of `counts`, none above `room`, by one cube: each unit does a stretch of rows. Returns the sum of all.
 #[cube]
-fn sums_of(
-    counts: &[i32],
-    starts: &mut [i32],
-    totals: &mut [i32],
-    place: usize,
-    room: i32,
-    rows: usize,
-    of_planes: &mut Shared<[i32]>,
-) {
+fn sums_of(counts: &[i32], starts: &mut [i32], room: i32, rows: usize, of_planes: &mut Shared<[i32]>) -> i32 {
     let units = CUBE_DIM as usize;
     let each = (rows + units - 1) / units;
     let from = smaller(UNIT_POS as usize * each, rows);
@@ -114,11 +106,11 @@ fn sums_of(
         starts[row] = min(start, room);
         start += counts[row];
     }
+    let total = sums.extract(1usize);
     if UNIT_POS == 0 {
-        let total = sums.extract(1usize);
         starts[rows] = min(total, room);
-        totals[place] = total;
     }
+    total
 }
 
 #[cube(launch_unchecked)]
@@ -128,15 +120,23 @@ fn scan_both(
     starts: &mut [i32],
     low_starts: &mut [i32],
     totals: &mut [i32],
+    first: &mut [f32],
     room: i32,
     low_room: i32,
     rows: usize,
 ) {
     let mut of_planes = Shared::<[i32]>::new_slice(64usize);
     if CUBE_POS == 0 {
-        sums_of(counts, starts, totals, 0usize, room, rows, &mut of_planes);
+        let total = sums_of(counts, starts, room, rows, &mut of_planes);
+        if UNIT_POS == 0 {
+            totals[0] = total;
+            first[0] = f32::cast_from(total);
+        }
     } else {
-        sums_of(low_counts, low_starts, totals, 1usize, low_room, rows, &mut of_planes);
+        let total = sums_of(low_counts, low_starts, low_room, rows, &mut of_planes);
+        if UNIT_POS == 0 {
+            totals[1] = total;
+        }
     }
 }
 

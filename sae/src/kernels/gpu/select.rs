@@ -24,7 +24,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::UNITS;
-use crate::kernels::{EncoderOf, Precision, ScaleOf, ScoresOf, Selection};
+use crate::kernels::{EncoderOf, Precision, ScoresOf, Selection, VectorOf};
 
 /// Pre-activations with their bias, `[tokens, n]`, and the largest scaled one of every group of latents.
 pub(super) struct Scores {
@@ -38,10 +38,10 @@ pub(super) struct Scores {
 impl Scores {
     pub(super) fn new(input: CubeTensor, encoder: EncoderOf<CubeBackend>) -> Self {
         let (input, w_enc, b_enc) = (contiguous(input), contiguous(encoder.w_enc), contiguous(encoder.b_enc));
-        let (scaled, precision) = (matches!(encoder.scale, ScaleOf::Latents(_)), encoder.precision);
+        let (scaled, precision) = (matches!(encoder.scale, VectorOf::Latents(_)), encoder.precision);
         let scale = match encoder.scale {
-            ScaleOf::Latents(scale) => contiguous(scale),
-            ScaleOf::None => b_enc.clone(),
+            VectorOf::Latents(scale) => contiguous(scale),
+            VectorOf::None => b_enc.clone(),
         };
         let ([tokens, _], [n, _]) = (dims2(&input), dims2(&w_enc));
         let entries = tokens.saturating_mul(n);
@@ -99,8 +99,8 @@ impl Scores {
     pub(super) fn kept(scores: ScoresOf<CubeBackend>) -> Self {
         let pre = contiguous(scores.pre);
         let (scale, scaled) = match scores.scale {
-            ScaleOf::Latents(scale) => (contiguous(scale), true),
-            ScaleOf::None => (pre.clone(), false),
+            VectorOf::Latents(scale) => (contiguous(scale), true),
+            VectorOf::None => (pre.clone(), false),
         };
         Self { pre, maxima: contiguous(scores.maxima), scale, scaled }
     }

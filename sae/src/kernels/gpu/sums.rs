@@ -2,11 +2,13 @@
 
 use assay_kernels::tensor::{contiguous, cubes, cubes_for, dims2, empty, len, reshaped, slice, width_of};
 use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::reduce::{clip_factor, row_norms, scale_rows, sum_parts, sum_rows};
 use super::{UNITS, plane_size, units_for};
+use crate::kernels::VectorOf;
 
 /// See [`crate::kernels::row_norms`].
 pub(super) fn norms_of_rows(x: CubeTensor) -> CubeTensor {
@@ -55,8 +57,17 @@ pub(super) fn scaled_rows(x: CubeTensor, factors: CubeTensor) -> CubeTensor {
 }
 
 /// See [`crate::kernels::clip_factor`].
-pub(super) fn factor_of_clipping(squares: CubeTensor, extra: CubeTensor, limit: f64) -> CubeTensor {
+pub(super) fn factor_of_clipping(
+    squares: CubeTensor,
+    extra: CubeTensor,
+    vectors: VectorOf<CubeBackend>,
+    limit: f64,
+) -> CubeTensor {
     let (squares, extra) = (contiguous(squares), contiguous(extra));
+    let vectors = match vectors {
+        VectorOf::None => None,
+        VectorOf::Latents(vectors) => Some(contiguous(vectors)),
+    };
     let out = empty(&squares, [1], DType::F32);
     // SAFETY: the kernel checks its positions.
     #[allow(unsafe_code)]
@@ -67,23 +78,26 @@ pub(super) fn factor_of_clipping(squares: CubeTensor, extra: CubeTensor, limit: 
             CubeDim::new_1d(1024),
             slice(&squares, 1),
             slice(&extra, 1),
+            slice(vectors.as_ref().unwrap_or(&extra), 1),
             slice(&out, 1),
             limit as f32,
             len(&squares),
             len(&extra),
+            vectors.as_ref().map_or(0, len),
         );
     }
     out
 }
 
-/// Σ weights[i]·rows[i], or Σ rows[i], in steps that each sum up to 32 rows: enough cubes to fill the device, few rows for each.
+/// Σ weights[i]·rows[i], or Σ rows[i], in two steps, each of which sums stretches of about as many rows as there are stretches.
 pub(super) fn summed_rows(weights: Option<CubeTensor>, rows: CubeTensor) -> CubeTensor {
-    const EACH: usize = 32;
+    const LEAST: usize = 32;
     let [n, d] = dims2(&rows);
+    let each = (n.isqrt() + 1).max(LEAST);
     let width = width_of(d);
     let (mut weights, mut rows, mut left) = (weights, rows, n);
     loop {
-        let parts = left.div_ceil(EACH);
+        let parts = left.div_ceil(each);
         let out = empty(&rows, [parts, d], DType::F32);
         // SAFETY: the kernel checks its rows and columns.
         #[allow(unsafe_code)]
@@ -98,7 +112,7 @@ pub(super) fn summed_rows(weights: Option<CubeTensor>, rows: CubeTensor) -> Cube
                 slice(&out, width),
                 d / width,
                 left,
-                EACH,
+                each,
                 weights.is_some(),
             );
         }

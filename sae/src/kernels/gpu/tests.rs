@@ -81,8 +81,14 @@ fn sums_of_many_kinds() {
                 values(kernels::scale_rows(x.clone(), vector(&weights, device))),
                 values(kernels::column_sums(x.clone())),
                 values(kernels::weighted_rows(vector(&weights, device), x)),
-                values(kernels::clip_factor(vector(&[3.0, 4.0], device), vector(&weights, device), 0.3)),
-                values(kernels::clip_factor(vector(&[3.0, 4.0], device), vector(&weights, device), 1e9)),
+                values(kernels::clip_factor(vector(&[3.0, 4.0], device), vector(&weights, device), None, 0.3)),
+                values(kernels::clip_factor(
+                    vector(&[3.0, 4.0], device),
+                    vector(&weights[..3], device),
+                    Some(vector(&weights, device)),
+                    0.3,
+                )),
+                values(kernels::clip_factor(vector(&[3.0, 4.0], device), vector(&weights, device), None, 1e9)),
             ]
         };
         let names = ["Σx²", "norms", "scaled rows", "sums", "weighted sums", "clip", "no clip"];

@@ -23,7 +23,7 @@ pub(super) struct Marked {
 /// The tokens of each latent.
 #[derive(Clone)]
 pub(in crate::kernels::gpu) struct Marks {
-    /// A bit a token, `[n, tokens / 32]`.
+    /// A bit a token, `[n · tokens / 32]`.
     pub bits: CubeTensor,
     /// Marked tokens of each latent, `[n]`.
     pub counts: CubeTensor,
@@ -34,7 +34,7 @@ impl Marked {
     pub(super) fn new(gradient: GradientOf<CubeBackend>, n: usize) -> Self {
         let code = Code::new(gradient.code);
         let (value_grads, output_grad) = (contiguous(gradient.value_grads), contiguous(gradient.output_grad));
-        let marks = Marks::new(&code, n);
+        let marks = code.marks(n);
         Self { code, value_grads, output_grad, levels: Levels::new(gradient.levels), marks }
     }
 }
@@ -50,7 +50,7 @@ impl Marks {
             CubeTensor::new_contiguous(both.client.clone(), both.device.clone(), shape, handle, dtype)
         };
         let counts = part(both.handle.clone(), Shape::from([n]), DType::I32);
-        let bits = part(both.handle.clone().offset_start(4 * first as u64), Shape::from([n, words]), DType::U32);
+        let bits = part(both.handle.clone().offset_start(4 * first as u64), Shape::from([n * words]), DType::I32);
         // SAFETY: the kernel checks its position; indices are below d_sae, and rows within the entries, by construction.
         #[allow(unsafe_code)]
         unsafe {

@@ -37,7 +37,7 @@ impl Scores {
         unsafe {
             floors_of_groups::launch_unchecked(
                 &self.pre.client,
-                cubes_for(groups, UNITS),
+                cubes_for(groups, UNITS / plane_size(&self.pre)),
                 CubeDim::new_1d(UNITS as u32),
                 slice(&threshold, 1),
                 slice(&low, 1),
@@ -51,7 +51,8 @@ impl Scores {
         // Nothing is written at first, so that anything of the type will do.
         let nowhere = [(&self.pre, &counts[0]), (&self.pre, &counts[0])];
         self.list(&threshold, &low, &floors, &counts, &counts, nowhere, both, false);
-        let (starts, totals) = starts_of_both(&counts, room.as_ref().map_or([usize::MAX; 2], |(room, _)| *room));
+        let (starts, totals, active) =
+            starts_of_both(&counts, room.as_ref().map_or([usize::MAX; 2], |(room, _)| *room));
         let read = read_later(&totals);
         let room = match room {
             Some((room, coming)) => {
@@ -65,7 +66,7 @@ impl Scores {
         self.list(&threshold, &low, &floors, &counts, &starts, places, both, true);
         let [[values, indices], [low_values, low_indices]] = room;
         let [starts, low_starts] = starts;
-        ([(values, indices, starts), (low_values, low_indices, low_starts)], totals)
+        ([(values, indices, starts), (low_values, low_indices, low_starts)], active)
     }
 
     fn list(
@@ -131,7 +132,7 @@ fn read_later(totals: &CubeTensor) -> impl FnOnce() -> [usize; 2] + Send + 'stat
     }
 }
 
-/// The least that is asked for of any latent of a group.
+/// The least that is asked for of any latent of a group: a plane a group.
 #[cube(launch_unchecked)]
 fn floors_of_groups(
     threshold: &[f32],
@@ -141,18 +142,20 @@ fn floors_of_groups(
     groups: usize,
     #[comptime] both: bool,
 ) {
-    if ABSOLUTE_POS < groups {
+    let group = CUBE_POS * (CUBE_DIM / PLANE_DIM) as usize + PLANE_POS as usize;
+    if group < groups {
         let mut least = f32::new(f32::INFINITY);
-        for i in 0..GROUP {
-            let latent = ABSOLUTE_POS * GROUP + i;
-            if latent < n {
-                least = min(least, threshold[latent]);
-                if comptime!(both) {
-                    least = min(least, low[latent]);
-                }
+        let latent = group * GROUP + UNIT_POS_PLANE as usize;
+        if latent < n {
+            least = threshold[latent];
+            if comptime!(both) {
+                least = min(least, low[latent]);
             }
         }
-        floors[ABSOLUTE_POS] = least;
+        let least = plane_min(least);
+        if UNIT_POS_PLANE == 0 {
+            floors[group] = least;
+        }
     }
 }
 
