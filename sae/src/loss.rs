@@ -175,7 +175,8 @@ impl StepLoss {
 
 /// Σ‖x − x̄‖² of a batch about its mean x̄: what a fraction of variance is a fraction of.
 pub(crate) fn centred_squares(x: &Tensor<2>) -> Tensor<1> {
-    kernels::sum_squares(x.clone() - x.clone().mean_dim(0))
+    let mean = kernels::column_sums(x.clone()).div_scalar(x.dims()[0] as f64);
+    kernels::sum_squares(x.clone() - mean.unsqueeze())
 }
 
 /// The sum of a tensor's values; reading it waits for the device.

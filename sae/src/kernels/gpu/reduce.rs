@@ -4,9 +4,6 @@
 
 use cubecl::prelude::*;
 
-/// Rows that a unit asks for before it adds the first.
-const AHEAD: usize = 8;
-
 /// The smaller of two sizes.
 #[cube]
 pub(super) fn smaller(a: usize, b: usize) -> usize {
@@ -165,25 +162,12 @@ pub(super) fn sum_rows<N: Size>(
         let mut c = UNIT_POS as usize;
         while c < columns {
             let mut sum = Vector::<f32, N>::new(0.0f32);
-            let mut at = start;
-            while at < end {
-                // Several rows are on their way at a time.
-                let mut held = Array::<Vector<f32, N>>::new(AHEAD);
-                #[unroll]
-                for u in 0..AHEAD {
-                    held[u] = Vector::new(0.0f32);
-                    if at + u < end {
-                        held[u] = rows[(at + u) * columns + c];
-                        if comptime!(weighted) {
-                            held[u] = held[u] * Vector::new(weights[at + u]);
-                        }
-                    }
+            for i in start..end {
+                if comptime!(weighted) {
+                    sum += Vector::new(weights[i]) * rows[i * columns + c];
+                } else {
+                    sum += rows[i * columns + c];
                 }
-                #[unroll]
-                for u in 0..AHEAD {
-                    sum += held[u];
-                }
-                at += AHEAD;
             }
             out[CUBE_POS * columns + c] = sum;
             c += CUBE_DIM as usize;

@@ -89,15 +89,14 @@ pub(super) fn factor_of_clipping(
     out
 }
 
-/// Σ weights[i]·rows[i], or Σ rows[i], in two steps, each of which sums stretches of about as many rows as there are stretches.
+/// Σ weights[i]·rows[i], or Σ rows[i], in steps that each sum up to 32 rows: enough cubes to fill the device, few rows for each.
 pub(super) fn summed_rows(weights: Option<CubeTensor>, rows: CubeTensor) -> CubeTensor {
-    const LEAST: usize = 32;
+    const EACH: usize = 32;
     let [n, d] = dims2(&rows);
-    let each = (n.isqrt() + 1).max(LEAST);
     let width = width_of(d);
     let (mut weights, mut rows, mut left) = (weights, rows, n);
     loop {
-        let parts = left.div_ceil(each);
+        let parts = left.div_ceil(EACH);
         let out = empty(&rows, [parts, d], DType::F32);
         // SAFETY: the kernel checks its rows and columns.
         #[allow(unsafe_code)]
@@ -112,7 +111,7 @@ pub(super) fn summed_rows(weights: Option<CubeTensor>, rows: CubeTensor) -> Cube
                 slice(&out, width),
                 d / width,
                 left,
-                each,
+                EACH,
                 weights.is_some(),
             );
         }

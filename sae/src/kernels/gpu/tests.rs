@@ -84,7 +84,7 @@ fn sums_of_many_kinds() {
                 values(kernels::clip_factor(vector(&[3.0, 4.0], device), vector(&weights, device), None, 0.3)),
                 values(kernels::clip_factor(
                     vector(&[3.0, 4.0], device),
-                    vector(&weights[..3], device),
+                    vector(&weights[..1], device),
                     Some(vector(&weights, device)),
                     0.3,
                 )),
