@@ -21,6 +21,8 @@ pub mod evaluate;
 pub mod geometry;
 pub mod information;
 #[cfg(feature = "tensors")]
+mod kernels;
+#[cfg(feature = "tensors")]
 pub mod latents;
 pub mod metrics;
 pub mod profile;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use assay_models::decoder::Cut;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::{Decoder, HookPoint, Site};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
 
@@ -64,7 +64,8 @@ impl<'a> Survey<'a> {
             }
         }
         let widths: Vec<usize> = wanted.iter().map(|site| site.hook.width(config)).collect();
-        let mut looks: Vec<Look> = widths.iter().map(|&width| Look::new(width, tokens.ncols())).collect();
+        let new = |&width: &usize| Look::new(model.device(), width, tokens.ncols());
+        let mut looks: Vec<Look> = widths.iter().map(new).collect();
         // The loss follows from the last layer as the model has it.
         let last = (!layers.is_empty()).then(|| Site::from(HookPoint::resid_post(config.n_layers() - 1)));
         let captured: Vec<Site> = wanted.iter().copied().chain(last).collect();
@@ -77,13 +78,19 @@ impl<'a> Survey<'a> {
                 scored += losses.len() as f64;
                 ce += losses.into_iter().map(f64::from).sum::<f64>();
             }
-            let values: Vec<Vec<f32>> = cuts.into_iter().map(|cut| host(cut.value())).collect();
-            for (values, &width) in values.iter().zip(&widths) {
+            let values: Vec<Tensor<3>> = cuts.iter().map(Cut::value).collect();
+            drop(cuts);
+            let on_host: Vec<Vec<f32>> = values.iter().map(|values| host(values.clone())).collect();
+            for (values, &width) in on_host.iter().zip(&widths) {
                 check_finite("the activation", values, width, start, tokens.ncols())?;
             }
-            looks.par_iter_mut().zip(&values).for_each(|(look, values)| look.add(values));
+            looks.par_iter_mut().zip(&on_host).for_each(|(look, values)| look.add(values));
+            let on_device =
+                |(look, values): (&mut Look, Tensor<3>)| look.covariance.add_on_device(values.flatten(0, 1));
+            looks.iter_mut().zip(values).for_each(on_device);
             advance(&mut progress, part.nrows())?;
         }
+        looks.iter_mut().for_each(|look| look.covariance.read_device());
         let of = |site: &Site| &looks[wanted.iter().position(|w| w == site).expect("every site is wanted")];
         if !layers.is_empty() {
             let layers = layers.par_iter().map(|site| of(site).geometry(site.hook.layer)).collect::<Result<_>>()?;
@@ -162,8 +169,8 @@ struct Look {
 }
 
 impl Look {
-    fn new(d_model: usize, context: usize) -> Self {
-        Self { covariance: Covariance::new(d_model), first: FirstLook::new(d_model, context) }
+    fn new(device: &Device, d_model: usize, context: usize) -> Self {
+        Self { covariance: Covariance::on(device, d_model), first: FirstLook::new(d_model, context) }
     }
 
     fn add(&mut self, values: &[f32]) {

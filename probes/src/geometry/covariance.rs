@@ -1,9 +1,11 @@
 //! Means, second moments and their eigenvalues, in f64.
 
+use burn::tensor::{Device, Tensor};
 use faer::Side;
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{ProbeError, Result};
+use crate::kernels::Moments;
 use crate::metrics::{DEFLATIONS, Directions, rounding};
 
 /// Mean and second moments, accumulated in f64 from batch to batch.
@@ -14,6 +16,8 @@ pub struct Covariance {
     shift: Option<Vec<f64>>,
     sum: Vec<f64>,
     moments: Array2<f64>,
+    /// Moments that are not read from a device yet.
+    on_device: Option<Moments>,
 }
 
 /// Eigenvalues of a covariance divided by N, descending.
@@ -23,7 +27,33 @@ pub struct Spectrum(Vec<f64>);
 impl Covariance {
     /// Of vectors of `d_model` elements.
     pub fn new(d_model: usize) -> Self {
-        Self { tokens: 0.0, shift: None, sum: vec![0.0; d_model], moments: Array2::zeros((d_model, d_model)) }
+        Self {
+            tokens: 0.0,
+            shift: None,
+            sum: vec![0.0; d_model],
+            moments: Array2::zeros((d_model, d_model)),
+            on_device: None,
+        }
+    }
+
+    /// The same, with moments that a device adds up, if it can: [`Self::add_on_device`] is to be called after each [`Self::add`], and
+    /// [`Self::read_device`] at the end.
+    pub(crate) fn on(device: &Device, d_model: usize) -> Self {
+        Self { on_device: Moments::new(d_model, device), ..Self::new(d_model) }
+    }
+
+    /// Shows the device what [`Self::add`] was last given, `[tokens, d_model]`; nothing to do without one.
+    pub(crate) fn add_on_device(&mut self, rows: Tensor<2>) {
+        if let (Some(moments), Some(shift)) = (&mut self.on_device, &self.shift) {
+            moments.add(rows, shift);
+        }
+    }
+
+    /// Waits for the device's moments.
+    pub(crate) fn read_device(&mut self) {
+        if let Some(moments) = self.on_device.take() {
+            self.moments = moments.read();
+        }
     }
 
     /// Length of the vectors.
@@ -44,7 +74,9 @@ impl Covariance {
                 *sum += *v;
             }
         }
-        self.moments += &rows.t().dot(&rows);
+        if self.on_device.is_none() {
+            self.moments += &rows.t().dot(&rows);
+        }
         self.tokens += rows.nrows() as f64;
     }
 

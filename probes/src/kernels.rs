@@ -1,0 +1,80 @@
+//! Sums over many activations that a CUDA device makes in f64, where they are; elsewhere the host makes them.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ndarray::Array2;
+
+/// Backend operations of the probes.
+#[backend_extension(Flex, Cube: cfg(feature = "cuda"))]
+pub trait ProbeOps: Backend {
+    /// See [`Moments::add`].
+    fn probe_moments(_rows: FloatTensor<Self>, _about: IntTensor<Self>, _moments: IntTensor<Self>) -> IntTensor<Self> {
+        unreachable!("only devices are asked that say they can")
+    }
+}
+
+impl ProbeOps for Flex {}
+
+/// Second moments `[d, d]` on a device, in f64. Burn has no f64 there: a number is two integers that hold its bits.
+pub(crate) struct Moments {
+    d: usize,
+    /// The point that they are taken about, once it is known; `[2·d]`.
+    about: Option<Tensor<1, Int>>,
+    /// `[2·d²]`; of those below the diagonal not all are kept.
+    sums: Tensor<1, Int>,
+}
+
+impl Moments {
+    /// Zeros; `None` where the device can't.
+    pub(crate) fn new(d: usize, device: &Device) -> Option<Self> {
+        has_f64(device).then(|| {
+            let zeros = TensorData::new(vec![0_i32; 2 * d * d], [2 * d * d]);
+            Self { d, about: None, sums: Tensor::from_data(zeros, device) }
+        })
+    }
+
+    /// Adds Σ_t (x_t − s)(x_t − s)ᵀ, row after row: no bit depends on how rows are cut into batches.
+    ///
+    /// # Shapes
+    /// - `rows`: `[tokens, d]`; `about`: s, `[d]`, always the same
+    pub(crate) fn add(&mut self, rows: Tensor<2>, about: &[f64]) {
+        let device = rows.device();
+        let about = self.about.get_or_insert_with(|| {
+            let bits: Vec<i32> = about.iter().flat_map(|value| halves(value.to_bits())).collect();
+            Tensor::from_data(bits.as_slice(), &device)
+        });
+        let about = about.clone().into_dispatch();
+        // The kernel writes where it reads.
+        let sums = std::mem::replace(&mut self.sums, Tensor::empty([0], &device));
+        self.sums = Tensor::from_dispatch(Dispatch::probe_moments(rows.into_dispatch(), about, sums.into_dispatch()));
+    }
+
+    /// The sums; waits for the device.
+    pub(crate) fn read(self) -> Array2<f64> {
+        let bits = self.sums.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32");
+        let value = |(i, j): (usize, usize)| {
+            let at = 2 * (i.min(j) * self.d + i.max(j));
+            f64::from_bits(u64::from(bits[at] as u32) | u64::from(bits[at + 1] as u32) << 32)
+        };
+        Array2::from_shape_fn((self.d, self.d), value)
+    }
+}
+
+/// The bits of a number as a little-endian device holds them.
+fn halves(bits: u64) -> [i32; 2] {
+    [bits as u32 as i32, (bits >> 32) as u32 as i32]
+}
+
+/// Whether kernels that compute in f64 run on a device.
+fn has_f64(device: &Device) -> bool {
+    #[cfg(feature = "cuda")]
+    if let burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) = device.as_dispatch() {
+        return true;
+    }
+    let _ = device;
+    false
+}
