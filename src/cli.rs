@@ -28,7 +28,7 @@ use crate::progress::Progress;
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay help eval",
     after_long_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay eval --model EleutherAI/pythia-70m --sae org/saes:blocks.3.hook_resid_post --text book.txt\n  assay help eval\n\n\
 Names:\n  A model, an SAE or a dataset is a path, or org/name[@revision][:path] on the Hugging Face hub.\n  An SAE may also be a name that `assay saes` lists, release/id[@revision].\n  Existing local paths take precedence.\n\n\
-Environment:\n  HF_HOME, HF_HUB_CACHE   where the hub's cache is [~/.cache/huggingface/hub]\n  HF_TOKEN, HF_TOKEN_PATH the token for gated and private repositories, or the file that holds it\n  HF_ENDPOINT             alternative Hub endpoint to https://huggingface.co\n  HF_HUB_OFFLINE          1: use only what is in the cache\n  CUDA_PATH               CUDA's headers and libraries [/usr/local/cuda]\n  TMPDIR                  scratch space for tokenised text, 4 bytes per token"
+Environment:\n  HF_HOME, HF_HUB_CACHE   where the hub's cache is [~/.cache/huggingface/hub]\n  HF_TOKEN, HF_TOKEN_PATH the token for gated and private repositories, or the file that holds it\n  HF_ENDPOINT             alternative Hub endpoint to https://huggingface.co\n  HF_HUB_OFFLINE          1: use only what is in the cache\n  CUDA_PATH               CUDA's headers and libraries [/usr/local/cuda]\n  ASSAY_KERNEL_CACHE      where compiled CUDA kernels are kept, or off [~/.cache/assay/kernels]\n  TMPDIR                  scratch space for tokenised text, 4 bytes per token"
 )]
 pub struct Cli {
     #[command(subcommand)]

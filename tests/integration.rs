@@ -37,6 +37,7 @@
 //! - `catalogue`: published SAEs, listed and fetched by their names, and what is assumed of them.
 //! - `capture`: activations as shards, resumed and refused.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
+//! - `kernel_cache`: compiled GPU kernels in files: whole or not at all.
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
@@ -63,6 +64,7 @@ mod hub;
 mod information;
 mod inputs;
 mod interrupt;
+mod kernel_cache;
 mod output;
 mod parity_classes;
 mod parity_eval;
