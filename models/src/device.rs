@@ -9,6 +9,16 @@ pub fn runs_on_cpu(device: &Device) -> bool {
     *device == Device::flex()
 }
 
+/// Whether a device is a GPU that CUDA drives, for which there are kernels that others do not have.
+pub fn runs_on_cuda(device: &Device) -> bool {
+    #[cfg(feature = "cuda")]
+    if let burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) = device.as_dispatch() {
+        return true;
+    }
+    let _ = device;
+    false
+}
+
 /// Does something with each item, side by side on the CPU and one after the other on a GPU (see [`runs_on_cpu`]); the results are
 /// in the order of the items.
 ///

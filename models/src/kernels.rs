@@ -5,6 +5,7 @@
 mod block;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod said;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -17,6 +18,7 @@ use rayon::prelude::*;
 
 use block::{BlockOf, TablesOf};
 pub use block::{BlockShape, BlockWeights, PackedBlock, block, why_no_bf16_blocks};
+pub(crate) use said::Measured;
 
 /// Backend operations of the decoder.
 #[backend_extension(Autodiff, Flex, Cube: cfg(feature = "gpu"))]

@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use assay_models::runs_on_cuda;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -31,7 +32,7 @@ pub(crate) struct Moments {
 impl Moments {
     /// Zeros; `None` where the device can't.
     pub(crate) fn new(d: usize, device: &Device) -> Option<Self> {
-        has_f64(device).then(|| {
+        runs_on_cuda(device).then(|| {
             let zeros = TensorData::new(vec![0_i32; 2 * d * d], [2 * d * d]);
             Self { d, about: None, sums: Tensor::from_data(zeros, device) }
         })
@@ -67,14 +68,4 @@ impl Moments {
 /// The bits of a number as a little-endian device holds them.
 fn halves(bits: u64) -> [i32; 2] {
     [bits as u32 as i32, (bits >> 32) as u32 as i32]
-}
-
-/// Whether kernels that compute in f64 run on a device.
-fn has_f64(device: &Device) -> bool {
-    #[cfg(feature = "cuda")]
-    if let burn::backend::DispatchDevice::Cube(burn_cubecl::CubeDevice::Cuda(_)) = device.as_dispatch() {
-        return true;
-    }
-    let _ = device;
-    false
 }

@@ -6,8 +6,7 @@
 use std::ops::ControlFlow;
 
 use assay_models::decoder::Cut;
-use assay_models::loss::{scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookPoint, Site};
+use assay_models::{Decoder, HookPoint, Said, Site};
 use burn::tensor::{Device, Tensor};
 use ndarray::{ArrayView2, s};
 use rayon::prelude::*;
@@ -186,8 +185,7 @@ impl Look {
 
 /// Cross-entropy of each next token in the pass that was cut.
 fn losses(model: &Decoder, cut: &Cut, tokens: ArrayView2<'_, u32>) -> Vec<f32> {
-    let logits = model.forward_from(cut, cut.value());
-    host(token_cross_entropy(scored_log_probs(logits), tokens, model.device()))
+    Said::new(model.forward_from(cut, cut.value()), tokens).losses()
 }
 
 pub(crate) fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {

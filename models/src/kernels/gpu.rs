@@ -6,6 +6,8 @@ mod attention;
 mod block;
 #[cfg(feature = "cuda")]
 mod norms;
+#[cfg(feature = "cuda")]
+mod said;
 
 use assay_kernels::product::f32_product;
 use burn_cubecl::CubeBackend;

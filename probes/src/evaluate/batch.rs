@@ -1,15 +1,16 @@
 //! A batch of sequences as the model has it, unpatched: what SAEs at several sites share.
 
+use assay_models::Said;
 use assay_models::decoder::Cut;
-use assay_models::loss::{sample_labels, scored_log_probs, token_cross_entropy};
-use burn::tensor::{Int, Tensor};
+use assay_models::loss::sample_labels;
+use burn::tensor::Tensor;
 use ndarray::{Array2, ArrayView2};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::EvalConfig;
 use crate::error::{Result, check_finite};
-use crate::survey::{Survey, host};
+use crate::survey::Survey;
 
 /// A batch of sequences to evaluate on.
 pub(super) struct Batch<'a, 's> {
@@ -23,9 +24,8 @@ pub(super) struct Batch<'a, 's> {
 
 /// What the model says when nothing is patched.
 pub(super) struct Pass {
-    pub log_probs: Tensor<3>,
-    pub probs: Tensor<3>,
-    pub argmax: Vec<i32>,
+    pub said: Said,
+    pub likeliest: Vec<i32>,
     pub ce_orig: Vec<f32>,
     /// Labels drawn from it.
     pub drawn: Vec<Array2<u32>>,
@@ -42,20 +42,17 @@ pub(super) fn passes(cuts: &[Cut]) -> Vec<Vec<&Cut>> {
 impl Batch<'_, '_> {
     /// What the model says from those cuts, which share a pass.
     pub fn run(&self, cuts: &[&Cut]) -> Result<Pass> {
-        let model = self.survey.model();
         let last = cuts.iter().max_by_key(|cut| cut.site().hook).expect("a pass has a cut");
-        let log_probs = scored_log_probs(model.forward_from(last, last.value()));
-        let ce_orig = self.losses(log_probs.clone());
+        let said = self.said(last, last.value()).as_reference();
+        let ce_orig = said.losses();
         self.check("the loss", &ce_orig)?;
-        let probs = log_probs.clone().exp();
-        let drawn = self.draw(&probs);
-        let argmax = host_int(log_probs.clone().argmax(2));
-        Ok(Pass { log_probs, probs, argmax, ce_orig, drawn })
+        let drawn = self.draw(&said);
+        Ok(Pass { likeliest: said.likeliest(), said, ce_orig, drawn })
     }
 
-    /// Cross-entropy at every scored position, of `[sequences, context − 1, vocab]`.
-    pub fn losses(&self, log_probs: Tensor<3>) -> Vec<f32> {
-        host(token_cross_entropy(log_probs, self.tokens, self.survey.model().device()))
+    /// What the model says with a value in place of what was cut.
+    pub fn said(&self, cut: &Cut, value: Tensor<3>) -> Said {
+        Said::new(self.survey.model().forward_from(cut, value), self.tokens)
     }
 
     /// Fails at the first value of a scored position that is NaN or infinite.
@@ -64,7 +61,11 @@ impl Batch<'_, '_> {
     }
 
     /// Labels drawn from the model's own output.
-    fn draw(&self, probs: &Tensor<3>) -> Vec<Array2<u32>> {
+    fn draw(&self, said: &Said) -> Vec<Array2<u32>> {
+        if self.config.fisher_samples == 0 {
+            return Vec::new();
+        }
+        let probs = said.probs();
         let (sequences, context) = self.tokens.dim();
         let generator = |sequence: usize| {
             let mut rng = ChaCha8Rng::seed_from_u64(self.config.fisher_seed);
@@ -79,8 +80,4 @@ impl Batch<'_, '_> {
         };
         (0..self.config.fisher_samples).map(|_| draw()).collect()
     }
-}
-
-pub(super) fn host_int<const D: usize>(x: Tensor<D, Int>) -> Vec<i32> {
-    x.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32")
 }

@@ -1,12 +1,12 @@
 //! A batch at one site, and what each SAE there makes of it.
 
 use assay_models::decoder::Cut;
-use assay_models::loss::{loss_gradient, scored_log_probs};
-use assay_models::{kl_divergence, side_by_side};
+use assay_models::loss::loss_gradient;
+use assay_models::side_by_side;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::batch::{Batch, Pass, host_int};
+use super::batch::{Batch, Pass};
 use super::{Evaluation, Observed, Subject};
 use crate::error::{ProbeError, Result, check_finite};
 use crate::metrics::{FromMean, Subset, Sums, drawn_sums, norm_squared, token_sums};
@@ -41,14 +41,12 @@ impl<'a, 's> AtSite<'a, 's> {
         let mean: Vec<f32> = known.subsets.mean(Subset::All).iter().map(|&m| m as f32).collect();
         let mean: Tensor<1> = Tensor::from_data(mean.as_slice(), model.device());
         let ablations = vec![value.zeros_like(), mean.unsqueeze::<3>().expand(shape)];
-        let mut ablated = side_by_side(model.device(), ablations, |value| {
-            Ok::<_, ProbeError>(scored_log_probs(model.forward_from(cut, value)))
-        })?;
+        let mut ablated = side_by_side(model.device(), ablations, |value| Ok::<_, ProbeError>(batch.said(cut, value)))?;
         let (mean, zero) = (ablated.remove(1), ablated.remove(0));
-        let (ce_zero, ce_mean) = (batch.losses(zero.clone()), batch.losses(mean));
+        let (ce_zero, ce_mean) = (zero.losses(), mean.losses());
         batch.check("the zero-ablated loss", &ce_zero)?;
         batch.check("the mean-ablated loss", &ce_mean)?;
-        let kl_zero = batch.config.kl_zero.then(|| pass.divergence(zero));
+        let kl_zero = batch.config.kl_zero.then(|| pass.said.divergence(&zero));
         batch.check("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]))?;
         let gradient = |what, labels| -> Result<Vec<f32>> {
             let gradient = host(loss_gradient(model, cut, labels));
@@ -68,19 +66,19 @@ impl<'a, 's> AtSite<'a, 's> {
 
     /// What the subject makes of `read`, the activations where it reads, `[sequences, context, d_in]`.
     pub fn evaluate(&self, subject: &mut Subject<'_>, read: Tensor<3>, found: &mut Evaluation) -> Result<()> {
-        let Self { batch: &Batch { survey, start, tokens, .. }, pass, known, cut, .. } = *self;
+        let Self { batch: &Batch { start, tokens, .. }, pass, known, cut, .. } = *self;
         let Surveyed { subsets, directions, bins, .. } = known;
         let [batch, context, d_model] = cut.value().dims();
         let (recon, code) = subject.codec.reconstruct(read.flatten(0, 1));
         let patched = recon.clone().reshape([batch, context, d_model]);
         let recon = host(recon);
         check_finite("the reconstruction", &recon, d_model, start, context)?;
-        let log_probs = scored_log_probs(survey.model().forward_from(cut, patched));
-        let ce_recon = self.batch.losses(log_probs.clone());
+        let said = self.batch.said(cut, patched);
+        let ce_recon = said.losses();
         self.batch.check("the patched loss", &ce_recon)?;
-        let kl = pass.divergence(log_probs.clone());
+        let kl = pass.said.divergence(&said);
         self.batch.check("the KL divergence", &kl)?;
-        let argmax = host_int(log_probs.argmax(2));
+        let likeliest = said.likeliest();
         let observed =
             Observed { at: start..start + batch, tokens, activations: &self.a, reconstructions: &recon, code: &code };
         for observer in &mut subject.observers {
@@ -118,7 +116,7 @@ impl<'a, 's> AtSite<'a, 's> {
             sums.ce_zero = f64::from(self.ce_zero[scored]);
             sums.ce_mean = f64::from(self.ce_mean[scored]);
             sums.kl = f64::from(kl[scored]);
-            sums.top1_agreement = f64::from(pass.argmax[scored] == argmax[scored]);
+            sums.top1_agreement = f64::from(pass.likeliest[scored] == likeliest[scored]);
             sums.swd = gdelta * gdelta;
             sums.abs_gdelta = gdelta.abs();
             sums.gdelta = gdelta;
@@ -168,13 +166,6 @@ impl<'a, 's> AtSite<'a, 's> {
             found.by_norm.iter_mut().zip(&by_norm).for_each(|(total, bin)| *total += bin);
         }
         Ok(())
-    }
-}
-
-impl Pass {
-    /// KL(p ‖ q) at every scored position, p what the model says unpatched, of q's log-probabilities, `[sequences, context − 1, vocab]`.
-    fn divergence(&self, other: Tensor<3>) -> Vec<f32> {
-        host(kl_divergence(self.probs.clone(), self.log_probs.clone(), other))
     }
 }
 
