@@ -111,3 +111,58 @@ fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
 fn host_int<const D: usize>(x: Tensor<D, Int>) -> Vec<i32> {
     x.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32")
 }
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+    use ndarray::Array2;
+
+    use super::*;
+
+    fn logits(shape: [usize; 3], seed: u64) -> Tensor<3> {
+        Device::flex().seed(seed);
+        Tensor::random(shape, Distribution::Normal(0.0, 4.0), &Device::flex())
+    }
+
+    fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len(), "{what}");
+        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let close = (found - expected).abs() <= 2e-5 * expected.abs().max(1.0);
+            assert!(close || found.is_nan() && expected.is_nan(), "{what}, {at}: {found}, not {expected}");
+        }
+    }
+
+    /// Vocabularies of any length, with ties, infinities, and what is not a number.
+    #[test]
+    fn a_cuda_device_finds_what_the_cpu_does() {
+        for (seed, [batch, context, vocab]) in
+            [[2, 3, 5], [1, 2, 1], [3, 17, 4096], [2, 9, 50_257]].into_iter().enumerate()
+        {
+            let shape = [batch, context, vocab];
+            let tokens = Array2::from_shape_fn((batch, context), |(b, t)| ((7 * b + 3 * t) % vocab) as u32);
+            let mut of_p = logits(shape, seed as u64);
+            if vocab > 100 {
+                let ties = Tensor::full([1, 1, 2], 30.0, &Device::flex());
+                of_p = of_p.slice_assign([0..1, 0..1, 40..42], ties);
+                let none = Tensor::full([1, 1, 1], f32::NEG_INFINITY, &Device::flex());
+                of_p = of_p.slice_assign([0..1, 1..2, 50..51], none);
+            }
+            let of_q = logits(shape, 100 + seed as u64);
+            let said = |device: &Device| {
+                let on = |x: &Tensor<3>| Tensor::from_data(x.to_data(), device);
+                let (p, q) = (Said::new(on(&of_p), tokens.view()).as_reference(), Said::new(on(&of_q), tokens.view()));
+                let probs = host(p.probs());
+                (p.losses(), p.likeliest(), q.divergence(&p), q.losses(), q.likeliest(), probs)
+            };
+            let (found, expected) = (said(&Device::cuda(0)), said(&Device::flex()));
+            assert_close("losses", &found.0, &expected.0);
+            assert_eq!(found.1, expected.1);
+            assert_close("the divergence", &found.2, &expected.2);
+            assert_close("losses", &found.3, &expected.3);
+            assert_eq!(found.4, expected.4);
+            assert_close("probabilities", &found.5, &expected.5);
+        }
+        let rows = Tensor::<3>::from_data([[[0.0, f32::NAN, 1.0], [0.0, 1.0, 2.0]]], &Device::cuda(0));
+        assert!(Said::new(rows, Array2::zeros((1, 2)).view()).losses()[0].is_nan(), "it is to be seen");
+    }
+}

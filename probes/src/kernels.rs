@@ -69,3 +69,35 @@ impl Moments {
 fn halves(bits: u64) -> [i32; 2] {
     [bits as u32 as i32, (bits >> 32) as u32 as i32]
 }
+
+#[cfg(all(test, feature = "cuda"))]
+mod tests {
+    use burn::tensor::{Device, Distribution, Tensor};
+    use ndarray::ArrayView2;
+
+    use crate::geometry::Covariance;
+
+    /// Widths on both sides of a block's columns, batches of any size, and a common offset.
+    #[test]
+    fn a_cuda_device_sums_what_the_host_does() {
+        let device = Device::cuda(0);
+        for d in [1, 5, 64, 65, 200] {
+            let (mut here, mut there) = (Covariance::new(d), Covariance::on(&device, d));
+            for (seed, tokens) in [(1, 33), (2, 1), (3, 16), (4, 250)] {
+                Device::flex().seed(seed);
+                let rows: Tensor<2> = Tensor::random([tokens, d], Distribution::Normal(100.0, 3.0), &Device::flex());
+                let values = rows.clone().into_data().try_into_vec::<f32>().unwrap();
+                let view = ArrayView2::from_shape((tokens, d), &values).unwrap();
+                here.add(view);
+                there.add(view);
+                there.add_on_device(Tensor::from_data(rows.to_data(), &device));
+            }
+            there.read_device();
+            let (here, there) = (here.matrix(), there.matrix());
+            for (found, expected) in there.iter().zip(&here) {
+                assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{d}: {found}, not {expected}");
+            }
+            assert_eq!(there, there.t(), "both halves are filled");
+        }
+    }
+}
