@@ -63,5 +63,8 @@ impl CubeKernel for CudaSource {
     }
 }
 
+/// What the names of all devices begin with that CUDA drives.
+pub const CUDA: &str = "ptx_sm";
+
 /// What kernels are compiled for on a device that has the instructions that those in CUDA C++ are written in (compute capability 9.0).
 pub const HOPPER: &str = "ptx_sm90";

@@ -6,6 +6,7 @@ mod block;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod said;
+pub(crate) mod wide;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;

@@ -41,6 +41,11 @@ impl Rotary {
         Self { cos: table(cos), sin: table(sin), half }
     }
 
+    /// Dimensions of a head that are rotated.
+    pub fn dims(&self) -> usize {
+        2 * self.half
+    }
+
     /// cos and sin, `[1, 1, context_size, rotary_dims / 2]` each.
     pub fn tables(&self) -> (Tensor<4>, Tensor<4>) {
         (self.cos.clone(), self.sin.clone())

@@ -9,7 +9,7 @@ use super::linear::Linear;
 use super::norm::NormWeights;
 use super::positions::Positions;
 use crate::config::{Attention, LayerKind, QkNorm};
-use crate::kernels::product;
+use crate::kernels::{product, wide};
 
 /// The weights of attention in a layer.
 pub(super) struct AttentionWeights {
@@ -37,6 +37,10 @@ impl AttentionWeights {
         let [batch, context, _] = x.dims();
         let (d_q, d_kv) = (config.d_q(), config.d_kv());
         let qkv = self.qkv.forward(x, pinned);
+        if pinned && wide::takes_attention(&qkv, config) {
+            let rotary = layer.rope.map(|index| positions.rotary(index));
+            return wide::attention(self.normed(qkv, config), config, layer, rotary);
+        }
         let part = |from: usize, width: usize| qkv.clone().slice([0..batch, 0..context, from..from + width]);
         let q = self.heads(part(0, d_q), config, config.n_heads, self.q_norm.as_ref());
         let k = self.heads(part(d_q, d_kv), config, config.n_kv_heads, self.k_norm.as_ref());
@@ -68,6 +72,20 @@ impl AttentionWeights {
         let values = self.qkv.bias.clone()?.narrow(0, d_q + d_kv, d_kv);
         let heads: Tensor<4> = values.reshape([1, config.n_kv_heads, 1, config.d_head]);
         Some(repeated(heads, config).reshape([1, 1, d_q]))
+    }
+
+    /// Queries, keys and values with queries and keys normed, `[batch, context, (n_heads + 2·n_kv_heads)·d_head]`.
+    fn normed(&self, qkv: Tensor<3>, config: &Attention) -> Tensor<3> {
+        if self.q_norm.is_none() && self.k_norm.is_none() {
+            return qkv;
+        }
+        let [batch, context, _] = qkv.dims();
+        let (d_q, d_kv) = (config.d_q(), config.d_kv());
+        let part = |from: usize, width: usize| qkv.clone().narrow(2, from, width);
+        let flat = |x: Tensor<4>, width: usize| x.swap_dims(1, 2).reshape([batch, context, width]);
+        let q = self.heads(part(0, d_q), config, config.n_heads, self.q_norm.as_ref());
+        let k = self.heads(part(d_q, d_kv), config, config.n_kv_heads, self.k_norm.as_ref());
+        Tensor::cat(vec![flat(q, d_q), flat(k, d_kv), part(d_q + d_kv, d_kv)], 2)
     }
 
     /// `[batch, context, count · d_head]` as `[batch, count, context, d_head]`, normed.

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use burn::tensor::module::layer_norm;
 
 use crate::config::{Norm, NormKind};
+use crate::kernels::wide;
 
 /// Normalisation over the last dimension.
 pub(super) struct NormWeights {
@@ -16,6 +17,9 @@ pub(super) struct NormWeights {
 impl NormWeights {
     /// See [`NormKind`] for the formulas.
     pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if wide::takes_norms(&x) {
+            return wide::norm(x, self.norm, &self.gain, self.bias.as_ref());
+        }
         match self.norm.kind {
             NormKind::Layer => layer_norm(x, self.gain.clone(), self.bias.clone(), self.norm.eps),
             NormKind::Rms => {

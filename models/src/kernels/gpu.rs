@@ -8,8 +8,14 @@ mod block;
 mod norms;
 #[cfg(feature = "cuda")]
 mod said;
+#[cfg(feature = "cuda")]
+mod wide;
 
 use assay_kernels::product::f32_product;
+#[cfg(feature = "cuda")]
+use burn::backend::ops::FloatTensorOps;
+#[cfg(feature = "cuda")]
+use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
@@ -21,6 +27,12 @@ use super::block::{BlockOf, BlockShape, TablesOf};
 pub(super) use block::refusal;
 
 impl NeoxOps for CubeBackend {
+    #[cfg(feature = "cuda")]
+    fn gelu_exact(x: CubeTensor) -> CubeTensor {
+        let is_cuda = x.client.properties().identity.fingerprint.starts_with(assay_kernels::source::CUDA);
+        if is_cuda && x.dtype == DType::F32 { wide::gelu(x) } else { Self::gelu(x) }
+    }
+
     fn neox_product(lhs: CubeTensor, rhs: CubeTensor) -> CubeTensor {
         f32_product(lhs, rhs)
     }
