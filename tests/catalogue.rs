@@ -10,7 +10,9 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::common::hub_server::{Access, Fault, Files, Request, files_of};
-use crate::common::{Reference, assay, assert_close, bundled, cpu, golden, refused, stdout_of, values};
+use crate::common::{
+    Reference, assay, assert_close, bundled, copy_dir, cpu, edit_tensors, golden, refused, stdout_of, values,
+};
 use crate::hub::{FOREIGN, World};
 
 fn saes(args: &[&str]) -> String {
@@ -207,6 +209,14 @@ fn every_layout_is_fetched_by_name_and_encodes() {
             "Llama3_1-8B-Base-L4M-8x",
         ),
         (
+            "llama_scope_r1_distill/l3r_400m_slimpajama_400m_openr1_math",
+            "llama-scope-r1",
+            "400M-Slimpajama-400M-OpenR1-Math-220k/L3R",
+            "fnlp/Llama-Scope-R1-Distill",
+            "400M-Slimpajama-400M-OpenR1-Math-220k/L3R",
+            "400M-Slimpajama-400M-OpenR1-Math-220k/L4R",
+        ),
+        (
             "mwhanna-qwen3-4b-transcoders/layer_4",
             "circuit-tracer-skip",
             "set",
@@ -362,4 +372,38 @@ fn inputs_are_scaled_by_the_registrys_factor() {
     let mut folded = cached(repository, path, &golden("eval-small/L3_k8"));
     complete(&mut folded);
     assert!(!folded.notes.iter().any(|note| note.contains("factor")), "{:?}", folded.notes);
+}
+
+/// Norms that are in the weights are used; where they are not, the registry's factor √d/norm gives the same SAE.
+#[test]
+fn llama_scope_r1s_norms_are_those_of_its_files_or_else_the_registrys() {
+    let (repository, path) = ("fnlp/Llama-Scope-R1-Distill", "800M-Slimpajama-0-OpenR1-Math-220k/L0R");
+    let factor = 53.529_954_019_974_36_f64;
+    let dir = tempfile::tempdir().unwrap();
+    let norm = "dataset_average_activation_norm.blocks.3.hook_resid_post";
+    let copy = |name: &str, norm_of: Option<f32>| {
+        let to = dir.path().join(name);
+        copy_dir(&golden("formats-2/llama-scope-r1/400M-Slimpajama-400M-OpenR1-Math-220k/L3R"), &to);
+        edit_tensors(&to.join("sae_weights.safetensors"), |tensors| match norm_of {
+            Some(value) => tensors.get_mut(norm).unwrap().2 = value.to_le_bytes().to_vec(),
+            None => _ = tensors.remove(norm).unwrap(),
+        });
+        let mut loaded = cached(repository, path, &to);
+        assert_eq!(loaded.lacks_input_scale(), norm_of.is_none());
+        complete(&mut loaded);
+        loaded
+    };
+    let [stored, known] = [copy("stored", Some((20_f64.sqrt() / factor) as f32)), copy("known", None)];
+    assert!(stored.notes.iter().all(|note| !note.contains("factor of the inputs")), "{:?}", stored.notes);
+    assert!(known.notes.last().unwrap().contains("53.52995401997436"), "{:?}", known.notes);
+    let x: Vec<f32> = (0..4 * 20).map(|at| ((at * 37 % 101) as f32 - 50.0) / 3000.0).collect();
+    let x = Tensor::<1>::from_floats(x.as_slice(), &cpu()).reshape([4, 20]);
+    let [(stored, latents), (known, others)] = [stored, known].map(|loaded| {
+        let (reconstruction, code) = loaded.sae.reconstruct(x.clone());
+        let mut active = Vec::new();
+        code.for_each_active(|token, latent, _| active.push((token, latent)));
+        (values(reconstruction), active)
+    });
+    assert_close("reconstruction", &stored, &known, 1e-5);
+    assert!(latents == others && !latents.is_empty());
 }

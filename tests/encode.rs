@@ -233,6 +233,40 @@ fn a_layer_of_a_cross_layer_transcoder_has_latents_and_no_reconstruction() {
     refused(assay().args(convert).arg(at("converted")), &["cross-layer transcoder", "`assay encode`"]);
 }
 
+#[test]
+fn a_layer_of_gemma_scope_2s_cross_layer_transcoder_has_latents() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("gemma-scope-2-270m-pt/clt/width_3_l0_small_affine");
+    std::fs::create_dir_all(&set).unwrap();
+    for layer in [3, 4] {
+        // It writes to two layers, and has a skip connection to its own, which are left alone.
+        let tensors = [
+            ("w_enc", vec![1.0, 0.0, 1.0, 0.0, 1.0, 1.0], vec![2, 3]),
+            ("b_enc", vec![0.0, 0.5, -1.0], vec![3]),
+            ("threshold", vec![1.5, 0.0, 2.5], vec![3]),
+            ("w_dec", vec![1.0; 3 * 2 * 2], vec![3, 2, 2]),
+            ("b_dec", vec![0.0; 2], vec![2]),
+            ("affine_skip_connection", vec![1.0; 4], vec![2, 2]),
+        ];
+        write_floats(&set.join(format!("params_layer_{layer}.safetensors")), &tensors);
+    }
+    let (x, out) = (dir.path().join("x.npy"), dir.path().join("out.safetensors"));
+    npy(&x, &[2.0, -1.0, 1.0, 3.0], "(2, 2)");
+    let sae = set.join("params_layer_3.safetensors");
+    // x W_enc + b_enc is (2, −0.5, 0) and (1, 3.5, 3).
+    stdout_of(encode(&sae, &x, &out).arg("--dense"));
+    let file = Reference::open(&out);
+    assert_eq!(file.names(), ["latents"]);
+    assert_eq!(file.floats("latents").0, [2.0, 0.0, 0.0, 0.0, 3.5, 3.0]);
+    let report = stdout_of(assay().arg("inspect").arg(&sae));
+    for part in ["layer of a cross-layer transcoder", "gemma-3-270m", "blocks.3.mlp.hook_in"] {
+        assert!(report.contains(part), "`{part}` is not in {report}");
+    }
+    refused(&mut encode(&set, &x, &dir.path().join("other")), &["several SAEs", "params_layer_4.safetensors"]);
+    let eval = ["eval", "--text", "README.md", "--model", "models/bundled/small", "--sae"];
+    refused(assay().args(eval).arg(&sae), &["cross-layer transcoder", "`assay encode`"]);
+}
+
 fn le(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
