@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::common::{assay, golden, real_model, stdout_of, write_floats};
+use crate::common::{assay, golden, npy_bytes, real_model, stdout_of, write_floats};
 use crate::parity_eval::{agree, tolerance};
 
 /// Numbers in (−scale, scale): a hash of each one's place, as `scripts/make_eval_sites.py` makes them.
@@ -85,23 +85,11 @@ fn write_scope(dir: &Path, sae: &Value) -> PathBuf {
         let name = if name.starts_with('w') { name.replacen('w', "W", 1) } else { name.to_owned() };
         let method = [CompressionMethod::Stored, CompressionMethod::Deflated][at % 2];
         archive.start_file(format!("{name}.npy"), SimpleFileOptions::default().compression_method(method)).unwrap();
-        archive.write_all(&npy(&values, &shape)).unwrap();
+        let shape: String = shape.iter().map(|size| format!("{size},")).collect();
+        archive.write_all(&npy_bytes(&values, &format!("({shape})"))).unwrap();
     }
     archive.finish().unwrap();
     dir
-}
-
-/// numpy's format of an array, version 1.0.
-fn npy(values: &[f32], shape: &[usize]) -> Vec<u8> {
-    let shape: String = shape.iter().map(|size| format!("{size},")).collect();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
-    // Filled up so that the numbers begin at a multiple of 64 bytes.
-    let size = (header.len() + 11).next_multiple_of(64) - 10;
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((size as u16).to_le_bytes());
-    bytes.extend(format!("{header:width$}\n", width = size - 1).bytes());
-    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-    bytes
 }
 
 /// Compares an evaluation with the oracle's, and gives what it notes.

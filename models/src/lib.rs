@@ -45,7 +45,7 @@ pub use decoder::Decoder;
 pub use device::{runs_on_cpu, side_by_side};
 pub use divergence::{CleanPass, clean_pass_bytes, kl_divergence};
 pub use error::ModelError;
-pub use files::read_text;
+pub use files::{open_regular, read_text};
 pub use hooks::{HookKind, HookPoint, Site};
 pub use model_files::ModelFiles;
 pub use parquet::FloatLists;
