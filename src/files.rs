@@ -16,18 +16,20 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomic_with(path, |file| Ok(file.write_all(bytes)?))
 }
 
+/// What the names of files on their way begin with.
+pub const ON_ITS_WAY: &str = ".assay-";
+
 /// As [`write_atomic`], for what writes to a file itself.
 ///
 /// # Errors
 /// If it can't be written.
 pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let dir = match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = directory_of(path);
     let write = || -> Result<()> {
         std::fs::create_dir_all(dir)?;
-        let mut staged = NamedTempFile::with_prefix_in(".assay-", dir)?;
+        let mut staged = NamedTempFile::with_prefix_in(ON_ITS_WAY, dir)?;
+        // As long as it is held, nobody takes it for one that was abandoned.
+        _ = staged.as_file().try_lock();
         write(staged.as_file_mut())?;
         // A temporary file is private; a result is not.
         #[cfg(unix)]
@@ -39,6 +41,38 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The directory that a file is in, or would be.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// Removes what killed processes left of files on their way in a directory. Those that are still being written stay.
+fn remove_abandoned(dir: &Path) {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(ON_ITS_WAY)) {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Checks, before long work, that a file or directory can be made at a path, and removes what killed processes left beside it.
+///
+/// # Errors
+/// If the directory that it would be in can't be written to.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let dir = directory_of(path);
+    let there = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    remove_abandoned(dir);
+    tempfile::tempfile_in(there)
+        .with_context(|| format!("cannot write {}: nothing can be made in {}", path.display(), there.display()))?;
+    Ok(())
 }
 
 /// Reads a file of JSON; `None` if there is none.

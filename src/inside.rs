@@ -12,6 +12,8 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use ndarray::Array2;
 
+use crate::catalogue::assumptions::{Given, complete};
+
 /// A model with an SAE at one of its sites.
 pub struct Inside {
     model: Decoder,
@@ -62,7 +64,7 @@ impl Inside {
         let vocabulary = Vocabulary::load(model)?;
         let model = Decoder::load(model, device)?;
         let mut loaded = assay_sae::formats::load(path, device)?;
-        let assumed = crate::catalogue::assumptions::complete(&mut loaded);
+        let assumed = complete(&mut loaded, &Given::default())?;
         let hook: HookPoint = match &loaded.metadata.hook_name {
             Some(name) => name.parse().with_context(|| path.display().to_string())?,
             None => anyhow::bail!("{} names no hook; `assay convert --hook` writes one", path.display()),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use assay_probes::evaluate::Evaluation;
-use assay_probes::metrics::{DEFLATIONS, Sums};
+use assay_probes::metrics::Sums;
 use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,9 @@ pub struct Record {
     /// the model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kl_curve: Vec<(u64, f64)>,
-    /// Participation ratio at the hook on the evaluation set, then without the top eigenvalues ([`DEFLATIONS`]).
+    /// Participation ratio at the hook on the evaluation set, then without the top eigenvalues ([`Spectrum::participation_ratios`]).
+    ///
+    /// [`Spectrum::participation_ratios`]: assay_probes::geometry::Spectrum::participation_ratios
     pub pr: [Option<f64>; 5],
     /// Active tokens of each latent on the evaluation set.
     pub fires: Vec<u64>,
@@ -100,8 +102,7 @@ impl Record {
         self.fires.clone_from(&found.firing.fires);
         self.eval_token_count = found.firing.tokens;
         self.by_norm.clone_from(&found.by_norm);
-        let [one, two, four, eight] = DEFLATIONS;
-        self.pr = [0, one, two, four, eight].map(|top| found.spectrum.participation_ratio(top));
+        self.pr = found.spectrum.participation_ratios();
     }
 
     /// Where a run's record lies in a results directory.

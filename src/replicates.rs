@@ -4,6 +4,16 @@ use assay_probes::metrics::{Metric, Subset, Sums};
 use assay_probes::stats::Interval;
 use ndarray::Array2;
 
+/// Level of the intervals of evaluations that no sweep sets one for.
+pub const LEVEL: f64 = 0.95;
+
+/// The percentile interval of a − b, paired: both are values in the replicates of one draw. `None` where one is undefined, be it in one
+/// replicate.
+pub fn paired_interval(a: Vec<Option<f64>>, b: Vec<Option<f64>>, level: f64) -> Option<Interval> {
+    let differences: Vec<Option<f64>> = a.into_iter().zip(b).map(|(a, b)| Some(a? - b?)).collect();
+    Interval::percentile(&differences, level)
+}
+
 /// The sums of each replicate, by subset.
 pub struct Replicates([OfSubset; 3]);
 

@@ -14,12 +14,13 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::files::{read_json, write_atomic, write_atomic_with};
+use crate::files::{ON_ITS_WAY, read_json, write_atomic, write_atomic_with};
 
 /// The name of the tensor.
 pub const TENSOR: &str = "activations";
 
-const INDEX: &str = "index.json";
+/// What says of a directory that it has activations.
+pub const INDEX: &str = "index.json";
 const FORMAT: &str = "assay activations 1";
 
 /// How numbers are written.
@@ -115,7 +116,7 @@ impl Shards {
             None => {
                 let mut names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
                 // What a killed process leaves of a file on its way is nobody's.
-                let other = names.find(|name| !name.to_string_lossy().starts_with(".assay-"));
+                let other = names.find(|name| !name.to_string_lossy().starts_with(ON_ITS_WAY));
                 ensure!(
                     other.is_none(),
                     "{shown} is there already and has no activations but other files, such as {}; give another --out",
@@ -235,6 +236,19 @@ pub fn finished(dir: &Path) -> Result<Option<(Contents, Vec<Shard>)>> {
         all.push(shard);
     }
     Ok(Some((contents, all)))
+}
+
+/// The hook whose activations a file has, if `assay capture` wrote it.
+pub fn captured_at(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    // A capture's header is short.
+    let length = Some(u64::from_le_bytes(length)).filter(|length| *length < 1 << 16)?;
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header).ok()?;
+    let metadata = serde_json::from_slice::<Value>(&header).ok()?["__metadata__"].take();
+    (metadata["format"] == FORMAT).then(|| metadata["hook"].as_str().map(str::to_owned)).flatten()
 }
 
 /// Whether a file begins as that shard does, but for the model's name, and is as long.

@@ -74,9 +74,6 @@ pub const MIN_SEQUENCES: usize = 32;
 /// Fewer bootstrap replicates than this decide nothing: the ends of a 95 % interval rest on a fortieth of them.
 pub const MIN_REPLICATES: usize = 1000;
 
-/// Level of every interval here.
-const LEVEL: f64 = 0.95;
-
 /// What an evaluation says of R².
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -227,7 +227,9 @@ fn an_sae_of_centred_activations_gets_them() {
     let found = |sae: &Path, args: &[&str]| {
         let mut command = eval(&bundled("small"), sae, &tokens());
         let text = stdout_of(command.args(["--sequences", "2", "--resamples", "100"]).args(args));
-        text.lines().filter(|line| !line.contains(" at blocks.3")).collect::<Vec<_>>().join("\n")
+        // What names the SAE, and who says that it is centred.
+        let other = |line: &&str| !line.contains(" at blocks.3") && !line.contains("given on the command line");
+        text.lines().filter(other).collect::<Vec<_>>().join("\n").trim_end().to_owned()
     };
     assert_eq!(found(&centred, &[]), found(&sae(), &["--center-residual"]));
     assert_ne!(found(&centred, &[]), found(&sae(), &[]));

@@ -114,7 +114,14 @@ fn a_killed_capture_goes_on_and_keeps_what_is_finished() {
     let time = |file: &str| out.join(file).metadata().unwrap().modified().unwrap();
     let first = time("activations-00000.safetensors");
     assert!((2..19).contains(&kept), "{kept} shards are finished");
+    // What a killed process left goes, what another is writing stays.
+    std::fs::write(out.join(".assay-gone"), "").unwrap();
+    let held = std::fs::File::create(out.join(".assay-held")).unwrap();
+    held.lock().unwrap();
     stdout_of(&mut capture(&out, &args));
+    let on_their_way: Vec<PathBuf> =
+        files(&out).into_keys().filter(|path| path.to_string_lossy().starts_with(".assay-")).collect();
+    assert_eq!(on_their_way, [Path::new(".assay-held")]);
     assert_eq!(finished(), Some(19));
     assert_eq!(time("activations-00000.safetensors"), first, "a finished shard was written again");
     assert!(shards(&out) == shards(&whole), "other activations after a kill");
@@ -158,7 +165,10 @@ fn what_can_not_be_captured_is_refused_before_anything_is_written() {
         command
     };
     refused(&mut with(&["--hook", "blocks.6.hook_mlp_out"]), &["blocks.6.hook_mlp_out", "6 layers, 0 to 5"]);
-    refused(&mut with(&["--hook", HOOK, "--sequences", "100000"]), &["100000"]);
+    refused(
+        &mut with(&["--hook", HOOK, "--sequences", "100000"]),
+        &["contains 24 sequences of 128 tokens; 100000 are asked for (--sequences)"],
+    );
     assert!(!out.exists());
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("notes.txt"), "mine").unwrap();

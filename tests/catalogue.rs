@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use assay::catalogue::assumptions::{Assumed, complete};
+use assay::catalogue::assumptions::{self, Assumed, Given};
 use assay_sae::{LoadedSae, Normalization, formats};
 use assert_cmd::Command;
 use burn::tensor::Tensor;
 use serde_json::Value;
 
 use crate::common::hub_server::{Access, Fault, Files, Request, files_of};
-use crate::common::{Reference, assay, assert_close, bundled, cpu, golden, refused, stdout_of, values};
+use crate::common::{
+    Reference, assay, assert_close, bundled, copy_dir, cpu, edit_tensors, golden, refused, stdout_of, values,
+};
 use crate::hub::{FOREIGN, World};
 
 fn saes(args: &[&str]) -> String {
@@ -55,6 +57,11 @@ fn what_is_not_in_the_list_gets_what_is_close() {
     of(&["--model", "gpt2", "--hook", "hook_embed"], &["no SAE fits all of what is asked for"]);
 }
 
+/// As without anything on the command line.
+fn complete(loaded: &mut LoadedSae) -> Assumed {
+    assumptions::complete(loaded, &Given::default()).unwrap()
+}
+
 const JB: &str = "jbloom/GPT2-Small-SAEs-Reformatted";
 
 /// A hub with a model and an SAE of it under the names of the catalogue.
@@ -97,7 +104,7 @@ fn a_published_sae_needs_no_model_and_is_used_as_is_known() {
     let local = ["--sae", sae.to_str().unwrap(), "--model", model.to_str().unwrap()];
     let numbers = |value: &Value| -> Value {
         let mut value = value.clone();
-        for key in ["sae", "model", "notes"] {
+        for key in ["sae", "name", "model", "notes"] {
             value.as_object_mut().unwrap().remove(key);
         }
         value
@@ -205,6 +212,14 @@ fn every_layout_is_fetched_by_name_and_encodes() {
             "fnlp/Llama3_1-8B-Base-LXM-8x",
             llama,
             "Llama3_1-8B-Base-L4M-8x",
+        ),
+        (
+            "llama_scope_r1_distill/l3r_400m_slimpajama_400m_openr1_math",
+            "llama-scope-r1",
+            "400M-Slimpajama-400M-OpenR1-Math-220k/L3R",
+            "fnlp/Llama-Scope-R1-Distill",
+            "400M-Slimpajama-400M-OpenR1-Math-220k/L3R",
+            "400M-Slimpajama-400M-OpenR1-Math-220k/L4R",
         ),
         (
             "mwhanna-qwen3-4b-transcoders/layer_4",
@@ -362,4 +377,166 @@ fn inputs_are_scaled_by_the_registrys_factor() {
     let mut folded = cached(repository, path, &golden("eval-small/L3_k8"));
     complete(&mut folded);
     assert!(!folded.notes.iter().any(|note| note.contains("factor")), "{:?}", folded.notes);
+}
+
+/// Norms that are in the weights are used; where they are not, the registry's factor √d/norm gives the same SAE.
+#[test]
+fn llama_scope_r1s_norms_are_those_of_its_files_or_else_the_registrys() {
+    let (repository, path) = ("fnlp/Llama-Scope-R1-Distill", "800M-Slimpajama-0-OpenR1-Math-220k/L0R");
+    let factor = 53.529_954_019_974_36_f64;
+    let dir = tempfile::tempdir().unwrap();
+    let norm = "dataset_average_activation_norm.blocks.3.hook_resid_post";
+    let copy = |name: &str, norm_of: Option<f32>| {
+        let to = dir.path().join(name);
+        copy_dir(&golden("formats-2/llama-scope-r1/400M-Slimpajama-400M-OpenR1-Math-220k/L3R"), &to);
+        edit_tensors(&to.join("sae_weights.safetensors"), |tensors| match norm_of {
+            Some(value) => tensors.get_mut(norm).unwrap().2 = value.to_le_bytes().to_vec(),
+            None => _ = tensors.remove(norm).unwrap(),
+        });
+        let mut loaded = cached(repository, path, &to);
+        assert_eq!(loaded.lacks_input_scale(), norm_of.is_none());
+        complete(&mut loaded);
+        loaded
+    };
+    let [stored, known] = [copy("stored", Some((20_f64.sqrt() / factor) as f32)), copy("known", None)];
+    assert!(stored.notes.iter().all(|note| !note.contains("factor of the inputs")), "{:?}", stored.notes);
+    assert!(known.notes.last().unwrap().contains("53.52995401997436"), "{:?}", known.notes);
+    let x: Vec<f32> = (0..4 * 20).map(|at| ((at * 37 % 101) as f32 - 50.0) / 3000.0).collect();
+    let x = Tensor::<1>::from_floats(x.as_slice(), &cpu()).reshape([4, 20]);
+    let [(stored, latents), (known, others)] = [stored, known].map(|loaded| {
+        let (reconstruction, code) = loaded.sae.reconstruct(x.clone());
+        let mut active = Vec::new();
+        code.for_each_active(|token, latent, _| active.push((token, latent)));
+        (values(reconstruction), active)
+    });
+    assert_close("reconstruction", &stored, &known, 1e-5);
+    assert!(latents == others && !latents.is_empty());
+}
+
+/// Whatever the table assumes, a user can say otherwise, and the notes say what was assumed, what was given, and in whose place.
+#[test]
+fn every_assumption_can_be_overridden() {
+    let sae = golden("eval-small/L3_k8");
+    let note = |loaded: &LoadedSae, begins: &str| -> String {
+        let found = loaded.notes.iter().find(|note| note.starts_with(begins));
+        found.unwrap_or_else(|| panic!("{:?}", loaded.notes)).clone()
+    };
+    let (given, assumed) = ("given on the command line: ", "the files of");
+    let says =
+        |note: &str, parts: &[&str]| parts.iter().for_each(|part| assert!(note.contains(part), "{part}: {note}"));
+
+    let mistral = || cached("JoshEngels/Mistral-7B-Residual-Stream-SAEs", "mistral_7b_layer_8", &sae);
+    let mut found = mistral();
+    assumptions::complete(&mut found, &Given { normalization: Some(Normalization::None), ..Given::default() }).unwrap();
+    assert_eq!(found.sae.normalization(), Normalization::None);
+    says(
+        &note(&found, given),
+        &["not normalised (assumed otherwise: its inputs are normalised by constant_norm_rescale)"],
+    );
+    assert!(found.notes.iter().all(|note| !note.starts_with(assumed)));
+    let mut left = mistral();
+    assumptions::complete(&mut left, &Given { no_assumptions: true, ..Given::default() }).unwrap();
+    assert_eq!(left.sae.normalization(), Normalization::None);
+    says(&note(&left, "--no-assumptions leaves out"), &["JoshEngels", "constant_norm_rescale"]);
+
+    let mut z = cached("ckkissane/attn-saes-gpt2-small-all-layers", "", &sae);
+    z.metadata.prepend_bos = Some(true);
+    let said = Given {
+        without_value_bias: Some(false),
+        context_size: Some(64),
+        prepend_bos: Some(false),
+        center_residual: Some(true),
+        ..Given::default()
+    };
+    assert!(!assumptions::complete(&mut z, &said).unwrap().without_value_bias);
+    let metadata = &z.metadata;
+    assert_eq!((metadata.context_size, metadata.prepend_bos, metadata.center_residual), (Some(64), Some(false), true));
+    let parts = [
+        "with the values' bias b_V (assumed otherwise",
+        "contexts of 64 tokens (",
+        "did not begin with BOS (its files say: contexts began with BOS)",
+        "without their mean over d_model",
+    ];
+    says(&note(&z, given), &parts);
+
+    // One is overridden, the others are still assumed.
+    let mut scope = cached(SCOPE, PLACE, &sae);
+    scope.metadata.context_size = None;
+    assumptions::complete(&mut scope, &Given { context_size: Some(7), ..Given::default() }).unwrap();
+    says(&note(&scope, assumed), &["contexts began with BOS. Source"]);
+    assert_eq!(scope.metadata.context_size, Some(7));
+
+    // A factor is that of the inputs; for what can't have one it is refused.
+    let scaled = Given { input_scale: Some(2.0), ..Given::default() };
+    let mut local = formats::load(&sae, &cpu()).unwrap();
+    let plain = local.sae.clone();
+    assumptions::complete(&mut local, &scaled).unwrap();
+    says(&note(&local, given), &["its inputs were multiplied by 2"]);
+    let x = Tensor::<2>::ones([2, plain.d_in()], &cpu()) * 0.3;
+    let expected = plain.reconstruct(x.clone() * 2.0).0 / 2.0;
+    assert_close("reconstruction", &values(local.sae.reconstruct(x).0), &values(expected), 1e-6);
+    for (sample, part) in
+        [("saelens-transcoder/sae", "is a transcoder"), ("saelens-matching-pursuit/sae", "encoder of")]
+    {
+        let mut loaded = formats::load(&golden("formats-2").join(sample), &cpu()).unwrap();
+        let error = assumptions::complete(&mut loaded, &scaled).unwrap_err().to_string();
+        assert!(error.starts_with("--input-scale: ") && error.contains(part), "{error}");
+    }
+    let both = Given { normalization: Some(Normalization::LayerNorm), ..scaled };
+    let error = assumptions::complete(&mut mistral(), &both).unwrap_err().to_string();
+    assert!(error.contains("layer_norm") && error.contains("--normalization none"), "{error}");
+}
+
+#[test]
+fn what_is_given_reaches_every_command_that_uses_an_sae() {
+    let (sae, dir) = (golden("eval-small/L3_k8"), tempfile::tempdir().unwrap());
+    let x = golden("formats-2/gemma-scope/io.safetensors");
+    for (option, value, parts) in [
+        ("--input-scale", "0", ["--input-scale", "give a positive number"]),
+        ("--input-scale", "nan", ["--input-scale", "give a positive number"]),
+        ("--normalization", "l2", ["--normalization", "constant_norm_rescale"]),
+        ("--trained-context-size", "0", ["--trained-context-size", "give 1 or more"]),
+        ("--trained-bos", "maybe", ["--trained-bos", "yes"]),
+    ] {
+        let mut encode = assay();
+        encode.args(["encode", "--out", "x", "--activations", "y", option, value, "--sae"]).arg(&sae);
+        let output = encode.output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        // Nothing is read before.
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    let mut eval = assay();
+    let args = [
+        "eval",
+        "--json",
+        "--resamples",
+        "100",
+        "--fisher-samples",
+        "0",
+        "--sequences",
+        "2",
+        "--text",
+        "LICENSE-APACHE",
+    ];
+    eval.args(args).args(["--trained-context-size", "64", "--trained-bos", "yes", "--context-size", "64", "--model"]);
+    let found: Value = serde_json::from_str(&stdout_of(eval.arg(bundled("small")).arg("--sae").arg(&sae))).unwrap();
+    let notes = found["notes"].to_string();
+    assert!(notes.contains("given on the command line: it was trained on contexts of 64 tokens"), "{notes}");
+    assert!(!notes.contains("is evaluated on contexts of 64"), "{notes}");
+
+    let out = dir.path().join("scaled");
+    let mut convert = assay();
+    convert.arg("convert").arg(&sae).arg(&out).args(["--to", "saelens", "--input-scale", "2"]);
+    assert!(stdout_of(&mut convert).contains("its inputs were multiplied by 2"));
+    let (written, plain) = (formats::load(&out, &cpu()).unwrap().sae, formats::load(&sae, &cpu()).unwrap().sae);
+    let ([found, _], [expected, _]) = (written.weights(), plain.weights());
+    assert_eq!(values(found), values(expected * 2.0));
+
+    let mut encode = assay();
+    encode.args(["encode", "--normalization", "layer_norm", "--json", "--activations"]);
+    encode.arg(format!("{}:x", x.display())).arg("--out").arg(dir.path().join("latents.safetensors"));
+    let gemma = golden("formats-2/gemma-scope/layer_5/width_16k/average_l0_11");
+    let report = stdout_of(encode.arg("--sae").arg(gemma));
+    assert!(report.contains("given on the command line: its inputs are normalised by layer_norm"), "{report}");
 }

@@ -6,7 +6,10 @@ use assay::shards::{Contents, Dtype, Shards};
 use assert_cmd::Command;
 use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
-use crate::common::{Reference, Tensors, assay, assert_close, golden, refused, stdout_of, write_floats, write_tensors};
+use crate::common::{
+    Reference, Tensors, assay, assert_close, bundled, golden, npy_bytes, refused, stdout_of, write_floats,
+    write_tensors,
+};
 use crate::releases::{name_of, sae_dir, samples};
 
 const SAMPLE: &str = "saelens-jumprelu-skip-transcoder";
@@ -70,12 +73,7 @@ fn every_published_layout_encodes_through_the_program() {
 
 /// An array as numpy writes it.
 fn npy(path: &Path, values: &[f32], shape: &str) {
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.bytes());
-    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    std::fs::write(path, bytes).unwrap();
+    std::fs::write(path, npy_bytes(values, shape)).unwrap();
 }
 
 fn parquet(path: &Path, name: &str, rows: &[&[f32]], group: usize) {
@@ -231,6 +229,134 @@ fn a_layer_of_a_cross_layer_transcoder_has_latents_and_no_reconstruction() {
     refused(&mut encode(dir.path(), at("x.npy"), &at("out")), &["several SAEs", "W_enc_1.safetensors"]);
     let convert = ["convert", at("W_enc_0.safetensors").to_str().unwrap(), "--to", "saelens"].map(str::to_owned);
     refused(assay().args(convert).arg(at("converted")), &["cross-layer transcoder", "`assay encode`"]);
+}
+
+#[test]
+fn a_layer_of_gemma_scope_2s_cross_layer_transcoder_has_latents() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("gemma-scope-2-270m-pt/clt/width_3_l0_small_affine");
+    std::fs::create_dir_all(&set).unwrap();
+    for layer in [3, 4] {
+        // It writes to two layers, and has a skip connection to its own, which are left alone.
+        let tensors = [
+            ("w_enc", vec![1.0, 0.0, 1.0, 0.0, 1.0, 1.0], vec![2, 3]),
+            ("b_enc", vec![0.0, 0.5, -1.0], vec![3]),
+            ("threshold", vec![1.5, 0.0, 2.5], vec![3]),
+            ("w_dec", vec![1.0; 3 * 2 * 2], vec![3, 2, 2]),
+            ("b_dec", vec![0.0; 2], vec![2]),
+            ("affine_skip_connection", vec![1.0; 4], vec![2, 2]),
+        ];
+        write_floats(&set.join(format!("params_layer_{layer}.safetensors")), &tensors);
+    }
+    let (x, out) = (dir.path().join("x.npy"), dir.path().join("out.safetensors"));
+    npy(&x, &[2.0, -1.0, 1.0, 3.0], "(2, 2)");
+    let sae = set.join("params_layer_3.safetensors");
+    // x W_enc + b_enc is (2, −0.5, 0) and (1, 3.5, 3).
+    stdout_of(encode(&sae, &x, &out).arg("--dense"));
+    let file = Reference::open(&out);
+    assert_eq!(file.names(), ["latents"]);
+    assert_eq!(file.floats("latents").0, [2.0, 0.0, 0.0, 0.0, 3.5, 3.0]);
+    let report = stdout_of(assay().arg("inspect").arg(&sae));
+    for part in ["layer of a cross-layer transcoder", "gemma-3-270m", "blocks.3.mlp.hook_in"] {
+        assert!(report.contains(part), "`{part}` is not in {report}");
+    }
+    refused(&mut encode(&set, &x, &dir.path().join("other")), &["several SAEs", "params_layer_4.safetensors"]);
+    let eval = ["eval", "--text", "README.md", "--model", "models/bundled/small", "--sae"];
+    refused(assay().args(eval).arg(&sae), &["cross-layer transcoder", "`assay encode`"]);
+}
+
+#[test]
+fn tensors_may_have_colons_in_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let gemma = sae_dir(&golden("formats-2/gemma-scope"));
+    let x = Reference::open(golden("formats-2/gemma-scope/io.safetensors")).floats("x");
+    let file = dir.path().join("a:b.safetensors");
+    write_floats(&file, &[("layer:3:x", x.0.clone(), x.1.clone()), ("other", x.0, x.1)]);
+    for (name, out) in [("layer:3:x", "one"), ("other", "two")] {
+        stdout_of(&mut encode(&gemma, tensor_of(&file, name), &dir.path().join(out)));
+    }
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert_eq!(read("one"), read("two"));
+    refused(
+        &mut encode(&gemma, tensor_of(&file, "layer:3:y"), &dir.path().join("three")),
+        &["`layer:3:y` is no tensor"],
+    );
+}
+
+#[test]
+fn a_row_of_zeros_has_no_norm_and_stays_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let gemma = sae_dir(&golden("formats-2/gemma-scope"));
+    let x = Reference::open(golden("formats-2/gemma-scope/io.safetensors")).floats("x").0;
+    let width = x.len() / 16;
+    let of = |values: &[f32], name: &str| {
+        let (from, to) = (dir.path().join(format!("{name}.npy")), dir.path().join(name));
+        npy(&from, values, &format!("({}, {width})", values.len() / width));
+        stdout_of(encode(&gemma, &from, &to).args(["--dense", "--normalization", "constant_norm_rescale"]));
+        Reference::open(&to).floats("reconstruction").0
+    };
+    let [plain, with_zeros] = [of(&x, "plain"), of(&[vec![0.0; width], x.clone()].concat(), "with")];
+    assert!(with_zeros[..width].iter().all(|v| *v == 0.0) && with_zeros[width..] == plain);
+}
+
+/// A capture says where it is from; an SAE of another hook is used all the same, with a note.
+#[test]
+fn activations_of_another_hook_are_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (hook, shards, file) in [
+        ("blocks.3.hook_resid_post", "own", "own.safetensors"),
+        ("blocks.2.hook_resid_post", "other", "other.safetensors"),
+    ] {
+        for out in [shards, file] {
+            let mut capture = assay();
+            capture.args([
+                "capture",
+                "--text",
+                "LICENSE-APACHE",
+                "--sequences",
+                "2",
+                "--context-size",
+                "16",
+                "--hook",
+                hook,
+            ]);
+            stdout_of(capture.arg("--model").arg(bundled("small")).arg("--out").arg(at(out)));
+        }
+    }
+    let sae = golden("eval-small/L3_k8");
+    let note = "the SAE names the hook blocks.3.hook_resid_post, and the activations were captured at blocks.2.hook_resid_post";
+    for (from, noted) in [("own", false), ("own.safetensors", false), ("other", true), ("other.safetensors", true)] {
+        let said = stdout_of(&mut encode(&sae, at(from), &at(&format!("latents of {from}"))));
+        assert_eq!(said.contains(note), noted, "{from}: {said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_and_a_full_disk_names_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let gemma = sae_dir(&golden("formats-2/gemma-scope"));
+    for name in ["x.npy", "params.npz", "x.parquet"] {
+        assert!(std::process::Command::new("mkfifo").arg(at(name)).status().unwrap().success());
+    }
+    let of = |sae: &Path, activations: std::ffi::OsString, parts: &[&str]| {
+        let mut command = encode(sae, activations, &at("out"));
+        refused(command.timeout(std::time::Duration::from_secs(60)), parts);
+    };
+    of(&gemma, at("x.npy").into(), &["x.npy", "no regular file"]);
+    of(&gemma, at("x.parquet").into(), &["x.parquet", "no regular file"]);
+    of(&gemma, tensor_of(&at("x.npy"), "x"), &["x.npy", "no regular file"]);
+    let x = tensor_of(&golden("formats-2/gemma-scope/io.safetensors"), "x");
+    of(&at("params.npz"), x.clone(), &["params.npz"]);
+
+    let below = at("x.npy").join("out");
+    refused(&mut encode(&gemma, &x, &below), &[&format!("cannot write {}", below.display())]);
+    let full = at("full.safetensors");
+    let mut command = encode(&gemma, &x, &full);
+    refused(&mut crate::common::on_a_full_disk(command.arg("--dense")), &[&format!("cannot write {}", full.display())]);
+    assert!(!full.exists());
 }
 
 fn le(values: &[f32]) -> Vec<u8> {

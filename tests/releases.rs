@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use serde_json::json;
 
 use crate::common::{
-    Reference, assay, assert_close, copy_dir, cpu, dense, device, edit_tensors, golden, stdout_of, values,
+    Reference, assay, assert_close, copy_dir, cpu, dense, device, edit_tensors, golden, stdout_of, values, write_floats,
 };
 
 /// The samples: folders with `io.safetensors` and an SAE below. `ASSAY_GOLDEN_FORMATS_2` names another directory of them.
@@ -92,6 +92,7 @@ fn every_published_layout_is_known_for_what_it_is() {
         ("gemma-scope-compressed", Format::GemmaScope, "jumprelu", false, ["", ""]),
         ("llama-scope", Format::LlamaScope, "jumprelu", false, llama),
         ("llama-scope-jumprelu", Format::LlamaScope, "jumprelu", false, llama),
+        ("llama-scope-r1", Format::LlamaScope, "jumprelu", false, ["blocks.3.hook_resid_post", ""]),
         ("llama-scope-topk", Format::LlamaScope, "topk", false, llama),
         ("saelens-abstopk", Format::SaeLens, "abstopk", false, post),
         ("saelens-jumprelu-skip-transcoder", Format::SaeLens, "jumprelu", true, mlp),
@@ -287,7 +288,8 @@ fn what_a_published_layout_cannot_mean_is_refused() {
     };
     let yaml = |text: &'static str| move |dir: &Path| std::fs::write(dir.join("config.yaml"), text).unwrap();
     let hyper = |key, value| set("hyperparams.json", key, value);
-    let cases: [Damage<'_>; 20] = [
+    let config = |key, value| set("config.json", key, value);
+    let cases: [Damage<'_>; 25] = [
         ("gemma-scope", &cut("params.npz", 9000), &["params.npz", "not a complete archive", "again"]),
         ("gemma-scope-compressed", &cut("params.npz", 0), &["params.npz", "not a complete archive"]),
         ("gemma-scope-2", &cut("params.safetensors", 900), &["params.safetensors", "not a complete"]),
@@ -309,6 +311,24 @@ fn what_a_published_layout_cannot_mean_is_refused() {
         ("llama-scope", &hyper("norm_activation", json!("token-wise")), &["token-wise", "dataset-wise"]),
         ("llama-scope", &hyper("dataset_average_activation_norm", json!({"in": 2})), &["norm.out"]),
         ("llama-scope", &hyper("jump_relu_threshold", json!(-1)), &["jump_relu_threshold is -1"]),
+        ("llama-scope-r1", &config("sae_type", json!("crosscoder")), &["sae_type `crosscoder`"]),
+        ("llama-scope-r1", &config("expansion_factor", json!(5)), &["expansion_factor 5", "96 latents"]),
+        ("llama-scope-r1", &config("act_fn", json!("batchtopk")), &["`batchtopk`"]),
+        (
+            "llama-scope-r1",
+            &without("sae_weights.safetensors", "log_jumprelu_threshold"),
+            &["lack `log_jumprelu_threshold`"],
+        ),
+        (
+            "llama-scope-r1",
+            &|dir| {
+                edit_tensors(&dir.join("sae_weights.safetensors"), |tensors| {
+                    let name = "dataset_average_activation_norm.blocks.3.hook_resid_post";
+                    tensors.get_mut(name).unwrap().2.fill(0);
+                });
+            },
+            &["dataset_average_activation_norm.blocks.3.hook_resid_post", "is 0; it must be a positive number"],
+        ),
         ("circuit-tracer-skip", &yaml("model_name: |\n  x\n"), &["config.yaml", "model_name"]),
         ("saelens-transcoder", &set("cfg.json", "d_out", json!(27)), &["`W_dec`", "[96, 27]"]),
         ("saelens-transcoder", &set("cfg.json", "apply_b_dec_to_input", json!(true)), &["apply_b_dec_to_input"]),
@@ -330,6 +350,27 @@ fn what_a_published_layout_cannot_mean_is_refused() {
         for part in parts {
             assert!(error.contains(part), "{name}: `{part}` is not in: {error}");
         }
+    }
+}
+
+#[test]
+fn what_is_no_sae_of_one_activation_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for sort in ["crosscoder", "temporal"] {
+        std::fs::create_dir(at(sort)).unwrap();
+    }
+    std::fs::write(at("crosscoder/config.json"), "{}").unwrap();
+    let encoder = ("encoder.weight", vec![1.0; 12], vec![2, 2, 3]);
+    write_floats(&at("crosscoder/model.safetensors"), &[encoder]);
+    std::fs::write(at("temporal/conf.yaml"), "sae: temporal\n").unwrap();
+    write_floats(&at("temporal/latest_ckpt.safetensors"), &[("D", vec![1.0; 6], vec![2, 3])]);
+    for (sort, parts) in [
+        ("crosscoder", ["crosscoder of several models", "not supported"]),
+        ("temporal", ["`temporal` is not supported", "whole sequences"]),
+    ] {
+        let error = formats::load(&at(sort), &cpu()).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{sort}: {error}");
     }
 }
 

@@ -6,7 +6,7 @@ use assay::frames;
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
-use crate::common::{assay, bundled, copy_dir, files, golden, refused, stdout_of};
+use crate::common::{assay, bundled, copy_dir, edit_tensors, files, golden, refused, stdout_of};
 
 const SAES: [&str; 2] = ["eval-small/L3_k8", "eval-small/L4_k32"];
 
@@ -32,9 +32,9 @@ fn each_is_what_it_is_alone_and_differences_are_paired() {
     let each = together["saes"].as_array().unwrap();
     assert_eq!(each.len(), 3);
     for (path, found) in saes.iter().zip(each).take(2) {
-        let mut alone = json_of(&mut eval(&[path]));
-        alone["sae"] = json!(path.display().to_string());
-        assert_eq!(&alone, found, "{}", path.display());
+        assert_eq!(&json_of(&mut eval(&[path])), found, "{}", path.display());
+        assert_eq!(found["sae"], path.display().to_string());
+        assert_eq!(found["name"], path.file_name().unwrap().to_string_lossy().into_owned());
     }
     let differences = together["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 2);
@@ -101,4 +101,79 @@ fn what_cannot_be_is_said_before_anything_is_read() {
     let mut without = assay();
     without.args(["eval", "--text", "README.md", "--sae"]).args(SAES.map(golden));
     refused(&mut without, &["not in the catalogue", "--model"]);
+}
+
+#[test]
+fn the_one_that_is_not_finite_is_named_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large");
+    copy_dir(&golden(SAES[0]), &large);
+    edit_tensors(&large.join("sae_weights.safetensors"), |tensors| {
+        // Finite, but not what it reconstructs.
+        let values = &mut tensors.get_mut("W_dec").unwrap().2;
+        values.chunks_exact_mut(4).for_each(|bytes| bytes.copy_from_slice(&3e38_f32.to_le_bytes()));
+    });
+    let first = golden(SAES[1]);
+    let mut command = eval(&[first.clone(), large.clone()]);
+    let output = command.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && output.stdout.is_empty(), "{message}");
+    assert!(
+        message.contains("the reconstruction is not finite") && message.contains(&*large.to_string_lossy()),
+        "{message}"
+    );
+    assert!(!message.contains(&*first.to_string_lossy()), "{message}");
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_the_work_and_costs_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    for option in ["--out", "--save-reconstructions"] {
+        let below = file.join("below");
+        let mut command = assay();
+        command.args(["eval", "--model", "no-such/model", "--text", "README.md", "--sae"]).arg(golden(SAES[0]));
+        refused(command.arg(option).arg(&below), &[&format!("cannot write {}", below.display())]);
+    }
+    #[cfg(unix)]
+    for (option, name) in [("--out", "frames"), ("--save-reconstructions", "x.safetensors")] {
+        let out = dir.path().join(name);
+        let mut command = eval(&[golden(SAES[0])]);
+        let output = crate::common::on_a_full_disk(command.arg(option).arg(&out)).output().unwrap();
+        let [found, message] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+        assert!(!output.status.success() && found.contains("ce_rec"), "{found}{message}");
+        assert!(message.contains("cannot write") && message.contains(name), "{message}");
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["file"], "nothing half-written");
+    }
+}
+
+#[test]
+fn transcoders_are_called_so_in_a_report() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sae, out) = (dir.path().join("transcoder"), dir.path().join("out"));
+    copy_dir(&golden("formats-2/saelens-skip-transcoder/sae"), &sae);
+    edit_tensors(&sae.join("sae_weights.safetensors"), |tensors| {
+        for (name, shape) in [("W_enc", [128, 8]), ("W_dec", [8, 128]), ("W_skip", [128, 128])] {
+            let values = vec![1e-3_f32; shape[0] * shape[1]];
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.insert(name.to_owned(), (safetensors::Dtype::F32, shape.to_vec(), bytes));
+        }
+        for (name, len) in [("b_enc", 8), ("b_dec", 128)] {
+            tensors.insert(name.to_owned(), (safetensors::Dtype::F32, vec![len], vec![0; 4 * len]));
+        }
+    });
+    let path = sae.join("cfg.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (key, value) in [("d_in", 128), ("d_out", 128), ("d_sae", 8)] {
+        config[key] = json!(value);
+    }
+    std::fs::write(&path, config.to_string()).unwrap();
+    let hooks = ["--hook", "blocks.3.mlp.hook_in", "--hook-out", "blocks.3.hook_mlp_out"];
+    stdout_of(eval(&[sae]).args(hooks).arg("--out").arg(&out));
+    let grid = frames::read(&out).unwrap();
+    assert_eq!(grid.architectures(), ["standard skip transcoder"]);
+    stdout_of(assay().arg("report").arg(&out));
+    assert!(std::fs::read_to_string(out.join("report.md")).unwrap().contains("standard skip transcoder"));
 }

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use assay::frames;
 use assay_sae::formats;
 
-use crate::common::{
-    assert_same_frames, cpu, kill_when_saved, reference_sweep, refused, stdout_of, sweep, values, write_spec,
-};
+use crate::common::{cpu, killed_and_resumed, refused, spec_of, sweep, values, write_spec};
 
 const CODERS: &str = r#"coders = [
   { architecture = "topk", k = [4] },
@@ -20,24 +18,12 @@ const CODERS: &str = r#"coders = [
 ]"#;
 
 fn spec(dir: &Path) -> PathBuf {
-    write_spec(
-        dir,
-        &[
-            ("k = [2, 4]", CODERS),
-            ("[20480]", "[5120]"),
-            ("checkpoint_tokens = 2048", "checkpoint_tokens = 1024\nsave_saes = true"),
-        ],
-    )
+    spec_of(CODERS, dir)
 }
 
 #[test]
 fn every_class_is_trained_on_one_stream_and_resumed() {
-    let whole = reference_sweep("classes-reference", spec);
-    let dir = tempfile::tempdir().unwrap();
-    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
-    kill_when_saved(&spec, &out, &[]);
-    stdout_of(&mut sweep(&spec, &out));
-    assert_same_frames(&out, &whole);
+    let (_dir, out) = killed_and_resumed("classes-reference", spec);
 
     let grid = frames::read(&out).unwrap();
     let settings: Vec<(String, Option<u64>, Option<String>)> = grid

@@ -8,9 +8,7 @@ use assay_sae::{Trainer, config::Task};
 use burn::tensor::Tensor;
 use serde_json::Value;
 
-use crate::common::{
-    assert_same_frames, bundled, cpu, kill_when_saved, reference_sweep, refused, stdout_of, sweep, write_spec,
-};
+use crate::common::{bundled, cpu, killed_and_resumed, refused, spec_of, stdout_of, sweep, write_spec};
 
 const CODERS: &str = r#"hooks = ["mlp_out"]
 coders = [
@@ -22,14 +20,7 @@ coders = [
 ]"#;
 
 fn spec(dir: &Path) -> PathBuf {
-    write_spec(
-        dir,
-        &[
-            ("k = [2, 4]", CODERS),
-            ("[20480]", "[5120]"),
-            ("checkpoint_tokens = 2048", "checkpoint_tokens = 1024\nsave_saes = true"),
-        ],
-    )
+    spec_of(CODERS, dir)
 }
 
 /// The settings under which each run is compared, in the order of the spec.
@@ -59,12 +50,7 @@ fn keys(out: &Path) -> Vec<Value> {
 
 #[test]
 fn transcoders_are_trained_on_two_hooks_of_one_stream_and_resumed() {
-    let whole = reference_sweep("transcoders-reference", spec);
-    let dir = tempfile::tempdir().unwrap();
-    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
-    kill_when_saved(&spec, &out, &[]);
-    stdout_of(&mut sweep(&spec, &out));
-    assert_same_frames(&out, &whole);
+    let (_dir, out) = killed_and_resumed("transcoders-reference", spec);
 
     // Each is a series of its own, of one site.
     let grid = frames::read(&out).unwrap();

@@ -44,12 +44,24 @@ pub fn read_text(path: &Path) -> Result<String> {
     text.map(str::to_owned).map_err(|e| ModelError::data(path, format!("not UTF-8 at byte {}", e.valid_up_to() + 1)))
 }
 
+/// Opens a file that is mapped, or read at several places. One would wait for a pipe without an end.
+///
+/// # Errors
+/// If it can't be opened, or is a pipe, a device or a directory.
+pub fn open_regular(path: &Path) -> Result<File> {
+    if !std::fs::metadata(path).map_err(|e| ModelError::read(path, e))?.is_file() {
+        let why = "it is no regular file, such as a pipe or a directory; write what it gives to a file first";
+        return Err(ModelError::data(path, why));
+    }
+    File::open(path).map_err(|e| ModelError::read(path, e))
+}
+
 /// Maps a file of weights into memory.
 ///
 /// # Errors
 /// If it can't be read, or is a Git LFS pointer.
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(|e| ModelError::read(path, e))?;
+    let file = open_regular(path)?;
     // SAFETY: the map is only read; a file that somebody truncates while it is in use can fault, as with every memory-mapped
     // loader.
     #[expect(unsafe_code, reason = "memory mapping has no safe interface")]

@@ -46,7 +46,7 @@ pub use decoder::Decoder;
 pub use device::{runs_on_cpu, runs_on_cuda, side_by_side};
 pub use divergence::{CleanPass, clean_pass_bytes, kl_divergence};
 pub use error::ModelError;
-pub use files::read_text;
+pub use files::{open_regular, read_text};
 pub use hooks::{HookKind, HookPoint, Site};
 pub use model_files::ModelFiles;
 pub use parquet::FloatLists;

@@ -17,7 +17,7 @@ use polars::prelude::{
 
 use crate::corpus::padding;
 use crate::error::{ModelError, Result};
-use crate::files::{is_lfs_pointer, lfs_pointer};
+use crate::files::{is_lfs_pointer, lfs_pointer, open_regular};
 use crate::reading::{Column, Contents, Field, Reading};
 
 pub use self::floats::FloatLists;
@@ -351,7 +351,7 @@ fn widened(field: &ArrowField) -> Option<ArrowField> {
 /// A file and its footer, without the Arrow types that its writer had in mind: what is stored decides, so that dictionaries and
 /// lists of fixed size are strings and lists like any other.
 fn metadata(path: &Path) -> Result<(File, FileMetadata)> {
-    let file = File::open(path).map_err(|e| ModelError::read(path, e))?;
+    let file = open_regular(path)?;
     let mut head = Vec::new();
     (&file).take(64).read_to_end(&mut head).map_err(|e| ModelError::read(path, e))?;
     if is_lfs_pointer(&head) {

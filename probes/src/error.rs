@@ -80,6 +80,8 @@ pub enum ProbeError {
         sequence: usize,
         /// Column.
         position: usize,
+        /// Which of the SAEs that are evaluated it is of, if it is of one.
+        subject: Option<usize>,
     },
     /// A setting of a critic, or a view for it, that makes no sense.
     #[error("mutual information can't be estimated: {problem}")]
@@ -123,6 +125,18 @@ pub enum ProbeError {
     },
 }
 
+impl ProbeError {
+    /// The same of an SAE, by its place among those that are evaluated.
+    pub(crate) fn of_subject(self, at: usize) -> Self {
+        match self {
+            Self::NotFinite { what, sequence, position, subject: None } => {
+                Self::NotFinite { what, sequence, position, subject: Some(at) }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Tells a progress callback of `n` more, and fails if it breaks off.
 pub(crate) fn advance(progress: &mut impl FnMut(usize) -> ControlFlow<()>, n: usize) -> Result<()> {
     match progress(n) {
@@ -144,7 +158,8 @@ pub(crate) fn check_finite(
         None => Ok(()),
         Some(at) => {
             let token = at / width;
-            Err(ProbeError::NotFinite { what, sequence: start + token / context, position: token % context })
+            let (sequence, position) = (start + token / context, token % context);
+            Err(ProbeError::NotFinite { what, sequence, position, subject: None })
         }
     }
 }

@@ -228,11 +228,12 @@ pub fn evaluate(
             let pass = batch.run(&cuts)?;
             for cut in cuts {
                 let at_site = AtSite::new(&batch, &pass, cut)?;
-                let here = subjects.iter_mut().zip(&mut found).filter(|(subject, _)| subject.site == cut.site());
+                let all_subjects = subjects.iter_mut().zip(&mut found).enumerate();
+                let here = all_subjects.filter(|(_, (subject, _))| subject.site == cut.site());
                 // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
-                side_by_side(survey.model().device(), here.collect(), |(subject, found)| {
+                side_by_side(survey.model().device(), here.collect(), |(at, (subject, found))| {
                     let read = all.iter().find(|read| read.site() == subject.reads).expect("the pass is cut there");
-                    at_site.evaluate(subject, read.value(), found)
+                    at_site.evaluate(subject, read.value(), found).map_err(|error| error.of_subject(at))
                 })?;
             }
         }

@@ -113,7 +113,7 @@ pub enum Normalization {
     None,
     /// Mean 0 and standard deviation 1 over d_model: (x − μ)/(σ + 1e-5), σ² divided by d_model − 1.
     LayerNorm,
-    /// Norm √d_model.
+    /// Norm √d_model; zeros, which have no direction, stay zeros (SAELens divides 0 by 0).
     ConstantNorm,
 }
 
@@ -149,7 +149,8 @@ impl Normalization {
             }
             Self::ConstantNorm => {
                 let scale = squares(x.clone()).sqrt() / (d_model as f64).sqrt();
-                (x / scale.clone(), Some(Undo { scale, shift: None }))
+                let divisor = scale.clone().mask_fill(scale.clone().equal_elem(0.0), 1.0);
+                (x / divisor, Some(Undo { scale, shift: None }))
             }
         }
     }

@@ -6,8 +6,8 @@
 //! | [`Format::Sparsify`] | `cfg.json`, `sae.safetensors` |
 //! | [`Format::DictionaryLearning`] | `config.json` (with a `trainer`), `ae.safetensors` |
 //! | [`Format::GemmaScope`] | `params.npz`, read only |
-//! | [`Format::GemmaScope2`] | `params.safetensors`, maybe `config.json`, read only |
-//! | [`Format::LlamaScope`] | `hyperparams.json`, `checkpoints/final.safetensors`, read only |
+//! | [`Format::GemmaScope2`] | `params.safetensors`, maybe `config.json`, read only; `clt/…/params_layer_3.safetensors`, for latents only |
+//! | [`Format::LlamaScope`] | `hyperparams.json`, `checkpoints/final.safetensors`, or `config.json`, `sae_weights.safetensors`, read only |
 //! | [`Format::CircuitTracer`] | `config.yaml`, `layer_3.safetensors`, read only |
 //! | [`Format::CrossLayer`] | `config.yaml`, `W_enc_3.safetensors`, for latents only |
 //!
@@ -59,7 +59,7 @@ pub enum Format {
     GemmaScope,
     /// Gemma Scope 2; read only.
     GemmaScope2,
-    /// Llama Scope, OpenMOSS' `lm_saes` of 2024; read only.
+    /// Llama Scope, OpenMOSS' `lm_saes` of 2024 and 2025; read only.
     LlamaScope,
     /// circuit-tracer's transcoders; read only.
     CircuitTracer,
@@ -116,7 +116,7 @@ impl Format {
             Self::DictionaryLearning => &["config.json", "ae.safetensors"],
             Self::GemmaScope => &["params.npz"],
             Self::GemmaScope2 => &["config.json", "params.safetensors"],
-            Self::LlamaScope => &["hyperparams.json", "checkpoints/final.safetensors", "lm_config.json"],
+            Self::LlamaScope => &["hyperparams.json", "checkpoints/final.safetensors", "lm_config.json", "config.json"],
             Self::CircuitTracer => &["config.yaml", "layer_0.safetensors"],
             Self::CrossLayer => &["config.yaml", "W_enc_0.safetensors"],
         }
@@ -172,15 +172,22 @@ pub struct LoadedSae {
     pub notes: Vec<String>,
 }
 
+/// The note of a layer of a cross-layer transcoder.
+const ONE_LAYER: &str = "a layer of a cross-layer transcoder: its latents are known, but it reconstructs nothing alone";
+
 /// The note of an SAE that was trained on inputs multiplied by a factor, which its files don't have.
 const UNSCALED: &str = "normalize_activations = `expected_average_only_in`, but the factor is not stored: nothing is scaled, as in SAELens' \
                         inference. That is right if the factor was folded into the weights; an SAE that was trained on scaled activations \
                         and not folded reconstructs badly.";
 
+/// The same of Llama Scope R1-Distill, whose weights have the average norms where `lm_saes` kept them.
+const UNSCALED_DATASET: &str = "norm_activation = `dataset-wise`, but the average norms are not stored: nothing is scaled. An SAE that was \
+                                trained on scaled activations reconstructs badly.";
+
 impl LoadedSae {
     /// Whether it was trained on inputs that were multiplied by a factor which its files don't have.
     pub fn lacks_input_scale(&self) -> bool {
-        self.notes.iter().any(|note| note == UNSCALED)
+        self.notes.iter().any(|note| is_unscaled(note))
     }
 
     /// The same for inputs that were multiplied by `factor` in training: W_enc is multiplied by it, W_dec and b_dec are divided, as by
@@ -188,8 +195,13 @@ impl LoadedSae {
     pub fn scale_input(&mut self, factor: f64) {
         let device = self.sae.device();
         self.sae = HostSae::of(&self.sae).folding_input_scale(factor).on(&device);
-        self.notes.retain(|note| note != UNSCALED);
+        self.notes.retain(|note| !is_unscaled(note));
     }
+}
+
+/// Whether a note says that the factor of the inputs is not known.
+fn is_unscaled(note: &str) -> bool {
+    [UNSCALED, UNSCALED_DATASET].contains(&note)
 }
 
 /// An SAE's directory as a format's reader understands it.
@@ -208,7 +220,7 @@ struct Parsed {
 /// truncated, a weight is missing, misshapen or not finite, or a setting that changes what the SAE computes is not supported.
 pub fn load(path: &Path, device: &Device) -> Result<LoadedSae> {
     let loaded = load_encoder(path, device)?;
-    if loaded.format == Format::CrossLayer {
+    if loaded.sae.d_out() == 0 {
         return Err(SaeError::config(
             &loaded.dir,
             "a cross-layer transcoder: latents of one layer write to the MLPs of all later ones, so that it reconstructs nothing alone; \
@@ -229,7 +241,7 @@ pub fn load_encoder(path: &Path, device: &Device) -> Result<LoadedSae> {
         Format::Sparsify => sparsify::read(&found.dir)?,
         Format::DictionaryLearning => dictionary_learning::read(&found.dir, &found.weights)?,
         Format::GemmaScope => gemma_scope::read(&found.weights)?,
-        Format::GemmaScope2 => gemma_scope_2::read(&found.dir)?,
+        Format::GemmaScope2 => gemma_scope_2::read(&found.dir, &found.weights)?,
         Format::LlamaScope => llama_scope::read(&found.dir, &found.weights)?,
         Format::CircuitTracer => circuit_tracer::read(&found.dir, &found.weights)?,
         Format::CrossLayer => cross_layer::read(&found.dir, &found.weights)?,

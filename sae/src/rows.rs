@@ -5,7 +5,7 @@ use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, SaeError};
-use crate::tensors::{Float, NpyHeader, TensorFile, Unread, is_lfs_pointer};
+use crate::tensors::{Float, NpyHeader, TensorFile, Unread, is_lfs_pointer, open};
 
 /// A tensor of activations: its last dimension is their width, the others together are tokens.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Rows {
     /// If the file can't be read or is neither, or no tensor or several could be meant.
     pub fn open(path: &Path, tensor: Option<&str>, usual: &[&str]) -> Result<Self> {
         let read = |e: std::io::Error| SaeError::read(path, e);
-        let mut file = File::open(path).map_err(read)?;
+        let mut file = open(path)?;
         let mut begin = Vec::new();
         (&mut file).take(128).read_to_end(&mut begin).map_err(read)?;
         if is_lfs_pointer(&begin) {

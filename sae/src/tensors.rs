@@ -78,6 +78,18 @@ pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
+/// Opens a file that is read at several places. One would wait for a pipe without an end.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let read = |e: std::io::Error| SaeError::read(path, e);
+    if !std::fs::metadata(path).map_err(read)?.is_file() {
+        return Err(SaeError::config(
+            path,
+            "it is no regular file, such as a pipe or a directory; write what it gives to a file first",
+        ));
+    }
+    File::open(path).map_err(read)
+}
+
 /// A safetensors file of which one tensor is read at a time, and the name of the file that says which shapes its tensors have.
 pub(crate) struct TensorFile {
     path: PathBuf,
@@ -97,7 +109,7 @@ impl TensorFile {
     pub(crate) fn open(path: &Path, config: &'static str) -> Result<Self> {
         let corrupt = |why: SafeTensorError| SaeError::Corrupt { path: path.to_owned(), why: why.to_string() };
         let read = |e: std::io::Error| SaeError::read(path, e);
-        let mut file = File::open(path).map_err(read)?;
+        let mut file = open(path)?;
         let len = file.metadata().map_err(read)?.len();
         let mut begin = Vec::new();
         Read::by_ref(&mut file).take(128).read_to_end(&mut begin).map_err(read)?;

@@ -1,14 +1,20 @@
 //! What the files of published SAEs don't say: one table, by repository, with a source for each row.
 //!
 //! An SAE that was fetched from a repository of the table is used as the row says, and a note says so. What its files say is never
-//! replaced, and every assumption can be overridden.
+//! replaced by it. A user can say otherwise of everything ([`Given`]), which a note says too.
+
+mod given;
 
 use std::path::Path;
 
+use anyhow::{Result, ensure};
 use assay_models::hub::repository_of;
 use assay_sae::{LoadedSae, Normalization};
 
 use super::at;
+use given::{Account, Choice};
+
+pub use given::Given;
 
 /// What is assumed of the SAEs of a repository.
 #[derive(Debug)]
@@ -95,57 +101,107 @@ pub struct Assumed {
     pub without_value_bias: bool,
 }
 
-/// Completes an SAE by what is known of its repository, and notes it. `dir` is where the SAE was read from: a place in the hub's cache says
-/// the repository, and of any other place nothing is assumed, but where the SAE's metadata names the `repository` that it was converted
-/// from.
-pub fn complete(loaded: &mut LoadedSae) -> Assumed {
-    let Some((repository, path)) = origin(loaded) else { return Assumed::default() };
-    let mut said = Vec::new();
+/// Completes an SAE by what a user says of it, and by what is known of its repository, and notes both. Where the SAE was read from says the
+/// repository if it is a place in the hub's cache, or else its metadata, if they name the `repository` that it was converted from; of any
+/// other SAE nothing is assumed.
+///
+/// # Errors
+/// If a factor of the inputs is given for an SAE that can't have one: a transcoder, one that normalises its inputs, or one whose encoder is
+/// its decoder.
+pub fn complete(loaded: &mut LoadedSae, given: &Given) -> Result<Assumed> {
+    let (repository, path) = origin(loaded).unwrap_or_default();
     let row = Row::of(&repository).unwrap_or(&NOTHING);
     let entry = at(&repository, &path);
-    let metadata = &mut loaded.metadata;
-    if let Some(hook) = entry.and_then(|entry| entry.sae.hook).filter(|_| metadata.hook_name.is_none()) {
-        metadata.hook_name = Some(hook.to_owned());
-        metadata.hook_name_out = entry.and_then(|entry| entry.sae.hook_out).map(str::to_owned);
+    let mut account = Account::new(given.no_assumptions);
+    let hook = entry.and_then(|entry| entry.sae.hook).filter(|_| loaded.metadata.hook_name.is_none());
+    if let Some(hook) = hook.filter(|_| !given.no_assumptions) {
+        loaded.metadata.hook_name = Some(hook.to_owned());
+        loaded.metadata.hook_name_out = entry.and_then(|entry| entry.sae.hook_out).map(str::to_owned);
         loaded.notes.push(format!(
             "the files of {repository} name no hook, and it is assumed: {hook}. Source: the catalogue (`assay saes`)"
         ));
     }
-    if row.centred && !metadata.center_residual {
-        metadata.center_residual = true;
-        said.push("it was trained on activations without their mean over d_model".to_owned());
+    let metadata = &mut loaded.metadata;
+    let centred = Choice {
+        given: given.center_residual,
+        files: metadata.center_residual.then_some(true),
+        assumed: row.centred.then_some(true),
+    };
+    if let Some(centred) = account.decide(centred, |&centred| match centred {
+        true => "it was trained on activations without their mean over d_model".to_owned(),
+        false => "it was trained on activations with their mean over d_model".to_owned(),
+    }) {
+        metadata.center_residual = centred;
     }
-    if row.without_value_bias {
-        said.push("it was trained on attn.hook_z without the values' bias b_V".to_owned());
-    }
-    if let Some(normalization) = row.normalization.filter(|_| loaded.sae.normalization() == Normalization::None) {
+    let without_value_bias =
+        Choice { given: given.without_value_bias, files: None, assumed: row.without_value_bias.then_some(true) };
+    let without_value_bias = account.decide(without_value_bias, |&without| {
+        let with = if without { "without" } else { "with" };
+        format!("it was trained on attn.hook_z {with} the values' bias b_V")
+    });
+    let normalization = Choice {
+        given: given.normalization,
+        files: Some(loaded.sae.normalization()).filter(|&n| n != Normalization::None),
+        assumed: row.normalization,
+    };
+    if let Some(normalization) = account.decide(normalization, |&normalization| match normalization {
+        Normalization::None => "its inputs are not normalised".to_owned(),
+        other => format!("its inputs are normalised by {}", other.name()),
+    }) {
         loaded.sae = loaded.sae.clone().normalizing(normalization);
-        said.push(format!("its inputs are normalised by {}", normalization.name()));
     }
-    if let Some(size) = row.context_size.filter(|_| metadata.context_size.is_none()) {
+    let context_size = Choice { given: given.context_size, files: metadata.context_size, assumed: row.context_size };
+    if let Some(size) = account.decide(context_size, |size| format!("it was trained on contexts of {size} tokens")) {
         metadata.context_size = Some(size);
-        said.push(format!("it was trained on contexts of {size} tokens"));
     }
-    if let Some(bos) = row.prepend_bos.filter(|_| metadata.prepend_bos.is_none()) {
-        metadata.prepend_bos = Some(bos);
-        said.push(format!("contexts {} with BOS", if bos { "began" } else { "did not begin" }));
-    }
-    if !said.is_empty() {
-        let said = said.join(", ");
-        loaded
-            .notes
-            .push(format!("the files of {repository} don't say it, and it is assumed: {said}. Source: {}", row.source));
-    }
-    if let Some(factor) =
-        at(&repository, &path).and_then(|entry| entry.sae.input_scale).filter(|_| loaded.lacks_input_scale())
+    let prepend_bos = Choice { given: given.prepend_bos, files: metadata.prepend_bos, assumed: row.prepend_bos };
+    if let Some(bos) =
+        account.decide(prepend_bos, |&bos| format!("contexts {} with BOS", if bos { "began" } else { "did not begin" }))
     {
-        loaded.scale_input(factor);
-        loaded.notes.push(format!(
-            "the files of {repository} don't have the factor of the inputs, and it is assumed: {factor}. Source: SAELens' registry \
-             (pretrained_saes.yaml, norm_scaling_factor)"
-        ));
+        metadata.prepend_bos = Some(bos);
     }
-    Assumed { without_value_bias: row.without_value_bias }
+    loaded.notes.extend(account.assumed_of(&repository, row.source));
+    // Of a factor the table has another source.
+    let scale = Choice {
+        given: given.input_scale,
+        files: None,
+        assumed: entry.and_then(|entry| entry.sae.input_scale).filter(|_| loaded.lacks_input_scale()),
+    };
+    if given.input_scale.is_some() {
+        check_scalable(loaded)?;
+    }
+    if let Some(factor) = account.decide(scale, |factor| format!("its inputs were multiplied by {factor}")) {
+        loaded.scale_input(factor);
+        if given.input_scale.is_none() {
+            loaded.notes.push(format!(
+                "the files of {repository} don't have the factor of the inputs, and it is assumed: {factor}. Source: SAELens' registry \
+                 (pretrained_saes.yaml, norm_scaling_factor)"
+            ));
+        }
+    }
+    loaded.notes.extend(account.given());
+    loaded.notes.extend(account.left_out(&repository));
+    Ok(Assumed { without_value_bias: without_value_bias.unwrap_or(false) })
+}
+
+/// Refuses SAEs of which a factor of the inputs means nothing, or another thing than of the others.
+fn check_scalable(loaded: &LoadedSae) -> Result<()> {
+    let (sae, dir) = (&loaded.sae, loaded.dir.display());
+    ensure!(
+        !sae.is_transcoder(),
+        "--input-scale: {dir} is a transcoder, whose predictions would need a factor of their own"
+    );
+    ensure!(
+        sae.normalization() == Normalization::None,
+        "--input-scale: the inputs of {dir} are normalised by {}, which undoes a factor; give --normalization none with it, or leave it out",
+        sae.normalization().name()
+    );
+    ensure!(
+        !sae.activation().is_tied(),
+        "--input-scale: the encoder of {dir} is its decoder ({}), so that a factor can't be put into them",
+        sae.activation().name()
+    );
+    Ok(())
 }
 
 /// The repository of an SAE, and the place in it, as far as they are known.

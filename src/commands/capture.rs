@@ -8,10 +8,10 @@ use indicatif::DecimalBytes;
 use serde_json::json;
 
 use super::contexts::{ContextArgs, whole};
-use crate::files::free_space;
+use crate::files::{check_writable, free_space};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{Progress, Stage};
-use crate::shards::{Contents, Dtype, Shard, Shards, write_shard};
+use crate::shards::{Contents, Dtype, INDEX, Shard, Shards, write_shard};
 use crate::{device, fetch, output};
 
 /// Write the activations at a hook of a model to safetensors: a directory of shards, or one file.
@@ -66,6 +66,7 @@ impl CaptureArgs {
         } else {
             Shards::check(&self.out)?;
         }
+        check_writable(if is_file { self.out.clone() } else { self.out.join(INDEX) }.as_path())?;
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let files = ModelFiles::open(&checkpoint)?;

@@ -137,8 +137,14 @@ impl ContextArgs {
             Some(Sequences::First(count)) => count,
             Some(Sequences::All) | None => source.contexts()?,
         };
-        source.check_range(0, count)?;
         let path = self.path().display();
+        match source.check_range(0, count) {
+            Err(ModelError::TooFewTokens { available, .. }) => bail!(
+                "{path} contains {available} sequences of {} tokens; {count} are asked for (--sequences)",
+                source.context_size()
+            ),
+            checked => checked?,
+        }
         ensure!(
             count > 0,
             "{path} contains less than one sequence of {} tokens; lower --context-size",

@@ -7,6 +7,7 @@ use assay_models::HookPoint;
 use assay_sae::{Format, formats};
 use serde_json::json;
 
+use super::given::GivenArgs;
 use crate::catalogue::assumptions;
 use crate::progress::Progress;
 use crate::{device, fetch, interrupt, markdown, output};
@@ -41,6 +42,8 @@ pub struct ConvertArgs {
     /// Print one JSON object instead of a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    given: GivenArgs,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -69,7 +72,7 @@ impl ConvertArgs {
         self.check_target()?;
         let mut loaded = formats::load(&fetch::sae(&self.source, progress)?, &device::open("cpu")?.device)?;
         // What the files don't say of a published SAE is written with it.
-        assumptions::complete(&mut loaded);
+        assumptions::complete(&mut loaded, &self.given.given())?;
         let is_source =
             self.target.canonicalize().is_ok_and(|to| loaded.dir.canonicalize().is_ok_and(|from| from == to));
         ensure!(!is_source, "{} is the SAE that is converted; give another DST", self.target.display());

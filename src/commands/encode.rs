@@ -5,15 +5,16 @@ mod source;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use assay_sae::formats;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::json;
 
 use self::output::{Encoded, Layout, Output};
 use self::source::Source;
+use super::given::GivenArgs;
 use crate::catalogue::assumptions::complete;
-use crate::files::write_atomic_with;
+use crate::files::{check_writable, write_atomic_with};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::{device, fetch, markdown, output as print};
@@ -44,6 +45,8 @@ pub struct EncodeArgs {
     /// Print one JSON object instead of a line
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    given: GivenArgs,
 }
 
 /// Latents in memory at a time, about.
@@ -60,10 +63,11 @@ impl EncodeArgs {
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let out = self.out.display();
         ensure!(self.out.symlink_metadata().is_err(), "{out} is there already; remove it, or give another file");
+        check_writable(&self.out)?;
         let mut source = Source::open(&self.activations)?;
         let device = device::open(device_name)?.device;
         let mut loaded = formats::load_encoder(&fetch::sae(&self.sae, progress)?, &device)?;
-        let assumed = complete(&mut loaded);
+        let assumed = complete(&mut loaded, &self.given.given())?;
         let (sae, mut notes) = (&loaded.sae, loaded.notes);
         ensure!(
             source.width() == sae.d_in(),
@@ -86,6 +90,12 @@ impl EncodeArgs {
                 "the activations are encoded as they are: that they are without b_V, nobody has checked".to_owned(),
             );
         }
+        let named = loaded.metadata.hook_name.as_deref();
+        // A capture says behind a comma what was left out.
+        let captured = source.hook().map(|hook| hook.split(',').next().unwrap_or(hook));
+        if let Some((named, captured)) = named.zip(captured).filter(|(named, captured)| named != captured) {
+            notes.push(format!("the SAE names the hook {named}, and the activations were captured at {captured}"));
+        }
         interrupt::listen()?;
         let layout = Layout { rows: source.rows(), d_sae: sae.d_sae(), d_out: sae.d_out(), dense: self.dense };
         let batch = (LATENTS / sae.d_sae().max(1)).clamp(1, TOKENS);
@@ -95,9 +105,10 @@ impl EncodeArgs {
         let mut active = 0;
         let mut done = 0;
         let beside = self.out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let cannot = || format!("cannot write {out}");
         let written = write_atomic_with(&self.out, |file| {
             let mut work = || -> Result<()> {
-                let mut output = Output::begin(file, layout, beside)?;
+                let mut output = Output::begin(file, layout, beside).with_context(cannot)?;
                 loop {
                     if interrupt::requested() {
                         return Err(Interrupted { saved: format!("{out} is not written") }.into());
@@ -126,10 +137,10 @@ impl EncodeArgs {
                         );
                     }
                     done += tokens;
-                    output.write(&Encoded::of(code, tokens, reconstruction))?;
+                    output.write(&Encoded::of(code, tokens, reconstruction)).with_context(cannot)?;
                     stage.advance(tokens as u64, String::new);
                 }
-                active = output.finish()?;
+                active = output.finish().with_context(cannot)?;
                 Ok(())
             };
             work().map_err(|error| {

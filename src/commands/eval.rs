@@ -1,5 +1,6 @@
 //! `assay eval`: SAEs on a token file or on text.
 
+mod measured;
 mod named;
 mod pace;
 mod place;
@@ -9,32 +10,33 @@ mod several;
 mod show;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use assay_models::{Decoder, Site};
 use assay_probes::stats::Resamples;
-use assay_probes::{EvalConfig, Evaluation, Survey, evaluate};
-use assay_sae::{LoadedSae, formats};
-use serde_json::{Value, json};
+use assay_probes::{EvalConfig, ProbeError, Survey, evaluate};
+use assay_sae::formats;
 
 use super::contexts::{ContextArgs, Contexts, whole};
+use super::given::GivenArgs;
 use crate::belonging::{Used, starts};
-use crate::catalogue::assumptions::{Assumed, complete};
-use crate::catalogue::published;
+use crate::catalogue::assumptions::complete;
+use crate::files::check_writable;
 use crate::frames::Bootstrap;
 use crate::progress::Progress;
-use crate::replicates::Replicates;
-use crate::verdict::{Verdict, verdict};
-use crate::{device, fetch, markdown, output};
+use crate::replicates::{LEVEL, Replicates};
+use crate::verdict::verdict;
+use crate::{device, fetch, output};
+use measured::{Measured, On, of_file};
 use named::{model_of, named};
 use pace::Pace;
-use place::{Place, PlaceArgs};
+use place::PlaceArgs;
 use reconstructions::Reconstructions;
 
 /// Evaluate SAEs: patch their reconstructions into the model and measure what changes.
 ///
-/// Any SAE that assay reads: its own, or those of SAELens, sparsify and dictionary_learning. First comes a verdict: whether R² tells what
+/// Any SAE that assay reads: its own, or those of SAELens, sparsify, dictionary_learning and the releases that `assay saes` lists. First comes a verdict: whether R² tells what
 /// the SAE keeps of the model. A transcoder reads one activation, and its predictions take the place of another, of which all metrics are.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -45,8 +47,9 @@ pub struct EvalArgs {
     /// a published SAE]
     #[arg(long, value_name = "DIR|FILE|NAME")]
     model: Option<PathBuf>,
-    /// SAE: a directory of SAELens, sparsify or dictionary_learning (safetensors), its name on the hub, org/name[@revision][:path],
-    /// or a name that `assay saes` lists, release/id. Several, or a pattern ('release/layer_12/*'), are evaluated in the same passes
+    /// SAE or transcoder: a directory or file of any format that assay reads (SAELens, sparsify, dictionary_learning, Gemma Scope, Gemma
+    /// Scope 2, Llama Scope, circuit-tracer), its name on the hub, org/name[@revision][:path], or a name that `assay saes` lists,
+    /// release/id. Several, or a pattern ('release/layer_12/*'), are evaluated in the same passes
     /// and compared with the first
     #[arg(long, value_name = "DIR|NAME", required = true, num_args = 1..)]
     sae: Vec<PathBuf>,
@@ -54,9 +57,6 @@ pub struct EvalArgs {
     contexts: ContextArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Use what an SAE's files say, and nothing else that is known of the repository that they are from
-    #[arg(long)]
-    no_assumptions: bool,
     /// Labels sampled per token from the model's predictions, for `fwd` and `kl_pred`; 0 skips both
     #[arg(long, value_name = "N", default_value_t = 4)]
     fisher_samples: usize,
@@ -84,6 +84,8 @@ pub struct EvalArgs {
     /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    given: GivenArgs,
 }
 
 /// Fewer replicates make no 95 % interval; more would take gigabytes and change no digit that is shown.
@@ -115,6 +117,10 @@ impl EvalArgs {
                 out.display()
             );
         }
+        // Reports are written into a directory, frames take its place.
+        let out =
+            self.out.as_ref().map(|out| if format == Output::Saebench { out.join("report") } else { out.clone() });
+        out.iter().chain(&self.save_reconstructions).try_for_each(|path| check_writable(path))?;
         let names = named(&self.sae)?;
         if let Some(path) = &self.save_reconstructions {
             ensure!(names.len() == 1, "--save-reconstructions is of one SAE, and {} are given", names.len());
@@ -152,7 +158,7 @@ impl EvalArgs {
         let mut opened = Vec::with_capacity(names.len());
         for (name, dir) in names.iter().zip(&dirs) {
             let mut loaded = formats::load(dir, &device)?;
-            let assumed = if self.no_assumptions { Assumed::default() } else { complete(&mut loaded) };
+            let assumed = complete(&mut loaded, &self.given.given())?;
             let place = self.place.place(name, &loaded, model.config(), assumed.without_value_bias)?;
             opened.push((loaded, place));
         }
@@ -200,14 +206,19 @@ impl EvalArgs {
         }
         let found = Survey::new(&model, tokens.view(), &sites, &[], batch, |_| advance(0))
             .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
-            .with_context(|| {
-                let of = names.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ");
-                format!("SAE {of}, model {}, tokens {}", model_name.display(), self.contexts.path().display())
+            .map_err(|error| {
+                let which = match error {
+                    ProbeError::NotFinite { subject: Some(at), .. } => &names[at..=at],
+                    _ => &names[..],
+                };
+                let of = which.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ");
+                let on = format!("model {}, tokens {}", model_name.display(), self.contexts.path().display());
+                anyhow::Error::from(error).context(format!("SAE {of}, {on}"))
             })?;
         stage.finish("");
-        if let Some((path, reconstructions)) = self.save_reconstructions.as_deref().zip(reconstructions) {
-            reconstructions.save(path, opened[0].0.sae.d_out())?;
-        }
+        // What can't be written is told when what was found has been printed.
+        let saved = self.save_reconstructions.as_deref().zip(reconstructions);
+        let saved = saved.map_or(Ok(()), |(path, reconstructions)| reconstructions.save(path, opened[0].0.sae.d_out()));
         if format == Output::Saebench {
             let dataset = of_file(self.contexts.path()).unwrap_or_default();
             for ((name, (loaded, place)), found) in names.iter().zip(&opened).zip(&found) {
@@ -215,7 +226,7 @@ impl EvalArgs {
                 let report = saebench::Report { loaded, found, place, tokens: tokens.dim(), dataset, batch };
                 report.write(name, self.out.as_deref())?;
             }
-            return Ok(());
+            return saved;
         }
         let counts = Resamples::draw(sequences, self.resamples as usize, self.seed).counts();
         let vocab_size = model.config().vocab_size;
@@ -230,83 +241,18 @@ impl EvalArgs {
             })
             .collect();
         let on = On { model: model_name, tokens: tokens.dim(), bos, vocab_size };
-        if let Some(out) = &self.out {
-            let bootstrap = Bootstrap { resamples: self.resamples as usize, level: several::LEVEL, seed: self.seed };
+        let written = self.out.as_ref().map_or(Ok(()), |out| {
+            let bootstrap = Bootstrap { resamples: self.resamples as usize, level: LEVEL, seed: self.seed };
             several::write(out, &saes, &on, model.config(), bootstrap)?;
             progress.say(&format!("{}: written; `assay report {}` makes a report of it", out.display(), out.display()));
-        }
+            Ok(())
+        });
         match (format, saes.as_slice()) {
             (Output::Json, [sae]) => output::result_line(serde_json::to_string_pretty(&sae.json(&on)?)?),
             (Output::Json, saes) => output::result_line(serde_json::to_string_pretty(&several::json(saes, &on)?)?),
             (_, [sae]) => output::result(sae.text(&on, self.all)),
             (_, saes) => output::result(several::text(saes, &on)),
-        }
+        }?;
+        saved.and(written)
     }
-}
-
-/// What SAEs were evaluated on.
-struct On<'a> {
-    model: &'a Path,
-    /// Sequences and tokens of each.
-    tokens: (usize, usize),
-    bos: Option<u32>,
-    vocab_size: usize,
-}
-
-impl On<'_> {
-    /// `32 sequences of 128 tokens, the first BOS`.
-    fn shown(&self) -> String {
-        let (sequences, context_size) = self.tokens;
-        let bos = if self.bos.is_some() { ", the first BOS" } else { "" };
-        format!("{sequences} sequences of {context_size} tokens{bos}")
-    }
-}
-
-/// An SAE and what was found of it.
-struct Measured<'a> {
-    name: &'a Path,
-    loaded: &'a LoadedSae,
-    place: Place,
-    found: &'a Evaluation,
-    replicates: Replicates,
-    verdict: Verdict,
-}
-
-impl Measured<'_> {
-    fn json(&self, on: &On<'_>) -> Result<Value> {
-        let Self { name, loaded, place, found, replicates, verdict } = self;
-        let (sae, (sequences, context_size)) = (&loaded.sae, on.tokens);
-        let sae_name = published(name)?.map(|entry| entry.name()).or_else(|| of_file(name));
-        let head = json!({
-            "model": of_file(on.model), "sae": sae_name, "format": loaded.format.name(),
-            "architecture": sae.activation().name(),
-            "hook": place.reads.hook.to_string(), "hook_out": place.hook_out().map(|hook| hook.to_string()),
-            "layer": place.site.hook.layer, "center_residual": place.site.center,
-            "without_value_bias": place.site.without_value_bias, "S": sequences, "T": context_size, "bos": on.bos,
-            "d_model": sae.d_in(), "d_out": sae.d_out(), "d_sae": sae.d_sae(), "k": sae.k(),
-        });
-        let mut object = head.as_object().cloned().unwrap_or_default();
-        object.append(&mut show::evaluation_json(found, replicates));
-        object.insert("verdict".to_owned(), serde_json::to_value(verdict)?);
-        object.insert("notes".to_owned(), json!(loaded.notes));
-        Ok(Value::Object(object))
-    }
-
-    fn text(&self, on: &On<'_>, all: bool) -> String {
-        let Self { name, loaded, place, found, replicates, verdict } = self;
-        format!(
-            "{}\n\n{} {place}, {}\n{}\n\n{}{}",
-            verdict.text,
-            name.display(),
-            on.shown(),
-            show::losses(found, on.vocab_size),
-            show::evaluation_table(found, replicates, all),
-            markdown::notes(&loaded.notes)
-        )
-    }
-}
-
-/// The last part of a path.
-fn of_file(path: &Path) -> Option<String> {
-    path.file_name().map(|name| name.to_string_lossy().into_owned())
 }

@@ -129,7 +129,7 @@ fn gguf_files(dir: &Path) -> Option<String> {
 /// Gives the notes that belong to it.
 fn sae(path: &Path, facts: &mut Facts) -> Result<Vec<String>> {
     let mut loaded = formats::load_encoder(path, &device::open("cpu")?.device)?;
-    assumptions::complete(&mut loaded);
+    assumptions::complete(&mut loaded, &assumptions::Given::default())?;
     let (sae, metadata) = (&loaded.sae, loaded.metadata);
     let revision = metadata.revision();
     let kind = match (sae.is_transcoder(), sae.skip().is_some()) {

@@ -10,6 +10,7 @@ pub mod encode;
 pub mod eval;
 pub mod gather;
 pub mod geometry;
+mod given;
 pub mod inspect;
 pub mod report;
 pub mod saes;

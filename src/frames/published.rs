@@ -5,30 +5,32 @@ use std::path::Path;
 use anyhow::Result;
 use assay_models::{DecoderConfig, Site};
 use assay_probes::Evaluation;
-use assay_probes::metrics::DEFLATIONS;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::columns::{frame, numbers, text, whole, write_frame};
 use super::grid::Bootstrap;
 use super::write::{
-    Measured, codes, curves_frame, geometry_frame, how_measured, information_frame, latents_frame, models_frame,
-    norms_frame, scores, sequences_frame,
+    Measured, codes, curves_frame, geometry_frame, how_measured, information_frame, intervals, latents_frame,
+    models_frame, norms_frame, scores, sequences_frame,
 };
 use super::{CURVES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES};
 use crate::record::{METRIC_VERSION, short};
+use crate::replicates::Replicates;
 
 /// An SAE that was evaluated.
 pub struct Published<'a> {
     /// What it is called; no two have one name.
     pub name: String,
-    /// The class of its activation.
-    pub architecture: &'static str,
+    /// Its class, and whether it is a transcoder.
+    pub architecture: String,
     /// Where it is patched in.
     pub site: Site,
     /// Latents.
     pub d_sae: usize,
     /// What was found.
     pub found: &'a Evaluation,
+    /// The replicates of the bootstrap.
+    pub replicates: &'a Replicates,
 }
 
 /// SAEs of one model, on the same sequences.
@@ -59,8 +61,7 @@ pub fn write_published(results: &Path, published: &PublishedSaes<'_>) -> Result<
         .zip(&ids)
         .map(|(sae, id)| {
             let Evaluation { sequences, firing, by_norm, spectrum, .. } = sae.found;
-            let [one, two, four, eight] = DEFLATIONS;
-            let pr = [0, one, two, four, eight].map(|top| spectrum.participation_ratio(top));
+            let pr = spectrum.participation_ratios();
             Measured { id, sums: sequences.clone(), firing: firing.clone(), by_norm, pr }
         })
         .collect();
@@ -82,7 +83,7 @@ fn runs_frame(published: &PublishedSaes<'_>, measured: &[Measured<'_>], bootstra
         text("model", saes.iter().map(|_| model.clone())),
         text("depth", saes.iter().map(|sae| format!("L{}", sae.site.hook.layer))),
         text("hook", saes.iter().map(|sae| sae.site.hook.to_string())),
-        text("architecture", saes.iter().map(|sae| sae.architecture.to_owned())),
+        text("architecture", saes.iter().map(|sae| sae.architecture.clone())),
         text("knob", saes.iter().map(|sae| sae.name.clone())),
         whole("layer", saes.iter().map(|sae| sae.site.hook.layer as u64)),
         whole("n_layers", saes.iter().map(|_| config.n_layers() as u64)),
@@ -101,6 +102,7 @@ fn runs_frame(published: &PublishedSaes<'_>, measured: &[Measured<'_>], bootstra
     ];
     columns.extend(how_measured(measured, bootstrap));
     columns.extend(codes(measured));
-    columns.extend(scores(measured, bootstrap));
+    let intervals = saes.iter().map(|sae| intervals(sae.replicates, bootstrap.level)).collect::<Vec<_>>();
+    columns.extend(scores(measured, &intervals));
     frame(columns)
 }

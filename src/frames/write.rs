@@ -159,7 +159,7 @@ fn runs_frame(spec: &SweepSpec, records: &[Record], measured: &[Measured<'_>]) -
     if records.iter().any(|r| whole_k(r).is_none()) {
         columns.push(text("knob", records.iter().map(|r| r.key.train.architecture.knob().to_string())));
     }
-    columns.extend(scores(measured, bootstrap));
+    columns.extend(scores(measured, &drawn(measured, bootstrap)));
     frame(columns)
 }
 
@@ -184,25 +184,27 @@ pub(super) fn codes(measured: &[Measured<'_>]) -> [Column; 4] {
     ]
 }
 
-/// The columns of every metric on every subset, with intervals, after those of the deflated participation ratios.
-pub(super) fn scores(measured: &[Measured<'_>], bootstrap: Bootstrap) -> Vec<Column> {
+/// The intervals of every metric on all subsets, one subset after another.
+pub(super) fn intervals(replicates: &Replicates, level: f64) -> Vec<Option<Interval>> {
+    let of = |subset| METRICS.iter().map(move |metric| (metric, subset));
+    let all = Subset::ALL.into_iter().flat_map(of);
+    all.map(|(metric, subset)| replicates.interval(metric, subset, level)).collect()
+}
+
+/// Those of each run. Its replicates are dropped before the next one's are made.
+fn drawn(measured: &[Measured<'_>], bootstrap: Bootstrap) -> Vec<Vec<Option<Interval>>> {
+    let items = measured.first().map_or(0, |m| m.sums.len());
+    let counts = Resamples::draw(items, bootstrap.resamples, bootstrap.seed).counts();
+    measured.par_iter().map(|m| intervals(&Replicates::new(&m.sums, &counts), bootstrap.level)).collect()
+}
+
+/// The columns of every metric on every subset, with the [`intervals`] of each run, after those of the deflated participation ratios.
+pub(super) fn scores(measured: &[Measured<'_>], intervals: &[Vec<Option<Interval>>]) -> Vec<Column> {
     let mut columns = Vec::new();
     for (at, top) in DEFLATIONS.into_iter().enumerate() {
         columns.push(numbers(&format!("pr_deflated_{top}"), measured.iter().map(|m| m.pr[at + 1])));
     }
-    let items = measured.first().map_or(0, |m| m.sums.len());
-    let counts = Resamples::draw(items, bootstrap.resamples, bootstrap.seed).counts();
     let totals: Vec<[Sums; 3]> = measured.iter().map(|m| total(&m.sums)).collect();
-    // Of each run, the intervals of every subset's metrics: a run's replicates are dropped before the next one's are made.
-    let intervals: Vec<Vec<Option<Interval>>> = measured
-        .par_iter()
-        .map(|m| {
-            let replicates = Replicates::new(&m.sums, &counts);
-            let of = |subset| METRICS.iter().map(move |metric| (metric, subset));
-            let all = Subset::ALL.into_iter().flat_map(of);
-            all.map(|(metric, subset)| replicates.interval(metric, subset, bootstrap.level)).collect()
-        })
-        .collect();
     for subset in Subset::ALL {
         for (at, metric) in METRICS.iter().enumerate() {
             let name = column_name(subset, metric.name);

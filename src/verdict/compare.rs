@@ -4,9 +4,9 @@ use assay_probes::metrics::{Subset, metric};
 use assay_probes::stats::Interval;
 use assay_probes::{Metric, Sums};
 
-use super::{AGREE, Comparison, DIFFER, LEVEL, MIN_SEQUENCES, Outcome};
+use super::{AGREE, Comparison, DIFFER, MIN_SEQUENCES, Outcome};
 use crate::markdown;
-use crate::replicates::Replicates;
+use crate::replicates::{LEVEL, Replicates, paired_interval};
 
 /// A metric on a subset.
 #[derive(Clone, Copy)]
@@ -109,9 +109,8 @@ impl Evidence<'_> {
     /// a − b, paired; `None` where one is undefined, be it in a replicate.
     pub(super) fn difference(&self, a: Score, b: Score) -> Option<Difference> {
         let value = self.value(a)? - self.value(b)?;
-        let of = |score| self.replicates.values(definition(score), score.subset);
-        let paired: Vec<Option<f64>> = of(a).into_iter().zip(of(b)).map(|(a, b)| Some(a? - b?)).collect();
-        Some(Difference { value, interval: Interval::percentile(&paired, LEVEL)? })
+        let of = |score: Score| self.replicates.values(definition(score), score.subset);
+        Some(Difference { value, interval: paired_interval(of(a), of(b), LEVEL)? })
     }
 
     /// R² beside a score of behaviour.

@@ -207,6 +207,16 @@ pub fn write_floats<S: AsRef<[usize]>>(path: &Path, arrays: &[(&str, Vec<f32>, S
     write_tensors(path, &arrays.iter().map(tensor).collect());
 }
 
+/// An array as numpy writes it to a file, in version 1.0 of its format; `shape` is Python's tuple.
+pub fn npy_bytes(values: &[f32], shape: &str) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    bytes
+}
+
 /// Changes the tensors of a safetensors file.
 pub fn edit_tensors(path: &Path, change: impl FnOnce(&mut Tensors)) {
     let bytes = std::fs::read(path).unwrap();
@@ -318,6 +328,34 @@ pub fn reference_sweep(name: &str, spec: impl FnOnce(&Path) -> PathBuf) -> PathB
     let out = dir.join("tiny");
     stdout_of(sweep(&spec(&dir), &out).args(["--threads", "1"]));
     out
+}
+
+/// A small sweep over these coders, whose SAEs are kept.
+pub fn spec_of(coders: &str, dir: &Path) -> PathBuf {
+    let saved = "checkpoint_tokens = 1024\nsave_saes = true";
+    write_spec(dir, &[("k = [2, 4]", coders), ("[20480]", "[5120]"), ("checkpoint_tokens = 2048", saved)])
+}
+
+/// The results of a sweep that was killed and resumed, which are those of [`reference_sweep`], and the directory that they are in.
+#[track_caller]
+pub fn killed_and_resumed(reference: &str, spec: impl Fn(&Path) -> PathBuf) -> (tempfile::TempDir, PathBuf) {
+    let whole = reference_sweep(reference, &spec);
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
+    kill_when_saved(&spec, &out, &[]);
+    stdout_of(&mut sweep(&spec, &out));
+    assert_same_frames(&out, &whole);
+    (dir, out)
+}
+
+/// Runs a program that can write files of 4 kB at most, as on a full disk.
+#[cfg(unix)]
+pub fn on_a_full_disk(command: &Command) -> Command {
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    limited
 }
 
 /// That two results directories hold the same frames, but for the timings: nothing else may depend on how a sweep was run.

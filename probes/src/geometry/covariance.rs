@@ -179,6 +179,12 @@ impl Spectrum {
         (squares > 0.0).then(|| sum * sum / squares)
     }
 
+    /// The participation ratio of the whole spectrum, then of what is left without each of [`DEFLATIONS`]' largest eigenvalues.
+    pub fn participation_ratios(&self) -> [Option<f64>; 1 + DEFLATIONS.len()] {
+        let [one, two, four, eight] = DEFLATIONS;
+        [0, one, two, four, eight].map(|top| self.participation_ratio(top))
+    }
+
     /// Trace of the covariance.
     pub fn variance(&self) -> f64 {
         self.0.iter().sum()

@@ -14,7 +14,7 @@ use std::path::Path;
 use super::circuit_tracer::CONFIG;
 use super::json::Keys;
 use super::yaml::read_yaml;
-use super::{HostSae, Metadata, Parsed};
+use super::{HostSae, Metadata, ONE_LAYER, Parsed};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
 use crate::sae::Transcoding;
@@ -62,8 +62,5 @@ pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
         hook_name: keys.text("feature_input_hook")?.map(|hook| format!("blocks.{layer}.{hook}")),
         ..Metadata::default()
     };
-    let notes = vec![
-        "a layer of a cross-layer transcoder: its latents are known, but it reconstructs nothing alone".to_owned(),
-    ];
-    Ok(Parsed { sae, metadata, notes })
+    Ok(Parsed { sae, metadata, notes: vec![ONE_LAYER.to_owned()] })
 }

@@ -5,8 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::json::read_json;
-use super::{Format, circuit_tracer, cross_layer, llama_scope};
+use super::{Format, circuit_tracer, cross_layer, gemma_scope_2, llama_scope, saelens};
 use crate::error::{Result, SaeError};
+use crate::tensors::TensorFile;
 
 /// An SAE's directory.
 pub(super) struct Found {
@@ -111,15 +112,29 @@ pub(super) fn find(path: &Path) -> Result<Found> {
         let (weights, config) = (format.weights(), format.config());
         let missing = if has(config) { format!("{config} names no `trainer`") } else { format!("{config} is missing") };
         format!("no SAE: {weights} ({format}) is there, but {missing}")
+    } else if has("conf.yaml") && has("latest_ckpt.safetensors") {
+        saelens::TEMPORAL.to_owned()
+    } else if is_crosscoder(dir) {
+        "a crosscoder of several models: each latent is a sum over the activations of all of them, so that it is no SAE of one, and it is not \
+         supported"
+            .to_owned()
     } else if has("cfg.json") {
         "no SAE: cfg.json is there, but neither sae_weights.safetensors (SAELens) nor sae.safetensors (sparsify) beside it".to_owned()
     } else {
         "no SAE: there is neither cfg.json with sae_weights.safetensors (SAELens) or sae.safetensors (sparsify), nor config.json with a \
          `trainer` and ae.safetensors (dictionary_learning), params.npz (Gemma Scope), params.safetensors (Gemma Scope 2), \
-         hyperparams.json with checkpoints/final.safetensors (Llama Scope), or config.yaml with layer_N.safetensors (circuit-tracer)"
+         hyperparams.json with checkpoints/final.safetensors or config.json with sae_weights.safetensors (Llama Scope), or config.yaml with layer_N.safetensors (circuit-tracer)"
             .to_owned()
     };
     Err(SaeError::config(dir, why))
+}
+
+/// Whether a directory has a crosscoder of dictionary_learning's fork (<https://github.com/jkminder/dictionary_learning>), whose matrices have
+/// a dimension for the models.
+fn is_crosscoder(dir: &Path) -> bool {
+    let weights = dir.join("model.safetensors");
+    let of_several = |file: TensorFile| file.shape("encoder.weight").is_ok_and(|shape| shape.len() == 3);
+    weights.is_file() && TensorFile::open(&weights, "its layout").is_ok_and(of_several)
 }
 
 /// The one SAE in a directory, if there is any.
@@ -163,15 +178,14 @@ fn candidates(dir: &Path) -> (Vec<Found>, Option<SaeError>) {
     for format in [Format::GemmaScope, Format::GemmaScope2] {
         single(format, file(format.weights()));
     }
-    if file(llama_scope::CONFIG).is_some() {
-        single(Format::LlamaScope, llama_scope::weights(dir));
-    }
+    single(Format::LlamaScope, llama_scope::weights(dir));
     let layers = |layer_of: fn(&Path) -> Option<usize>| {
         let mut layers: Vec<(usize, PathBuf)> =
             entries(dir).into_iter().filter_map(|path| Some((layer_of(&path)?, path))).collect();
         layers.sort();
         layers.into_iter().map(|(_, weights)| weights)
     };
+    layers(gemma_scope_2::layer_of).for_each(|weights| single(Format::GemmaScope2, Some(weights)));
     if circuit_tracer::CONFIGS.iter().any(|config| file(config).is_some()) {
         layers(circuit_tracer::layer_of).for_each(|weights| single(Format::CircuitTracer, Some(weights)));
         layers(cross_layer::layer_of).for_each(|weights| single(Format::CrossLayer, Some(weights)));

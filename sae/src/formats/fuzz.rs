@@ -190,6 +190,7 @@ fn damaged_safetensors_are_refused_or_read() {
             "params.safetensors",
         ),
         ("formats-2/llama-scope/Llama3_1-8B-Base-L3M-8x", "checkpoints/final.safetensors"),
+        ("formats-2/llama-scope-r1/400M-Slimpajama-400M-OpenR1-Math-220k/L3R", "sae_weights.safetensors"),
         ("formats-2/circuit-tracer-jumprelu/set", "layer_4.safetensors"),
         ("formats/dictionary-learning-topk/trainer_0", "ae.safetensors"),
     ];
@@ -206,6 +207,7 @@ fn damaged_configurations_are_refused_or_read() {
         ("formats-2/sparsify-skip-transcoder/model.layers.3.mlp", "cfg.json"),
         ("formats-2/gemma-scope-2-affine-transcoder/transcoder/layer_5_width_16k_l0_small_affine", "config.json"),
         ("formats-2/llama-scope/Llama3_1-8B-Base-L3M-8x", "hyperparams.json"),
+        ("formats-2/llama-scope-r1/400M-Slimpajama-400M-OpenR1-Math-220k/L3R", "config.json"),
         ("formats-2/circuit-tracer-jumprelu/set", "config.yaml"),
         ("formats/dictionary-learning-topk/trainer_0", "config.json"),
     ];

@@ -9,6 +9,10 @@
 //! those of the directory, `resid_post/layer_5_width_16k_l0_small`; the model is that of `config.json`, else of the repository,
 //! `google/gemma-scope-2-270m-pt`.
 //!
+//! Of a cross-layer transcoder each layer is a file, `clt/…/params_layer_5.safetensors`, whose w_dec is [d_sae, layers, d_out]. As an MLP is
+//! predicted by the latents of all layers before it, one file reconstructs nothing: its encoder is read, without a decoder (d_out is 0).
+//! (SAELens adds up the decoders, and names the layout: pretrained_sae_loaders.py, gemma_3_sae_huggingface_loader.)
+//!
 //! A transcoder reads the output of the norm before the MLP, with its gain, and predicts that of the norm behind it. (SAELens calls the first
 //! `hook_mlp_in`, which in TransformerLens is the stream before the norm.)
 
@@ -18,7 +22,7 @@ use serde_json::Value;
 
 use super::json::{Keys, read_object};
 use super::origin::{Origin, number_after};
-use super::{Format, HostSae, Metadata, Parsed};
+use super::{HostSae, Metadata, ONE_LAYER, Parsed};
 use crate::activation::{Activation, Normalization};
 use crate::error::{Result, SaeError};
 use crate::sae::Transcoding;
@@ -28,29 +32,38 @@ const CONFIG: &str = "config.json";
 /// The tensor of an affine transcoder.
 const AFFINE: &str = "affine_skip_connection";
 
-pub(super) fn read(dir: &Path) -> Result<Parsed> {
+/// The layer of a cross-layer transcoder that a file has.
+pub(super) fn layer_of(file: &Path) -> Option<usize> {
+    let layer = number_after(file.file_name()?.to_str()?.strip_suffix(".safetensors")?, "layer_")?;
+    Origin::of(file).part(|part| is_cross_layer(part).then_some(layer))
+}
+
+fn is_cross_layer(directory: &str) -> bool {
+    directory == "clt" || directory.starts_with("clt_")
+}
+
+pub(super) fn read(dir: &Path, weights: &Path) -> Result<Parsed> {
     let path = dir.join(CONFIG);
     let config = if path.is_file() { read_object(&path)? } else { Value::Null };
     let keys = Keys::new(&path, &config);
-    let weights = dir.join(Format::GemmaScope2.weights());
-    let file = TensorFile::open(&weights, "its layout")?;
+    let file = TensorFile::open(weights, "its layout")?;
     if let Some(other) = keys.text("architecture")?.filter(|name| *name != "jump_relu") {
         return Err(SaeError::config(&path, format!("architecture `{other}` is not supported; jump_relu is")));
     }
-    if file.shape("w_dec")?.len() != 2 {
-        return Err(SaeError::config(
-            &weights,
-            "its decoder writes to several places: crosscoders and cross-layer transcoders are not supported",
-        ));
+    if file.shape("w_enc")?.len() != 2 {
+        return Err(SaeError::config(weights, "its encoder reads several places: crosscoders are not supported"));
     }
-    let ([d_in, d_sae], [_, d_out]) = (file.matrix_shape("w_enc")?, file.matrix_shape("w_dec")?);
-    let origin = Origin::of(&weights);
+    let [d_in, d_sae] = file.matrix_shape("w_enc")?;
+    let crosses = file.shape("w_dec")?.len() == 3;
+    let d_out = if crosses { 0 } else { file.matrix_shape("w_dec")?[1] };
+    let origin = Origin::of(weights);
     let mut notes = Vec::new();
     let hooks = Hooks::of(keys, &origin, &mut notes)?;
     let kind = keys.text("type")?;
-    let affine = file.has(AFFINE);
-    if let Some(said) = keys.flag("affine_connection")?.filter(|said| *said != affine) {
-        let has = if affine { "have" } else { "lack" };
+    let has_affine = file.has(AFFINE);
+    let affine = has_affine && !crosses;
+    if let Some(said) = keys.flag("affine_connection")?.filter(|said| *said != has_affine) {
+        let has = if has_affine { "have" } else { "lack" };
         return Err(SaeError::config(&path, format!("affine_connection is {said}, but the weights {has} `{AFFINE}`")));
     }
     if let Some(said) = keys.count("width")?.filter(|said| *said != d_sae) {
@@ -64,13 +77,16 @@ pub(super) fn read(dir: &Path) -> Result<Parsed> {
         d_sae,
         w_enc: file.transposed("w_enc", [d_sae, d_in])?,
         b_enc: file.floats("b_enc", &[d_sae])?,
-        w_dec: file.floats("w_dec", &[d_sae, d_out])?,
-        b_dec: file.floats("b_dec", &[d_out])?,
+        w_dec: if crosses { Vec::new() } else { file.floats("w_dec", &[d_sae, d_out])? },
+        b_dec: if crosses { Vec::new() } else { file.floats("b_dec", &[d_out])? },
         activation: Activation::JumpRelu { threshold: file.floats("threshold", &[d_sae])? },
         normalization: Normalization::None,
         apply_b_dec_to_input: false,
         transcoding: predicts.then_some(Transcoding { skip }),
     };
+    if crosses {
+        notes.push(ONE_LAYER.to_owned());
+    }
     if hooks.input.is_none() {
         notes.push(
             "neither a config.json nor its path (as resid_post/layer_5_width_16k_l0_small) names the hook".to_owned(),
@@ -119,6 +135,7 @@ impl Hooks {
 
     fn by_path(origin: &Origin) -> [Option<String>; 2] {
         let site = origin.part(|part| {
+            let part = if is_cross_layer(part) { "transcoder" } else { part };
             let part = part.strip_suffix("_all").unwrap_or(part);
             [
                 ("resid_post", ["hook_resid_post", ""]),
@@ -189,7 +206,11 @@ mod tests {
             by_path("/r/transcoder_all/layer_3_width_262k_l0_small_affine"),
             [hook("blocks.3.mlp.hook_in"), hook("blocks.3.hook_mlp_out")]
         );
-        assert_eq!(by_path("/r/clt/layer_3"), [None, None]);
+        assert_eq!(
+            by_path("/r/clt/width_262k_l0_small/params_layer_3.safetensors"),
+            [hook("blocks.3.mlp.hook_in"), hook("blocks.3.hook_mlp_out")]
+        );
+        assert_eq!(by_path("/r/crosscoder/layer_3"), [None, None]);
     }
 
     #[test]

@@ -112,9 +112,15 @@ impl HostSae {
 
     /// The same SAE for inputs that were multiplied by `factor` when it was trained, as what it reconstructs.
     #[must_use]
-    pub fn folding_input_scale(mut self, factor: f64) -> Self {
-        self.w_enc.iter_mut().for_each(|w| scale(w, factor));
-        self.w_dec.iter_mut().chain(&mut self.b_dec).for_each(|w| scale(w, 1.0 / factor));
+    pub fn folding_input_scale(self, factor: f64) -> Self {
+        self.folding_scales(factor, factor)
+    }
+
+    /// The same for inputs that were multiplied by `input`, and what it reconstructs by `output`; latents stay as they are.
+    #[must_use]
+    pub fn folding_scales(mut self, input: f64, output: f64) -> Self {
+        self.w_enc.iter_mut().for_each(|w| scale(w, input));
+        self.w_dec.iter_mut().chain(&mut self.b_dec).for_each(|w| scale(w, 1.0 / output));
         self
     }
 

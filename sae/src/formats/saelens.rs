@@ -306,12 +306,16 @@ pub(super) fn firing_rates(dir: &Path, d_sae: usize) -> Result<Option<Vec<f64>>>
     Ok(Some(logs.into_iter().map(|log| 10_f64.powf(log.into()) - SPARSITY_EPS).collect()))
 }
 
+/// Why a temporal SAE (arXiv:2511.01836) is not read.
+pub(super) const TEMPORAL: &str = "architecture `temporal` is not supported: what it predicts of a token is attention over the latents of all \
+                                   tokens before it, so that it needs whole sequences, and no reconstruction is a function of one activation";
+
 fn unsupported(architecture: &str) -> String {
     let why = match architecture {
         "batchtopk" | "matryoshka_batchtopk" => {
             "is that of a training checkpoint; SAELens' save_inference_model writes it as jumprelu, which is supported"
         }
-        "temporal" => "needs whole sequences, one token after another, and is not supported",
+        "temporal" => return TEMPORAL.to_owned(),
         _ => {
             "is not supported; topk, abstopk, standard, jumprelu, gated, matching_pursuit, transcoder, skip_transcoder, jumprelu_transcoder \
              and jumprelu_skip_transcoder are"

@@ -8,8 +8,8 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::is_lfs_pointer;
 use super::npy::Header;
+use super::{is_lfs_pointer, open};
 use crate::error::{Result, SaeError};
 
 /// An archive.
@@ -23,7 +23,7 @@ const MOST_EXPANDED: u64 = 1032;
 
 impl Npz {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| SaeError::read(path, e))?;
+        let file = open(path)?;
         let mut begin = Vec::new();
         (&file).take(128).read_to_end(&mut begin).map_err(|e| SaeError::read(path, e))?;
         if is_lfs_pointer(&begin) {

@@ -4,15 +4,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::FloatLists;
+use assay_models::{FloatLists, open_regular};
 use assay_sae::Rows;
 
-use crate::shards::finished;
+use crate::shards::{INDEX, captured_at, finished};
 
 /// What tensors and columns of activations are usually called: the first is what assay writes.
 const USUAL: [&str; 2] = ["activations", "x"];
-/// What says of a directory that it has activations.
-const INDEX: &str = "index.json";
 
 /// Activations, read in order.
 pub(super) enum Source {
@@ -33,15 +31,24 @@ impl Source {
         }
         let (path, name) = split(text);
         let mut begin = [0; 4];
-        let read = std::fs::File::open(&path).and_then(|mut file| file.read(&mut begin));
+        let read = open_regular(&path)?.read(&mut begin);
         read.with_context(|| format!("cannot read {}", path.display()))?;
         if begin != *b"PAR1" {
             let open = Rows::open(&path, name.as_deref(), &USUAL)?;
-            return Ok(Self::Tensors(Tensors { rows: open.rows(), width: open.width(), open, waiting: Vec::new() }));
+            let (rows, width) = (open.rows(), open.width());
+            return Ok(Self::Tensors(Tensors { rows, width, open, waiting: Vec::new(), hook: captured_at(&path) }));
         }
         let lists = FloatLists::open(&path, name.as_deref(), &USUAL)?;
         ensure!(lists.rows() > 0, "{} has no rows", path.display());
-        Ok(Self::Lists(Lists { lists, group: 0, group_values: Vec::new(), at: 0 }))
+        Ok(Self::Lists(Lists { path, lists, group: 0, group_values: Vec::new(), at: 0 }))
+    }
+
+    /// The hook of activations that `assay capture` wrote, as it names it.
+    pub(super) fn hook(&self) -> Option<&str> {
+        match self {
+            Self::Tensors(tensors) => tensors.hook.as_deref(),
+            Self::Lists(_) => None,
+        }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -74,6 +81,8 @@ pub(super) struct Tensors {
     open: Rows,
     /// Those to be opened after it, the next one last.
     waiting: Vec<PathBuf>,
+    /// Where they were captured, if it is known.
+    hook: Option<String>,
 }
 
 impl Tensors {
@@ -85,7 +94,8 @@ impl Tensors {
         let [rows, width] = contents.shape;
         let mut waiting: Vec<PathBuf> = shards.into_iter().rev().map(|shard| dir.join(shard.file)).collect();
         let first = waiting.pop().with_context(|| format!("{shown} has no activations"))?;
-        let this = Self { rows, width, open: Rows::open(&first, None, &USUAL)?, waiting };
+        let open = Rows::open(&first, None, &USUAL)?;
+        let this = Self { rows, width, open, waiting, hook: Some(contents.hook) };
         this.check(&first)?;
         Ok(this)
     }
@@ -111,6 +121,7 @@ impl Tensors {
 
 /// A column of lists, of which a row group is in memory.
 pub(super) struct Lists {
+    path: PathBuf,
     lists: FloatLists,
     /// The row group to be read next.
     group: usize,
@@ -127,7 +138,8 @@ impl Lists {
             self.at = 0;
             if let Some(bad) = self.group_values.iter().position(|v| !v.is_finite()) {
                 bail!(
-                    "`{}` holds {} in row {} of row group {}, column {}; activations are finite numbers",
+                    "{}: `{}` holds {} in row {} of row group {}, column {}; activations are finite numbers",
+                    self.path.display(),
                     self.lists.column(),
                     self.group_values[bad],
                     bad / width,
@@ -144,11 +156,32 @@ impl Lists {
     }
 }
 
-/// A path, and the name behind its last colon, unless the whole is a file.
+/// A path, and the name behind the colon that ends it, unless the whole is there. Either may have colons of its own: the longest path that is
+/// there is meant.
 fn split(text: &Path) -> (PathBuf, Option<String>) {
     let shown = text.to_string_lossy();
-    match shown.rsplit_once(':') {
-        Some((path, name)) if !text.exists() && Path::new(path).is_file() => (path.into(), Some(name.to_owned())),
+    let parts = shown.rmatch_indices(':').map(|(at, _)| (&shown[..at], &shown[at + 1..]));
+    let mut named = parts.filter(|(path, _)| Path::new(path).exists() && !Path::new(path).is_dir());
+    match named.next() {
+        Some((path, name)) if !text.exists() => (path.into(), Some(name.to_owned())),
         _ => (text.to_owned(), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensors_name_and_a_files_may_have_colons() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a:b.safetensors");
+        std::fs::write(&file, "").unwrap();
+        let of = |rest: &str| split(Path::new(&format!("{}{rest}", file.display())));
+        assert_eq!(of(""), (file.clone(), None));
+        assert_eq!(of(":x"), (file.clone(), Some("x".to_owned())));
+        assert_eq!(of(":layer:3:x"), (file.clone(), Some("layer:3:x".to_owned())));
+        let gone = dir.path().join("gone:x");
+        assert_eq!(split(&gone), (gone, None));
     }
 }

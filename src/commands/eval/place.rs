@@ -20,12 +20,6 @@ pub(super) struct PlaceArgs {
     /// metrics are of that activation
     #[arg(long, value_name = "NAME")]
     hook_out: Option<HookPoint>,
-    /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    center_residual: Option<bool>,
-    /// Subtract the values' biases at attn.hook_z, and add them to what is patched in, for SAEs of TransformerLens' processed models
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    without_value_bias: Option<bool>,
 }
 
 /// Where an SAE reads the model, and where it is patched in.
@@ -86,8 +80,7 @@ impl Named<'_> {
 }
 
 impl PlaceArgs {
-    /// Where an SAE of these files is evaluated on a model. `without_value_bias` is whether its repository is known to be of z without the
-    /// values' biases.
+    /// Where an SAE of these files is evaluated on a model. `without_value_bias` is whether it is one of z without the values' biases.
     ///
     /// # Errors
     /// If nobody says where, the model has no such place, an SAE is to be patched in elsewhere than it reads, a transcoder predicts the
@@ -116,8 +109,7 @@ impl PlaceArgs {
             },
         };
         let (reads, who_reads) = reads.hook()?;
-        let center = self.center_residual.unwrap_or(metadata.center_residual);
-        let without_value_bias = self.without_value_bias.unwrap_or(without_value_bias);
+        let center = metadata.center_residual;
         let place = if transcodes {
             let writes = Named {
                 sae,

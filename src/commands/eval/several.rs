@@ -9,18 +9,17 @@ use assay_probes::metrics::{Metric, metric};
 use assay_probes::stats::Interval;
 use serde_json::{Map, Value, json};
 
+use super::measured::{Measured, On, of_file};
 use super::named::shortened;
-use super::{Measured, On, of_file};
 use crate::frames::{Bootstrap, Published, PublishedSaes, write_published};
 use crate::markdown::{self, Table};
+use crate::replicates::{LEVEL, paired_interval};
+use crate::transcode::{Transcode, class_name};
 use crate::verdict::Outcome;
 
 /// What SAEs are compared by, and what it is called here.
 const COMPARED: [(&str, &str); 4] =
     [("r2", "R²"), ("ce_loss_score_mean", "loss score"), ("ce_rec_pooled", "CE_rec"), ("kl", "KL")];
-
-/// Level of the intervals.
-pub(super) const LEVEL: f64 = 0.95;
 
 /// The metrics of [`COMPARED`] with their names.
 fn compared() -> impl Iterator<Item = (&'static Metric, &'static str)> {
@@ -28,6 +27,13 @@ fn compared() -> impl Iterator<Item = (&'static Metric, &'static str)> {
 }
 
 impl Measured<'_> {
+    /// Its class, and whether it is a transcoder, as tables call both.
+    fn class(&self) -> String {
+        let sae = &self.loaded.sae;
+        let transcode = Transcode { reads: self.place.reads.hook.kind, skip: sae.skip().is_some() };
+        class_name(&sae.activation().name(), sae.is_transcoder().then_some(transcode))
+    }
+
     fn value(&self, metric: &Metric) -> Option<f64> {
         (metric.value)(&self.found.total(Subset::All))
     }
@@ -36,8 +42,7 @@ impl Measured<'_> {
     fn minus(&self, other: &Self, metric: &Metric) -> (Option<f64>, Option<Interval>) {
         let value = self.value(metric).zip(other.value(metric)).map(|(own, others)| own - others);
         let [own, others] = [self, other].map(|sae| sae.replicates.values(metric, Subset::All));
-        let paired: Vec<Option<f64>> = own.into_iter().zip(others).map(|(own, others)| Some(own? - others?)).collect();
-        (value, Interval::percentile(&paired, LEVEL))
+        (value, paired_interval(own, others, LEVEL))
     }
 }
 
@@ -135,13 +140,12 @@ fn notes(saes: &[Measured<'_>], names: &[String]) -> Vec<String> {
 
 /// One object: `saes` as [`Measured::json`] has each, and `differences`, each minus the first.
 pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
-    let path = |path: &Path| path.display().to_string();
     let differences: Vec<Value> = saes[1..]
         .iter()
         .map(|sae| {
             let mut object = Map::new();
-            object.insert("sae".to_owned(), json!(path(sae.name)));
-            object.insert("minus".to_owned(), json!(path(saes[0].name)));
+            object.insert("sae".to_owned(), json!(sae.full_name()));
+            object.insert("minus".to_owned(), json!(saes[0].full_name()));
             for (metric, _) in compared() {
                 let (value, interval) = sae.minus(&saes[0], metric);
                 let interval = interval.map(|interval| [interval.low, interval.high]);
@@ -150,14 +154,9 @@ pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
             Value::Object(object)
         })
         .collect();
-    let each = saes.iter().map(|sae| {
-        let mut object = sae.json(on)?;
-        object["sae"] = json!(path(sae.name));
-        Ok(object)
-    });
     Ok(json!({
         "model": of_file(on.model),
-        "saes": each.collect::<Result<Vec<Value>>>()?,
+        "saes": saes.iter().map(|sae| sae.json(on)).collect::<Result<Vec<Value>>>()?,
         "differences": differences,
     }))
 }
@@ -182,10 +181,11 @@ pub(super) fn write(
             .zip(names)
             .map(|(sae, name)| Published {
                 name,
-                architecture: sae.loaded.sae.activation().name(),
+                architecture: sae.class(),
                 site: sae.place.site,
                 d_sae: sae.loaded.sae.d_sae(),
                 found: sae.found,
+                replicates: &sae.replicates,
             })
             .collect(),
     };

@@ -6,9 +6,7 @@ use assay_probes::{Evaluation, Subset, Sums};
 use serde_json::{Map, Value, json};
 
 use crate::markdown;
-use crate::replicates::Replicates;
-
-const LEVEL: f64 = 0.95;
+use crate::replicates::{LEVEL, Replicates};
 
 /// The columns of an evaluation as a JSON object: behaviour on all tokens at the top, reconstruction by subset below.
 pub(super) fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, Value> {
@@ -49,16 +47,16 @@ pub(super) fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Ma
 
 /// The columns that are no functions of sums: rates of the code and the geometry at the hook.
 fn beside_sums(found: &Evaluation) -> [(&'static str, Option<f64>); 8] {
-    let pr = |top| found.spectrum.participation_ratio(top);
+    let [pr, one, two, four, eight] = found.spectrum.participation_ratios();
     [
         ("alive_frac", found.firing.alive_frac()),
         ("bits_per_token", found.firing.bits_per_token()),
         ("bits_bernoulli", found.firing.bits_bernoulli()),
-        ("pr", pr(0)),
-        ("pr_deflated_1", pr(1)),
-        ("pr_deflated_2", pr(2)),
-        ("pr_deflated_4", pr(4)),
-        ("pr_deflated_8", pr(8)),
+        ("pr", pr),
+        ("pr_deflated_1", one),
+        ("pr_deflated_2", two),
+        ("pr_deflated_4", four),
+        ("pr_deflated_8", eight),
     ]
 }
 

@@ -1,10 +1,11 @@
-"""Evaluations of JumpReLU SAEs of random numbers on a real model, at hooks of every kind, and of an affine transcoder: float64, CPU.
+"""Evaluations of JumpReLU SAEs of random numbers on a real model, at hooks of every kind, and of transcoders: float64, CPU.
 
     python make_eval_sites.py gemma-3-270m-q4_k_m.gguf TEXT OUT
 
 TEXT is Debian's /usr/share/common-licenses/GPL-3. transformers dequantises the file (packages `gguf`, `accelerate`) and runs it with eager attention.
 OUT/tokens.safetensors: tokens [S, T]. OUT/NAME.json for each SAE below: its sizes and scales, and every metric, in the shapes of
-make_eval_oracle.py. Weights are not stored: `uniform` makes them of whole numbers alone, in any language the same bits.
+make_eval_oracle.py. Weights are not stored: `uniform` makes them of whole numbers alone, in any language the same bits. The first four are for
+Gemma Scope 2's layout, those called scope_* for Gemma Scope's params.npz, whose transcoders read the MLP's norm without its gain.
 """
 import json
 import sys
@@ -27,6 +28,10 @@ SAES = {
     "z": (2, "z", "z", 0.5, 0.5, False),
     "mlp_out": (3, "mlp_out", "mlp_out", 50.0, 50.0, False),
     "affine": (4, "mlp_in", "mlp_out", 0.5, 10.0, True),
+    "scope_resid_post": (5, "resid_post", "resid_post", 300.0, 20.0, False),
+    "scope_z": (6, "z", "z", 0.5, 0.5, False),
+    "scope_mlp_out": (7, "mlp_out", "mlp_out", 50.0, 50.0, False),
+    "scope_transcoder": (8, "mlp_normalized", "mlp_out", 1.0, 10.0, False),
 }
 
 
@@ -84,7 +89,14 @@ first = lambda o: o[0] if isinstance(o, tuple) else o
 
 
 def attach(kind, change):
-    """Has `change` see what is at a hook, and put what it returns in its place."""
+    """Has `change` see what is at a hook, and put what it returns in its place; not in that of `mlp_normalized`, which no module has."""
+    if kind == "mlp_normalized":
+        norm = layer.pre_feedforward_layernorm
+
+        def look(module, args):
+            change(args[0] / (args[0].pow(2).mean(-1, keepdim=True) + norm.eps).sqrt())
+
+        return norm.register_forward_pre_hook(look)
     if kind in ("z", "mlp_in"):
         module = layer.self_attn.o_proj if kind == "z" else layer.mlp
         return module.register_forward_pre_hook(lambda mod, args: (change(args[0]),))

@@ -82,6 +82,32 @@ def llama_scope(name, seed, act_fn, threshold, centred):
     io(name, x, z, recon)
 
 
+def llama_scope_r1(name, seed):
+    """lm_saes b6471ee4 as it trains: x·s_in in, latents whose pre-activation times the norm of their decoder column exceeds their threshold, and
+    the decoder's output over s_out."""
+    r = np.random.default_rng(seed)
+    f32 = lambda v: np.float32(v)
+    w_enc, w_dec = f32(r.normal(0, 0.4, (N, D))), f32(r.normal(0, 0.4, (D, N)) * r.uniform(0.5, 2.5, N))
+    b_enc, b_dec, log_threshold = f32(r.normal(0, 0.3, N)), f32(r.normal(0, 0.3, D)), f32(r.normal(0.3, 0.4, N))
+    norm, x = f32(2.6), f32(r.normal(0, 0.6, (16, D)))
+    e, d, x64 = w_enc.astype(np.float64), w_dec.astype(np.float64), x.astype(np.float64)
+    s, column = D**0.5 / float(norm), np.linalg.norm(d, axis=0)
+    scores = ((x64 * s) @ e.T + b_enc) * column
+    z = np.where(scores > np.exp(log_threshold.astype(np.float64)), scores, 0)
+    recon = (z @ (d / column).T + b_dec) / s
+    folder = OUT / name / "400M-Slimpajama-400M-OpenR1-Math-220k" / "L3R"
+    hook = "blocks.3.hook_resid_post"
+    tensors = {"encoder.weight": w_enc, "encoder.bias": b_enc, "decoder.weight": w_dec, "decoder.bias": b_dec, "log_jumprelu_threshold": log_threshold}
+    save(folder / "sae_weights.safetensors", **tensors, **{f"dataset_average_activation_norm.{hook}": norm})
+    config = {
+        "sae_type": "sae", "hook_point_in": hook, "hook_point_out": hook, "d_model": D, "expansion_factor": N / D, "use_decoder_bias": True,
+        "use_glu_encoder": False, "act_fn": "jumprelu", "jump_relu_threshold": 0.0, "apply_decoder_bias_to_pre_encoder": False,
+        "norm_activation": "dataset-wise", "sparsity_include_decoder_norm": True, "force_unit_decoder_norm": False, "top_k": 50,
+    }
+    json.dump(config, open(folder / "config.json", "w"), indent=4)
+    io(name, x, z, recon)
+
+
 def circuit_tracer(name, seed, jumps, skip, transposed):
     r = np.random.default_rng(seed)
     d_out = 28
@@ -111,5 +137,6 @@ sparsify("sparsify-groupmax-transcoder", 53, False, groups=True)
 llama_scope("llama-scope", 54, "topk", 0.55, False)
 llama_scope("llama-scope-topk", 55, "topk", 0.0, True)
 llama_scope("llama-scope-jumprelu", 56, "jumprelu", 0.4, False)
+llama_scope_r1("llama-scope-r1", 59)
 circuit_tracer("circuit-tracer-skip", 57, False, True, True)
 circuit_tracer("circuit-tracer-jumprelu", 58, True, False, False)
