@@ -1,4 +1,8 @@
-//! What models and SAEs share on the GPU, one idea a file:
+//! What models and SAEs share: products, one idea a file. On the CPU:
+//!
+//! - `cpu`: the f32 product on one thread
+//!
+//! On the GPU:
 //!
 //! - `tensor`: contiguous device buffers, and how kernels are launched on them
 //! - `source`: kernels written in CUDA C++, compiled and queued by CubeCL like its own
@@ -7,8 +11,9 @@
 //! - `memory`: how much of a card's memory is free
 //! - `product`: the f32 product, one pinned kernel, never TF32
 //!
-//! All but [`Precision`] exists with a GPU feature only; the CPU has its own product.
+//! All but `cpu` and [`Precision`] exists with a GPU feature only.
 
+pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod gemm;
 #[cfg(feature = "cuda")]

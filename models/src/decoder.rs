@@ -11,6 +11,7 @@ mod linear;
 mod load;
 mod mlp;
 mod norm;
+mod parts;
 mod positions;
 mod unembed;
 
@@ -128,7 +129,7 @@ impl Decoder {
     /// If a token is not in the vocabulary, or the context is longer than the model allows.
     pub fn forward(&self, tokens: ArrayView2<'_, u32>) -> Result<Tensor<3>> {
         let x = self.embed(tokens)?;
-        Ok(self.unembed(self.run_layers(x, 0..self.layers.len(), &mut Nobody)))
+        Ok(self.unembed(self.run_unseen(x, 0..self.layers.len())))
     }
 
     /// Next-token logits of a pass in which `visit` is shown the activation at every hook point, in the order of [`HookKind::ALL`] in
@@ -194,6 +195,11 @@ impl Decoder {
             x = visitor.at(hook(HookKind::ResidPost), sum);
         }
         x
+    }
+
+    /// [`Self::run_layers`] where nobody looks.
+    fn run_unseen(&self, x: Tensor<3>, layers: Range<usize>) -> Tensor<3> {
+        self.in_parts(x, |x| vec![self.run_layers(x, layers.clone(), &mut Nobody)]).remove(0)
     }
 
     /// What a layer's MLP adds to the residual stream `x`.

@@ -3,6 +3,7 @@
 //! Each has a portable body, written with Burn's operations, which also serves differentiation.
 
 mod block;
+mod cpu;
 #[cfg(feature = "gpu")]
 mod gpu;
 mod said;
@@ -13,11 +14,13 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, binary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use block::{BlockOf, TablesOf};
+use crate::config::{Attention, LayerKind};
+use crate::device::runs_on_cpu;
+use crate::rotary::Rotary;
+use block::{BlockOf, TablesOf, tables};
 pub use block::{BlockShape, BlockWeights, PackedBlock, block, why_no_bf16_blocks};
 pub(crate) use said::Measured;
 
@@ -32,6 +35,28 @@ pub trait NeoxOps: Backend {
     /// See [`product`].
     fn neox_product(lhs: FloatTensor<Self>, rhs: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(lhs, rhs)
+    }
+
+    /// See [`linear`]; only on the CPU.
+    fn neox_linear(
+        _x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        #[extension_type] _bias: BiasOf<Self>,
+        _gelu: bool,
+    ) -> FloatTensor<Self> {
+        unreachable!("maps without gradients are for the CPU")
+    }
+
+    /// See [`attention()`]; only on the CPU.
+    fn neox_attention(
+        _q: FloatTensor<Self>,
+        _k: FloatTensor<Self>,
+        _v: FloatTensor<Self>,
+        #[extension_type] _tables: TablesOf<Self>,
+        _attention: Attention,
+        _kind: LayerKind,
+    ) -> FloatTensor<Self> {
+        unreachable!("attention without gradients is for the CPU")
     }
 
     /// A weight `[d_out, d_in]` of any float in bf16, in the order of the tensor cores; only where [`why_no_bf16_blocks`] has no
@@ -85,21 +110,59 @@ impl<B: NeoxOps> Backward<B, 2> for Product {
     }
 }
 
-impl NeoxOps for Flex {
-    fn gelu_exact(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let mut x = if x.is_contiguous() { x } else { x.to_contiguous() };
-        x.storage_mut::<f32>().par_chunks_mut(1 << 14).for_each(|chunk| {
-            for v in chunk {
-                *v = gelu(*v);
-            }
-        });
-        x
-    }
-}
-
 /// `0.5·x·(1 + erf(x/√2))` (Hendrycks and Gimpel 2016, arXiv:1606.08415), on the CPU with a branch-free erf.
 pub fn gelu_exact<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::gelu_exact(x.into_dispatch()))
+}
+
+/// The bias of a linear map, or none.
+#[derive(ExtensionType)]
+pub enum BiasOf<B: Backend> {
+    None,
+    Some(FloatTensor<B>),
+}
+
+/// `x W + b` on the CPU, and exact GELU of it if `gelu`, without gradients and with the bits of Burn's product, sum and [`gelu_exact`]; `None`
+/// where a tensor asks for gradients, or is elsewhere.
+///
+/// # Shapes
+/// - `x`: `[batch, context, d_in]`; `weight`: `[d_in, d_out]`; `bias`: `[d_out]`; the result is `[batch, context, d_out]`.
+pub fn linear(x: &Tensor<3>, weight: &Tensor<2>, bias: Option<&Tensor<1>>, gelu: bool) -> Option<Tensor<3>> {
+    if !is_plain(x) {
+        return None;
+    }
+    let bias = match bias {
+        Some(bias) => BiasOf::Some(bias.clone().into_dispatch()),
+        None => BiasOf::None,
+    };
+    let (x, weight) = (x.clone().into_dispatch(), weight.clone().into_dispatch());
+    Some(Tensor::from_dispatch(Dispatch::neox_linear(x, weight, bias, gelu)))
+}
+
+/// Whether a tensor is on the CPU and nobody wants its gradient.
+fn is_plain(x: &Tensor<3>) -> bool {
+    runs_on_cpu(&x.device()) && !x.is_autodiff()
+}
+
+/// Causal attention of the CPU, without gradients; `None` where a tensor asks for them, or the context is longer than Burn's own attention
+/// holds the scores of, whose bits these are.
+///
+/// # Shapes
+/// - `q`: `[batch, context, n_heads · d_head]`, to be rotated, returned alike; `k` and `v`: `[batch, context, n_kv_heads · d_head]`
+/// - `rotary`: the tables for the context, where the layer's queries and keys are rotated
+pub fn attention(
+    [q, k, v]: [&Tensor<3>; 3],
+    rotary: Option<&Rotary>,
+    attention: &Attention,
+    kind: &LayerKind,
+) -> Option<Tensor<3>> {
+    /// The side of a head's largest matrix of scores that Burn holds.
+    const LONGEST: usize = 512;
+    if !is_plain(q) || q.dims()[1] > LONGEST {
+        return None;
+    }
+    let [q, k, v] = [q, k, v].map(|x| x.clone().into_dispatch());
+    Some(Tensor::from_dispatch(Dispatch::neox_attention(q, k, v, tables(rotary), *attention, *kind)))
 }
 
 /// `lhs · rhs` in f32, on every device and in every process by the same kernel; TF32 is never used.
@@ -109,28 +172,6 @@ pub fn gelu_exact<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 ///   gradient is wanted
 pub fn product<const D: usize>(lhs: Tensor<D>, rhs: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::neox_product(lhs.into_dispatch(), rhs.into_dispatch()))
-}
-
-#[inline]
-fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
-}
-
-/// erf by the rational minimax approximation that Eigen and XLA use for f32 (odd polynomial over
-/// even polynomial on |x| ≤ 4, where it saturates). No branch and no call, so that it vectorises.
-#[inline]
-fn erf(x: f32) -> f32 {
-    let x = x.clamp(-4.0, 4.0);
-    let s = x * x;
-    let mut p = -2.726_142_3e-10_f32;
-    for c in [2.770_681_4e-8, -2.101_024e-6, -5.692_506_4e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_3e-2] {
-        p = p * s + c;
-    }
-    let mut q = -1.456_607_2e-5_f32;
-    for c in [-2.133_740_6e-4, -1.682_827e-3, -7.373_329_2e-3, -1.426_473_9e-2] {
-        q = q * s + c;
-    }
-    x * p / q
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::linear::Linear;
 use super::norm::NormWeights;
 use super::positions::Positions;
 use crate::config::{Attention, LayerKind, QkNorm};
-use crate::kernels::{product, wide};
+use crate::kernels::{self, product, wide};
 
 /// The weights of attention in a layer.
 pub(super) struct AttentionWeights {
@@ -37,15 +37,22 @@ impl AttentionWeights {
         let [batch, context, _] = x.dims();
         let (d_q, d_kv) = (config.d_q(), config.d_kv());
         let qkv = self.qkv.forward(x, pinned);
-        if pinned && wide::takes_attention(&qkv, config) {
-            let rotary = layer.rope.map(|index| positions.rotary(index));
-            return wide::attention(self.normed(qkv, config), config, layer, rotary);
-        }
         let part = |from: usize, width: usize| qkv.clone().slice([0..batch, 0..context, from..from + width]);
-        let q = self.heads(part(0, d_q), config, config.n_heads, self.q_norm.as_ref());
-        let k = self.heads(part(d_q, d_kv), config, config.n_kv_heads, self.k_norm.as_ref());
-        let v = self.heads(part(d_q + d_kv, d_kv), config, config.n_kv_heads, None);
-        let (q, k) = match layer.rope.map(|index| positions.rotary(index)) {
+        let q = self.normed(part(0, d_q), config, config.n_heads, self.q_norm.as_ref());
+        let k = self.normed(part(d_q, d_kv), config, config.n_kv_heads, self.k_norm.as_ref());
+        let v = part(d_q + d_kv, d_kv);
+        let rotary = layer.rope.map(|index| positions.rotary(index));
+        if pinned && wide::takes_attention(&qkv, config) {
+            let is_normed = self.q_norm.is_some() || self.k_norm.is_some();
+            let qkv = if is_normed { Tensor::cat(vec![q, k, v], 2) } else { qkv };
+            return wide::attention(qkv, config, layer, rotary);
+        }
+        if !pinned && let Some(mixed) = kernels::attention([&q, &k, &v], rotary, config, layer) {
+            return mixed;
+        }
+        let heads = |x: Tensor<3>, count: usize| x.reshape([batch, context, count, config.d_head]).swap_dims(1, 2);
+        let (q, k, v) = (heads(q, config.n_heads), heads(k, config.n_kv_heads), heads(v, config.n_kv_heads));
+        let (q, k) = match rotary {
             Some(rotary) => (rotary.apply(q), rotary.apply(k)),
             None => (q, k),
         };
@@ -74,30 +81,17 @@ impl AttentionWeights {
         Some(repeated(heads, config).reshape([1, 1, d_q]))
     }
 
-    /// Queries, keys and values with queries and keys normed, `[batch, context, (n_heads + 2·n_kv_heads)·d_head]`.
-    fn normed(&self, qkv: Tensor<3>, config: &Attention) -> Tensor<3> {
-        if self.q_norm.is_none() && self.k_norm.is_none() {
-            return qkv;
+    /// Queries or keys of `count` heads, `[batch, context, count · d_head]`, normed.
+    fn normed(&self, x: Tensor<3>, config: &Attention, count: usize, norm: Option<&NormWeights>) -> Tensor<3> {
+        let [batch, context, width] = x.dims();
+        match (norm, config.qk_norm) {
+            (Some(norm), QkNorm::Flat) => norm.forward(x),
+            (Some(norm), QkNorm::PerHead) => {
+                let heads: Tensor<4> = x.reshape([batch, context, count, config.d_head]);
+                norm.forward(heads).reshape([batch, context, width])
+            }
+            (Some(_), QkNorm::None) | (None, _) => x,
         }
-        let [batch, context, _] = qkv.dims();
-        let (d_q, d_kv) = (config.d_q(), config.d_kv());
-        let part = |from: usize, width: usize| qkv.clone().narrow(2, from, width);
-        let flat = |x: Tensor<4>, width: usize| x.swap_dims(1, 2).reshape([batch, context, width]);
-        let q = self.heads(part(0, d_q), config, config.n_heads, self.q_norm.as_ref());
-        let k = self.heads(part(d_q, d_kv), config, config.n_kv_heads, self.k_norm.as_ref());
-        Tensor::cat(vec![flat(q, d_q), flat(k, d_kv), part(d_q + d_kv, d_kv)], 2)
-    }
-
-    /// `[batch, context, count · d_head]` as `[batch, count, context, d_head]`, normed.
-    fn heads(&self, x: Tensor<3>, config: &Attention, count: usize, norm: Option<&NormWeights>) -> Tensor<4> {
-        let [batch, context, _] = x.dims();
-        let split = |x: Tensor<3>| x.reshape([batch, context, count, config.d_head]);
-        let heads = match (norm, config.qk_norm) {
-            (Some(norm), QkNorm::Flat) => split(norm.forward(x)),
-            (Some(norm), QkNorm::PerHead) => norm.forward(split(x)),
-            (Some(_), QkNorm::None) | (None, _) => split(x),
-        };
-        heads.swap_dims(1, 2)
     }
 }
 

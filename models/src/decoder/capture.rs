@@ -67,9 +67,11 @@ impl Decoder {
             return Ok(Vec::new());
         };
         let x = self.embed(tokens)?;
-        let mut captures = Captures { hooks, captured: vec![None; hooks.len()] };
-        self.run_layers(x, 0..last + 1, &mut captures);
-        Ok(captures.captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect())
+        Ok(self.in_parts(x, |x| {
+            let mut captures = Captures { hooks, captured: vec![None; hooks.len()] };
+            self.run_layers(x, 0..last + 1, &mut captures);
+            captures.captured.into_iter().map(|h| h.expect("every checked hook lies on the path")).collect()
+        }))
     }
 
     /// As [`Self::capture`], with the layers' products in a format of choice. In bf16 where [`Self::has_bf16`] and only the residual

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
-use super::{Decoder, Nobody};
+use super::Decoder;
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 
@@ -95,7 +95,7 @@ impl Decoder {
             | HookKind::MlpOut
             | HookKind::ResidPost => (x, index + 1),
         };
-        self.unembed(self.run_layers(x, next..self.layers.len(), &mut Nobody))
+        self.unembed(self.run_unseen(x, next..self.layers.len()))
     }
 
     /// What is added to an activation of that kind on the way to the next place where the whole residual stream passes, in the order in

@@ -3,7 +3,7 @@
 use burn::tensor::module::linear;
 use burn::tensor::{DType, Tensor};
 
-use crate::kernels::product;
+use crate::kernels::{self, gelu_exact, product};
 
 /// `x W + b`.
 pub(super) struct Linear {
@@ -15,13 +15,21 @@ pub(super) struct Linear {
 impl Linear {
     pub(super) fn forward(&self, x: Tensor<3>, pinned: bool) -> Tensor<3> {
         if !pinned {
-            return linear(x, self.weight.clone(), self.bias.clone());
+            let bias = self.bias.as_ref();
+            return kernels::linear(&x, &self.weight, bias, false)
+                .unwrap_or_else(|| linear(x, self.weight.clone(), self.bias.clone()));
         }
         let out = product(x, self.weight.clone().unsqueeze());
         match &self.bias {
             Some(bias) => out + bias.clone().unsqueeze(),
             None => out,
         }
+    }
+
+    /// Exact GELU of the map; not pinned.
+    pub(super) fn gelu(&self, x: Tensor<3>) -> Tensor<3> {
+        kernels::linear(&x, &self.weight, self.bias.as_ref(), true)
+            .unwrap_or_else(|| gelu_exact(self.forward(x, false)))
     }
 }
 

@@ -22,6 +22,7 @@ impl MlpWeights {
     pub(super) fn forward(&self, function: Act, x: Tensor<3>, pinned: bool) -> Tensor<3> {
         let hidden = match &self.gate {
             Some(gate) => act(function, gate.forward(x.clone(), pinned), pinned) * self.up.forward(x, pinned),
+            None if function == Act::Gelu && !pinned => self.up.gelu(x),
             None => act(function, self.up.forward(x, pinned), pinned),
         };
         self.down.forward(hidden, pinned)

@@ -214,11 +214,15 @@ impl Rows {
 /// - `x`: `[batch · context, d_model]`, returned alike
 /// - `rotary`: the tables for the context, where the layer's queries and keys are rotated
 pub fn block(x: Tensor<2>, weights: &PackedBlock, rotary: Option<&Rotary>, shape: BlockShape) -> Tensor<2> {
-    let tables = match rotary.map(Rotary::tables) {
+    Tensor::from_dispatch(Dispatch::neox_block(x.into_dispatch(), weights.0.clone(), tables(rotary), shape))
+}
+
+/// What kernels get of a rotation.
+pub(super) fn tables(rotary: Option<&Rotary>) -> TablesOf<Dispatch> {
+    match rotary.map(Rotary::tables) {
         Some((cos, sin)) => TablesOf::Some(cos.into_dispatch(), sin.into_dispatch()),
         None => TablesOf::None,
-    };
-    Tensor::from_dispatch(Dispatch::neox_block(x.into_dispatch(), weights.0.clone(), tables, shape))
+    }
 }
 
 /// Why `device` does not compute whole blocks of a model in bf16, in words for the user; `None` where it does: on Hopper's tensor

@@ -1,5 +1,6 @@
 //! The encoder on the CPU: matrix product and selection together.
 
+use assay_kernels::cpu::{Matrix, product};
 use burn::backend::Flex;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
@@ -36,6 +37,7 @@ impl Encoder {
     pub(super) fn run(&self, selection: Selection, k_aux: usize, dead: &[u32]) -> [(FlexTensor, FlexTensor); 2] {
         let ([batch, d], [n, _]) = (dims2(&self.input), dims2(&self.w_enc));
         let (input, w_enc) = (floats(&self.input), floats(&self.w_enc));
+        let latents = Matrix::rows(w_enc, [n, d], d).transposed();
         let b_enc = floats(&self.b_enc);
         let ones = if self.scale.is_none() { vec![1.0; n] } else { Vec::new() };
         let scale = self.scale.as_ref().map_or(ones.as_slice(), floats);
@@ -56,7 +58,7 @@ impl Encoder {
                 || (vec![0.0_f32; rows * n], vec![0.0_f32; n], Select::new(k), Select::new(k_aux.max(1))),
                 |(pre, scores, select, select_dead), ((((values, indices), input), aux_values), aux_indices)| {
                     let tokens = input.len() / d;
-                    product(input, w_enc, &mut pre[..tokens * n], [tokens, d, n]);
+                    product(Matrix::rows(input, [tokens, d], d), latents, &mut pre[..tokens * n], n);
                     let mut aux = aux_values.chunks_mut(k_aux.max(1)).zip(aux_indices.chunks_mut(k_aux.max(1)));
                     for ((values, indices), pre) in
                         values.chunks_mut(k).zip(indices.chunks_mut(k)).zip(pre.chunks_mut(n))
@@ -102,35 +104,4 @@ fn chunks_or_none<T: Send>(
     let mut chunks: Vec<&mut [T]> = if size == 0 { Vec::new() } else { values.chunks_mut(size).collect() };
     chunks.resize_with(count, Default::default);
     chunks.into_par_iter()
-}
-
-/// `out = a·bᵀ` for row-major a `[m, d]`, b `[n, d]`, out `[m, n]`, on one thread.
-fn product(a: &[f32], b: &[f32], out: &mut [f32], [m, d, n]: [usize; 3]) {
-    assert!(a.len() == m * d && b.len() == n * d && out.len() == m * n);
-    // SAFETY: the assertion above makes every element that these strides reach lie within its slice, and `out` is not
-    // shared with `a` or `b`.
-    #[expect(unsafe_code, reason = "the matrix product takes pointers")]
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            d,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            a.as_ptr(),
-            1,
-            d as isize,
-            b.as_ptr(),
-            d as isize,
-            1,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
 }
