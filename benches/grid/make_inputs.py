@@ -1,10 +1,12 @@
-"""Writes the inputs of the throughput grid: two models of Pythia shapes with random weights, random tokens, and the sweep.
+"""Writes the inputs of the throughput grid: two models of Pythia shapes with random weights, random tokens, and two sweeps.
 
     python make_inputs.py OUT_DIR [TRAINING_TOKENS]
-    assay sweep OUT_DIR/grid.toml --device cuda
+    assay --device cuda sweep OUT_DIR/grid.toml
+    assay --device cuda sweep OUT_DIR/one.toml
 
-2 models x 3 depths x 6 k, 10M tokens each, evaluated on 200 x 256 held-out tokens. The numbers of such a sweep mean nothing; its
-times do. Needs torch, transformers, pyarrow and numpy.
+`grid.toml`: 2 models x 3 depths x 6 k, 10M tokens each, evaluated on 200 x 256 held-out tokens. `one.toml`: one SAE of 32,768 latents at layer
+12 of the larger model, k 32, 2M tokens, evaluated on 32 x 256; what `benches/peers/time_end_to_end.py` times in SAELens. The numbers of such
+sweeps mean nothing; their times do. Needs torch, transformers, pyarrow and numpy.
 """
 
 import subprocess
@@ -46,6 +48,33 @@ context_size = 256
 batch = 8
 """
 
+ONE = """# assay --device cuda sweep one.toml
+name = "one"
+k = [32]
+training_tokens = [1_998_848]
+precision = "bf16"
+
+[[models]]
+name = "pythia-410m-shape"
+path = "410m"
+layers = {{ mid = 12 }}
+
+[tokens]
+train = "train.parquet"
+eval = "eval.parquet"
+context_size = 256
+
+[train]
+expansion = 32
+batch_size = 4096
+checkpoint_tokens = 1_000_000_000
+
+[eval]
+sequences = 32
+context_size = 256
+batch = 8
+"""
+
 
 def main():
     if len(sys.argv) not in (2, 3):
@@ -59,6 +88,7 @@ def main():
         column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 256).cast(pa.list_(pa.int32()))
         pq.write_table(pa.table({"tokens": column}), out / f"{name}.parquet", row_group_size=1024)
     (out / "grid.toml").write_text(SPEC.format(tokens=tokens))
+    (out / "one.toml").write_text(ONE.format())
     maker = Path(__file__).parent.parent / "peers" / "make_model.py"
     for shape in ["70m", "410m"]:
         if not (out / shape / "config.json").exists():

@@ -31,7 +31,7 @@ pub struct Trainer {
     /// Steps done.
     pub(crate) step: u64,
     /// How many entries the codes of the last batch had, where that guides the next: see [`Batch`].
-    entries_before: Option<[usize; 2]>,
+    pub(crate) entries_before: Option<[usize; 2]>,
     /// Factor on the inputs.
     pub(crate) input_scale: f64,
     /// For the classes whose threshold in inference that is.

@@ -15,6 +15,17 @@ fn trained(
     precision: Precision,
     device: &Device,
 ) -> (Vec<f64>, Vec<Vec<f32>>) {
+    trained_after(recipe, architecture, precision, device, &|_| ())
+}
+
+/// The same with something done before each step.
+fn trained_after(
+    recipe: Recipe,
+    architecture: Architecture,
+    precision: Precision,
+    device: &Device,
+    before: &dyn Fn(&mut Trainer),
+) -> (Vec<f64>, Vec<Vec<f32>>) {
     let (d, n, batch, steps) = (64, 512, 256, 40);
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let directions = floats(&mut rng, 96 * d);
@@ -43,6 +54,7 @@ fn trained(
         if step == 0 {
             trainer.calibrate(&x);
         }
+        before(&mut trainer);
         let loss = trainer.step(x);
         losses.push(loss.total());
     }
@@ -106,6 +118,22 @@ fn training_twice_on_the_gpu_gives_identical_bits() {
         for precision in [Precision::F32, Precision::Bf16] {
             let run = || trained(recipe, architecture.clone(), precision, &gpu());
             assert_eq!(run(), run(), "{recipe}, {architecture}, {precision}");
+        }
+    }
+}
+
+/// Neither where it was too small nor where it was much too large, nor where its size asks for rows of another format.
+#[test]
+fn no_bit_depends_on_the_room_that_was_guessed() {
+    for (recipe, architecture) in classes() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let run =
+                |before: &dyn Fn(&mut Trainer)| trained_after(recipe, architecture.clone(), precision, &gpu(), before);
+            let expected = run(&|_| ());
+            for guess in [None, Some([0, 0]), Some([1 << 17, 1 << 17])] {
+                let found = run(&|trainer| trainer.entries_before = guess);
+                assert_eq!(found, expected, "{recipe}, {architecture}, {precision}, {guess:?}");
+            }
         }
     }
 }
