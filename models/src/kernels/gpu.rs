@@ -13,7 +13,7 @@ mod wide;
 
 use assay_kernels::product::f32_product;
 #[cfg(feature = "cuda")]
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::ops::ActivationOps;
 #[cfg(feature = "cuda")]
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;

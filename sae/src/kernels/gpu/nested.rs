@@ -6,7 +6,6 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::code::{Code, row_start, token_of};
-use super::gradients::marks::Marks;
 use super::reduce::{cube_sum, sum_of};
 use super::{UNITS, plane_size, units_for};
 
