@@ -18,6 +18,9 @@ struct Info {
     unsigned long long vocab;
 };
 
+#define INF __int_as_float(0x7f800000)
+#define NOT_A_NUMBER __int_as_float(0x7fc00000)
+
 constexpr int THREADS = 512;
 constexpr int WARPS = THREADS / 32;
 
@@ -61,7 +64,7 @@ said(const float* __restrict__ x, const int* __restrict__ label, float* __restri
     __shared__ double doubles[WARPS];
     const float* row = x + blockIdx.x * info.vocab;
 
-    float own = -INFINITY;
+    float own = -INF;
     int place = 0x7fffffff;
     bool is_number = true;
     each(row, info.vocab, [&](int v, float value) {
@@ -72,7 +75,7 @@ said(const float* __restrict__ x, const int* __restrict__ label, float* __restri
     const int first = over_block(own == most ? place : 0x7fffffff, [](int a, int b) { return a < b ? a : b; }, ints);
     // fmaxf passes over what is not a number; it is to be seen.
     const int numbers = over_block(static_cast<int>(is_number), [](int a, int b) { return a & b; }, ints);
-    if (!numbers) most = NAN;
+    if (!numbers) most = NOT_A_NUMBER;
 
     double sum = 0.0;
     each(row, info.vocab, [&](int, float value) { sum += expf(value - most); });

@@ -25,6 +25,8 @@ struct Info {
     unsigned long long scale, cap;  // the bits of f32
 };
 
+#define INF __int_as_float(0x7f800000)
+
 constexpr int SIDE = 16;
 constexpr int THREADS = SIDE * SIDE;
 constexpr int QUERIES = 64;
@@ -77,7 +79,7 @@ wide_attention(const float* __restrict__ qkv, const float* __restrict__ cos, con
     float sums[OWN][OWN_DIMS], largest[OWN], total[OWN];
 #pragma unroll
     for (int a = 0; a < OWN; ++a) {
-        largest[a] = -INFINITY;
+        largest[a] = -INF;
         total[a] = 0.0f;
 #pragma unroll
         for (int i = 0; i < OWN_DIMS; ++i) sums[a][i] = 0.0f;
@@ -127,14 +129,14 @@ wide_attention(const float* __restrict__ qkv, const float* __restrict__ cos, con
                 if constexpr (CAPPED) score = cap * tanhf(score / cap);
                 bool seen = s <= t;
                 if constexpr (WINDOWED) seen = seen && static_cast<unsigned long long>(t - s) < info.window;
-                scores[a][b] = seen ? score : -INFINITY;
+                scores[a][b] = seen ? score : -INF;
                 most = fmaxf(most, scores[a][b]);
             }
 #pragma unroll
             for (int distance = SIDE / 2; distance > 0; distance /= 2) most = fmaxf(most, __shfl_xor_sync(0xffffffff, most, distance));
             // Of a tile without a key that counts nothing is known yet.
-            const float from = most == -INFINITY ? 0.0f : most;
-            const float factor = largest[a] == -INFINITY ? 0.0f : expf(largest[a] - from);
+            const float from = most == -INF ? 0.0f : most;
+            const float factor = largest[a] == -INF ? 0.0f : expf(largest[a] - from);
             float sum = 0.0f;
 #pragma unroll
             for (int b = 0; b < OWN_KEYS; ++b) {
