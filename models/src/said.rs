@@ -128,7 +128,10 @@ mod tests {
         assert_eq!(found.len(), expected.len(), "{what}");
         for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
             let close = (found - expected).abs() <= 2e-5 * expected.abs().max(1.0);
-            assert!(close || found.is_nan() && expected.is_nan(), "{what}, {at}: {found}, not {expected}");
+            assert!(
+                close || found == expected || found.is_nan() && expected.is_nan(),
+                "{what}, {at}: {found}, not {expected}"
+            );
         }
     }
 

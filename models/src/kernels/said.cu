@@ -1,12 +1,12 @@
 // What a model says of next tokens, from rows of logits x, a block a row: nothing else of the size of the vocabulary is written.
 //
-// MEASURE     max = max_v x[v];  log_sum = ln sum_v exp(x[v] - max);  ce = log_sum + max - x[label], 0 without a label;
+// MEASURE     max = max_v x[v];  sum = sum_v exp(x[v] - max);  ce = ln sum + max - x[label], 0 without a label;
 //             largest = the first v of the largest x[v]
-// DIVERGENCE  kl = sum_v p[v] (ln p[v] - ln q[v]),  ln p[v] = x[v] - max - log_sum, and ln q[v] of the logits y alike
+// DIVERGENCE  kl = sum_v p[v] (ln p[v] - ln q[v]),  p[v] = exp(x[v] - max) / sum, and q[v] of the logits y alike
 // GRADIENT    out[v] = p[v] - [v = label], the gradient of ce; 0 without a label
 //
 // x, y                              f32 [rows, vocab]
-// max, log_sum, ce, kl              f32 [rows]
+// max, sum, ce, kl                  f32 [rows]
 // label, largest                    i32 [rows]; a label below 0 is none
 //
 // exp is in f32 and sums are in f64, in an order that depends on the vocabulary alone.
@@ -57,7 +57,7 @@ __device__ __forceinline__ double added(double a, double b) { return a + b; }
 
 #if defined(MEASURE)
 extern "C" __global__ void __launch_bounds__(THREADS)
-said(const float* __restrict__ x, const int* __restrict__ label, float* __restrict__ max, float* __restrict__ log_sum,
+said(const float* __restrict__ x, const int* __restrict__ label, float* __restrict__ max, float* __restrict__ sum_of,
      float* __restrict__ ce, int* __restrict__ largest, const __grid_constant__ Info info) {
     __shared__ float floats[WARPS];
     __shared__ int ints[WARPS];
@@ -85,20 +85,20 @@ said(const float* __restrict__ x, const int* __restrict__ label, float* __restri
         const double log_of_sum = log(sum);
         const int l = label[blockIdx.x];
         max[blockIdx.x] = most;
-        log_sum[blockIdx.x] = static_cast<float>(log_of_sum);
+        sum_of[blockIdx.x] = static_cast<float>(sum);
         ce[blockIdx.x] = l < 0 ? 0.0f : static_cast<float>(log_of_sum + (static_cast<double>(most) - row[l]));
         largest[blockIdx.x] = first < info.vocab ? first : 0;
     }
 }
 #elif defined(DIVERGENCE)
 extern "C" __global__ void __launch_bounds__(THREADS)
-said(const float* __restrict__ x, const float* __restrict__ max, const float* __restrict__ log_sum, const float* __restrict__ y,
-     const float* __restrict__ y_max, const float* __restrict__ y_log_sum, float* __restrict__ kl, const __grid_constant__ Info info) {
+said(const float* __restrict__ x, const float* __restrict__ max, const float* __restrict__ sum_of, const float* __restrict__ y,
+     const float* __restrict__ y_max, const float* __restrict__ y_sum_of, float* __restrict__ kl, const __grid_constant__ Info info) {
     __shared__ double doubles[WARPS];
     const float* p = x + blockIdx.x * info.vocab;
     const float* q = y + blockIdx.x * info.vocab;
-    const float p_max = max[blockIdx.x], p_log = log_sum[blockIdx.x];
-    const float q_max = y_max[blockIdx.x], q_log = y_log_sum[blockIdx.x];
+    const float p_max = max[blockIdx.x], p_sum = sum_of[blockIdx.x], p_log = logf(p_sum);
+    const float q_max = y_max[blockIdx.x], q_log = logf(y_sum_of[blockIdx.x]);
     const Vec* p_vectors = reinterpret_cast<const Vec*>(p);
     const Vec* q_vectors = reinterpret_cast<const Vec*>(q);
     const int count = static_cast<int>(info.vocab / WIDTH);
@@ -109,7 +109,7 @@ said(const float* __restrict__ x, const float* __restrict__ max, const float* __
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i) {
             const float log_p = a.of[i] - p_max - p_log, log_q = b.of[i] - q_max - q_log;
-            const float probability = expf(log_p);
+            const float probability = expf(a.of[i] - p_max) / p_sum;
             // As where a logit is -inf: nothing, not 0 times infinity.
             sum += probability == 0.0f ? 0.0f : probability * (log_p - log_q);
         }
@@ -119,12 +119,12 @@ said(const float* __restrict__ x, const float* __restrict__ max, const float* __
 }
 #elif defined(GRADIENT)
 extern "C" __global__ void __launch_bounds__(THREADS)
-said(const float* __restrict__ x, const int* __restrict__ label, const float* __restrict__ max, const float* __restrict__ log_sum,
+said(const float* __restrict__ x, const int* __restrict__ label, const float* __restrict__ max, const float* __restrict__ sum_of,
      float* __restrict__ out, const __grid_constant__ Info info) {
     const float* row = x + blockIdx.x * info.vocab;
     Vec* to = reinterpret_cast<Vec*>(out + blockIdx.x * info.vocab);
     const int l = label[blockIdx.x];
-    const float most = max[blockIdx.x], log_of_sum = log_sum[blockIdx.x];
+    const float most = max[blockIdx.x], sum = sum_of[blockIdx.x];
     const Vec* vectors = reinterpret_cast<const Vec*>(row);
     const int count = static_cast<int>(info.vocab / WIDTH);
     for (int at = threadIdx.x; at < count; at += THREADS) {
@@ -132,7 +132,7 @@ said(const float* __restrict__ x, const int* __restrict__ label, const float* __
         Vec g;
 #pragma unroll
         for (int i = 0; i < WIDTH; ++i)
-            g.of[i] = l < 0 ? 0.0f : expf(v.of[i] - most - log_of_sum) - (at * WIDTH + i == l ? 1.0f : 0.0f);
+            g.of[i] = l < 0 ? 0.0f : expf(v.of[i] - most) / sum - (at * WIDTH + i == l ? 1.0f : 0.0f);
         to[at] = g;
     }
 }

@@ -19,10 +19,10 @@ pub trait SaidOps: Backend {
     fn said_divergence(
         _logits: FloatTensor<Self>,
         _max: FloatTensor<Self>,
-        _log_sum: FloatTensor<Self>,
+        _sum: FloatTensor<Self>,
         _other: FloatTensor<Self>,
         _other_max: FloatTensor<Self>,
-        _other_log_sum: FloatTensor<Self>,
+        _other_sum: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         unreachable!("other devices have no such kernel")
     }
@@ -32,7 +32,7 @@ pub trait SaidOps: Backend {
         _logits: FloatTensor<Self>,
         _labels: IntTensor<Self>,
         _max: FloatTensor<Self>,
-        _log_sum: FloatTensor<Self>,
+        _sum: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         unreachable!("other devices have no such kernel")
     }
@@ -46,8 +46,8 @@ pub(crate) struct Measured {
     labels: Tensor<1, Int>,
     /// The largest logit of every row.
     max: Tensor<1>,
-    /// ln Σ exp(x − max)
-    log_sum: Tensor<1>,
+    /// Σ exp(x − max)
+    sum: Tensor<1>,
     /// −ln p(label), 0 where there is no label.
     pub(crate) losses: Tensor<1>,
     /// The first of the largest logits.
@@ -58,13 +58,13 @@ impl Measured {
     /// # Shapes
     /// - `logits`: `[rows, vocab]`; `labels`: `[rows]`, below 0 where there is none
     pub(crate) fn new(logits: Tensor<2>, labels: Tensor<1, Int>) -> Self {
-        let (max, log_sum, losses, argmax) =
+        let (max, sum, losses, argmax) =
             Dispatch::said_measure(logits.clone().into_dispatch(), labels.clone().into_dispatch());
         Self {
             logits,
             labels,
             max: Tensor::from_dispatch(max),
-            log_sum: Tensor::from_dispatch(log_sum),
+            sum: Tensor::from_dispatch(sum),
             losses: Tensor::from_dispatch(losses),
             argmax: Tensor::from_dispatch(argmax),
         }
@@ -72,22 +72,22 @@ impl Measured {
 
     /// KL(self ‖ other) of every row.
     pub(crate) fn divergence(&self, other: &Self) -> Tensor<1> {
-        let [p, q] = [self, other].map(|said| [said.max.clone(), said.log_sum.clone()].map(Tensor::into_dispatch));
-        let ([p_max, p_log_sum], [q_max, q_log_sum]) = (p, q);
+        let [p, q] = [self, other].map(|said| [said.max.clone(), said.sum.clone()].map(Tensor::into_dispatch));
+        let ([p_max, p_sum], [q_max, q_sum]) = (p, q);
         let [x, y] = [self, other].map(|said| said.logits.clone().into_dispatch());
-        Tensor::from_dispatch(Dispatch::said_divergence(x, p_max, p_log_sum, y, q_max, q_log_sum))
+        Tensor::from_dispatch(Dispatch::said_divergence(x, p_max, p_sum, y, q_max, q_sum))
     }
 
     /// ∂ loss/∂ logits of every row, 0 where there is no label.
     pub(crate) fn loss_gradient(&self) -> Tensor<2> {
-        let [max, log_sum] = [&self.max, &self.log_sum].map(|x| x.clone().into_dispatch());
+        let [max, sum] = [&self.max, &self.sum].map(|x| x.clone().into_dispatch());
         let labels = self.labels.clone().into_dispatch();
-        Tensor::from_dispatch(Dispatch::said_gradient(self.logits.clone().into_dispatch(), labels, max, log_sum))
+        Tensor::from_dispatch(Dispatch::said_gradient(self.logits.clone().into_dispatch(), labels, max, sum))
     }
 
     /// Probabilities, `[rows, vocab]`.
     pub(crate) fn probs(&self) -> Tensor<2> {
-        let log_probs = self.logits.clone() - self.max.clone().unsqueeze_dim(1);
-        (log_probs - self.log_sum.clone().unsqueeze_dim(1)).exp()
+        let powers = (self.logits.clone() - self.max.clone().unsqueeze_dim(1)).exp();
+        powers / self.sum.clone().unsqueeze_dim(1)
     }
 }

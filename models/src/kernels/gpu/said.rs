@@ -12,30 +12,30 @@ impl SaidOps for CubeBackend {
     fn said_measure(logits: CubeTensor, labels: CubeTensor) -> (CubeTensor, CubeTensor, CubeTensor, CubeTensor) {
         let (logits, labels) = (contiguous(logits), contiguous(labels));
         let [rows, _] = dims2(&logits);
-        let [max, log_sum, losses] = [0; 3].map(|_| empty(&logits, [rows], DType::F32));
+        let [max, sum, losses] = [0; 3].map(|_| empty(&logits, [rows], DType::F32));
         let largest = empty(&logits, [rows], DType::I32);
-        launch("MEASURE", &logits, &[&logits, &labels, &max, &log_sum, &losses, &largest]);
-        (max, log_sum, losses, largest)
+        launch("MEASURE", &logits, &[&logits, &labels, &max, &sum, &losses, &largest]);
+        (max, sum, losses, largest)
     }
 
     fn said_divergence(
         logits: CubeTensor,
         max: CubeTensor,
-        log_sum: CubeTensor,
+        sum: CubeTensor,
         other: CubeTensor,
         other_max: CubeTensor,
-        other_log_sum: CubeTensor,
+        other_sum: CubeTensor,
     ) -> CubeTensor {
         let (logits, other) = (contiguous(logits), contiguous(other));
         let kl = empty(&logits, [dims2(&logits)[0]], DType::F32);
-        launch("DIVERGENCE", &logits, &[&logits, &max, &log_sum, &other, &other_max, &other_log_sum, &kl]);
+        launch("DIVERGENCE", &logits, &[&logits, &max, &sum, &other, &other_max, &other_sum, &kl]);
         kl
     }
 
-    fn said_gradient(logits: CubeTensor, labels: CubeTensor, max: CubeTensor, log_sum: CubeTensor) -> CubeTensor {
+    fn said_gradient(logits: CubeTensor, labels: CubeTensor, max: CubeTensor, sum: CubeTensor) -> CubeTensor {
         let (logits, labels) = (contiguous(logits), contiguous(labels));
         let out = empty(&logits, dims2(&logits), DType::F32);
-        launch("GRADIENT", &logits, &[&logits, &labels, &max, &log_sum, &out]);
+        launch("GRADIENT", &logits, &[&logits, &labels, &max, &sum, &out]);
         out
     }
 }
