@@ -315,7 +315,8 @@ fn peak_memory(arguments: &[&str]) -> u64 {
     peak
 }
 
-/// Of an evaluation set only a norm per token is kept, not its activations.
+/// Of an evaluation set only a norm per token is kept, not its activations. (The bootstrap draws a number for each sequence and replicate, so
+/// that there are few of those here.)
 #[cfg(target_os = "linux")]
 #[test]
 fn four_times_the_sequences_take_no_more_memory() {
@@ -324,7 +325,10 @@ fn four_times_the_sequences_take_no_more_memory() {
     let [model, tokens, sae] = [&model, &tokens, &sae].map(|path| path.to_str().unwrap());
     let of = |sequences| {
         let arguments = ["eval", "--model", model, "--sae", sae, "--tokens", tokens, "--sequences", sequences];
-        peak_memory(&[&arguments[..], &["--context-size", "64", "--batch", "8", "--fisher-samples", "0"]].concat())
+        peak_memory(
+            &[&arguments[..], &["--context-size", "64", "--batch", "8", "--fisher-samples", "0", "--resamples", "100"]]
+                .concat(),
+        )
     };
     let (few, many) = (of("192"), of("768"));
     assert!(many as f64 <= 1.05 * few as f64, "{few} kB for 192 sequences, {many} kB for 768");
