@@ -178,7 +178,7 @@ fn what_is_above_and_between_thresholds_is_what_the_cpu_finds() {
                         if less == 0 || device == &cpu() {
                             assert_eq!(shown(guessed.above), shown(exact.above.clone()));
                             let between = [guessed.between, exact.between.clone()];
-                            let [found, expected] = between.map(|code| code.map(|code| latents(code)));
+                            let [found, expected] = between.map(|code| code.map(latents));
                             assert_eq!(found, expected);
                         }
                     }
