@@ -86,8 +86,8 @@ mod tests {
             for (seed, tokens) in [(1, 33), (2, 1), (3, 16), (4, 250)] {
                 Device::flex().seed(seed);
                 let rows: Tensor<2> = Tensor::random([tokens, d], Distribution::Normal(100.0, 3.0), &Device::flex());
-                let values = rows.clone().into_data().try_into_vec::<f32>().unwrap();
-                let view = ArrayView2::from_shape((tokens, d), &values).unwrap();
+                let values = rows.clone().into_data().try_into_vec::<f32>().expect("it was made so");
+                let view = ArrayView2::from_shape((tokens, d), &values).expect("it was made so");
                 here.add(view);
                 there.add(view);
                 there.add_on_device(Tensor::from_data(rows.to_data(), &device));

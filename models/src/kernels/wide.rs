@@ -119,7 +119,7 @@ mod tests {
     fn random<const D: usize>(shape: [usize; D], seed: u64) -> Vec<f32> {
         Device::flex().seed(seed);
         let values: Tensor<D> = Tensor::random(shape, Distribution::Normal(0.5, 2.0), &Device::flex());
-        values.into_data().try_into_vec().unwrap()
+        values.into_data().try_into_vec().expect("it was made so")
     }
 
     fn on_card<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
@@ -128,7 +128,7 @@ mod tests {
 
     #[track_caller]
     fn assert_close<const D: usize>(what: &str, found: Tensor<D>, expected: &[f64]) {
-        let found: Vec<f32> = found.into_data().try_into_vec().unwrap();
+        let found: Vec<f32> = found.into_data().try_into_vec().expect("it was made so");
         assert_eq!(found.len(), expected.len());
         let size = expected.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
         for (at, (&found, expected)) in found.iter().zip(expected).enumerate() {
