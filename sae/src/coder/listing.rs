@@ -47,8 +47,7 @@ impl Listing {
     }
 
     fn exact(split: Split) -> Self {
-        let entries = [split.above.entries(), split.between.as_ref().map_or(0, SparseCode::entries)];
-        Self { split, entries, guess: None }
+        Self { entries: entries_of(&split), split, guess: None }
     }
 
     /// What is above.
@@ -83,14 +82,18 @@ impl Listing {
             return frame.residual(&self.split.above, target);
         };
         let guessed = frame.residual(&self.split.above, target.clone());
+        let counted = coming.wait();
+        self.entries = counted.unwrap_or_else(|| entries_of(&self.split));
         // A device that lists at once has made room for all.
-        let fits = coming.wait().is_none_or(|entries| {
-            self.entries = entries;
-            entries[0] <= room[0] && entries[1] <= room[1]
-        });
+        let fits = counted.is_none_or(|entries| entries[0] <= room[0] && entries[1] <= room[1]);
         if !fits {
             *self = Self::exact(scores.split(threshold, low, None));
         }
         if frame.fit(self.entries[0] as f64) || !fits { frame.residual(&self.split.above, target) } else { guessed }
     }
+}
+
+/// How many entries codes have that are exactly as long as they must be.
+fn entries_of(split: &Split) -> [usize; 2] {
+    [split.above.entries(), split.between.as_ref().map_or(0, SparseCode::entries)]
 }
