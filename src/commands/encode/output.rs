@@ -144,7 +144,10 @@ impl<'a> Output<'a> {
             ("d_sae".to_owned(), d_sae.to_string()),
             ("written_by".to_owned(), assay_sae::formats::PROGRAM.to_owned()),
         ]);
-        let header = serde_json::to_string(&Metadata::new(Some(about), infos.collect())?)?;
+        let mut header = serde_json::to_value(Metadata::new(Some(about), infos.collect())?)?;
+        // A hash map has another order in each process; the same command writes the same bytes.
+        header.sort_all_objects();
+        let header = header.to_string();
         let room = HEAD - 8;
         ensure!(header.len() <= room, "the header has {} bytes", header.len());
         let mut head = (room as u64).to_le_bytes().to_vec();
