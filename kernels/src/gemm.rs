@@ -118,9 +118,11 @@ fn launch(epilogue: Epilogue, a: &Packed, b: &Packed, [bias, extra, out, maxima]
             ("SCALED", flag(epilogue.scaled)),
             ("GATED", flag(epilogue.gated)),
         ],
-        threads: 128,
+        threads: 384,
     };
-    let blocks = (a.rows.div_ceil(TILE) * b.rows.div_ceil(TILE)) as u32;
+    // A block fills an SM and takes one tile after another.
+    let tiles = (a.rows.div_ceil(TILE) * b.rows.div_ceil(TILE)) as u32;
+    let blocks = tiles.min(bias.client.properties().hardware.num_streaming_multiprocessors.unwrap_or(tiles));
     let info = [a.rows as u64, b.rows as u64, a.columns as u64];
     source.launch(&bias.client, (blocks, 1, 1), &[&a.tensor, &b.tensor, bias, extra, out, maxima], &info);
 }
