@@ -15,6 +15,7 @@ use crate::commands::inspect::InspectArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
+use crate::commands::topology::TopologyArgs;
 use crate::progress::Progress;
 
 /// A workbench for sparse autoencoders on language-model activations: does the SAE preserve what the model does, or only what
@@ -54,6 +55,7 @@ enum Command {
     Encode(EncodeArgs),
     Convert(ConvertArgs),
     Geometry(GeometryArgs),
+    Topology(TopologyArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
     Inspect(InspectArgs),
@@ -80,6 +82,7 @@ impl Cli {
             Command::Encode(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
             Command::Geometry(args) => args.run(&self.device, progress),
+            Command::Topology(args) => args.run(progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(progress),

@@ -27,6 +27,8 @@ pub mod catalogue;
 #[cfg(feature = "workbench")]
 pub mod cli;
 #[cfg(feature = "workbench")]
+mod cloud;
+#[cfg(feature = "workbench")]
 pub mod commands;
 pub mod compare;
 #[cfg(feature = "workbench")]

@@ -9,6 +9,7 @@
 //! - [`latents`]: what an SAE's weights say of each latent.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
+//! - `topology`: persistent homology of clouds of points, and of nulls.
 //! - [`stats`]: resampling; host arrays only, seeded.
 //!
 //! What touches a model or an SAE needs the feature `tensors`, which is on by default. Without it, what reads results
@@ -31,6 +32,8 @@ pub mod saebench;
 pub mod stats;
 #[cfg(feature = "tensors")]
 pub mod survey;
+#[cfg(feature = "tensors")]
+pub mod topology;
 
 pub use metrics::{METRICS, Metric, Subset, Sums};
 #[cfg(feature = "tensors")]

@@ -48,4 +48,5 @@ pub use loss::{StepLoss, TermKind};
 pub use objective::Divergence;
 pub use rows::Rows;
 pub use sae::{Sae, Transcoding};
+pub use tensors::NpyHeader;
 pub use trainer::{Forward, Trainer};

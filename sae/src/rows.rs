@@ -44,12 +44,13 @@ impl Rows {
                 let why = "it is in Fortran's order, column by column; write numpy.ascontiguousarray of it";
                 return Err(SaeError::config(path, why));
             }
-            let bytes = header.count().and_then(|count| count.checked_mul(header.float.size()));
+            let float = header.float().map_err(|why| SaeError::config(path, why))?;
+            let bytes = header.count().and_then(|count| count.checked_mul(float.size()));
             if bytes.and_then(|bytes| header.len.checked_add(bytes as u64)) != Some(len) {
                 let why = format!("its {len} bytes are not the array of shape {:?} that it names", header.shape);
                 return Err(SaeError::config(path, why));
             }
-            ("its array".to_owned(), header.float, header.len, header.shape)
+            ("its array".to_owned(), float, header.len, header.shape)
         } else {
             let (name, float, start, shape) = TensorFile::open(path, "whoever reads it")?.activations(tensor, usual)?;
             (format!("`{name}`"), float, start, shape)

@@ -16,7 +16,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo, View, serialize};
 use crate::error::{Result, SaeError};
 
 pub(crate) use self::floats::{Float, Unread};
-pub(crate) use self::npy::Header as NpyHeader;
+pub use self::npy::Header as NpyHeader;
 pub(crate) use self::npz::Npz;
 
 /// A tensor on its way into a file.

@@ -15,3 +15,4 @@ pub mod inspect;
 pub mod report;
 pub mod saes;
 pub mod sweep;
+pub mod topology;

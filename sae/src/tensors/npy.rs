@@ -7,12 +7,14 @@ use super::Float;
 
 /// What is in an array's file before its numbers.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Header {
+pub struct Header {
     /// Bytes of all of it.
     pub len: u64,
-    pub float: Float,
+    /// What its numbers are, as numpy writes it: `<f4`, `|b1`, `>i8`.
+    pub descr: String,
     /// Whether the first dimension runs fastest.
     pub fortran_order: bool,
+    /// Its dimensions.
     pub shape: Vec<usize>,
 }
 
@@ -22,12 +24,15 @@ const LONGEST: usize = 1 << 16;
 
 impl Header {
     /// Whether a file that begins so is one of numpy's.
-    pub(crate) fn is(begin: &[u8]) -> bool {
+    pub fn is(begin: &[u8]) -> bool {
         begin.starts_with(MAGIC)
     }
 
-    /// Reads it; what is wrong with it otherwise.
-    pub(crate) fn read(from: &mut impl Read) -> Result<Self, String> {
+    /// Reads it, and nothing of what follows.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn read(from: &mut impl Read) -> Result<Self, String> {
         let mut bytes = |len: usize| -> Result<Vec<u8>, String> {
             let mut bytes = vec![0; len];
             from.read_exact(&mut bytes).map_err(|e| format!("its header can't be read: {e}"))?;
@@ -50,17 +55,27 @@ impl Header {
         let text = bytes(length)?;
         let text = std::str::from_utf8(&text).map_err(|_| "its header is not text".to_owned())?;
         let len = (8 + if wide { 4 } else { 2 } + length) as u64;
-        let [float, fortran_order, shape] = ["descr", "fortran_order", "shape"].map(|key| value(text, key));
+        let [descr, fortran_order, shape] = ["descr", "fortran_order", "shape"].map(|key| value(text, key));
         Ok(Self {
             len,
-            float: float.and_then(descr)?,
+            descr: descr?.trim_matches(['\'', '"']).to_owned(),
             fortran_order: fortran_order.and_then(truth)?,
             shape: shape.and_then(tuple)?,
         })
     }
 
+    /// Its numbers, if they are floats of this machine's order.
+    pub(crate) fn float(&self) -> Result<Float, String> {
+        match self.descr.as_str() {
+            "<f2" => Ok(Float::F16),
+            "<f4" => Ok(Float::F32),
+            "<f8" => Ok(Float::F64),
+            other => Err(format!("its numbers are '{other}'; '<f2', '<f4' and '<f8' are read")),
+        }
+    }
+
     /// Elements; `None` if they are more than a number holds.
-    pub(crate) fn count(&self) -> Option<usize> {
+    pub fn count(&self) -> Option<usize> {
         self.shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n))
     }
 }
@@ -73,15 +88,6 @@ fn value<'a>(text: &'a str, key: &str) -> Result<&'a str, String> {
     // A tuple has commas of its own.
     let end = if rest.starts_with('(') { rest.find(')').map(|at| at + 1) } else { rest.find([',', '}']) };
     end.map(|end| rest[..end].trim()).ok_or_else(|| format!("the `{key}` of its header does not end"))
-}
-
-fn descr(text: &str) -> Result<Float, String> {
-    match text.trim_matches(['\'', '"']) {
-        "<f2" => Ok(Float::F16),
-        "<f4" => Ok(Float::F32),
-        "<f8" => Ok(Float::F64),
-        _ => Err(format!("its numbers are {text}; '<f2', '<f4' and '<f8' are read")),
-    }
 }
 
 fn truth(text: &str) -> Result<bool, String> {
@@ -118,12 +124,16 @@ mod tests {
     #[test]
     fn headers_as_numpy_writes_them_are_read() {
         let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2304, 16384), }        \n";
-        let expected =
-            Header { len: 10 + text.len() as u64, float: Float::F32, fortran_order: false, shape: vec![2304, 16384] };
+        let expected = Header {
+            len: 10 + text.len() as u64,
+            descr: "<f4".to_owned(),
+            fortran_order: false,
+            shape: vec![2304, 16384],
+        };
         assert_eq!(header(1, text).unwrap(), expected);
         assert_eq!(header(3, text).unwrap(), Header { len: 12 + text.len() as u64, ..expected });
         let python2 = header(1, "{'shape': (3L,), 'fortran_order': True, 'descr': '<f8'}").unwrap();
-        assert_eq!((python2.shape, python2.fortran_order, python2.float), (vec![3], true, Float::F64));
+        assert_eq!((python2.float(), python2.shape, python2.fortran_order), (Ok(Float::F64), vec![3], true));
         assert_eq!(header(2, "{\"descr\":\"<f2\",\"fortran_order\":False,\"shape\":()}").unwrap().shape, [0_usize; 0]);
     }
 
@@ -132,8 +142,6 @@ mod tests {
         for (version, text, part) in [
             (4, "{}", "version 4"),
             (1, "{'descr': '<f4', 'shape': (2,)}", "no `fortran_order`"),
-            (1, "{'descr': '>f4', 'fortran_order': False, 'shape': (2,)}", "'>f4'"),
-            (1, "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}", "its numbers are"),
             (1, "{'descr': '<f4', 'fortran_order': 0, 'shape': (2,)}", "fortran_order is 0"),
             (1, "{'descr': '<f4', 'fortran_order': False, 'shape': (2, -1)}", "(2, -1)"),
             (1, "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "whole numbers"),
@@ -141,6 +149,11 @@ mod tests {
         ] {
             let error = header(version, text).unwrap_err();
             assert!(error.contains(part), "{error}");
+        }
+        for descr in ["'>f4'", "[('a', '<f4')]"] {
+            let text = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2,)}}");
+            let error = header(1, &text).unwrap().float().unwrap_err();
+            assert!(error.contains("its numbers are"), "{error}");
         }
         assert!(Header::read(&mut &b"PK\x03\x04rubbish"[..]).unwrap_err().contains("no array"));
         assert!(Header::read(&mut &b"\x93NUM"[..]).unwrap_err().contains("can't be read"));

@@ -9,7 +9,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::npy::Header;
-use super::{is_lfs_pointer, open};
+use super::{Float, is_lfs_pointer, open};
 use crate::error::{Result, SaeError};
 
 /// An archive.
@@ -41,7 +41,7 @@ impl Npz {
     /// The shape of a matrix.
     pub(crate) fn matrix_shape(&mut self, name: &str) -> Result<[usize; 2]> {
         let path = self.path.clone();
-        let (header, _) = self.array(name)?;
+        let (header, ..) = self.array(name)?;
         <[usize; 2]>::try_from(header.shape)
             .map_err(|shape| SaeError::config(&path, format!("`{name}` has shape {shape:?}; a matrix is expected")))
     }
@@ -58,7 +58,7 @@ impl Npz {
 
     fn read(&mut self, name: &str, shape: &[usize], transpose: bool) -> Result<Vec<f32>> {
         let path = self.path.clone();
-        let (Header { float, fortran_order, shape: found, .. }, mut from) = self.array(name)?;
+        let (Header { fortran_order, shape: found, .. }, float, mut from) = self.array(name)?;
         if found != shape {
             return Err(SaeError::config(&path, format!("`{name}` has shape {found:?}; {shape:?} is expected")));
         }
@@ -83,7 +83,7 @@ impl Npz {
     }
 
     /// An array's header, and its numbers to be read; their size is what the shape says.
-    fn array(&mut self, name: &str) -> Result<(Header, ZipFile<'_, BufReader<File>>)> {
+    fn array(&mut self, name: &str) -> Result<(Header, Float, ZipFile<'_, BufReader<File>>)> {
         let path = &self.path;
         let refused = |why: String| SaeError::config(path, format!("`{name}`: {why}"));
         let mut file = match self.archive.by_name(&member(name)) {
@@ -107,14 +107,15 @@ impl Npz {
             return Err(refused(format!("its {} bytes can't hold the {size} that it claims", file.compressed_size())));
         }
         let header = Header::read(&mut file).map_err(refused)?;
-        let count = header.count().and_then(|count| count.checked_mul(header.float.size()));
+        let float = header.float().map_err(refused)?;
+        let count = header.count().and_then(|count| count.checked_mul(float.size()));
         if count.and_then(|bytes| header.len.checked_add(bytes as u64)) != Some(size) {
             return Err(refused(format!(
                 "{size} bytes are not the array of shape {:?} that its header names",
                 header.shape
             )));
         }
-        Ok((header, file))
+        Ok((header, float, file))
     }
 }
 

@@ -46,7 +46,8 @@ impl Estimate {
         let Some(first) = todo.first() else { return Ok(()) };
         let sites = distinct(todo.iter().flat_map(|run| run.sites()));
         // A buffer of one pass: its first round captures that pass. On the CPU the tokens of one step are enough.
-        let pass = if runs_on_cpu(&opened.device) { 0 } else { spec.train.contexts_per_pass * spec.tokens.context_size };
+        let pass =
+            if runs_on_cpu(&opened.device) { 0 } else { spec.train.contexts_per_pass * spec.tokens.context_size };
         let captured = pass.max(spec.train.batch_size).min(group.training_tokens as usize);
         let captured = captured / spec.train.batch_size * spec.train.batch_size;
         let stream = || -> Result<ActivationStream<'_>> {

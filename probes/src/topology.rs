@@ -1,0 +1,43 @@
+//! Does a cloud of points have more of a loop than clouds that have none?
+//!
+//! [`audit()`] computes a cloud's persistent homology and that of draws of nulls, each through the whole [`Pipeline`], and gives p-values. What it
+//! can say is that there is more of a loop than in these nulls; never that there is a loop, and never that a loop means a cyclic concept.
+//!
+//! - [`Metric`], [`Distances`], [`Filtration`]: how far points are apart, and what scales are.
+//! - [`persistence`], [`Diagram`], [`Bar`]: bars; [`BarStatistics`], [`Statistic`]: what is said of them in a number.
+//! - [`Null`], [`Drawable`]: what is drawn; [`Axes`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
+//! - [`subsample`], [`landmarks()`], [`without_outliers`]: a few points for many.
+//! - [`author_rule`]: an earlier rule, for comparison.
+//! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
+//! - [`neighbourhood`]: features of each point's surroundings.
+
+mod audit;
+mod clusters;
+mod distances;
+mod error;
+mod filtration;
+mod landmarks;
+mod local;
+mod matching;
+mod metric;
+mod nulls;
+mod rips;
+mod spectrum;
+mod statistics;
+
+pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule};
+pub use clusters::k_means;
+pub use distances::Distances;
+pub use error::TopologyError;
+pub use filtration::Filtration;
+pub use landmarks::{landmarks, subsample, without_outliers};
+pub use local::{Neighbourhood, neighbourhood};
+pub use matching::{bottleneck, wasserstein_1, wasserstein_2};
+pub use metric::Metric;
+pub use nulls::{Drawable, Null};
+pub use rips::{Bar, Diagram, persistence};
+pub use spectrum::{Axes, ledoit_wolf};
+pub use statistics::{BarStatistics, Statistic};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! Is there more of a loop than in clouds that have none?
+
+use ndarray::{Array2, ArrayView2, Axis};
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::distances::Distances;
+use super::error::Result;
+use super::filtration::Filtration;
+use super::landmarks::{landmarks, without_outliers};
+use super::metric::Metric;
+use super::nulls::{Drawable, Null};
+use super::rips::{Diagram, persistence};
+use super::spectrum::Axes;
+use super::statistics::{BarStatistics, Statistic};
+use crate::stats::quantile;
+
+/// What is done to a cloud, and to every draw of a null alike, before its bars are counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pipeline {
+    /// Principal components that are kept, if the cloud has more dimensions.
+    pub components: Option<usize>,
+    /// How far points are apart.
+    pub metric: Metric,
+    /// What the complex is built on.
+    pub filtration: Filtration,
+    /// How many landmarks stand for the cloud, chosen after a share of outliers is dropped; `None` for all points.
+    pub landmarks: Option<Landmarks>,
+    /// The highest dimension of homology.
+    pub max_dim: usize,
+    /// The longest edge.
+    pub threshold: Option<f64>,
+}
+
+/// How landmarks are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Landmarks {
+    /// How many.
+    pub count: usize,
+    /// The share of points that is dropped first, those farthest from their tenth nearest neighbour.
+    pub trimmed: f64,
+}
+
+/// The neighbour whose distance tells an outlier.
+const OUTLIER_NEIGHBOUR: usize = 10;
+
+impl Pipeline {
+    /// Plain Rips of all points in one metric, up to dimension 1.
+    pub fn plain(metric: Metric) -> Self {
+        Self { components: None, metric, filtration: Filtration::Plain, landmarks: None, max_dim: 1, threshold: None }
+    }
+
+    /// The distances that a cloud's complex is built on. Landmarks begin at row 0, or at the first that is no outlier.
+    ///
+    /// # Errors
+    /// If the cloud is not one of the metric or too small for what is asked.
+    pub fn distances(&self, cloud: ArrayView2<'_, f64>) -> Result<Distances> {
+        let distances = match self.components {
+            Some(k) if k < cloud.ncols() => Distances::between(Axes::of(cloud)?.scores(cloud, k).view(), self.metric)?,
+            _ => Distances::between(cloud, self.metric)?,
+        };
+        let distances = match self.landmarks {
+            Some(Landmarks { count, trimmed }) if count < distances.len() => {
+                let kept = without_outliers(&distances, OUTLIER_NEIGHBOUR, trimmed);
+                let kept = distances.among(&kept);
+                kept.among(&landmarks(&kept, 0, count))
+            }
+            _ => distances,
+        };
+        self.filtration.of(distances)
+    }
+
+    /// A cloud's bars.
+    ///
+    /// # Errors
+    /// As [`Self::distances`], or if the engine refuses.
+    pub fn diagram(&self, cloud: ArrayView2<'_, f64>) -> Result<Diagram> {
+        persistence(&self.distances(cloud)?, self.max_dim, self.threshold)
+    }
+}
+
+/// How many draws, and of what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Draws {
+    /// Draws of each null, B.
+    pub count: usize,
+    /// A null is drawn from no more once every statistic was reached this many times (Besag and Clifford 1991): its p-values are large.
+    pub stop_after: usize,
+    /// Everything random follows from it.
+    pub seed: u64,
+}
+
+impl Default for Draws {
+    fn default() -> Self {
+        Self { count: 199, stop_after: 20, seed: 0 }
+    }
+}
+
+/// A statistic of a cloud beside those of a null's draws.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Test {
+    /// Of what.
+    pub statistic: Statistic,
+    /// The cloud's; `None` where it has too few bars.
+    pub observed: Option<f64>,
+    /// The draws' 5th, 50th and 95th percentile, counted as 0 where there are too few bars.
+    pub null: [f64; 3],
+    /// (1 + draws that reach the observed value)/(1 + draws), or, where drawing stopped early, 20/draws. Never 0.
+    pub p: f64,
+    /// The same of all statistics of this null together, by the least p of each draw (Westfall and Young 1993): the chance that *any* of them
+    /// is as extreme.
+    pub p_adjusted: f64,
+}
+
+/// What a null's draws say of a cloud.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgainstNull {
+    /// Which.
+    pub null: Null,
+    /// Draws made.
+    pub draws: usize,
+    /// A test for each [`Statistic`], in their order.
+    pub tests: Vec<Test>,
+    /// The longest bar of each draw, in the order of draws.
+    pub maxima: Vec<f64>,
+}
+
+/// A cloud's bars in dimension 1, and whether nulls have as much.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// The bars.
+    pub diagram: Diagram,
+    /// Of those of dimension 1.
+    pub statistics: BarStatistics,
+    /// The scales: the largest distance, and the enclosing radius.
+    pub diameter: f64,
+    /// See [`Distances::enclosing_radius`].
+    pub enclosing_radius: Option<f64>,
+    /// A row for each null.
+    pub nulls: Vec<AgainstNull>,
+}
+
+impl Audit {
+    /// Whether a statistic is above every null at level `alpha`: an intersection-union test, which needs no correction. `None` without nulls. It
+    /// says that there is more of a loop than in these nulls, not that there is a loop: a sphere passes, too.
+    pub fn exceeds(&self, statistic: Statistic, alpha: f64) -> Option<bool> {
+        self.largest_p(statistic).map(|p| p <= alpha)
+    }
+
+    /// The largest p of a statistic over all nulls.
+    pub fn largest_p(&self, statistic: Statistic) -> Option<f64> {
+        let of = |null: &AgainstNull| null.tests.iter().find(|test| test.statistic == statistic).map(|test| test.p);
+        self.nulls.iter().filter_map(of).max_by(f64::total_cmp)
+    }
+}
+
+/// Draws at a time; whether to go on is asked in between. No result depends on it, or on threads.
+const BLOCK: usize = 16;
+
+/// Audits a cloud `[n, d]`. Each draw has a random stream of its own and goes through the whole pipeline. `tick` is called after every block of
+/// draws with how many there were, and may stop it with an error of its own.
+///
+/// # Errors
+/// As [`Pipeline::diagram`], or `tick`'s.
+pub fn audit<E: From<super::TopologyError>>(
+    cloud: ArrayView2<'_, f64>,
+    pipeline: &Pipeline,
+    nulls: &[Null],
+    draws: &Draws,
+    mut tick: impl FnMut(usize) -> std::result::Result<(), E>,
+) -> std::result::Result<Audit, E> {
+    let distances = pipeline.distances(cloud)?;
+    let diagram = persistence(&distances, pipeline.max_dim, pipeline.threshold)?;
+    let statistics = BarStatistics::of(&diagram.finite(1));
+    let observed = Statistic::ALL.map(|statistic| statistic.of(&statistics));
+    let mut against = Vec::with_capacity(nulls.len());
+    for (index, &null) in nulls.iter().enumerate() {
+        let drawable = Drawable::of(null, cloud, draws.seed)?;
+        let mut found: Vec<[Option<f64>; Statistic::ALL.len()]> = Vec::new();
+        while found.len() < draws.count && !is_decided(&observed, &found, draws.stop_after) {
+            let block = found.len()..(found.len() + BLOCK).min(draws.count);
+            let of_draw = |draw: usize| -> Result<_> {
+                let mut rng = stream(draws.seed, index, draw);
+                let bars = BarStatistics::of(&pipeline.diagram(drawable.draw(&mut rng).view())?.finite(1));
+                Ok(Statistic::ALL.map(|statistic| statistic.of(&bars)))
+            };
+            let made = block.len();
+            found.extend(block.into_par_iter().map(of_draw).collect::<Result<Vec<_>>>()?);
+            tick(made)?;
+        }
+        against.push(against_null(null, &observed, &found, draws.stop_after));
+    }
+    Ok(Audit {
+        statistics,
+        diameter: distances.diameter(),
+        enclosing_radius: distances.enclosing_radius(),
+        diagram,
+        nulls: against,
+    })
+}
+
+/// The random numbers of one draw of one null.
+fn stream(seed: u64, null: usize, draw: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(((null as u64 + 1) << 32) + draw as u64);
+    rng
+}
+
+/// Whether a value of a draw is as large as the observed one; no bars are less than any.
+fn reaches(draw: Option<f64>, observed: Option<f64>) -> bool {
+    draw >= observed
+}
+
+fn is_decided<const S: usize>(observed: &[Option<f64>; S], draws: &[[Option<f64>; S]], stop_after: usize) -> bool {
+    let reached = |s: usize| draws.iter().filter(|draw| reaches(draw[s], observed[s])).count();
+    (0..S).all(|s| reached(s) >= stop_after)
+}
+
+fn against_null<const S: usize>(
+    null: Null,
+    observed: &[Option<f64>; S],
+    draws: &[[Option<f64>; S]],
+    stop_after: usize,
+) -> AgainstNull {
+    let count = draws.len();
+    let p = |s: usize| {
+        // The draw at which this statistic was reached often enough, had one stopped there.
+        let mut reached = 0;
+        for (at, draw) in draws.iter().enumerate() {
+            reached += usize::from(reaches(draw[s], observed[s]));
+            if reached == stop_after {
+                return stop_after as f64 / (at + 1) as f64;
+            }
+        }
+        (1 + reached) as f64 / (count + 1) as f64
+    };
+    // The rank of each draw among all, the observed cloud included, as a p-value of its own.
+    let own = |value: Option<f64>, s: usize| {
+        let others = draws.iter().map(|draw| draw[s]).chain([observed[s]]);
+        others.filter(|&other| other >= value).count() as f64 / (count + 1) as f64
+    };
+    let least: Vec<f64> = draws.iter().map(|draw| (0..S).map(|s| own(draw[s], s)).fold(1.0, f64::min)).collect();
+    let adjusted = |s: usize| {
+        let mine = own(observed[s], s);
+        (1 + least.iter().filter(|&&p| p <= mine).count()) as f64 / (count + 1) as f64
+    };
+    let test = |(s, statistic): (usize, Statistic)| {
+        let mut values: Vec<f64> = draws.iter().map(|draw| draw[s].unwrap_or(0.0)).collect();
+        values.sort_by(f64::total_cmp);
+        let at = |q: f64| quantile(&values, q).unwrap_or(f64::NAN);
+        Test {
+            statistic,
+            observed: observed[s],
+            null: [at(0.05), at(0.5), at(0.95)],
+            p: p(s),
+            p_adjusted: adjusted(s).max(p(s)),
+        }
+    };
+    let longest = Statistic::ALL.iter().position(|&s| s == Statistic::Max).unwrap_or(0);
+    AgainstNull {
+        null,
+        draws: count,
+        tests: Statistic::ALL.into_iter().enumerate().map(test).collect(),
+        maxima: draws.iter().map(|draw| draw[longest].unwrap_or(0.0)).collect(),
+    }
+}
+
+/// The rule of Obiohagwu's audit of odour embeddings (2026): the mean over subsamples of the longest bar, over the largest, among nulls, of the
+/// 95th percentile of the longest bar of one draw a subsample; "robust" above 1. Shown beside p-values for comparison alone: the percentile of
+/// eight draws is nearly their maximum, and ratios of different metrics or numbers of points can't be compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuthorRule {
+    /// ratio_author
+    pub ratio: Option<f64>,
+    /// The least share, among nulls, of subsamples whose longest bar exceeds that percentile.
+    pub fraction: Option<f64>,
+    /// The longest bar of each subsample.
+    pub maxima: Vec<f64>,
+}
+
+/// The rule on `runs` subsamples of `rows` rows without replacement.
+///
+/// # Errors
+/// As [`Pipeline::diagram`].
+pub fn author_rule(
+    cloud: ArrayView2<'_, f64>,
+    pipeline: &Pipeline,
+    nulls: &[Null],
+    [runs, rows]: [usize; 2],
+    seed: u64,
+) -> Result<AuthorRule> {
+    let longest = |cloud: ArrayView2<'_, f64>| -> Result<f64> {
+        Ok(BarStatistics::of(&pipeline.diagram(cloud)?.finite(1)).max.unwrap_or(0.0))
+    };
+    let run = |run: usize| -> Result<(f64, Vec<f64>)> {
+        let mut rng = stream(seed, usize::MAX >> 33, run);
+        let chosen = sample(&mut rng, cloud.nrows(), rows.min(cloud.nrows())).into_vec();
+        let cloud: Array2<f64> = cloud.select(Axis(0), &chosen);
+        let of_null = |(index, &null): (usize, &Null)| {
+            longest(Drawable::of(null, cloud.view(), seed)?.draw(&mut stream(seed, index, run)).view())
+        };
+        Ok((longest(cloud.view())?, nulls.iter().enumerate().map(of_null).collect::<Result<_>>()?))
+    };
+    let found = (0..runs).into_par_iter().map(run).collect::<Result<Vec<_>>>()?;
+    let maxima: Vec<f64> = found.iter().map(|(max, _)| *max).collect();
+    let bounds: Vec<f64> = (0..nulls.len())
+        .filter_map(|null| {
+            let mut values: Vec<f64> = found.iter().map(|(_, nulls)| nulls[null]).collect();
+            values.sort_by(f64::total_cmp);
+            quantile(&values, 0.95)
+        })
+        .collect();
+    let highest = bounds.iter().copied().max_by(f64::total_cmp);
+    let above = |bound: &f64| maxima.iter().filter(|&max| max > bound).count() as f64 / runs as f64;
+    Ok(AuthorRule {
+        ratio: highest.filter(|&bound| bound > 0.0).map(|bound| maxima.iter().sum::<f64>() / runs as f64 / bound),
+        fraction: bounds.iter().map(above).min_by(f64::total_cmp),
+        maxima,
+    })
+}

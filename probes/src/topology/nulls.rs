@@ -1,0 +1,163 @@
+//! Clouds that have something of a cloud, but no loop of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ndarray::{Array2, ArrayView2, Axis};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::StandardNormal;
+use serde::{Deserialize, Serialize};
+
+use super::clusters::k_means;
+use super::error::Result;
+use super::spectrum::{Axes, ledoit_wolf};
+
+/// What a null keeps of a cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Null {
+    /// Mean and covariance, shrunk as by Ledoit and Wolf: a Gaussian.
+    Gaussian,
+    /// The distribution along each principal axis: the coordinates there, each shuffled by itself.
+    Axes,
+    /// The distribution of each column, each shuffled by itself. It depends on the basis, and takes all correlation away: a straw man for
+    /// dense clouds.
+    Columns,
+    /// The clusters of k-means, each replaced by a Gaussian of its own mean and shrunk covariance.
+    Clusters {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl Null {
+    /// Those that a claim has to pass by default.
+    pub const USUAL: [Self; 3] = [Self::Gaussian, Self::Axes, Self::Clusters { count: 8 }];
+}
+
+impl fmt::Display for Null {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gaussian => f.write_str("gaussian"),
+            Self::Axes => f.write_str("axes"),
+            Self::Columns => f.write_str("columns"),
+            Self::Clusters { count } => write!(f, "clusters:{count}"),
+        }
+    }
+}
+
+impl FromStr for Null {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            None => match text {
+                "gaussian" => return Ok(Self::Gaussian),
+                "axes" => return Ok(Self::Axes),
+                "columns" => return Ok(Self::Columns),
+                "clusters" => return Ok(Self::Clusters { count: 8 }),
+                _ => {}
+            },
+            Some(("clusters", count)) => {
+                if let Some(count) = count.parse().ok().filter(|&count| count > 0) {
+                    return Ok(Self::Clusters { count });
+                }
+            }
+            Some(_) => {}
+        }
+        Err(format!("`{text}` is no null; there are gaussian, axes, columns and clusters[:K]"))
+    }
+}
+
+/// A null of one cloud, ready to be drawn from.
+pub struct Drawable {
+    kind: Kind,
+}
+
+enum Kind {
+    Groups(Vec<(Vec<usize>, Normal)>, [usize; 2]),
+    Axes(Axes, Array2<f64>),
+    Columns(Array2<f64>),
+}
+
+/// A Gaussian of a cloud's mean and shrunk covariance.
+struct Normal {
+    axes: Axes,
+    deviations: Vec<f64>,
+}
+
+impl Normal {
+    fn of(cloud: ArrayView2<'_, f64>) -> Result<Self> {
+        let axes = Axes::of(cloud)?;
+        let shrinkage = ledoit_wolf(cloud);
+        let mean = axes.variances.mean().unwrap_or(0.0);
+        let deviations = axes.variances.iter().map(|v| ((1.0 - shrinkage) * v + shrinkage * mean).sqrt()).collect();
+        Ok(Self { axes, deviations })
+    }
+
+    fn draw(&self, points: usize, rng: &mut ChaCha8Rng) -> Array2<f64> {
+        let scores = Array2::from_shape_fn((points, self.deviations.len()), |(_, axis)| {
+            rng.sample::<f64, _>(StandardNormal) * self.deviations[axis]
+        });
+        self.axes.points(scores.view())
+    }
+}
+
+impl Drawable {
+    /// What is kept of a cloud `[n, d]` with n ≥ 1. `seed` is of k-means alone.
+    ///
+    /// # Errors
+    /// If eigenvalues can't be found.
+    pub fn of(null: Null, cloud: ArrayView2<'_, f64>, seed: u64) -> Result<Self> {
+        let shape = [cloud.nrows(), cloud.ncols()];
+        let kind = match null {
+            Null::Gaussian => Kind::Groups(vec![((0..shape[0]).collect(), Normal::of(cloud)?)], shape),
+            Null::Axes => {
+                let axes = Axes::of(cloud)?;
+                // Beyond as many axes as there are points, less one, nothing varies.
+                let scores = axes.scores(cloud, shape[0].min(shape[1]));
+                Kind::Axes(axes, scores)
+            }
+            Null::Columns => Kind::Columns(cloud.to_owned()),
+            Null::Clusters { count } => {
+                let labels = k_means(cloud, count, seed);
+                let groups = (0..count).map(|id| (0..shape[0]).filter(|&i| labels[i] == id).collect::<Vec<_>>());
+                let groups = groups.filter(|rows| !rows.is_empty());
+                let of = |rows: Vec<usize>| Ok((rows.clone(), Normal::of(cloud.select(Axis(0), &rows).view())?));
+                Kind::Groups(groups.map(of).collect::<Result<_>>()?, shape)
+            }
+        };
+        Ok(Self { kind })
+    }
+
+    /// A cloud of the null, as large as that which it was made of.
+    pub fn draw(&self, rng: &mut ChaCha8Rng) -> Array2<f64> {
+        match &self.kind {
+            Kind::Groups(groups, [n, d]) => {
+                let mut cloud = Array2::zeros((*n, *d));
+                for (rows, normal) in groups {
+                    let drawn = normal.draw(rows.len(), rng);
+                    for (&row, values) in rows.iter().zip(drawn.rows()) {
+                        cloud.row_mut(row).assign(&values);
+                    }
+                }
+                cloud
+            }
+            Kind::Axes(axes, scores) => axes.points(shuffled(scores, rng).view()),
+            Kind::Columns(cloud) => shuffled(cloud, rng),
+        }
+    }
+}
+
+/// Every column in an order of its own.
+fn shuffled(columns: &Array2<f64>, rng: &mut ChaCha8Rng) -> Array2<f64> {
+    let mut result = columns.clone();
+    for mut column in result.columns_mut() {
+        let mut values = column.to_vec();
+        values.shuffle(rng);
+        column.assign(&ndarray::Array1::from(values));
+    }
+    result
+}

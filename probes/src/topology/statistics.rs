@@ -1,0 +1,93 @@
+//! What is said of a diagram in one number.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stats::quantile;
+
+/// The bars of one dimension that die, summed up. Lengths are death − birth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BarStatistics {
+    /// How many there are.
+    pub count: usize,
+    /// The longest.
+    pub max: Option<f64>,
+    /// The sum of lengths.
+    pub total: f64,
+    /// The sum of their squares.
+    pub total_squared: f64,
+    /// The mean length.
+    pub mean: Option<f64>,
+    /// The 95th percentile of lengths.
+    pub p95: Option<f64>,
+    /// −Σ p ln p of lengths as shares of their sum, in nats (Atienza et al. 2019, arXiv:1701.07857).
+    pub entropy: Option<f64>,
+    /// π: the largest death/birth (Bobrowski, Kahle and Skraba 2017, arXiv:1509.04347). Infinite where a bar is born at 0.
+    pub pi: Option<f64>,
+    /// The five longest, or all.
+    pub longest: Vec<f64>,
+}
+
+impl BarStatistics {
+    /// Of bars (birth, death).
+    pub fn of(bars: &[(f64, f64)]) -> Self {
+        let mut lengths: Vec<f64> = bars.iter().map(|(birth, death)| death - birth).collect();
+        lengths.sort_by(f64::total_cmp);
+        let total: f64 = lengths.iter().rev().sum();
+        let some = |value: f64| (!lengths.is_empty()).then_some(value);
+        let entropy: f64 = lengths.iter().map(|l| -(l / total) * (l / total).ln()).sum();
+        Self {
+            count: lengths.len(),
+            max: lengths.last().copied(),
+            total,
+            total_squared: lengths.iter().rev().map(|l| l * l).sum(),
+            mean: some(total / lengths.len() as f64),
+            p95: quantile(&lengths, 0.95),
+            entropy: some(entropy),
+            pi: bars.iter().map(|(birth, death)| death / birth).max_by(f64::total_cmp),
+            longest: lengths.iter().rev().take(5).copied().collect(),
+        }
+    }
+}
+
+/// One number of a diagram, larger where there is more of what a test looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Statistic {
+    /// π, the largest death/birth: the same under any scale, and not moved by the gaps between clusters. The first choice.
+    Pi,
+    /// The longest bar.
+    Max,
+    /// The sum of lengths.
+    Total,
+    /// The second longest bar.
+    Second,
+    /// The third longest.
+    Third,
+}
+
+impl Statistic {
+    /// All of them, the first choice first.
+    pub const ALL: [Self; 5] = [Self::Pi, Self::Max, Self::Total, Self::Second, Self::Third];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pi => "pi",
+            Self::Max => "max",
+            Self::Total => "total",
+            Self::Second => "second",
+            Self::Third => "third",
+        }
+    }
+
+    /// Of a diagram's statistics; `None` where there are too few bars.
+    pub fn of(self, bars: &BarStatistics) -> Option<f64> {
+        match self {
+            Self::Pi => bars.pi,
+            Self::Max => bars.max,
+            Self::Total => (bars.count > 0).then_some(bars.total),
+            Self::Second => bars.longest.get(1).copied(),
+            Self::Third => bars.longest.get(2).copied(),
+        }
+    }
+}

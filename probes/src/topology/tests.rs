@@ -1,0 +1,440 @@
+use std::path::PathBuf;
+
+use ndarray::Array2;
+use serde_json::Value;
+
+use super::*;
+
+/// Clouds with the diagrams that ripser.py and GUDHI give.
+fn golden() -> PathBuf {
+    let given = std::env::var_os("ASSAY_GOLDEN_TOPOLOGY").map(PathBuf::from);
+    given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/topology"))
+}
+
+fn clouds() -> Vec<Value> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "json") && !path.ends_with("pairs.json"));
+    paths.sort();
+    assert!(paths.len() >= 3, "{paths:?}");
+    paths.iter().map(|path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).collect()
+}
+
+fn points(cloud: &Value) -> Array2<f64> {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(cloud["points"].clone()).unwrap();
+    let d = rows.first().map_or(0, Vec::len);
+    Array2::from_shape_vec((rows.len(), d), rows.concat()).unwrap()
+}
+
+fn bars(value: &Value) -> Vec<(f64, f64)> {
+    let bars: Vec<(f64, Option<f64>)> = serde_json::from_value(value.clone()).unwrap();
+    bars.into_iter().map(|(birth, death)| (birth, death.unwrap_or(f64::INFINITY))).collect()
+}
+
+/// Equal multisets: sorted by both keys, each pair of bars close. Bars shorter than the tolerance may be missing.
+fn assert_same(found: &[Bar], expected: &[(f64, f64)], tolerance: f64, what: &str) {
+    let found = found.iter().map(|bar| (bar.birth, bar.death.unwrap_or(f64::INFINITY)));
+    let sorted = |bars: Vec<(f64, f64)>| {
+        let mut bars: Vec<_> = bars.into_iter().filter(|(b, d)| d - b > 2.0 * tolerance).collect();
+        let key = |x: f64| (x / tolerance / 10.0).round();
+        bars.sort_by(|a, b| key(a.0).total_cmp(&key(b.0)).then(a.1.total_cmp(&b.1)));
+        bars
+    };
+    let (found, expected) = (sorted(found.collect()), sorted(expected.to_vec()));
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (f, e) in found.iter().zip(&expected) {
+        let close = |f: f64, e: f64| f == e || (f - e).abs() <= tolerance;
+        assert!(close(f.0, e.0) && close(f.1, e.1), "{what}: {f:?} and {e:?}");
+    }
+}
+
+#[test]
+fn diagrams_agree_with_gudhi_and_ripser() {
+    for cloud in clouds() {
+        let points = points(&cloud);
+        for run in cloud["runs"].as_array().unwrap() {
+            let metric: Metric = run["metric"].as_str().unwrap().parse().unwrap();
+            let distances = Distances::between(points.view(), metric).unwrap();
+            let diagram = persistence(&distances, 1, run["thresh"].as_f64()).unwrap();
+            for (dimension, name) in ["H0", "H1"].into_iter().enumerate() {
+                let what = format!("{} {metric} {name}", cloud["name"]);
+                assert_same(&diagram.bars[dimension], &bars(&run["gudhi"][name]), 1e-9, &what);
+                assert_same(&diagram.bars[dimension], &bars(&run["ripser"][name]), 1e-6, &what);
+            }
+            let (found, stats) = (BarStatistics::of(&diagram.finite(1)), &run["stats"]);
+            assert_eq!(Some(found.count as u64), stats["n"].as_u64());
+            let close = |found: Option<f64>, key: &str| {
+                let Some(expected) = stats[key].as_f64() else {
+                    assert_eq!(found.filter(|_| key != "total"), None, "{key}");
+                    return;
+                };
+                let found = found.unwrap();
+                assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{key}: {found} and {expected}");
+            };
+            close(distances.enclosing_radius(), "enclosing_radius");
+            close(Some(distances.diameter()), "diameter");
+            close(found.max, "max");
+            close(found.mean, "mean");
+            close(found.p95, "p95");
+            close(found.entropy, "entropy_nats");
+            close(found.pi, "max_death_over_birth");
+            if found.count > 0 {
+                close(Some(found.total), "total");
+                close(Some(found.total_squared), "total_squared");
+                let top: Vec<f64> = serde_json::from_value(stats["top"].clone()).unwrap();
+                assert_eq!(found.longest.len(), top.len());
+                assert!(found.longest.iter().zip(&top).all(|(f, e)| (f - e).abs() < 1e-9));
+            }
+        }
+    }
+}
+
+#[test]
+fn landmarks_and_neighbourhoods_agree_with_numpy() {
+    let mut seen = [0, 0];
+    for cloud in clouds() {
+        let points = points(&cloud);
+        let distances = Distances::between(points.view(), Metric::Euclidean).unwrap();
+        if let Some(order) = cloud["landmarks"].as_array() {
+            let expected: Vec<usize> = order.iter().map(|i| i.as_u64().unwrap() as usize).collect();
+            assert_eq!(landmarks(&distances, expected[0], expected.len()), expected, "{}", cloud["name"]);
+            seen[0] += 1;
+        }
+        let k = cloud["local"]["k"].as_u64().unwrap_or(0) as usize;
+        for row in cloud["local"]["rows"].as_array().into_iter().flatten() {
+            let found = neighbourhood(points.view(), &distances, row["row"].as_u64().unwrap() as usize, k).unwrap();
+            let flat = serde_json::to_value(&found).unwrap();
+            assert_eq!(flat["neighbours"], row["neighbours"]);
+            let number = |found: &Value, key: &str| {
+                let (found, expected) = (found.as_f64().unwrap_or(0.0), row[key].as_f64().unwrap());
+                assert!((found - expected).abs() <= 1e-9 * expected.abs().max(1.0), "{key}: {found} and {expected}");
+            };
+            for key in [
+                "mean_neighbor_distance",
+                "std_neighbor_distance",
+                "p90_neighbor_distance",
+                "max_neighbor_distance",
+                "patch_distance_mean",
+                "patch_distance_std",
+                "density",
+                "participation_ratio",
+                "pca3_residual",
+            ] {
+                number(&flat[key], key);
+            }
+            for (ours, theirs) in [
+                ("count", "h1_count"),
+                ("max", "h1_max"),
+                ("total", "h1_total"),
+                ("mean", "h1_mean"),
+                ("p95", "h1_p95"),
+            ] {
+                number(&flat["bars"][ours], theirs);
+            }
+            seen[1] += 1;
+        }
+    }
+    assert!(std::env::var_os("ASSAY_GOLDEN_TOPOLOGY").is_some() || seen == [2, 5], "{seen:?}");
+}
+
+#[test]
+fn distances_of_diagrams_agree_with_gudhi() {
+    let Ok(text) = std::fs::read_to_string(golden().join("pairs.json")) else { return };
+    let first_run = |name: &str| {
+        let cloud = clouds().into_iter().find(|cloud| cloud["name"] == name).unwrap();
+        bars(&cloud["runs"][0]["gudhi"]["H1"])
+    };
+    let pairs: Vec<Value> = serde_json::from_str(&text).unwrap();
+    for pair in pairs {
+        let [a, b] = ["a", "b"].map(|side| first_run(pair[side].as_str().unwrap()));
+        let close = |found: f64, key: &str, tolerance: f64| {
+            let expected = pair[key].as_f64().unwrap();
+            assert!((found - expected).abs() <= tolerance * expected, "{pair}: {found}");
+        };
+        close(bottleneck(&a, &b), "bottleneck", 1e-9);
+        close(wasserstein_1(&a, &b), "w1_inf", 1e-4);
+        close(wasserstein_2(&a, &b), "w2_euclid", 1e-4);
+    }
+}
+
+mod clouds {
+    //! Clouds of which it is known what must be said (Obiohagwu's audit, extended).
+
+    use ndarray::Array2;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::StandardNormal;
+    use std::f64::consts::TAU;
+
+    pub fn rng(seed: u64) -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(seed)
+    }
+
+    pub fn gaussian(n: usize, d: usize, rng: &mut ChaCha8Rng) -> Array2<f64> {
+        Array2::from_shape_fn((n, d), |_| rng.sample(StandardNormal))
+    }
+
+    /// Points of unit circles about the given centres, in turn, with noise.
+    pub fn circles(n: usize, centres: &[f64], noise: f64, rng: &mut ChaCha8Rng) -> Array2<f64> {
+        let mut cloud = gaussian(n, 2, rng) * noise;
+        for (i, mut row) in cloud.rows_mut().into_iter().enumerate() {
+            let angle = rng.random::<f64>() * TAU;
+            row[0] += angle.cos() + centres[i % centres.len()];
+            row[1] += angle.sin();
+        }
+        cloud
+    }
+
+    pub fn clusters(n: usize, d: usize, count: usize, rng: &mut ChaCha8Rng) -> Array2<f64> {
+        let centres = gaussian(count, d, rng) * 4.0;
+        let mut cloud = gaussian(n, d, rng) * 0.3;
+        for (i, mut row) in cloud.rows_mut().into_iter().enumerate() {
+            row += &centres.row(i % count);
+        }
+        cloud
+    }
+}
+
+fn audited(cloud: &Array2<f64>, seed: u64) -> Audit {
+    let draws = Draws { count: 39, stop_after: 10, seed };
+    let nulls = [Null::Gaussian, Null::Axes];
+    audit::<TopologyError>(cloud.view(), &Pipeline::plain(Metric::Euclidean), &nulls, &draws, |_| Ok(())).unwrap()
+}
+
+/// What must be said of clouds that have loops, and of some that have none but are not Gaussian.
+#[test]
+fn known_clouds_get_known_answers() {
+    let rng = &mut clouds::rng(5);
+    let loops = |cloud: Array2<f64>| audited(&cloud, 1);
+    let circle = loops(clouds::circles(80, &[0.0], 0.05, rng));
+    assert_eq!(circle.exceeds(Statistic::Pi, 0.05), Some(true));
+    assert_eq!(circle.exceeds(Statistic::Max, 0.05), Some(true));
+    assert!(circle.statistics.longest[0] > 1.0 && circle.statistics.longest.get(1).is_none_or(|&l| l < 0.2));
+    // Two loops: the second bar is above the nulls', too.
+    let eight = loops(clouds::circles(120, &[-1.0, 1.0], 0.03, rng));
+    assert_eq!(eight.exceeds(Statistic::Second, 0.05), Some(true));
+    for (name, cloud) in [
+        ("Gaussian", clouds::gaussian(80, 8, rng)),
+        ("clusters", clouds::clusters(80, 3, 10, rng)),
+        ("clusters in many dimensions", clouds::clusters(80, 32, 10, rng)),
+    ] {
+        let found = loops(cloud);
+        assert_eq!(found.exceeds(Statistic::Pi, 0.05), Some(false), "{name}: {:?}", found.largest_p(Statistic::Pi));
+    }
+}
+
+/// A circle beside clusters: the longest bar is no longer than the nulls', whose Gaussian fills the gaps; π sees it.
+#[test]
+fn a_circle_beside_clusters_is_seen_by_the_ratio_alone() {
+    let rng = &mut clouds::rng(7);
+    let mut cloud = Array2::zeros((140, 16));
+    cloud.slice_mut(ndarray::s![..60, ..2]).assign(&clouds::circles(60, &[0.0], 0.03, rng));
+    cloud.slice_mut(ndarray::s![60.., ..]).assign(&clouds::clusters(80, 16, 6, rng));
+    let found = audited(&cloud, 2);
+    assert_eq!(found.exceeds(Statistic::Pi, 0.05), Some(true), "{:?}", found.largest_p(Statistic::Pi));
+    assert_eq!(found.exceeds(Statistic::Max, 0.05), Some(false));
+}
+
+/// Of 60 clouds that are draws of the null itself, about α are rejected: the count is within its binomial's 99.9 %.
+#[test]
+fn the_error_rate_is_what_was_asked_for() {
+    let rejected = |seed: u64| {
+        let cloud = clouds::gaussian(40, 5, &mut clouds::rng(1000 + seed));
+        let draws = Draws { count: 19, stop_after: 19, seed };
+        let pipeline = Pipeline::plain(Metric::Euclidean);
+        let found = audit::<TopologyError>(cloud.view(), &pipeline, &[Null::Gaussian], &draws, |_| Ok(())).unwrap();
+        found.largest_p(Statistic::Pi).unwrap() <= 0.2
+    };
+    let count = (0..60).filter(|&seed| rejected(seed)).count();
+    // 60 × 0.2 = 12, standard deviation 3.1.
+    assert!((3..=23).contains(&count), "{count} of 60");
+}
+
+#[test]
+fn draws_do_not_depend_on_threads() {
+    let cloud = clouds::circles(50, &[0.0], 0.2, &mut clouds::rng(3));
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| serde_json::to_string(&audited(&cloud, 4)).unwrap())
+    };
+    assert_eq!(with(1), with(8));
+}
+
+#[test]
+fn nulls_keep_what_they_promise() {
+    let rng = &mut clouds::rng(11);
+    let mut cloud = clouds::gaussian(400, 4, rng);
+    for mut row in cloud.rows_mut() {
+        row[1] += 2.0 * row[0];
+        row[3] = row[3].powi(3);
+    }
+    let drawn = |null: Null| Drawable::of(null, cloud.view(), 0).unwrap().draw(&mut clouds::rng(12));
+    let sorted = |column: ndarray::ArrayView1<'_, f64>| {
+        let mut values = column.to_vec();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let columns = drawn(Null::Columns);
+    assert_ne!(columns, cloud);
+    for (a, b) in columns.columns().into_iter().zip(cloud.columns()) {
+        assert_eq!(sorted(a), sorted(b));
+    }
+    let axes = Axes::of(cloud.view()).unwrap();
+    let of_axes = axes.scores(drawn(Null::Axes).view(), 4);
+    for (a, b) in of_axes.columns().into_iter().zip(axes.scores(cloud.view(), 4).columns()) {
+        assert!(sorted(a).iter().zip(sorted(b)).all(|(a, b)| (a - b).abs() < 1e-9));
+    }
+    // Variances along the axes, shrunk towards their mean, to sampling error.
+    let found = axes.scores(drawn(Null::Gaussian).view(), 4);
+    let (shrinkage, mean) = (ledoit_wolf(cloud.view()), axes.variances.mean().unwrap());
+    for (column, variance) in found.columns().into_iter().zip(&axes.variances) {
+        let expected = (1.0 - shrinkage) * variance + shrinkage * mean;
+        assert!((column.var(0.0) / expected).ln().abs() < 0.3, "{} and {expected}", column.var(0.0));
+    }
+    // Clusters stay where they are.
+    let two = {
+        let mut two = clouds::gaussian(60, 3, rng) * 0.1;
+        two.slice_mut(ndarray::s![..20, 0]).mapv_inplace(|v| v + 10.0);
+        two
+    };
+    let drawn = Drawable::of(Null::Clusters { count: 2 }, two.view(), 0).unwrap().draw(&mut clouds::rng(13));
+    assert_eq!(drawn.column(0).iter().filter(|&&x| x > 5.0).count(), 20);
+}
+
+/// `sklearn.covariance.ledoit_wolf_shrinkage` of scikit-learn 1.9.1.
+#[test]
+fn shrinkage_agrees_with_scikit_learn() {
+    let cloud = Array2::from_shape_fn((7, 3), |(i, j)| ((i * i * (j + 1) + 3 * j) % 11) as f64);
+    assert!((ledoit_wolf(cloud.view()) - 0.5293118807983793).abs() < 1e-12, "{}", ledoit_wolf(cloud.view()));
+}
+
+#[test]
+fn small_clouds_have_the_bars_that_they_must() {
+    let of = |points: usize| {
+        let cloud = Array2::from_shape_fn((points, 2), |(i, _)| i as f64);
+        let distances = Distances::between(cloud.view(), Metric::CityBlock).unwrap();
+        persistence(&distances, 1, None).unwrap().bars
+    };
+    let never = Bar { birth: 0.0, death: None };
+    assert_eq!(of(0), [vec![], vec![]]);
+    assert_eq!(of(1), [vec![never], vec![]]);
+    assert_eq!(of(2), [vec![Bar { birth: 0.0, death: Some(2.0) }, never], vec![]]);
+    // m equally spaced points of a circle: one bar [2r sin(π/m), 2r sin(π⌈m/3⌉/m)).
+    for m in [4, 7, 12, 39] {
+        let angle = |i: usize| std::f64::consts::TAU * i as f64 / m as f64;
+        let cloud = Array2::from_shape_fn((m, 2), |(i, j)| if j == 0 { angle(i).cos() } else { angle(i).sin() });
+        let distances = Distances::between(cloud.view(), Metric::Euclidean).unwrap();
+        let found = persistence(&distances, 1, None).unwrap().finite(1);
+        let chord = |steps: f64| 2.0 * (std::f64::consts::PI * steps / m as f64).sin();
+        // Equal chords differ in their last bits, which makes bars of that length.
+        let long: Vec<_> = found.into_iter().filter(|(birth, death)| death - birth > 1e-9).collect();
+        let expected = (chord(1.0), chord((m as f64 / 3.0).ceil()));
+        assert_eq!(long.len(), 1, "{m}");
+        assert!((long[0].0 - expected.0).abs() < 1e-12 && (long[0].1 - expected.1).abs() < 1e-12, "{m}: {long:?}");
+    }
+}
+
+#[test]
+fn clouds_that_are_none_are_refused() {
+    let of = |values: [f64; 4], metric: Metric| {
+        Distances::between(Array2::from_shape_vec((2, 2), values.to_vec()).unwrap().view(), metric)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(of([0.0, 1.0, f64::NAN, 1.0], Metric::Euclidean).contains("row 1, column 0 of the cloud is NaN"));
+    assert!(of([0.0, 0.0, 1.0, 1.0], Metric::Angular).contains("row 0 of the cloud is zero"));
+    assert!(of([0.0, 1.0, 0.5, 1.0], Metric::Jaccard).contains("0 or 1"));
+    assert!(of([0.0, 1.0, -0.5, 1.0], Metric::Tanimoto).contains("not negative"));
+    let few = Distances::from_fn(3, |_, _| 1.0);
+    assert!(Filtration::Dtm { neighbours: 8 }.of(few).unwrap_err().to_string().contains("3 points"));
+}
+
+/// Resistances of a path of three points, by hand: 1, 1 and 2 between neighbours' neighbours, less 1/deg of both ends and plus 2a/(deg deg).
+#[test]
+fn resistance_is_that_of_the_graph() {
+    let line = Distances::from_fn(3, |i, j| (i as f64 - j as f64).abs() * if i + j == 1 { 1.0 } else { 1.1 });
+    let found = Filtration::Resistance { neighbours: 1 }.of(line).unwrap();
+    let (near, far) = (1.0 - 1.0 - 0.5 + 1.0, 2.0 - 1.0 - 1.0);
+    for (i, j, expected) in [(0, 1, near), (1, 2, near), (0, 2, far)] {
+        assert!((found.at(i, j) - expected).abs() < 1e-12, "{i} {j}: {}", found.at(i, j));
+    }
+    let apart = Distances::from_fn(4, |i, j| if i / 2 == j / 2 { 1.0 } else { 9.0 });
+    assert_eq!(Filtration::Resistance { neighbours: 1 }.of(apart).unwrap().at(0, 3), f64::INFINITY);
+}
+
+mod properties {
+    use super::super::*;
+    use super::clouds::{gaussian, rng};
+    use ndarray::{Array2, Axis};
+    use proptest::prelude::*;
+
+    fn bars(cloud: &Array2<f64>) -> Diagram {
+        persistence(&Distances::between(cloud.view(), Metric::Euclidean).unwrap(), 1, None).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Orders, rigid motions and scales do not change a diagram but for the scale.
+        #[test]
+        fn diagrams_follow_the_cloud(seed in 0u64..1000, n in 3usize..24, scale in 0.1f64..10.0, angle in 0.0f64..6.0) {
+            let cloud = gaussian(n, 2, &mut rng(seed));
+            let of = bars(&cloud);
+            let mut order: Vec<usize> = (0..n).rev().collect();
+            order.rotate_left(seed as usize % n);
+            prop_assert_eq!(&bars(&cloud.select(Axis(0), &order)), &of);
+            let (s, c) = angle.sin_cos();
+            let moved = cloud.dot(&ndarray::arr2(&[[c, s], [-s, c]])) * scale + 3.0;
+            for dimension in 0..2 {
+                let found = bars(&moved).finite(dimension);
+                let scaled: Vec<_> = of.finite(dimension).iter().map(|(b, d)| (b * scale, d * scale)).collect();
+                prop_assert!(bottleneck(&found, &scaled) < 1e-9 * (1.0 + scale));
+            }
+        }
+
+        /// Moving every point by δ at most moves the diagram by 2δ at most (Chazal, de Silva and Oudot 2014).
+        #[test]
+        fn diagrams_are_stable(seed in 0u64..1000, n in 3usize..24, delta in 0.0f64..0.2) {
+            let cloud = gaussian(n, 3, &mut rng(seed));
+            let mut moved = gaussian(n, 3, &mut rng(seed + 5000));
+            for mut row in moved.rows_mut() {
+                let norm = row.dot(&row).sqrt();
+                row.mapv_inplace(|v| v / norm * delta);
+            }
+            let moved = &cloud + &moved;
+            for dimension in 0..2 {
+                let [a, b] = [&cloud, &moved].map(|cloud| bars(cloud).finite(dimension));
+                prop_assert!(bottleneck(&a, &b) <= 2.0 * delta + 1e-12);
+            }
+        }
+
+        /// A threshold cuts bars off, and changes nothing else.
+        #[test]
+        fn a_threshold_truncates(seed in 0u64..1000, n in 3usize..24, threshold in 0.0f64..3.0) {
+            let cloud = gaussian(n, 2, &mut rng(seed));
+            let distances = Distances::between(cloud.view(), Metric::Euclidean).unwrap();
+            let cut = persistence(&distances, 1, Some(threshold)).unwrap();
+            for (found, whole) in cut.bars.iter().zip(&bars(&cloud).bars) {
+                let mut expected: Vec<Bar> = whole.iter().filter(|bar| bar.birth <= threshold).copied().collect();
+                for bar in &mut expected {
+                    bar.death = bar.death.filter(|&death| death <= threshold);
+                }
+                expected.sort_by(|a, b| {
+                    let last = |bar: &Bar| bar.death.unwrap_or(f64::INFINITY);
+                    a.birth.total_cmp(&b.birth).then(last(a).total_cmp(&last(b)))
+                });
+                prop_assert_eq!(found, &expected);
+            }
+        }
+
+        /// Monotone changes of distances change bars alike: 1 − cos and its arc.
+        #[test]
+        fn cosine_and_angular_have_the_same_bars(seed in 0u64..1000, n in 3usize..20) {
+            let cloud = gaussian(n, 4, &mut rng(seed));
+            let of = |metric| persistence(&Distances::between(cloud.view(), metric).unwrap(), 1, None).unwrap();
+            let (cosine, angular) = (of(Metric::Cosine), of(Metric::Angular));
+            let as_cosine = |x: f64| 1.0 - x.cos();
+            let changed: Vec<_> = angular.finite(1).iter().map(|&(b, d)| (as_cosine(b), as_cosine(d))).collect();
+            prop_assert!(bottleneck(&cosine.finite(1), &changed) < 1e-12);
+        }
+    }
+}

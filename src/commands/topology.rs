@@ -1,0 +1,279 @@
+//! `assay topology`: is there more of a loop in a cloud of points than in clouds that have none?
+
+mod files;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use assay_models::memory;
+use assay_probes::topology::{
+    Audit, AuthorRule, Draws, Filtration, Landmarks, Metric, Null, Pipeline, audit, author_rule, subsample,
+};
+use assay_sae::formats;
+use burn::tensor::{Device, Tensor};
+use clap::ValueEnum;
+use indicatif::DecimalBytes;
+use ndarray::Array2;
+use serde::Serialize;
+
+use crate::interrupt::{self, Interrupted};
+use crate::progress::Progress;
+use crate::{cloud, fetch, output};
+
+/// Ask whether a cloud of points has more of a loop than clouds without one.
+///
+/// Computes the persistent homology (Vietoris-Rips, Z/2) of the cloud, and of draws of nulls that keep something of it: its covariance, its
+/// distribution along each principal axis, its clusters. Each draw goes through the same steps as the cloud. What a small p says is that there
+/// is more of a loop than in that null; a sphere passes as well, and a loop is no proof of a cyclic concept.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  assay topology tests/golden/topology/circle.npy\n  assay topology activations.npz --key layer_12 --metric euclidean,angular --draws 999 --out results/loops\n  assay topology results/demo/saes/small-L3-k8 --what decoder --metric angular\n  assay topology cloud.npy --metric euclidean --nulls none --json"
+)]
+pub struct TopologyArgs {
+    /// Points, one a row: numpy's .npy or .npz, safetensors, Parquet (a column of lists, or all numeric columns), or an SAE
+    #[arg(value_name = "FILE|DIR|NAME")]
+    cloud: PathBuf,
+    /// Which array, tensor or column of the file
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Which points of an SAE
+    #[arg(long, value_enum, default_value_t = What::Decoder)]
+    what: What,
+    /// How far points are apart: euclidean, cosine (1 − cos), angular (its arc), cityblock, chebyshev, jaccard or tanimoto; several
+    /// after commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "euclidean")]
+    metric: Vec<Metric>,
+    /// What scales are: plain, dtm[:K] (distance to a measure) or resistance[:K] (on a graph of K neighbours)
+    #[arg(long, value_name = "NAME", default_value = "plain")]
+    filtration: Filtration,
+    /// What to compare with: gaussian, axes, columns, clusters[:K], after commas; or none
+    #[arg(long, value_name = "NAMES", default_value = "gaussian,axes,clusters:8")]
+    nulls: String,
+    /// Draws of each null; p is at least 1/(draws + 1)
+    #[arg(long, value_name = "B", default_value_t = 199)]
+    draws: usize,
+    /// A claim needs every null's p at or below this
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.05)]
+    alpha: f64,
+    /// Everything random follows from it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Rows at most; of more, so many are chosen at random
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    rows: usize,
+    /// Principal components to keep, or all [default: 50 where there are nulls and the metric has axes, else all]
+    #[arg(long, value_name = "K|all")]
+    components: Option<String>,
+    /// Choose so many landmarks, each farthest from those before it
+    #[arg(long, value_name = "N")]
+    landmarks: Option<usize>,
+    /// Share of points, those farthest from their tenth neighbour, that is dropped before landmarks are chosen
+    #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
+    trim: f64,
+    /// Highest dimension of homology; 2 is for 300 points at most
+    #[arg(long, value_name = "D", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    max_dim: u8,
+    /// Longest edge [default: the enclosing radius, beyond which nothing happens]
+    #[arg(long, value_name = "LENGTH")]
+    threshold: Option<f64>,
+    /// Also write topology.parquet (a row for each metric, null and statistic) and bars.parquet to this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON instead of tables: one object for each metric, in a list if there are several
+    #[arg(long)]
+    json: bool,
+}
+
+/// Points of an SAE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// What each latent writes: the decoder's rows
+    Decoder,
+    /// What each latent reads: the encoder's columns
+    Encoder,
+}
+
+/// What was found with one metric.
+#[derive(Serialize)]
+struct Found {
+    metric: Metric,
+    filtration: String,
+    /// Points that bars were computed of, and their dimensions.
+    points: usize,
+    dimensions: usize,
+    /// Rows that the file has.
+    rows: usize,
+    components: Option<usize>,
+    landmarks: Option<usize>,
+    draws: usize,
+    seed: u64,
+    alpha: f64,
+    audit: Audit,
+    author: Option<AuthorRule>,
+}
+
+/// Components that are kept by default.
+const COMPONENTS: usize = 50;
+/// Points up to which dimension 2 is computed.
+const MOST_IN_DIMENSION_2: usize = 300;
+/// Subsamples of the earlier rule.
+const AUTHOR_RUNS: usize = 8;
+
+impl TopologyArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the cloud can't be read, is not one of the metric, is too large for the memory, or files can't be written.
+    pub fn run(&self, progress: Progress) -> Result<()> {
+        let nulls = self.nulls()?;
+        self.check(&nulls)?;
+        if let Some(out) = &self.out {
+            files::check(out)?;
+        }
+        let whole = self.read(progress)?;
+        let rows = whole.nrows();
+        ensure!(
+            rows > 0 && whole.ncols() > 0,
+            "{} has no points: its shape is {:?}",
+            self.cloud.display(),
+            whole.dim()
+        );
+        let cloud = subsample(whole.view(), self.rows, self.seed);
+        self.check_size(cloud.nrows())?;
+        interrupt::listen()?;
+        let mut found = Vec::new();
+        for &metric in &self.metric {
+            let pipeline = self.pipeline(metric, cloud.ncols(), !nulls.is_empty())?;
+            let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
+            let mut stage = progress.stage(metric.name(), (nulls.len() * self.draws) as u64, "draws");
+            let audit = audit(cloud.view(), &pipeline, &nulls, &draws, |done| -> Result<()> {
+                stage.advance(done as u64, String::new);
+                let stopped = || Interrupted { saved: "nothing is written; the same command begins anew".to_owned() };
+                if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
+            });
+            let audit = audit.with_context(|| format!("{}", self.cloud.display()))?;
+            stage.finish("");
+            let author = (!nulls.is_empty()).then(|| {
+                let of = [AUTHOR_RUNS, cloud.nrows().div_ceil(2)];
+                author_rule(cloud.view(), &pipeline, &nulls, of, self.seed)
+            });
+            found.push(Found {
+                metric,
+                filtration: self.filtration.to_string(),
+                points: pipeline.landmarks.map_or(cloud.nrows(), |landmarks| landmarks.count.min(cloud.nrows())),
+                dimensions: cloud.ncols(),
+                rows,
+                components: pipeline.components,
+                landmarks: self.landmarks,
+                draws: self.draws,
+                seed: self.seed,
+                alpha: self.alpha,
+                audit,
+                author: author.transpose()?,
+            });
+        }
+        if let Some(out) = &self.out {
+            files::write(out, &self.cloud, &found)?;
+        }
+        output::result_line(if self.json { text::json(&found)? } else { text::tables(&self.cloud, &found) })
+    }
+
+    fn nulls(&self) -> Result<Vec<Null>> {
+        if self.nulls == "none" {
+            return Ok(Vec::new());
+        }
+        self.nulls.split(',').map(|name| name.trim().parse().map_err(anyhow::Error::msg)).collect()
+    }
+
+    /// What is wrong with the settings, before anything is read.
+    fn check(&self, nulls: &[Null]) -> Result<()> {
+        ensure!(nulls.is_empty() || self.draws > 0, "--draws 0: a null needs a draw; --nulls none leaves them out");
+        ensure!((0.0..1.0).contains(&self.trim), "--trim {}: a share below 1 is expected", self.trim);
+        ensure!(self.alpha > 0.0 && self.alpha < 1.0, "--alpha {}: a number between 0 and 1 is expected", self.alpha);
+        let floor = 1.0 / (self.draws + 1) as f64;
+        ensure!(
+            nulls.is_empty() || floor <= self.alpha,
+            "with --draws {} no p is below {floor:.3}, so none reaches --alpha {}; give --draws {} or more",
+            self.draws,
+            self.alpha,
+            (1.0 / self.alpha).ceil() as usize - 1
+        );
+        ensure!(self.rows > 0 && self.landmarks != Some(0), "--rows and --landmarks are at least 1");
+        if let Some(threshold) = self.threshold {
+            ensure!(threshold >= 0.0, "--threshold {threshold}: a length is expected, 0 or more");
+        }
+        Ok(())
+    }
+
+    /// The matrix that was asked for.
+    fn read(&self, progress: Progress) -> Result<Array2<f64>> {
+        let is_file = self.cloud.is_file() && !formats::is_sae(&self.cloud) || self.key.is_some();
+        if is_file {
+            return cloud::read(&self.cloud, self.key.as_deref());
+        }
+        ensure!(
+            self.cloud.exists() || !has_extension_of_points(&self.cloud),
+            "there is no file {}",
+            self.cloud.display()
+        );
+        let loaded = formats::load(&fetch::sae(&self.cloud, progress)?, &Device::flex())?;
+        let [encoder, decoder] = loaded.sae.weights();
+        let rows = match self.what {
+            What::Decoder => decoder,
+            What::Encoder => encoder.transpose(),
+        };
+        as_f64(rows)
+    }
+
+    fn pipeline(&self, metric: Metric, width: usize, has_nulls: bool) -> Result<Pipeline> {
+        let components = match self.components.as_deref() {
+            Some("all") => None,
+            Some(text) => {
+                let count = text.parse().ok().filter(|&count: &usize| count > 0);
+                Some(count.with_context(|| format!("--components {text}: a number above 0, or all, is expected"))?)
+            }
+            None if has_nulls && !matches!(metric, Metric::Jaccard | Metric::Tanimoto) => Some(COMPONENTS),
+            None => None,
+        };
+        let count = self.landmarks;
+        Ok(Pipeline {
+            components: components.filter(|&count| count < width),
+            metric,
+            filtration: self.filtration,
+            landmarks: count.map(|count| Landmarks { count, trimmed: self.trim }),
+            max_dim: usize::from(self.max_dim),
+            threshold: self.threshold,
+        })
+    }
+
+    /// Refuses what would take more memory than there is, or would not end.
+    fn check_size(&self, rows: usize) -> Result<()> {
+        let points = self.landmarks.unwrap_or(rows).min(rows);
+        ensure!(
+            self.max_dim < 2 || points <= MOST_IN_DIMENSION_2,
+            "--max-dim 2 of {points} points takes too long; choose {MOST_IN_DIMENSION_2} with --rows or --landmarks"
+        );
+        // Distances twice over, and of an activation-like cloud of 5000 points another 1.4 GiB of the engine's.
+        let pairs = (rows * rows.saturating_sub(1) / 2) as u64;
+        let needed = pairs * 8 * 2 + (points * points) as u64 * 60;
+        let free = memory::free(&Device::flex());
+        ensure!(
+            free.is_none_or(|free| needed <= free),
+            "{points} points take about {}, and {} are free; choose fewer with --rows or --landmarks",
+            DecimalBytes(needed),
+            DecimalBytes(free.unwrap_or(0))
+        );
+        Ok(())
+    }
+}
+
+fn has_extension_of_points(path: &Path) -> bool {
+    path.extension().is_some_and(|e| ["npy", "npz", "parquet", "safetensors"].iter().any(|known| e == *known))
+}
+
+fn as_f64(matrix: Tensor<2>) -> Result<Array2<f64>> {
+    let shape = matrix.dims();
+    let values = matrix.into_data().convert::<f32>().try_into_vec::<f32>()?;
+    Ok(Array2::from_shape_vec(shape, values.into_iter().map(f64::from).collect())?)
+}

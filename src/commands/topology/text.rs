@@ -1,0 +1,135 @@
+//! What `assay topology` prints.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use assay_probes::topology::{Bar, Statistic};
+use serde_json::{Value, json};
+
+use super::Found;
+use crate::markdown::Table;
+
+/// One object, or a list of them if there are several metrics.
+pub(super) fn json(found: &[Found]) -> Result<String> {
+    let bars = |bars: &[Bar]| bars.iter().map(|bar| json!([bar.birth, bar.death])).collect::<Vec<Value>>();
+    let object = |found: &Found| -> Result<Value> {
+        let mut object = serde_json::Map::new();
+        let Value::Object(all) = serde_json::to_value(found)? else { unreachable!("a struct is an object") };
+        for (key, value) in all {
+            if key != "audit" {
+                object.insert(key, value);
+            }
+        }
+        let audit = &found.audit;
+        object.insert("diameter".to_owned(), json!(audit.diameter));
+        object.insert("enclosing_radius".to_owned(), json!(audit.enclosing_radius));
+        object.insert("statistics".to_owned(), serde_json::to_value(&audit.statistics)?);
+        object.insert("nulls".to_owned(), serde_json::to_value(&audit.nulls)?);
+        object.insert("exceeds_every_null".to_owned(), json!(audit.exceeds(Statistic::Pi, found.alpha)));
+        for (dimension, of) in audit.diagram.bars.iter().enumerate() {
+            object.insert(format!("h{dimension}"), json!(bars(of)));
+        }
+        Ok(Value::Object(object))
+    };
+    let objects = found.iter().map(object).collect::<Result<Vec<_>>>()?;
+    Ok(match &objects[..] {
+        [only] => serde_json::to_string_pretty(only)?,
+        _ => serde_json::to_string_pretty(&objects)?,
+    })
+}
+
+/// A heading, a sentence and tables for each metric.
+pub(super) fn tables(cloud: &Path, found: &[Found]) -> String {
+    let mut text = String::new();
+    for (at, found) in found.iter().enumerate() {
+        let gap = if at == 0 { "" } else { "\n" };
+        let _ = write!(text, "{gap}{}", one(cloud, found));
+    }
+    text.trim_end().to_owned()
+}
+
+fn one(cloud: &Path, found: &Found) -> String {
+    let audit = &found.audit;
+    let statistics = &audit.statistics;
+    let mut text = format!("# {}, {}\n\n{}\n\n", cloud.display(), found.metric, verdict(found));
+    let kept = found.components.map_or(String::new(), |k| format!(", {k} principal components of them"));
+    let of = if found.points < found.rows { format!(" of {}", found.rows) } else { String::new() };
+    let _ = writeln!(
+        text,
+        "{}{of} points in {} dimensions{kept}; filtration {}; diameter {}; {} bars in H1.",
+        found.points,
+        found.dimensions,
+        found.filtration,
+        number(audit.diameter),
+        statistics.count
+    );
+    let longest: Vec<String> = statistics.longest.iter().map(|&length| number(length)).collect();
+    if !longest.is_empty() {
+        let _ = writeln!(text, "Longest: {}. Largest death/birth (pi): {}.", longest.join(", "), shown(statistics.pi));
+    }
+    if audit.nulls.is_empty() {
+        return text;
+    }
+    let mut table =
+        Table::new(["null", "draws", "statistic", "cloud", "null: 5 %, median, 95 %", "p", "p, all statistics"]);
+    for null in &audit.nulls {
+        for test in &null.tests {
+            table.row([
+                null.null.to_string(),
+                null.draws.to_string(),
+                test.statistic.name().to_owned(),
+                shown(test.observed),
+                test.null.map(number).join(", "),
+                format!("{:.3}", test.p),
+                format!("{:.3}", test.p_adjusted),
+            ]);
+        }
+    }
+    let _ = write!(text, "\n{table}");
+    if let Some(author) = &found.author {
+        let _ = writeln!(
+            text,
+            "\nratio_author {} (mean longest bar of {} halves over the largest 95th percentile of the nulls'), fraction {}: an earlier rule, \
+             for comparison. Only p-values can be compared between metrics and numbers of points.",
+            shown(author.ratio),
+            author.maxima.len(),
+            shown(author.fraction)
+        );
+    }
+    text.push_str(
+        "\nNot claimed: that there is a loop (a sphere, a Swiss roll in space and gaps between clusters can pass, too), how many there are, \
+         or that a loop stands for a cyclic concept.\n",
+    );
+    text
+}
+
+/// What can be said.
+fn verdict(found: &Found) -> String {
+    let Some(p) = found.audit.largest_p(Statistic::Pi) else {
+        return "Bars alone: nothing was drawn to compare them with.".to_owned();
+    };
+    let count = found.audit.nulls.len();
+    let nulls = if count == 1 { "the null".to_owned() } else { format!("each of {count} nulls") };
+    if p <= found.alpha {
+        format!("There is more of a loop than in {nulls}: p of pi is at most {p:.3}.")
+    } else {
+        format!(
+            "No more of a loop than in {nulls} can be shown: p of pi is up to {p:.3}, and {} is asked of every null.",
+            found.alpha
+        )
+    }
+}
+
+fn shown(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), number)
+}
+
+/// Four digits.
+fn number(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return value.to_string();
+    }
+    let digits = (3 - value.abs().log10().floor() as i32).clamp(0, 12) as usize;
+    format!("{value:.digits$}")
+}
