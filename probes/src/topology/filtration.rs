@@ -101,11 +101,9 @@ fn dtm(distances: &Distances, k: usize) -> Distances {
 fn resistance(distances: &Distances, k: usize) -> Result<Distances> {
     let n = distances.len();
     let mut edges = vec![vec![false; n]; n];
-    for i in 0..n {
-        for j in distances.nearest(i, k) {
-            edges[i][j] = true;
-            edges[j][i] = true;
-        }
+    for (i, j) in (0..n).flat_map(|i| distances.nearest(i, k).into_iter().map(move |j| (i, j))) {
+        edges[i][j] = true;
+        edges[j][i] = true;
     }
     let degree: Vec<f64> = edges.iter().map(|row| row.iter().filter(|&&e| e).count() as f64).collect();
     let component = components(&edges);
