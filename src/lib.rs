@@ -71,5 +71,4 @@ pub mod spec;
 mod spelling;
 #[cfg(feature = "workbench")]
 pub mod transcode;
-#[cfg(feature = "workbench")]
 pub mod verdict;

@@ -56,7 +56,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by {}, a panel per depth ({}, {}); {}. \
+            "k\\*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by {}, a panel per depth ({}, {}); {}. \
              A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
              upper end.",
             context.per_line(),
