@@ -34,7 +34,7 @@ pub struct CompareArgs {
     /// Fail, and name the cells, if one differs by more than this
     #[arg(long, value_name = "TOLERANCE", value_parser = tolerance)]
     check: Option<f64>,
-    /// Print a JSON array, an object a published number, instead of tables
+    /// Print a JSON array, one object per published number, instead of tables
     #[arg(long)]
     json: bool,
 }

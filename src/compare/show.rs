@@ -114,7 +114,7 @@ fn without_counterpart(compared: &[Compared<'_>], all: bool) -> String {
     out
 }
 
-/// An array with an object a published number.
+/// An array with one object per published number.
 pub fn json(compared: &[Compared<'_>]) -> Value {
     let object = |row: &Compared<'_>| {
         let (published, found) = (row.published, row.found());

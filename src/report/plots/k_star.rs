@@ -7,7 +7,7 @@ use crate::analysis::{TARGETS, Threshold, thresholds};
 use crate::frames::Site;
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
 
-/// A panel a depth, a row a target, a point per model.
+/// One panel per depth, one row per target, one point per model.
 pub fn plot(context: &Context<'_>) -> Plot {
     let (first, last) = context.sparsities();
     // A place beyond the largest k for what is never reached.
