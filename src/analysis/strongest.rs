@@ -499,7 +499,9 @@ mod tests {
             let of_run = |what| 0.1 * noise(&[number(model), k, what]);
             Made::new(0.5 + of_run(0), 0.5 + of_run(1) + wobble(place, at, 1))
         };
-        let grid = grid(&MODELS, &KS, &[1000], 1, 12, made);
+        // Enough blocks for the swap test after Holm's correction.
+        let ks: Vec<u64> = (2..14).map(|power| 1 << power).collect();
+        let grid = grid(&MODELS, &ks, &[1000], 1, 12, made);
         let analysis = Analysis::new(&grid);
         let found = strongest(&analysis);
         let proxy = found.iter().find_map(|s| match &s.answer {

@@ -85,7 +85,12 @@ impl Document<'_> {
                     Part::Whole => write!(out, "[`{0}`]({0})\n\n{1}\n", shown.path(), shown.table),
                     Part::Rows(rows, what) => {
                         let (path, part) = (shown.path(), shown.table.part(rows));
-                        write!(out, "Rows of [`{path}`]({path}) ({} in all): {what}\n\n{part}\n", shown.size())
+                        write!(
+                            out,
+                            "Rows of [`{path}`]({path}) ({} in all): {}\n\n{part}\n",
+                            shown.size(),
+                            no_tags(what)
+                        )
                     }
                     // Links that follow each other are one paragraph.
                     Part::Link => {

@@ -9,7 +9,7 @@ use crate::analysis::{
     Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally, behaviour, findings, gaps, strongest,
 };
 use crate::frames::Grid;
-use crate::markdown::{code, percent, signed_with_interval, tokens_text, with_interval};
+use crate::markdown::{code, no_tags, percent, signed_with_interval, tokens_text, with_interval};
 use crate::verdict::MIN_SEQUENCES;
 
 /// How many findings are shown.
@@ -61,9 +61,9 @@ fn run(analysis: &Analysis<'_>) -> String {
     let models: Vec<String> = grid.models().iter().map(|model| code(model)).collect();
     let mut parts = vec![
         format!("{} {}", several(models.len(), "model"), models.join(", ")),
-        format!("{} {}", several(grid.depths().len(), "depth"), grid.depths().join(", ")),
+        format!("{} {}", several(grid.depths().len(), "depth"), no_tags(&grid.depths().join(", "))),
     ];
-    parts.extend(hooks_and_classes(grid));
+    parts.extend(hooks_and_classes(grid).iter().map(|part| no_tags(part)));
     if !grid.ks().is_empty() {
         parts.push(format!("k {}", numbers(grid.ks())));
     }
@@ -104,7 +104,7 @@ fn hooks_and_classes(grid: &Grid) -> Vec<String> {
 
 /// `mid, k 8`.
 fn place(analysis: &Analysis<'_>, cell: &Cell) -> String {
-    format!("{}, {}", analysis.site(cell), analysis.names.setting_with("k ", &cell.setting))
+    no_tags(&format!("{}, {}", analysis.site(cell), analysis.names.setting_with("k ", &cell.setting)))
 }
 
 fn signed(score: &Score) -> String {
@@ -272,11 +272,11 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
     let opposite = (tally.below > 0).then(|| format!("name different ones in {}", tally.below));
     let said: Vec<String> = [opposite, alike].into_iter().flatten().collect();
     format!(
-        "At equal L0, R² and CE_rec {} of {} comparisons of another class or objective with `{}` (both intervals exclude 0). At {} of {} (L0 {}), R² is {} by {}, CE_rec \
+        "At equal L0, R² and CE_rec {} of {} comparisons of another class or objective with {} (both intervals exclude 0). At {} of {} (L0 {}), R² is {} by {}, CE_rec \
          {} by {}{}.",
         listed(&said),
         tally.of,
-        names.class(&contrast.against),
+        code(&names.class(&contrast.against)),
         place(analysis, contrast.cell),
         code(&contrast.cell.model),
         contrast.l0.value.map_or_else(|| "unknown".to_owned(), |l0| format!("{l0:.1}")),
