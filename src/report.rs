@@ -116,11 +116,11 @@ mod tests {
     fn long_tables_are_shown_in_part_and_hypotheses_where_they_can_be_decided() {
         let [text, page] = pages(&made(&["small", "large"], &[1000, 2000], 3));
         assert!(text.contains("[`tables/hypotheses.md`](tables/hypotheses.md)") && text.contains("- **H0**: "));
-        assert!(text.contains("rows in all): all depths together"), "of the leaderboard");
+        assert!(text.contains("rows in all): all depths"), "of the leaderboard");
         let longest = text.split("\n\n").filter(|part| part.starts_with('|')).map(|table| table.lines().count()).max();
         // The head and the line below it.
         assert!(longest.is_some_and(|lines| lines <= 22), "{longest:?}");
-        assert!(page.contains("all depths together"));
+        assert!(page.contains(": all depths"));
     }
 
     #[test]

@@ -268,8 +268,9 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
     let names = &analysis.names;
     let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
     let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), signed(&kl)));
-    let alike = (tally.above > 0).then(|| format!("name the same one as the better in {}", tally.above));
-    let opposite = (tally.below > 0).then(|| format!("name different ones in {}", tally.below));
+    let opposite = (tally.below > 0).then(|| format!("name different ones as the better in {}", tally.below));
+    let same = if opposite.is_some() { "the same one" } else { "name the same one as the better" };
+    let alike = (tally.above > 0).then(|| format!("{same} in {}", tally.above));
     let said: Vec<String> = [opposite, alike].into_iter().flatten().collect();
     format!(
         "At equal L0, R² and CE_rec {} of {} comparisons of another class or objective with {} (both intervals exclude 0). At {} of {} (L0 {}), R² is {} by {}, CE_rec \
@@ -302,7 +303,10 @@ fn lacking(analysis: &Analysis<'_>) -> Vec<String> {
 pub fn undecidable(analysis: &Analysis<'_>) -> Option<String> {
     let lacking = lacking(analysis);
     (!lacking.is_empty()).then(|| {
-        format!("Nothing can be decided of the hypotheses by the rules fixed in advance: {}.", lacking.join("; "))
+        format!(
+            "This sweep cannot decide the hypotheses H0 to H3: their rules, fixed in advance, need {}.",
+            listed(&lacking)
+        )
     })
 }
 
