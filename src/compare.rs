@@ -9,11 +9,13 @@ mod measured;
 mod numbers;
 pub mod published;
 pub mod show;
+mod stand_ins;
 
 use assay_probes::stats::Interval;
 
 pub use numbers::{Found, Missing, Numbers};
 use published::{End, Published};
+pub use stand_ins::StandIns;
 
 /// A published number and what answers to it.
 pub struct Compared<'a> {

@@ -73,5 +73,4 @@ pub mod spec;
 mod spelling;
 #[cfg(feature = "workbench")]
 pub mod transcode;
-#[cfg(feature = "workbench")]
 pub mod verdict;

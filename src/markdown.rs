@@ -35,11 +35,33 @@ impl Table {
     pub fn rows(&self) -> &[Vec<String>] {
         &self.rows
     }
+
+    /// Those of its rows at these places, in this order.
+    #[must_use]
+    pub fn part(&self, rows: &[usize]) -> Self {
+        Self { head: self.head.clone(), rows: rows.iter().filter_map(|&at| self.rows.get(at).cloned()).collect() }
+    }
 }
 
-/// A cell's text; a bar in it, as in |ΔCE_rec|, would end the cell.
+/// A cell's text; a bar in it, as in |ΔCE_rec|, would end the cell, and the end of a line the table.
 fn escaped(cell: &str) -> String {
-    cell.replace('|', "\\|")
+    no_tags(cell).replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+/// Markdown whose `<` begins no tag of HTML, since names come from files of others.
+pub fn no_tags(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let opens = c == '<' && rest.peek().is_some_and(|next| next.is_ascii_alphabetic() || "/!?".contains(*next));
+        out.extend(opens.then_some('\\').into_iter().chain([c]));
+    }
+    out
+}
+
+/// A name as code, in which nothing is Markdown.
+pub fn code(name: &str) -> String {
+    format!("`{}`", name.replace('`', "'").replace(char::is_control, " "))
 }
 
 impl fmt::Display for Table {
@@ -150,6 +172,16 @@ mod tests {
         let mut table = Table::new(["|Δ|"]);
         table.row(["a | b"]);
         assert_eq!(table.to_string(), "| \\|Δ\\|  |\n| ------ |\n| a \\| b |\n");
+    }
+
+    #[test]
+    fn a_name_is_no_markup() {
+        assert_eq!(no_tags("p < 0.001 <b>a</b>"), "p < 0.001 \\<b>a\\</b>");
+        assert_eq!(code("a`b\n"), "`a'b `");
+        let mut table = Table::new(["a"]);
+        table.row(["b\nc"]);
+        assert!(table.to_string().ends_with("| b c |\n"));
+        assert_eq!(table.part(&[0, 0, 7]).rows().len(), 2);
     }
 
     #[test]

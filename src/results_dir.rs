@@ -192,7 +192,7 @@ pub fn state_dir(results: &Path, group: &str) -> PathBuf {
 }
 
 /// What a sweep writes when all of its runs are done, beside the frames.
-const OUTCOMES: [&str; 3] = ["report.md", "tables", "plots"];
+const OUTCOMES: [&str; 4] = ["report.md", "report.html", "tables", "plots"];
 
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {

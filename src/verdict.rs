@@ -124,7 +124,7 @@ pub struct Verdict {
     pub reasons: Vec<Reason>,
     /// What else a reader of the scores has to know.
     pub warnings: Vec<Warning>,
-    /// All of it in words: one sentence with the outcome, then a line for each explanation, reason and warning.
+    /// All of it in words: one plain sentence, the numbers that decide, then a line for each explanation, reason and warning.
     pub text: String,
 }
 
@@ -141,9 +141,10 @@ pub fn verdict(sequences: &[[Sums; 3]], replicates: &Replicates, vocab_size: usi
     let foreign = outcome == Outcome::ForeignTokens;
     let reasons = if foreign { Vec::new() } else { evidence.reasons() };
     let warnings = evidence.warnings(outcome);
-    let head = evidence.headline(outcome, main.as_ref(), sequences_needed);
+    let numbers = evidence.numbers(outcome, main.as_ref(), sequences_needed);
     let explained = matches!(outcome, Outcome::Overstates | Outcome::Understates).then(|| evidence.explanation());
-    let text = std::iter::once(head)
+    let text = [evidence.sentence(outcome), numbers]
+        .into_iter()
         .chain((!foreign).then(|| evidence.beside(&comparisons)))
         .chain(explained)
         .chain(reasons.iter().map(|reason| reason.text.clone()))
@@ -179,49 +180,49 @@ impl Evidence<'_> {
         }
     }
 
-    /// The outcome in one sentence.
-    fn headline(&self, outcome: Outcome, main: Option<&Difference>, needed: Option<usize>) -> String {
-        let scores = format!("{} and {}", self.named(R2), self.named(LOSS_SCORE_MEAN));
-        let by = main.map_or_else(|| markdown::NONE.to_owned(), Difference::shown);
+    /// The outcome in one plain sentence, for a reader who knows none of the metrics.
+    fn sentence(&self, outcome: Outcome) -> String {
+        let share = |score| self.value(score).map(|value| format!("{:.0} %", 100.0 * value));
+        let (r2, kept) = (share(R2), share(LOSS_SCORE_MEAN));
+        let keeps = match self.value(LOSS_SCORE_MEAN) {
+            Some(value) if value <= 0.0 => "nothing".to_owned(),
+            _ => kept.clone().unwrap_or_default(),
+        };
+        let keeps = format!("On this text the SAE keeps {keeps} of what the activation does for the model's loss");
+        let r2_is = match self.value(R2) {
+            Some(value) if value <= 0.0 => ": it is not even above 0".to_owned(),
+            _ => format!(" ({})", r2.clone().unwrap_or_default()),
+        };
         match outcome {
             Outcome::Agree => {
                 let little = [R2, LOSS_SCORE_MEAN].iter().all(|score| self.value(*score).is_some_and(|v| v < GAP));
-                let of_use = if little { " (both say that it is of little use)" } else { "" };
-                format!(
-                    "R² tells what the SAE keeps of the model{of_use}: {scores} agree; they differ by {by}, within ±{AGREE}."
-                )
+                let of_use = if little { ": the SAE is of little use" } else { "" };
+                format!("{keeps}, and R² says about as much{r2_is}{of_use}.")
             }
-            Outcome::Overstates => {
-                let none = if self.value(LOSS_SCORE_MEAN).is_some_and(|v| v <= 0.0) {
-                    " The model does no better with the reconstruction than with the mean activation."
-                } else {
-                    ""
-                };
-                format!(
-                    "R² overstates what the SAE keeps of the model: {scores} differ by {by}, more than {DIFFER}.{none}"
-                )
-            }
-            Outcome::Understates => {
-                let none = if self.value(R2).is_some_and(|v| v <= 0.0) {
-                    " The reconstruction is no nearer to the activations than their mean is, yet the model does better with it."
-                } else {
-                    ""
-                };
-                format!(
-                    "R² understates what the SAE keeps of the model: {scores} differ by {by}, more than {DIFFER} the other way.{none}"
-                )
-            }
-            Outcome::Undecided => {
-                format!(
-                    "Undecided whether R² tells what the SAE keeps of the model: {}",
-                    self.why_undecided(main, needed)
-                )
-            }
+            Outcome::Overstates => format!("{keeps}; R² overstates that{r2_is}."),
+            Outcome::Understates => format!("{keeps}; R² understates that{r2_is}."),
+            Outcome::Undecided => match r2.zip(kept) {
+                Some((r2, _)) => format!("{keeps}; whether R² ({r2}) tells that is undecided."),
+                None => "It is undecided whether R² tells what the SAE keeps of the model on this text.".to_owned(),
+            },
+            Outcome::Useless => "On this text the SAE is of no use to the model, and R² says so too.".to_owned(),
+            Outcome::ForeignTokens => "There is no verdict, because these tokens are not this model's text.".to_owned(),
+        }
+    }
+
+    /// The numbers by which it was decided.
+    fn numbers(&self, outcome: Outcome, main: Option<&Difference>, needed: Option<usize>) -> String {
+        let scores = format!("{} and {}", self.named(R2), self.named(LOSS_SCORE_MEAN));
+        let by = main.map_or_else(|| markdown::NONE.to_owned(), Difference::shown);
+        match outcome {
+            Outcome::Agree => format!("{scores} differ by {by}, within ±{AGREE}."),
+            Outcome::Overstates => format!("{scores} differ by {by}, more than {DIFFER}."),
+            Outcome::Understates => format!("{scores} differ by {by}, more than {DIFFER} the other way."),
+            Outcome::Undecided => self.why_undecided(main, needed),
             Outcome::Useless => {
-                let why = if self.has_no_live_latent() { "no latent fires (L0 is 0). " } else { "" };
+                let why = if self.has_no_live_latent() { "No latent fires (L0 is 0). " } else { "" };
                 format!(
-                    "The SAE is of no use to this model, and reconstruction and behaviour both say so: {why}{}, {}, {}; 0 is the mean activation, \
-                     or a doubled loss.",
+                    "{why}{}, {}, {}; 0 is the mean activation, or a doubled loss.",
                     self.named(R2),
                     self.named(LOSS_SCORE_MEAN),
                     self.named(CE_REC)
@@ -238,10 +239,11 @@ impl Evidence<'_> {
             .map(|score| score.name)
             .collect();
         if !undefined.is_empty() {
-            return format!("{} is undefined here.", undefined.join(" and the "));
+            let the = if undefined[0] == R2.name { "" } else { "The " };
+            return format!("{the}{} is undefined here.", undefined.join(" and the "));
         }
         let Some(main) = main else {
-            return "in some of the resamples one of the scores is undefined, because the mean activation costs hardly more than the \
+            return "In some of the resamples one of the scores is undefined, because the mean activation costs hardly more than the \
                     model's own; other or more text would decide."
                 .to_owned();
         };

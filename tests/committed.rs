@@ -90,6 +90,26 @@ fn recorded_specs_can_be_run_again() {
     }
 }
 
+/// A reader who opens a report sees what was found and what is open, and every link leads somewhere.
+#[test]
+fn committed_reports_begin_with_their_findings() {
+    for dir in committed() {
+        let text = std::fs::read_to_string(dir.join("report.md")).unwrap();
+        let (first, _) = text.split_once("\n## ").unwrap();
+        for part in ["**What was run.** ", "finding", "](plots/paths.svg)", "**Undecided.** ", "**Caveats.**"] {
+            assert!(first.contains(part), "{}: {part} is missing", dir.display());
+        }
+        assert!(!first.contains("\n| "), "{}: a table before the first section", dir.display());
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| link.starts_with("tables/") || link.starts_with("plots/")) {
+            assert!(dir.join(link).is_file(), "{}: {link}", dir.display());
+        }
+    }
+    let demo = std::fs::read_to_string(root().join("results/example/report.md")).unwrap();
+    let row = demo.lines().take(60).find(|line| line.starts_with('|') && line.contains("undecided"));
+    assert_eq!(row, None);
+}
+
 /// The stages of a numbered list: number and name.
 fn stages(text: &str, line: impl Fn(&str) -> Option<(String, String)>) -> Vec<(String, String)> {
     let found: Vec<(String, String)> = text.lines().filter_map(line).collect();

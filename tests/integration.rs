@@ -29,6 +29,7 @@
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
 //! - `output`: nobody reads what is printed, or it can't be written.
+//! - `page`: `report.html` in a browser, where there is one.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
 //! - `hub`: models, SAEs and datasets by name, from a hub on loopback: cache, resumption, tokens, offline mode, errors.
 //! - `inputs`: padded, oddly named, damaged and foreign files, as people have them.
@@ -66,6 +67,7 @@ mod inputs;
 mod interrupt;
 mod kernel_cache;
 mod output;
+mod page;
 mod parity_classes;
 mod parity_eval;
 mod parity_models;

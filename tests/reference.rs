@@ -185,6 +185,37 @@ fn every_published_interval_holds_its_value() {
     assert!(intervals.iter().all(|(n, i)| i.contains(n.value)));
 }
 
+// ---- Stand-ins ----
+
+#[test]
+fn models_that_stand_for_published_ones_have_counterparts() {
+    let example = root().join("results/example");
+    let run = |args: &[&str]| stdout_of(assay().arg("compare").arg(&example).args(["--reference", "fast2"]).args(args));
+    let without = run(&[]);
+    assert!(
+        without.contains("0 of ") && without.contains("model pythia-70m is not there (") && without.contains("`--all`")
+    );
+    let map = ["--map", "small=pythia-70m", "--map", "medium=pythia-410m"];
+    let with = run(&map);
+    // At mid, k 8: the stand-in's layer is 3 like Pythia's, of the larger model it is not.
+    let row = |row: &str, column: &str| {
+        let found = with.lines().find(|line| line.contains(row) && line.contains(column));
+        found.unwrap_or_else(|| panic!("{row}, {column}: {with}")).to_owned()
+    };
+    assert!(row("| 70M ", "| R² ").contains("0.569"), "{}", row("| 70M ", "| R² "));
+    assert!(row("| 410M ", "| R² ").contains("0.4597"), "{}", row("| 410M ", "| R² "));
+    assert!(with.lines().count() < run(&[&map[..], &["--all"]].concat()).lines().count());
+    let wrong = |args: &[&str], parts: &[&str]| {
+        refused(assay().arg("compare").arg(&example).args(["--reference", "fast2"]).args(args), parts);
+    };
+    wrong(&["--map", "tiny=pythia-70m"], &["--map", "tiny", "small, medium"]);
+    wrong(&["--map", "small=pythia-7b"], &["--map", "pythia-7b", "pythia-70m"]);
+    wrong(&["--map", "small=pythia-70m", "--map", "medium=pythia-70m"], &["two models stand for pythia-70m"]);
+    let usage = assay().arg("compare").arg(&example).args(["--map", "small"]).output().unwrap();
+    assert!(usage.status.code() == Some(2) && String::from_utf8_lossy(&usage.stderr).contains("OURS=PUBLISHED"));
+    refused(assay().arg("compare").arg(csv()).args(["--map", "small=pythia-70m"]), &["--map", "is a file"]);
+}
+
 // ---- Published numbers with published numbers ----
 
 #[test]
@@ -514,7 +545,7 @@ fn what_is_not_there_is_said_with_the_reason() {
     }
     let listed: usize = text
         .lines()
-        .filter_map(|l| l.strip_prefix("- ")?.rsplit_once(" (")?.1.strip_suffix("):")?.parse::<usize>().ok())
+        .filter_map(|l| l.strip_prefix("- ")?.rsplit_once(" (")?.1.strip_suffix(')')?.parse::<usize>().ok())
         .sum();
     assert_eq!(listed, kinds.len(), "every row without a counterpart is counted under one reason");
 

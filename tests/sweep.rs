@@ -184,10 +184,14 @@ fn a_report_is_rebuilt_from_the_parquet_files_alone() {
     for folder in ["tables", "plots", "runs", "saes"] {
         std::fs::remove_dir_all(out.join(folder)).unwrap();
     }
-    std::fs::remove_file(out.join("report.md")).unwrap();
+    let pages = ["report.md", "report.html"];
+    pages.iter().for_each(|page| std::fs::remove_file(out.join(page)).unwrap());
     stdout_of(assay().arg("report").arg(&out));
     let after = files(&out);
-    let made = |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");
+    let made = |path: &&PathBuf| {
+        path.starts_with("tables") || path.starts_with("plots") || pages.iter().any(|page| path.ends_with(page))
+    };
+    assert_eq!(before.keys().filter(|path| pages.iter().any(|page| path.ends_with(page))).count(), 2);
     assert_eq!(after.keys().filter(made).count(), before.keys().filter(made).count());
     for path in before.keys().filter(made) {
         assert!(after[path] == before[path], "{} differs", path.display());

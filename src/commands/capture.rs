@@ -17,7 +17,7 @@ use crate::{device, fetch, output};
 /// Write the activations at a hook of a model to safetensors: a directory of shards, or one file.
 ///
 /// A shard has one tensor, `activations`, [tokens, d], sequence after sequence; index.json beside them says of which model, hook and tokens
-/// they are. A capture that was interrupted goes on with the same command: finished shards are kept. Memory does not grow with the tokens.
+/// they are. An interrupted capture resumes with the same command: finished shards are kept. Memory does not grow with the tokens.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay capture --model models/bundled/small --tokens models/bundled/eval.parquet \\\n    --hook blocks.3.hook_resid_post --out /tmp/activations\n  assay capture --model models/bundled/small --text README.md --hook blocks.3.hook_mlp_out \\\n    --dtype bf16 --out /tmp/mlp_out.safetensors"
@@ -102,7 +102,7 @@ impl CaptureArgs {
             let stage = progress.stage(format!("capture {site}"), (rows / context_size) as u64, "sequences");
             let saved = match is_file {
                 true => format!("nothing of {shown} is kept, as it is one file"),
-                false => format!("what is finished is in {shown}, and the same command goes on"),
+                false => format!("what is finished is in {shown}, and the same command resumes"),
             };
             let mut work = Work { model: &model, source: &source, site, batch, stage, saved };
             for shard in &missing {

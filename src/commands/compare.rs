@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 
 use crate::analysis::Analysis;
-use crate::compare::{Compared, Numbers, compare, published, show};
+use crate::compare::published::{Models, Published};
+use crate::compare::{Compared, Numbers, StandIns, compare, published, show};
 use crate::{frames, output};
 
 /// Compare a results directory with published numbers.
@@ -14,7 +15,7 @@ use crate::{frames, output};
 /// listed with the reason.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay compare results/fast2 --reference fast2\n  assay compare results/reference/proxy-gap.csv --reference fast3 --check 0"
+    after_help = "Examples:\n  assay compare results/fast2 --reference fast2\n  assay compare results/example --reference fast2 --map small=pythia-70m --map medium=pythia-410m\n  assay compare results/reference/proxy-gap.csv --reference fast3 --check 0"
 )]
 pub struct CompareArgs {
     /// A directory that `assay sweep` wrote, or a CSV file like results/reference/proxy-gap.csv
@@ -23,12 +24,25 @@ pub struct CompareArgs {
     /// The published numbers: fast2, fast3, budget-k32-100m, budget-k8-50m, phase2, geometry, all, or a CSV file
     #[arg(long, value_name = "EXPERIMENT", default_value = "all")]
     reference: String,
+    /// Let a model of the results stand for a published one, such as `small=pythia-70m`; may be repeated. Layers need not be equal then, nor
+    /// the token budget where the results have only one. With it a sweep on stand-ins has counterparts, not confirmations
+    #[arg(long, value_name = "OURS=PUBLISHED", value_parser = pair)]
+    map: Vec<(String, String)>,
+    /// List every row that has no counterpart, not only the reasons
+    #[arg(long)]
+    all: bool,
     /// Fail, and name the cells, if one differs by more than this
     #[arg(long, value_name = "TOLERANCE", value_parser = tolerance)]
     check: Option<f64>,
-    /// Print a JSON array, an object a published number, instead of tables
+    /// Print a JSON array, one object per published number, instead of tables
     #[arg(long)]
     json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(ours, theirs)| !ours.is_empty() && !theirs.is_empty());
+    let (ours, theirs) = parts.ok_or_else(|| "OURS=PUBLISHED is wanted, such as small=pythia-70m".to_owned())?;
+    Ok((ours.to_owned(), theirs.to_owned()))
 }
 
 fn tolerance(text: &str) -> Result<f64, String> {
@@ -44,20 +58,54 @@ impl CompareArgs {
     /// nothing to compare.
     pub fn run(&self) -> Result<()> {
         let reference = published::selected(&self.reference)?;
+        self.check_published(&reference)?;
         if self.results.is_file() {
+            ensure!(self.map.is_empty(), "--map is for a results directory, and {} is a file", self.results.display());
             self.report(&compare(&reference, &published::read_file(&self.results)?))
         } else {
             let grid = frames::read(&self.results)?;
+            if let Some((ours, _)) = self.map.iter().find(|(ours, _)| !grid.models().contains(ours)) {
+                let there = grid.models().join(", ");
+                bail!("--map {ours}=…: {} has no model {ours}; there are {there}", self.results.display());
+            }
             let analysis: &dyn Numbers = &Analysis::new(&grid);
-            self.report(&compare(&reference, analysis))
+            let one_budget = grid.budgets().len() == 1;
+            self.report(&compare(&reference, &StandIns { numbers: analysis, map: &self.map, one_budget }))
         }
+    }
+
+    /// Whether `--map` names models that the reference has, each once.
+    fn check_published(&self, reference: &[Published]) -> Result<()> {
+        let mut there: Vec<&str> = reference
+            .iter()
+            .flat_map(|row| match &row.models {
+                Models::One(model) => vec![model.as_str()],
+                Models::Pair { from, to } => vec![from.as_str(), to.as_str()],
+                Models::All => Vec::new(),
+            })
+            .collect();
+        there.sort_unstable();
+        there.dedup();
+        for (at, (ours, theirs)) in self.map.iter().enumerate() {
+            ensure!(
+                there.contains(&theirs.as_str()),
+                "--map {ours}={theirs}: {} has no model {theirs}; there are {}",
+                self.reference,
+                there.join(", ")
+            );
+            ensure!(
+                self.map[..at].iter().all(|(_, earlier)| earlier != theirs),
+                "--map: two models stand for {theirs}; give one"
+            );
+        }
+        Ok(())
     }
 
     fn report(&self, compared: &[Compared<'_>]) -> Result<()> {
         let results = self.results.display().to_string();
         let printed = match self.json {
             true => output::result_line(serde_json::to_string_pretty(&show::json(compared))?),
-            false => output::result(show::markdown(compared, &results)),
+            false => output::result(show::markdown(compared, &results, self.all)),
         };
         // The check counts whether or not anybody reads the list.
         self.check(compared, &results).and(printed)

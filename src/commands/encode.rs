@@ -163,7 +163,7 @@ impl EncodeArgs {
             return print::result_line(serde_json::to_string_pretty(&report)?);
         }
         print::result(format_args!(
-            "{out}: {} tokens, {} active latents a token of {}\n{}",
+            "{out}: {} tokens, {} active latents per token of {}\n{}",
             layout.rows,
             markdown::number(Some(l0)),
             layout.d_sae,

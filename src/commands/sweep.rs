@@ -28,7 +28,7 @@ use outlook::{Outlook, describe_downloads};
 /// Finished runs are skipped, and a training that was stopped resumes from its last state: the same command resumes where it was
 /// stopped, and ends with the same table. Ctrl-C (and SIGTERM) saves the state of the training first and exits with 130; pressed
 /// twice, it stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
-/// files, tables, plots and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
+/// files, tables, plots, report.html and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k\n  assay sweep sweeps/demo.toml --group 0    (one process for each group, then `assay gather results/demo`)"

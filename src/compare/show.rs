@@ -9,15 +9,15 @@ use super::Compared;
 use super::published::{Printed, Published};
 use crate::markdown::{NONE, Table, number};
 
-/// The table, the summary, and what has no counterpart; `results` is what was compared.
-pub fn markdown(compared: &[Compared<'_>], results: &str) -> String {
+/// The table, the summary, and why the others have no counterpart, with `all` row by row; `results` is what was compared.
+pub fn markdown(compared: &[Compared<'_>], results: &str, all: bool) -> String {
     let mut out = String::new();
     let table = table(compared);
     if !table.is_empty() {
         let _ = writeln!(out, "{table}");
     }
     let _ = writeln!(out, "{}", summary(compared, results));
-    out += &without_counterpart(compared);
+    out += &without_counterpart(compared, all);
     out
 }
 
@@ -77,8 +77,8 @@ fn summary(compared: &[Compared<'_>], results: &str) -> String {
     )
 }
 
-/// The rows that nothing answers to, by the reason, and below it by the table's row.
-fn without_counterpart(compared: &[Compared<'_>]) -> String {
+/// The reasons for which rows have no counterpart, and below each, with `all`, the rows themselves.
+fn without_counterpart(compared: &[Compared<'_>], all: bool) -> String {
     let mut reasons: Vec<(String, Vec<&Published>)> = Vec::new();
     for row in compared {
         let Err(missing) = &row.ours else { continue };
@@ -90,10 +90,15 @@ fn without_counterpart(compared: &[Compared<'_>]) -> String {
     }
     let mut out = String::new();
     if !reasons.is_empty() {
-        out += "\nWithout a counterpart:\n\n";
+        out +=
+            if all { "\nWithout a counterpart:\n\n" } else { "\nWithout a counterpart (`--all` lists the rows):\n\n" };
     }
     for (reason, rows) in reasons {
-        let _ = writeln!(out, "- {reason} ({}):", rows.len());
+        let colon = if all { ":" } else { "" };
+        let _ = writeln!(out, "- {reason} ({}){colon}", rows.len());
+        if !all {
+            continue;
+        }
         for cells in rows.chunk_by(|a, b| (&a.experiment, &a.table, &a.row) == (&b.experiment, &b.table, &b.row)) {
             let columns: Vec<String> = cells.iter().map(|p| p.named_column()).collect();
             let _ = writeln!(
@@ -109,7 +114,7 @@ fn without_counterpart(compared: &[Compared<'_>]) -> String {
     out
 }
 
-/// An array with an object a published number.
+/// An array with one object per published number.
 pub fn json(compared: &[Compared<'_>]) -> Value {
     let object = |row: &Compared<'_>| {
         let (published, found) = (row.published, row.found());

@@ -197,23 +197,25 @@ impl Figure {
         Ok(text)
     }
 
-    /// Writes `{stem}.svg` and `{stem}.png`.
+    /// Writes `{stem}.svg` and `{stem}.png`, and returns the former's text.
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn save(&self, dir: &Path, stem: &str) -> Result<()> {
+    pub fn save(&self, dir: &Path, stem: &str) -> Result<String> {
         canvas::register_font();
         let size = layout::Layout::of(self).size;
         let at = |extension: &str| dir.join(format!("{stem}.{extension}"));
         let write = |extension: &str, bytes: &[u8]| {
             std::fs::write(at(extension), bytes).with_context(|| format!("cannot write {stem}.{extension}"))
         };
-        write("svg", self.svg()?.as_bytes())?;
+        let svg = self.svg()?;
+        write("svg", svg.as_bytes())?;
         let mut pixels = vec![0; 3 * size.0 as usize * size.1 as usize];
         draw::draw(&BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area(), self)
             .with_context(|| format!("cannot draw {stem}"))?;
         let image = png::encode(&pixels, size).map_err(|e| anyhow!("cannot encode {stem}.png: {e}"))?;
-        write("png", &image)
+        write("png", &image)?;
+        Ok(svg)
     }
 }
 

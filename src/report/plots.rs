@@ -16,6 +16,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::document::Drawn;
 use super::figure::{self, Axis, Figure, Key, Look, Panel, Point, Scale};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
 use crate::frames::{Class, Setting, Site};
@@ -54,15 +55,14 @@ struct Line {
     look: Look,
 }
 
-/// Draws what the grid has data for, as SVG and PNG, and says what it drew: the files' stem and a caption, in the order in which
-/// a reader wants them.
+/// Draws what the grid has data for, as SVG and PNG, and says what it drew, in the order in which a reader wants it.
 ///
 /// # Errors
 /// If a file can't be written.
-pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)>> {
+pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<Drawn>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&str, Maker); 14] = [
+    let figures: [(&'static str, Maker); 14] = [
         ("paths", paths::plot),
         ("paths-by-metric", paths::by_metric),
         ("curves", curves::plot),
@@ -82,8 +82,8 @@ pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<(String, String)
     for (stem, plot) in figures {
         let Plot { figure, caption } = plot(&context);
         if !figure.is_empty() {
-            figure.save(dir, stem)?;
-            drawn.push((stem.to_owned(), caption));
+            let svg = figure.save(dir, stem)?;
+            drawn.push(Drawn { stem, caption, svg });
         }
     }
     Ok(drawn)

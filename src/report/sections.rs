@@ -1,11 +1,12 @@
 //! The report's questions, each with the tables and plots that answer it and the caveats that belong to them.
 
-use std::fmt::Write as _;
-
 use assay_probes::stats::hypotheses::HYPOTHESES;
 
+use super::document::{Block, Drawn, Part, Shown};
+use super::summary::undecidable;
 use super::tables::Named;
 use crate::analysis::{Analysis, gaps};
+use crate::markdown::Table;
 
 /// A question and what answers it; left out where there is no table for it.
 struct Section {
@@ -15,10 +16,10 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 20] = [
+const SECTIONS: [Section; 19] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
-        figures: &["paths", "curves", "gap"],
+        figures: &["curves", "gap"],
         tables: &["delta-by-k"],
         caveats: "Differences are later model minus earlier at equal depth, k and tokens. The budget is equal in tokens, not in tokens per \
                   latent: the larger model's SAE has more latents and is trained less. Models differ in their own loss too, by which CE_rec is \
@@ -66,21 +67,14 @@ const SECTIONS: [Section; 20] = [
         caveats: "Losses are in nats per token: of the model as it is, and with 0 or the evaluation set's mean in place of the activation.",
     },
     Section {
-        question: "Headline (smallest k)",
+        question: "How good is each SAE?",
         figures: &[],
-        tables: &["headline"],
-        caveats: "`CE_rec` is 2 − L_recon/L_orig per sequence, averaged, as the reference texts have it: 1 is perfect, 0 a doubled loss. Badly \
-                  modelled sequences score higher, and easy ones lead its mean; pooled over tokens none does. Don't rely on one row; check signs across k.",
+        tables: &["headline", "three-model", "monotone"],
+        caveats: "`headline` has the smallest k, as the reference texts begin; don't rely on one row, check signs across k. `CE_rec` is 2 − L_recon/L_orig per sequence, averaged, as \
+                  they have it: 1 is perfect, 0 a doubled loss. Badly modelled sequences score higher, and easy ones lead its mean; pooled over tokens none does.",
     },
     Section {
-        question: "Does it hold over all models?",
-        figures: &[],
-        tables: &["three-model", "monotone", "overlap", "spread"],
-        caveats: "Overlapping intervals of two values are a weak test; the paired difference is the sharper one. d is over evaluation \
-                  sequences with the pooled unpaired SD, which is large because sequences differ in difficulty; d_z is paired by sequence.",
-    },
-    Section {
-        question: "Do longer training and other seeds close the gap?",
+        question: "What do longer training and other seeds change?",
         figures: &["gap-by-budget", "loss"],
         tables: &["trend", "phase2", "equal-training", "budgets", "seeds"],
         caveats: "Each budget is a training run of its own. `phase2` has the columns of the reference text and CE_rec per sequence. Intervals cover seeds and sequences \
@@ -90,8 +84,9 @@ const SECTIONS: [Section; 20] = [
     Section {
         question: "What could have been found?",
         figures: &[],
-        tables: &["power", "influence"],
-        caveats: "Components are of ΔCE_rec per sequence, a plain mean. A sequence's influence is what leaving it out changes; with many \
+        tables: &["power", "influence", "overlap", "spread"],
+        caveats: "Overlapping intervals of two values are a weak test; the paired difference is the sharper one. d is over evaluation \
+                  sequences with the pooled unpaired SD, which is large because sequences differ in difficulty; d_z is paired by sequence. Components are of ΔCE_rec per sequence, a plain mean. A sequence's influence is what leaving it out changes; with many \
                   positive and few negative contributions the top tenth may carry more than all of the difference.",
     },
     Section {
@@ -133,7 +128,7 @@ const SECTIONS: [Section; 20] = [
         caveats: "The smallest k. R² divides by SST; cosine and relative error don't.",
     },
     Section {
-        question: "How much of the gap is a few directions or a few tokens?",
+        question: "How much of R² is a few directions or a few tokens?",
         figures: &["controls", "errors-by-norm"],
         tables: &["controls", "subsets"],
         caveats: "Directions are the top eigenvectors of the covariance on the evaluation set, projected out of errors and activations alike. \
@@ -174,9 +169,12 @@ const SECTIONS: [Section; 20] = [
 ];
 
 /// Tables that are too long or wide to be read in a page: it links to them.
-const LINKED: [&str; 10] = [
+const LINKED: [&str; 13] = [
     "everything",
     "grid",
+    "overlap",
+    "spread",
+    "power",
     "leaderboard-by-behaviour",
     "leaderboard-reference",
     "k-star-reference",
@@ -187,52 +185,91 @@ const LINKED: [&str; 10] = [
     "seeds",
 ];
 
+/// A longer table is shown in part.
+const ROWS: usize = 20;
+
 /// All sections that have something to show.
-pub fn write(analysis: &Analysis<'_>, tables: &[Named], figures: &[(String, String)]) -> String {
-    let mut out = String::new();
+pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Drawn]) -> Vec<Block<'a>> {
+    let mut out = Vec::new();
     for section in &SECTIONS {
-        let found: Vec<_> = section.tables.iter().filter_map(|name| tables.iter().find(|(n, _)| n == name)).collect();
+        let found: Vec<&Named> =
+            section.tables.iter().filter_map(|name| tables.iter().find(|(n, _)| n == name)).collect();
         if found.is_empty() {
             continue;
         }
-        let _ = write!(out, "## {}\n\n", section.question);
-        if found.iter().any(|(name, _)| *name == "hypotheses") {
-            for hypothesis in HYPOTHESES {
-                let _ = writeln!(out, "- **{}**: {} *{}*", hypothesis.name, hypothesis.claim, hypothesis.rule);
+        out.push(Block::Heading(section.question));
+        if section.tables.contains(&"hypotheses") {
+            if let Some(text) = undecidable(analysis) {
+                out.push(Block::Text(text));
+                continue;
             }
-            out.push('\n');
+            let rules = HYPOTHESES.map(|h| format!("- **{}**: {} *{}*", h.name, h.claim, h.rule));
+            out.push(Block::Text(rules.join("\n")));
         }
-        for (name, caption) in section.figures.iter().filter_map(|f| figures.iter().find(|(name, _)| name == f)) {
-            let _ = write!(out, "![{name}](plots/{name}.svg)\n\n*{caption}*\n\n");
-        }
-        let linked = |name: &str| LINKED.contains(&name);
-        for (name, table) in found.iter().filter(|(name, _)| !linked(name)) {
-            let _ = write!(out, "`tables/{name}.md`\n\n{table}\n");
-        }
-        let links: Vec<String> = found
-            .iter()
-            .filter(|(name, _)| linked(name))
-            .map(|(name, _)| format!("[`tables/{name}.md`](tables/{name}.md)"))
-            .collect();
-        if !links.is_empty() {
-            let _ = write!(out, "In a file of its own: {}\n\n", links.join(", "));
-        }
+        out.extend(section.figures.iter().filter_map(|f| figures.iter().find(|d| d.stem == *f)).map(Block::Figure));
+        // Links come last and together.
+        let mut parts: Vec<Shown<'a>> = found.into_iter().map(|(name, table)| shown(analysis, name, table)).collect();
+        parts.sort_by_key(|shown| matches!(shown.part, Part::Link));
+        out.extend(parts.into_iter().map(Block::Table));
         if section.tables.contains(&"delta-by-k") {
-            out += &monte_carlo(analysis);
+            out.extend(monte_carlo(analysis).map(Block::Text));
         }
-        let _ = write!(out, "{}\n\n", section.caveats);
+        out.push(Block::Text(section.caveats.to_owned()));
     }
     out
 }
 
-/// How far another seed of the bootstrap would move the ends of these intervals.
-fn monte_carlo(analysis: &Analysis<'_>) -> String {
-    let errors = gaps(analysis).into_iter().filter_map(|gap| gap.behaviours[0].difference.end_errors).flatten();
-    match errors.fold(0.0, f64::max) {
-        0.0 => String::new(),
-        largest => format!(
-            "Another seed of the bootstrap would move the ends of the intervals of ΔCE_rec (pooled) by about {largest:.4} at most (Monte-Carlo standard error); \
-             an end within two of its errors of 0 makes a label `unsure`.\n\n"
-        ),
+/// As much of a table as the report shows: all rows, or those that carry the point, or none.
+fn shown<'a>(analysis: &Analysis<'_>, name: &'static str, table: &'a Table) -> Shown<'a> {
+    let part = if LINKED.contains(&name) { Part::Link } else { part(analysis, table) };
+    Shown { name, table, part }
+}
+
+/// Of a long table the rows of all depths together, or else of the anchor depth; if they are still too many, those of them at the largest
+/// budget; if still, those against the first class.
+fn part(analysis: &Analysis<'_>, table: &Table) -> Part {
+    let mut rows: Vec<usize> = (0..table.rows().len()).collect();
+    if rows.len() <= ROWS {
+        return Part::Whole;
     }
+    let together = analysis.names.scope(None);
+    let anchors: Vec<String> = analysis.anchor_sites().iter().map(|site| analysis.names.site(site)).collect();
+    let budget = super::tables::budget(analysis.largest_budget());
+    let classes = analysis.grid.classes();
+    let first = classes.first().map(|class| analysis.names.class(class));
+    let filters = [
+        ("depth", vec![together.clone()]),
+        ("depth", anchors),
+        ("tokens", vec![budget.clone()]),
+        ("train tokens", vec![budget]),
+        ("against", first.into_iter().collect()),
+    ];
+    let mut what: Vec<String> = Vec::new();
+    for (name, wanted) in filters {
+        let Some(column) = table.head().iter().position(|head| head == name) else { continue };
+        let kept: Vec<usize> =
+            rows.iter().copied().filter(|&row| wanted.contains(&table.rows()[row][column])).collect();
+        if rows.len() > ROWS && !kept.is_empty() && kept.len() < rows.len() {
+            rows = kept;
+            what.push(match name {
+                "depth" if wanted[0] == together => together.clone(),
+                "depth" => format!("depth {}", wanted.join(" and ")),
+                "against" => format!("differences from {}", wanted.join(", ")),
+                _ => format!("{} training tokens", wanted.join(", ")),
+            });
+        }
+    }
+    if rows.len() > ROWS || what.is_empty() { Part::Link } else { Part::Rows(rows, what.join(", ")) }
+}
+
+/// How far another seed of the bootstrap would move the ends of these intervals.
+fn monte_carlo(analysis: &Analysis<'_>) -> Option<String> {
+    let errors = gaps(analysis).into_iter().filter_map(|gap| gap.behaviours[0].difference.end_errors).flatten();
+    let largest = errors.fold(0.0, f64::max);
+    (largest > 0.0).then(|| {
+        format!(
+            "Another seed of the bootstrap would move the ends of the intervals of ΔCE_rec (pooled) by about {largest:.4} at most (Monte-Carlo standard error); \
+             an end within two of its errors of 0 makes a label `unsure`."
+        )
+    })
 }

@@ -126,7 +126,7 @@ fn excludes(value: Option<Excludes>) -> String {
 }
 
 /// `10M`.
-fn budget(tokens: u64) -> String {
+pub fn budget(tokens: u64) -> String {
     tokens_text(tokens).replace(" tokens", "")
 }
 

@@ -80,7 +80,7 @@ impl Evidence<'_> {
 
     pub(super) fn why_foreign(&self) -> String {
         format!(
-            "No verdict, because these tokens are not this model's text: its own loss is {} nats per token, where a uniform guess among {} \
+            "The model's own loss is {} nats per token, where a uniform guess among {} \
              tokens costs {}, the mean activation at the hook {} and zeros {}. Were they made with this model's tokenizer? Give other \
              tokens, or --text.",
             self.number("ce_orig"),

@@ -116,24 +116,26 @@ fn the_sentence_says_what_the_outcome_is() {
         let text = judged(all(change)).text;
         assert!(text.starts_with(start), "{text}");
     };
-    starts(|_| (), "R² tells what the SAE keeps of the model: R² 0.797 [0.7");
-    starts(|s| s.sse *= 3.0, "R² understates what the SAE keeps of the model: R² 0.391 [0.");
-    starts(|s| s.ce_recon *= 1.3, "R² overstates what the SAE keeps of the model: R² 0.797 [0.");
+    let keeps =
+        |share: &str| format!("On this text the SAE keeps {share} of what the activation does for the model's loss");
+    starts(|_| (), &format!("{}, and R² says about as much (80 %).\n- R² 0.797 [0.7", keeps("78 %")));
+    starts(|s| s.sse *= 3.0, &format!("{}; R² understates that (39 %).\n- R² 0.391 [0.", keeps("78 %")));
+    starts(|s| s.ce_recon *= 1.3, &format!("{}; R² overstates that (80 %).\n- R² 0.797 [0.", keeps("42 %")));
     starts(
         |s| s.l0 = 0.0,
-        "The SAE is of no use to this model, and reconstruction and behaviour both say so: no latent fires (L0 is 0)",
+        "On this text the SAE is of no use to the model, and R² says so too.\n- No latent fires (L0 is 0). R² 0.797",
     );
     starts(
         |s| s.ce_orig = 900.0,
-        "No verdict, because these tokens are not this model's text: its own loss is 9.091 nats",
+        "There is no verdict, because these tokens are not this model's text.\n- The model's own loss is 9.091 nats",
     );
     let says = |change: fn(&mut Sums), part: &str| {
         let text = judged(all(change)).text;
         assert!(text.contains(part), "{text}");
     };
     says(|s| (s.sse, s.ce_recon) = (95.0, 580.0), "of little use");
-    says(|s| s.ce_recon = 620.0, "no better with the reconstruction than with the mean activation");
-    says(|s| s.sse *= 10.0, "no nearer to the activations than their mean");
+    says(|s| s.ce_recon = 620.0, "keeps nothing of what the activation does");
+    says(|s| s.sse *= 10.0, "R² understates that: it is not even above 0.");
     says(|_| (), "Beside it, on other scales: pooled CE_rec 0.782 [");
 }
 
@@ -199,7 +201,7 @@ fn too_little_to_go_by_leaves_it_undecided_and_says_what_to_do() {
         subsets.iter_mut().for_each(|s| (s.ce_orig, s.ce_mean, s.ce_zero) = (own, mean, 9000.0));
     });
     assert_eq!((torn.outcome, torn.comparisons[0].interval_95), (Outcome::Undecided, None), "{}", torn.text);
-    assert!(torn.text.contains("in some of the resamples"), "{}", torn.text);
+    assert!(torn.text.contains("In some of the resamples"), "{}", torn.text);
 
     // What is plain needs no interval.
     let useless = judged_of(4, MIN_REPLICATES, all(|s| (s.sse, s.ce_recon) = (2300.0, 700.0)));

@@ -48,8 +48,9 @@ pub fn gpl() -> Option<String> {
     found
 }
 
+/// Says that a test is skipped, and why.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 

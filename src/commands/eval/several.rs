@@ -86,7 +86,11 @@ pub(super) fn text(saes: &[Measured<'_>], on: &On<'_>) -> String {
     let verdicts: Vec<String> = saes
         .iter()
         .zip(&names)
-        .map(|(sae, name)| format!("- {name}: {}", sae.verdict.text.lines().next().unwrap_or_default()))
+        .map(|(sae, name)| {
+            // The sentence, and the numbers that decide.
+            let said: Vec<&str> = sae.verdict.text.lines().take(2).map(|line| line.trim_start_matches("- ")).collect();
+            format!("- {name}: {}", said.join(" "))
+        })
         .collect();
     format!(
         "{head}\n\n{}\nThe verdict is whether R² tells what the SAE keeps of the model. The loss score is that under mean ablation, CE_rec \

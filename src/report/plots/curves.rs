@@ -11,7 +11,7 @@ type Row = (&'static str, &'static str, Scale);
 const RECONSTRUCTION: Row = ("r2", "R²", Scale::Linear);
 const BEHAVIOUR: Row = ("ce_rec_pooled", "CE_rec", Scale::Linear);
 
-/// A column a depth, a row a metric (and kind of hook), a line a model (and class).
+/// One column per depth, one row per metric (and kind of hook), one line per model (and class).
 fn panels(context: &Context<'_>, metrics: &[Row]) -> (usize, Vec<Panel>) {
     let analysis = context.analysis;
     let mut rows = Vec::new();

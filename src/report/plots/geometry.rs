@@ -9,7 +9,7 @@ type Ratio = fn(&LayerGeometry) -> Option<f64>;
 
 const RATIOS: [(&str, Ratio); 2] = [("raw", |g| g.pr), ("without top 1", |g| g.pr_deflated_1)];
 
-/// A panel a deflation, a line a model, against relative depth.
+/// One panel per deflation, one line per model, against relative depth.
 pub fn plot(context: &Context<'_>) -> Plot {
     let geometry = &context.analysis.grid.geometry;
     let depths = [(0.0, "0"), (0.5, "0.5"), (1.0, "1")].map(|(at, text)| (at, text.to_owned()));

@@ -7,7 +7,7 @@ use crate::analysis::{TARGETS, Threshold, thresholds};
 use crate::frames::Site;
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
 
-/// A panel a depth, a row a target, a point per model.
+/// One panel per depth, one row per target, one point per model.
 pub fn plot(context: &Context<'_>) -> Plot {
     let (first, last) = context.sparsities();
     // A place beyond the largest k for what is never reached.
@@ -56,7 +56,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "k*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by {}, a panel per depth ({}, {}); {}. \
+            "k\\*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by {}, a panel per depth ({}, {}); {}. \
              A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
              upper end.",
             context.per_line(),

@@ -57,7 +57,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Pearson's correlation of each proxy with the pooled CE_rec, each depth's and k's mean subtracted, every seed a row ({}); right, minus \
+            "Pearson's correlation of each proxy with the pooled CE_rec, each depth's and k's mean subtracted, one row per seed ({}); right, minus \
              that of R². Bars are {percent} % bootstrap intervals over blocks of one depth and k; none below 12 cells. With two models this asks \
              how well the size of their difference is followed from k to k, and the models are the same throughout.",
             context.trained(),

@@ -11,7 +11,7 @@ use crate::report::figure::{
 /// Points in all lines together: a committed figure stays small.
 const POINTS: usize = 5400;
 
-/// A row a site, a column per model, a line a setting; the first seed of the largest budget.
+/// One row per site, one column per model, one line per setting; the first seed of the largest budget.
 pub fn plot(context: &Context<'_>) -> Plot {
     let analysis = context.analysis;
     let seed = analysis.grid.seeds().first().copied().unwrap_or_default();

@@ -13,7 +13,7 @@ const DISTORTIONS: [(&str, Distortion); 4] = [
     ("FWD", |c, cell| c.analysis.score(cell, on_all("fwd"))),
 ];
 
-/// A row a site, a column a distortion, a line a model (and architecture) in order of sparsity.
+/// One row per site, one column per distortion, one line per model (and architecture) in order of sparsity.
 pub fn plot(context: &Context<'_>) -> Plot {
     // Not every sweep draws labels: then there is no FWD, and no column for it.
     let measured =

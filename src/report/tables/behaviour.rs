@@ -36,6 +36,9 @@ fn k_stars(analysis: &Analysis<'_>, between: Between, ratio: impl Fn(&Threshold,
     let of_row = |t: &Threshold| (t.site.clone(), t.budget, t.class.clone(), t.target);
     for rows in found.chunk_by(|a, b| of_row(a) == of_row(b)) {
         let of = |model: &String| rows.iter().find(|t| t.model == *model);
+        if rows.iter().all(|t| t.k_star.is_none_or(|k| k == KStar::Never)) {
+            continue;
+        }
         let mut row = vec![analysis.names.site(&rows[0].site), format!("{:.2}", rows[0].target)];
         row.extend(classes.map(|_| analysis.names.class(&rows[0].class)));
         row.extend(models.iter().map(|m| of(m).map_or_else(|| NONE.to_owned(), shown)));

@@ -30,6 +30,10 @@ pub fn sst_inflation(analysis: &Analysis<'_>) -> Table {
         "NMSE",
         "cosine",
     ]);
+    // What it is about is that models differ.
+    if analysis.grid.models().len() < 2 {
+        return table;
+    }
     for cell in sparsest(analysis) {
         let column = |name: &str| number(analysis.column(cell, name));
         table.row([
@@ -64,6 +68,10 @@ pub fn three_model_proxies(analysis: &Analysis<'_>) -> Table {
         "R² without top direction",
         "ce_loss_score",
     ]);
+    // What it is about is that models differ.
+    if analysis.grid.models().len() < 2 {
+        return table;
+    }
     for cell in sparsest(analysis) {
         let shown = |name: &str| scored(analysis.score(cell, on_all(name)));
         table.row([

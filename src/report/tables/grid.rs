@@ -6,7 +6,7 @@ use super::{budget, percent};
 use crate::analysis::{Analysis, loss_ratio};
 use crate::markdown::{Table, interval, number, score, with_interval};
 
-/// One row a run: R² and CE_rec with intervals, and what explains them.
+/// One row per run: R² and CE_rec with intervals, and what explains them.
 pub fn grid(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "depth",
@@ -46,7 +46,7 @@ pub fn grid(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// Every column on all tokens, a row a run.
+/// Every column on all tokens, one row per run.
 pub fn everything(analysis: &Analysis<'_>) -> Table {
     let extra = [
         "alive_frac",

@@ -3,7 +3,7 @@
 use crate::analysis::{Analysis, Finding, findings};
 use crate::markdown::{NONE, Table};
 
-/// A row a rule and condition; one row for a rule that can't decide any of its conditions, and for one reason.
+/// One row per rule and condition; one row for a rule that can't decide any of its conditions, and for one reason.
 pub fn hypotheses(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new(["hypothesis", "condition", "numbers", "verdict"]);
     let mut found = findings(analysis);

@@ -126,7 +126,7 @@ pub fn beyond_swd(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new(["depth", "proxy", "given", "partial rank correlation with CE_rec (pooled)", "tokens"]);
     for (budget_of, scope) in scopes(analysis) {
         let found = analysis::beyond_swd(analysis, scope.as_ref(), budget_of, behaviour("ce_rec_pooled"));
-        for (proxy, given, found) in found {
+        for (proxy, given, found) in found.into_iter().filter(|(.., found)| found.value.is_some()) {
             table.row([
                 analysis.names.scope(scope.as_ref()),
                 proxy.to_owned(),
