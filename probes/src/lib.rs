@@ -9,6 +9,7 @@
 //! - [`latents`]: what an SAE's weights say of each latent.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
+//! - `probing`: how well a label can be read off latents or activations, by accuracy and in bits.
 //! - [`stats`]: resampling; host arrays only, seeded.
 //!
 //! What touches a model or an SAE needs the feature `tensors`, which is on by default. Without it, what reads results
@@ -25,6 +26,8 @@ mod kernels;
 #[cfg(feature = "tensors")]
 pub mod latents;
 pub mod metrics;
+#[cfg(feature = "tensors")]
+pub mod probing;
 pub mod profile;
 pub mod rate;
 pub mod saebench;
