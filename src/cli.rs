@@ -12,6 +12,7 @@ use crate::commands::eval::EvalArgs;
 use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
+use crate::commands::probe::ProbeArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
@@ -53,6 +54,7 @@ enum Command {
     Capture(CaptureArgs),
     Encode(EncodeArgs),
     Convert(ConvertArgs),
+    Probe(ProbeArgs),
     Geometry(GeometryArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
@@ -79,6 +81,7 @@ impl Cli {
             Command::Capture(args) => args.run(&self.device, progress),
             Command::Encode(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
+            Command::Probe(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),

@@ -30,6 +30,8 @@ pub mod cli;
 pub mod commands;
 pub mod compare;
 #[cfg(feature = "workbench")]
+pub mod controls;
+#[cfg(feature = "workbench")]
 pub mod device;
 #[cfg(feature = "workbench")]
 pub mod fetch;
@@ -53,6 +55,8 @@ pub mod output;
 mod overlap;
 #[cfg(feature = "workbench")]
 pub mod plan;
+#[cfg(feature = "workbench")]
+pub mod probe;
 #[cfg(feature = "workbench")]
 pub mod progress;
 #[cfg(feature = "workbench")]

@@ -1,9 +1,9 @@
 //! `assay eval`: SAEs on a token file or on text.
 
 mod measured;
-mod named;
+pub(super) mod named;
 mod pace;
-mod place;
+pub(super) mod place;
 mod reconstructions;
 mod saebench;
 mod several;

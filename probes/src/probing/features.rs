@@ -57,6 +57,14 @@ impl Features {
         self.indices[entries.clone()].iter().map(|&column| column as usize).zip(self.values[entries].iter().copied())
     }
 
+    /// The same of some rows, in the order given.
+    #[must_use]
+    pub fn of_rows(&self, rows: &[usize]) -> Self {
+        let mut this = Self::new(self.columns);
+        rows.iter().for_each(|&row| this.push(self.row(row)));
+        this
+    }
+
     /// Some rows and columns, in the order given: `[rows, columns]`.
     pub fn select(&self, rows: &[usize], columns: &[usize]) -> Array2<f64> {
         let mut place = vec![usize::MAX; self.columns];
@@ -90,6 +98,7 @@ mod tests {
         assert_eq!((features.rows(), features.columns()), (3, 3));
         assert_eq!(features.to_dense(), of);
         assert_eq!(features.select(&[1, 0], &[2, 0]), array![[-3.0, 2.0], [0.0, 0.0]]);
+        assert_eq!(features.of_rows(&[2, 1]).to_dense(), array![[0.0, 0.0, 0.0], [2.0, 0.0, -3.0]]);
         assert_eq!(features.row(1).collect::<Vec<_>>(), [(0, 2.0), (2, -3.0)]);
     }
 }

@@ -27,5 +27,5 @@ pub use prequential::{Prequential, SETTINGS, boundaries, label_only_bits, orders
 pub use principal::principal;
 pub use protocol::{Probed, Protocol, probe};
 pub use ranking::Ranking;
-pub use sampling::{Split, balanced, permuted_labels, stratified};
+pub use sampling::{Split, balanced, permutation, permuted_labels, stratified};
 pub use scores::{SCORES, Scores, Tested};

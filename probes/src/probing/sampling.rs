@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Rows on two sides.
@@ -77,16 +77,19 @@ pub fn balanced(rows: &[usize], classes: &[usize], positive: usize, most: usize)
     chosen
 }
 
-/// The same labels in another order: what a representation cannot know.
-pub fn permuted_labels(labels: &[bool], seed: u64) -> Vec<bool> {
-    let mut labels = labels.to_vec();
+/// The numbers below `count` in a random order.
+pub fn permutation(count: usize, seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Not the stream that split the rows.
     rng.set_stream(1);
-    for last in (1..labels.len()).rev() {
-        labels.swap(last, rng.random_range(0..=last));
-    }
-    labels
+    let mut order: Vec<usize> = (0..count).collect();
+    order.shuffle(&mut rng);
+    order
+}
+
+/// The same labels in another order: what a representation cannot know.
+pub fn permuted_labels(labels: &[bool], seed: u64) -> Vec<bool> {
+    permutation(labels.len(), seed).into_iter().map(|row| labels[row]).collect()
 }
 
 #[cfg(test)]
