@@ -64,6 +64,9 @@ pub struct ProbeArgs {
     /// Orders of the texts over which the code is a mean; 0: no code
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole(0, 1000, ""))]
     orders: u64,
+    /// Also the code of probes of all columns: minutes a task of a thousand texts
+    #[arg(long)]
+    code_all: bool,
     /// Bootstrap replicates of the intervals
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(100, 20_000, "the ends of an interval would be chance"))]
     resamples: u64,
@@ -131,6 +134,7 @@ impl ProbeArgs {
             protocol: self.protocol,
             ks: self.k.iter().filter_map(|k| k.0).collect(),
             all: self.k.iter().any(|k| k.0.is_none()),
+            code_all: self.code_all,
             orders: self.orders as usize,
             resamples: self.resamples as usize,
             seed: self.seed,

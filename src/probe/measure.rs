@@ -76,6 +76,8 @@ pub struct Measures {
     pub ks: Vec<usize>,
     /// Whether probes of all columns are fitted too.
     pub all: bool,
+    /// Whether probes of all columns code the labels too, which takes the third power of the texts.
+    pub code_all: bool,
     /// Orders of the prequential code; 0: no code.
     pub orders: usize,
     /// Replicates of the bootstrap.
@@ -241,7 +243,7 @@ impl Job<'_> {
         // The code reads all labels, so that permuted ones are permuted everywhere.
         let coded = if permuted { permuted_labels(&task.labels, measures.seed) } else { task.labels.clone() };
         let n = coded.len() as f64;
-        if !orders.is_empty() {
+        if !orders.is_empty() && (self.k.is_some() || measures.code_all) {
             let found = prequential(features, gram.as_ref(), &coded, orders, protocol.ranking(), self.k);
             not_converged += found.not_converged;
             let per_label: Vec<f64> = found.totals.iter().map(|total| total / n).collect();

@@ -73,7 +73,7 @@ fn controls(rows: &[Row], protocol: Protocol) -> Table {
     let is_control =
         |kind| matches!(kind, Kind::RandomDictionary | Kind::RandomModel | Kind::PermutedDecoder | Kind::Permuted);
     let turned = |against: &Against| {
-        let interval = against.interval.map(|i| Interval { low: -i.high, high: -i.low });
+        let interval = against.interval.map(|i| Interval { low: 0.0 - i.high, high: 0.0 - i.low });
         // Not −0.
         markdown::signed_with_interval(against.difference.map(|d| 0.0 - d), interval)
     };

@@ -22,6 +22,8 @@ pub struct Fit {
 /// What [`Fit::gradient`] has to come below.
 pub const TOLERANCE: f64 = 1e-8;
 const MOST_STEPS: usize = 200;
+/// A step of this share of the parameters is the last: what is left is about its square.
+const LAST_STEP: f64 = 1e-7;
 
 impl Fit {
     /// Whether the gradient is below [`TOLERANCE`].
@@ -55,9 +57,6 @@ pub fn fit(x: &Array2<f64>, labels: &[bool], c: f64, from: Option<&Fit>) -> Fit 
     let scale = problem.at(&zero, 0.0).largest().max(1.0);
     let mut here = problem.at(&w, b);
     for _ in 0..MOST_STEPS {
-        if here.largest() <= TOLERANCE * 1e-2 * scale {
-            break;
-        }
         let Some((dw, db)) = problem.newton(&here) else { break };
         let slope = dw.dot(&here.w) + db * here.b;
         let mut length = 1.0;
@@ -75,11 +74,15 @@ pub fn fit(x: &Array2<f64>, labels: &[bool], c: f64, from: Option<&Fit>) -> Fit 
             }
         };
         let Some((to_w, to_b, there)) = next else { break };
-        let stuck = there.largest() >= here.largest() && there.value >= here.value;
-        if stuck {
+        if there.largest() >= here.largest() && there.value >= here.value {
             break;
         }
+        let size = |w: &Array1<f64>, b: f64| w.iter().fold(b.abs(), |largest, w| largest.max(w.abs()));
+        let last = size(&dw, db) <= LAST_STEP * (1.0 + size(&to_w, to_b));
         (w, b, here) = (to_w, to_b, there);
+        if last {
+            break;
+        }
     }
     Fit { intercept: b - means.dot(&w), weights: w, gradient: here.largest() / scale }
 }

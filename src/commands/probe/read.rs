@@ -114,7 +114,7 @@ impl Models {
         let (_, _, sae, site) = &self.saes[0];
         let passes = 1 + u64::from(self.redrawn.is_some());
         let mut stage = progress.stage(format!("read {}", set.name), passes * texts.len() as u64, "texts");
-        let sample = reading.sample(&spread(&texts), *site, SAMPLE)?;
+        let sample = reading.sample(&texts, *site, SAMPLE)?;
         let random = random_dictionary(sae, &sample, self.seed)?;
         let mut saes: Vec<(&Sae, Site)> = self.saes.iter().map(|(_, _, sae, site)| (sae, *site)).collect();
         saes.push((&random, *site));
@@ -153,10 +153,4 @@ impl Models {
         all.swap(pca, pca + 1);
         Ok((all, pooled.l0))
     }
-}
-
-/// Texts for a sample: not more than are needed, from all over.
-fn spread(texts: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    let every = (texts.len() / SAMPLE).max(1);
-    texts.iter().step_by(every).cloned().collect()
 }
