@@ -107,7 +107,8 @@ pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, a
     text.push_str(
         "\nIntervals are at 95 %, over documents; Δ is minus the SAE's or the bag of words' row with as many columns, on the same texts, and \
          `smallest` the smallest true difference to the SAE that such a measurement finds with the chance 80 %. Fewer bits are better; \
-         compression is the bits without a representation over those with it.\n",
+         compression is the bits without a representation over those with it. Labels are permuted once: the luck of \
+         that is in no interval.\n",
     );
     if !means.is_empty() && !all {
         text.push_str("--all shows the table of every task, --json and --out have every number.\n");

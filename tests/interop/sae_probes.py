@@ -17,6 +17,7 @@ import sys
 import tempfile
 import types
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def cut(file, begin, end, names):
     return names
 
 
-names = cut("run_sae_evals.py", "def get_sorted_indices", "def run_sae_eval(", {"torch": torch, "Callable": types.FunctionType | type(None)})
+names = cut("run_sae_evals.py", "def get_sorted_indices", "def run_sae_eval(", {"torch": torch, "Callable": Callable})
 names = cut("utils_data.py", "def get_train_test_indices", "def get_xy_traintest_specify", names | {"np": np})
 
 table = pd.read_csv(package / f"sae_probes/data/cleaned_data/{task}.csv.zst")
