@@ -12,6 +12,7 @@ use crate::commands::eval::EvalArgs;
 use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
+use crate::commands::probe::ProbeArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
@@ -54,6 +55,7 @@ enum Command {
     Capture(CaptureArgs),
     Encode(EncodeArgs),
     Convert(ConvertArgs),
+    Probe(ProbeArgs),
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
     Report(ReportArgs),
@@ -81,6 +83,7 @@ impl Cli {
             Command::Capture(args) => args.run(&self.device, progress),
             Command::Encode(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
+            Command::Probe(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Topology(args) => args.run(progress),
             Command::Report(args) => args.run(),

@@ -6,6 +6,8 @@ pub(crate) mod columns;
 mod grid;
 mod parquet;
 #[cfg(feature = "workbench")]
+mod probe;
+#[cfg(feature = "workbench")]
 mod published;
 mod read;
 #[cfg(feature = "workbench")]
@@ -14,6 +16,8 @@ mod write;
 pub use axes::{Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
 pub use grid::{Bootstrap, Estimated, Grid, Run};
 pub use parquet::open;
+#[cfg(feature = "workbench")]
+pub use probe::{Probes, write_probes};
 #[cfg(feature = "workbench")]
 pub use published::{Published, PublishedSaes, write_published};
 pub use read::read;

@@ -32,6 +32,8 @@ mod cloud;
 pub mod commands;
 pub mod compare;
 #[cfg(feature = "workbench")]
+pub mod controls;
+#[cfg(feature = "workbench")]
 pub mod device;
 #[cfg(feature = "workbench")]
 pub mod fetch;
@@ -55,6 +57,8 @@ pub mod output;
 mod overlap;
 #[cfg(feature = "workbench")]
 pub mod plan;
+#[cfg(feature = "workbench")]
+pub mod probe;
 #[cfg(feature = "workbench")]
 pub mod progress;
 #[cfg(feature = "workbench")]

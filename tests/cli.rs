@@ -15,6 +15,7 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help_capture", help(&["capture"]));
     insta::assert_snapshot!("help_encode", help(&["encode"]));
     insta::assert_snapshot!("help_convert", help(&["convert"]));
+    insta::assert_snapshot!("help_probe", help(&["probe"]));
     insta::assert_snapshot!("help_geometry", help(&["geometry"]));
     insta::assert_snapshot!("help_report", help(&["report"]));
     insta::assert_snapshot!("help_compare", help(&["compare"]));

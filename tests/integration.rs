@@ -37,6 +37,8 @@
 //! - `committed`: the results in the repository: ids follow from what they say of themselves, specs run again.
 //! - `catalogue`: published SAEs, listed and fetched by their names, and what is assumed of them.
 //! - `capture`: activations as shards, resumed and refused.
+//! - `probe`: probes of labels against scikit-learn and sae-probes, code lengths against numpy, and the program.
+//! - `controls`: controls of an evaluation: what each leaves and takes away.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `kernel_cache`: compiled GPU kernels in files: whole or not at all.
 //! - `several`: several SAEs in one evaluation.
@@ -53,6 +55,7 @@ mod catalogue;
 mod cli;
 mod committed;
 mod common;
+mod controls;
 mod encode;
 mod eval_sites;
 mod evaluate;
@@ -74,6 +77,7 @@ mod parity_models;
 mod parity_objectives;
 mod parity_sae;
 mod places;
+mod probe;
 mod real_models;
 mod reference;
 mod releases;

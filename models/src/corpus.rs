@@ -6,6 +6,7 @@ mod json;
 pub(crate) mod jsonl;
 mod kind;
 mod lines;
+pub mod objects;
 pub(crate) mod padding;
 mod text;
 

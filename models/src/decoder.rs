@@ -13,6 +13,7 @@ mod mlp;
 mod norm;
 mod parts;
 mod positions;
+mod redrawn;
 mod unembed;
 
 use std::ops::Range;
@@ -69,9 +70,9 @@ impl Decoder {
         ModelFiles::open(dir)?.load(device)
     }
 
-    pub(crate) fn from_files(files: &ModelFiles, device: &Device) -> Result<Self> {
+    pub(crate) fn from_files(files: &ModelFiles, device: &Device, redrawn: Option<u64>) -> Result<Self> {
         let ModelFiles { config, checkpoint, inventory } = files;
-        let load = Loader { checkpoint, config, names: &inventory.names, device };
+        let load = Loader { checkpoint, config, names: &inventory.names, device, redrawn };
         let embed = load.rows(&inventory.embed)?;
         let unembed = if inventory.is_tied() { embed.clone().transpose() } else { load.unembed(&inventory.unembed)? };
         let position_embed = inventory.names.positions.as_ref().map(|name| load.rows(name)).transpose()?;

@@ -74,6 +74,17 @@ impl ModelFiles {
     /// If they do not fit, or one of them is not finite.
     pub fn load(&self, device: &Device) -> Result<Decoder> {
         self.check_memory(device)?;
-        Decoder::from_files(self, device)
+        Decoder::from_files(self, device, None)
+    }
+
+    /// The same model with every matrix drawn anew, embeddings too: independent normal numbers with that matrix' mean and standard
+    /// deviation. Vectors, which are gains and biases, stay. It is the control of Heap et al. (2025, "Sparse autoencoders can interpret
+    /// randomly initialized transformers"): what a score has here, it does not have from training.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_redrawn(&self, device: &Device, seed: u64) -> Result<Decoder> {
+        self.check_memory(device)?;
+        Decoder::from_files(self, device, Some(seed))
     }
 }

@@ -10,6 +10,7 @@
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
 //! - `topology`: persistent homology of clouds of points, and of nulls.
+//! - `probing`: how well a label can be read off latents or activations, by accuracy and in bits.
 //! - [`stats`]: resampling; host arrays only, seeded.
 //!
 //! What touches a model or an SAE needs the feature `tensors`, which is on by default. Without it, what reads results
@@ -26,6 +27,8 @@ mod kernels;
 #[cfg(feature = "tensors")]
 pub mod latents;
 pub mod metrics;
+#[cfg(feature = "tensors")]
+pub mod probing;
 pub mod profile;
 pub mod rate;
 pub mod saebench;

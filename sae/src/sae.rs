@@ -1,7 +1,7 @@
 //! A sparse autoencoder for inference.
 
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, IndexingUpdateOp, Tensor};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use crate::activation::{Activation, Normalization};
 use crate::code::{Code, SparseCode};
@@ -77,6 +77,19 @@ impl Sae {
     #[must_use]
     pub fn transcoding(self, transcoding: Transcoding) -> Self {
         Self { transcoding: Some(transcoding), ..self }
+    }
+
+    /// The same with its decoder's rows in another order: what is encoded stays as it is, also where latents are chosen by the norms of
+    /// the rows that they had, and what is decoded is of other latents.
+    ///
+    /// # Panics
+    /// If the encoder is the decoder ([`Activation::is_tied`]), or there are not as many places as latents.
+    #[must_use]
+    pub fn with_decoder_order(self, order: &[usize]) -> Self {
+        assert!(!self.activation.is_tied() && order.len() == self.d_sae(), "an order of the rows of a decoder");
+        let order: Vec<i64> = order.iter().map(|&row| row as i64).collect();
+        let order: Tensor<1, Int> = Tensor::from_data(order.as_slice(), &self.device());
+        Self { w_dec: self.w_dec.select(0, order), ..self }
     }
 
     /// Whether it is a transcoder.
@@ -289,6 +302,30 @@ mod tests {
 
     use super::*;
     use crate::readback::host;
+
+    #[test]
+    fn another_order_of_the_decoder_s_rows_moves_no_latent() {
+        let device = Device::flex();
+        let matrix =
+            |values: [f32; 6]| -> Tensor<2> { Tensor::from_data(TensorData::new(values.to_vec(), [3, 2]), &device) };
+        let zeros = |n| Tensor::zeros([n], &device);
+        let sae = Sae::new(
+            [matrix([1.0, 0.0, 0.0, 1.0, 0.6, 0.6]), matrix([1.0, 0.0, 0.0, 5.0, 0.0, 1.0])],
+            [zeros(3), zeros(2)],
+            Activation::TopK { k: 1, by_decoder_norm: true },
+            false,
+        );
+        let moved = sae.clone().with_decoder_order(&[1, 0, 2]);
+        let x: Tensor<2> = Tensor::from_data([[3.0, 1.0]], &device);
+        let active = |sae: &Sae| {
+            let mut active = Vec::new();
+            sae.encode(x.clone()).for_each_active(|_, latent, value| active.push((latent, value)));
+            active
+        };
+        assert_eq!((active(&sae), active(&moved)), (vec![(1, 5.0)], vec![(1, 5.0)]));
+        assert_eq!(host(sae.reconstruct(x.clone()).0), [0.0, 5.0]);
+        assert_eq!(host(moved.reconstruct(x.clone()).0), [1.0, 0.0]);
+    }
 
     #[test]
     fn latents_of_largest_magnitude_keep_their_signs_in_either_units() {

@@ -1,9 +1,10 @@
 //! `assay eval`: SAEs on a token file or on text.
 
+mod controls;
 mod measured;
-mod named;
+pub(super) mod named;
 mod pace;
-mod place;
+pub(super) mod place;
 mod reconstructions;
 mod saebench;
 mod several;
@@ -12,24 +13,26 @@ mod show;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
-use assay_models::{Decoder, Site};
+use anyhow::{Context as _, Result, bail, ensure};
+use assay_models::{ModelFiles, Site};
 use assay_probes::stats::Resamples;
 use assay_probes::{EvalConfig, ProbeError, Survey, evaluate};
-use assay_sae::formats;
+use assay_sae::{Sae, formats};
 
 use super::contexts::{ContextArgs, Contexts, whole};
 use super::given::GivenArgs;
 use crate::belonging::{Used, starts};
 use crate::catalogue::assumptions::complete;
+use crate::controls::Control;
 use crate::files::check_writable;
 use crate::frames::Bootstrap;
 use crate::progress::Progress;
 use crate::replicates::{LEVEL, Replicates};
 use crate::verdict::verdict;
 use crate::{device, fetch, output};
+use controls::{Controlled, made};
 use measured::{Measured, On, of_file};
-use named::{model_of, named};
+use named::{model_of, named, shortened};
 use pace::Pace;
 use place::PlaceArgs;
 use reconstructions::Reconstructions;
@@ -84,6 +87,9 @@ pub struct EvalArgs {
     /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Also evaluate controls, which have learned nothing, and print what the SAE has more than each
+    #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',')]
+    controls: Vec<Control>,
     #[command(flatten)]
     given: GivenArgs,
 }
@@ -110,6 +116,10 @@ impl EvalArgs {
     /// If the model, an SAE or the tokens are unusable or don't belong together.
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let format = if self.json { Output::Json } else { self.format };
+        ensure!(
+            self.controls.is_empty() || format != Output::Saebench,
+            "--controls has no keys in SAEBench's report; give --format json"
+        );
         if let Some(out) = self.out.as_ref().filter(|_| format != Output::Saebench) {
             ensure!(
                 out.symlink_metadata().is_err() || formats::is_vacant(out),
@@ -154,7 +164,8 @@ impl EvalArgs {
         // First, as pickled ones are refused.
         let dirs = names.iter().map(|name| fetch::sae(name, progress)).collect::<Result<Vec<_>>>()?;
         let checkpoint = fetch::model(model_name, progress)?;
-        let model = Decoder::load(&checkpoint, &device)?;
+        let files = ModelFiles::open(&checkpoint)?;
+        let model = files.load(&device)?;
         let mut opened = Vec::with_capacity(names.len());
         for (name, dir) in names.iter().zip(&dirs) {
             let mut loaded = formats::load(dir, &device)?;
@@ -204,18 +215,44 @@ impl EvalArgs {
                 sites.push(place.site);
             }
         }
-        let found = Survey::new(&model, tokens.view(), &sites, &[], batch, |_| advance(0))
+        let read: Vec<(&Sae, Site)> = opened.iter().map(|(loaded, place)| (&loaded.sae, place.reads)).collect();
+        let made = made(&self.controls, &read, &model, tokens.view(), self.seed)?;
+        subjects.extend(made.iter().map(|control| opened[control.of].1.subject(&control.sae)));
+        let named_in = |error: ProbeError| {
+            let which = match error {
+                ProbeError::NotFinite { subject: Some(at), .. } => names.get(at..=at).unwrap_or(&names),
+                _ => &names[..],
+            };
+            let of = which.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ");
+            let on = format!("model {}, tokens {}", model_name.display(), self.contexts.path().display());
+            anyhow::Error::from(error).context(format!("SAE {of}, {on}"))
+        };
+        let mut found = Survey::new(&model, tokens.view(), &sites, &[], batch, |_| advance(0))
             .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
-            .map_err(|error| {
-                let which = match error {
-                    ProbeError::NotFinite { subject: Some(at), .. } => &names[at..=at],
-                    _ => &names[..],
-                };
-                let of = which.iter().map(|name| name.display().to_string()).collect::<Vec<_>>().join(", ");
-                let on = format!("model {}, tokens {}", model_name.display(), self.contexts.path().display());
-                anyhow::Error::from(error).context(format!("SAE {of}, {on}"))
-            })?;
+            .map_err(named_in)?;
+        let of_made = found.split_off(opened.len());
         stage.finish("");
+        let mut of_controls: Vec<_> = made
+            .iter()
+            .map(|made| (made.control, made.of))
+            .zip(of_made)
+            .map(|((c, of), found)| (c, of, found))
+            .collect();
+        if self.controls.contains(&Control::RandomModel) {
+            let redrawn = files.load_redrawn(&device, self.seed)?;
+            let mut stage = progress.stage("evaluate random-model", sequences as u64, "sequences");
+            let mut advance = |n: usize| {
+                stage.advance(n as u64, String::new);
+                ControlFlow::Continue(())
+            };
+            let mut subjects: Vec<_> = opened.iter().map(|(loaded, place)| place.subject(&loaded.sae)).collect();
+            let found = Survey::new(&redrawn, tokens.view(), &sites, &[], batch, |_| advance(0))
+                .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
+                .map_err(named_in)
+                .context("random-model")?;
+            stage.finish("");
+            of_controls.extend(found.into_iter().enumerate().map(|(of, found)| (Control::RandomModel, of, found)));
+        }
         // What can't be written is told when what was found has been printed.
         let saved = self.save_reconstructions.as_deref().zip(reconstructions);
         let saved = saved.map_or(Ok(()), |(path, reconstructions)| reconstructions.save(path, opened[0].0.sae.d_out()));
@@ -240,6 +277,13 @@ impl EvalArgs {
                 Measured { name, loaded, place: *place, found, replicates, verdict }
             })
             .collect();
+        let controlled: Vec<Controlled> = of_controls
+            .into_iter()
+            .map(|(control, of, found)| {
+                let replicates = Replicates::new(&found.sequences, &counts);
+                Controlled { control, of, found, replicates }
+            })
+            .collect();
         let on = On { model: model_name, tokens: tokens.dim(), bos, vocab_size };
         let written = self.out.as_ref().map_or(Ok(()), |out| {
             let bootstrap = Bootstrap { resamples: self.resamples as usize, level: LEVEL, seed: self.seed };
@@ -247,11 +291,24 @@ impl EvalArgs {
             progress.say(&format!("{}: written; `assay report {}` makes a report of it", out.display(), out.display()));
             Ok(())
         });
-        match (format, saes.as_slice()) {
-            (Output::Json, [sae]) => output::result_line(serde_json::to_string_pretty(&sae.json(&on)?)?),
-            (Output::Json, saes) => output::result_line(serde_json::to_string_pretty(&several::json(saes, &on)?)?),
-            (_, [sae]) => output::result(sae.text(&on, self.all)),
-            (_, saes) => output::result(several::text(saes, &on)),
+        match format {
+            Output::Json => {
+                let mut object = match saes.as_slice() {
+                    [sae] => sae.json(&on)?,
+                    saes => several::json(saes, &on)?,
+                };
+                if !controlled.is_empty() {
+                    object["controls"] = controls::json(&saes, &controlled);
+                }
+                output::result_line(serde_json::to_string_pretty(&object)?)
+            }
+            _ => {
+                let text = match saes.as_slice() {
+                    [sae] => sae.text(&on, self.all),
+                    saes => several::text(saes, &on),
+                };
+                output::result(text + &controls::text(&saes, &shortened(&names).1, &controlled))
+            }
         }?;
         saved.and(written)
     }

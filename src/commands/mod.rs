@@ -12,6 +12,7 @@ pub mod gather;
 pub mod geometry;
 mod given;
 pub mod inspect;
+pub mod probe;
 pub mod report;
 pub mod saes;
 pub mod sweep;

@@ -8,6 +8,7 @@ use super::block::Block;
 use super::linear::Linear;
 use super::mlp::MlpWeights;
 use super::norm::NormWeights;
+use super::redrawn::redraw;
 use crate::config::{Attention, DecoderConfig, Norm, NormKind};
 use crate::device::runs_on_cpu;
 use crate::error::Result;
@@ -20,6 +21,8 @@ pub(super) struct Loader<'a> {
     pub(super) config: &'a DecoderConfig,
     pub(super) names: &'a Names,
     pub(super) device: &'a Device,
+    /// Seed with which matrices are drawn anew, if they are.
+    pub(super) redrawn: Option<u64>,
 }
 
 /// The matrix of a linear map on its way, `[d_out, d_in]` row by row, with its bias.
@@ -32,6 +35,15 @@ struct Rows {
 }
 
 impl Loader<'_> {
+    /// The values of a matrix: those of the files, or others like them.
+    fn matrix(&self, name: &str) -> Result<Vec<f32>> {
+        let mut weight = self.checkpoint.read(name)?;
+        if let Some(seed) = self.redrawn {
+            redraw(&mut weight, name, seed);
+        }
+        Ok(weight)
+    }
+
     pub(super) fn block(&self, index: usize) -> Result<Block> {
         let config = self.config;
         let Attention { qkv_bias, out_bias, .. } = config.attention;
@@ -83,20 +95,20 @@ impl Loader<'_> {
 
     /// An embedding as it is in the file, a row for each token or position.
     pub(super) fn rows(&self, name: &str) -> Result<Tensor<2>> {
-        let weight = self.checkpoint.read(name)?;
+        let weight = self.matrix(name)?;
         let shape = [weight.len() / self.config.d_model, self.config.d_model];
         Ok(self.tensor(weight, shape, self.checkpoint.half_type(name)))
     }
 
     /// An unembedding of its own, `[vocab_size, d_model]` in the file, `[d_model, vocab_size]` here.
     pub(super) fn unembed(&self, name: &str) -> Result<Tensor<2>> {
-        let (weight, half) = (self.checkpoint.read(name)?, self.checkpoint.half_type(name));
+        let (weight, half) = (self.matrix(name)?, self.checkpoint.half_type(name));
         Ok(self.linear(Rows { weight, bias: None, d_in: self.config.d_model, half }).weight)
     }
 
     fn map(&self, stem: &str, d_in: usize, d_out: usize, bias: bool) -> Result<Rows> {
         let name = format!("{stem}.weight");
-        let weight = self.checkpoint.read(&name)?;
+        let weight = self.matrix(&name)?;
         let weight = if self.names.is_transposed { transposed(&weight, d_in, d_out) } else { weight };
         let bias = bias.then(|| self.checkpoint.read(&format!("{stem}.bias"))).transpose()?;
         Ok(Rows { weight, bias, d_in, half: self.checkpoint.half_type(&name) })

@@ -12,7 +12,7 @@ use crate::catalogue::{self, Entry, catalogue};
 ///
 /// # Errors
 /// If a pattern is none, or fits no SAE, or one is given twice, be it under another spelling.
-pub(super) fn named(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(in crate::commands) fn named(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all: Vec<PathBuf> = Vec::new();
     let mut places: Vec<PathBuf> = Vec::new();
     for name in given {
@@ -63,7 +63,7 @@ fn matching(text: &str) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// If nobody says which, or the SAEs are of several.
-pub(super) fn model_of(asked: Option<&Path>, saes: &[PathBuf]) -> Result<PathBuf> {
+pub(in crate::commands) fn model_of(asked: Option<&Path>, saes: &[PathBuf]) -> Result<PathBuf> {
     let mut model: Option<(&str, &Path)> = None;
     for sae in saes {
         // Also where a model is given: a name that is nearly one of the catalogue is an error before anything is read.
@@ -93,7 +93,7 @@ pub(super) fn model_of(asked: Option<&Path>, saes: &[PathBuf]) -> Result<PathBuf
 }
 
 /// The names without the directories that all have in common, and those.
-pub(super) fn shortened(names: &[PathBuf]) -> (Option<PathBuf>, Vec<String>) {
+pub(in crate::commands) fn shortened(names: &[PathBuf]) -> (Option<PathBuf>, Vec<String>) {
     let parents: Vec<&Path> = names.iter().filter_map(|name| name.parent()).collect();
     let common = parents.first().and_then(|first| {
         first.ancestors().find(|ancestor| parents.iter().all(|parent| parent.starts_with(ancestor))).map(Path::to_owned)

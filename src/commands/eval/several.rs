@@ -22,7 +22,7 @@ const COMPARED: [(&str, &str); 4] =
     [("r2", "R²"), ("ce_loss_score_mean", "loss score"), ("ce_rec_pooled", "CE_rec"), ("kl", "KL")];
 
 /// The metrics of [`COMPARED`] with their names.
-fn compared() -> impl Iterator<Item = (&'static Metric, &'static str)> {
+pub(super) fn compared() -> impl Iterator<Item = (&'static Metric, &'static str)> {
     COMPARED.into_iter().filter_map(|(name, called)| Some((metric(name)?, called)))
 }
 
@@ -34,7 +34,7 @@ impl Measured<'_> {
         class_name(&sae.activation().name(), sae.is_transcoder().then_some(transcode))
     }
 
-    fn value(&self, metric: &Metric) -> Option<f64> {
+    pub(super) fn value(&self, metric: &Metric) -> Option<f64> {
         (metric.value)(&self.found.total(Subset::All))
     }
 

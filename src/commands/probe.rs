@@ -1,0 +1,231 @@
+//! `assay probe`: what labels can be read off an SAE's latents.
+
+mod given;
+mod read;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use assay_probes::probing::Protocol;
+use assay_probes::stats::Resamples;
+use serde_json::json;
+
+use self::given::{Labels, Width};
+use self::read::Models;
+use super::contexts::whole;
+use super::eval::named::{model_of, named, shortened};
+use super::eval::place::PlaceArgs;
+use super::given::GivenArgs;
+use crate::controls::Control;
+use crate::files::check_writable;
+use crate::frames::{Probes, write_probes};
+use crate::interrupt::{self, Interrupted};
+use crate::output;
+use crate::probe::{Means, Measures, Pooling, Row, Wanted, json as rows_json, measure, numbered, tasks, text};
+use crate::progress::Progress;
+
+/// Probe SAEs: how well labels of texts can be read off their latents, beside what else they can be read off.
+///
+/// Each class is told from the others by a logistic regression on the k best latents, or on all, and its labels are coded by what such a
+/// probe says before it has seen them (prequential minimum description length). In the same table: the activations that the SAE reads,
+/// their principal components, a bag of words, random directions as sparse as the SAE, and permuted labels.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Protocols:\n  saebench    SAEBench 0.6.0, sparse_probing: the mean over tokens without BOS and end-of-text; columns by\n              |mean₊ − mean₋|; L2-penalised logistic regression, C = 1, of columns as they are; accuracy.\n              Other than there: by default 2,000 texts a task, a quarter to test, split by document;\n              the probe of all columns is the same regression, not a network's layer that is stopped where\n              it does best on the test texts.\n  sae-probes  sae-probes 0.4.2, setting normal, penalty l2: the last token of at most 1,024, long texts cut\n              at their beginning; columns by the difference of means after division by the mean of what\n              is not 0; C of ten values by the AUROC of validation texts. Other than there: not penalty\n              l1, which is its default; not numpy's draws of texts; of 12 texts or fewer six folds\n\nCode:\n  Bits a label, over blocks of texts in random orders of documents, each coded with a probe fitted on\n  those before it, its columns chosen on them too; penalties are mixed by Bayes' rule. Compression is\n  against the code of labels alone (Krichevsky and Trofimov 1981).\n\nExamples:\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled --task source\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled \\\n    --controls random-model,permuted-decoder --out /tmp/probes\n  assay probe --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --data reviews.jsonl \\\n    --label-column stars --protocol sae-probes"
+)]
+pub struct ProbeArgs {
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
+    /// a published SAE]
+    #[arg(long, value_name = "DIR|FILE|NAME")]
+    model: Option<PathBuf>,
+    /// SAE or transcoder, of any format that assay reads, a name on the hub or one that `assay saes` lists; several, or a pattern. All are
+    /// compared with the first
+    #[arg(long, value_name = "DIR|NAME", required = true, num_args = 1..)]
+    sae: Vec<PathBuf>,
+    #[command(flatten)]
+    labels: Labels,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// How probes are fitted; see below
+    #[arg(long, value_name = "NAME", default_value = "saebench", value_parser = given::protocol)]
+    protocol: Protocol,
+    /// Columns that a probe reads: numbers, and `all`
+    #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,2,5,all")]
+    k: Vec<Width>,
+    /// Texts of a task at most
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = whole(24, 1_000_000, "a probe of fewer says nothing"))]
+    texts: u64,
+    /// The share of texts that are tested on
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25, value_parser = given::share)]
+    test_share: f64,
+    /// Take classes as often as they are, not as many texts of a class as of the others
+    #[arg(long)]
+    unbalanced: bool,
+    /// Orders of the texts over which the code is a mean; 0: no code
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole(0, 1000, ""))]
+    orders: u64,
+    /// Also the code of probes of all columns: minutes a task of a thousand texts
+    #[arg(long)]
+    code_all: bool,
+    /// Bootstrap replicates of the intervals
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(100, 20_000, "the ends of an interval would be chance"))]
+    resamples: u64,
+    /// Seed of splits, orders, controls and the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
+    seed: u64,
+    /// Tokens of a text that are read, BOS included [default: 128; by sae-probes 1024]
+    #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a text needs two tokens"))]
+    context_size: Option<u64>,
+    /// Also probe controls of the first SAE; `random-dictionary` is always there
+    #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',')]
+    controls: Vec<Control>,
+    /// Write every number to DIR/probe.parquet, which must not be there yet
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The table of every task, not only their mean
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON object instead of tables
+    #[arg(long, conflicts_with = "all")]
+    json: bool,
+    #[command(flatten)]
+    given: GivenArgs,
+}
+
+impl ProbeArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the labelled texts, the model or an SAE are unusable or don't belong together, or `--out` holds such a file already.
+    pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        let out = self.out.as_ref().map(|out| out.join("probe.parquet"));
+        if let Some(out) = &out {
+            ensure!(
+                out.symlink_metadata().is_err(),
+                "{} is there already; remove it, or give another --out",
+                out.display()
+            );
+            check_writable(out)?;
+        }
+        let names = named(&self.sae)?;
+        let model_name = &model_of(self.model.as_deref(), &names)?;
+        // Before anything is fetched.
+        let sets = self.labels.sets(progress)?;
+        let wanted = Wanted {
+            most: self.texts as usize,
+            test_share: self.test_share,
+            balance: !self.unbalanced,
+            seed: self.seed,
+        };
+        let (mut all, mut notes) = (Vec::new(), Vec::new());
+        for set in sets {
+            let (mut of_set, left_out) = tasks(&set, wanted);
+            notes.extend(left_out);
+            let documents = numbered(&mut of_set);
+            if !of_set.is_empty() {
+                all.push((set, of_set, documents));
+            }
+        }
+        ensure!(!all.is_empty(), "there is no task: {}", notes.join("; "));
+        interrupt::listen()?;
+        let models = Models::open(self, device_name, &names, model_name, progress)?;
+        notes.splice(0..0, models.notes.iter().cloned());
+        let measures = Measures {
+            protocol: self.protocol,
+            ks: self.k.iter().filter_map(|k| k.0).collect(),
+            all: self.k.iter().any(|k| k.0.is_none()),
+            code_all: self.code_all,
+            orders: self.orders as usize,
+            resamples: self.resamples as usize,
+            seed: self.seed,
+        };
+        let mut found: Vec<Vec<Row>> = Vec::new();
+        let mut means = Means::default();
+        let mut l0 = Vec::new();
+        for (at, (set, of_set, documents)) in all.iter().enumerate() {
+            let mut used: Vec<usize> = of_set.iter().flat_map(|task| task.rows.iter().copied()).collect();
+            used.sort_unstable();
+            used.dedup();
+            let (representations, l0_of_set) = models.read(set, of_set, &used, progress)?;
+            l0.push(l0_of_set);
+            // Sets share no document, and have draws of their own.
+            let drawn = Resamples::draw(*documents, measures.resamples, self.seed.wrapping_add(at as u64));
+            let mut stage = progress.stage(format!("probe {}", set.name), of_set.len() as u64, "tasks");
+            for task in of_set {
+                if interrupt::requested() {
+                    return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
+                }
+                let rows = measure(task, &used, &representations, &drawn, &measures);
+                means.add(&rows, *documents);
+                found.push(rows);
+                stage.advance(1, || task.name.clone());
+            }
+            stage.finish("");
+        }
+        let means = means.finish();
+        let failed: usize = found.iter().flatten().map(|row| row.not_converged).sum();
+        if failed > 0 {
+            notes
+                .push(format!("{failed} fits ended before their gradient was 0 but for rounding; the file says whose"));
+        }
+        let shown = models.model_name.clone();
+        if let Some(out) = &out {
+            let rows: Vec<Row> = means.iter().chain(found.iter().flatten()).cloned().collect();
+            write_probes(out, &Probes { model: &shown, protocol: self.protocol.name(), seed: self.seed }, &rows)?;
+            progress.say(&format!("{}: written", out.display()));
+        }
+        let (_, short) = shortened(&names);
+        let l0 = |sae: usize| l0.iter().map(|of_set: &Vec<f64>| of_set[sae]).sum::<f64>() / l0.len() as f64;
+        if self.json {
+            let saes: Vec<_> = names
+                .iter()
+                .enumerate()
+                .map(|(at, name)| json!({"sae": name.display().to_string(), "name": short[at], "l0": l0(at)}))
+                .collect();
+            let rows: Vec<Row> = found.into_iter().flatten().collect();
+            let object = json!({
+                "model": shown, "saes": saes, "protocol": self.protocol.name(), "seed": self.seed,
+                "context_size": models.context, "resamples": self.resamples, "orders": self.orders,
+                "means": rows_json(&means), "rows": rows_json(&rows), "notes": notes,
+            });
+            return output::result_line(serde_json::to_string_pretty(&object)?);
+        }
+        let saes: Vec<String> = short
+            .iter()
+            .enumerate()
+            .map(|(at, name)| format!("{name} (L0 {})", crate::markdown::number(Some(l0(at)))))
+            .collect();
+        let head = format!(
+            "{} of {}, protocol {}, texts of at most {} tokens",
+            saes.join(", "),
+            shown,
+            self.protocol.name(),
+            models.context
+        );
+        output::result(text(&head, &found, &means, self.protocol, self.all, &notes))
+    }
+
+    /// Tokens of a text on a model with so many positions.
+    fn context(&self, max_positions: usize) -> Result<usize> {
+        let usual = match self.protocol {
+            Protocol::SaeBench => 128,
+            Protocol::SaeProbes => 1024,
+        };
+        let Some(asked) = self.context_size else { return Ok(max_positions.min(usual)) };
+        let asked = usize::try_from(asked).unwrap_or(usize::MAX);
+        ensure!(asked <= max_positions, "--context-size {asked}: the model has {max_positions} positions; lower it");
+        Ok(asked)
+    }
+
+    fn pooling(&self) -> Pooling {
+        match self.protocol {
+            Protocol::SaeBench => Pooling::Mean,
+            Protocol::SaeProbes => Pooling::Last,
+        }
+    }
+}
+
+/// What a path is called in a table.
+fn of_path(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,156 @@
+//! The model, the SAEs and their controls, and what they make of texts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{Decoder, DecoderConfig, ModelFiles, Site};
+use assay_probes::probing::principal;
+use assay_sae::{LoadedSae, Sae, formats};
+use burn::tensor::Device;
+
+use super::super::eval::named::shortened;
+use super::super::eval::place::{Place, PlaceArgs};
+use super::super::given::GivenArgs;
+use super::{ProbeArgs, of_path};
+use crate::catalogue::assumptions::complete;
+use crate::controls::{Control, SAMPLE, permuted_decoder, random_dictionary};
+use crate::probe::{Kind, Labelled, Pooling, Reading, Representation, Task};
+use crate::progress::Progress;
+use crate::{device, fetch};
+
+/// An SAE and where it reads.
+fn opened(
+    name: &Path,
+    dir: &Path,
+    config: &DecoderConfig,
+    place: &PlaceArgs,
+    given: &GivenArgs,
+    device: &Device,
+) -> Result<(LoadedSae, Place)> {
+    let mut loaded = formats::load(dir, device)?;
+    let assumed = complete(&mut loaded, &given.given())?;
+    let place = place.place(name, &loaded, config, assumed.without_value_bias)?;
+    Ok((loaded, place))
+}
+
+/// What reads texts.
+pub(super) struct Models {
+    pub model_name: String,
+    pub context: usize,
+    pub notes: Vec<String>,
+    model: Decoder,
+    redrawn: Option<Decoder>,
+    vocabulary: Vocabulary,
+    pooling: Pooling,
+    /// Names, SAEs and where they read; the controls of the first that are SAEs come behind.
+    saes: Vec<(String, Kind, Sae, Site)>,
+    seed: u64,
+}
+
+impl Models {
+    pub(super) fn open(
+        args: &ProbeArgs,
+        device_name: &str,
+        names: &[PathBuf],
+        model_name: &Path,
+        progress: Progress,
+    ) -> Result<Self> {
+        let device = device::open(device_name)?.device;
+        // First, as pickled ones are refused.
+        let dirs = names.iter().map(|name| fetch::sae(name, progress)).collect::<Result<Vec<_>>>()?;
+        let checkpoint = fetch::model(model_name, progress)?;
+        let files = ModelFiles::open(&checkpoint)?;
+        let context = args.context(files.config().max_positions)?;
+        let vocabulary = Vocabulary::load(&checkpoint)?;
+        let (_, short) = shortened(names);
+        let (mut saes, mut notes) = (Vec::new(), Vec::new());
+        for ((name, dir), short) in names.iter().zip(&dirs).zip(short) {
+            let (loaded, place) = opened(name, dir, files.config(), &args.place, &args.given, &device)?;
+            notes.extend(loaded.notes);
+            let short = if names.len() == 1 { of_path(name) } else { short };
+            saes.push((format!("SAE {short}"), Kind::Sae, loaded.sae, place.reads));
+        }
+        let first = saes[0].3;
+        if saes.iter().any(|sae| sae.3 != first) {
+            notes.push(format!(
+                "the SAEs read at several places; residual stream and controls are of the first, at {first}"
+            ));
+        }
+        if args.controls.contains(&Control::PermutedDecoder) {
+            let permuted = permuted_decoder(&saes[0].2, args.seed)?;
+            saes.push(("permuted decoder".to_owned(), Kind::PermutedDecoder, permuted, first));
+        }
+        let redrawn = args.controls.contains(&Control::RandomModel);
+        let redrawn = redrawn.then(|| files.load_redrawn(&device, args.seed)).transpose()?;
+        let model = files.load(&device)?;
+        Ok(Self {
+            model_name: of_path(model_name),
+            context,
+            notes,
+            model,
+            redrawn,
+            vocabulary,
+            pooling: args.pooling(),
+            saes,
+            seed: args.seed,
+        })
+    }
+
+    fn reading<'a>(&'a self, model: &'a Decoder) -> Reading<'a> {
+        Reading { model, vocabulary: &self.vocabulary, context: self.context, pooling: self.pooling }
+    }
+
+    /// The representations of the texts `used` of a set, and latents that were active a token, by SAE.
+    pub(super) fn read(
+        &self,
+        set: &Labelled,
+        tasks: &[Task],
+        used: &[usize],
+        progress: Progress,
+    ) -> Result<(Vec<Representation>, Vec<f64>)> {
+        let reading = self.reading(&self.model);
+        let texts = used.iter().map(|&row| reading.tokens(&set.texts[row])).collect::<Result<Vec<_>>>()?;
+        let (_, _, sae, site) = &self.saes[0];
+        let passes = 1 + u64::from(self.redrawn.is_some());
+        let mut stage = progress.stage(format!("read {}", set.name), passes * texts.len() as u64, "texts");
+        let sample = reading.sample(&texts, *site, SAMPLE)?;
+        let random = random_dictionary(sae, &sample, self.seed)?;
+        let mut saes: Vec<(&Sae, Site)> = self.saes.iter().map(|(_, _, sae, site)| (sae, *site)).collect();
+        saes.push((&random, *site));
+        let mut pooled = reading.pool(&texts, &saes, |n| stage.advance(n, String::new))?;
+        let mut train: Vec<usize> = tasks
+            .iter()
+            .flat_map(|task| task.split.train.iter().map(|&row| task.rows[row]))
+            .map(|row| used.partition_point(|known| *known < row))
+            .collect();
+        train.sort_unstable();
+        train.dedup();
+        let mut all = Vec::new();
+        let mut add = |name: &str, kind, features| {
+            all.push(Representation { name: name.to_owned(), kind, features });
+        };
+        let of_random = pooled.latents.pop().expect("the random dictionary is the last");
+        let of_first = pooled.latents[0].clone();
+        let mut controls = Vec::new();
+        for ((name, kind, ..), features) in self.saes.iter().zip(pooled.latents) {
+            if *kind == Kind::Sae { add(name, *kind, features) } else { controls.push((name.clone(), *kind, features)) }
+        }
+        add("PCA of it", Kind::Principal, principal(&pooled.residual, &train)?);
+        add("residual stream", Kind::Residual, pooled.residual);
+        add("bag of words", Kind::Words, reading.words(&texts));
+        add("random dictionary", Kind::RandomDictionary, of_random);
+        add("permuted labels", Kind::Permuted, of_first);
+        controls.into_iter().for_each(|(name, kind, features)| add(&name, kind, features));
+        if let Some(model) = &self.redrawn {
+            let mut pooled = self.reading(model).pool(&texts, &[(sae, *site)], |n| stage.advance(n, String::new))?;
+            add("random model", Kind::RandomModel, pooled.latents.remove(0));
+            add("random model's residual stream", Kind::RandomResidual, pooled.residual);
+        }
+        stage.finish("");
+        // The stream before its components.
+        let pca = all.iter().position(|of| of.kind == Kind::Principal).expect("it was added");
+        all.swap(pca, pca + 1);
+        Ok((all, pooled.l0))
+    }
+}

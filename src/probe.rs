@@ -1,0 +1,26 @@
+//! Probing: how well labels of texts can be read off an SAE's latents, beside what else they can be read off.
+//!
+//! - [`Labelled`]: texts with labels, of a file (`labelled.rs`, `csv.rs`), the bundled text (`bundled.rs`) or sae-probes' data (`package.rs`).
+//! - [`Reading`], `pooled.rs`: a row a text of latents, activations and words.
+//! - [`Task`], `task.rs`: one class against the others, its rows and their sides.
+//! - [`measure`]: every representation on a task, in scores and in bits, with its differences.
+//! - `table.rs`: what is printed; the file is `frames/probe.rs`.
+//!
+//! The mathematics is [`assay_probes::probing`]'s.
+
+mod bundled;
+mod csv;
+mod labelled;
+mod measure;
+mod package;
+mod pooled;
+mod table;
+mod task;
+
+pub use bundled::bundled;
+pub use labelled::{Columns, Labelled};
+pub use measure::{Against, Kind, Means, Measured, Measures, Representation, Row, measure};
+pub use package::{DATA, in_directory, installed};
+pub use pooled::{Pooled, Pooling, Reading};
+pub use table::{json, text};
+pub use task::{Task, Wanted, numbered, tasks};
