@@ -2,7 +2,7 @@
 
 mod axes;
 #[cfg(feature = "workbench")]
-mod columns;
+pub(crate) mod columns;
 mod grid;
 mod parquet;
 #[cfg(feature = "workbench")]

@@ -32,6 +32,10 @@ pub mod compare;
 #[cfg(feature = "workbench")]
 pub mod device;
 #[cfg(feature = "workbench")]
+pub mod events;
+#[cfg(feature = "workbench")]
+pub mod features;
+#[cfg(feature = "workbench")]
 pub mod fetch;
 pub mod files;
 pub mod frames;

@@ -1,9 +1,9 @@
 //! `assay eval`: SAEs on a token file or on text.
 
 mod measured;
-mod named;
+pub(in crate::commands) mod named;
 mod pace;
-mod place;
+pub(in crate::commands) mod place;
 mod reconstructions;
 mod saebench;
 mod several;

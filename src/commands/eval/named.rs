@@ -63,7 +63,7 @@ fn matching(text: &str) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// If nobody says which, or the SAEs are of several.
-pub(super) fn model_of(asked: Option<&Path>, saes: &[PathBuf]) -> Result<PathBuf> {
+pub(in crate::commands) fn model_of(asked: Option<&Path>, saes: &[PathBuf]) -> Result<PathBuf> {
     let mut model: Option<(&str, &Path)> = None;
     for sae in saes {
         // Also where a model is given: a name that is nearly one of the catalogue is an error before anything is read.

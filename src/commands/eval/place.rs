@@ -10,7 +10,7 @@ use assay_sae::{LoadedSae, Sae};
 
 /// Where SAEs are evaluated, if not where their files say.
 #[derive(clap::Args, Debug)]
-pub(super) struct PlaceArgs {
+pub(in crate::commands) struct PlaceArgs {
     /// Hook point that is read, if not the one that the SAE names: blocks.L.KIND, KIND one of hook_resid_pre, attn.hook_z, hook_attn_out,
     /// hook_resid_mid, ln2.hook_normalized, mlp.hook_in, hook_mlp_out and hook_resid_post. TransformerLens' hook_mlp_in is before the
     /// MLP's norm, which is hook_resid_mid here, and hook_resid_pre where attention and MLP are parallel
@@ -24,7 +24,7 @@ pub(super) struct PlaceArgs {
 
 /// Where an SAE reads the model, and where it is patched in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(in crate::commands) struct Place {
     pub reads: Site,
     pub site: Site,
 }
