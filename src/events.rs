@@ -135,6 +135,10 @@ impl Store {
             }
             finished = there.finished.filter(|_| dir.join(EVENTS).is_file() && dir.join(TOKENS).is_file());
             chunks = there.chunks;
+            if finished.is_some() {
+                // Those of a process that was killed before it could.
+                remove_chunks(dir)?;
+            }
         }
         // A chunk that somebody cut short or took away is made again, and so are those after it.
         let is_whole = |at: usize, chunk: &Chunk| {
@@ -149,6 +153,14 @@ impl Store {
             index: Index { format: FORMAT.to_owned(), contents, chunks, finished },
             gathered,
         })
+    }
+
+    /// Claims the directory: from then on it is one of firings, however the work ends.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn begin(&self) -> Result<()> {
+        self.write_index()
     }
 
     /// Whether there is nothing left to do.
@@ -174,8 +186,6 @@ impl Store {
         if end == self.next() || !(now || self.gathered.is_enough()) {
             return Ok(());
         }
-        // Before the first chunk, so that a directory is ours from then on.
-        self.write_index()?;
         let (events, blake3) = self.gathered.write(&chunk_path(&self.dir, self.index.chunks.len()))?;
         self.index.chunks.push(Chunk { end, events, blake3 });
         self.write_index()
@@ -240,9 +250,7 @@ fn there(dir: &Path) -> Result<Option<Index>> {
         return Ok(Some(index.clone()));
     }
     let names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    // What a killed process leaves before its first chunk is the tokens.
-    let is_ours = |name: &str| name.starts_with(ON_ITS_WAY) || name == TOKENS;
-    let other = names.map(|name| name.to_string_lossy().into_owned()).find(|name| !is_ours(name));
+    let other = names.map(|name| name.to_string_lossy().into_owned()).find(|name| !name.starts_with(ON_ITS_WAY));
     ensure!(
         other.is_none(),
         "{shown} is there already and has no firings but other files, such as {}; give another --out",

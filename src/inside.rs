@@ -113,7 +113,15 @@ impl Inside {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
         let first = self.vocabulary.bos().or(self.model.config().eos);
-        let tokens: Vec<u32> = first.into_iter().chain(ids).collect();
+        self.read_tokens(first.into_iter().chain(ids).collect())
+    }
+
+    /// The same of token ids as they are.
+    ///
+    /// # Errors
+    /// If there are none or too many for the model, or one is not in its vocabulary.
+    pub fn read_tokens(&self, tokens: Vec<u32>) -> Result<Prompt> {
+        ensure!(!tokens.is_empty(), "there are no tokens");
         let cut = self.model.cut(as_batch(&tokens).view(), &[self.site])?.remove(0);
         let mut active = vec![Vec::new(); tokens.len()];
         self.sae.encode(cut.value().squeeze_dim(0)).for_each_active(|token, latent, value| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{ModelFiles, TokenSource};
+use assay_models::{DecoderConfig, ModelFiles, TokenSource};
 use assay_probes::stats::median as median_of;
 use assay_sae::formats;
 use serde_json::{Value, json};
@@ -49,10 +49,10 @@ pub struct FeaturesArgs {
     /// Where to write: a new directory, or one that this command began
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Measure what ablating a latent does for so many, drawn at random among those that fire, each in up to 4 contexts where it does
-    /// [default: 1024]
-    #[arg(long, value_name = "N", default_value_t = 1024, hide_default_value = true)]
-    ablate: usize,
+    /// Measure what ablating a latent does for so many, drawn at random among those that fire, each in up to 4 contexts (512 tokens) where
+    /// it does; 0 for none [default: 256; of models with more than 100 million parameters in their layers, 32]
+    #[arg(long, value_name = "N")]
+    ablate: Option<usize>,
     /// Don't write dashboard.html
     #[arg(long)]
     no_dashboard: bool,
@@ -134,7 +134,7 @@ impl FeaturesArgs {
         if let Some(latent) = self.latent {
             return made.latent(latent, self.json);
         }
-        let features = made.all(self.ablate, &self.saved())?;
+        let features = made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
         made.table(&features, &self.out.join(TABLE))?;
         if !self.no_dashboard {
             made.dashboard(&features, &self.out.join(DASHBOARD), &self.saved())?;
@@ -201,4 +201,11 @@ impl FeaturesArgs {
             markdown::notes(notes)
         ))
     }
+}
+
+/// How many latents are ablated by default: a pass of a larger model takes longer.
+fn ablated(config: &DecoderConfig) -> usize {
+    // Attention has about 4·d_model² weights a layer, an MLP 8.
+    let weights = 12 * config.n_layers() * config.d_model * config.d_model;
+    if weights <= 100_000_000 { 256 } else { 32 }
 }

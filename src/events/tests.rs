@@ -35,6 +35,7 @@ fn firings(context: usize, d_sae: usize) -> Vec<(usize, u32, f32)> {
 
 fn make(dir: &Path, cuts: &[usize], sequences: usize, d_sae: usize) -> Store {
     let mut store = Store::open(dir, contents(d_sae, sequences)).unwrap();
+    store.begin().unwrap();
     std::fs::write(dir.join(TOKENS), "").unwrap();
     for context in store.next()..sequences {
         for (latent, position, value) in firings(context, d_sae) {

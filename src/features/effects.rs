@@ -11,8 +11,9 @@ use super::firings::Readers;
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Stage;
 
-/// Contexts of a latent, drawn at random among those where it fires.
-pub const CONTEXTS: usize = 4;
+/// Contexts of a latent, drawn at random among those where it fires: 4, or as many as have this many tokens, but one at least.
+const CONTEXTS: usize = 4;
+const TOKENS: usize = 512;
 
 /// What a latent does in the contexts that were drawn.
 struct Drawn {
@@ -22,7 +23,7 @@ struct Drawn {
     z: Vec<f32>,
 }
 
-/// Measures what ablating each of some latents does, in up to [`CONTEXTS`] contexts where it fires.
+/// Measures what ablating each of some latents does, in up to 4 contexts where it fires.
 ///
 /// `rows` are what latents write ([`assay_probes::ablation::written`]), `site` where that is added.
 ///
@@ -41,7 +42,7 @@ pub fn effects(
     for group in latents.chunks(64) {
         let drawn = readers.map(group, |reader, latent| {
             let context_size = reader.tokens.context_size();
-            let mut draw = ContextSample::new(latent, CONTEXTS);
+            let mut draw = ContextSample::new(latent, (TOKENS / context_size).clamp(1, CONTEXTS));
             reader.events.each(latent, |position, _| {
                 draw.push(position as usize / context_size);
                 Ok(())

@@ -49,7 +49,7 @@ pub fn gpl() -> Option<String> {
 }
 
 #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
-fn skipped(why: &str) {
+pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }
 
