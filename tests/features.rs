@@ -16,7 +16,7 @@ use crate::common::{Reference, assay, bundled, golden, refused, stdout_of};
 fn scored(tokens: &ndarray::Array2<u32>, values: &[f32], vocab_size: usize) -> (Cells, Vec<Scores>) {
     let (sequences, context) = tokens.dim();
     let ids: Vec<u32> = tokens.iter().copied().collect();
-    let previous = |at: usize| (at % context > 0).then(|| ids[at - 1]);
+    let previous = |at: usize| (!at.is_multiple_of(context)).then(|| ids[at - 1]);
     let mut cells = Cells::new(vocab_size, context);
     for (at, &id) in ids.iter().enumerate() {
         cells.push(id, previous(at), id == 0 || at % context == 0);

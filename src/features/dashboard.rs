@@ -48,8 +48,10 @@ pub struct Page<'a> {
     pub vocabulary: &'a Vocabulary,
     /// How many there are.
     pub vocab_size: usize,
-    /// Tokens of the store.
+    /// Tokens of the store, and of each context.
     pub tokens: u64,
+    /// See `tokens`.
+    pub context_size: usize,
 }
 
 /// Checks that a page can hold that many latents.
@@ -82,7 +84,7 @@ impl Page<'_> {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let (head, tail) = TEMPLATE.split_once("<!--data-->").expect("the template has a place for data");
         let title = escaped(&self.title);
-        out.write_all(head.replace("<!--title-->", &title).replace("/*style*/", STYLE).as_bytes())?;
+        out.write_all(head.replace("/*style*/", STYLE).replace("<!--title-->", &title).as_bytes())?;
         let latents = self.features.len();
         for start in (0..latents).step_by(SHARD) {
             let end = (start + SHARD).min(latents);
@@ -97,6 +99,7 @@ impl Page<'_> {
         data(&mut out, "index", &index)?;
         let about = json!({
             "title": self.title, "about": self.about, "latents": latents, "shard": SHARD, "tokens": self.tokens,
+            "context_size": self.context_size,
             "vocabulary": self.vocab_size, "id_bytes": self.id_bytes(), "columns": columns, "bins": HISTOGRAM_BINS, "strata": STRATA,
         });
         data(&mut out, "about", about.to_string().as_bytes())?;

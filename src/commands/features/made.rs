@@ -130,6 +130,7 @@ impl Made<'_> {
             vocabulary: self.vocabulary,
             vocab_size: self.model.config().vocab_size,
             tokens: self.tokens(),
+            context_size: contents.context_size,
         };
         let mut stage = self.progress.stage("dashboard.html", features.len() as u64, "latents");
         page.write(path, |start, end| {

@@ -194,7 +194,7 @@
       head.append(make("span", String(latent)), make("span", columns.firings[latent] === 0 ? "never fires" : of));
       const read = [...list("in", latent)].filter((id) => id !== NONE).slice(0, 5);
       const label = make("small");
-      for (const id of read) label.append(make("bdi", textOf(id)), " · ");
+      read.forEach((id, at) => label.append(at > 0 ? " · " : "", make("bdi", textOf(id))));
       row.append(head, label);
       rows.push(row);
     }
@@ -264,7 +264,7 @@
       if (at === window.focus) span.classList.add("focus");
       text.append(span);
     });
-    text.append(make("span", "…", "cut"));
+    if (window.first + window.ids.length < about.context_size) text.append(make("span", "…", "cut"));
     node.append(where, text);
     node.dataset.strength = strength;
     return node;
@@ -308,14 +308,10 @@
     if (c("partner") !== NONE) {
       near.push(panel("Fires most where it does (Jaccard)", table([[link(c("partner")), number(c("partner_jaccard"))]])));
     }
-    const neighbours = make("div");
-    neighbours.append(...near);
     const panels = make("div", undefined, "panels");
     panels.append(panel("Scores", scores));
-    const figures = make("div");
-    if (found !== null) figures.append(panel("Activations (log scale)", bars(found.histogram, c("magnitude"))));
-    figures.append(neighbours);
-    panels.append(figures, panel("Tokens it fires on (share)", pairs("in", "in_share", token)), panel("Tokens it writes (logit)", pairs("out", "out_logit", token)));
+    if (found !== null) panels.append(panel("Activations (log scale)", bars(found.histogram, c("magnitude"))));
+    panels.append(panel("Tokens it fires on (share)", pairs("in", "in_share", token)), panel("Tokens it writes (logit)", pairs("out", "out_logit", token)), ...near);
     parts.push(panels);
     if (found !== null) {
       const max = c("magnitude"), last = about.strata;
