@@ -11,8 +11,8 @@
 //! In Python: `e = safetensors.numpy.load_file("events.safetensors")`, then `e["values"][e["offsets"][l]:e["offsets"][l + 1]]`; all as a
 //! matrix: `scipy.sparse.csr_matrix((e["values"], e["positions"], e["offsets"]))`.
 //!
-//! While tokens go by, firings gather in memory and are written as chunks, each sorted by latent ([`chunk`]); at the end these are
-//! merged ([`merge`]). Chunks end where they happen to, after so many firings, some time or an interrupt: no byte of the store depends
+//! While tokens go by, firings gather in memory and are written as chunks, each sorted by latent (`chunk.rs`); at the end these are
+//! merged (`merge.rs`). Chunks end where they happen to, after so many firings, some time or an interrupt: no byte of the store depends
 //! on it. So a pass that was killed goes on after the last chunk, and memory depends neither on the tokens nor on the firings.
 
 mod chunk;

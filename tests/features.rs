@@ -225,6 +225,25 @@ fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
     refused(&mut features(&out, &["--tokens", &tokens()]), &["events.safetensors", "BLAKE3", "start again"]);
 }
 
+/// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.
+#[test]
+fn at_the_embedding_every_latent_is_a_lookup_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("features");
+    let args = ["--tokens", &tokens(), "--hook", "blocks.0.hook_resid_pre", "--ablate", "0", "--no-dashboard"];
+    stdout_of(&mut features(&out, &args));
+    let table = frame(&out);
+    let column = |name: &str| table.column(name).unwrap().f64().unwrap().clone();
+    let (token, previous) = (column("eta2_token"), column("eta2_previous_adjusted"));
+    let mut alive = 0;
+    for (token, previous) in token.iter().zip(previous.iter()) {
+        let Some(token) = token else { continue };
+        alive += 1;
+        assert!(token > 1.0 - 1e-6 && previous.unwrap() < 0.9, "{token} {previous:?}");
+    }
+    assert!(alive > 100, "{alive} latents fire");
+}
+
 #[test]
 fn an_ablation_is_the_difference_that_the_model_makes_of_it() {
     let dir = tempfile::tempdir().unwrap();

@@ -178,7 +178,7 @@ pub struct Scores {
     pub explained: Explained<f64>,
     /// The token ids with the most mass, the largest share first, ties to the lowest id.
     pub top: Vec<TopToken>,
-    /// Token ids at the largest activation of each of the contexts with the largest ones, up to [`PEAKS`].
+    /// Token ids at the largest activation of each of the contexts with the largest ones, up to 100.
     pub peaks: Vec<u32>,
 }
 
