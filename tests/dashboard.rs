@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use polars::prelude::{ParquetReader, SerReader as _};
 use serde_json::{Map, Value};
 
 use crate::common::{assay, bundled, copy_dir, golden, skipped, stdout_of};
@@ -90,10 +91,7 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     let text = std::fs::read_to_string(&page).unwrap();
     // In the file the corpus is base64: what is markup in it is ours.
     assert_eq!(text.matches("<script>").count(), 1);
-    assert!(
-        !text.contains("onerror") && !text.contains("http://") || !text.contains("src="),
-        "the page asks for nothing"
-    );
+    assert!(!text.contains("onerror") && !text.contains(" src=") && !text.contains("<link"));
     assert!(text.contains("default-src 'none'"));
 
     let (dom, console) = opened(&chromium, &page, "latent=3");
@@ -102,21 +100,38 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     assert!(dom.contains("data-ready=") && dom.contains("data-latent=\"3\""), "{}", &dom[..600]);
     assert!(shown.contains("<h1>Latent 3</h1>") && shown.contains("1,024 of 1,024 latents"), "{shown}");
 
-    // Every hostile word is found by a search, and stands there as text.
-    for (word, seen) in [
-        ("%3Cscript%3E", "&lt;script&gt;document.title='taken'&lt;/script&gt;"),
-        ("%3C%2Fscript%3E%3Cimg", "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;"),
-        ("gnp.exe", "[U+202E]gnp.exe[U+200F]"),
-        ("%26lt%3B", "&amp;lt;b&amp;gt;\"'`${1}"),
-        ("taken%07", "[U+001B]]0;taken[U+0007]"),
-        ("xxxxxxxx", "… (100000 characters)"),
-    ] {
-        let (dom, console) = opened(&chromium, &page, &format!("q={word}&sort=density&down=1"));
+    // Every hostile word is found by a search, and stands as text among the tokens of a latent that fires on it.
+    let table = ParquetReader::new(std::fs::File::open(out.join("features.parquet")).unwrap()).finish().unwrap();
+    let read = table.column("tokens_in").unwrap().as_materialized_series().list().unwrap().clone();
+    let fires_on = |word: &str| {
+        let of = |latent: usize| {
+            read.get_as_series(latent).is_some_and(|s| s.str().unwrap().iter().flatten().any(|t| t == word))
+        };
+        (0..1024).find(|&latent| of(latent)).unwrap()
+    };
+    let seen = [
+        "&lt;script&gt;document.title='taken'&lt;/script&gt;",
+        "&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;",
+        "[U+202E]gnp.exe[U+200F]",
+        "&amp;lt;b&amp;gt;\"'`${1}",
+        "[U+001B]]0;taken[U+0007]",
+        "… (100000 characters)",
+    ];
+    let huge = "x".repeat(100_000);
+    let searched = ["%3Cscript%3E", "%3C%2Fscript%3E%3Cimg", "gnp.exe", "%26lt%3B", "taken%07", "xxxxxxxx"];
+    for ((word, searched), seen) in HOSTILE.into_iter().chain([huge.as_str()]).zip(searched).zip(seen) {
+        let (dom, console) = opened(&chromium, &page, &format!("latent={}&q={searched}", fires_on(word)));
         let shown = body(&dom);
-        assert!(console.is_empty(), "{word}: {console}");
-        assert!(shown.contains(seen), "{word}: {seen} is not in {shown}");
-        assert!(!shown.contains("0 of 1,024") && !shown.contains("<img"), "{word}");
-        assert!(!dom.contains("<title>taken") && !shown.contains('\u{202e}') && !shown.contains('\u{1b}'), "{word}");
+        assert!(console.is_empty(), "{searched}: {console}");
+        assert!(shown.contains(seen), "{searched}: {seen} is not in {shown}");
+        assert!(
+            !shown.contains(">0 of 1,024") && !shown.contains("1,024 of 1,024") && !shown.contains("<img"),
+            "{searched}"
+        );
+        assert!(
+            !dom.contains("<title>taken") && !shown.contains('\u{202e}') && !shown.contains('\u{1b}'),
+            "{searched}"
+        );
     }
 
     // Only those with a score in a range, the largest first; a number finds its latent.
