@@ -9,9 +9,11 @@ use crate::commands::convert::ConvertArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::encode::EncodeArgs;
 use crate::commands::eval::EvalArgs;
+use crate::commands::features::FeaturesArgs;
 use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
+use crate::commands::latents::LatentsArgs;
 use crate::commands::probe::ProbeArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::saes::SaesArgs;
@@ -51,6 +53,8 @@ enum Command {
     Sweep(SweepArgs),
     Gather(GatherArgs),
     Eval(EvalArgs),
+    Features(FeaturesArgs),
+    Latents(LatentsArgs),
     Saes(SaesArgs),
     Capture(CaptureArgs),
     Encode(EncodeArgs),
@@ -79,6 +83,8 @@ impl Cli {
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Gather(args) => args.run(progress),
             Command::Eval(args) => args.run(&self.device, progress),
+            Command::Features(args) => args.run(&self.device, progress),
+            Command::Latents(args) => args.run(&self.device, progress),
             Command::Saes(args) => args.run(),
             Command::Capture(args) => args.run(&self.device, progress),
             Command::Encode(args) => args.run(&self.device, progress),

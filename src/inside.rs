@@ -7,12 +7,14 @@ use assay_models::decoder::Cut;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookPoint, Site};
+use assay_probes::ablation;
 use assay_sae::{Normalization, Sae};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use ndarray::Array2;
 
 use crate::catalogue::assumptions::{Given, complete};
+use crate::features::weights::{has_lens, largest};
 
 /// A model with an SAE at one of its sites.
 pub struct Inside {
@@ -89,15 +91,13 @@ impl Inside {
             path.display(),
             sae.normalization().name()
         );
-        let [_, rows] = sae.weights();
-        let writes = match sae.activation() {
-            activation if activation.by_decoder_norm() => {
-                let norms = (rows.clone() * rows.clone()).sum_dim(1).sqrt();
-                rows / norms
-            }
-            _ => rows,
-        };
+        let writes = ablation::written(&sae);
         Ok(Self { model, vocabulary, sae, site, writes })
+    }
+
+    /// How many latents the SAE has.
+    pub fn latents(&self) -> usize {
+        self.sae.d_sae()
     }
 
     /// Where the SAE sits.
@@ -113,7 +113,15 @@ impl Inside {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
         let first = self.vocabulary.bos().or(self.model.config().eos);
-        let tokens: Vec<u32> = first.into_iter().chain(ids).collect();
+        self.read_tokens(first.into_iter().chain(ids).collect())
+    }
+
+    /// The same of token ids as they are.
+    ///
+    /// # Errors
+    /// If there are none or too many for the model, or one is not in its vocabulary.
+    pub fn read_tokens(&self, tokens: Vec<u32>) -> Result<Prompt> {
+        ensure!(!tokens.is_empty(), "there are no tokens");
         let cut = self.model.cut(as_batch(&tokens).view(), &[self.site])?.remove(0);
         let mut active = vec![Vec::new(); tokens.len()];
         self.sae.encode(cut.value().squeeze_dim(0)).for_each_active(|token, latent, value| {
@@ -126,11 +134,21 @@ impl Inside {
         Ok(Prompt { tokens, texts, active, cut })
     }
 
+    /// Whether what latents write is in the residual stream, so that [`Self::writes`] says something.
+    pub fn has_lens(&self) -> bool {
+        has_lens(self.site)
+    }
+
     /// The tokens that a latent's decoder row raises most, by its logit lens ([`Decoder::logit_lens`]).
     ///
     /// # Errors
-    /// If there is no such latent.
+    /// If there is no such latent, or it does not write to the residual stream.
     pub fn writes(&self, latent: usize, count: usize) -> Result<Vec<Scored>> {
+        ensure!(
+            self.has_lens(),
+            "{} is not in the residual stream, so that a direction there has no logit lens",
+            self.site
+        );
         let logits = self.model.logit_lens(self.row(latent)?);
         Ok(self.largest(logits.squeeze_dim(0), count))
     }
@@ -171,9 +189,7 @@ impl Inside {
             .iter()
             .map(|active| active.iter().find(|a| a.latent == latent).map_or(0.0, |a| a.value))
             .collect();
-        let z: Tensor<1> = Tensor::from_data(z.as_slice(), self.model.device());
-        let [tokens] = z.dims();
-        Ok(prompt.cut.value() - z.reshape([tokens, 1]).matmul(row).unsqueeze())
+        Ok(ablation::without(&prompt.cut, row, &z))
     }
 
     /// The decoder row of a latent, `[1, width of the site]`.
@@ -192,10 +208,8 @@ impl Inside {
 
     fn largest(&self, values: Tensor<1>, count: usize) -> Vec<Scored> {
         let values = values.into_data().try_into_vec::<f32>().expect("logits are f32");
-        let mut order: Vec<usize> = (0..values.len()).collect();
-        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
-        let scored = |&id: &usize| Scored { text: self.vocabulary.text(id as u32), value: values[id] };
-        order.iter().take(count).map(scored).collect()
+        let scored = |(id, value)| Scored { text: self.vocabulary.text(id), value };
+        largest(&values, count).into_iter().map(scored).collect()
     }
 }
 

@@ -36,6 +36,10 @@ pub mod controls;
 #[cfg(feature = "workbench")]
 pub mod device;
 #[cfg(feature = "workbench")]
+pub mod events;
+#[cfg(feature = "workbench")]
+pub mod features;
+#[cfg(feature = "workbench")]
 pub mod fetch;
 pub mod files;
 pub mod frames;

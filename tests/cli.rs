@@ -11,6 +11,8 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help", help(&[]));
     insta::assert_snapshot!("help_sweep", help(&["sweep"]));
     insta::assert_snapshot!("help_eval", help(&["eval"]));
+    insta::assert_snapshot!("help_features", help(&["features"]));
+    insta::assert_snapshot!("help_latents", help(&["latents"]));
     insta::assert_snapshot!("help_saes", help(&["saes"]));
     insta::assert_snapshot!("help_capture", help(&["capture"]));
     insta::assert_snapshot!("help_encode", help(&["encode"]));

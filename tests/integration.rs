@@ -44,6 +44,8 @@
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
+//! - `features`: firings, scores, table and terminal of `assay features` and `assay latents`.
+//! - `dashboard`: its page, in Chromium.
 //! - `cli`: help and tables as they are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -56,10 +58,12 @@ mod cli;
 mod committed;
 mod common;
 mod controls;
+mod dashboard;
 mod encode;
 mod eval_sites;
 mod evaluate;
 mod families;
+mod features;
 mod formats;
 mod gguf;
 mod groups;

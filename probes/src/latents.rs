@@ -2,6 +2,7 @@
 
 use assay_sae::{Sae, product};
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::metrics::{norm, ratio};
 
@@ -46,27 +47,64 @@ pub fn latent_weights(sae: &Sae) -> LatentWeights {
     }
 }
 
+/// Of each decoder row the rows with the largest cosines with it, `count` of them, the largest first, ties to the lowest latent. A row of
+/// norm 0 is near none.
+pub fn nearest_decoder_rows(sae: &Sae, count: usize) -> Vec<Vec<(usize, f64)>> {
+    let [_, decoder] = sae.weights();
+    let (decoder, d_sae) = (decoder.into_data().try_into_vec::<f32>().expect("weights are f32"), sae.d_sae());
+    let mut found: Vec<Vec<(usize, f64)>> = Vec::with_capacity(d_sae);
+    let norms = for_cosines(&decoder, sae.d_out(), sae, |cosines| {
+        let cosines = cosines.into_data().try_into_vec::<f32>().expect("cosines are f32");
+        let of_row = |row: &[f32]| {
+            let mut best: Vec<(usize, f64)> = Vec::with_capacity(count + 1);
+            // The latent itself is at −3.
+            for (latent, &cosine) in row.iter().enumerate().filter(|(_, cosine)| **cosine > -2.0) {
+                let cosine = f64::from(cosine);
+                let at = best.partition_point(|(_, before)| *before >= cosine);
+                if at < count {
+                    best.insert(at, (latent, cosine));
+                    best.truncate(count);
+                }
+            }
+            best
+        };
+        found.par_extend(cosines.par_chunks(d_sae).map(of_row));
+    });
+    for (nearest, norm) in found.iter_mut().zip(&norms) {
+        nearest.retain(|(latent, _)| *norm > 0.0 && norms[*latent] > 0.0);
+    }
+    found
+}
+
 /// Of each row the largest cosine with another row.
 fn max_cosines(rows: &[f32], width: usize, sae: &Sae) -> Vec<Option<f64>> {
-    let (d_sae, device) = (sae.d_sae(), sae.device());
+    let d_sae = sae.d_sae();
     if d_sae < 2 {
         return vec![None; d_sae];
     }
+    let mut found = Vec::with_capacity(d_sae);
+    let norms = for_cosines(rows, width, sae, |cosines| {
+        found.extend(cosines.max_dim(1).into_data().try_into_vec::<f32>().expect("cosines are f32"));
+    });
+    found.into_iter().zip(norms).map(|(cosine, norm)| (norm > 0.0).then_some(f64::from(cosine))).collect()
+}
+
+/// Gives `see` the cosines of [`ROWS`] rows with all, `[≤ ROWS, d_sae]`, then of the next; a row's own with itself is −3, so that it is no
+/// candidate. The result are the rows' norms.
+fn for_cosines(rows: &[f32], width: usize, sae: &Sae, mut see: impl FnMut(Tensor<2>)) -> Vec<f64> {
+    let (d_sae, device) = (sae.d_sae(), sae.device());
     let norms: Vec<f64> = rows.chunks(width).map(norm).collect();
     let unit = |(row, &norm): (&[f32], &f64)| -> Vec<f32> {
         row.iter().map(|&v| if norm > 0.0 { (f64::from(v) / norm) as f32 } else { 0.0 }).collect()
     };
     let units: Vec<f32> = rows.chunks(width).zip(&norms).flat_map(unit).collect();
     let units: Tensor<2> = Tensor::from_data(TensorData::new(units, [d_sae, width]), &device);
-    let mut found = Vec::with_capacity(d_sae);
     for start in (0..d_sae).step_by(ROWS) {
         let end = (start + ROWS).min(d_sae);
         let cosines = product(units.clone().slice([start..end, 0..width]), units.clone().transpose());
-        // A latent's cosine with itself is no candidate: −3 is below any other.
         let own = [0..end - start, start..end];
         let without = cosines.clone().slice(own.clone()) - Tensor::<2>::eye(end - start, &device) * 4.0;
-        let largest = cosines.slice_assign(own, without).max_dim(1);
-        found.extend(largest.into_data().try_into_vec::<f32>().expect("cosines are f32"));
+        see(cosines.slice_assign(own, without));
     }
-    found.into_iter().zip(norms).map(|(cosine, norm)| (norm > 0.0).then_some(f64::from(cosine))).collect()
+    norms
 }

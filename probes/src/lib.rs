@@ -7,6 +7,8 @@
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
 //! - [`saebench`]: what SAEBench's core evaluation reports beside that.
 //! - [`latents`]: what an SAE's weights say of each latent.
+//! - [`features`]: what its firings say.
+//! - `ablation`: what the model says without it.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
 //! - `topology`: persistent homology of clouds of points, and of nulls.
@@ -17,9 +19,12 @@
 //! compiles without Burn.
 
 #[cfg(feature = "tensors")]
+pub mod ablation;
+#[cfg(feature = "tensors")]
 pub mod error;
 #[cfg(feature = "tensors")]
 pub mod evaluate;
+pub mod features;
 pub mod geometry;
 pub mod information;
 #[cfg(feature = "tensors")]

@@ -150,6 +150,16 @@ impl Sae {
         }
     }
 
+    /// The bias before the activation, `[d_sae]`; of a gated SAE, the gate's.
+    pub fn gate_bias(&self) -> Tensor<1> {
+        self.b_enc.clone()
+    }
+
+    /// b_dec, `[d_out]`.
+    pub fn decoder_bias(&self) -> Tensor<1> {
+        self.b_dec.clone()
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> Device {
         self.w_dec.device()

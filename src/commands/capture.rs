@@ -8,6 +8,7 @@ use indicatif::DecimalBytes;
 use serde_json::json;
 
 use super::contexts::{ContextArgs, whole};
+use crate::events::Tokens;
 use crate::files::{check_writable, free_space};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{Progress, Stage};
@@ -48,9 +49,6 @@ pub struct CaptureArgs {
     json: bool,
 }
 
-/// Sequences that are hashed at once.
-const HASHED: usize = 1024;
-
 impl CaptureArgs {
     /// Runs the command.
     ///
@@ -82,7 +80,7 @@ impl CaptureArgs {
             model: self.model.display().to_string(),
             weights: files.weights_hash(),
             hook: site.to_string(),
-            tokens: hash(&source, sequences)?,
+            tokens: Tokens::hash(&source, sequences)?,
             sequences,
             context_size,
             bos: source.bos(),
@@ -165,17 +163,6 @@ impl Work<'_> {
         }
         Ok(())
     }
-}
-
-/// BLAKE3 of the tokens, read part by part.
-fn hash(source: &TokenSource, sequences: usize) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    for first in (0..sequences).step_by(HASHED) {
-        for token in source.read(first, HASHED.min(sequences - first))? {
-            hasher.update(&token.to_le_bytes());
-        }
-    }
-    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// Refuses what the disk has no room for.

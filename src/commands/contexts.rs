@@ -111,6 +111,11 @@ impl ContextArgs {
         self.source.tokens.as_deref().or(self.source.text.as_deref()).unwrap_or_else(|| Path::new(""))
     }
 
+    /// Whether they are cut from text.
+    pub fn is_text(&self) -> bool {
+        self.source.text.is_some()
+    }
+
     /// Sequences of one forward pass over sequences of `context_size` tokens of a vocabulary.
     pub fn batch(&self, context_size: usize, vocab_size: usize) -> usize {
         let tokens = TOKENS_PER_PASS * VOCABULARY / vocab_size.max(VOCABULARY);

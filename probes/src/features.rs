@@ -1,0 +1,16 @@
+//! What single latents mean, as far as their firings say it; host arrays and streams only.
+//!
+//! - `scores`: how often and how much a latent fires, on which tokens, and how much of that a token's kind explains.
+//! - `contexts`: which of its firings to show: the largest, of every share of its mass, the least, and where it is silent.
+//! - `cofiring`: which latent fires where it does.
+//! - `sampling`: which latents and contexts are measured where not all are.
+
+mod cofiring;
+mod contexts;
+mod sampling;
+mod scores;
+
+pub use cofiring::{Partner, partners};
+pub use contexts::{Candidates, HISTOGRAM_BINS, Kind, Picked, Picks, STRATA, Spectrum, Stratum};
+pub use sampling::{ContextSample, sample};
+pub use scores::{Cells, Documents, Explained, Scores, Tally, TopToken};

@@ -1,0 +1,211 @@
+//! `assay features`: what each latent means.
+
+mod made;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{DecoderConfig, ModelFiles, TokenSource};
+use assay_probes::stats::median as median_of;
+use assay_sae::formats;
+use serde_json::{Value, json};
+
+use self::made::Made;
+use super::contexts::ContextArgs;
+use super::eval::named::model_of;
+use super::eval::place::PlaceArgs;
+use super::given::GivenArgs;
+use crate::catalogue::assumptions::complete;
+use crate::events::{Contents, Events, INDEX, Store, TOKENS, Tokens, hash_file};
+use crate::features::pass::Pass;
+use crate::features::{DASHBOARD, Feature, TABLE, dashboard};
+use crate::files::check_writable;
+use crate::progress::Progress;
+use crate::{device, fetch, interrupt, markdown, output};
+
+/// What each latent of an SAE means: where it fires, on which tokens, what it writes, and what the model loses without it.
+///
+/// One pass over the tokens writes every firing of every latent to --out (events.safetensors, sorted by latent, and tokens.safetensors); what
+/// is read from there is features.parquet, a row a latent, and dashboard.html, a page that opens from disk. A pass that was interrupted goes
+/// on with the same command. Memory grows neither with the tokens nor with the firings.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
+)]
+pub struct FeaturesArgs {
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
+    /// a published SAE]
+    #[arg(long, value_name = "DIR|FILE|NAME")]
+    model: Option<PathBuf>,
+    /// SAE or transcoder: a directory or file of any format that assay reads, its name on the hub, org/name[@revision][:path], or a
+    /// name that `assay saes` lists, release/id
+    #[arg(long, value_name = "DIR|NAME")]
+    sae: PathBuf,
+    #[command(flatten)]
+    contexts: ContextArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Where to write: a new directory, or one that this command began
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Measure what ablating a latent does for so many, drawn at random among those that fire, each in up to 4 contexts (512 tokens) where
+    /// it does; 0 for none [default: 256; of models with more than 100 million parameters in their layers, 32]
+    #[arg(long, value_name = "N")]
+    ablate: Option<usize>,
+    /// Don't write dashboard.html
+    #[arg(long)]
+    no_dashboard: bool,
+    /// Print one latent with the contexts in which it fires, instead of writing table and page
+    #[arg(long, value_name = "N")]
+    latent: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    given: GivenArgs,
+}
+
+impl FeaturesArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the model, the SAE or the tokens are unusable or don't belong together, or `--out` holds something else or can't be written.
+    pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        Store::check(&self.out)?;
+        check_writable(&self.out.join(INDEX))?;
+        let model_name = model_of(self.model.as_deref(), std::slice::from_ref(&self.sae))?;
+        let device = device::open(device_name)?.device;
+        let dir = fetch::sae(&self.sae, progress)?;
+        let checkpoint = fetch::model(&model_name, progress)?;
+        let files = ModelFiles::open(&checkpoint)?;
+        let vocabulary = Vocabulary::load(&checkpoint)?;
+        let mut loaded = formats::load(&dir, &device)?;
+        let assumed = complete(&mut loaded, &self.given.given())?;
+        let place = self.place.place(&self.sae, &loaded, files.config(), assumed.without_value_bias)?;
+        let d_sae = loaded.sae.d_sae();
+        if let Some(latent) = self.latent {
+            ensure!(latent < d_sae, "--latent {latent}: the SAE has {d_sae} latents, from 0");
+        } else if !self.no_dashboard {
+            dashboard::check(d_sae)?;
+        }
+        let (source, sequences) = self.contexts.open(files.config(), &checkpoint)?;
+        source.notes().iter().for_each(|note| progress.say(note));
+        let context_size = source.context_size();
+        assay_models::decoder::check_context(context_size, files.config())?;
+        ensure!(
+            u32::try_from(sequences * context_size).is_ok(),
+            "{sequences} sequences of {context_size} tokens are more than {} tokens; take fewer --sequences",
+            u32::MAX
+        );
+        let config = files.config();
+        let mut separators: Vec<u32> = config.eos.into_iter().chain(config.bos).chain(source.bos()).collect();
+        separators.sort_unstable();
+        separators.dedup();
+        let contents = Contents {
+            model: model_name.display().to_string(),
+            weights: files.weights_hash(),
+            sae: self.sae.display().to_string(),
+            sae_weights: made::hash(&loaded.sae),
+            hook: place.reads.to_string(),
+            tokens: Tokens::hash(&source, sequences)?,
+            sequences,
+            context_size,
+            batch: self.contexts.batch(context_size, config.vocab_size),
+            bos: source.bos(),
+            is_text: self.contexts.is_text(),
+            separators,
+            d_sae,
+        };
+        interrupt::listen()?;
+        let mut store = Store::open(&self.out, contents)?;
+        let (was_finished, model) = (store.is_finished(), files.load(&device)?);
+        if was_finished {
+            progress.say(&format!("{}: the firings are there already", self.out.display()));
+            Events::verify(&self.out)?;
+        } else {
+            let batch = self.contexts.batch(context_size, model.config().vocab_size);
+            let pass = Pass { model: &model, sae: &loaded.sae, reads: place.reads, source: &source, sequences, batch };
+            self.fill(&mut store, &pass, progress)?;
+            self.merge(store, &source, sequences, progress)?;
+        }
+        let events = Events::open(&self.out)?;
+        let made = Made { model: &model, loaded: &loaded, place, vocabulary: &vocabulary, events: &events, progress };
+        if let Some(latent) = self.latent {
+            return made.latent(latent, self.json);
+        }
+        let features = made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
+        made.table(&features, &self.out.join(TABLE))?;
+        if !self.no_dashboard {
+            made.dashboard(&features, &self.out.join(DASHBOARD), &self.saved())?;
+        }
+        self.report(&made, &features)
+    }
+
+    fn saved(&self) -> String {
+        format!("what is finished is in {}, and the same command goes on", self.out.display())
+    }
+
+    fn fill(&self, store: &mut Store, pass: &Pass<'_>, progress: Progress) -> Result<()> {
+        let mut stage = progress.stage(format!("encode {}", pass.reads), pass.sequences as u64, "sequences");
+        pass.run(store, &mut stage, &self.saved())?;
+        stage.finish("");
+        Ok(())
+    }
+
+    fn merge(&self, store: Store, source: &TokenSource, sequences: usize, progress: Progress) -> Result<()> {
+        Tokens::write(&self.out, source, sequences)?;
+        let mut stage = progress.stage("sort by latent", 2 * store.events(), "firings");
+        let hash = hash_file(&self.out.join(TOKENS))?;
+        store.finish(hash, &mut |n| stage.advance(n, String::new))?;
+        stage.finish("");
+        Ok(())
+    }
+
+    /// What is said when all is written.
+    fn report(&self, made: &Made<'_>, features: &[Feature]) -> Result<()> {
+        let contents = made.events.contents();
+        let tokens = (contents.sequences * contents.context_size) as u64;
+        let alive = features.iter().filter(|feature| feature.scores.firings > 0).count();
+        let notes = &made.loaded.notes;
+        let median = |of: fn(&Feature) -> Option<f64>| median_of(&features.iter().filter_map(of).collect::<Vec<f64>>());
+        let medians = [
+            ("token_entropy", median(|f| f.scores.token_entropy)),
+            ("purity", median(|f| f.scores.purity)),
+            ("eta2_token_adjusted", median(|f| f.adjusted.token)),
+            ("eta2_previous_adjusted", median(|f| f.adjusted.previous)),
+            ("eta2_position_adjusted", median(|f| f.adjusted.position)),
+            ("eta2_document_adjusted", median(|f| f.adjusted.document)),
+            ("delta_ce", median(Feature::delta_ce)),
+        ];
+        if self.json {
+            let medians: serde_json::Map<String, Value> =
+                medians.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            let object = json!({
+                "out": self.out.display().to_string(), "tokens": tokens, "latents": features.len(), "alive": alive,
+                "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": medians,
+                "contents": contents, "notes": notes,
+            });
+            return output::result_line(serde_json::to_string_pretty(&object)?);
+        }
+        let mut table = markdown::Table::new(["median of latents that fire", "value"]);
+        for (name, value) in medians {
+            table.row([name.to_owned(), markdown::number(value)]);
+        }
+        let page = if self.no_dashboard { String::new() } else { format!(", {DASHBOARD} to look at in a browser") };
+        output::result(format_args!(
+            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}{}",
+            self.out.display(),
+            made.events.total(),
+            features.len(),
+            markdown::notes(notes)
+        ))
+    }
+}
+
+/// How many latents are ablated by default: a pass of a larger model takes longer.
+fn ablated(config: &DecoderConfig) -> usize {
+    // Attention has about 4·d_model² weights a layer, an MLP 8.
+    let weights = 12 * config.n_layers() * config.d_model * config.d_model;
+    if weights <= 100_000_000 { 256 } else { 32 }
+}

@@ -1,0 +1,234 @@
+//! What is made of a finished store.
+
+use std::path::Path;
+
+use anyhow::Result;
+use assay_models::Decoder;
+use assay_models::vocabulary::Vocabulary;
+use assay_probes::ablation;
+use assay_probes::features::sample;
+use assay_probes::latents::{latent_weights, nearest_decoder_rows};
+use assay_sae::{Activation, LoadedSae, Normalization, Sae};
+use burn::tensor::Tensor;
+
+use crate::commands::eval::place::Place;
+use crate::events::Events;
+use crate::features::dashboard::Page;
+use crate::features::firings::{Readers, Texts};
+use crate::features::windows::shown;
+use crate::features::{Feature, effects, table, terminal, weights};
+use crate::interrupt::{self, Interrupted};
+use crate::output;
+use crate::progress::Progress;
+
+/// Nearest decoder rows of a latent that are kept.
+const NEAREST: usize = 5;
+
+/// A store, and what it is of.
+pub(super) struct Made<'a> {
+    pub model: &'a Decoder,
+    pub loaded: &'a LoadedSae,
+    pub place: Place,
+    pub vocabulary: &'a Vocabulary,
+    pub events: &'a Events,
+    pub progress: Progress,
+}
+
+impl Made<'_> {
+    fn tokens(&self) -> u64 {
+        let contents = self.events.contents();
+        (contents.sequences * contents.context_size) as u64
+    }
+
+    fn texts(&self) -> Result<Texts> {
+        Texts::read(self.events, self.model.config().vocab_size)
+    }
+
+    /// What latents write where their ablation is defined: what is added differs from token to token where activations are normalised.
+    fn rows(&self) -> Option<Tensor<2>> {
+        let sae = &self.loaded.sae;
+        let is_fixed = sae.normalization() == Normalization::None || sae.is_transcoder();
+        is_fixed.then(|| ablation::written(sae))
+    }
+
+    /// The token ids that each of some directions writes; none where these are not in the residual stream.
+    fn written(&self, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
+        match weights::has_lens(self.place.site) {
+            true => weights::written(self.model, rows),
+            false => vec![Vec::new(); rows.dims()[0]],
+        }
+    }
+
+    /// Everything about every latent; ablations of up to `ablate` that fire.
+    pub fn all(&self, ablate: usize, saved: &str) -> Result<Vec<Feature>> {
+        let sae = &self.loaded.sae;
+        let texts = self.texts()?;
+        let readers = Readers::open(self.events, &texts)?;
+        let latents: Vec<usize> = (0..sae.d_sae()).collect();
+        let mut stage = self.progress.stage("score", latents.len() as u64, "latents");
+        let scores = readers.scores(&latents, &mut stage, saved)?;
+        stage.finish("");
+        let partners = readers.partners(self.events.contents(), self.events.total())?;
+        let written = self.written(&ablation::written(sae));
+        let (weights, nearest) = (latent_weights(sae), nearest_decoder_rows(sae, NEAREST));
+        let chance = texts.cells.chance();
+        let mut features = Vec::with_capacity(latents.len());
+        let beside = written.into_iter().zip(nearest).zip(partners).zip(weights.encoder_decoder_cosine);
+        for (latent, (scores, (((written, nearest), partner), encoder_decoder))) in
+            scores.into_iter().zip(beside).enumerate()
+        {
+            let (adjusted, input_score) = (scores.explained.adjusted(chance), input_score(&scores, &written));
+            let effect = None;
+            features.push(Feature {
+                latent,
+                scores,
+                adjusted,
+                written,
+                input_score,
+                nearest,
+                partner,
+                encoder_decoder,
+                effect,
+            });
+        }
+        if let Some(rows) = self.rows().filter(|_| ablate > 0) {
+            let alive = latents.into_iter().filter(|latent| self.events.firings(*latent) > 0).collect();
+            let drawn = sample(alive, ablate);
+            let mut stage = self.progress.stage("ablate", drawn.len() as u64, "latents");
+            let found = effects::effects(self.model, self.place.site, &rows, &readers, &drawn, &mut stage, saved)?;
+            for (latent, effect) in drawn.into_iter().zip(found) {
+                features[latent].effect = Some(effect);
+            }
+            stage.finish("");
+        }
+        Ok(features)
+    }
+
+    /// Writes the table.
+    pub fn table(&self, features: &[Feature], path: &Path) -> Result<()> {
+        table::write(path, features, self.texts()?.cells.chance(), self.vocabulary)
+    }
+
+    /// Writes the page.
+    pub fn dashboard(&self, features: &[Feature], path: &Path, saved: &str) -> Result<()> {
+        let texts = self.texts()?;
+        let readers = Readers::open(self.events, &texts)?;
+        let contents = self.events.contents();
+        let about = [
+            ("model", contents.model.clone()),
+            ("SAE", contents.sae.clone()),
+            ("hook", self.place.to_string()),
+            ("class", self.loaded.sae.activation().name().to_owned()),
+            ("tokens", format!("{} sequences of {}", contents.sequences, contents.context_size)),
+            ("documents", texts.cells.documents().count().to_string()),
+            ("firings", self.events.total().to_string()),
+        ];
+        let page = Page {
+            title: format!("{} on {}", contents.sae, contents.model),
+            about: about.map(|(label, value)| (label.to_owned(), value)).to_vec(),
+            features,
+            vocabulary: self.vocabulary,
+            vocab_size: self.model.config().vocab_size,
+            tokens: self.tokens(),
+            context_size: contents.context_size,
+        };
+        let mut stage = self.progress.stage("dashboard.html", features.len() as u64, "latents");
+        page.write(path, |start, end| {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: saved.to_owned() }.into());
+            }
+            let latents: Vec<usize> = (start..end).collect();
+            let found = shown(&readers, &texts, &latents, |latent| features[latent].scores.clone())?;
+            stage.advance((end - start) as u64, String::new);
+            Ok(found)
+        })
+        .map_err(|error| error.downcast::<Interrupted>().map_or_else(|error| error, Into::into))?;
+        stage.finish("");
+        Ok(())
+    }
+
+    /// Prints one latent.
+    pub fn latent(&self, latent: usize, json: bool) -> Result<()> {
+        let sae = &self.loaded.sae;
+        let texts = self.texts()?;
+        let readers = Readers::open(self.events, &texts)?;
+        let mut stage = Progress::Quiet.stage("score", 1, "latents");
+        let scores = readers.scores(&[latent], &mut stage, "nothing is written")?.remove(0);
+        let written = self.written(&ablation::written(sae).narrow(0, latent, 1)).remove(0);
+        let effect = match self.rows() {
+            Some(rows) if scores.firings > 0 => {
+                let found = effects::effects(self.model, self.place.site, &rows, &readers, &[latent], &mut stage, "")?;
+                found.into_iter().next()
+            }
+            _ => None,
+        };
+        let feature = Feature {
+            latent,
+            adjusted: scores.explained.adjusted(texts.cells.chance()),
+            input_score: input_score(&scores, &written),
+            written,
+            nearest: nearest_decoder_rows(sae, NEAREST).swap_remove(latent),
+            partner: None,
+            encoder_decoder: latent_weights(sae).encoder_decoder_cosine[latent],
+            effect,
+            scores,
+        };
+        let found = shown(&readers, &texts, &[latent], |_| feature.scores.clone())?.remove(0);
+        if json {
+            let object = terminal::json(&feature, found.as_ref(), self.vocabulary, self.tokens());
+            return output::result_line(serde_json::to_string_pretty(&object)?);
+        }
+        output::result(terminal::text(&feature, found.as_ref(), self.vocabulary, self.tokens()))
+    }
+}
+
+/// The input score; `None` too of a latent that writes no tokens.
+fn input_score(scores: &assay_probes::features::Scores, written: &[(u32, f32)]) -> Option<f64> {
+    let ids: Vec<u32> = written.iter().map(|(id, _)| *id).collect();
+    scores.input_score(&ids).filter(|_| !ids.is_empty())
+}
+
+/// BLAKE3 of all that an SAE's code is computed with.
+pub(super) fn hash(sae: &Sae) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |name: &str, bytes: &[u8]| {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    let [encoder, decoder] = sae.weights();
+    for (name, tensor) in [("W_enc", encoder), ("W_dec", decoder)] {
+        add(name, &bytes(tensor));
+    }
+    for (name, tensor) in [("b_enc", sae.gate_bias()), ("b_dec", sae.decoder_bias())] {
+        add(name, &bytes(tensor));
+    }
+    let activation = sae.activation();
+    add(activation.name(), &[]);
+    match activation {
+        Activation::TopK { k, by_decoder_norm } | Activation::AbsTopK { k, by_decoder_norm } => {
+            add("k", &(*k as u64).to_le_bytes());
+            add("by_decoder_norm", &[u8::from(*by_decoder_norm)]);
+        }
+        Activation::GroupMax { k } => add("k", &(*k as u64).to_le_bytes()),
+        Activation::Relu => {}
+        Activation::JumpRelu { threshold } => add("threshold", &bytes(threshold.clone())),
+        Activation::Gated { r_mag, b_mag } => {
+            add("r_mag", &bytes(r_mag.clone()));
+            add("b_mag", &bytes(b_mag.clone()));
+        }
+        Activation::MatchingPursuit(pursuit) => {
+            add("residual_threshold", &pursuit.residual_threshold.to_le_bytes());
+            add("max_iterations", &pursuit.max_iterations.map_or(u64::MAX, |n| n as u64).to_le_bytes());
+            add("stop_on_duplicate_support", &[u8::from(pursuit.stop_on_duplicate_support)]);
+        }
+    }
+    add(sae.normalization().name(), &[u8::from(sae.applies_b_dec_to_input())]);
+    hasher.finalize().to_hex().to_string()
+}
+
+fn bytes<const D: usize>(tensor: Tensor<D>) -> Vec<u8> {
+    let values = tensor.into_data().try_into_vec::<f32>().expect("weights are f32");
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}

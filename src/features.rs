@@ -1,0 +1,61 @@
+//! What each latent of an SAE means, from the firings in an event store ([`crate::events`]) and from weights: a table, `features.parquet`, and
+//! a page to look at, `dashboard.html`.
+//!
+//! - [`pass`]: tokens go through the model as far as the SAE, and its firings into the store.
+//! - [`firings`]: scores and places of each latent, from the store.
+//! - [`weights`]: which tokens a latent writes, and the latents beside it.
+//! - [`effects`]: what the model says without it.
+//! - [`table`]: all of that as Parquet.
+//! - [`windows`]: the text around places. [`dashboard`], [`terminal`]: all of it to look at.
+
+pub mod dashboard;
+pub mod effects;
+pub mod firings;
+pub mod pass;
+pub mod table;
+pub mod terminal;
+pub mod weights;
+pub mod windows;
+
+use assay_probes::ablation::Effect;
+use assay_probes::features::{Explained, Partner, Scores};
+
+/// The table, beside the store.
+pub const TABLE: &str = "features.parquet";
+/// The page.
+pub const DASHBOARD: &str = "dashboard.html";
+
+/// All that is known of a latent.
+#[derive(Clone, Debug, Default)]
+pub struct Feature {
+    /// Its number.
+    pub latent: usize,
+    /// What its firings say.
+    pub scores: Scores,
+    /// ε²: η² less what chance gives.
+    pub adjusted: Explained<f64>,
+    /// Token ids that its decoder row raises most, and by how much, by the logit lens; empty where the row is not in the residual stream.
+    pub written: Vec<(u32, f32)>,
+    /// How much of its peaks are on tokens that it writes; `None` where it writes none.
+    pub input_score: Option<f64>,
+    /// The latents with the nearest decoder rows, and their cosines.
+    pub nearest: Vec<(usize, f64)>,
+    /// The latent that fires most where it does.
+    pub partner: Option<Partner>,
+    /// Cosine of its encoder and decoder directions.
+    pub encoder_decoder: Option<f64>,
+    /// What ablating it did, if that was measured.
+    pub effect: Option<Effect>,
+}
+
+impl Feature {
+    /// ΔCE of a firing: what the loss of the context rises by without the latent, a firing, in nats.
+    pub fn delta_ce(&self) -> Option<f64> {
+        self.effect.filter(|effect| effect.firings > 0).map(|effect| effect.ce / effect.firings as f64)
+    }
+
+    /// ΔKL likewise.
+    pub fn delta_kl(&self) -> Option<f64> {
+        self.effect.filter(|effect| effect.firings > 0).map(|effect| effect.kl / effect.firings as f64)
+    }
+}

@@ -1,0 +1,150 @@
+//! Scores of each latent, from its firings.
+
+use std::sync::Mutex;
+
+use anyhow::Result;
+use assay_probes::features::{Candidates, Cells, Partner, Scores, Tally, partners};
+use rayon::prelude::*;
+
+use crate::events::{Contents, Events, Tokens};
+use crate::interrupt::{self, Interrupted};
+use crate::progress::Stage;
+
+/// Latents between two looks at whether to stop.
+pub const GROUP: usize = 256;
+/// Places of each token that are kept, to find some where a latent is silent.
+const CANDIDATES: usize = 24;
+/// Firings that are compared with one another for partners, about; of more, those in evenly spaced contexts. 8 bytes each.
+const COMPARED: u64 = 8 << 20;
+
+/// What one pass over the contexts of a store says.
+pub struct Texts {
+    /// How often what occurs.
+    pub cells: Cells,
+    /// Places of each token.
+    pub candidates: Candidates,
+}
+
+impl Texts {
+    /// Reads the contexts of a store once.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn read(events: &Events, vocab_size: usize) -> Result<Self> {
+        let (contents, mut tokens) = (events.contents(), events.tokens()?);
+        let mut cells = Cells::new(vocab_size, contents.context_size);
+        let mut candidates = Candidates::new(vocab_size, CANDIDATES);
+        let mut previous = None;
+        for position in 0..tokens.len() {
+            let (token, within) = (tokens.at(position)?, position % contents.context_size);
+            cells.push(token, previous.filter(|_| within > 0), begins(contents, token, within));
+            candidates.push(position as u32, token);
+            previous = Some(token);
+        }
+        Ok(Self { cells, candidates })
+    }
+}
+
+/// Whether a document begins with a token.
+fn begins(contents: &Contents, token: u32, within: usize) -> bool {
+    let separates = contents.separators.contains(&token);
+    match (contents.is_text, within) {
+        // BOS begins every context of such text, whatever it is cut from.
+        (true, 0) => separates && contents.bos.is_none(),
+        (false, 0) => true,
+        _ => separates,
+    }
+}
+
+/// Who reads a store: a thread at a time.
+pub(super) struct Reader<'a> {
+    pub events: Events,
+    pub tokens: Tokens,
+    tally: Tally<'a>,
+}
+
+/// The scores of a latent.
+fn score(reader: &mut Reader<'_>, latent: usize) -> Result<Scores> {
+    let Reader { events, tokens, tally } = reader;
+    let context_size = tokens.context_size();
+    events.each(latent, |position, value| {
+        let at = position as usize;
+        let previous = if at.is_multiple_of(context_size) { None } else { Some(tokens.at(at - 1)?) };
+        tally.push(position, tokens.at(at)?, previous, value);
+        Ok(())
+    })?;
+    Ok(tally.finish())
+}
+
+/// Readers of a store, one for each thread.
+pub struct Readers<'a>(Vec<Mutex<Reader<'a>>>);
+
+impl<'a> Readers<'a> {
+    /// Opens a store once for each thread.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    pub fn open(events: &Events, texts: &'a Texts) -> Result<Self> {
+        let tokens = events.tokens()?;
+        let reader = |_| {
+            let tally = Tally::new(&texts.cells);
+            Ok(Mutex::new(Reader { events: events.again()?, tokens: tokens.again()?, tally }))
+        };
+        // One more for whoever is no thread of the pool.
+        (0..=rayon::current_num_threads()).map(reader).collect::<Result<_>>().map(Self)
+    }
+
+    /// What `of` finds of each of some latents, in their order.
+    ///
+    /// # Errors
+    /// Those of `of`.
+    pub(super) fn map<T: Send>(
+        &self,
+        latents: &[usize],
+        of: impl Fn(&mut Reader<'_>, usize) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
+        let one = |&latent: &usize| {
+            let own = rayon::current_thread_index().unwrap_or(self.0.len() - 1);
+            let mut reader = self.0[own].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            of(&mut reader, latent)
+        };
+        latents.par_iter().map(one).collect()
+    }
+
+    /// Scores of some latents.
+    ///
+    /// # Errors
+    /// If the store can't be read, or the work is interrupted.
+    pub fn scores(&self, latents: &[usize], stage: &mut Stage, saved: &str) -> Result<Vec<Scores>> {
+        let mut scores = Vec::with_capacity(latents.len());
+        for group in latents.chunks(GROUP) {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: saved.to_owned() }.into());
+            }
+            scores.extend(self.map(group, score)?);
+            stage.advance(group.len() as u64, String::new);
+        }
+        Ok(scores)
+    }
+
+    /// The latent that fires most where each does.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn partners(&self, contents: &Contents, total: u64) -> Result<Vec<Option<Partner>>> {
+        let (context_size, every) = (contents.context_size, total.div_ceil(COMPARED).max(1) as usize);
+        let latents: Vec<usize> = (0..contents.d_sae).collect();
+        let firings = self.map(&latents, |reader, latent| {
+            let mut found = Vec::new();
+            reader.events.each(latent, |position, _| {
+                let (context, within) = (position as usize / context_size, position as usize % context_size);
+                if context.is_multiple_of(every) {
+                    found.push((context / every * context_size + within) as u32);
+                }
+                Ok(())
+            })?;
+            Ok(found)
+        })?;
+        Ok(partners(&firings, contents.sequences.div_ceil(every) * context_size))
+    }
+}

@@ -1,0 +1,356 @@
+//! What `assay features` and `assay latents` find: against scipy, against known answers, and against `assay encode`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use assay_probes::features::{Cells, Scores, Tally, partners};
+use assert_cmd::Command;
+use polars::prelude::{ParquetReader, SerReader as _};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::common::{Reference, assay, bundled, golden, refused, stdout_of};
+
+/// Scores of latents that are given by their values on all tokens, `[latents, S·T]`; 0 separates documents, contexts are documents too.
+fn scored(tokens: &ndarray::Array2<u32>, values: &[f32], vocab_size: usize) -> (Cells, Vec<Scores>) {
+    let (sequences, context) = tokens.dim();
+    let ids: Vec<u32> = tokens.iter().copied().collect();
+    let previous = |at: usize| (!at.is_multiple_of(context)).then(|| ids[at - 1]);
+    let mut cells = Cells::new(vocab_size, context);
+    for (at, &id) in ids.iter().enumerate() {
+        cells.push(id, previous(at), id == 0 || at % context == 0);
+    }
+    let mut tally = Tally::new(&cells);
+    let scores = values.chunks(sequences * context).map(|row| {
+        row.iter().enumerate().filter(|(_, value)| **value != 0.0).for_each(|(at, &value)| {
+            tally.push(at as u32, ids[at], previous(at), value);
+        });
+        tally.finish()
+    });
+    let scores = scores.collect();
+    (cells, scores)
+}
+
+#[test]
+fn scores_are_those_of_scipy() {
+    let file = Reference::open(golden("features/scores.safetensors"));
+    let (tokens, (values, shape)) = (file.tokens("tokens"), file.floats("values"));
+    let (cells, scores) = scored(&tokens, &values, 12);
+    let check = |name: &str, of: &dyn Fn(&Scores) -> Option<f64>| {
+        for (latent, (scores, expected)) in scores.iter().zip(file.floats(name).0).enumerate() {
+            match of(scores) {
+                None => assert!(expected.is_nan(), "{name} of latent {latent} is null, not {expected}"),
+                Some(found) => {
+                    assert!((found - f64::from(expected)).abs() < 1e-6, "{name} of {latent}: {found}, not {expected}");
+                }
+            }
+        }
+    };
+    check("token_entropy", &|s| s.token_entropy);
+    check("purity", &|s| s.purity);
+    check("mean", &|s| s.mean);
+    check("eta2_token", &|s| s.explained.token);
+    check("eta2_previous", &|s| s.explained.previous);
+    check("eta2_position", &|s| s.explained.position);
+    check("eta2_document", &|s| s.explained.document);
+    // The mean over drawn permutations is the exact one but for chance: 4000 draws.
+    for ((name, exact), drawn) in cells.chance().named().into_iter().zip(file.floats("chance").0) {
+        let drawn = f64::from(drawn);
+        assert!((exact.unwrap() - drawn).abs() < 0.03 * drawn, "{name}: {exact:?} {drawn}");
+    }
+    let tokens = shape[1];
+    let firings: Vec<Vec<u32>> = values
+        .chunks(tokens)
+        .map(|row| (0..tokens).filter(|&at| row[at] != 0.0).map(|at| at as u32).collect())
+        .collect();
+    let (expected, jaccard) = (file.integers("partner"), file.floats("jaccard").0);
+    for (latent, found) in partners(&firings, tokens).into_iter().enumerate() {
+        match found {
+            None => assert!(jaccard[latent] == 0.0, "latent {latent}"),
+            Some(found) => {
+                assert_eq!(found.latent as i64, expected[latent], "latent {latent}");
+                assert!((found.jaccard - f64::from(jaccard[latent])).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+/// On real tokens, latents that detect one thing: the scores say which.
+#[test]
+fn scores_say_what_a_latent_detects() {
+    let tokens = Reference::open(golden("eval-small/tokens.safetensors")).tokens("tokens");
+    let (sequences, context) = tokens.dim();
+    let ids: Vec<u32> = tokens.iter().copied().collect();
+    let mut counts = vec![0_usize; 4096];
+    ids.iter().for_each(|&id| counts[id as usize] += 1);
+    // A frequent token, but not the one that separates documents.
+    let frequent = (1..4096).max_by_key(|&id| counts[id as usize]).unwrap();
+    let noise = |at: usize| ((at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 24) as f32;
+    let latent = |fires: &dyn Fn(usize) -> bool| -> Vec<f32> {
+        (0..ids.len()).map(|at| if fires(at) { 1.0 + noise(at) / 4.0 } else { 0.0 }).collect()
+    };
+    let values: Vec<f32> = [
+        latent(&|at| ids[at] == frequent),
+        latent(&|at| at % context > 0 && ids[at - 1] == frequent),
+        latent(&|at| at % context == 60),
+        latent(&|at| at / context == 7),
+        latent(&|at| noise(at + 100_000) < 0.02),
+    ]
+    .concat();
+    let (cells, scores) = scored(&tokens, &values, 4096);
+    assert_eq!(cells.tokens() as usize, sequences * context);
+    let adjusted: Vec<Vec<f64>> = scores
+        .iter()
+        .map(|s| s.explained.adjusted(cells.chance()).named().into_iter().map(|(_, value)| value.unwrap()).collect())
+        .collect();
+    // A context may hold several documents, so that one context is no more than most of one.
+    for (latent, least) in [0.9, 0.9, 0.9, 0.5].into_iter().enumerate() {
+        let of = &adjusted[latent];
+        assert!(of[latent] > least, "latent {latent}: {of:?}");
+        let largest = (0..4).max_by(|&a, &b| of[a].total_cmp(&of[b])).unwrap();
+        assert_eq!(largest, latent, "{of:?}");
+    }
+    // Without the correction noise looks as if its token explained much of it.
+    let (raw, adjusted) = (scores[4].explained.token.unwrap(), &adjusted[4]);
+    assert!(raw > 0.2, "{raw}");
+    assert!(adjusted.iter().all(|share| share.abs() < 0.1), "{adjusted:?}");
+    assert_eq!((scores[0].purity, scores[0].top[0].id), (Some(1.0), frequent));
+    assert!(scores[4].token_entropy.unwrap() > 4.0 && scores[0].token_entropy == Some(0.0));
+}
+
+fn features(out: &Path, args: &[&str]) -> Command {
+    let mut command = assay();
+    command.arg("features").arg("--model").arg(bundled("small")).arg("--out").arg(out);
+    command.arg("--sae").arg(golden("eval-small/L3_k8")).args(args);
+    command
+}
+
+fn tokens() -> String {
+    golden("eval-small/tokens.safetensors").to_str().unwrap().to_owned()
+}
+
+/// The firings of a store by latent: position and value.
+fn firings(dir: &Path) -> Vec<Vec<(u32, f32)>> {
+    let bytes = std::fs::read(dir.join("events.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let words = |name: &str| -> Vec<u32> {
+        let data = file.tensor(name).unwrap().data();
+        data.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+    };
+    let offsets = Reference::open(dir.join("events.safetensors")).integers("offsets");
+    let (positions, values) = (words("positions"), words("values"));
+    let of = |pair: &[i64]| {
+        (pair[0] as usize..pair[1] as usize).map(|at| (positions[at], f32::from_bits(values[at]))).collect()
+    };
+    offsets.windows(2).map(of).collect()
+}
+
+fn frame(dir: &Path) -> polars::prelude::DataFrame {
+    ParquetReader::new(std::fs::File::open(dir.join("features.parquet")).unwrap()).finish().unwrap()
+}
+
+/// The store against `assay capture` and `assay encode`, another way to the same firings.
+#[test]
+fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("features");
+    let said: Value =
+        serde_json::from_str(&stdout_of(&mut features(&out, &["--tokens", &tokens(), "--ablate", "8", "--json"])))
+            .unwrap();
+
+    let (shards, latents) = (dir.path().join("shards"), dir.path().join("latents.safetensors"));
+    let mut capture = assay();
+    capture.args(["capture", "--hook", "blocks.3.hook_resid_post", "--tokens", &tokens(), "--model"]);
+    stdout_of(capture.arg(bundled("small")).arg("--out").arg(&shards));
+    let mut encode = assay();
+    encode.arg("encode").arg("--sae").arg(golden("eval-small/L3_k8")).arg("--activations").arg(&shards);
+    stdout_of(encode.arg("--out").arg(&latents));
+    let encoded = Reference::open(&latents);
+    let (offsets, indices) = (encoded.integers("offsets"), encoded.integers("indices"));
+    let values = encoded.floats("values").0;
+    let mut expected: Vec<Vec<(u32, f32)>> = vec![Vec::new(); 1024];
+    for (token, pair) in offsets.windows(2).enumerate() {
+        for at in pair[0] as usize..pair[1] as usize {
+            expected[indices[at] as usize].push((token as u32, values[at]));
+        }
+    }
+    let found = firings(&out);
+    assert_eq!(found.len(), 1024);
+    for (latent, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!(found.len() == expected.len(), "latent {latent}: {} firings, not {}", found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            // Batches differ, and with them the rounding of products.
+            assert!(found.0 == expected.0 && (found.1 - expected.1).abs() <= 1e-4 * expected.1, "latent {latent}");
+        }
+    }
+
+    let table = frame(&out);
+    let column = |name: &str| table.column(name).unwrap().as_materialized_series().clone();
+    let (counts, max) = (column("firings"), column("max"));
+    let (entropy, ablated, ce) = (column("token_entropy"), column("ablated_firings"), column("delta_ce"));
+    let mut alive = 0;
+    for (latent, firings) in found.iter().enumerate() {
+        assert_eq!(counts.u64().unwrap().get(latent), Some(firings.len() as u64));
+        let largest = firings.iter().map(|(_, value)| f64::from(*value)).reduce(f64::max);
+        assert_eq!(max.f64().unwrap().get(latent), largest);
+        assert_eq!(entropy.f64().unwrap().get(latent).is_some(), largest.is_some());
+        alive += usize::from(largest.is_some());
+    }
+    assert_eq!((&said["alive"], &said["tokens"]), (&alive.into(), &(24 * 128).into()));
+    let measured: Vec<f64> = ce.f64().unwrap().iter().flatten().collect();
+    assert!(measured.len() == 8 && measured.iter().any(|ce| *ce != 0.0), "{measured:?}");
+    assert_eq!(ablated.u64().unwrap().iter().flatten().filter(|n| *n > 0).count(), 8);
+
+    // A second time nothing is encoded, and one latent is shown.
+    let latent = (0..1024).max_by_key(|&latent| found[latent].len()).unwrap().to_string();
+    let one = stdout_of(&mut features(&out, &["--tokens", &tokens(), "--latent", &latent]));
+    assert!(one.starts_with(&format!("Latent {latent} on 3072 tokens")) && one.contains('«'), "{one}");
+    let args = ["--tokens", &tokens(), "--latent", &latent, "--json"];
+    let one: Value = serde_json::from_str(&stdout_of(&mut features(&out, &args))).unwrap();
+    let window = &one["windows"][0];
+    let (at, value) = (window["focus"].as_u64().unwrap() as usize, one["max"].as_f64().unwrap());
+    assert!((window["values"][at].as_f64().unwrap() - value).abs() < 1e-6 * value, "{window}");
+
+    refused(
+        &mut features(&out, &["--tokens", &tokens(), "--latent", "1024"]),
+        &["--latent 1024", "1024 latents, from 0"],
+    );
+    let other = ["--tokens", &tokens(), "--sequences", "3"];
+    refused(&mut features(&out, &other), &["other firings", "sequences is 24 there, 3 here", "--out"]);
+    let events = out.join("events.safetensors");
+    let mut bytes = std::fs::read(&events).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&events, bytes).unwrap();
+    refused(&mut features(&out, &["--tokens", &tokens()]), &["events.safetensors", "BLAKE3", "start again"]);
+}
+
+/// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.
+#[test]
+fn at_the_embedding_every_latent_is_a_lookup_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("features");
+    let args = ["--tokens", &tokens(), "--hook", "blocks.0.hook_resid_pre", "--ablate", "0", "--no-dashboard"];
+    stdout_of(&mut features(&out, &args));
+    let table = frame(&out);
+    let column = |name: &str| table.column(name).unwrap().f64().unwrap().clone();
+    let (token, position) = (column("eta2_token"), column("eta2_position_adjusted"));
+    let token: Vec<f64> = token.iter().flatten().collect();
+    assert!(token.len() > 100 && token.iter().all(|share| *share > 1.0 - 1e-6), "{token:?}");
+    let mut position: Vec<f64> = position.iter().flatten().collect();
+    position.sort_by(f64::total_cmp);
+    assert!(position[position.len() / 2].abs() < 0.02, "the position explains little");
+}
+
+#[test]
+fn an_ablation_is_the_difference_that_the_model_makes_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("features");
+    let args =
+        ["--tokens", &tokens(), "--sequences", "1", "--context-size", "64", "--ablate", "1024", "--no-dashboard"];
+    stdout_of(&mut features(&out, &args));
+    assert!(!out.join("dashboard.html").exists());
+    let table = frame(&out);
+    let column = |name: &str| table.column(name).unwrap().f64().unwrap().clone();
+    let (ce, kl) = (column("delta_ce"), column("delta_kl"));
+    // In the one context there is, what `Inside` has of the same tokens.
+    let device = crate::common::cpu();
+    let inside = assay::inside::Inside::open(bundled("small"), golden("eval-small/L3_k8"), &device).unwrap();
+    let ids: Vec<u32> = Reference::open(golden("eval-small/tokens.safetensors"))
+        .tokens("tokens")
+        .row(0)
+        .iter()
+        .take(64)
+        .copied()
+        .collect();
+    let prompt = inside.read_tokens(ids).unwrap();
+    let firings = firings(&out);
+    let latents = (0..1024).filter(|&latent| !firings[latent].is_empty()).take(5);
+    for latent in latents {
+        let losses = inside.losses(&prompt, latent).unwrap();
+        let sum: f64 = losses.iter().map(|[with, without]| f64::from(*without) - f64::from(*with)).sum();
+        let expected = sum / firings[latent].len() as f64;
+        let found = ce.get(latent).unwrap();
+        assert!((found - expected).abs() < 1e-3, "latent {latent}: {found}, not {expected}");
+        assert!(kl.get(latent).unwrap() >= 0.0);
+    }
+}
+
+/// Waits for a pass to begin, asks it to stop, and goes on.
+#[test]
+#[cfg(unix)]
+fn an_interrupted_pass_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = bundled("train.parquet");
+    let args = [
+        "--tokens",
+        train.to_str().unwrap(),
+        "--context-size",
+        "64",
+        "--sequences",
+        "700",
+        "--ablate",
+        "0",
+        "--no-dashboard",
+    ];
+    let whole = dir.path().join("whole");
+    stdout_of(&mut features(&whole, &args));
+
+    let out: PathBuf = dir.path().join("stopped");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_assay"));
+    command.args(["--quiet", "--device", "cpu", "features", "--model"]).arg(bundled("small")).arg("--out").arg(&out);
+    command.arg("--sae").arg(golden("eval-small/L3_k8")).args(args);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !out.join("events.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it began");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let _ = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(130) && said.contains("the same command goes on"), "{said}");
+    let index: Value = serde_json::from_slice(&std::fs::read(out.join("events.json")).unwrap()).unwrap();
+    let end = index["chunks"][0]["end"].as_u64().unwrap();
+    assert!((1..700).contains(&end) && !out.join("events.safetensors").exists(), "{index}");
+    stdout_of(&mut features(&out, &args));
+    for file in ["events.safetensors", "tokens.safetensors", "events.json", "features.parquet"] {
+        assert!(std::fs::read(out.join(file)).unwrap() == std::fs::read(whole.join(file)).unwrap(), "{file} differs");
+    }
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("thesis.tex"), "").unwrap();
+    refused(&mut features(dir.path(), &["--tokens", &tokens()]), &["thesis.tex", "another --out"]);
+}
+
+#[test]
+fn a_prompt_shows_latents_what_they_write_and_what_is_said_without() {
+    let latents = |args: &[&str]| {
+        let mut command = assay();
+        command.arg("latents").arg("--model").arg(bundled("small")).arg("--sae").arg(golden("eval-small/L3_k8"));
+        command.args(["--prompt", "The museum was opened in"]).args(args);
+        command
+    };
+    let found: Value = serde_json::from_str(&stdout_of(&mut latents(&["--json", "--top", "3"]))).unwrap();
+    let tokens = found["tokens"].as_array().unwrap();
+    let text: String = tokens[1..].iter().map(|token| token["text"].as_str().unwrap()).collect();
+    assert_eq!(text, "The museum was opened in");
+    let strongest = |token: &Value| token["active"][0]["latent"].as_u64().unwrap();
+    assert!(
+        tokens.iter().all(|token| token["l0"].as_u64() <= Some(8) && token["active"].as_array().unwrap().len() <= 3)
+    );
+    let last = strongest(&tokens[tokens.len() - 1]);
+    assert_eq!(found["writes"][last.to_string()].as_array().unwrap().len(), 3);
+    assert_eq!((found["next"].as_array().unwrap().len(), &found["without"]), (3, &Value::Null));
+    let without: Value =
+        serde_json::from_str(&stdout_of(&mut latents(&["--json", "--ablate", &last.to_string()]))).unwrap();
+    assert_ne!(without["without"]["next"], without["next"]);
+    let last = &without["without"]["losses"][tokens.len() - 2];
+    assert!(last[0].as_f64().is_some() && last[1].as_f64().is_some(), "{last}");
+    assert_eq!(without["without"]["losses"].as_array().unwrap().len(), tokens.len() - 1);
+    let shown = stdout_of(&mut latents(&["--ablate", &last.to_string()]));
+    assert!(shown.contains("␣was") && shown.contains(&format!("Without latent {last}:")), "{shown}");
+    refused(&mut latents(&["--ablate", "5000"]), &["--ablate 5000", "1024 latents"]);
+}
