@@ -347,8 +347,8 @@ fn a_prompt_shows_latents_what_they_write_and_what_is_said_without() {
     let without: Value =
         serde_json::from_str(&stdout_of(&mut latents(&["--json", "--ablate", &last.to_string()]))).unwrap();
     assert_ne!(without["without"]["next"], without["next"]);
-    let last = &without["without"]["losses"][tokens.len() - 2];
-    assert!(last[0].as_f64().is_some() && last[1].as_f64().is_some(), "{last}");
+    let of_last = &without["without"]["losses"][tokens.len() - 2];
+    assert!(of_last[0].as_f64().is_some() && of_last[1].as_f64().is_some(), "{of_last}");
     assert_eq!(without["without"]["losses"].as_array().unwrap().len(), tokens.len() - 1);
     let shown = stdout_of(&mut latents(&["--ablate", &last.to_string()]));
     assert!(shown.contains("␣was") && shown.contains(&format!("Without latent {last}:")), "{shown}");
