@@ -169,8 +169,8 @@ fn lists_of(lists: &Series) -> Result<Array2<f64>> {
     let rows = lists.len();
     let mut values = Vec::new();
     let mut width = None;
-    for (row, list) in lists.into_iter().enumerate() {
-        let list = list.with_context(|| format!("row {row} is null"))?;
+    for row in 0..rows {
+        let list = lists.get_as_series(row).with_context(|| format!("row {row} is null"))?;
         let width = *width.get_or_insert(list.len());
         ensure!(list.len() == width, "row {row} has {} numbers, and the first {width}", list.len());
         values.extend(as_numbers(&list).with_context(|| format!("row {row}"))?);

@@ -18,7 +18,7 @@ pub(super) fn check(out: &Path) -> Result<()> {
 }
 
 /// `topology.parquet`: a row for each metric, null and statistic. `bars.parquet`: the cloud's bars by metric and dimension, and the longest of
-/// each draw.
+/// each draw, 0 where it has none.
 pub(super) fn write(out: &Path, cloud: &Path, found: &[Found]) -> Result<()> {
     let cloud = cloud.display().to_string();
     let tests: Vec<_> = found
@@ -49,29 +49,50 @@ pub(super) fn write(out: &Path, cloud: &Path, found: &[Found]) -> Result<()> {
             numbers("ratio_author", all().map(|(found, ..)| found.author.as_ref()?.ratio)),
         ])?,
     )?;
-    let mut bars: Vec<(String, String, u64, Option<f64>, Option<f64>, f64)> = Vec::new();
+    let mut bars = Vec::new();
     for found in found {
-        let metric = found.metric.to_string();
         for (dimension, of) in found.audit.diagram.bars.iter().enumerate() {
-            for bar in of {
-                let length = bar.persistence().unwrap_or(f64::INFINITY);
-                bars.push((metric.clone(), "cloud".to_owned(), dimension as u64, Some(bar.birth), bar.death, length));
-            }
+            bars.extend(of.iter().map(|bar| Row {
+                metric: found.metric.to_string(),
+                of: "cloud".to_owned(),
+                dimension: dimension as u64,
+                birth: Some(bar.birth),
+                death: bar.death,
+                persistence: bar.persistence(),
+            }));
         }
         for null in &found.audit.nulls {
-            bars.extend(null.maxima.iter().map(|&max| (metric.clone(), null.null.to_string(), 1, None, None, max)));
+            bars.extend(null.maxima.iter().map(|&max| Row {
+                metric: found.metric.to_string(),
+                of: null.null.to_string(),
+                dimension: 1,
+                birth: None,
+                death: None,
+                persistence: Some(max),
+            }));
         }
     }
     let all = || bars.iter();
     write_frame(
         &out.join(BARS),
         frame(vec![
-            text("metric", all().map(|bar| bar.0.clone())),
-            text("of", all().map(|bar| bar.1.clone())),
-            whole("dimension", all().map(|bar| bar.2)),
-            numbers("birth", all().map(|bar| bar.3)),
-            numbers("death", all().map(|bar| bar.4)),
-            numbers("persistence", all().map(|bar| Some(bar.5))),
+            text("metric", all().map(|bar| bar.metric.clone())),
+            text("of", all().map(|bar| bar.of.clone())),
+            whole("dimension", all().map(|bar| bar.dimension)),
+            numbers("birth", all().map(|bar| bar.birth)),
+            numbers("death", all().map(|bar| bar.death)),
+            numbers("persistence", all().map(|bar| bar.persistence)),
         ])?,
     )
+}
+
+/// A row of `bars.parquet`.
+struct Row {
+    metric: String,
+    /// The cloud, or a null.
+    of: String,
+    dimension: u64,
+    birth: Option<f64>,
+    death: Option<f64>,
+    persistence: Option<f64>,
 }
