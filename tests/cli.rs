@@ -19,6 +19,7 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help_convert", help(&["convert"]));
     insta::assert_snapshot!("help_probe", help(&["probe"]));
     insta::assert_snapshot!("help_geometry", help(&["geometry"]));
+    insta::assert_snapshot!("help_topology", help(&["topology"]));
     insta::assert_snapshot!("help_report", help(&["report"]));
     insta::assert_snapshot!("help_compare", help(&["compare"]));
     insta::assert_snapshot!("help_inspect", help(&["inspect"]));

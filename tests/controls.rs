@@ -48,5 +48,5 @@ fn controls_are_a_table_under_the_evaluation_of_one_or_several() {
     );
     let several = stdout_of(&mut eval(&["tests/golden/eval-small/L4_k32", "--controls", ALL]));
     assert_eq!(several.matches("| random-model ").count(), 2, "{several}");
-    refused(&mut eval(&["--controls", "random-model", "--format", "saebench"]), &["--controls", "saebench"]);
+    refused(&mut eval(&["--controls", "random-model", "--format", "saebench"]), &["--controls", "SAEBench"]);
 }

@@ -40,6 +40,7 @@
 //! - `probe`: probes of labels against scikit-learn and sae-probes, code lengths against numpy, and the program.
 //! - `controls`: controls of an evaluation: what each leaves and takes away.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
+//! - `topology`: bars of clouds from files, against GUDHI, and nulls.
 //! - `kernel_cache`: compiled GPU kernels in files: whole or not at all.
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
@@ -94,6 +95,7 @@ mod sweep_classes;
 mod sweep_objectives;
 mod sweep_transcoders;
 mod text;
+mod topology;
 mod training;
 mod training_classes;
 mod transcoders;

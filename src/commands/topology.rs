@@ -24,7 +24,7 @@ use crate::{cloud, fetch, output};
 /// Ask whether a cloud of points has more of a loop than clouds without one.
 ///
 /// Computes the persistent homology (Vietoris-Rips, Z/2) of the cloud, and of draws of nulls that keep something of it: its covariance, its
-/// distribution along each principal axis, its clusters. Each draw goes through the same steps as the cloud. What a small p says is that there
+/// distribution along each principal axis, or its clusters. Each draw goes through the same steps as the cloud. What a small p says is that there
 /// is more of a loop than in that null; a sphere passes as well, and a loop is no proof of a cyclic concept.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -47,8 +47,9 @@ pub struct TopologyArgs {
     /// What scales are: plain, dtm[:K] (distance to a measure) or resistance[:K] (on a graph of K neighbours)
     #[arg(long, value_name = "NAME", default_value = "plain")]
     filtration: Filtration,
-    /// What to compare with: gaussian, axes, columns, clusters[:K], after commas; or none
-    #[arg(long, value_name = "NAMES", default_value = "gaussian,axes,clusters:8")]
+    /// What to compare with: gaussian, axes (shuffled along each principal axis), columns, clusters[:K] (a Gaussian in each, which keeps a
+    /// loop that runs through several), after commas; or none
+    #[arg(long, value_name = "NAMES", default_value = "gaussian,axes")]
     nulls: String,
     /// Draws of each null; p is at least 1/(draws + 1)
     #[arg(long, value_name = "B", default_value_t = 199)]

@@ -63,7 +63,7 @@ mod tests {
         assert_eq!((line, object["x"].as_i64(), object["y"].as_str()), (1, Some(1), Some("a")));
         let error = found.next().unwrap().unwrap_err().to_string();
         assert!(error.contains("a.jsonl") && error.contains("line 3"), "{error}");
-        assert_eq!(whole_text(&file, 100).unwrap().len(), 26);
+        assert_eq!(whole_text(&file, 100).unwrap().len(), 24);
         assert!(whole_text(&file, 10).unwrap_err().to_string().contains("more than 10 bytes"));
     }
 }

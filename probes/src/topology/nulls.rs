@@ -25,16 +25,12 @@ pub enum Null {
     /// The distribution of each column, each shuffled by itself. It depends on the basis, and takes all correlation away: a straw man for
     /// dense clouds.
     Columns,
-    /// The clusters of k-means, each replaced by a Gaussian of its own mean and shrunk covariance.
+    /// The clusters of k-means, each replaced by a Gaussian of its own mean and shrunk covariance. It asks whether there is a loop beside the
+    /// arrangement of clusters: one that runs through several of them is kept, so that it is no null for a circle.
     Clusters {
         /// How many.
         count: usize,
     },
-}
-
-impl Null {
-    /// Those that a claim has to pass by default.
-    pub const USUAL: [Self; 3] = [Self::Gaussian, Self::Axes, Self::Clusters { count: 8 }];
 }
 
 impl fmt::Display for Null {

@@ -57,7 +57,7 @@ fn one(cloud: &Path, found: &Found) -> String {
     let of = if found.points < found.rows { format!(" of {}", found.rows) } else { String::new() };
     let _ = writeln!(
         text,
-        "{}{of} points in {} dimensions{kept}; filtration {}; diameter {}; {} bars in H1.",
+        "{}{of} points in {} dimensions{kept}; filtration {}; diameter {}; bars in H1: {}.",
         found.points,
         found.dimensions,
         found.filtration,

@@ -1,0 +1,166 @@
+//! `assay topology`: clouds from files of every kind, against GUDHI; the same bytes again; what is refused.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::common::{assay, golden, npy_bytes, refused, stdout_of, write_floats};
+
+/// A cloud and its runs, as ripser.py and GUDHI have them; another directory where `ASSAY_GOLDEN_TOPOLOGY` names it.
+fn cloud(name: &str) -> Value {
+    let text = std::fs::read_to_string(golden(&format!("topology/{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn points(cloud: &Value) -> (Vec<f64>, [usize; 2]) {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(cloud["points"].clone()).unwrap();
+    let shape = [rows.len(), rows[0].len()];
+    (rows.concat(), shape)
+}
+
+/// The points as numpy writes them in f64.
+fn npy(path: &Path, cloud: &Value) {
+    let (values, [n, d]) = points(cloud);
+    let header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({n}, {d}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn json(path: &Path, arguments: &[&str]) -> Value {
+    let mut command = assay();
+    command.arg("topology").arg(path).args(["--json", "--nulls", "none"]).args(arguments);
+    serde_json::from_str(&stdout_of(&mut command)).unwrap()
+}
+
+fn bars(value: &Value) -> Vec<(f64, f64)> {
+    let bars: Vec<(f64, Option<f64>)> = serde_json::from_value(value.clone()).unwrap();
+    bars.into_iter().map(|(birth, death)| (birth, death.unwrap_or(f64::INFINITY))).collect()
+}
+
+#[test]
+fn bars_of_files_are_those_of_gudhi() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(golden("topology")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| !path.ends_with("pairs.json"));
+    names.sort();
+    assert_eq!(names.len(), 6);
+    for path in names {
+        let cloud = cloud(path.file_stem().unwrap().to_str().unwrap());
+        let file = dir.path().join("cloud.npy");
+        npy(&file, &cloud);
+        for run in cloud["runs"].as_array().unwrap() {
+            let threshold = run["thresh"].as_f64().map(|t| t.to_string());
+            let mut arguments = vec!["--metric", run["metric"].as_str().unwrap()];
+            arguments.extend(threshold.iter().flat_map(|t| ["--threshold", t]));
+            let found = json(&file, &arguments);
+            for (ours, theirs) in [("h0", "H0"), ("h1", "H1")] {
+                let (mut found, mut expected) = (bars(&found[ours]), bars(&run["gudhi"][theirs]));
+                let long = |bars: &mut Vec<(f64, f64)>| bars.retain(|(birth, death)| death - birth > 1e-8);
+                long(&mut found);
+                long(&mut expected);
+                let key = |x: f64| (x * 1e8).round();
+                let order = |a: &(f64, f64), b: &(f64, f64)| key(a.0).total_cmp(&key(b.0)).then(a.1.total_cmp(&b.1));
+                found.sort_by(order);
+                expected.sort_by(order);
+                assert_eq!(found.len(), expected.len(), "{path:?} {run}");
+                for (f, e) in found.iter().zip(&expected) {
+                    let close = |f: f64, e: f64| f == e || (f - e).abs() < 1e-9;
+                    assert!(close(f.0, e.0) && close(f.1, e.1), "{path:?}: {f:?} and {e:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cloud_is_read_from_files_of_every_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let cloud = cloud("circle");
+    let (values, [n, d]) = points(&cloud);
+    let narrow: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+    std::fs::write(at("c.npy"), npy_bytes(&narrow, &format!("({n}, {d})"))).unwrap();
+    // In Fortran's order, and big-endian.
+    let columns: Vec<f32> = (0..d).flat_map(|c| (0..n).map(move |r| (r, c))).map(|(r, c)| narrow[r * d + c]).collect();
+    let header = format!("{{'descr': '>f4', 'fortran_order': True, 'shape': ({n}, {d}), }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.bytes());
+    bytes.extend(columns.iter().flat_map(|v| v.to_be_bytes()));
+    std::fs::write(at("f.npy"), bytes).unwrap();
+    write_floats(&at("t.safetensors"), &[("a", narrow.clone(), vec![n, d]), ("b", vec![0.0; 4], vec![2, 2])]);
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(at("z.npz")).unwrap());
+    for (name, bytes) in
+        [("a.npy", npy_bytes(&narrow, &format!("({n}, {d})"))), ("b.npy", npy_bytes(&[0.0; 4], "(2, 2)"))]
+    {
+        zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        std::io::Write::write_all(&mut zip, &bytes).unwrap();
+    }
+    zip.finish().unwrap();
+    let expected = json(&at("c.npy"), &[])["h1"].clone();
+    assert_eq!(bars(&expected).len(), 1);
+    for (file, key) in [("f.npy", None), ("t.safetensors", Some("a")), ("z.npz", Some("a"))] {
+        let arguments: Vec<&str> = key.iter().flat_map(|key| ["--key", key]).collect();
+        assert_eq!(json(&at(file), &arguments)["h1"], expected, "{file}");
+    }
+    let topology = |file: &str, arguments: &[&str]| {
+        let mut command = assay();
+        command.arg("topology").arg(at(file)).args(arguments);
+        command
+    };
+    refused(&mut topology("z.npz", &[]), &["z.npz", "--key", "a, b"]);
+    refused(&mut topology("t.safetensors", &["--key", "c"]), &["no `c`", "a, b"]);
+    refused(&mut topology("gone.npy", &[]), &["gone.npy"]);
+    let damaged = std::fs::read(at("c.npy")).unwrap();
+    std::fs::write(at("short.npy"), &damaged[..damaged.len() - 3]).unwrap();
+    refused(&mut topology("short.npy", &[]), &["short.npy", "(60, 2)"]);
+    refused(&mut topology("c.npy", &["--draws", "5"]), &["--draws 5", "give --draws 19"]);
+    refused(&mut topology("c.npy", &["--metric", "jaccard"]), &["0 or 1"]);
+    let mut broken = narrow.clone();
+    broken[3] = f32::NAN;
+    std::fs::write(at("nan.npy"), npy_bytes(&broken, &format!("({n}, {d})"))).unwrap();
+    refused(&mut topology("nan.npy", &[]), &["nan.npy", "row 1, column 1", "NaN"]);
+}
+
+/// A circle has more of a loop than the nulls; threads and runs change no byte; files hold what is printed.
+#[test]
+fn a_circle_is_told_from_nulls() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cloud.npy");
+    npy(&file, &cloud("circle"));
+    let run = |threads: &str, out: &str| {
+        let mut command = assay();
+        command.arg("topology").arg(&file).args(["--draws", "39", "--threads", threads, "--json"]);
+        command.args(["--metric", "euclidean,cityblock", "--out"]).arg(dir.path().join(out));
+        stdout_of(&mut command)
+    };
+    let printed = run("1", "one");
+    assert_eq!(printed, run("2", "two"));
+    for name in ["topology.parquet", "bars.parquet"] {
+        let read = |out: &str| std::fs::read(dir.path().join(out).join(name)).unwrap();
+        assert_eq!(read("one"), read("two"));
+    }
+    let found: Value = serde_json::from_str(&printed).unwrap();
+    for metric in found.as_array().unwrap() {
+        assert_eq!(metric["exceeds_every_null"], true, "{metric}");
+        assert_eq!(metric["nulls"].as_array().unwrap().len(), 2);
+    }
+    let mut command = assay();
+    command.arg("topology").arg(&file).args(["--draws", "39"]);
+    let text = stdout_of(&mut command);
+    for part in ["There is more of a loop than in each of 2 nulls", "ratio_author", "Not claimed"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn the_decoder_of_an_sae_is_a_cloud() {
+    let sae = golden("eval-small/L3_k8");
+    let found = json(&sae, &["--metric", "angular", "--rows", "100"]);
+    assert_eq!((found["points"].as_u64(), found["rows"].as_u64().map(|r| r > 100)), (Some(100), Some(true)));
+    assert!(found["diameter"].as_f64().unwrap() <= std::f64::consts::PI);
+}
