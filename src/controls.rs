@@ -67,7 +67,8 @@ pub fn permuted_decoder(sae: &Sae, seed: u64) -> Result<Sae> {
 
 /// An SAE of random directions with the shape of another: encoder rows uniform on the sphere with that SAE's norms, decoder rows along
 /// them with its norms (of a transcoder, directions of their own), and for each latent the threshold above which it is active on L0/d_sae of
-/// `sample`, L0 being that SAE's there. It reads and writes about the mean of the sample.
+/// `sample`, L0 being that SAE's there. It reads and writes about the mean of the sample, or about 0 where that SAE normalises
+/// or is a transcoder.
 ///
 /// # Shapes
 /// - `sample`: `[rows, d_in]`, activations where the SAE reads

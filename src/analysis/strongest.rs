@@ -15,7 +15,7 @@
 //!
 //! **Strength.** The distance of an effect from what it is decided against, in half widths of its 95 % interval. It has no unit, and 1 is
 //! where the interval just touches. Where two effects are needed, the weaker counts. An effect is decided where its whole interval lies
-//! on one side (and, against 0, by more than twice the Monte-Carlo error of its end).
+//! on one side (and, of differences between SAEs, by more than twice the Monte-Carlo error of its end).
 //!
 //! **Choice.** A question is shown at its strongest decided condition and is as strong as that; one without a decided condition is no
 //! finding. Where some conditions contradict R² (opposite signs, scores that differ, a better proxy) and others don't, the strongest of

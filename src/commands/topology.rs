@@ -63,7 +63,8 @@ pub struct TopologyArgs {
     /// Rows at most; of more, so many are chosen at random
     #[arg(long, value_name = "N", default_value_t = 1000)]
     rows: usize,
-    /// Principal components to keep, or all [default: 50 where there are nulls and the metric has axes, else all]
+    /// Principal components to keep, about the mean, or all [default: 50 where there are nulls and the metric is neither of angles nor
+    /// of sets, else all]
     #[arg(long, value_name = "K|all")]
     components: Option<String>,
     /// Choose so many landmarks, each farthest from those before it
@@ -84,6 +85,16 @@ pub struct TopologyArgs {
     /// Print JSON instead of tables: one object for each metric, in a list if there are several
     #[arg(long)]
     json: bool,
+}
+
+/// Whether a metric is of sets or counts, which a Gaussian is none of.
+fn is_of_sets(metric: Metric) -> bool {
+    matches!(metric, Metric::Jaccard | Metric::Tanimoto)
+}
+
+/// The nulls of the earlier rule, as far as they are of the metric.
+fn author_nulls(metric: Metric) -> Vec<Null> {
+    if is_of_sets(metric) { vec![Null::Columns] } else { vec![Null::Columns, Null::Gaussian] }
 }
 
 /// Points of an SAE.
@@ -141,7 +152,7 @@ impl TopologyArgs {
             whole.dim()
         );
         let cloud = subsample(whole.view(), self.rows, self.seed);
-        self.check_size(cloud.nrows())?;
+        self.check_size(cloud.nrows(), !nulls.is_empty())?;
         interrupt::listen()?;
         let mut found = Vec::new();
         for &metric in &self.metric {
@@ -157,12 +168,13 @@ impl TopologyArgs {
             stage.finish("");
             let author = (!nulls.is_empty()).then(|| {
                 let of = [AUTHOR_RUNS, cloud.nrows().div_ceil(2)];
-                author_rule(cloud.view(), &pipeline, &nulls, of, self.seed)
+                let pipeline = Pipeline { components: None, ..pipeline.clone() };
+                author_rule(cloud.view(), &pipeline, &author_nulls(metric), of, self.seed)
             });
             found.push(Found {
                 metric,
                 filtration: self.filtration.to_string(),
-                points: pipeline.landmarks.map_or(cloud.nrows(), |landmarks| landmarks.count.min(cloud.nrows())),
+                points: audit.points,
                 dimensions: cloud.ncols(),
                 rows,
                 components: pipeline.components,
@@ -190,6 +202,13 @@ impl TopologyArgs {
     /// What is wrong with the settings, before anything is read.
     fn check(&self, nulls: &[Null]) -> Result<()> {
         ensure!(nulls.is_empty() || self.draws > 0, "--draws 0: a null needs a draw; --nulls none leaves them out");
+        if let Some(metric) = self.metric.iter().find(|&&metric| is_of_sets(metric)) {
+            ensure!(
+                nulls.iter().all(|null| *null == Null::Columns),
+                "a draw of {} is none of the metric {metric}: give --nulls columns, or none",
+                self.nulls
+            );
+        }
         ensure!((0.0..1.0).contains(&self.trim), "--trim {}: a share below 1 is expected", self.trim);
         ensure!(self.alpha > 0.0 && self.alpha < 1.0, "--alpha {}: a number between 0 and 1 is expected", self.alpha);
         let floor = 1.0 / (self.draws + 1) as f64;
@@ -222,7 +241,7 @@ impl TopologyArgs {
         let [encoder, decoder] = loaded.sae.weights();
         let rows = match self.what {
             What::Decoder => decoder,
-            What::Encoder => encoder.transpose(),
+            What::Encoder => encoder,
         };
         as_f64(rows)
     }
@@ -234,7 +253,8 @@ impl TopologyArgs {
                 let count = text.parse().ok().filter(|&count: &usize| count > 0);
                 Some(count.with_context(|| format!("--components {text}: a number above 0, or all, is expected"))?)
             }
-            None if has_nulls && !matches!(metric, Metric::Jaccard | Metric::Tanimoto) => Some(COMPONENTS),
+            // Components are about the cloud's mean, and angles about the origin.
+            None if has_nulls && !metric.is_angular() && !is_of_sets(metric) => Some(COMPONENTS),
             None => None,
         };
         let count = self.landmarks;
@@ -249,7 +269,7 @@ impl TopologyArgs {
     }
 
     /// Refuses what would take more memory than there is, or would not end.
-    fn check_size(&self, rows: usize) -> Result<()> {
+    fn check_size(&self, rows: usize, has_nulls: bool) -> Result<()> {
         let points = self.landmarks.unwrap_or(rows).min(rows);
         ensure!(
             self.max_dim < 2 || points <= MOST_IN_DIMENSION_2,
@@ -257,7 +277,8 @@ impl TopologyArgs {
         );
         // Distances twice over, and of an activation-like cloud of 5000 points another 1.4 GiB of the engine's.
         let pairs = (rows * rows.saturating_sub(1) / 2) as u64;
-        let needed = pairs * 8 * 2 + (points * points) as u64 * 60;
+        let at_once = if has_nulls { rayon::current_num_threads() as u64 } else { 1 };
+        let needed = (pairs * 8 * 2 + (points * points) as u64 * 60) * at_once;
         let free = memory::free(&Device::flex());
         ensure!(
             free.is_none_or(|free| needed <= free),

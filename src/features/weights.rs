@@ -26,9 +26,15 @@ pub fn written(model: &Decoder, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
         let end = (start + ROWS).min(latents);
         let logits = model.logit_lens(rows.clone().slice([start..end, 0..width]));
         let logits = logits.into_data().try_into_vec::<f32>().expect("logits are f32");
-        found.par_extend(logits.par_chunks(vocab_size).map(|row| largest(row, WRITTEN)));
+        found.par_extend(logits.par_chunks(vocab_size).map(written_by));
     }
     found
+}
+
+/// The tokens that logits favour most; none of a latent that writes nothing, or nothing finite.
+fn written_by(logits: &[f32]) -> Vec<(u32, f32)> {
+    let says_nothing = logits.iter().all(|logit| *logit == 0.0) || logits.iter().any(|logit| !logit.is_finite());
+    if says_nothing { Vec::new() } else { largest(logits, WRITTEN) }
 }
 
 /// The largest of some numbers with their places; ties to the first.

@@ -28,7 +28,9 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a
     }
     let strong = strongest(analysis);
     out.push(Block::Text(match strong.len().min(SHOWN) {
-        0 => "**Findings.** None: under no condition does an interval exclude what it is compared with.".to_owned(),
+        0 => {
+            "**Findings.** None: by the rules fixed in advance no question was decided under any condition.".to_owned()
+        }
         shown => {
             let name = if shown == 1 { "The finding." } else { "The strongest findings." };
             let list =
@@ -155,7 +157,7 @@ fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             let [r2_without, ce_rec_without] = without;
             format!(
                 "A few tokens {} R²: at {} of {} it is {} on all tokens and {} without {}, while CE_rec is {} and {}. This is so of {} of {} comparisons (each \
-                 SAE without position 0, and without outliers).",
+                 SAE without position 0, and without outliers){}.",
                 if r2.value > r2_without.value { "raise" } else { "lower" },
                 place(analysis, cell),
                 code(&cell.model),
@@ -167,8 +169,12 @@ fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
                 },
                 plain(ce_rec),
                 plain(ce_rec_without),
-                tally.above + tally.below,
+                if r2.value > r2_without.value { tally.above } else { tally.below },
                 tally.of,
+                match if r2.value > r2_without.value { tally.below } else { tally.above } {
+                    0 => String::new(),
+                    others => format!(", the opposite of {others}"),
+                },
             )
         }
         Answer::Proxy { rank, r2, tally } => {
@@ -391,9 +397,11 @@ fn too_small(analysis: &Analysis<'_>) -> Option<String> {
     let open = |gap: &&Gap<'_>| gap.behaviours[0].difference.interval.is_some_and(|i| !i.excludes_zero());
     let open: Vec<&Gap<'_>> = all.iter().filter(open).collect();
     let detectable = |gap: &&Gap<'_>| minimum_detectable(gap.behaviours[0].difference.error?, 0.05, 0.8);
-    let largest = open.iter().filter_map(detectable).reduce(f64::max)?;
+    let detectable: Vec<f64> = open.iter().filter_map(detectable).collect();
+    let (smallest, largest) =
+        (detectable.iter().copied().reduce(f64::min)?, detectable.iter().copied().reduce(f64::max)?);
     Some(format!(
-        "The sign of ΔCE_rec ({}) is open in {} of {} conditions at equal k; differences below {largest:.3} could not be found there with 80 % power.",
+        "The sign of ΔCE_rec ({}) is open in {} of {} conditions at equal k; differences below {smallest:.3} to {largest:.3}, by condition, could not be found there with 80 % power.",
         behaviour("ce_rec_pooled").name.trim_start_matches("CE_rec (").trim_end_matches(')'),
         open.len(),
         all.len(),

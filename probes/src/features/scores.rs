@@ -361,7 +361,7 @@ impl<'a> Tally<'a> {
         let n = tokens as f64;
         let total = self.squares - self.sum * self.sum / n;
         // What rounding leaves of a variance of 0 is none.
-        let varies = total > 1e-12 * self.squares;
+        let varies = total > (n * f64::EPSILON).max(1e-12) * self.squares;
         let share = |between: f64| varies.then(|| ((between - self.sum * self.sum / n) / total).clamp(0.0, 1.0));
         let size = |counts: &'a [u64]| move |cell: usize| counts[cell];
         // Each position occurs once in every context.

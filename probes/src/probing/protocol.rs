@@ -88,8 +88,11 @@ pub fn probe(
 /// in an order by chance here already, and so few are folded too.
 fn validated(design: &Design, labels: &[bool]) -> f64 {
     let n = labels.len();
-    let folds: Vec<Vec<usize>> = if n >= 128 {
-        vec![(n - (n / 5).min(100)..n).collect()]
+    let both = |labels: &[bool]| labels.contains(&true) && labels.contains(&false);
+    let last = n - (n / 5).min(100);
+    // Held-out rows of one class would choose nothing.
+    let folds: Vec<Vec<usize>> = if n >= 128 && both(&labels[last..]) && both(&labels[..last]) {
+        vec![(last..n).collect()]
     } else {
         let mut folds = vec![Vec::new(); 6];
         let mut seen = [0; 2];
@@ -99,7 +102,6 @@ fn validated(design: &Design, labels: &[bool]) -> f64 {
         }
         folds
     };
-    let both = |labels: &[bool]| labels.contains(&true) && labels.contains(&false);
     let of = |rows: &[usize]| rows.iter().map(|&row| labels[row]).collect::<Vec<_>>();
     let mut sums = vec![0.0; penalties().count()];
     for fold in &folds {

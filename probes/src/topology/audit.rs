@@ -13,7 +13,7 @@ use super::filtration::Filtration;
 use super::landmarks::{landmarks, without_outliers};
 use super::metric::Metric;
 use super::nulls::{Drawable, Null};
-use super::rips::{Diagram, persistence};
+use super::rips::{Bar, Diagram, persistence};
 use super::spectrum::Axes;
 use super::statistics::{BarStatistics, Statistic};
 use crate::stats::quantile;
@@ -80,6 +80,13 @@ impl Pipeline {
     pub fn diagram(&self, cloud: ArrayView2<'_, f64>) -> Result<Diagram> {
         persistence(&self.distances(cloud)?, self.max_dim, self.threshold)
     }
+
+    /// Of a diagram's bars in dimension 1; those that live at the threshold are as long as it lets them be, in the cloud and in draws alike.
+    fn statistics(&self, diagram: &Diagram) -> BarStatistics {
+        let ends = |bar: &Bar| Some((bar.birth, bar.death.or(self.threshold)?));
+        let bars = diagram.bars.get(1).into_iter().flatten().filter_map(ends);
+        BarStatistics::of(&bars.filter(|(birth, death)| death > birth).collect::<Vec<_>>())
+    }
 }
 
 /// How many draws, and of what.
@@ -135,6 +142,8 @@ pub struct Audit {
     pub diagram: Diagram,
     /// Of those of dimension 1.
     pub statistics: BarStatistics,
+    /// How many points the complex was built on.
+    pub points: usize,
     /// The scales: the largest distance, and the enclosing radius.
     pub diameter: f64,
     /// See [`Distances::enclosing_radius`].
@@ -174,7 +183,7 @@ pub fn audit<E: From<super::TopologyError>>(
 ) -> std::result::Result<Audit, E> {
     let distances = pipeline.distances(cloud)?;
     let diagram = persistence(&distances, pipeline.max_dim, pipeline.threshold)?;
-    let statistics = BarStatistics::of(&diagram.finite(1));
+    let statistics = pipeline.statistics(&diagram);
     let observed = Statistic::ALL.map(|statistic| statistic.of(&statistics));
     let mut against = Vec::with_capacity(nulls.len());
     for (index, &null) in nulls.iter().enumerate() {
@@ -184,7 +193,7 @@ pub fn audit<E: From<super::TopologyError>>(
             let block = found.len()..(found.len() + BLOCK).min(draws.count);
             let of_draw = |draw: usize| -> Result<_> {
                 let mut rng = stream(draws.seed, index, draw);
-                let bars = BarStatistics::of(&pipeline.diagram(drawable.draw(&mut rng).view())?.finite(1));
+                let bars = pipeline.statistics(&pipeline.diagram(drawable.draw(&mut rng).view())?);
                 Ok(Statistic::ALL.map(|statistic| statistic.of(&bars)))
             };
             let made = block.len();
@@ -195,6 +204,7 @@ pub fn audit<E: From<super::TopologyError>>(
     }
     Ok(Audit {
         statistics,
+        points: distances.len(),
         diameter: distances.diameter(),
         enclosing_radius: distances.enclosing_radius(),
         diagram,
@@ -268,7 +278,7 @@ fn against_null<const S: usize>(
     }
 }
 
-/// The rule of Obiohagwu's audit of odour embeddings (2026): the mean over subsamples of the longest bar, over the largest, among nulls, of the
+/// The rule of Obiohagwu's audit of odour embeddings (2026), but for the shrinkage of its Gaussian null: the mean over subsamples of the longest bar, over the largest, among nulls, of the
 /// 95th percentile of the longest bar of one draw a subsample; "robust" above 1. Shown beside p-values for comparison alone: the percentile of
 /// eight draws is nearly their maximum, and ratios of different metrics or numbers of points can't be compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -293,7 +303,7 @@ pub fn author_rule(
     seed: u64,
 ) -> Result<AuthorRule> {
     let longest = |cloud: ArrayView2<'_, f64>| -> Result<f64> {
-        Ok(BarStatistics::of(&pipeline.diagram(cloud)?.finite(1)).max.unwrap_or(0.0))
+        Ok(pipeline.statistics(&pipeline.diagram(cloud)?).max.unwrap_or(0.0))
     };
     let run = |run: usize| -> Result<(f64, Vec<f64>)> {
         let mut rng = stream(seed, usize::MAX >> 33, run);

@@ -46,6 +46,11 @@ pub(super) fn tables(cloud: &Path, found: &[Found]) -> String {
         let gap = if at == 0 { "" } else { "\n" };
         let _ = write!(text, "{gap}{}", one(cloud, found));
     }
+    if found.len() > 1 && found.iter().any(|found| !found.audit.nulls.is_empty()) {
+        text.push_str(
+            "\nEach metric is judged by itself: of many, one passes by chance more often than the level says.\n",
+        );
+    }
     text.trim_end().to_owned()
 }
 
@@ -81,8 +86,8 @@ fn one(cloud: &Path, found: &Found) -> String {
                 test.statistic.name().to_owned(),
                 shown(test.observed),
                 test.null.map(number).join(", "),
-                format!("{:.3}", test.p),
-                format!("{:.3}", test.p_adjusted),
+                number(test.p),
+                number(test.p_adjusted),
             ]);
         }
     }
@@ -90,7 +95,7 @@ fn one(cloud: &Path, found: &Found) -> String {
     if let Some(author) = &found.author {
         let _ = writeln!(
             text,
-            "\nratio_author {} (mean longest bar of {} halves over the largest 95th percentile of the nulls'), fraction {}: an earlier rule, \
+            "\nratio_author {} (mean longest bar of {} halves over the largest 95th percentile of those of shuffled columns and a Gaussian), fraction {}: an earlier rule, \
              for comparison. Only p-values can be compared between metrics and numbers of points.",
             shown(author.ratio),
             author.maxima.len(),
@@ -112,10 +117,11 @@ fn verdict(found: &Found) -> String {
     let count = found.audit.nulls.len();
     let nulls = if count == 1 { "the null".to_owned() } else { format!("each of {count} nulls") };
     if p <= found.alpha {
-        format!("There is more of a loop than in {nulls}: p of pi is at most {p:.3}.")
+        format!("There is more of a loop than in {nulls}: p of pi is at most {}.", number(p))
     } else {
         format!(
-            "No more of a loop than in {nulls} can be shown: p of pi is up to {p:.3}, and {} is asked of every null.",
+            "No more of a loop than in {nulls} can be shown: p of pi is up to {}, and {} is asked of every null.",
+            number(p),
             found.alpha
         )
     }
