@@ -87,7 +87,7 @@ pub struct EvalArgs {
     /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Also evaluate controls, which lack something learned, and print what the SAE has more than each
+    /// Also evaluate controls, which lack a learned part, and print what the SAE has more than each
     #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',')]
     controls: Vec<Control>,
     #[command(flatten)]

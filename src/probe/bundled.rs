@@ -69,14 +69,18 @@ fn examples(name: &str, documents: &[String], sources: &[&str]) -> Vec<Example> 
                     add(block, language);
                 }
             }
-            "digit" => both(document, &mut add, ["yes", "no"], |word| word.text.chars().any(|c| c.is_ascii_digit())),
+            "digit" => {
+                both(document, at, &mut add, ["yes", "no"], |word| word.text.chars().any(|c| c.is_ascii_digit()));
+            }
             "capital" => {
-                both(document, &mut add, ["yes", "no"], |word| word.text.starts_with(|c: char| c.is_ascii_uppercase()));
+                both(document, at, &mut add, ["yes", "no"], |word| {
+                    word.text.starts_with(|c: char| c.is_ascii_uppercase())
+                });
             }
             "quote" => {
                 let quotes = Quotes::of(document);
                 if !quotes.is_empty() {
-                    both(document, &mut add, ["inside", "outside"], |word| quotes.hold(word.end));
+                    both(document, at, &mut add, ["inside", "outside"], |word| quotes.hold(word.end));
                 }
             }
             "position" => {
@@ -93,10 +97,18 @@ fn examples(name: &str, documents: &[String], sources: &[&str]) -> Vec<Example> 
     examples
 }
 
-/// Adds two passages of a document, one that ends with a word that has a property and one with a word that has not: the first of each
-/// behind [`LENGTH`] characters, the second not before twice as many.
-fn both(document: &str, add: &mut impl FnMut(&str, &str), labels: [&str; 2], has: impl Fn(&Word<'_>) -> bool) {
-    for (label, wanted, from) in [(labels[0], true, LENGTH), (labels[1], false, 2 * LENGTH)] {
+/// Adds two passages of a document, one that ends with a word that has a property and one with a word that has not: one behind [`LENGTH`]
+/// characters, the other not before twice as many. Which is first alternates from document to document, so that the place in a document
+/// does not tell the label.
+fn both(
+    document: &str,
+    at: usize,
+    add: &mut impl FnMut(&str, &str),
+    labels: [&str; 2],
+    has: impl Fn(&Word<'_>) -> bool,
+) {
+    let froms = if at.is_multiple_of(2) { [LENGTH, 2 * LENGTH] } else { [2 * LENGTH, LENGTH] };
+    for (label, wanted, from) in [(labels[0], true, froms[0]), (labels[1], false, froms[1])] {
         // A word of letters or digits: neither an operator nor a ruled line.
         let of_letters = |word: &Word<'_>| word.text.chars().all(char::is_alphanumeric);
         if let Some(word) = words(document).find(|word| word.start >= from && of_letters(word) && has(word) == wanted) {

@@ -1,6 +1,6 @@
 //! Every representation on a task: scores of its probes on test texts, the bits of its labels, and the differences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use assay_probes::probing::{
     Features, Gram, Protocol, SCORES, Tested, label_only_bits, orders, permuted_labels, prequential, probe,
@@ -200,7 +200,9 @@ pub fn measure(
     let counts = drawn.counts();
     let weights = Weights { task, counts: &counts };
     let mut found: Vec<Row> = jobs.par_iter().map(|job| job.row(task, &orders, &weights, measures)).collect();
-    compare(&mut found, drawn.items());
+    // Scores rest on the documents that are tested; fewer are never too sure of themselves in bits, which rest on all.
+    let tested: BTreeSet<usize> = task.split.test.iter().map(|&row| task.documents[row]).collect();
+    compare(&mut found, tested.len());
     found
 }
 

@@ -1,4 +1,4 @@
-//! Controls of an evaluation: the same metrics of what lacks something learned, and what the SAE has more.
+//! Controls of an evaluation: the same metrics of what lacks a learned part, and what the SAE has more.
 
 use std::fmt::Write as _;
 
