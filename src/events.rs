@@ -3,7 +3,7 @@
 //! A directory with three files:
 //!
 //! - `tokens.safetensors`: `tokens`, `[S, T]` i32, the contexts;
-//! - `events.safetensors`: `offsets`, `[d_sae + 1]` i64: latent l has the entries from offsets[l] up to offsets[l + 1] of `positions`, u32,
+//! - `events.safetensors`: `offsets`, `[d_sae + 1]` i64: latent l has the entries from `offsets[l]` up to `offsets[l + 1]` of `positions`, u32,
 //!   which ascend and count tokens through all contexts (context ⌊p/T⌋, position p mod T), and of `values`, f32, how active it is there, as
 //!   it was computed;
 //! - `events.json`: of what model, SAE, hook and tokens they are ([`Contents`]), and the BLAKE3 of both files.
