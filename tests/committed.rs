@@ -9,10 +9,11 @@ use polars::prelude::DataFrame;
 
 use crate::common::root;
 
-/// The committed results directories.
+/// The committed results directories: not what the demo left, which another version may have written.
 fn committed() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join("results")).unwrap().map(|entry| entry.unwrap().path());
-    let mut found: Vec<PathBuf> = entries.filter(|dir| dir.join("runs.parquet").is_file()).collect();
+    let is_committed = |dir: &PathBuf| dir.join("runs.parquet").is_file() && !dir.ends_with("demo");
+    let mut found: Vec<PathBuf> = entries.filter(is_committed).collect();
     found.sort();
     assert!(found.len() >= 4, "{found:?}");
     found
