@@ -228,8 +228,10 @@ impl TopologyArgs {
 
     /// The matrix that was asked for.
     fn read(&self, progress: Progress) -> Result<Array2<f64>> {
-        let is_file = self.cloud.is_file() && !formats::is_sae(&self.cloud) || self.key.is_some();
-        if is_file {
+        // Any archive of numpy may be an SAE; of those without its usual name it is not assumed here.
+        let is_archive = self.cloud.extension().is_some_and(|e| e == "npz") && !self.cloud.ends_with("params.npz");
+        let is_sae = formats::is_sae(&self.cloud) && !is_archive;
+        if self.key.is_some() || self.cloud.is_file() && !is_sae {
             return cloud::read(&self.cloud, self.key.as_deref());
         }
         ensure!(
