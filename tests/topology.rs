@@ -117,9 +117,10 @@ fn a_cloud_is_read_from_files_of_every_kind() {
     refused(&mut topology("gone.npy", &[]), &["gone.npy"]);
     let damaged = std::fs::read(at("c.npy")).unwrap();
     std::fs::write(at("short.npy"), &damaged[..damaged.len() - 3]).unwrap();
-    refused(&mut topology("short.npy", &[]), &["short.npy", "(60, 2)"]);
+    refused(&mut topology("short.npy", &[]), &["short.npy", "[60, 2]"]);
     refused(&mut topology("c.npy", &["--draws", "5"]), &["--draws 5", "give --draws 19"]);
-    refused(&mut topology("c.npy", &["--metric", "jaccard"]), &["0 or 1"]);
+    refused(&mut topology("c.npy", &["--metric", "jaccard"]), &["none of the metric jaccard", "--nulls columns"]);
+    refused(&mut topology("c.npy", &["--metric", "jaccard", "--nulls", "none"]), &["0 or 1"]);
     let mut broken = narrow.clone();
     broken[3] = f32::NAN;
     std::fs::write(at("nan.npy"), npy_bytes(&broken, &format!("({n}, {d})"))).unwrap();
