@@ -4,6 +4,8 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::distances::squared;
+
 /// Rounds at most.
 const ROUNDS: usize = 100;
 
@@ -58,8 +60,4 @@ pub fn k_means(cloud: ArrayView2<'_, f64>, count: usize, seed: u64) -> Vec<usize
         }
     }
     labels
-}
-
-fn squared(x: ArrayView1<'_, f64>, y: ArrayView1<'_, f64>) -> f64 {
-    x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
 }

@@ -144,6 +144,7 @@ fn distance(x: ArrayView1<'_, f64>, y: ArrayView1<'_, f64>, metric: Metric) -> f
     }
 }
 
-fn squared(x: ArrayView1<'_, f64>, y: ArrayView1<'_, f64>) -> f64 {
+/// ‖x − y‖²
+pub(super) fn squared(x: ArrayView1<'_, f64>, y: ArrayView1<'_, f64>) -> f64 {
     x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
 }

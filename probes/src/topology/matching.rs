@@ -64,22 +64,25 @@ fn has_perfect_matching(cost: &[Vec<f64>], limit: f64) -> bool {
                 }
             }
         }
-        let Some(mut column) = free else { return false };
-        // Back along the path: each row gives up its column for the one found.
-        loop {
-            let at = from[column].expect("reached from a row");
-            let before = row_of.iter().position(|&r| r == Some(at));
-            row_of[column] = Some(at);
-            match before {
-                Some(previous) if at != row => {
-                    row_of[previous] = None;
-                    column = previous;
-                }
-                _ => break,
-            }
-        }
+        let Some(end) = free else { return false };
+        let from: Vec<usize> = from.into_iter().map(|at| at.unwrap_or(row)).collect();
+        augment(&mut row_of, &from, row, end);
     }
     true
+}
+
+/// Back along a path from `row` to the free column `end`, where column c was reached from row `from[c]`: each row gives up its column for the next.
+fn augment(row_of: &mut [Option<usize>], from: &[usize], row: usize, end: usize) {
+    let mut column = end;
+    loop {
+        let at = from[column];
+        let before = row_of.iter().position(|&r| r == Some(at));
+        row_of[column] = Some(at);
+        match before {
+            Some(previous) if at != row => column = previous,
+            _ => break,
+        }
+    }
 }
 
 /// The least cost of an assignment of all rows to columns (Jonker and Volgenant 1987: shortest augmenting paths).
@@ -116,16 +119,7 @@ fn assignment(cost: &[Vec<f64>]) -> f64 {
             of_columns[column] -= length - shortest[column];
         }
         of_rows[row] += length;
-        let mut column = end;
-        loop {
-            let at = from[column];
-            let before = row_of.iter().position(|&r| r == Some(at));
-            row_of[column] = Some(at);
-            match before {
-                Some(previous) if at != row => column = previous,
-                _ => break,
-            }
-        }
+        augment(&mut row_of, &from, row, end);
     }
     row_of.iter().enumerate().map(|(column, row)| row.map_or(0.0, |row| cost[row][column])).sum()
 }
