@@ -193,8 +193,8 @@ impl Run {
 
     /// Whether another run of its group is one of the same SAE, because no setting of training tells them apart.
     pub fn trains_as(&self, other: &Self) -> bool {
-        let sites = |run: &Self| (run.site, run.reads, run.key.seed);
-        sites(self) == sites(other) && self.key.train.trains_as(&other.key.train)
+        let streams = |run: &Self| (run.site, run.reads, run.key.seed, run.key.loss_tokens);
+        streams(self) == streams(other) && self.key.train.trains_as(&other.key.train)
     }
 }
 
@@ -239,9 +239,9 @@ impl Group {
             None if train.architecture.is_topk() => String::new(),
             _ => format!("{}-", run.key.class().replace(' ', "-")),
         };
-        let objective = match train.objective_name() {
+        let objective = match run.key.objective() {
             name if name == MSE => String::new(),
-            name => format!("{name}-"),
+            name => format!("{}-", name.replace(' ', "-")),
         };
         let Knob { key, value } = train.architecture.knob();
         format!(
@@ -287,6 +287,7 @@ fn runs(
                     fisher_seed: spec.eval.fisher_seed,
                     reads: coder.transcode.map(|transcode| transcode.reads),
                     bos: tokens.bos(),
+                    loss_tokens: spec.train.loss_tokens_of(coder),
                 };
                 let reads = key.transcode().map_or(*site, |transcode| transcode.reads_at(*site));
                 runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site, reads });

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use check::explain;
 pub use coders::{Coder, CoderSpec};
 pub use document::{RECORDED_BY, SpecDocument};
-pub use objective::{ObjectiveKeys, ObjectiveName};
+pub use objective::{ObjectiveKeys, ObjectiveName, objective_on};
 pub use train::TrainSpec;
 
 /// Models × depths × hooks × coders × seeds × training tokens, and how each SAE is trained and evaluated.

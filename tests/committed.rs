@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use assay::frames;
 use assay::record::RunKey;
 use assay::spec::SpecDocument;
+use assay_probes::metrics::Subset;
 use polars::prelude::DataFrame;
 
 use crate::common::root;
@@ -74,6 +75,7 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
                 fisher_seed: fisher_seeds[at],
                 reads: reads.and_then(|reads| reads.get(at)).map(|name| name.parse().unwrap()),
                 bos: begins.and_then(|bos| bos.get(at)),
+                loss_tokens: Subset::All,
             };
             assert_eq!(key.id(), ids[at], "{}, row {at}", dir.display());
         }

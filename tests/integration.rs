@@ -23,6 +23,7 @@
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
 //! - `sweep`: sweeps that are run again, killed, threaded otherwise or reported anew give the same files and training curves.
 //! - `sweep_classes`: sweeps over classes of SAE, resumed and refused.
+//! - `sweep_loss_tokens`: sweeps over the tokens that SAEs are trained on.
 //! - `sweep_objectives`: sweeps over objectives, resumed, alone and in company, and refused.
 //! - `sweep_transcoders`: sweeps over transcoders beside SAEs, resumed and refused.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
@@ -92,6 +93,7 @@ mod several;
 mod steering;
 mod sweep;
 mod sweep_classes;
+mod sweep_loss_tokens;
 mod sweep_objectives;
 mod sweep_transcoders;
 mod text;

@@ -128,6 +128,11 @@ impl Round {
         order
     }
 
+    /// The places of this round.
+    pub fn places(&self) -> &[u32] {
+        &self.served
+    }
+
     /// Places of this round: tokens, or contexts of a [`ContextStream`](crate::ContextStream).
     pub fn tokens(&self) -> usize {
         self.served.len()
@@ -233,6 +238,12 @@ impl<'a> ActivationStream<'a> {
     /// Rounds that have been given out.
     pub fn rounds_done(&self) -> u64 {
         self.plan.round()
+    }
+
+    /// For each of some places of the buffer, whether its token is the first of its context.
+    pub fn is_first(&self, places: &[u32]) -> Vec<bool> {
+        let context = self.source.context_size() as u64;
+        places.iter().map(|&place| self.plan.places()[place as usize].is_multiple_of(context)).collect()
     }
 
     /// The activations at some places, `[places.len(), width]`, of site number `site`.

@@ -13,13 +13,17 @@ mod tokens;
 
 use std::ops::AddAssign;
 
+use serde::{Deserialize, Serialize};
+
 pub use subsets::{FirstLook, FromMean, SecondLook, Subsets};
 pub use tokens::{DEFLATIONS, Directions, drawn_sums, token_sums};
 
-/// Tokens that a metric is taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Tokens that a metric, or a loss, is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Subset {
     /// Every token.
+    #[default]
     All,
     /// Without position 0 of each sequence, where attention sinks live.
     NoFirst,

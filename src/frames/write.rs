@@ -153,8 +153,8 @@ fn runs_frame(spec: &SweepSpec, records: &[Record], measured: &[Measured<'_>]) -
         let bos = records.iter().map(|r| r.key.bos).collect::<Vec<Option<u32>>>();
         columns.push(Column::from(Series::new("bos".into(), bos)));
     }
-    if records.iter().any(|r| r.key.train.objective_name() != MSE) {
-        columns.push(text("objective", records.iter().map(|r| r.key.train.objective_name())));
+    if records.iter().any(|r| r.key.objective() != MSE) {
+        columns.push(text("objective", records.iter().map(|r| r.key.objective())));
     }
     if records.iter().any(|r| whole_k(r).is_none()) {
         columns.push(text("knob", records.iter().map(|r| r.key.train.architecture.knob().to_string())));

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use assay_models::HookKind;
+use assay_probes::metrics::Subset;
 use assay_sae::config::{
     BatchTopK, DecoderBias, DecoderNorm, Gated, GroupMax, Hierarchical, InputScaling, JumpRelu, Loss, Matryoshka,
     Objective, Sparsity, Standard, TopK,
@@ -14,6 +15,7 @@ use assay_sae::config::{
 use assay_sae::{Architecture, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::spec::objective_on;
 use crate::transcode::{Transcode, class_name};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
@@ -60,6 +62,13 @@ pub struct RunKey {
     /// The token that contexts of text begin with (BOS); `None` where they don't, or are given as token ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bos: Option<u32>,
+    /// The tokens that it is trained on.
+    #[serde(default, skip_serializing_if = "is_all")]
+    pub loss_tokens: Subset,
+}
+
+fn is_all(tokens: &Subset) -> bool {
+    *tokens == Subset::All
 }
 
 impl RunKey {
@@ -91,6 +100,7 @@ impl RunKey {
             fisher_seed,
             reads,
             bos,
+            loss_tokens,
         } = self;
         let mut text = Fields::default();
         text.number("metric_version", metric_version);
@@ -116,12 +126,20 @@ impl RunKey {
         if let Some(bos) = bos {
             text.number("bos", bos);
         }
+        if !is_all(loss_tokens) {
+            text.name("loss_tokens", loss_tokens.name());
+        }
         text.end()
     }
 
     /// What makes it a transcoder, if it is one.
     pub fn transcode(&self) -> Option<Transcode> {
         Transcode::of(&self.train, self.reads)
+    }
+
+    /// What it is trained for, and on which tokens, where those are not all: `mse`, `kl+mse`, `mse no_outlier`.
+    pub fn objective(&self) -> String {
+        objective_on(&self.train.objective_name(), self.loss_tokens)
     }
 
     /// What it is compared as: its class, and whether it is a transcoder.
@@ -358,6 +376,7 @@ mod tests {
             fisher_seed: 0,
             reads: None,
             bos: None,
+            loss_tokens: Subset::All,
         }
     }
 
@@ -378,6 +397,9 @@ mod tests {
         assert!(reads.fingerprint().ends_with(r#""fisher_seed":0,"reads":"mlp_in"}"#));
         let begun = RunKey { bos: Some(2), ..key(Recipe::Assay) };
         assert!(begun.fingerprint().ends_with(r#""fisher_seed":0,"bos":2}"#));
+        let without = RunKey { loss_tokens: Subset::NoOutlier, ..key(Recipe::Assay) };
+        assert!(without.fingerprint().ends_with(r#""fisher_seed":0,"loss_tokens":"no_outlier"}"#));
+        assert_eq!([assay, without].map(|key| key.objective()), ["mse", "mse no_outlier"]);
     }
 
     #[test]

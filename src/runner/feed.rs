@@ -1,15 +1,19 @@
 //! What the SAEs of a group learn from, round by round: activations from the shuffle buffer, and for those that ask the model, whole
 //! contexts with the same tokens.
 
-use anyhow::{Result, bail};
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, bail};
 use assay_models::memory::free;
 use assay_models::{
     ActivationStream, CleanPass, ContextStream, Decoder, Round, Site, StreamConfig, TokenSource, clean_pass_bytes,
     runs_on_cpu,
 };
+use assay_probes::metrics::{Subset, outlier_limit};
 use burn::tensor::{Int, Tensor};
 
 use super::pupil::Pupil;
+use crate::plan::Run;
 
 /// The two streams of a group. They go through the same rounds.
 pub(super) struct Feed<'a> {
@@ -34,16 +38,31 @@ impl Fresh {
     }
 }
 
-/// A round as SAEs visit it: in the order of their seeds.
+/// How an SAE visits the tokens of a round: in the order of its seed, and of some it is not trained on, those of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Visit {
+    seed: u64,
+    /// `None`: it is trained on all tokens.
+    kept: Option<(Site, Subset)>,
+}
+
+impl Visit {
+    pub fn of(run: &Run) -> Self {
+        let tokens = run.key.loss_tokens;
+        Self { seed: run.key.seed, kept: (tokens != Subset::All).then_some((run.site, tokens)) }
+    }
+}
+
+/// A round as SAEs visit it.
 pub(super) struct Orders {
     /// Places of the buffer, on the device.
-    places: Vec<(u64, Tensor<1, Int>)>,
+    places: Vec<(Visit, Tensor<1, Int>)>,
     /// Places of contexts.
     contexts: Vec<(u64, Vec<u32>)>,
 }
 
-fn of_seed<T>(orders: &[(u64, T)], seed: u64) -> &T {
-    &orders.iter().find(|(known, _)| *known == seed).expect("every seed has an order").1
+fn order_of<T, K: PartialEq>(orders: &[(K, T)], of: K) -> &T {
+    &orders.iter().find(|(known, _)| *known == of).expect("every SAE has an order").1
 }
 
 /// Distinct values, ascending.
@@ -52,6 +71,25 @@ pub(crate) fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
     values.sort_unstable();
     values.dedup();
     values
+}
+
+/// An order in which each place that is left out is taken by the next that is not, from the end on by the first.
+///
+/// # Errors
+/// If all are left out.
+fn without(order: &[u32], left_out: &HashSet<u32>) -> Result<Vec<u32>> {
+    let first = order.iter().find(|place| !left_out.contains(place));
+    let mut next = *first
+        .context("loss_tokens leaves out every token of a round: contexts of one token have none but the first")?;
+    let mut order = order.to_vec();
+    for place in order.iter_mut().rev() {
+        if left_out.contains(place) {
+            *place = next;
+        } else {
+            next = *place;
+        }
+    }
+    Ok(order)
 }
 
 /// Checks that a pass with so many SAEs fits into memory, where that is known: a GPU's pool holds what was used before.
@@ -121,35 +159,83 @@ impl<'a> Feed<'a> {
         Ok(Some(Fresh { round, contexts }))
     }
 
-    /// The orders in which SAEs of some seeds visit a round.
-    pub fn orders(&self, fresh: &Fresh, seeds: &[u64]) -> Orders {
-        let places = |seed: u64| (seed, self.activations.upload(&fresh.round.order(seed)));
+    /// The orders in which SAEs visit a round.
+    ///
+    /// # Errors
+    /// If an SAE is to be trained on tokens of which there are none.
+    pub fn orders(&self, fresh: &Fresh, visits: &[Visit]) -> Result<Orders> {
+        let left_out = distinct(visits.iter().filter_map(|visit| visit.kept));
+        let left_out: Vec<((Site, Subset), HashSet<u32>)> = left_out
+            .into_iter()
+            .map(|(site, tokens)| Ok(((site, tokens), self.left_out(&fresh.round, site, tokens)?)))
+            .collect::<Result<_>>()?;
+        let order = |visit: &Visit| -> Result<Vec<u32>> {
+            let order = fresh.round.order(visit.seed);
+            visit.kept.map_or(Ok(order.clone()), |kept| without(&order, order_of(&left_out, kept)))
+        };
+        let places = |visit: &Visit| Ok((*visit, self.activations.upload(&order(visit)?)));
+        let seeds = distinct(visits.iter().map(|visit| visit.seed));
         let contexts = |round: &Round| seeds.iter().map(|&seed| (seed, round.order(seed))).collect();
-        Orders {
-            places: seeds.iter().map(|&seed| places(seed)).collect(),
+        Ok(Orders {
+            places: visits.iter().map(places).collect::<Result<_>>()?,
             contexts: fresh.contexts.as_ref().map_or_else(Vec::new, contexts),
+        })
+    }
+
+    /// The places of a round that an SAE of `site` is not trained on. Only tokens of the round are looked at: others of the buffer are not
+    /// there when a training resumes.
+    fn left_out(&self, round: &Round, site: Site, tokens: Subset) -> Result<HashSet<u32>> {
+        let places = round.places();
+        let is_out: Vec<bool> = match tokens {
+            Subset::All => return Ok(HashSet::new()),
+            Subset::NoFirst => self.activations.is_first(places),
+            Subset::NoOutlier => {
+                let squares = self.activations.batch(self.number(site), places).square().sum_dim(1);
+                let squares = squares.into_data().try_to_vec::<f32>().context("squared norms are f32")?;
+                let norms: Vec<f64> = squares.into_iter().map(|square| f64::from(square).sqrt()).collect();
+                let limit = outlier_limit(&norms);
+                norms.iter().map(|&norm| norm > limit).collect()
+            }
+        };
+        Ok(places.iter().zip(is_out).filter_map(|(&place, is_out)| is_out.then_some(place)).collect())
+    }
+
+    /// Activations that are first in the orders of `visit`, a sample, `[tokens, width]`.
+    pub fn first(&self, site: Site, visit: Visit, orders: &Orders, tokens: usize) -> Tensor<2> {
+        match visit.kept {
+            // As they were captured.
+            None => self.activations.batch(self.number(site), &(0..tokens as u32).collect::<Vec<u32>>()),
+            Some(_) => self.batch(site, visit, orders, 0, tokens),
         }
     }
 
-    /// Activations of the first places of the buffer, as they were captured, `[tokens, width]`.
-    pub fn first(&self, site: Site, tokens: usize) -> Tensor<2> {
-        self.activations.batch(self.number(site), &(0..tokens as u32).collect::<Vec<u32>>())
-    }
-
     /// A batch of activations from token `at` of a round on, `[len, width]`.
-    pub fn batch(&self, site: Site, seed: u64, orders: &Orders, at: usize, len: usize) -> Tensor<2> {
-        self.activations.batch_at(self.number(site), of_seed(&orders.places, seed).clone().narrow(0, at, len))
+    pub fn batch(&self, site: Site, visit: Visit, orders: &Orders, at: usize, len: usize) -> Tensor<2> {
+        self.activations.batch_at(self.number(site), order_of(&orders.places, visit).clone().narrow(0, at, len))
     }
 
     /// A pass over the contexts of the batch from token `at` of a round on, cut at `sites`.
     pub fn pass(&self, sites: &[Site], seed: u64, orders: &Orders, at: usize) -> Result<CleanPass<'a>> {
         let contexts = self.contexts.as_ref().expect("some SAE asks the model");
         let (first, count) = (at / self.context_size, self.batch_size / self.context_size);
-        let tokens = contexts.at(&of_seed(&orders.contexts, seed)[first..first + count]);
+        let tokens = contexts.at(&order_of(&orders.contexts, seed)[first..first + count]);
         Ok(CleanPass::new(self.decoder, tokens.view(), sites)?)
     }
 
     fn number(&self, site: Site) -> usize {
         self.activations.sites().iter().position(|known| *known == site).expect("somebody reads the site")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_taken_by_what_comes_next() {
+        let left_out = |places: &[u32]| places.iter().copied().collect::<HashSet<u32>>();
+        assert_eq!(without(&[4, 2, 7, 1, 3], &left_out(&[2, 7, 3])).unwrap(), [4, 1, 1, 1, 4]);
+        assert_eq!(without(&[4, 2], &left_out(&[])).unwrap(), [4, 2]);
+        assert!(without(&[4, 2], &left_out(&[2, 4])).is_err());
     }
 }

@@ -132,7 +132,7 @@ impl<'a> Pupil<'a> {
                 "training diverged: the loss of {} {} {} {} seed {} is {worst} at step {step}; lower the learning rate",
                 self.run().site.hook,
                 self.run().key.class(),
-                self.trainer.config().objective_name(),
+                self.run().key.objective(),
                 self.trainer.config().architecture.knob(),
                 self.run().key.seed
             );

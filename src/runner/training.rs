@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use assay_models::{Decoder, Site, StreamConfig, runs_on_cpu, side_by_side};
+use assay_sae::TrainConfig;
 use burn::tensor::Tensor;
 
 use super::Sweep;
-use super::feed::{Feed, Fresh, Orders, distinct};
+use super::feed::{Feed, Fresh, Orders, Visit, distinct};
 use super::pupil::Pupil;
 use super::state::{Trained, load_state, save_state};
 use crate::interrupt;
@@ -15,7 +16,6 @@ use crate::logs::{Look, RunLog};
 use crate::markdown::tokens_text;
 use crate::plan::{Group, Run, SweepTokens};
 use crate::progress::Stage;
-use crate::record::RunKey;
 use crate::results_dir::state_dir;
 
 /// When the state was saved last, and where it is.
@@ -24,6 +24,20 @@ struct Saved {
     tokens: u64,
     /// Whether this or an earlier process saved one.
     any: bool,
+    /// How long that took; before the first, what it will about take.
+    took: Duration,
+}
+
+/// A state is saved when so many times as long has passed as saving takes: that costs at most a tenth of the time.
+const PATIENCE: u32 = 10;
+/// Bytes of a state that are written in a second, before the first shows it.
+const WRITTEN: f64 = 500e6;
+
+/// How long saving the state of some SAEs will about take: weights and two moments of two matrices in f32.
+fn saving_time(pupils: &[Pupil<'_>]) -> Duration {
+    let matrix = |train: &TrainConfig| (train.d_model * train.d_sae) as f64;
+    let bytes: f64 = pupils.iter().map(|pupil| 24.0 * matrix(&pupil.run().key.train)).sum();
+    Duration::from_secs_f64(bytes / WRITTEN)
 }
 
 /// Trains the SAEs of `missing` in lockstep; gives them, and how long it took.
@@ -76,7 +90,7 @@ pub(super) fn train<'a>(
         trained.capture_seconds += lap(&mut clock);
     }
     let stage = progress.stage(format!("{label} train {} SAEs", pupils.len()), group.training_tokens, "tokens");
-    let saved = Saved { at: Instant::now(), tokens: trained.tokens, any };
+    let saved = Saved { at: Instant::now(), tokens: trained.tokens, any, took: saving_time(&pupils) };
     let mut training = Training { sweep, group, label, pupils, trained, stage, saved, clock, start_up: String::new() };
     training.stage.advance(training.trained.tokens, String::new);
     while let Some(fresh) = feed.next_round()? {
@@ -118,13 +132,14 @@ impl Training<'_, '_> {
     /// done when it returns.
     fn round(&mut self, feed: &Feed<'_>, fresh: &Fresh) -> Result<()> {
         let batch_size = self.sweep.spec.train.batch_size;
+        let orders = feed.orders(fresh, &distinct(self.pupils.iter().map(|pupil| Visit::of(pupil.run()))))?;
         if self.trained.tokens == 0 {
             let sample = fresh.tokens().min(16 * batch_size);
             for pupil in &mut self.pupils {
-                pupil.trainer.calibrate(&feed.first(pupil.run().site, sample));
+                let run = pupil.run();
+                pupil.trainer.calibrate(&feed.first(run.site, Visit::of(run), &orders, sample));
             }
         }
-        let orders = feed.orders(fresh, &distinct(self.pupils.iter().map(|pupil| pupil.run().key.seed)));
         for at in (self.trained.into_round as usize..fresh.tokens()).step_by(batch_size) {
             let started = Instant::now();
             let len = batch_size.min(fresh.tokens() - at);
@@ -152,16 +167,17 @@ impl Training<'_, '_> {
         let device = &self.sweep.opened.device;
         let (asking, reading): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
             self.pupils.iter_mut().partition(|pupil| pupil.asks_model());
-        // SAEs of one site and seed see the same batch, which is gathered once.
-        let seen = reading.iter().flat_map(|pupil| pupil.run().sites().map(|site| (site, pupil.run().key.seed)));
-        let batches: Vec<((Site, u64), Tensor<2>)> = distinct(seen)
+        // SAEs of one site, seed and choice of tokens see the same batch, which is gathered once.
+        let seen = reading.iter().flat_map(|pupil| pupil.run().sites().map(|site| (site, Visit::of(pupil.run()))));
+        let batches: Vec<((Site, Visit), Tensor<2>)> = distinct(seen)
             .into_iter()
-            .map(|(site, seed)| ((site, seed), feed.batch(site, seed, orders, at, len)))
+            .map(|(site, visit)| ((site, visit), feed.batch(site, visit, orders, at, len)))
             .collect();
         side_by_side(device, reading, |pupil: &mut Pupil<'_>| -> Result<()> {
-            let &Run { site, reads, key: RunKey { seed, .. }, .. } = pupil.run();
+            let run = pupil.run();
+            let (&Run { site, reads, .. }, visit) = (run, Visit::of(run));
             let batch = |site: Site| {
-                batches.iter().find(|(key, _)| *key == (site, seed)).expect("every stream has a batch").1.clone()
+                batches.iter().find(|(key, _)| *key == (site, visit)).expect("every stream has a batch").1.clone()
             };
             pupil.step(batch(reads), (reads != site).then(|| batch(site)));
             Ok(())
@@ -196,19 +212,22 @@ impl Training<'_, '_> {
         let stop = interrupt::requested();
         let since = self.saved.at.elapsed();
         let by_tokens = train.checkpoint_tokens.is_some_and(|tokens| self.trained.tokens - self.saved.tokens >= tokens);
-        // A training that was long enough to be saved at all is saved once more when it is done: an evaluation that is killed then
-        // costs no training.
+        let is_cheap = since >= PATIENCE * self.saved.took;
+        // A training that was long enough to be saved at all is saved once more when it is done, so that an evaluation that is killed then
+        // costs no training; unless little was trained since.
         let is_done = self.trained.tokens == self.group.training_tokens && self.saved.any;
-        if !(stop || by_tokens || is_done || since >= Duration::from_secs(train.checkpoint_seconds)) {
+        let by_time = is_cheap && (is_done || since >= Duration::from_secs(train.checkpoint_seconds));
+        if !(stop || by_tokens || by_time) {
             return Ok(());
         }
         self.read_losses()?;
+        let begun = Instant::now();
         self.trained.train_seconds += lap(&mut self.clock);
         if round_is_done {
             self.end_round();
         }
         save_state(&state_dir(self.sweep.results, &self.group.id()), &self.pupils, &self.trained)?;
-        self.saved = Saved { at: Instant::now(), tokens: self.trained.tokens, any: true };
+        self.saved = Saved { at: Instant::now(), tokens: self.trained.tokens, any: true, took: begun.elapsed() };
         // Saving is no training.
         lap(&mut self.clock);
         if stop {

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::{DecoderConfig, HookPoint, Site};
+use assay_probes::metrics::Subset;
 use assay_sae::{Loss, Objective};
 
-use super::{ModelSpec, SweepSpec};
+use super::{ModelSpec, SweepSpec, objective_on};
 use crate::spelling::closest;
 use crate::transcode::Transcode;
 
@@ -131,7 +132,16 @@ impl SweepSpec {
                 );
             }
             let (objective, loss) = self.train.objective_of(&coder).with_context(named)?;
-            let name = objective.name(loss.or(self.train.loss).unwrap_or(Loss::Mse));
+            let tokens = self.train.loss_tokens_of(&coder);
+            ensure!(
+                tokens == Subset::All || objective.is_reconstruction(),
+                "{}: loss_tokens = \"{}\" with objective = \"{}\": the KL is taken over whole contexts; set loss_tokens = \"all\", or an objective \
+                 without it (mse, fvu)",
+                named(),
+                tokens.name(),
+                objective.name(Loss::Mse)
+            );
+            let name = objective_on(&objective.name(loss.or(self.train.loss).unwrap_or(Loss::Mse)), tokens);
             names.push(format!("{class} {} {name}", architecture.knob()));
             objectives.push(objective);
         }

@@ -1,5 +1,6 @@
 //! `[[coders]]`: a class of SAE with its settings, of which those that tell SAEs apart may be lists.
 
+use assay_probes::metrics::Subset;
 use assay_sae::Architecture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,11 +9,11 @@ use super::objective::ObjectiveKeys;
 use crate::transcode::{Transcode, class_name};
 
 /// The settings that may be lists: by which the sparsity of some class is set, and what SAEs are trained for.
-const LISTS: [&str; 5] = ["k", "target_l0", "l0_coefficient", "l1_coefficient", "objective"];
+const LISTS: [&str; 6] = ["k", "target_l0", "l0_coefficient", "l1_coefficient", "objective", "loss_tokens"];
 
 /// SAEs of one class, `architecture`: `topk`, `groupmax`, `hierarchical`, `batchtopk`, `matryoshka`, `jumprelu`, `gated` or `standard`.
-/// Beside it are the class's settings, and `objective` and `kl_share` where they are not as in `[train]`. The objective and the settings of
-/// the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each value. Of a hierarchical SAE, which is
+/// Beside it are the class's settings, and `objective`, `kl_share` and `loss_tokens` where they are not as in `[train]`. The objective, the
+/// tokens of the loss and the settings of the sparsity (`k`, `target_l0`, `l0_coefficient`, `l1_coefficient`) may be lists, one SAE for each value. Of a hierarchical SAE, which is
 /// one for all of its `ks`, there is a run at each of them, or at those that `k` lists.
 ///
 /// `transcode = "mlp_in"`, or `"mlp_normalized"`, makes it a transcoder (`topk`, `batchtopk` and `jumprelu`): it reads that, and predicts
@@ -34,6 +35,8 @@ pub struct Coder {
     pub objective: ObjectiveKeys,
     /// Of a transcoder.
     pub transcode: Option<Transcode>,
+    /// What its entry says of the tokens that it is trained on.
+    pub loss_tokens: Option<Subset>,
 }
 
 impl Coder {
@@ -69,7 +72,7 @@ fn transcode(keys: &mut Map<String, Value>) -> Result<Option<Transcode>, String>
 
 impl From<Architecture> for Coder {
     fn from(architecture: Architecture) -> Self {
-        Self { architecture, objective: ObjectiveKeys::default(), transcode: None }
+        Self { architecture, objective: ObjectiveKeys::default(), transcode: None, loss_tokens: None }
     }
 }
 
@@ -80,8 +83,12 @@ impl TryFrom<Map<String, Value>> for Coder {
         let own = ["objective", "kl_share"].into_iter().filter_map(|key| keys.remove_entry(key)).collect();
         let objective = serde_json::from_value(Value::Object(own)).map_err(|error| format!("objective: {error}"))?;
         let transcode = transcode(&mut keys)?;
+        let loss_tokens = match keys.remove("loss_tokens") {
+            None => None,
+            Some(name) => Some(serde_json::from_value(name).map_err(|error| format!("loss_tokens: {error}"))?),
+        };
         let architecture = Architecture::try_from(keys).map_err(|error| error.to_string())?;
-        Ok(Self { architecture, objective, transcode })
+        Ok(Self { architecture, objective, transcode, loss_tokens })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `objective` and `kl_share`, of `[train]` and of each of `[[coders]]`: what SAEs are trained for.
 
 use anyhow::{Result, bail, ensure};
+use assay_probes::metrics::Subset;
 use assay_sae::{Loss, Objective};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,14 @@ pub struct ObjectiveKeys {
     /// The share of the training tokens, the last of them, on which the KL counts in `kl+mse` [default: 0.1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_share: Option<f64>,
+}
+
+/// What SAEs are trained for with the tokens that count in it, where those are not all: `mse`, `mse no_outlier`.
+pub fn objective_on(objective: &str, tokens: Subset) -> String {
+    match tokens {
+        Subset::All => objective.to_owned(),
+        some => format!("{objective} {}", some.name()),
+    }
 }
 
 impl TrainSpec {

@@ -1,6 +1,7 @@
 //! How SAEs of a sweep are trained.
 
 use anyhow::Result;
+use assay_probes::metrics::Subset;
 use assay_sae::config::{DecoderBias, DecoderNorm, InputScaling, Loss};
 use assay_sae::{Precision, Recipe, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,12 @@ pub struct TrainSpec {
     /// The share of the training tokens, the last of them, on which the KL counts in `kl+mse` [default: 0.1].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kl_share: Option<f64>,
+    /// The tokens that SAEs are trained on, where their coder does not say it: `all`; `no_first`, without position 0 of each context, where
+    /// attention sinks live; `no_outlier`, without those whose norm exceeds ten times the median of the tokens that are served with them
+    /// (a round of the buffer), as in metrics without outliers. The place of one that is left out is taken by the next in the SAE's order that
+    /// is not, so that steps and budgets stay as they are [default: all].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_tokens: Option<Subset>,
     /// Coefficient of the auxiliary loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aux_coefficient: Option<f64>,
@@ -92,6 +99,11 @@ pub struct TrainSpec {
 }
 
 impl TrainSpec {
+    /// The tokens that a coder's SAEs are trained on.
+    pub fn loss_tokens_of(&self, coder: &Coder) -> Subset {
+        coder.loss_tokens.or(self.loss_tokens).unwrap_or_default()
+    }
+
     /// The settings of one SAE: the recipe's, and what the spec says instead.
     ///
     /// # Errors

@@ -130,7 +130,7 @@ impl Outlook {
                     depth: run.depth.clone(),
                     hook: run.site.hook.to_string(),
                     architecture: run.key.class(),
-                    objective: train.objective_name(),
+                    objective: run.key.objective(),
                     d_sae: train.d_sae,
                     k: train.architecture.k().and_then(number),
                     knob: train.architecture.knob(),

@@ -1,0 +1,69 @@
+//! Sweeps over the tokens that SAEs are trained on: on one stream, killed and resumed, alone and in company, and refused where they can't be.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use assay::frames;
+use assay::frames::Run;
+
+use crate::common::{killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep};
+
+const ALL: &str = r#"coders = [{ architecture = "topk", k = [4], loss_tokens = ["all", "no_first", "no_outlier"], objective = "mse" }]"#;
+
+fn spec(dir: &Path) -> PathBuf {
+    spec_of(ALL, dir)
+}
+
+fn whole() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| reference_sweep("loss-tokens-reference", spec))
+}
+
+fn run_of<'a>(grid: &'a frames::Grid, objective: &str) -> &'a Run {
+    grid.runs.iter().find(|run| run.setting.objective == objective).unwrap_or_else(|| panic!("no {objective}"))
+}
+
+/// No token of this model is an outlier, so that leaving them out changes no bit; leaving out first tokens changes the SAE.
+#[test]
+fn what_is_left_out_is_all_that_differs() {
+    let grid = frames::read(whole()).unwrap();
+    assert_eq!(grid.objectives(), ["mse", "mse no_first", "mse no_outlier"]);
+    let [all, no_first, no_outlier] = ["mse", "mse no_first", "mse no_outlier"].map(|name| run_of(&grid, name));
+    let value = |run: &Run, column: &str| run.value(column).unwrap();
+    assert_eq!(value(all, "no_outlier.tokens"), value(all, "tokens"), "the model has no outliers");
+    for column in ["r2", "ce_rec", "kl", "no_first.r2"] {
+        assert_eq!(value(all, column).to_bits(), value(no_outlier, column).to_bits(), "{column}");
+        assert_ne!(value(all, column), value(no_first, column), "{column}");
+    }
+    assert!(whole().join("saes/small-L3-mse-no_first-k4-seed0-5120tokens/cfg.json").exists());
+}
+
+#[test]
+fn a_run_that_leaves_nothing_out_is_the_one_that_does_not_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("tiny");
+    stdout_of(&mut sweep(&spec_of(r#"coders = [{ architecture = "topk", k = [4] }]"#, dir.path()), &out));
+    let (alone, company) = (frames::read(&out).unwrap(), frames::read(whole()).unwrap());
+    assert_eq!(alone.runs[0].id, run_of(&company, "mse").id);
+    let record = |out: &Path| std::fs::read(out.join(format!("runs/{}.json", alone.runs[0].id))).unwrap();
+    assert!(record(&out) == record(whole()));
+}
+
+#[test]
+fn a_training_without_some_tokens_resumes() {
+    killed_and_resumed("loss-tokens-killed", spec);
+}
+
+#[test]
+fn the_kl_is_taken_over_all_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let coders = r#"coders = [{ architecture = "topk", k = [4], objective = "kl", loss_tokens = "no_first" }]"#;
+    let message = refused(&mut sweep(&spec_of(coders, dir.path()), &dir.path().join("out")));
+    assert!(message.contains(r#"loss_tokens = "no_first" with objective = "kl""#), "{message}");
+    let coders = r#"coders = [{ architecture = "topk", k = [4], loss_tokens = "first" }]"#;
+    let message = refused(&mut sweep(&spec_of(coders, dir.path()), &dir.path().join("out")));
+    assert!(
+        message.contains("loss_tokens: unknown variant `first`, expected one of `all`, `no_first`, `no_outlier`"),
+        "{message}"
+    );
+}
