@@ -89,7 +89,7 @@ fn gemma_3_computes_what_it_should() {
     });
 }
 
-/// The spec of `sweeps/smollm2.toml` with that file, and much less of everything.
+/// The spec of `sweeps/smollm2-small.toml` with that file, and much less of everything.
 fn small_sweep(model: &Path, out: &Path) {
     let path = format!("models.SmolLM2-135M-Instruct.path={}", model.display());
     let less = [
@@ -104,7 +104,7 @@ fn small_sweep(model: &Path, out: &Path) {
         "eval.context_size=32",
         "eval.resamples=100",
     ];
-    let mut command = sweep(&root().join("sweeps/smollm2.toml"), out);
+    let mut command = sweep(&root().join("sweeps/smollm2-small.toml"), out);
     stdout_of(command.args(less.iter().flat_map(|set| ["--set", set])));
 }
 

@@ -39,8 +39,6 @@ context_size = 256
 [train]
 expansion = 32
 batch_size = 4096
-# No state is saved on the way: 18 SAEs of the larger model are 15 GB.
-checkpoint_tokens = 1_000_000_000
 
 [eval]
 sequences = 200
@@ -67,7 +65,6 @@ context_size = 256
 [train]
 expansion = 32
 batch_size = 4096
-checkpoint_tokens = 1_000_000_000
 
 [eval]
 sequences = 32
