@@ -52,7 +52,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Removes what killed processes left of files on their way in a directory. Those that are still being written stay.
-fn remove_abandoned(dir: &Path) {
+pub fn remove_abandoned(dir: &Path) {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(ON_ITS_WAY)) {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());

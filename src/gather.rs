@@ -53,7 +53,7 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
             lacking.join(", ")
         );
     }
-    claimed.tidy_states();
+    claimed.tidy();
     let found = Found { records: &records, geometry: &geometry, information: &information, missing: &outline.missing };
     frames::write(results, &spec, &found)?;
     frames::write_timings(results, &timings)?;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::files::remove_abandoned;
 use crate::frames;
 use crate::plan::PLAN;
 use crate::spec::RECORDED_BY;
@@ -129,9 +130,14 @@ impl ResultsDir {
         &self.path
     }
 
-    /// Removes the directory of states if it is empty. Each finished group removes its own; what is left is of trainings that were
-    /// stopped and then asked for otherwise, and would be resumed if they were asked for again.
-    pub fn tidy_states(&self) {
+    /// Removes what killed processes left of files on their way, and the directory of states if it is empty. Each finished group removes
+    /// its own; what is left is of trainings that were stopped and then asked for otherwise, and would be resumed if they were asked for
+    /// again.
+    pub fn tidy(&self) {
+        let written = ["runs", "tables", "plots"].map(|name| self.path.join(name));
+        for dir in written.into_iter().chain(entries(&self.path.join("logs"))).chain([self.path.clone()]) {
+            remove_abandoned(&dir);
+        }
         let _kept = std::fs::remove_dir(self.path.join(STATE));
         // Nobody works on a group while this process has the whole directory.
         let _kept = std::fs::remove_dir_all(self.path.join(LOCKS));
@@ -326,10 +332,10 @@ mod tests {
         let claimed = ResultsDir::claim(dir.path()).unwrap();
         let state = dir.path().join(".state/0123456789abcdef");
         std::fs::create_dir_all(&state).unwrap();
-        claimed.tidy_states();
+        claimed.tidy();
         assert!(state.exists());
         std::fs::remove_dir(&state).unwrap();
-        claimed.tidy_states();
+        claimed.tidy();
         assert!(!dir.path().join(STATE).exists());
     }
 }

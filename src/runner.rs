@@ -27,7 +27,7 @@ use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 pub(crate) use feed::distinct;
 use pupil::Pupil;
-use state::{Trained, save_state};
+use state::{Trained, remove_state, save_state};
 use training::train;
 
 /// A sweep that is being carried out: what all of its groups share.
@@ -152,7 +152,8 @@ impl<'a> ModelAtWork<'a> {
             ));
         }
         if missing.is_empty() {
-            return Ok(());
+            // A kill may have come between the last record and this.
+            return remove_state(&state_dir(results, &group.id()));
         }
         let decoder = self.decoder()?;
         let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
@@ -182,11 +183,7 @@ impl<'a> ModelAtWork<'a> {
             // Last: a run is finished when its record is there.
             record.save(results)?;
         }
-        let state = state_dir(results, &group.id());
-        if state.exists() {
-            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
-        }
-        Ok(())
+        remove_state(&state_dir(results, &group.id()))
     }
 
     /// Evaluates the SAEs of some runs, at all sites in one pass; `None` if somebody interrupts.
@@ -283,6 +280,9 @@ fn save_sae(
         ..Metadata::default()
     };
     let rates: Vec<f64> = trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
-    let dir = results.join("saes").join(group.name_of(run));
+    let saes = results.join("saes");
+    // Now, so that what a kill leaves of an SAE on its way lies in here, where the next one looks for it.
+    std::fs::create_dir_all(&saes).with_context(|| format!("cannot create {}", saes.display()))?;
+    let dir = saes.join(group.name_of(run));
     Ok(formats::save(&dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
 }

@@ -28,6 +28,7 @@
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
+//! - `kills`: sweeps and passes of `assay features` that are killed at seeded moments end with the same files.
 //! - `output`: nobody reads what is printed, or it can't be written.
 //! - `page`: `report.html` in a browser, where there is one.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
@@ -74,6 +75,7 @@ mod information;
 mod inputs;
 mod interrupt;
 mod kernel_cache;
+mod kills;
 mod output;
 mod page;
 mod parity_classes;

@@ -26,8 +26,8 @@ use outlook::{Outlook, describe_downloads};
 /// text. Everything is opened and checked before anything is trained.
 ///
 /// Finished runs are skipped, and a training that was stopped resumes from its last state: the same command resumes where it was
-/// stopped, and ends with the same table. Ctrl-C (and SIGTERM) saves the state of the training first and exits with 130; pressed
-/// twice, it stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
+/// stopped, and ends with the same table. Ctrl-C saves the state of the training first and exits with 130, SIGTERM with 143; a
+/// second one stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
 /// files, tables, plots, report.html and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug)]
 #[command(
