@@ -66,6 +66,24 @@ pub fn open(text: &str) -> Result<Opened> {
     Ok(opened)
 }
 
+/// Checks that a name means a device, without opening it.
+///
+/// # Errors
+/// If it does not.
+pub fn check_name(text: &str) -> Result<()> {
+    parse(text).map(|_| ())
+}
+
+/// The names of all GPUs that this build can use, of the kind that `auto` prefers.
+///
+/// # Errors
+/// If there is none.
+pub fn all_cards() -> Result<Vec<String>> {
+    let (backend, ..) =
+        first_card().with_context(|| format!("there is no GPU that this build can use; {}", those_there_are()))?;
+    Ok((0..backend.devices().len()).map(|index| format!("{}:{index}", backend.name())).collect())
+}
+
 fn cpu() -> Opened {
     Opened { device: Device::flex(), class: "cpu".to_owned(), name: cpu_name(), seconds: 0.0 }
 }

@@ -27,9 +27,10 @@ pub struct ResultsDir {
     path: PathBuf,
     /// Locked for as long as it is open.
     _lock: File,
-    /// That of a group, where others may work on other groups.
-    _group: Option<File>,
 }
+
+/// A group that this process works on, and no other as long as this lives.
+pub struct HeldGroup(#[expect(dead_code, reason = "it is locked for as long as it is open")] File);
 
 impl ResultsDir {
     /// Creates the directory, or takes one that an earlier sweep left, and keeps other processes out for as long as this lives.
@@ -46,17 +47,16 @@ impl ResultsDir {
             path.display()
         );
         mark(&mut lock, path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock, _group: None })
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// The same for one group of a sweep: processes that work on other groups of the same plan are let in, all others kept out.
-    /// `prepared` says whether the directory has that plan, `prepare` writes it; the latter is called when nobody else works there.
+    /// The same for work on single groups of a sweep ([`Self::hold`]): processes that do so by the same plan are let in, all others kept
+    /// out. `prepared` says whether the directory has that plan, `prepare` writes it; the latter is called when nobody else works there.
     ///
     /// # Errors
-    /// As [`Self::claim`]; if another process works on the group, or some work there by another plan.
+    /// As [`Self::claim`]; if other processes work there by another plan.
     pub fn join(
         path: &Path,
-        group: &str,
         prepared: impl Fn(&Path) -> Result<bool>,
         prepare: impl Fn(&Path) -> Result<()>,
     ) -> Result<Self> {
@@ -93,16 +93,25 @@ impl ResultsDir {
                 wait(&mut turn)?;
             }
         }
-        let locks = path.join(LOCKS);
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Takes a group for as long as the result lives.
+    ///
+    /// # Errors
+    /// If another process works on it.
+    pub fn hold(&self, group: &str) -> Result<HeldGroup> {
+        let locks = self.path.join(LOCKS);
         std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
         let name = locks.join(group);
         let file = OpenOptions::new().create(true).append(true).open(&name);
         let file = file.with_context(|| format!("cannot write {}", name.display()))?;
         ensure!(
-            taken(file.try_lock(), path)?,
-            "another process is working on the group {group} in {shown}; wait for it, or take another group"
+            taken(file.try_lock(), &self.path)?,
+            "another process is working on the group {group} in {}; wait for it, or take another group",
+            self.path.display()
         );
-        Ok(Self { path: path.to_owned(), _lock: lock, _group: Some(file) })
+        Ok(HeldGroup(file))
     }
 
     /// Whether [`Self::claim`] would refuse the directory for what is in it; nothing is written.

@@ -47,6 +47,7 @@
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
 //! - `features`: firings, scores, table and terminal of `assay features` and `assay latents`.
+//! - `devices`: a sweep on several devices, in worker processes that may die.
 //! - `dashboard`: its page, in Chromium.
 //! - `cli`: help and tables as they are printed.
 
@@ -61,6 +62,7 @@ mod committed;
 mod common;
 mod controls;
 mod dashboard;
+mod devices;
 mod encode;
 mod eval_sites;
 mod evaluate;
