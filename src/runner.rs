@@ -57,13 +57,14 @@ pub struct ModelAtWork<'a> {
     sweep: &'a Sweep<'a>,
     model: &'a PlannedModel,
     decoder: &'a OnceCell<Decoder>,
-    survey: OnceCell<Survey<'a>>,
+    /// Without the geometry of the layers, and with it.
+    surveys: [OnceCell<Survey<'a>>; 2],
 }
 
 impl<'a> ModelAtWork<'a> {
     /// A model of which nothing is in memory yet; `decoder` is where it will be.
     pub fn new(sweep: &'a Sweep<'a>, model: &'a PlannedModel, decoder: &'a OnceCell<Decoder>) -> Self {
-        Self { sweep, model, decoder, survey: OnceCell::new() }
+        Self { sweep, model, decoder, surveys: [const { OnceCell::new() }; 2] }
     }
 
     /// Trains and evaluates the runs of a group that have no record yet; the model's first group also measures its geometry and mutual
@@ -113,9 +114,11 @@ impl<'a> ModelAtWork<'a> {
     /// What is to be known of the evaluation set before SAEs are evaluated on it, and the geometry of every layer where `layers` says so;
     /// `None` if somebody interrupts.
     fn survey(&self, layers: bool) -> Result<Option<&Survey<'a>>> {
-        if let Some(survey) = self.survey.get() {
+        let [without, with] = &self.surveys;
+        if let Some(survey) = with.get().or_else(|| without.get().filter(|_| !layers)) {
             return Ok(Some(survey));
         }
+        let place = if layers { with } else { without };
         let Sweep { spec, progress, .. } = *self.sweep;
         let decoder = self.decoder()?;
         let sites: Vec<Site> = self.model.sites.iter().map(|(_, site)| *site).collect();
@@ -131,7 +134,7 @@ impl<'a> ModelAtWork<'a> {
             .with_context(|| format!("model `{}`, the activations on the evaluation set", self.model.name))?;
         let Some(survey) = survey else { return Ok(None) };
         stage.finish("");
-        Ok(Some(self.survey.get_or_init(|| survey)))
+        Ok(Some(place.get_or_init(|| survey)))
     }
 
     /// Trains and evaluates the runs of a group that have no record yet.

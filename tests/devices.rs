@@ -85,7 +85,7 @@ fn two_workers_write_the_files_of_one_process() {
     assert!(!of("cpu #1: ").is_empty() && !of("cpu #2: ").is_empty(), "{said}");
     assert_eq!(said.matches("tokens train 2 SAEs: done").count(), 4, "{said}");
     let begun = |group: &str| said.find(&format!("{group} train")).unwrap();
-    assert!(begun("small 20480 tokens") < begun("small 2048 tokens"), "{said}");
+    assert!(begun("small 20k tokens") < begun("small 2048 tokens"), "{said}");
     // A second time there is nothing to do, and nothing changes.
     let again = stdout_of(sweep(&spec, &out).args(["--devices", "cpu,cpu"]));
     assert_eq!(again.trim(), out.join("report.md").display().to_string());
@@ -150,7 +150,7 @@ fn what_no_worker_can_do_is_said_once() {
     if assay::device::names().len() == 1 {
         refused(&mut devices("all"), &["--devices all", "cpu,cpu", "no GPU", "devices here: cpu"]);
     }
-    refused(devices("cpu,cpu").args(["--set", "training_tokens=[999999999]"]), &["no worker could begin", "999999999"]);
+    refused(devices("cpu,cpu").args(["--set", "training_tokens=[999999872]"]), &["no worker could begin", "999999872"]);
     let both = devices("cpu").args(["--group", "0"]).output().unwrap();
     assert_eq!(both.status.code(), Some(2));
 }
