@@ -1,5 +1,6 @@
 //! What one run leaves: a record with everything that its numbers follow from.
 
+mod failure;
 mod geometry;
 mod key;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
 
+pub use failure::Failure;
 pub use geometry::{GeometryKey, GeometryRecord};
 pub use key::RunKey;
 

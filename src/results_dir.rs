@@ -206,13 +206,16 @@ pub fn state_dir(results: &Path, group: &str) -> PathBuf {
     results.join(STATE).join(group)
 }
 
+/// Where SAEs are whose training failed, as they were saved last.
+pub const FAILED: &str = "failed";
+
 /// What a sweep writes when all of its runs are done, beside the frames.
 const OUTCOMES: [&str; 4] = ["report.md", "report.html", "tables", "plots"];
 
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {
-    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", STATE, LOCK, LOCKS];
-    others.into_iter().chain(OUTCOMES).chain(frames::FILES)
+    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", FAILED, STATE, LOCK, LOCKS];
+    others.into_iter().chain(OUTCOMES).chain(frames::FILES).chain([frames::FAILURES])
 }
 
 /// What is there under the name of a result and was not written by a sweep.

@@ -22,7 +22,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::markdown::tokens_text;
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
-use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
+use crate::record::{Failure, GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 pub(crate) use feed::distinct;
@@ -141,16 +141,24 @@ impl<'a> ModelAtWork<'a> {
     fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
         let Self { sweep, model, .. } = *self;
         let Sweep { spec, results, progress, .. } = *sweep;
-        let mut missing = Vec::new();
+        let (mut missing, mut done) = (Vec::new(), 0);
         for run in &group.runs {
-            if Record::load(results, &run.key)?.is_none() {
+            let is_there = Record::load(results, &run.key)?.is_some();
+            done += usize::from(is_there);
+            if !is_there && Failure::load(results, &run.key)?.is_none() {
                 missing.push(run);
             }
         }
-        let done = group.runs.len() - missing.len();
         if spec.train.save_saes && done > 0 {
             progress.say(&format!(
                 "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
+                model.name
+            ));
+        }
+        let failed = group.runs.len() - missing.len() - done;
+        if failed > 0 {
+            progress.say(&format!(
+                "{}: {failed} runs failed before (remove runs/<id>.failed.json to train again)",
                 model.name
             ));
         }
@@ -160,12 +168,15 @@ impl<'a> ModelAtWork<'a> {
         }
         let decoder = self.decoder()?;
         let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
-        let (pupils, trained) = train(sweep, group, &missing, decoder, &model.tokens, &label)?;
+        let (pupils, trained) = train(sweep, group, &missing, decoder, model, &label)?;
         let started = Instant::now();
-        let pupil_of = |run: &Run| {
-            let is_its = |pupil: &&Pupil<'_>| pupil.runs.iter().any(|own| own.id == run.id);
-            pupils.iter().find(is_its).expect("every run is one of a pupil's")
-        };
+        let pupil_of_any = |run: &Run| pupils.iter().find(|pupil| pupil.runs.iter().any(|own| own.id == run.id));
+        // Without those that failed.
+        missing.retain(|run| pupil_of_any(run).is_some());
+        if missing.is_empty() {
+            return remove_state(&state_dir(results, &group.id()));
+        }
+        let pupil_of = |run: &Run| pupil_of_any(run).expect("those without one are left out");
         let saes: Vec<Sae> = missing.iter().map(|run| pupil_of(run).trainer.sae_as(&run.key.train)).collect();
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
@@ -177,7 +188,8 @@ impl<'a> ModelAtWork<'a> {
         for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
             let pupil = pupil_of(run);
             if spec.train.save_saes {
-                save_sae(spec, group, run, &pupil.trainer, sae, model, results)?;
+                let dir = results.join("saes").join(group.name_of(run));
+                save_sae(sweep, model, run, (&pupil.trainer, group.training_tokens), sae, &dir)?;
             }
             let mut record = record_of(spec, group, run, pupil, decoder.config().n_layers());
             record.set_evaluation(found);
@@ -256,20 +268,21 @@ fn timing_of(
     }
 }
 
+/// Saves an SAE that was trained on so many tokens.
 fn save_sae(
-    spec: &SweepSpec,
-    group: &Group,
-    run: &Run,
-    trainer: &Trainer,
-    sae: &Sae,
+    sweep: &Sweep<'_>,
     model: &PlannedModel,
-    results: &Path,
+    run: &Run,
+    (trainer, tokens): (&Trainer, u64),
+    sae: &Sae,
+    dir: &Path,
 ) -> Result<()> {
+    let spec = sweep.spec;
     // The first contexts of training show whether they begin with an extra token.
-    let contexts = (group.training_tokens as usize / spec.tokens.context_size).clamp(1, 64);
+    let contexts = (run.key.training_tokens as usize / spec.tokens.context_size).clamp(1, 64);
     let first = model.tokens.source.read(0, contexts)?;
     let metadata = Metadata {
-        model_name: Some(group.model.clone()),
+        model_name: Some(model.name.clone()),
         hook_name: Some(run.reads.hook.to_string()),
         hook_name_out: run.key.reads.map(|_| run.site.hook.to_string()),
         dataset_path: spec.tokens.dataset.clone().or_else(|| {
@@ -282,10 +295,10 @@ fn save_sae(
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()
     };
-    let rates: Vec<f64> = trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
-    let saes = results.join("saes");
-    // Now, so that what a kill leaves of an SAE on its way lies in here, where the next one looks for it.
-    std::fs::create_dir_all(&saes).with_context(|| format!("cannot create {}", saes.display()))?;
-    let dir = saes.join(group.name_of(run));
-    Ok(formats::save(&dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
+    let rates: Vec<f64> = trainer.fires().into_iter().map(|f| f64::from(f) / tokens as f64).collect();
+    if let Some(above) = dir.parent() {
+        // Now, so that what a kill leaves of an SAE on its way lies in there, where the next one looks for it.
+        std::fs::create_dir_all(above).with_context(|| format!("cannot create {}", above.display()))?;
+    }
+    Ok(formats::save(dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
 }

@@ -46,6 +46,7 @@
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
+//! - `failures`: SAEs whose training comes to nothing, and the rest of their sweep.
 //! - `features`: firings, scores, table and terminal of `assay features` and `assay latents`.
 //! - `devices`: a sweep on several devices, in worker processes that may die.
 //! - `dashboard`: its page, in Chromium.
@@ -66,6 +67,7 @@ mod devices;
 mod encode;
 mod eval_sites;
 mod evaluate;
+mod failures;
 mod families;
 mod features;
 mod formats;

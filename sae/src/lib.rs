@@ -44,7 +44,7 @@ pub use config::{
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};
-pub use loss::{StepLoss, TermKind};
+pub use loss::{Fault, StepLoss, TermKind};
 pub use objective::Divergence;
 pub use rows::Rows;
 pub use sae::{Sae, Transcoding};

@@ -82,6 +82,15 @@ pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) ->
     Ok(())
 }
 
+/// An SAE as it was saved last, if it was.
+pub(super) fn saved_trainer(dir: &Path, pupil: &Pupil<'_>, device: &Device) -> Result<Option<Trainer>> {
+    let run = pupil.run();
+    let group = read_json::<GroupState>(&dir.join(GROUP), &remedy(dir))?;
+    let Some(group) = group.filter(|group| group.losses.contains_key(&run.id)) else { return Ok(None) };
+    let dir = dir.join(name_of(&group.trained)).join(&run.id);
+    Ok(Some(Trainer::load_state(&dir, &run.key.train, device).with_context(|| remedy(&dir))?))
+}
+
 /// Removes the state of a group, if there is one.
 pub(super) fn remove_state(dir: &Path) -> Result<()> {
     let gone = |removed: std::io::Result<()>| match removed {
