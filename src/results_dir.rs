@@ -209,12 +209,15 @@ pub fn state_dir(results: &Path, group: &str) -> PathBuf {
 /// Where SAEs are whose training failed, as they were saved last.
 pub const FAILED: &str = "failed";
 
+/// Scripts and logs of what was submitted to Slurm.
+pub const SLURM: &str = "slurm";
+
 /// What a sweep writes when all of its runs are done, beside the frames.
 const OUTCOMES: [&str; 4] = ["report.md", "report.html", "tables", "plots"];
 
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {
-    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", FAILED, STATE, LOCK, LOCKS];
+    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", FAILED, SLURM, STATE, LOCK, LOCKS];
     others.into_iter().chain(OUTCOMES).chain(frames::FILES).chain([frames::FAILURES])
 }
 

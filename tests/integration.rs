@@ -10,6 +10,7 @@
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `training_classes`: the same of the classes that choose among a batch, or not at all.
 //! - `saved`: what is saved of a training does on raw activations what was trained, and other tools load it.
+//! - `slurm`: a sweep as jobs of a real Slurm on loopback, where it is installed.
 //! - `steering`: a coefficient is steered to a target L0, and resumed.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
@@ -95,6 +96,7 @@ mod releases;
 mod sae_files;
 mod saved;
 mod several;
+mod slurm;
 mod steering;
 mod sweep;
 mod sweep_classes;

@@ -3,6 +3,7 @@
 mod devices;
 mod estimate;
 mod outlook;
+mod slurm;
 mod worker;
 
 use std::cell::{Cell, OnceCell};
@@ -21,6 +22,7 @@ use crate::runner::{ModelAtWork, Sweep};
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{device, fetch, interrupt, output};
 use outlook::{Outlook, describe_downloads};
+use slurm::{SlurmArgs, Submission};
 use worker::Message;
 
 /// Train and evaluate every SAE that a spec asks for, and report.
@@ -57,6 +59,8 @@ pub struct SweepArgs {
     /// Be such a worker
     #[arg(long, hide = true, conflicts_with_all = ["group", "dry_run", "devices"])]
     worker: bool,
+    #[command(flatten)]
+    slurm: SlurmArgs,
     /// List the runs, what they need and which are done; train nothing
     #[arg(long)]
     dry_run: bool,
@@ -81,6 +85,9 @@ impl SweepArgs {
         ResultsDir::check(&results)?;
         if let Some(devices) = &self.devices {
             return self.run_on(devices, &spec, &results, progress, started);
+        }
+        if self.slurm.slurm {
+            return self.submit(device_name, &spec, results, progress);
         }
         let opened = device::open(device_name)?;
         opened.check(spec.precision)?;
@@ -152,6 +159,19 @@ impl SweepArgs {
             }
         }
         finish(&claimed, progress, started)
+    }
+
+    /// Submits it to Slurm. All is opened and checked here before; the CPU does for that.
+    fn submit(&self, device: &str, spec: &SweepSpec, results: PathBuf, progress: Progress) -> Result<()> {
+        let submission = Submission { name: &spec.name, spec: &self.spec, overrides: &self.overrides, results, device };
+        if self.slurm.only_looks() {
+            return self.slurm.look(&submission);
+        }
+        let sources = fetch::sources(spec, progress).with_context(|| format!("{}", self.spec.display()))?;
+        let plan = Plan::open(spec, &sources, &device::open("cpu")?, progress)?;
+        warn_of_missing(&plan.missing);
+        let groups = plan.groups().map(|(_, group)| group.name()).collect();
+        self.slurm.start(&submission, groups, self.dry_run)
     }
 
     /// Has workers on several devices do it.
