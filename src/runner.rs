@@ -194,9 +194,7 @@ impl<'a> ModelAtWork<'a> {
             let mut record = record_of(spec, group, run, pupil, decoder.config().n_layers());
             record.set_evaluation(found);
             let shares = [pupils.len(), pupil.runs.len()];
-            timing_of(sweep, group, run, &trained, shares, eval_seconds).save(results)?;
-            // Last: a run is finished when its record is there.
-            record.save(results)?;
+            record.save(results, timing_of(sweep, group, run, &trained, shares, eval_seconds))?;
         }
         remove_state(&state_dir(results, &group.id()))
     }
@@ -265,6 +263,7 @@ fn timing_of(
         device: sweep.opened.name.clone(),
         finished_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        record: None,
     }
 }
 

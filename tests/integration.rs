@@ -19,6 +19,7 @@
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `releases`: SAEs and transcoders in the layouts of published releases, read, converted and refused.
+//! - `disk`: full disks, flipped bits, and what a power cut leaves.
 //! - `encode`: `assay encode` on activations from files of every kind.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
@@ -65,6 +66,7 @@ mod common;
 mod controls;
 mod dashboard;
 mod devices;
+mod disk;
 mod encode;
 mod eval_sites;
 mod evaluate;

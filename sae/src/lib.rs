@@ -37,6 +37,7 @@ mod trained;
 pub mod trainer;
 
 pub use activation::{Activation, Normalization, Pursuit};
+pub use checkpoint::STATE_FILE;
 pub use code::{Code, SparseCode};
 pub use config::{
     Architecture, DecoderBias, DecoderNorm, InputScaling, Knob, Loss, Objective, Recipe, Task, TrainConfig,

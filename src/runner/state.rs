@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use assay_sae::Trainer;
+use anyhow::{Context, Result, ensure};
+use assay_sae::{STATE_FILE, Trainer};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::pupil::{Losses, Pupil};
+use crate::events::hash_file;
 use crate::files::{read_json, sync_dir, write_atomic};
+use crate::plan::Run;
 
 /// The file that points to the state.
 const GROUP: &str = "group.json";
@@ -41,6 +43,41 @@ struct GroupState {
     trained: Trained,
     /// Of each SAE, by its first run.
     losses: BTreeMap<String, Losses>,
+    /// BLAKE3 of the file of each SAE's state, likewise: a bit that flips on a disk would change numbers without a word.
+    #[serde(default)]
+    blake3: BTreeMap<String, String>,
+    /// BLAKE3 of this as JSON with an empty seal; empty in states that older versions saved.
+    #[serde(default)]
+    seal: String,
+}
+
+impl GroupState {
+    /// Reads that of a directory; `None` if there is none.
+    fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(GROUP);
+        let Some(mut group) = read_json::<Self>(&path, &remedy(dir))? else { return Ok(None) };
+        let seal = std::mem::take(&mut group.seal);
+        ensure!(seal.is_empty() || group.hash()? == seal, "{} is damaged; {}", path.display(), remedy(dir));
+        Ok(Some(group))
+    }
+
+    fn hash(&self) -> Result<String> {
+        let text = serde_json::to_string(self).context("a state serialises")?;
+        Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+    }
+
+    /// An SAE as it was saved.
+    fn trainer(&self, dir: &Path, run: &Run, device: &Device) -> Result<Trainer> {
+        let dir = dir.join(name_of(&self.trained)).join(&run.id);
+        let load = || {
+            let path = dir.join(STATE_FILE);
+            if let Some(hash) = self.blake3.get(&run.id) {
+                ensure!(hash_file(&path)? == *hash, "{} is damaged", path.display());
+            }
+            Ok(Trainer::load_state(&dir, &run.key.train, device)?)
+        };
+        load().with_context(|| remedy(&dir))
+    }
 }
 
 /// What to do about a damaged state.
@@ -57,20 +94,24 @@ fn name_of(trained: &Trained) -> String {
 pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) -> Result<()> {
     let name = name_of(trained);
     // What is pointed to is never written over: a kill would leave it damaged. It is the same, as no step lies between.
-    let there = read_json::<GroupState>(&dir.join(GROUP), &remedy(dir))?;
+    let there = GroupState::read(dir)?;
     if there.is_some_and(|there| {
         name_of(&there.trained) == name && pupils.iter().all(|pupil| there.losses.contains_key(&pupil.run().id))
     }) {
         return Ok(());
     }
+    let mut blake3 = BTreeMap::new();
     for pupil in pupils {
-        pupil.trainer.save_state(&dir.join(&name).join(&pupil.run().id))?;
+        let dir = dir.join(&name).join(&pupil.run().id);
+        pupil.trainer.save_state(&dir)?;
+        blake3.insert(pupil.run().id.clone(), hash_file(&dir.join(STATE_FILE))?);
     }
     for dir in [dir.join(&name), dir.to_owned()] {
         sync_dir(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
     }
     let losses = pupils.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
-    let group = GroupState { trained: trained.clone(), losses };
+    let mut group = GroupState { trained: trained.clone(), losses, blake3, seal: String::new() };
+    group.seal = group.hash()?;
     write_atomic(&dir.join(GROUP), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
@@ -85,10 +126,8 @@ pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) ->
 /// An SAE as it was saved last, if it was.
 pub(super) fn saved_trainer(dir: &Path, pupil: &Pupil<'_>, device: &Device) -> Result<Option<Trainer>> {
     let run = pupil.run();
-    let group = read_json::<GroupState>(&dir.join(GROUP), &remedy(dir))?;
-    let Some(group) = group.filter(|group| group.losses.contains_key(&run.id)) else { return Ok(None) };
-    let dir = dir.join(name_of(&group.trained)).join(&run.id);
-    Ok(Some(Trainer::load_state(&dir, &run.key.train, device).with_context(|| remedy(&dir))?))
+    let group = GroupState::read(dir)?.filter(|group| group.losses.contains_key(&run.id));
+    group.map(|group| group.trainer(dir, run, device)).transpose()
 }
 
 /// Removes the state of a group, if there is one.
@@ -106,8 +145,7 @@ pub(super) fn remove_state(dir: &Path) -> Result<()> {
 
 /// Brings SAEs to the state that was saved, if one was, and says how far that had come.
 pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<Option<Trained>> {
-    let path = dir.join(GROUP);
-    let Some(mut group) = read_json::<GroupState>(&path, &remedy(dir))? else { return Ok(None) };
+    let Some(mut group) = GroupState::read(dir)? else { return Ok(None) };
     // A run that was finished then and is missing now has no state: all start over.
     if pupils.iter().any(|p| !group.losses.contains_key(&p.run().id)) {
         remove_state(dir)?;
@@ -115,8 +153,7 @@ pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) 
     }
     for pupil in pupils {
         pupil.losses = group.losses.remove(&pupil.run().id).expect("checked above");
-        let dir = dir.join(name_of(&group.trained)).join(&pupil.run().id);
-        pupil.trainer = Trainer::load_state(&dir, &pupil.run().key.train, device).with_context(|| remedy(&dir))?;
+        pupil.trainer = group.trainer(dir, pupil.run(), device)?;
     }
     Ok(Some(group.trained))
 }
