@@ -141,9 +141,9 @@ fn a_state_that_is_cut_short_or_flipped_is_found() {
             let place = rng.random_range(0..bytes.len());
             let mut damaged = bytes.clone();
             if at % 2 == 0 {
-                damaged.truncate(place)
+                damaged.truncate(place);
             } else {
-                damaged[place] ^= 1 << rng.random_range(0..8)
+                damaged[place] ^= 1 << rng.random_range(0..8);
             }
             std::fs::write(&path, damaged).unwrap();
             let output = sweep(&spec, &out).output().unwrap();

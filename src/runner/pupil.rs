@@ -194,7 +194,7 @@ impl<'a> Pupil<'a> {
     fn stop(&self, step: u64, loss: &StepLoss, batch: &[Tensor<2>]) -> Option<Stop> {
         let fault = loss.fault()?;
         let is_last = step + 1 == self.trainer.steps_done();
-        let reason = match batch.iter().filter(|_| is_last).find_map(|x| not_finite(x)) {
+        let reason = match batch.iter().filter(|_| is_last).find_map(not_finite) {
             Some(value) => format!("an activation that it learns from is {value}"),
             None => fault.to_string(),
         };

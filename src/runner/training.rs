@@ -137,7 +137,7 @@ impl Training<'_, '_> {
             self.step(feed, &orders, at, len)?;
             self.note_first_step(started)?;
             // Once all have taken the step, so that none waits for another's loss before it starts.
-            self.read_losses_of(Pupil::is_due)?;
+            self.read_kept(false)?;
             if self.pupils.is_empty() {
                 return Ok(());
             }
@@ -231,14 +231,14 @@ impl Training<'_, '_> {
 
     /// Reads all losses that were kept, which waits for the device.
     fn read_losses(&mut self) -> Result<()> {
-        self.read_losses_of(|_| true)?;
+        self.read_kept(true)?;
         self.sweep.opened.sync()
     }
 
-    /// The same of some SAEs. One whose loss is not finite is given up; the others go on.
-    fn read_losses_of(&mut self, which: impl Fn(&Pupil<'_>) -> bool) -> Result<()> {
+    /// Those of all SAEs, or of the ones that are due. One whose loss is not finite is given up; the others go on.
+    fn read_kept(&mut self, all: bool) -> Result<()> {
         let mut stopped = Vec::new();
-        for (at, pupil) in self.pupils.iter_mut().enumerate().filter(|(_, pupil)| which(pupil)) {
+        for (at, pupil) in self.pupils.iter_mut().enumerate().filter(|(_, pupil)| all || pupil.is_due()) {
             stopped.extend(pupil.read_losses()?.map(|stop| (at, stop)));
         }
         for (at, stop) in stopped.into_iter().rev() {
