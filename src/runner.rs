@@ -6,17 +6,18 @@ mod state;
 mod training;
 
 use std::cell::{Cell, OnceCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
-use assay_models::{Decoder, Precision, Site};
+use anyhow::{Context, Result, anyhow};
+use assay_models::{Decoder, Precision, Site, runs_on_cpu};
 use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, Trainer, formats};
 
 use crate::belonging::{begins_with, starts};
-use crate::device::Opened;
+use crate::device::{self, Opened};
 use crate::information;
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::tokens_text;
@@ -67,12 +68,42 @@ impl<'a> ModelAtWork<'a> {
         Self { sweep, model, decoder, surveys: [const { OnceCell::new() }; 2] }
     }
 
+    /// Does [`Self::work_on`]; a GPU whose memory is full is told of with what to do about it. What was finished stays, and a state that was
+    /// saved; a record is written when all of it is known.
+    ///
+    /// # Errors
+    /// As [`Self::work_on`].
+    pub fn run(&self, group: &Group) -> Result<()> {
+        let Sweep { spec, opened, .. } = *self.sweep;
+        if runs_on_cpu(&opened.device) {
+            return self.work_on(group);
+        }
+        let batch = spec.eval.batch(self.model.files.config().vocab_size);
+        let remedy = format!(
+            "{}: {} has too little memory for this group; take smaller passes, as with --set train.contexts_per_pass={} and --set \
+             eval.batch={} (they are part of a run's id, because bits may change with them), or fewer SAEs a group",
+            group.name(),
+            opened.name,
+            (spec.train.contexts_per_pass / 2).max(1),
+            (batch / 2).max(1)
+        );
+        // CubeCL panics where an allocation fails, and nothing of this group is used after that.
+        match catch_unwind(AssertUnwindSafe(|| self.work_on(group))) {
+            Ok(Err(error)) if device::is_out_of_memory(&format!("{error:#}")) => Err(error.context(remedy)),
+            Ok(done) => done,
+            Err(panic) => match device::panic_text(panic.as_ref()) {
+                Some(text) if device::is_out_of_memory(text) => Err(anyhow!("{text}").context(remedy)),
+                _ => resume_unwind(panic),
+            },
+        }
+    }
+
     /// Trains and evaluates the runs of a group that have no record yet; the model's first group also measures its geometry and mutual
     /// information, where they are not there yet.
     ///
     /// # Errors
-    /// If tokens can't be read, training diverges, a file can't be written, or somebody interrupts ([`Interrupted`]).
-    pub fn run(&self, group: &Group) -> Result<()> {
+    /// If tokens can't be read, a file can't be written, or somebody interrupts ([`Interrupted`]).
+    fn work_on(&self, group: &Group) -> Result<()> {
         let Sweep { spec, results, progress, .. } = *self.sweep;
         let mut geometry =
             group.runs.first().filter(|_| self.model.is_first(group)).map(|run| GeometryKey::of(&run.key));

@@ -15,6 +15,9 @@
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `eval_sites`: whole evaluations at hooks of a real model, and of a transcoder, against transformers in float64.
+//! - `load`: many runs in one results directory.
+//! - `promises`: what is promised is tested.
+//! - `supply`: where dependencies come from, and where code is unsafe.
 //! - `places`: where `assay eval` puts SAEs and transcoders, and what it refuses.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
@@ -83,6 +86,7 @@ mod inputs;
 mod interrupt;
 mod kernel_cache;
 mod kills;
+mod load;
 mod output;
 mod page;
 mod parity_classes;
@@ -92,6 +96,7 @@ mod parity_objectives;
 mod parity_sae;
 mod places;
 mod probe;
+mod promises;
 mod real_models;
 mod reference;
 mod releases;
@@ -100,6 +105,7 @@ mod saved;
 mod several;
 mod slurm;
 mod steering;
+mod supply;
 mod sweep;
 mod sweep_classes;
 mod sweep_objectives;
