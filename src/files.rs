@@ -83,8 +83,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<Optio
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let read = serde_json::from_str(&text);
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = serde_json::from_slice(&bytes);
     read.map(Some).with_context(|| format!("{} is damaged; {remedy}", path.display()))
 }
 

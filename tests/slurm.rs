@@ -83,12 +83,16 @@ impl Cluster {
         }
     }
 
-    /// Waits until a group has saved a state.
+    /// Waits until a group of the largest budget has saved a state.
     #[track_caller]
     fn wait_until_saved(&self, out: &Path) {
         let started = Instant::now();
         let states = || std::fs::read_dir(out.join(".state")).into_iter().flatten().flatten();
-        while !states().any(|state| state.path().join("group.json").exists()) {
+        let tokens = |state: std::fs::DirEntry| {
+            let text = std::fs::read_to_string(state.path().join("group.json")).ok()?;
+            serde_json::from_str::<serde_json::Value>(&text).ok()?["tokens"].as_u64()
+        };
+        while !states().filter_map(tokens).any(|tokens| tokens > 6144) {
             assert!(started.elapsed() < Duration::from_secs(120), "{}", self.said("squeue", &["--array"]));
             std::thread::sleep(Duration::from_millis(5));
         }
