@@ -1,5 +1,6 @@
 //! Which device a command runs on.
 
+use std::any::Any;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -64,6 +65,24 @@ pub fn open(text: &str) -> Result<Opened> {
     };
     opened.seconds = started.elapsed().as_secs_f64();
     Ok(opened)
+}
+
+/// Checks that a name means a device, without opening it.
+///
+/// # Errors
+/// If it does not.
+pub fn check_name(text: &str) -> Result<()> {
+    parse(text).map(|_| ())
+}
+
+/// The names of all GPUs that this build can use, of the kind that `auto` prefers.
+///
+/// # Errors
+/// If there is none.
+pub fn all_cards() -> Result<Vec<String>> {
+    let (backend, ..) =
+        first_card().with_context(|| format!("there is no GPU that this build can use; {}", those_there_are()))?;
+    Ok((0..backend.devices().len()).map(|index| format!("{}:{index}", backend.name())).collect())
 }
 
 fn cpu() -> Opened {
@@ -263,6 +282,20 @@ fn check_headers() -> Result<()> {
     Ok(())
 }
 
+/// What a panic says.
+pub fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied())
+}
+
+/// Whether a message of a driver, or of CubeCL, is that a device's memory is full.
+pub fn is_out_of_memory(message: &str) -> bool {
+    let message = message.to_lowercase().replace(['_', ' ', '-'], "");
+    // CUDA's error and CubeCL's, and those of an allocation that can never fit and of Vulkan.
+    ["outofmemory", "buffertoobig", "can'tallocatebuffer", "outofdevicememory"]
+        .iter()
+        .any(|text| message.contains(text))
+}
+
 /// Compiles and runs one small kernel: a device may be listed and not work, for want of NVRTC, of memory or of a driver that is new
 /// enough.
 #[cfg(feature = "gpu")]
@@ -282,10 +315,7 @@ fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     set_hook(Box::new(|_| {}));
     let found = catch_unwind(AssertUnwindSafe(run));
     set_hook(hook);
-    found.map_err(|payload| {
-        let text = payload.downcast_ref::<String>().cloned();
-        text.or_else(|| payload.downcast_ref::<&str>().map(|&t| t.to_owned())).unwrap_or_default()
-    })
+    found.map_err(|payload| panic_text(payload.as_ref()).unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]
@@ -308,6 +338,21 @@ mod tests {
         for text in ["", "tpu", "cpu:0", "auto:1", "cuda:", "cuda:-1", "cuda:x", "CUDA"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_full_memory_is_known_by_what_is_said_of_it() {
+        for text in [
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY)",
+            "An out-of-memory error",
+            "BufferTooBig { size: 4 }",
+            "OutOfMemory",
+        ] {
+            assert!(is_out_of_memory(text), "{text}");
+        }
+        assert!(!is_out_of_memory("an illegal memory access was encountered"));
+        let panic = std::panic::catch_unwind(|| std::panic::panic_any("out of memory".to_owned())).unwrap_err();
+        assert_eq!(panic_text(panic.as_ref()), Some("out of memory"));
     }
 
     #[test]

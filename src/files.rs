@@ -52,7 +52,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// Removes what killed processes left of files on their way in a directory. Those that are still being written stay.
-fn remove_abandoned(dir: &Path) {
+pub fn remove_abandoned(dir: &Path) {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(ON_ITS_WAY)) {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
@@ -83,8 +83,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<Optio
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let read = serde_json::from_str(&text);
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = serde_json::from_slice(&bytes);
     read.map(Some).with_context(|| format!("{} is damaged; {remedy}", path.display()))
 }
 

@@ -14,7 +14,7 @@ mod read;
 mod write;
 
 pub use axes::{Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
-pub use grid::{Bootstrap, Estimated, Grid, Run};
+pub use grid::{Bootstrap, Estimated, FailedRun, Grid, Run};
 pub use parquet::open;
 #[cfg(feature = "workbench")]
 pub use probe::{Probes, write_probes};
@@ -35,6 +35,8 @@ const NORMS: &str = "norms.parquet";
 const MODELS: &str = "models.parquet";
 const INFORMATION: &str = "information.parquet";
 const LATENTS: &str = "latents.parquet";
+/// One row per run that failed; there only where some did.
+pub(crate) const FAILURES: &str = "failures.parquet";
 const TIMINGS: &str = "timings.parquet";
 
 /// Every frame's file in a results directory.

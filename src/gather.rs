@@ -10,7 +10,7 @@ use assay_probes::geometry::ModelGeometry;
 
 use crate::frames::{self, Estimated, Found};
 use crate::plan::{GroupOutline, Outline, PLAN};
-use crate::record::{GeometryRecord, Record, Timing};
+use crate::record::{Failure, GeometryRecord, Record, Timing};
 use crate::results_dir::ResultsDir;
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{information, report};
@@ -19,6 +19,7 @@ use crate::{information, report};
 #[derive(Default)]
 struct Gathered {
     records: Vec<Record>,
+    failures: Vec<Failure>,
     timings: Vec<Timing>,
     geometry: Vec<(String, ModelGeometry)>,
     information: Vec<(String, Estimated)>,
@@ -43,7 +44,7 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
     for group in &outline.groups {
         gathered.add(&spec, group, results)?;
     }
-    let Gathered { records, timings, geometry, information, lacking } = gathered;
+    let Gathered { records, failures, timings, geometry, information, lacking } = gathered;
     if !lacking.is_empty() {
         bail!(
             "{shown}: {} of {} groups are not finished: {}; `assay sweep '{shown}/sweep.toml' --out '{shown}' --group NAME` works on one \
@@ -53,8 +54,18 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
             lacking.join(", ")
         );
     }
-    claimed.tidy_states();
-    let found = Found { records: &records, geometry: &geometry, information: &information, missing: &outline.missing };
+    if records.is_empty() {
+        let each = failures.iter().map(|f| format!("{} {} {}: {}", f.key.hook, f.key.class(), f.when(), f.reason));
+        bail!("{shown}: all runs failed, and there is nothing to report: {}", each.collect::<Vec<_>>().join("; "));
+    }
+    claimed.tidy();
+    let found = Found {
+        records: &records,
+        failures: &failures,
+        geometry: &geometry,
+        information: &information,
+        missing: &outline.missing,
+    };
     frames::write(results, &spec, &found)?;
     frames::write_timings(results, &timings)?;
     report::write(results)?;
@@ -65,7 +76,14 @@ impl Gathered {
     fn add(&mut self, spec: &SweepSpec, group: &GroupOutline, results: &Path) -> Result<()> {
         let mut done = 0;
         for run in &group.runs {
-            let Some(mut record) = Record::load(results, &run.key)? else { continue };
+            let Some(mut record) = Record::load(results, &run.key)? else {
+                let Some(mut failure) = Failure::load(results, &run.key)? else { continue };
+                failure.model.clone_from(&group.model);
+                failure.depth.clone_from(&run.depth);
+                self.failures.push(failure);
+                done += 1;
+                continue;
+            };
             // Names are the spec's: a record may have been made under others.
             record.model.clone_from(&group.model);
             record.depth.clone_from(&run.depth);

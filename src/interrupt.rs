@@ -5,14 +5,14 @@
 
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use assay_probes::ProbeError;
 
-/// The program's exit code after an interrupt: 128 + SIGINT, as a shell reports it.
-pub const EXIT_CODE: u8 = 130;
+/// SIGINT on every system; its exit code is that of an interrupt without a signal, too.
+const SIGINT: usize = 2;
 
 /// The work was stopped on request.
 #[derive(Clone, Debug)]
@@ -34,6 +34,27 @@ fn flag() -> &'static Arc<AtomicBool> {
     REQUESTED.get_or_init(Arc::default)
 }
 
+/// The signal that came last; 0 before any.
+fn signal() -> &'static Arc<AtomicUsize> {
+    static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+    SIGNAL.get_or_init(Arc::default)
+}
+
+/// The program's exit code after an interrupt, as a shell reports it: 128 and the number of the signal, 130 after SIGINT and 143 after
+/// SIGTERM.
+pub fn exit_code() -> u8 {
+    let signal = match signal().load(Ordering::Relaxed) {
+        0 => SIGINT,
+        signal => signal,
+    };
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
+}
+
+/// Asks to stop, as a signal does.
+pub fn request() {
+    flag().store(true, Ordering::Relaxed);
+}
+
 /// From now on the first signal only asks. Before this is called a signal ends the process, as is usual.
 ///
 /// # Errors
@@ -42,7 +63,8 @@ pub fn listen() -> Result<()> {
     #[cfg(unix)]
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // In this order: the first signal finds the flag down and only raises it.
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(EXIT_CODE), Arc::clone(flag()))?;
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(flag()))?;
+        signal_hook::flag::register_usize(signal, Arc::clone(self::signal()), signal as usize)?;
         signal_hook::flag::register(signal, Arc::clone(flag()))?;
     }
     Ok(())

@@ -27,7 +27,7 @@ fn failed(error: &Error) -> ExitCode {
     }
     if error.is::<Interrupted>() {
         output::message(error);
-        return ExitCode::from(interrupt::EXIT_CODE);
+        return ExitCode::from(interrupt::exit_code());
     }
     output::message(format_args!("error: {error:#}"));
     ExitCode::FAILURE

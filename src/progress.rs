@@ -1,11 +1,16 @@
 //! Progress on standard error: bars on a terminal, plain lines elsewhere, nothing when quiet.
 
+mod together;
+
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
 
 use crate::output;
+
+pub use together::Together;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +19,38 @@ pub enum Progress {
     Bars,
     /// A line now and then.
     Lines,
+    /// [`Report`]s as JSON lines on standard output, for the process that started this one and shows them.
+    Reported,
     /// Nothing.
     Quiet,
+}
+
+/// What a process tells of its progress to the one that started it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// A message.
+    Said(String),
+    /// How far a stage is.
+    Stage {
+        /// What is done.
+        label: String,
+        /// How much of it.
+        done: u64,
+        /// Of how much.
+        total: u64,
+        /// What is known of the state.
+        note: String,
+    },
+    /// A stage has ended, in words.
+    Finished(String),
+}
+
+impl Report {
+    fn tell(&self) {
+        // Whoever started this process may be gone; it notices elsewhere.
+        let _unread = serde_json::to_string(self).map(output::result_line);
+    }
 }
 
 /// One stretch of work of known length.
@@ -31,11 +66,14 @@ pub struct Stage {
 enum Display {
     Bar(ProgressBar),
     Lines,
+    Reported,
     Quiet,
 }
 
-/// Seconds between two plain lines of one stage.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two plain lines of one stage.
+pub(crate) const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two reports, or two notes beside a bar.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
 
 impl Progress {
     /// Bars if standard error is a terminal, else lines; nothing if `quiet`.
@@ -49,8 +87,10 @@ impl Progress {
 
     /// A message of its own.
     pub fn say(self, text: &str) {
-        if self != Self::Quiet {
-            output::message(text);
+        match self {
+            Self::Bars | Self::Lines => output::message(text),
+            Self::Reported => Report::Said(text.to_owned()).tell(),
+            Self::Quiet => {}
         }
     }
 
@@ -60,6 +100,7 @@ impl Progress {
         let display = match self {
             Self::Quiet => Display::Quiet,
             Self::Lines => Display::Lines,
+            Self::Reported => Display::Reported,
             Self::Bars => {
                 let template = format!(
                     "{{prefix:32}} {{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left {{msg}}"
@@ -80,7 +121,7 @@ impl Stage {
         match &self.display {
             Display::Bar(bar) => {
                 bar.inc(n);
-                if self.last_line.elapsed() > Duration::from_millis(500) {
+                if self.last_line.elapsed() > NOTE_EVERY {
                     self.last_line = Instant::now();
                     bar.set_message(note());
                 }
@@ -90,7 +131,12 @@ impl Stage {
                 let percent = 100 * self.done / self.total.max(1);
                 output::message(format_args!("{}: {percent} %  {}", self.label, note()));
             }
-            Display::Lines | Display::Quiet => {}
+            Display::Reported if self.last_line.elapsed() > NOTE_EVERY => {
+                self.last_line = Instant::now();
+                let (label, done, total) = (self.label.clone(), self.done, self.total);
+                Report::Stage { label, done, total, note: note() }.tell();
+            }
+            Display::Lines | Display::Reported | Display::Quiet => {}
         }
     }
 
@@ -104,6 +150,7 @@ impl Stage {
                 output::message(text);
             }
             Display::Lines => output::message(text),
+            Display::Reported => Report::Finished(text).tell(),
             Display::Quiet => {}
         }
         seconds

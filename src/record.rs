@@ -1,5 +1,6 @@
 //! What one run leaves: a record with everything that its numbers follow from.
 
+mod failure;
 mod geometry;
 mod key;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
 
+pub use failure::Failure;
 pub use geometry::{GeometryKey, GeometryRecord};
 pub use key::RunKey;
 
@@ -120,6 +122,12 @@ impl Record {
         let Some(record) = read_json::<Self>(&path, "remove it and the run will be done again")? else {
             return Ok(None);
         };
+        let written = Timing::load(results, &id).and_then(|timing| timing.record);
+        ensure!(
+            written.is_none_or(|hash| std::fs::read(&path).is_ok_and(|bytes| hash_of(&bytes) == hash)),
+            "{} is damaged: it is not what was written, or {id}.timing.json beside it is of another; remove both and the run will be done again",
+            path.display()
+        );
         ensure!(
             record.key == *key && record.id == id,
             "{} is the record of another run than its name says; remove it and the run will be done again",
@@ -128,15 +136,17 @@ impl Record {
         Ok(Some(record))
     }
 
-    /// Writes the record so that it is there whole or not at all.
+    /// Writes the record, and before it the timing, so that each is there whole or not at all: a run is finished when its record is there.
+    /// The timing has the record's hash, as a bit that flips on a disk would change a number without a word.
     ///
     /// # Errors
-    /// If it can't be written.
-    pub fn save(&self, results: &Path) -> Result<()> {
+    /// If they can't be written, or a sum is not finite.
+    pub fn save(&self, results: &Path, timing: Timing) -> Result<()> {
         // JSON has no NaN: such a record could be written but never read.
         let finite = self.sequences.iter().flatten().flatten().all(|v| v.is_finite()) && self.final_loss.is_finite();
         ensure!(finite, "run {}: a sum is not finite; nothing was recorded", self.id);
         let text = serde_json::to_string(self).context("a record serialises")?;
+        Timing { record: Some(hash_of(text.as_bytes())), ..timing }.save(results)?;
         write_atomic(&Self::path(results, &self.id), text.as_bytes())
     }
 }
@@ -163,6 +173,13 @@ pub struct Timing {
     pub finished_at: u64,
     /// This program's version.
     pub version: String,
+    /// BLAKE3 of the record's file; not in timings that older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
 }
 
 impl Timing {
@@ -175,7 +192,7 @@ impl Timing {
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn save(&self, results: &Path) -> Result<()> {
+    fn save(&self, results: &Path) -> Result<()> {
         write_atomic(
             &Self::path(results, &self.id),
             serde_json::to_string(self).context("a timing serialises")?.as_bytes(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::files::remove_abandoned;
 use crate::frames;
 use crate::plan::PLAN;
 use crate::spec::RECORDED_BY;
@@ -26,9 +27,10 @@ pub struct ResultsDir {
     path: PathBuf,
     /// Locked for as long as it is open.
     _lock: File,
-    /// That of a group, where others may work on other groups.
-    _group: Option<File>,
 }
+
+/// A group that this process works on, and no other as long as this lives.
+pub struct HeldGroup(#[expect(dead_code, reason = "it is locked for as long as it is open")] File);
 
 impl ResultsDir {
     /// Creates the directory, or takes one that an earlier sweep left, and keeps other processes out for as long as this lives.
@@ -45,17 +47,16 @@ impl ResultsDir {
             path.display()
         );
         mark(&mut lock, path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock, _group: None })
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// The same for one group of a sweep: processes that work on other groups of the same plan are let in, all others kept out.
-    /// `prepared` says whether the directory has that plan, `prepare` writes it; the latter is called when nobody else works there.
+    /// The same for work on single groups of a sweep ([`Self::hold`]): processes that do so by the same plan are let in, all others kept
+    /// out. `prepared` says whether the directory has that plan, `prepare` writes it; the latter is called when nobody else works there.
     ///
     /// # Errors
-    /// As [`Self::claim`]; if another process works on the group, or some work there by another plan.
+    /// As [`Self::claim`]; if other processes work there by another plan.
     pub fn join(
         path: &Path,
-        group: &str,
         prepared: impl Fn(&Path) -> Result<bool>,
         prepare: impl Fn(&Path) -> Result<()>,
     ) -> Result<Self> {
@@ -92,16 +93,25 @@ impl ResultsDir {
                 wait(&mut turn)?;
             }
         }
-        let locks = path.join(LOCKS);
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Takes a group for as long as the result lives.
+    ///
+    /// # Errors
+    /// If another process works on it.
+    pub fn hold(&self, group: &str) -> Result<HeldGroup> {
+        let locks = self.path.join(LOCKS);
         std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
         let name = locks.join(group);
         let file = OpenOptions::new().create(true).append(true).open(&name);
         let file = file.with_context(|| format!("cannot write {}", name.display()))?;
         ensure!(
-            taken(file.try_lock(), path)?,
-            "another process is working on the group {group} in {shown}; wait for it, or take another group"
+            taken(file.try_lock(), &self.path)?,
+            "another process is working on the group {group} in {}; wait for it, or take another group",
+            self.path.display()
         );
-        Ok(Self { path: path.to_owned(), _lock: lock, _group: Some(file) })
+        Ok(HeldGroup(file))
     }
 
     /// Whether [`Self::claim`] would refuse the directory for what is in it; nothing is written.
@@ -129,9 +139,14 @@ impl ResultsDir {
         &self.path
     }
 
-    /// Removes the directory of states if it is empty. Each finished group removes its own; what is left is of trainings that were
-    /// stopped and then asked for otherwise, and would be resumed if they were asked for again.
-    pub fn tidy_states(&self) {
+    /// Removes what killed processes left of files on their way, and the directory of states if it is empty. Each finished group removes
+    /// its own; what is left is of trainings that were stopped and then asked for otherwise, and would be resumed if they were asked for
+    /// again.
+    pub fn tidy(&self) {
+        let written = ["runs", "tables", "plots"].map(|name| self.path.join(name));
+        for dir in written.into_iter().chain(entries(&self.path.join("logs"))).chain([self.path.clone()]) {
+            remove_abandoned(&dir);
+        }
         let _kept = std::fs::remove_dir(self.path.join(STATE));
         // Nobody works on a group while this process has the whole directory.
         let _kept = std::fs::remove_dir_all(self.path.join(LOCKS));
@@ -191,13 +206,19 @@ pub fn state_dir(results: &Path, group: &str) -> PathBuf {
     results.join(STATE).join(group)
 }
 
+/// Where SAEs are whose training failed, as they were saved last.
+pub const FAILED: &str = "failed";
+
+/// Scripts and logs of what was submitted to Slurm.
+pub const SLURM: &str = "slurm";
+
 /// What a sweep writes when all of its runs are done, beside the frames.
 const OUTCOMES: [&str; 4] = ["report.md", "report.html", "tables", "plots"];
 
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {
-    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", STATE, LOCK, LOCKS];
-    others.into_iter().chain(OUTCOMES).chain(frames::FILES)
+    let others = ["sweep.toml", PLAN, "runs", "logs", "saes", FAILED, SLURM, STATE, LOCK, LOCKS];
+    others.into_iter().chain(OUTCOMES).chain(frames::FILES).chain([frames::FAILURES])
 }
 
 /// What is there under the name of a result and was not written by a sweep.
@@ -326,10 +347,10 @@ mod tests {
         let claimed = ResultsDir::claim(dir.path()).unwrap();
         let state = dir.path().join(".state/0123456789abcdef");
         std::fs::create_dir_all(&state).unwrap();
-        claimed.tidy_states();
+        claimed.tidy();
         assert!(state.exists());
         std::fs::remove_dir(&state).unwrap();
-        claimed.tidy_states();
+        claimed.tidy();
         assert!(!dir.path().join(STATE).exists());
     }
 }

@@ -6,28 +6,29 @@ mod state;
 mod training;
 
 use std::cell::{Cell, OnceCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
-use assay_models::{Decoder, Precision, Site};
+use anyhow::{Context, Result, anyhow};
+use assay_models::{Decoder, Precision, Site, runs_on_cpu};
 use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, Trainer, formats};
 
 use crate::belonging::{begins_with, starts};
-use crate::device::Opened;
+use crate::device::{self, Opened};
 use crate::information;
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::tokens_text;
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
-use crate::record::{GeometryKey, GeometryRecord, Record, Timing};
+use crate::record::{Failure, GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 pub(crate) use feed::distinct;
 use pupil::Pupil;
-use state::{Trained, save_state};
+use state::{Trained, remove_state, save_state};
 use training::train;
 
 /// A sweep that is being carried out: what all of its groups share.
@@ -57,21 +58,52 @@ pub struct ModelAtWork<'a> {
     sweep: &'a Sweep<'a>,
     model: &'a PlannedModel,
     decoder: &'a OnceCell<Decoder>,
-    survey: OnceCell<Survey<'a>>,
+    /// Without the geometry of the layers, and with it.
+    surveys: [OnceCell<Survey<'a>>; 2],
 }
 
 impl<'a> ModelAtWork<'a> {
     /// A model of which nothing is in memory yet; `decoder` is where it will be.
     pub fn new(sweep: &'a Sweep<'a>, model: &'a PlannedModel, decoder: &'a OnceCell<Decoder>) -> Self {
-        Self { sweep, model, decoder, survey: OnceCell::new() }
+        Self { sweep, model, decoder, surveys: [const { OnceCell::new() }; 2] }
+    }
+
+    /// Does [`Self::work_on`]; a GPU whose memory is full is told of with what to do about it. What was finished stays, and a state that was
+    /// saved; a record is written when all of it is known.
+    ///
+    /// # Errors
+    /// As [`Self::work_on`].
+    pub fn run(&self, group: &Group) -> Result<()> {
+        let Sweep { spec, opened, .. } = *self.sweep;
+        if runs_on_cpu(&opened.device) {
+            return self.work_on(group);
+        }
+        let batch = spec.eval.batch(self.model.files.config().vocab_size);
+        let remedy = format!(
+            "{}: {} has too little memory for this group; take smaller passes, as with --set train.contexts_per_pass={} and --set \
+             eval.batch={} (they are part of a run's id, because bits may change with them), or fewer SAEs a group",
+            group.name(),
+            opened.name,
+            (spec.train.contexts_per_pass / 2).max(1),
+            (batch / 2).max(1)
+        );
+        // CubeCL panics where an allocation fails, and nothing of this group is used after that.
+        match catch_unwind(AssertUnwindSafe(|| self.work_on(group))) {
+            Ok(Err(error)) if device::is_out_of_memory(&format!("{error:#}")) => Err(error.context(remedy)),
+            Ok(done) => done,
+            Err(panic) => match device::panic_text(panic.as_ref()) {
+                Some(text) if device::is_out_of_memory(text) => Err(anyhow!("{text}").context(remedy)),
+                _ => resume_unwind(panic),
+            },
+        }
     }
 
     /// Trains and evaluates the runs of a group that have no record yet; the model's first group also measures its geometry and mutual
     /// information, where they are not there yet.
     ///
     /// # Errors
-    /// If tokens can't be read, training diverges, a file can't be written, or somebody interrupts ([`Interrupted`]).
-    pub fn run(&self, group: &Group) -> Result<()> {
+    /// If tokens can't be read, a file can't be written, or somebody interrupts ([`Interrupted`]).
+    fn work_on(&self, group: &Group) -> Result<()> {
         let Sweep { spec, results, progress, .. } = *self.sweep;
         let mut geometry =
             group.runs.first().filter(|_| self.model.is_first(group)).map(|run| GeometryKey::of(&run.key));
@@ -113,9 +145,11 @@ impl<'a> ModelAtWork<'a> {
     /// What is to be known of the evaluation set before SAEs are evaluated on it, and the geometry of every layer where `layers` says so;
     /// `None` if somebody interrupts.
     fn survey(&self, layers: bool) -> Result<Option<&Survey<'a>>> {
-        if let Some(survey) = self.survey.get() {
+        let [without, with] = &self.surveys;
+        if let Some(survey) = with.get().or_else(|| without.get().filter(|_| !layers)) {
             return Ok(Some(survey));
         }
+        let place = if layers { with } else { without };
         let Sweep { spec, progress, .. } = *self.sweep;
         let decoder = self.decoder()?;
         let sites: Vec<Site> = self.model.sites.iter().map(|(_, site)| *site).collect();
@@ -131,37 +165,49 @@ impl<'a> ModelAtWork<'a> {
             .with_context(|| format!("model `{}`, the activations on the evaluation set", self.model.name))?;
         let Some(survey) = survey else { return Ok(None) };
         stage.finish("");
-        Ok(Some(self.survey.get_or_init(|| survey)))
+        Ok(Some(place.get_or_init(|| survey)))
     }
 
     /// Trains and evaluates the runs of a group that have no record yet.
     fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
         let Self { sweep, model, .. } = *self;
         let Sweep { spec, results, progress, .. } = *sweep;
-        let mut missing = Vec::new();
+        let (mut missing, mut done) = (Vec::new(), 0);
         for run in &group.runs {
-            if Record::load(results, &run.key)?.is_none() {
+            let is_there = Record::load(results, &run.key)?.is_some();
+            done += usize::from(is_there);
+            if !is_there && Failure::load(results, &run.key)?.is_none() {
                 missing.push(run);
             }
         }
-        let done = group.runs.len() - missing.len();
         if spec.train.save_saes && done > 0 {
             progress.say(&format!(
                 "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
                 model.name
             ));
         }
+        let failed = group.runs.len() - missing.len() - done;
+        if failed > 0 {
+            progress.say(&format!(
+                "{}: {failed} runs failed before (remove runs/<id>.failed.json to train again)",
+                model.name
+            ));
+        }
         if missing.is_empty() {
-            return Ok(());
+            // A kill may have come between the last record and this.
+            return remove_state(&state_dir(results, &group.id()));
         }
         let decoder = self.decoder()?;
         let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
-        let (pupils, trained) = train(sweep, group, &missing, decoder, &model.tokens, &label)?;
+        let (pupils, trained) = train(sweep, group, &missing, decoder, model, &label)?;
         let started = Instant::now();
-        let pupil_of = |run: &Run| {
-            let is_its = |pupil: &&Pupil<'_>| pupil.runs.iter().any(|own| own.id == run.id);
-            pupils.iter().find(is_its).expect("every run is one of a pupil's")
-        };
+        let pupil_of_any = |run: &Run| pupils.iter().find(|pupil| pupil.runs.iter().any(|own| own.id == run.id));
+        // Without those that failed.
+        missing.retain(|run| pupil_of_any(run).is_some());
+        if missing.is_empty() {
+            return remove_state(&state_dir(results, &group.id()));
+        }
+        let pupil_of = |run: &Run| pupil_of_any(run).expect("those without one are left out");
         let saes: Vec<Sae> = missing.iter().map(|run| pupil_of(run).trainer.sae_as(&run.key.train)).collect();
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
@@ -173,20 +219,15 @@ impl<'a> ModelAtWork<'a> {
         for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
             let pupil = pupil_of(run);
             if spec.train.save_saes {
-                save_sae(spec, group, run, &pupil.trainer, sae, model, results)?;
+                let dir = results.join("saes").join(group.name_of(run));
+                save_sae(sweep, model, run, (&pupil.trainer, group.training_tokens), sae, &dir)?;
             }
             let mut record = record_of(spec, group, run, pupil, decoder.config().n_layers());
             record.set_evaluation(found);
             let shares = [pupils.len(), pupil.runs.len()];
-            timing_of(sweep, group, run, &trained, shares, eval_seconds).save(results)?;
-            // Last: a run is finished when its record is there.
-            record.save(results)?;
+            record.save(results, timing_of(sweep, group, run, &trained, shares, eval_seconds))?;
         }
-        let state = state_dir(results, &group.id());
-        if state.exists() {
-            std::fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
-        }
-        Ok(())
+        remove_state(&state_dir(results, &group.id()))
     }
 
     /// Evaluates the SAEs of some runs, at all sites in one pass; `None` if somebody interrupts.
@@ -253,23 +294,25 @@ fn timing_of(
         device: sweep.opened.name.clone(),
         finished_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        record: None,
     }
 }
 
+/// Saves an SAE that was trained on so many tokens.
 fn save_sae(
-    spec: &SweepSpec,
-    group: &Group,
-    run: &Run,
-    trainer: &Trainer,
-    sae: &Sae,
+    sweep: &Sweep<'_>,
     model: &PlannedModel,
-    results: &Path,
+    run: &Run,
+    (trainer, tokens): (&Trainer, u64),
+    sae: &Sae,
+    dir: &Path,
 ) -> Result<()> {
+    let spec = sweep.spec;
     // The first contexts of training show whether they begin with an extra token.
-    let contexts = (group.training_tokens as usize / spec.tokens.context_size).clamp(1, 64);
+    let contexts = (run.key.training_tokens as usize / spec.tokens.context_size).clamp(1, 64);
     let first = model.tokens.source.read(0, contexts)?;
     let metadata = Metadata {
-        model_name: Some(group.model.clone()),
+        model_name: Some(model.name.clone()),
         hook_name: Some(run.reads.hook.to_string()),
         hook_name_out: run.key.reads.map(|_| run.site.hook.to_string()),
         dataset_path: spec.tokens.dataset.clone().or_else(|| {
@@ -282,7 +325,10 @@ fn save_sae(
         trained_with: Some(formats::PROGRAM.to_owned()),
         ..Metadata::default()
     };
-    let rates: Vec<f64> = trainer.fires().into_iter().map(|f| f64::from(f) / group.training_tokens as f64).collect();
-    let dir = results.join("saes").join(group.name_of(run));
-    Ok(formats::save(&dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
+    let rates: Vec<f64> = trainer.fires().into_iter().map(|f| f64::from(f) / tokens as f64).collect();
+    if let Some(above) = dir.parent() {
+        // Now, so that what a kill leaves of an SAE on its way lies in there, where the next one looks for it.
+        std::fs::create_dir_all(above).with_context(|| format!("cannot create {}", above.display()))?;
+    }
+    Ok(formats::save(dir, Format::for_sae(sae), sae, &metadata, Some(&rates))?)
 }

@@ -10,14 +10,19 @@
 //! - `training`: the step against autodiff; lockstep, resuming, saving and skipping change no bit.
 //! - `training_classes`: the same of the classes that choose among a batch, or not at all.
 //! - `saved`: what is saved of a training does on raw activations what was trained, and other tools load it.
+//! - `slurm`: a sweep as jobs of a real Slurm on loopback, where it is installed.
 //! - `steering`: a coefficient is steered to a target L0, and resumed.
 //! - `information`: pairs of activations and logits' components, and estimates of their information.
 //! - `evaluate`: codecs whose metrics are known.
 //! - `eval_sites`: whole evaluations at hooks of a real model, and of a transcoder, against transformers in float64.
+//! - `load`: many runs in one results directory.
+//! - `promises`: what is promised is tested.
+//! - `supply`: where dependencies come from, and where code is unsafe.
 //! - `places`: where `assay eval` puts SAEs and transcoders, and what it refuses.
 //! - `verdict`: what `assay eval` says of SAEs and texts of which that is known, and what it refuses.
 //! - `formats`: SAEs of other tools, read, converted and refused.
 //! - `releases`: SAEs and transcoders in the layouts of published releases, read, converted and refused.
+//! - `disk`: full disks, flipped bits, and what a power cut leaves.
 //! - `encode`: `assay encode` on activations from files of every kind.
 //! - `sae_files`: SAEs as files: what a conversion replaces, keeps and claims; configurations as people and tools leave them.
 //! - `gguf`: GGUF files against the Python package `gguf`, and tokenizers from them against real ones.
@@ -29,6 +34,7 @@
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
 //! - `interrupt`: sweeps that are interrupted save what they have, and end the same.
+//! - `kills`: sweeps and passes of `assay features` that are killed at seeded moments end with the same files.
 //! - `output`: nobody reads what is printed, or it can't be written.
 //! - `page`: `report.html` in a browser, where there is one.
 //! - `reference`: published numbers hold together, and what is compared with them is what was measured.
@@ -46,7 +52,9 @@
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
+//! - `failures`: SAEs whose training comes to nothing, and the rest of their sweep.
 //! - `features`: firings, scores, table and terminal of `assay features` and `assay latents`.
+//! - `devices`: a sweep on several devices, in worker processes that may die.
 //! - `dashboard`: its page, in Chromium.
 //! - `cli`: help and tables as they are printed.
 
@@ -61,9 +69,12 @@ mod committed;
 mod common;
 mod controls;
 mod dashboard;
+mod devices;
+mod disk;
 mod encode;
 mod eval_sites;
 mod evaluate;
+mod failures;
 mod families;
 mod features;
 mod formats;
@@ -75,6 +86,8 @@ mod information;
 mod inputs;
 mod interrupt;
 mod kernel_cache;
+mod kills;
+mod load;
 mod output;
 mod page;
 mod parity_classes;
@@ -84,13 +97,16 @@ mod parity_objectives;
 mod parity_sae;
 mod places;
 mod probe;
+mod promises;
 mod real_models;
 mod reference;
 mod releases;
 mod sae_files;
 mod saved;
 mod several;
+mod slurm;
 mod steering;
+mod supply;
 mod sweep;
 mod sweep_classes;
 mod sweep_loss_tokens;

@@ -74,9 +74,10 @@ fn ten_interrupts_with_default_settings_lose_no_step_and_change_no_byte() {
     for at in (10..=154).step_by(16) {
         let mut child = start(&spec, &out);
         wait_until(&mut child, "training", || looks(&out) >= at);
-        signal(&child, if at % 32 == 10 { "-INT" } else { "-TERM" });
+        let (name, code) = if at % 32 == 10 { ("-INT", 130) } else { ("-TERM", 143) };
+        signal(&child, name);
         let (output, said) = wait(child);
-        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains("interrupted; small") && said.contains("is saved"), "{said}");
         assert!(at == 10 || said.contains("resuming after"), "{said}");
         let found = stdout_of(assay().arg("inspect").arg(&out));

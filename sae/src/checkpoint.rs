@@ -20,7 +20,8 @@ use crate::steering::{self, Steering};
 use crate::tensors::{Array, TensorFile, write_tensors};
 use crate::trainer::Trainer;
 
-const STATE: &str = "trainer_state.safetensors";
+/// The file of a training's state.
+pub const STATE_FILE: &str = "trainer_state.safetensors";
 
 impl Trainer {
     /// Writes all that the training of this SAE depends on into `dir`.
@@ -62,7 +63,7 @@ impl Trainer {
         };
         let text = serde_json::to_string(&state).expect("the state serialises");
         std::fs::create_dir_all(dir).map_err(|e| SaeError::write(dir, e))?;
-        let path = dir.join(STATE);
+        let path = dir.join(STATE_FILE);
         write_tensors(&path, tensors, Some(HashMap::from([("state".to_owned(), text)])))?;
         // Whoever points to this state next relies on its being on the disk.
         for written in [path.as_path(), dir] {
@@ -76,7 +77,7 @@ impl Trainer {
     /// # Errors
     /// If the file is missing or damaged, or was written by a run with other settings than `config`.
     pub fn load_state(dir: &Path, config: &TrainConfig, device: &Device) -> Result<Self> {
-        let path = dir.join(STATE);
+        let path = dir.join(STATE_FILE);
         let file = TensorFile::open(&path, "its configuration")?;
         let state: State = file
             .metadata("state")

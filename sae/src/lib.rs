@@ -37,6 +37,7 @@ mod trained;
 pub mod trainer;
 
 pub use activation::{Activation, Normalization, Pursuit};
+pub use checkpoint::STATE_FILE;
 pub use code::{Code, SparseCode};
 pub use config::{
     Architecture, DecoderBias, DecoderNorm, InputScaling, Knob, Loss, Objective, Recipe, Task, TrainConfig,
@@ -44,7 +45,7 @@ pub use config::{
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
 pub use kernels::{Precision, product};
-pub use loss::{StepLoss, TermKind};
+pub use loss::{Fault, StepLoss, TermKind};
 pub use objective::Divergence;
 pub use rows::Rows;
 pub use sae::{Sae, Transcoding};

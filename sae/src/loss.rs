@@ -70,6 +70,29 @@ pub struct StepLoss {
     pub(crate) watched: Option<Watched>,
     /// KL divergence by token, of a step that a model was asked about.
     pub(crate) kl: Option<Tensor<1>>,
+    /// What the step's gradient was multiplied by.
+    pub(crate) clip: Tensor<1>,
+}
+
+/// Why nothing after a step is worth anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// The reconstruction loss is this.
+    Loss(f64),
+    /// The KL divergence is this.
+    Divergence(f64),
+    /// The norm of the gradient is infinite or not a number.
+    Gradient,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Loss(value) => write!(f, "its loss is {value}"),
+            Self::Divergence(value) => write!(f, "its KL divergence is {value}"),
+            Self::Gradient => f.write_str("its gradient is not finite"),
+        }
+    }
 }
 
 /// A term that a class adds to the reconstruction loss.
@@ -132,6 +155,20 @@ pub(crate) struct Watched {
 }
 
 impl StepLoss {
+    /// What is not finite of the step, if anything is: then the weights after it are worth nothing. Reading it waits for the step.
+    pub fn fault(&self) -> Option<Fault> {
+        let (loss, kl) = (self.reconstruction(), self.kl().filter(|kl| !kl.is_finite()));
+        if !loss.is_finite() {
+            return Some(Fault::Loss(loss));
+        }
+        if let Some(kl) = kl {
+            return Some(Fault::Divergence(kl));
+        }
+        // limit/‖g‖ of an infinite norm is 0, and of one that is not a number no number.
+        let clip = total(&self.clip);
+        (!clip.is_finite() || clip <= 0.0).then_some(Fault::Gradient)
+    }
+
     /// The reconstruction loss: Σ over d_model of the squared error, mean over tokens, or its share of the variance.
     pub fn reconstruction(&self) -> f64 {
         f64::from(total(&self.squares) as f32 * self.weight.value())

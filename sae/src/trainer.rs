@@ -312,8 +312,8 @@ impl Trainer {
         let skip_grad = self.skip.as_ref().map(|_| Skip::gradient(output_grad.clone(), x));
         let (gradients, counters) = pass.backward(output_grad, self.firing.take(batch));
         self.firing.counters = counters;
-        self.update(gradients, skip_grad);
-        StepLoss { squares, weight, share, terms, watched, kl }
+        let clip = self.update(gradients, skip_grad);
+        StepLoss { squares, weight, share, terms, watched, kl, clip }
     }
 
     /// Has the coefficient follow what a batch's latents are, once it is warmed up.
@@ -327,8 +327,12 @@ impl Trainer {
         }
     }
 
-    /// Clipping, Adam, renormalisation.
-    fn update(&mut self, Gradients { gradients: grad, mut squares }: Gradients, skip_grad: Option<Tensor<2>>) {
+    /// Clipping, Adam, renormalisation; gives what the gradient was multiplied by.
+    fn update(
+        &mut self,
+        Gradients { gradients: grad, mut squares }: Gradients,
+        skip_grad: Option<Tensor<2>>,
+    ) -> Tensor<1> {
         let config = &self.config;
         if let Some(grad) = &skip_grad {
             squares = Tensor::cat(vec![squares, kernels::sum_squares(grad.clone())], 0);
@@ -365,6 +369,7 @@ impl Trainer {
             let skip = self.skip.as_ref().map(|skip| &skip.weights);
             average.add(self.config.ema_decay, self.step, &self.params, skip);
         }
+        clip
     }
 }
 

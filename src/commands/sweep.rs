@@ -1,10 +1,14 @@
 //! `assay sweep`: from a spec to tables, plots and a report.
 
+mod devices;
 mod estimate;
 mod outlook;
+mod slurm;
+mod worker;
 
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -15,9 +19,11 @@ use crate::plan::{Outline, Plan};
 use crate::progress::Progress;
 use crate::results_dir::ResultsDir;
 use crate::runner::{ModelAtWork, Sweep};
-use crate::spec::SpecDocument;
+use crate::spec::{SpecDocument, SweepSpec};
 use crate::{device, fetch, interrupt, output};
 use outlook::{Outlook, describe_downloads};
+use slurm::{SlurmArgs, Submission};
+use worker::Message;
 
 /// Train and evaluate every SAE that a spec asks for, and report.
 ///
@@ -26,8 +32,8 @@ use outlook::{Outlook, describe_downloads};
 /// text. Everything is opened and checked before anything is trained.
 ///
 /// Finished runs are skipped, and a training that was stopped resumes from its last state: the same command resumes where it was
-/// stopped, and ends with the same table. Ctrl-C (and SIGTERM) saves the state of the training first and exits with 130; pressed
-/// twice, it stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
+/// stopped, and ends with the same table. Ctrl-C saves the state of the training first and exits with 130, SIGTERM with 143; a
+/// second one stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
 /// files, tables, plots, report.html and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -46,6 +52,15 @@ pub struct SweepArgs {
     /// Work on one group alone, by its number or name (`--dry-run` lists them); `assay gather DIR` when all are done
     #[arg(long, value_name = "GROUP", conflicts_with = "dry_run")]
     group: Option<String>,
+    /// Use several devices of this machine at once: `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs. A worker process for each takes one group
+    /// after the other, the largest first; the files are those of one device
+    #[arg(long, value_name = "NAMES", conflicts_with_all = ["group", "dry_run"])]
+    devices: Option<String>,
+    /// Be such a worker
+    #[arg(long, hide = true, conflicts_with_all = ["group", "dry_run", "devices"])]
+    worker: bool,
+    #[command(flatten)]
+    slurm: SlurmArgs,
     /// List the runs, what they need and which are done; train nothing
     #[arg(long)]
     dry_run: bool,
@@ -62,12 +77,23 @@ impl SweepArgs {
     /// training diverges, a file can't be written, or somebody interrupts ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let started = Instant::now();
+        let names = self.worker.then(worker::listen);
+        let progress = if self.worker { Progress::Reported } else { progress };
         let document = SpecDocument::read(&self.spec, &self.overrides)?;
         let spec = document.spec()?;
         let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
         ResultsDir::check(&results)?;
+        if let Some(devices) = &self.devices {
+            return self.run_on(devices, &spec, &results, progress, started);
+        }
+        if self.slurm.slurm {
+            return self.submit(device_name, &spec, results, progress);
+        }
         let opened = device::open(device_name)?;
         opened.check(spec.precision)?;
+        if self.worker {
+            Message::Opened { class: opened.class.clone() }.send()?;
+        }
         if self.dry_run {
             let pending = fetch::pending(&spec)?;
             if !pending.is_empty() {
@@ -76,11 +102,8 @@ impl SweepArgs {
         }
         let sources = fetch::sources(&spec, progress).with_context(|| format!("{}", self.spec.display()))?;
         let plan = Plan::open(&spec, &sources, &opened, progress)?;
-        for name in &plan.missing {
-            // No progress, which --quiet would hide: the results lack something that the spec asks for.
-            output::message(format_args!(
-                "warning: model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
-            ));
+        if !self.worker {
+            warn_of_missing(&plan.missing);
         }
         if self.dry_run {
             progress.say("timing a little of each stage");
@@ -105,24 +128,25 @@ impl SweepArgs {
             outline.write(results)
         };
         let group = self.group.as_deref().map(|wanted| plan.group(wanted)).transpose()?;
-        let claimed = match group {
-            None => {
-                let claimed = ResultsDir::claim(&results)?;
-                prepare(claimed.path())?;
-                claimed
-            }
-            Some((_, group)) => {
-                let prepared = |results: &Path| {
-                    let there = Outline::read(results).ok().flatten();
-                    Ok(there.as_ref() == Some(&outline) && outline.is_of_recorded(results))
-                };
-                ResultsDir::join(&results, &group.name(), prepared, prepare)?
-            }
+        let claimed = if group.is_none() && !self.worker {
+            let claimed = ResultsDir::claim(&results)?;
+            prepare(claimed.path())?;
+            claimed
+        } else {
+            let prepared = |results: &Path| {
+                let there = Outline::read(results).ok().flatten();
+                Ok(there.as_ref() == Some(&outline) && outline.is_of_recorded(results))
+            };
+            ResultsDir::join(&results, prepared, prepare)?
         };
         let results = claimed.path();
         interrupt::listen()?;
         let sweep = Sweep { spec: &spec, results, opened: &opened, progress, started: Cell::new(Some(started)) };
+        if let Some(names) = &names {
+            return worker::work(&sweep, &plan, &claimed, names);
+        }
         if let Some((model, group)) = group {
+            let _held = claimed.hold(&group.name())?;
             ModelAtWork::new(&sweep, model, &OnceCell::new()).run(group)?;
             progress.say(&format!("{} is done in {:.1} s", group.name(), started.elapsed().as_secs_f64()));
             return output::result_line(results.display());
@@ -134,8 +158,61 @@ impl SweepArgs {
                 at_work.run(group)?;
             }
         }
-        let runs = gather(&claimed)?;
-        progress.say(&format!("{runs} runs in {:.1} s", started.elapsed().as_secs_f64()));
-        output::result_line(results.join("report.md").display())
+        finish(&claimed, progress, started)
+    }
+
+    /// Submits it to Slurm. All is opened and checked here before; the CPU does for that.
+    fn submit(&self, device: &str, spec: &SweepSpec, results: PathBuf, progress: Progress) -> Result<()> {
+        let submission = Submission { name: &spec.name, spec: &self.spec, overrides: &self.overrides, results, device };
+        if self.slurm.only_looks() {
+            return self.slurm.look(&submission);
+        }
+        let sources = fetch::sources(spec, progress).with_context(|| format!("{}", self.spec.display()))?;
+        let plan = Plan::open(spec, &sources, &device::open("cpu")?, progress)?;
+        warn_of_missing(&plan.missing);
+        let groups = plan.groups().map(|(_, group)| group.name()).collect();
+        self.slurm.start(&submission, groups, self.dry_run)
+    }
+
+    /// Has workers on several devices do it.
+    fn run_on(
+        &self,
+        names: &str,
+        spec: &SweepSpec,
+        results: &Path,
+        progress: Progress,
+        started: Instant,
+    ) -> Result<()> {
+        let devices = devices::named(names)?;
+        // Once, and not by every worker; they take it from the cache.
+        fetch::sources(spec, progress).with_context(|| format!("{}", self.spec.display()))?;
+        let program = std::env::current_exe().context("this program's own path is not known")?;
+        let threads = (rayon::current_num_threads() / devices.len()).max(1);
+        let command = |device: &str| {
+            let mut command = Command::new(&program);
+            command.args(["--device", device, "--threads", &threads.to_string(), "sweep", "--worker"]);
+            command.arg(&self.spec).arg("--out").arg(results);
+            command.args(self.overrides.iter().flat_map(|set| ["--set", set]));
+            command.env("HF_HUB_OFFLINE", "1");
+            command
+        };
+        devices::deal(&devices, command, results, progress)?;
+        finish(&ResultsDir::claim(results)?, progress, started)
+    }
+}
+
+/// Gathers a sweep that is done.
+fn finish(claimed: &ResultsDir, progress: Progress, started: Instant) -> Result<()> {
+    let runs = gather(claimed)?;
+    progress.say(&format!("{runs} runs in {:.1} s", started.elapsed().as_secs_f64()));
+    output::result_line(claimed.path().join("report.md").display())
+}
+
+/// Says which models have no place. It is no progress, which --quiet would hide: the results lack something that the spec asks for.
+fn warn_of_missing(names: &[String]) {
+    for name in names {
+        output::message(format_args!(
+            "warning: model `{name}` is left out: the spec gives no path for it; with --set models.{name}.path=DIR it takes part"
+        ));
     }
 }

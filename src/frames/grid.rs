@@ -115,8 +115,33 @@ pub struct Grid {
     pub information: Vec<(String, Estimated)>,
     /// Models that the spec names and that had no path.
     pub missing: Vec<String>,
+    /// Runs that failed, which are in no number.
+    pub failed: Vec<FailedRun>,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
+}
+
+/// A run that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRun {
+    /// Its model.
+    pub model: String,
+    /// Name of the depth.
+    pub depth: String,
+    /// Where it was to be patched in.
+    pub hook: String,
+    /// Architecture, objective and what was to set the sparsity.
+    pub setting: String,
+    /// Token budget.
+    pub training_tokens: u64,
+    /// Seed.
+    pub seed: u64,
+    /// When: `at step 17`.
+    pub when: String,
+    /// What was not finite.
+    pub reason: String,
+    /// Where in the results directory the SAE is as it was saved last; empty if it never was.
+    pub kept: String,
 }
 
 impl Grid {

@@ -9,9 +9,9 @@ use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
 use super::axes::{MSE, Setting, Site, TOPK};
-use super::grid::{Bootstrap, Estimated, Grid, Run};
+use super::grid::{Bootstrap, Estimated, FailedRun, Grid, Run};
 use super::parquet::Frame;
-use super::{CURVES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
+use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
 
 /// Metrics that have been defined anew, and the metric version since which a column holds the present definition.
 const REDEFINED: [(&str, u64); 1] = [("fisher_euclidean", 3)];
@@ -109,7 +109,33 @@ pub fn read(results: &Path) -> Result<Grid> {
     let models = Frame::open(&results.join(MODELS))?;
     let named = models.text("model")?.into_iter().zip(models.flags("found")?);
     let missing = named.filter(|(_, found)| !found).map(|(name, _)| name).collect();
-    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, information, missing })
+    let failed = read_failures(results)?;
+    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, information, missing, failed })
+}
+
+fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
+    let path = results.join(FAILURES);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let frame = Frame::open(&path)?;
+    let names = ["model", "depth", "hook", "setting", "when", "reason", "kept"];
+    let [models, depths, hooks, settings, whens, reasons, kept] = names.map(|name| frame.text(name));
+    let (models, depths, hooks, settings) = (models?, depths?, hooks?, settings?);
+    let (whens, reasons, kept) = (whens?, reasons?, kept?);
+    let (budgets, seeds) = (frame.whole("training_tokens")?, frame.whole("seed")?);
+    let run = |row: usize| FailedRun {
+        model: models[row].clone(),
+        depth: depths[row].clone(),
+        hook: hooks[row].clone(),
+        setting: settings[row].clone(),
+        training_tokens: budgets[row],
+        seed: seeds[row],
+        when: whens[row].clone(),
+        reason: reasons[row].clone(),
+        kept: kept[row].clone(),
+    };
+    Ok((0..models.len()).map(run).collect())
 }
 
 /// Two runs that differ in nothing that is known here would count as seeds of each other.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use assay_models::HookKind;
 use assay_probes::geometry::ModelGeometry;
 use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
@@ -15,8 +15,8 @@ use rayon::prelude::*;
 use super::axes::MSE;
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
 use super::grid::{Bootstrap, Estimated};
-use super::{CURVES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
-use crate::record::{Record, Timing};
+use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
+use crate::record::{Failure, Record, Timing};
 use crate::replicates::Replicates;
 use crate::spec::{EvalSpec, SweepSpec};
 
@@ -24,6 +24,8 @@ use crate::spec::{EvalSpec, SweepSpec};
 pub struct Found<'a> {
     /// Every run.
     pub records: &'a [Record],
+    /// Every run that failed.
+    pub failures: &'a [Failure],
     /// Geometry by model.
     pub geometry: &'a [(String, ModelGeometry)],
     /// Mutual information by model, if it was asked for.
@@ -58,10 +60,11 @@ impl<'a> Measured<'a> {
 /// # Errors
 /// If a record has other fields than this version's, or a file can't be written.
 pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> {
-    let Found { records, geometry, information, missing } = *found;
+    let Found { records, failures, geometry, information, missing } = *found;
     let measured = records.iter().map(Measured::of).collect::<Result<Vec<_>>>()?;
     // First: it marks the directory as one with results.
     write_frame(&results.join(RUNS), runs_frame(spec, records, &measured)?)?;
+    write_failures(&results.join(FAILURES), failures)?;
     write_frame(&results.join(INFORMATION), information_frame(information)?)?;
     write_frame(&results.join(SEQUENCES), sequences_frame(&measured)?)?;
     write_frame(&results.join(LATENTS), latents_frame(&measured)?)?;
@@ -69,6 +72,36 @@ pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> 
     write_frame(&results.join(CURVES), curves_frame(records)?)?;
     write_frame(&results.join(NORMS), norms_frame(&measured)?)?;
     write_frame(&results.join(MODELS), models_frame(spec.models.iter().map(|m| m.name.as_str()), missing)?)
+}
+
+/// Writes `failures`, or removes what an earlier sweep wrote there if there are none.
+fn write_failures(path: &Path, failures: &[Failure]) -> Result<()> {
+    if failures.is_empty() {
+        return match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        };
+    }
+    let of = |f: fn(&Failure) -> String| failures.iter().map(f);
+    let setting = |f: &Failure| {
+        let train = &f.key.train;
+        format!("{} {} {}", f.key.class(), f.key.objective(), train.architecture.knob())
+    };
+    let columns = vec![
+        text("id", of(|f| f.id.clone())),
+        text("model", of(|f| f.model.clone())),
+        text("depth", of(|f| f.depth.clone())),
+        text("hook", of(|f| f.key.hook.clone())),
+        text("setting", of(setting)),
+        whole("training_tokens", failures.iter().map(|f| f.key.training_tokens)),
+        whole("seed", failures.iter().map(|f| f.key.seed)),
+        text("when", of(Failure::when)),
+        text("reason", of(|f| f.reason.clone())),
+        text("kept", of(|f| f.kept.as_ref().map(|(dir, _)| dir.clone()).unwrap_or_default())),
+    ];
+    write_frame(path, frame(columns)?)
 }
 
 /// Writes `timings`: what may differ when a sweep is run again.

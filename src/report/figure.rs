@@ -13,6 +13,8 @@ use anyhow::{Context, Result, anyhow};
 use assay_probes::stats::Interval;
 use plotters::prelude::{BitMapBackend, IntoDrawingArea, SVGBackend};
 
+use crate::files::write_atomic;
+
 pub use axis::{Axis, Scale};
 pub use look::{DARK, Look, Marker, PURPLE, model_color, shade};
 
@@ -206,7 +208,7 @@ impl Figure {
         let size = layout::Layout::of(self).size;
         let at = |extension: &str| dir.join(format!("{stem}.{extension}"));
         let write = |extension: &str, bytes: &[u8]| {
-            std::fs::write(at(extension), bytes).with_context(|| format!("cannot write {stem}.{extension}"))
+            write_atomic(&at(extension), bytes).with_context(|| format!("cannot write {stem}.{extension}"))
         };
         let svg = self.svg()?;
         write("svg", svg.as_bytes())?;

@@ -276,8 +276,14 @@ mod tests {
     #[test]
     fn nothing_is_drawn_of_nothing() {
         let bootstrap = Bootstrap { resamples: 10, level: 0.95, seed: 0 };
-        let grid =
-            Grid { runs: Vec::new(), geometry: Vec::new(), information: Vec::new(), missing: Vec::new(), bootstrap };
+        let grid = Grid {
+            runs: Vec::new(),
+            geometry: Vec::new(),
+            information: Vec::new(),
+            missing: Vec::new(),
+            failed: Vec::new(),
+            bootstrap,
+        };
         let dir = tempfile::tempdir().unwrap();
         assert!(write(&Analysis::new(&grid), dir.path()).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

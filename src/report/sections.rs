@@ -63,7 +63,7 @@ const SECTIONS: [Section; 19] = [
     Section {
         question: "What was measured",
         figures: &[],
-        tables: &["setup"],
+        tables: &["setup", "failed"],
         caveats: "Losses are in nats per token: of the model as it is, and with 0 or the evaluation set's mean in place of the activation.",
     },
     Section {

@@ -26,6 +26,13 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a
             code(model),
         )));
     }
+    if !grid.failed.is_empty() {
+        let (failed, all) = (grid.failed.len(), grid.failed.len() + grid.runs.len());
+        out.push(Block::Text(format!(
+            "**{failed} of {all} runs failed**: what they learned from, their loss or its gradient became infinite or no number. The table \
+             `failed` names them with the step and the reason; everything below is without them."
+        )));
+    }
     let strong = strongest(analysis);
     out.push(Block::Text(match strong.len().min(SHOWN) {
         0 => {

@@ -29,6 +29,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
     let tables = [
         ("headline", scale::headline(analysis)),
         ("setup", scale::setup(analysis)),
+        ("failed", grid::failed(analysis.grid)),
         ("delta-by-k", scale::delta_by_k(analysis)),
         ("behaviours", behaviours::behaviours(analysis)),
         ("behaviour-signs", behaviours::signs(analysis)),

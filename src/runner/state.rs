@@ -6,13 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use assay_sae::Trainer;
+use anyhow::{Context, Result, ensure};
+use assay_sae::{STATE_FILE, Trainer};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::pupil::{Losses, Pupil};
+use crate::events::hash_file;
 use crate::files::{read_json, sync_dir, write_atomic};
+use crate::plan::Run;
+
+/// The file that points to the state.
+const GROUP: &str = "group.json";
 
 /// How far a group's training has come, and how long it took in all processes that worked on it.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -38,6 +43,47 @@ struct GroupState {
     trained: Trained,
     /// Of each SAE, by its first run.
     losses: BTreeMap<String, Losses>,
+    /// BLAKE3 of the file of each SAE's state, likewise: a bit that flips on a disk would change numbers without a word.
+    #[serde(default)]
+    blake3: BTreeMap<String, String>,
+    /// BLAKE3 of this as JSON with an empty seal; empty in states that older versions saved.
+    #[serde(default)]
+    seal: String,
+}
+
+impl GroupState {
+    /// Reads that of a directory; `None` if there is none.
+    fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(GROUP);
+        let Some(mut group) = read_json::<Self>(&path, &remedy(dir))? else { return Ok(None) };
+        let seal = std::mem::take(&mut group.seal);
+        let is_whole = if seal.is_empty() { group.blake3.is_empty() } else { group.hash()? == seal };
+        ensure!(is_whole, "{} is damaged; {}", path.display(), remedy(dir));
+        Ok(Some(group))
+    }
+
+    fn hash(&self) -> Result<String> {
+        let text = serde_json::to_string(self).context("a state serialises")?;
+        Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+    }
+
+    /// An SAE as it was saved.
+    fn trainer(&self, dir: &Path, run: &Run, device: &Device) -> Result<Trainer> {
+        let dir = dir.join(name_of(&self.trained)).join(&run.id);
+        let load = || {
+            let path = dir.join(STATE_FILE);
+            if let Some(hash) = self.blake3.get(&run.id) {
+                ensure!(hash_file(&path)? == *hash, "{} is damaged", path.display());
+            }
+            Ok(Trainer::load_state(&dir, &run.key.train, device)?)
+        };
+        load().with_context(|| remedy(&dir))
+    }
+}
+
+/// What to do about a damaged state.
+fn remedy(dir: &Path) -> String {
+    format!("remove {} to train from the start", dir.display())
 }
 
 /// Where the SAEs' states lie.
@@ -48,15 +94,26 @@ fn name_of(trained: &Trained) -> String {
 /// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
 pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) -> Result<()> {
     let name = name_of(trained);
+    // What is pointed to is never written over: a kill would leave it damaged. It is the same, as no step lies between.
+    let there = GroupState::read(dir)?;
+    if there.is_some_and(|there| {
+        name_of(&there.trained) == name && pupils.iter().all(|pupil| there.losses.contains_key(&pupil.run().id))
+    }) {
+        return Ok(());
+    }
+    let mut blake3 = BTreeMap::new();
     for pupil in pupils {
-        pupil.trainer.save_state(&dir.join(&name).join(&pupil.run().id))?;
+        let dir = dir.join(&name).join(&pupil.run().id);
+        pupil.trainer.save_state(&dir)?;
+        blake3.insert(pupil.run().id.clone(), hash_file(&dir.join(STATE_FILE))?);
     }
     for dir in [dir.join(&name), dir.to_owned()] {
         sync_dir(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
     }
     let losses = pupils.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
-    let group = GroupState { trained: trained.clone(), losses };
-    write_atomic(&dir.join("group.json"), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
+    let mut group = GroupState { trained: trained.clone(), losses, blake3, seal: String::new() };
+    group.seal = group.hash()?;
+    write_atomic(&dir.join(GROUP), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
         if old {
@@ -67,23 +124,37 @@ pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) ->
     Ok(())
 }
 
+/// An SAE as it was saved last, if it was.
+pub(super) fn saved_trainer(dir: &Path, pupil: &Pupil<'_>, device: &Device) -> Result<Option<Trainer>> {
+    let run = pupil.run();
+    let group = GroupState::read(dir)?.filter(|group| group.losses.contains_key(&run.id));
+    group.map(|group| group.trainer(dir, run, device)).transpose()
+}
+
+/// Removes the state of a group, if there is one.
+pub(super) fn remove_state(dir: &Path) -> Result<()> {
+    let gone = |removed: std::io::Result<()>| match removed {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    };
+    // The pointer first: no kill may leave it above files that are gone.
+    gone(std::fs::remove_file(dir.join(GROUP)))?;
+    gone(std::fs::remove_dir_all(dir))
+}
+
 /// Brings SAEs to the state that was saved, if one was, and says how far that had come.
 pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<Option<Trained>> {
-    let path = dir.join("group.json");
-    let remedy = format!("remove {} to train from the start", dir.display());
-    let Some(mut group) = read_json::<GroupState>(&path, &remedy)? else { return Ok(None) };
+    let Some(mut group) = GroupState::read(dir)? else { return Ok(None) };
     // A run that was finished then and is missing now has no state: all start over.
     if pupils.iter().any(|p| !group.losses.contains_key(&p.run().id)) {
-        // The pointer first: no kill may leave it above files that are gone.
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        remove_state(dir)?;
         return Ok(None);
     }
     for pupil in pupils {
         pupil.losses = group.losses.remove(&pupil.run().id).expect("checked above");
-        let dir = dir.join(name_of(&group.trained)).join(&pupil.run().id);
-        pupil.trainer = Trainer::load_state(&dir, &pupil.run().key.train, device)
-            .with_context(|| format!("remove {} to train from the start", dir.display()))?;
+        pupil.trainer = group.trainer(dir, pupil.run(), device)?;
     }
     Ok(Some(group.trained))
 }

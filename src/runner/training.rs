@@ -9,14 +9,17 @@ use burn::tensor::Tensor;
 
 use super::Sweep;
 use super::feed::{Feed, Fresh, Orders, Visit, distinct};
-use super::pupil::Pupil;
-use super::state::{Trained, load_state, save_state};
+use super::pupil::{Pupil, Stop};
+use super::save_sae;
+use super::state::{Trained, load_state, save_state, saved_trainer};
 use crate::interrupt;
 use crate::logs::{Look, RunLog};
 use crate::markdown::tokens_text;
-use crate::plan::{Group, Run, SweepTokens};
+use crate::output;
+use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Stage;
-use crate::results_dir::state_dir;
+use crate::record::Failure;
+use crate::results_dir::{FAILED, state_dir};
 
 /// When the state was saved last, and where it is.
 struct Saved {
@@ -40,13 +43,13 @@ fn saving_time(pupils: &[Pupil<'_>]) -> Duration {
     Duration::from_secs_f64(bytes / WRITTEN)
 }
 
-/// Trains the SAEs of `missing` in lockstep; gives them, and how long it took.
+/// Trains the SAEs of `missing` in lockstep; gives them, without those that failed, and how long it took.
 pub(super) fn train<'a>(
     sweep: &Sweep<'_>,
     group: &Group,
     missing: &[&'a Run],
     decoder: &Decoder,
-    tokens: &SweepTokens,
+    model: &PlannedModel,
     label: &str,
 ) -> Result<(Vec<Pupil<'a>>, Trained)> {
     let Sweep { spec, results, opened, progress, .. } = *sweep;
@@ -68,7 +71,7 @@ pub(super) fn train<'a>(
             None => pupils.push(Pupil::new(run, device)?),
         }
     }
-    let mut feed = Feed::new(decoder, &tokens.source, &pupils, stream_config)?;
+    let mut feed = Feed::new(decoder, &model.tokens.source, &pupils, stream_config)?;
     let state = load_state(&state_dir(results, &group.id()), &mut pupils, device)?;
     if spec.train.log {
         for pupil in &mut pupils {
@@ -91,9 +94,12 @@ pub(super) fn train<'a>(
     }
     let stage = progress.stage(format!("{label} train {} SAEs", pupils.len()), group.training_tokens, "tokens");
     let saved = Saved { at: Instant::now(), tokens: trained.tokens, any, took: saving_time(&pupils) };
-    let mut training = Training { sweep, group, label, pupils, trained, stage, saved, clock, start_up: String::new() };
+    let mut training =
+        Training { sweep, group, model, label, pupils, trained, stage, saved, clock, start_up: String::new() };
     training.stage.advance(training.trained.tokens, String::new);
-    while let Some(fresh) = feed.next_round()? {
+    while !training.pupils.is_empty()
+        && let Some(fresh) = feed.next_round()?
+    {
         opened.sync()?;
         training.trained.capture_seconds += lap(&mut training.clock);
         training.round(&feed, &fresh)?;
@@ -116,6 +122,7 @@ fn lap(clock: &mut Instant) -> f64 {
 struct Training<'a, 'b> {
     sweep: &'b Sweep<'b>,
     group: &'b Group,
+    model: &'b PlannedModel,
     label: &'b str,
     pupils: Vec<Pupil<'a>>,
     trained: Trained,
@@ -146,8 +153,9 @@ impl Training<'_, '_> {
             self.step(feed, &orders, at, len)?;
             self.note_first_step(started)?;
             // Once all have taken the step, so that none waits for another's loss before it starts.
-            for pupil in self.pupils.iter_mut().filter(|p| p.just_looked()) {
-                pupil.read_losses()?;
+            self.read_kept(false)?;
+            if self.pupils.is_empty() {
+                return Ok(());
             }
             self.trained.tokens += len as u64;
             self.trained.into_round += len as u64;
@@ -221,6 +229,9 @@ impl Training<'_, '_> {
             return Ok(());
         }
         self.read_losses()?;
+        if self.pupils.is_empty() {
+            return Ok(());
+        }
         let begun = Instant::now();
         self.trained.train_seconds += lap(&mut self.clock);
         if round_is_done {
@@ -240,10 +251,59 @@ impl Training<'_, '_> {
 
     /// Reads all losses that were kept, which waits for the device.
     fn read_losses(&mut self) -> Result<()> {
-        for pupil in &mut self.pupils {
-            pupil.read_losses()?;
-        }
+        self.read_kept(true)?;
         self.sweep.opened.sync()
+    }
+
+    /// Those of all SAEs, or of the ones that are due. One whose loss is not finite is given up; the others go on.
+    fn read_kept(&mut self, all: bool) -> Result<()> {
+        let mut stopped = Vec::new();
+        for (at, pupil) in self.pupils.iter_mut().enumerate().filter(|(_, pupil)| all || pupil.is_due()) {
+            stopped.extend(pupil.read_losses()?.map(|stop| (at, stop)));
+        }
+        for (at, stop) in stopped.into_iter().rev() {
+            let pupil = self.pupils.remove(at);
+            self.give_up(&pupil, &stop)?;
+        }
+        Ok(())
+    }
+
+    /// Records that the runs of an SAE failed, and keeps it as it was saved last.
+    fn give_up(&self, pupil: &Pupil<'_>, Stop { step, since, reason }: &Stop) -> Result<()> {
+        let Sweep { spec, results, opened, .. } = *self.sweep;
+        let state = state_dir(results, &self.group.id());
+        let saved = saved_trainer(&state, pupil, &opened.device)?;
+        for &run in &pupil.runs {
+            let kept = saved.as_ref().map(|trainer| {
+                let dir = format!("{FAILED}/{}", self.group.name_of(run));
+                let tokens = trainer.steps_done() * spec.train.batch_size as u64;
+                let sae = trainer.sae_as(&run.key.train);
+                save_sae(self.sweep, self.model, run, (trainer, tokens), &sae, &results.join(&dir))?;
+                Ok::<_, anyhow::Error>((dir, trainer.steps_done()))
+            });
+            let failure = Failure {
+                id: run.id.clone(),
+                key: run.key.clone(),
+                model: self.group.model.clone(),
+                depth: run.depth.clone(),
+                step: *step,
+                since: *since,
+                reason: reason.clone(),
+                kept: kept.transpose()?,
+            };
+            let kept = match &failure.kept {
+                Some((dir, steps)) => format!("as it was after {steps} steps it is in {}", results.join(dir).display()),
+                None => "no state of it had been saved".to_owned(),
+            };
+            // No progress, which --quiet would hide.
+            output::message(format_args!(
+                "warning: {} failed {}: {reason}; a lower learning rate may help; {kept}; the others go on",
+                self.group.name_of(run),
+                failure.when()
+            ));
+            failure.save(results)?;
+        }
+        Ok(())
     }
 
     fn note_first_step(&mut self, started: Instant) -> Result<()> {

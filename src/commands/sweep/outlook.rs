@@ -20,7 +20,7 @@ use crate::markdown::{self, tokens_text};
 use crate::output;
 use crate::plan::Plan;
 use crate::progress::duration;
-use crate::record::Record;
+use crate::record::{Failure, Record};
 use crate::spec::SweepSpec;
 
 /// [`evaluation_bytes`] of the model that needs most.
@@ -118,7 +118,7 @@ impl Outlook {
             for run in &group.runs {
                 let train = &run.key.train;
                 let matrix = (train.d_model * train.d_sae) as f64;
-                let done = Record::load(results, &run.key)?.is_some();
+                let done = Record::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some();
                 if !done {
                     flops += 2.0 * matrix * group.training_tokens as f64;
                     parameters += 2.0 * matrix;

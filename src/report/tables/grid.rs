@@ -4,7 +4,8 @@ use assay_probes::METRICS;
 
 use super::{budget, percent};
 use crate::analysis::{Analysis, loss_ratio};
-use crate::markdown::{Table, interval, number, score, with_interval};
+use crate::frames::Grid;
+use crate::markdown::{NONE, Table, interval, number, score, with_interval};
 
 /// One row per run: R² and CE_rec with intervals, and what explains them.
 pub fn grid(analysis: &Analysis<'_>) -> Table {
@@ -41,6 +42,26 @@ pub fn grid(analysis: &Analysis<'_>) -> Table {
             score(run.value("cosine")),
             score(run.value("rel_err")),
             percent(run.value("alive_frac")),
+        ]);
+    }
+    table
+}
+
+/// The runs that failed, with the reason.
+pub fn failed(grid: &Grid) -> Table {
+    let mut table =
+        Table::new(["depth", "model", "hook", "SAE", "tokens", "seed", "failed", "reason", "saved last as"]);
+    for run in &grid.failed {
+        table.row([
+            run.depth.clone(),
+            run.model.clone(),
+            run.hook.clone(),
+            run.setting.clone(),
+            budget(run.training_tokens),
+            run.seed.to_string(),
+            run.when.clone(),
+            run.reason.clone(),
+            if run.kept.is_empty() { NONE.to_owned() } else { run.kept.clone() },
         ]);
     }
     table

@@ -1,0 +1,43 @@
+//! Many runs in one results directory: nothing takes more than its share.
+//!
+//! `ASSAY_LOAD=1000` has so many, else there are 160.
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::common::{assay, stdout_of, sweep, write_spec};
+
+/// Seconds that a command takes.
+fn seconds(command: &mut assert_cmd::Command) -> f64 {
+    let started = Instant::now();
+    stdout_of(command);
+    started.elapsed().as_secs_f64()
+}
+
+#[test]
+fn planning_resuming_and_reporting_grow_with_the_runs_and_no_faster() {
+    let most: usize = std::env::var("ASSAY_LOAD").map_or(160, |text| text.parse().expect("ASSAY_LOAD is a number"));
+    let dir = tempfile::tempdir().unwrap();
+    let measure = |runs: usize| {
+        let (name, ks) = (format!("of-{runs}"), 20.min(runs));
+        let place = dir.path().join(&name);
+        std::fs::create_dir_all(&place).unwrap();
+        let list = |to: usize| (0..to).map(|n| (n + 1).to_string()).collect::<Vec<_>>().join(", ");
+        let (k, budget) = (format!("k = [{}]\nseeds = [{}]", list(ks), list(runs / ks)), "[256]");
+        let changes =
+            [("k = [2, 4]", k.as_str()), ("[20480]", budget), ("expansion = 2", "expansion = 1\nlog = false")];
+        let (spec, out) = (write_spec(&place, &changes), place.join("tiny"));
+        let plan = seconds(sweep(&spec, &out).arg("--dry-run"));
+        stdout_of(&mut sweep(&spec, &out));
+        let resume = seconds(&mut sweep(&spec, &out));
+        let report = seconds(assay().arg("report").arg(&out));
+        let of = |what: &str, path: &Path| seconds(assay().arg(what).arg(path));
+        [("plan", plan), ("resume", resume), ("report", report), ("inspect", of("inspect", &out))]
+    };
+    let (few, many) = (measure(most / 4), measure(most));
+    for ((what, few), (_, many)) in few.into_iter().zip(many) {
+        eprintln!("{what}: {few:.2} s for {} runs, {many:.2} s for {most}", most / 4);
+        // Four times the runs: twice that is for a machine that does other things, 16 times would be quadratic.
+        assert!(many < 8.0 * few + 2.0, "{what}: {few:.2} s for {} runs, but {many:.2} s for {most}", most / 4);
+    }
+}
