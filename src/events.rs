@@ -39,7 +39,7 @@ pub const TOKENS: &str = "tokens.safetensors";
 /// What both are of.
 pub const INDEX: &str = "events.json";
 const CHUNKS: &str = "chunks";
-const FORMAT: &str = "assay events 1";
+const FORMAT: &str = "assay events 2";
 
 /// What firings they are. Two stores of equal contents have the same bytes on one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct Contents {
     pub sae_weights: String,
     /// Where it reads.
     pub hook: String,
+    /// The kind of device that made them, whose rounding is in their values, and in which latents fire at all.
+    pub device: String,
     /// BLAKE3 of the token ids, u32 in little-endian order, sequence after sequence.
     pub tokens: String,
     /// S.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use assay::events::Events;
+use assay::features::firings::{Readers, Texts};
 use assay_probes::features::{Cells, Scores, Tally, partners};
 use assert_cmd::Command;
 use polars::prelude::{ParquetReader, SerReader as _};
@@ -198,6 +200,10 @@ fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
         alive += usize::from(largest.is_some());
     }
     assert_eq!((&said["alive"], &said["tokens"]), (&alive.into(), &(24 * 128).into()));
+    assert_eq!((&said["medians_of"]["token_entropy"], &said["medians_of"]["delta_ce"]), (&alive.into(), &8.into()));
+    assert_eq!(said["partners"]["share"], 1.0);
+    assert!(column("partner_contexts").f64().unwrap().iter().all(|share| share == Some(1.0)));
+    some_contexts_say_how_many_they_are(&out, &found);
     let measured: Vec<f64> = ce.f64().unwrap().iter().flatten().collect();
     assert!(measured.len() == 8 && measured.iter().any(|ce| *ce != 0.0), "{measured:?}");
     assert_eq!(ablated.u64().unwrap().iter().flatten().filter(|n| *n > 0).count(), 8);
@@ -223,6 +229,21 @@ fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&events, bytes).unwrap();
     refused(&mut features(&out, &["--tokens", &tokens()]), &["events.safetensors", "BLAKE3", "start again"]);
+}
+
+/// Of more firings than are compared, partners are of evenly spaced contexts, and what they are of is said.
+fn some_contexts_say_how_many_they_are(dir: &Path, firings: &[Vec<(u32, f32)>]) {
+    let events = Events::open(dir).unwrap();
+    let texts = Texts::read(&events, 4096).unwrap();
+    let readers = Readers::open(&events, &texts).unwrap();
+    let (found, compared) = readers.partners(&events, events.total() / 4).unwrap();
+    assert_eq!((compared.every, compared.share), (4, 0.25));
+    assert_eq!(compared.to_string(), "one of 4 contexts, 25.0 % of all");
+    let of = |firings: &Vec<(u32, f32)>| firings.iter().map(|(at, _)| *at).filter(|at| at / 128 % 4 == 0).collect();
+    let expected = partners(&firings.iter().map(of).collect::<Vec<Vec<u32>>>(), 24 * 128);
+    assert_eq!(found, expected);
+    let (all, compared) = readers.partners(&events, events.total()).unwrap();
+    assert!(compared.to_string() == "all contexts" && all != found);
 }
 
 /// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.
@@ -265,11 +286,23 @@ fn an_ablation_is_the_difference_that_the_model_makes_of_it() {
         .collect();
     let prompt = inside.read_tokens(ids).unwrap();
     let firings = firings(&out);
-    let latents = (0..1024).filter(|&latent| !firings[latent].is_empty()).take(5);
-    for latent in latents {
+    // Nothing is predicted after the last token, so a firing there does nothing.
+    let predicting = |latent: usize| firings[latent].iter().filter(|(position, _)| *position < 63).count() as u64;
+    let counted = table.column("ablated_firings").unwrap().u64().unwrap().clone();
+    for latent in (0..1024).filter(|&latent| !firings[latent].is_empty()) {
+        assert_eq!(counted.get(latent), Some(predicting(latent)), "latent {latent}");
+        assert_eq!(ce.get(latent).is_some(), predicting(latent) > 0, "latent {latent}");
+    }
+    let on_the_last = |latent: &usize| firings[*latent].iter().any(|(position, _)| *position == 63);
+    let [some, others]: [Vec<usize>; 2] = [true, false].map(|last| {
+        let fires = (0..1024).filter(|&latent| predicting(latent) > 0 && on_the_last(&latent) == last);
+        fires.take(3).collect()
+    });
+    assert!(!some.is_empty(), "some fire on the last token too");
+    for latent in some.into_iter().chain(others) {
         let losses = inside.losses(&prompt, latent).unwrap();
         let sum: f64 = losses.iter().map(|[with, without]| f64::from(*without) - f64::from(*with)).sum();
-        let expected = sum / firings[latent].len() as f64;
+        let expected = sum / predicting(latent) as f64;
         let found = ce.get(latent).unwrap();
         assert!((found - expected).abs() < 1e-3, "latent {latent}: {found}, not {expected}");
         assert!(kl.get(latent).unwrap() >= 0.0);

@@ -18,6 +18,7 @@ use super::eval::place::PlaceArgs;
 use super::given::GivenArgs;
 use crate::catalogue::assumptions::complete;
 use crate::events::{Contents, Events, INDEX, Store, TOKENS, Tokens, hash_file};
+use crate::features::firings::Compared;
 use crate::features::pass::Pass;
 use crate::features::{DASHBOARD, Feature, TABLE, dashboard};
 use crate::files::check_writable;
@@ -31,7 +32,7 @@ use crate::{device, fetch, interrupt, markdown, output};
 /// on with the same command. Memory grows neither with the tokens nor with the firings.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
+    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does;\n                         partner_contexts is the share of contexts in which that was looked for, below 1 of\n                         more than 8 million firings\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing;\n                         measured of a sample (--ablate), null of the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
 )]
 pub struct FeaturesArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -75,7 +76,8 @@ impl FeaturesArgs {
         Store::check(&self.out)?;
         check_writable(&self.out.join(INDEX))?;
         let model_name = model_of(self.model.as_deref(), std::slice::from_ref(&self.sae))?;
-        let device = device::open(device_name)?.device;
+        let opened = device::open(device_name)?;
+        let device = opened.device;
         let dir = fetch::sae(&self.sae, progress)?;
         let checkpoint = fetch::model(&model_name, progress)?;
         let files = ModelFiles::open(&checkpoint)?;
@@ -108,6 +110,7 @@ impl FeaturesArgs {
             sae: self.sae.display().to_string(),
             sae_weights: made::hash(&loaded.sae),
             hook: place.reads.to_string(),
+            device: opened.class,
             tokens: Tokens::hash(&source, sequences)?,
             sequences,
             context_size,
@@ -134,12 +137,12 @@ impl FeaturesArgs {
         if let Some(latent) = self.latent {
             return made.latent(latent, self.json);
         }
-        let features = made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
-        made.table(&features, &self.out.join(TABLE))?;
+        let (features, compared) = made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
+        made.table(&features, compared, &self.out.join(TABLE))?;
         if !self.no_dashboard {
-            made.dashboard(&features, &self.out.join(DASHBOARD), &self.saved())?;
+            made.dashboard(&features, compared, &self.out.join(DASHBOARD), &self.saved())?;
         }
-        self.report(&made, &features)
+        self.report(&made, &features, compared)
     }
 
     fn saved(&self) -> String {
@@ -163,13 +166,16 @@ impl FeaturesArgs {
     }
 
     /// What is said when all is written.
-    fn report(&self, made: &Made<'_>, features: &[Feature]) -> Result<()> {
+    fn report(&self, made: &Made<'_>, features: &[Feature], compared: Compared) -> Result<()> {
         let contents = made.events.contents();
         let tokens = (contents.sequences * contents.context_size) as u64;
         let alive = features.iter().filter(|feature| feature.scores.firings > 0).count();
         let notes = &made.loaded.notes;
-        let median = |of: fn(&Feature) -> Option<f64>| median_of(&features.iter().filter_map(of).collect::<Vec<f64>>());
-        let medians = [
+        let median = |of: fn(&Feature) -> Option<f64>| {
+            let values: Vec<f64> = features.iter().filter_map(of).collect();
+            (median_of(&values), values.len())
+        };
+        let medians: [(&str, (Option<f64>, usize)); 7] = [
             ("token_entropy", median(|f| f.scores.token_entropy)),
             ("purity", median(|f| f.scores.purity)),
             ("eta2_token_adjusted", median(|f| f.adjusted.token)),
@@ -179,22 +185,25 @@ impl FeaturesArgs {
             ("delta_ce", median(Feature::delta_ce)),
         ];
         if self.json {
-            let medians: serde_json::Map<String, Value> =
-                medians.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            let of = |part: fn((Option<f64>, usize)) -> Value| -> serde_json::Map<String, Value> {
+                medians.iter().map(|(name, found)| ((*name).to_owned(), part(*found))).collect()
+            };
             let object = json!({
                 "out": self.out.display().to_string(), "tokens": tokens, "latents": features.len(), "alive": alive,
-                "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": medians,
-                "contents": contents, "notes": notes,
+                "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": of(|(median, _)| json!(median)),
+                "medians_of": of(|(_, latents)| json!(latents)),
+                "partners": { "every": compared.every, "share": compared.share }, "contents": contents, "notes": notes,
             });
             return output::result_line(serde_json::to_string_pretty(&object)?);
         }
-        let mut table = markdown::Table::new(["median of latents that fire", "value"]);
-        for (name, value) in medians {
-            table.row([name.to_owned(), markdown::number(value)]);
+        let mut table = markdown::Table::new(["median", "value", "of latents"]);
+        for (name, (value, latents)) in medians {
+            table.row([name.to_owned(), markdown::number(value), latents.to_string()]);
         }
         let page = if self.no_dashboard { String::new() } else { format!(", {DASHBOARD} to look at in a browser") };
         output::result(format_args!(
-            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}{}",
+            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}\nPartners, latents that fire \
+             together, were looked for in {compared}.\n{}",
             self.out.display(),
             made.events.total(),
             features.len(),

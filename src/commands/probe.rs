@@ -21,7 +21,9 @@ use crate::files::check_writable;
 use crate::frames::{Probes, write_probes};
 use crate::interrupt::{self, Interrupted};
 use crate::output;
-use crate::probe::{Means, Measures, Pooling, Row, Wanted, json as rows_json, measure, numbered, tasks, text};
+use crate::probe::{
+    Means, Measures, Pooling, Row, Wanted, check_memory, json as rows_json, measure, numbered, tasks, text,
+};
 use crate::progress::Progress;
 
 /// Probe SAEs: how well labels of texts can be read off their latents, beside what else they can be read off.
@@ -139,6 +141,9 @@ impl ProbeArgs {
             resamples: self.resamples as usize,
             seed: self.seed,
         };
+        if measures.all {
+            check_memory(all.iter().flat_map(|(_, of_set, _)| of_set), &models.representations())?;
+        }
         let mut found: Vec<Vec<Row>> = Vec::new();
         let mut means = Means::default();
         let mut l0 = Vec::new();
@@ -156,7 +161,7 @@ impl ProbeArgs {
                     return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
                 }
                 let rows = measure(task, &used, &representations, &drawn, &measures);
-                means.add(&rows, *documents);
+                means.add(&rows, at, task);
                 found.push(rows);
                 stage.advance(1, || task.name.clone());
             }

@@ -8,16 +8,23 @@ use assay_probes::features::Explained;
 use polars::prelude::{Column, NamedFrom, Series};
 
 use super::Feature;
+use super::firings::Compared;
 use crate::frames::columns::{frame, numbers, whole, write_frame};
 
 /// Tokens of each kind in the table.
 pub const TOKENS: usize = 10;
 
-/// Writes a row for each latent. What is undefined is null.
+/// Writes a row for each latent; partners are of the contexts that were `compared`. What is undefined is null.
 ///
 /// # Errors
 /// If it can't be written.
-pub fn write(path: &Path, features: &[Feature], chance: Explained<f64>, vocabulary: &Vocabulary) -> Result<()> {
+pub fn write(
+    path: &Path,
+    features: &[Feature],
+    chance: Explained<f64>,
+    compared: Compared,
+    vocabulary: &Vocabulary,
+) -> Result<()> {
     let number = |name: &str, of: &dyn Fn(&Feature) -> Option<f64>| numbers(name, features.iter().map(of));
     let mut columns = vec![
         whole("latent", features.iter().map(|f| f.latent as u64)),
@@ -56,6 +63,7 @@ pub fn write(path: &Path, features: &[Feature], chance: Explained<f64>, vocabula
             features.iter().map(|f| f.partner.map(|partner| partner.latent as u64)).collect::<Vec<Option<u64>>>(),
         )),
         number("partner_jaccard", &|f| f.partner.map(|partner| partner.jaccard)),
+        number("partner_contexts", &|_| Some(compared.share)),
         number("encoder_decoder_cosine", &|f| f.encoder_decoder),
         number("delta_ce", &Feature::delta_ce),
         number("delta_kl", &Feature::delta_kl),

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use crate::commands::eval::place::Place;
 use crate::events::Events;
 use crate::features::dashboard::Page;
-use crate::features::firings::{Readers, Texts};
+use crate::features::firings::{COMPARED, Compared, Readers, Texts};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
@@ -60,7 +60,7 @@ impl Made<'_> {
     }
 
     /// Everything about every latent; ablations of up to `ablate` that fire.
-    pub fn all(&self, ablate: usize, saved: &str) -> Result<Vec<Feature>> {
+    pub fn all(&self, ablate: usize, saved: &str) -> Result<(Vec<Feature>, Compared)> {
         let sae = &self.loaded.sae;
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
@@ -68,7 +68,7 @@ impl Made<'_> {
         let mut stage = self.progress.stage("score", latents.len() as u64, "latents");
         let scores = readers.scores(&latents, &mut stage, saved)?;
         stage.finish("");
-        let partners = readers.partners(self.events.contents(), self.events.total())?;
+        let (partners, compared) = readers.partners(self.events, COMPARED)?;
         let written = self.written(&ablation::written(sae));
         let (weights, nearest) = (latent_weights(sae), nearest_decoder_rows(sae, NEAREST));
         let chance = texts.cells.chance();
@@ -101,16 +101,16 @@ impl Made<'_> {
             }
             stage.finish("");
         }
-        Ok(features)
+        Ok((features, compared))
     }
 
     /// Writes the table.
-    pub fn table(&self, features: &[Feature], path: &Path) -> Result<()> {
-        table::write(path, features, self.texts()?.cells.chance(), self.vocabulary)
+    pub fn table(&self, features: &[Feature], compared: Compared, path: &Path) -> Result<()> {
+        table::write(path, features, self.texts()?.cells.chance(), compared, self.vocabulary)
     }
 
     /// Writes the page.
-    pub fn dashboard(&self, features: &[Feature], path: &Path, saved: &str) -> Result<()> {
+    pub fn dashboard(&self, features: &[Feature], compared: Compared, path: &Path, saved: &str) -> Result<()> {
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
         let contents = self.events.contents();
@@ -122,6 +122,7 @@ impl Made<'_> {
             ("tokens", format!("{} sequences of {}", contents.sequences, contents.context_size)),
             ("documents", texts.cells.documents().count().to_string()),
             ("firings", self.events.total().to_string()),
+            ("co-firing", format!("compared on {compared}")),
         ];
         let page = Page {
             title: format!("{} on {}", contents.sae, contents.model),
