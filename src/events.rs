@@ -262,7 +262,7 @@ fn there(dir: &Path) -> Result<Option<Index>> {
 }
 
 /// BLAKE3 of a file.
-pub(crate) fn hash_file(path: &Path) -> Result<String> {
+pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     std::io::copy(&mut file, &mut hasher).with_context(|| format!("cannot read {}", path.display()))?;

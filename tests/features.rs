@@ -1,12 +1,20 @@
 //! What `assay features` and `assay latents` find: against scipy, against known answers, and against `assay encode`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use assay::events::Events;
+use assay::events::{Contents, Events, Store, Tokens, hash_file};
+use assay::features::Feature;
+use assay::features::explaining::described;
 use assay::features::firings::{Readers, Texts};
+use assay::progress::Progress;
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{RowUse, TokenSource};
+use assay_probes::features::explanation::{Classes, Explanation, Method, Rule};
 use assay_probes::features::{Cells, Scores, Tally, partners};
+use assay_sae::formats::Format;
 use assert_cmd::Command;
 use polars::prelude::{ParquetReader, SerReader as _};
 use safetensors::SafeTensors;
@@ -244,6 +252,153 @@ fn some_contexts_say_how_many_they_are(dir: &Path, firings: &[Vec<(u32, f32)>]) 
     assert_eq!(found, expected);
     let (all, compared) = readers.partners(&events, events.total()).unwrap();
     assert!(compared.to_string() == "all contexts" && all != found);
+}
+
+/// Latents that detect a token, what follows one, a pair of tokens, a position, and noise: explanations say which, and detection how well.
+#[test]
+fn explanations_say_what_a_latent_detects() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = TokenSource::open(&bundled("train.parquet"), 128, RowUse::First, None).unwrap();
+    let sequences = 768;
+    let ids: Vec<u32> = source.read(0, sequences).unwrap().into_iter().collect();
+    let mut counts = BTreeMap::<[u32; 2], usize>::new();
+    ids.windows(2).for_each(|pair| *counts.entry([pair[0], pair[1]]).or_default() += 1);
+    let mut single = vec![0_usize; 4096];
+    ids.iter().for_each(|&id| single[id as usize] += 1);
+    // A token that is not the one between documents, and a pair whose second is most often without the first.
+    let frequent = (1..4096).filter(|&id| single[id as usize] < 2000).max_by_key(|&id| single[id as usize]).unwrap();
+    let pair = counts
+        .iter()
+        .filter(|([a, b], n)| *a != 0 && *b != 0 && 8 * **n < single[*b as usize].min(single[*a as usize]))
+        .max_by_key(|(_, n)| **n)
+        .map(|(pair, _)| *pair)
+        .unwrap();
+    let noise = |at: usize| ((at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 24) as f32;
+    let fires = |latent: usize, at: usize| match latent {
+        0 => ids[at] == frequent,
+        1 => !at.is_multiple_of(128) && ids[at - 1] == frequent,
+        2 => !at.is_multiple_of(128) && [ids[at - 1], ids[at]] == pair,
+        3 => at % 128 == 60,
+        _ => noise(at) < 0.01,
+    };
+    let contents = Contents {
+        model: "m".to_owned(),
+        weights: String::new(),
+        sae: "detectors".to_owned(),
+        sae_weights: String::new(),
+        hook: "blocks.0.hook_resid_post".to_owned(),
+        device: "cpu".to_owned(),
+        tokens: Tokens::hash(&source, sequences).unwrap(),
+        sequences,
+        context_size: 128,
+        batch: 1,
+        bos: None,
+        is_text: false,
+        separators: vec![0],
+        d_sae: 5,
+    };
+    let mut store = Store::open(dir.path(), contents).unwrap();
+    store.begin().unwrap();
+    for at in 0..ids.len() {
+        (0..5).filter(|&latent| fires(latent, at)).for_each(|latent| store.push(latent, at as u32, 1.0 + noise(at)));
+    }
+    store.reached(sequences, true).unwrap();
+    Tokens::write(dir.path(), &source, sequences).unwrap();
+    store.finish(hash_file(&dir.path().join("tokens.safetensors")).unwrap(), &mut |_| ()).unwrap();
+
+    let events = Events::open(dir.path()).unwrap();
+    let texts = Texts::read(&events, 4096).unwrap();
+    let readers = Readers::open(&events, &texts).unwrap();
+    let vocabulary = Vocabulary::load(&bundled("small")).unwrap();
+    let classes = Classes::new((0..4096).map(|id| vocabulary.text(id)));
+    let mut stage = Progress::Quiet.stage("", 5, "");
+    let latents: Vec<usize> = (0..5).collect();
+    let scores = readers.scores(&latents, &mut stage, "").unwrap();
+    let features: Vec<Feature> = scores
+        .into_iter()
+        .enumerate()
+        .map(|(latent, scores)| Feature { latent, scores, ..Feature::default() })
+        .collect();
+    let found = described(&readers, &texts, &classes, &features, &latents, &mut stage, "").unwrap();
+    assert_eq!(found.iter().map(|(latent, _)| *latent).collect::<Vec<_>>(), latents);
+    let auroc = |latent: usize, method: Method| {
+        found[latent].1.iter().find(|described| described.method == method).unwrap().own.auroc.unwrap()
+    };
+    let rule = |latent: usize| match &found[latent].1.iter().find(|of| of.method == Method::Rule).unwrap().explanation {
+        Explanation::Rule(rule) => *rule,
+        other => panic!("{other:?}"),
+    };
+    assert!(auroc(0, Method::Tokens) == 1.0 && rule(0) == Some(Rule::Token(frequent)), "{:?}", found[0]);
+    assert!(auroc(1, Method::Rule) == 1.0 && rule(1) == Some(Rule::Previous(Some(frequent))), "{:?}", found[1]);
+    assert!(auroc(2, Method::Ngrams) > 0.97 && auroc(2, Method::Tokens) < 0.9, "{:?}", found[2]);
+    assert!(auroc(3, Method::Rule) == 1.0 && rule(3) == Some(Rule::Position(60)), "{:?}", found[3]);
+    for method in [Method::Tokens, Method::Ngrams, Method::Keywords, Method::Rule] {
+        // 100 windows: the standard error of an AUROC of ½ is 0.06.
+        assert!((auroc(4, method) - 0.5).abs() < 0.2, "noise by {}: {}", method.name(), auroc(4, method));
+    }
+    assert!(auroc(3, Method::Tokens) < 0.7, "tokens do not tell a position");
+}
+
+/// What latents write matters for what is causal and for nothing that is of where they fire.
+#[test]
+fn a_permuted_decoder_moves_causal_scores_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = crate::common::cpu();
+    let loaded = assay_sae::formats::load(&golden("eval-small/L3_k8"), &device).unwrap();
+    let permuted = assay::controls::permuted_decoder(&loaded.sae, 1).unwrap();
+    let path = dir.path().join("permuted");
+    assay_sae::formats::save(&path, Format::SaeLens, &permuted, &loaded.metadata, None).unwrap();
+    let run = |name: &str, sae: &Path| {
+        let out = dir.path().join(name);
+        let mut command = assay();
+        command.arg("features").arg("--model").arg(bundled("small")).arg("--out").arg(&out).arg("--sae").arg(sae);
+        stdout_of(command.args(["--tokens", &tokens(), "--ablate", "16", "--no-dashboard"]));
+        frame(&out)
+    };
+    let (own, control) = (run("own", &golden("eval-small/L3_k8")), run("control", &path));
+    let moved =
+        ["delta_ce", "delta_kl", "output_score", "input_score", "tokens_out_ids", "nearest", "encoder_decoder_cosine"];
+    let kept = [
+        "firings",
+        "max",
+        "mean",
+        "token_entropy",
+        "eta2_token",
+        "eta2_position",
+        "tokens_in_ids",
+        "partner",
+        "partner_jaccard",
+    ];
+    let detected =
+        ["detection_tokens_auroc", "detection_ngrams_auroc", "detection_keywords_auroc", "detection_rule_auroc"];
+    for name in moved {
+        assert!(!own.column(name).unwrap().equals_missing(control.column(name).unwrap()), "{name} is causal");
+    }
+    for name in kept.into_iter().chain(detected) {
+        assert!(own.column(name).unwrap().equals_missing(control.column(name).unwrap()), "{name} is not");
+    }
+}
+
+/// An SAE of the same place that was made of this one: half of it in another order, half replaced.
+#[test]
+fn latents_are_matched_with_those_of_another_sae() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |other: &Path| {
+        let args = ["--tokens", &tokens(), "--sequences", "2", "--ablate", "0", "--no-dashboard", "--json", "--other"];
+        let mut command = features(&dir.path().join("out"), &args);
+        command.arg(other);
+        command
+    };
+    let same: Value = serde_json::from_str(&stdout_of(&mut run(&golden("eval-small/L3_k8")))).unwrap();
+    let twins = &same["twins"];
+    assert!(twins["shared"] == 1.0 && twins["pw_mcc"].as_f64().unwrap() > 0.999, "{twins}");
+    let null = twins["pw_mcc_random"].as_f64().unwrap();
+    assert!(null > 0.05 && null < 0.5 && null < twins["mmcs_random"].as_f64().unwrap(), "{twins}");
+    let table = frame(&dir.path().join("out"));
+    let twin = table.column("twin").unwrap().u64().unwrap().clone();
+    assert!((0..1024).all(|latent| twin.get(latent) == Some(latent as u64)));
+    // The SAE of another model has other widths.
+    refused(&mut run(&golden("saelens-topk")), &["--other", "channels", "same place"]);
 }
 
 /// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
 use assay_probes::features::Explained;
+use assay_probes::features::explanation::Method;
 use polars::prelude::{Column, NamedFrom, Series};
 
 use super::Feature;
@@ -56,6 +57,7 @@ pub fn write(
         lists("tokens_out_ids", features, |f| list(written(f))),
         lists("tokens_out_logits", features, |f| list(logits(f))),
         number("input_score", &|f| f.input_score),
+        number("output_score", &|f| f.output_score),
         lists("nearest", features, |f| list(f.nearest.iter().map(|(latent, _)| *latent as u64).collect::<Vec<u64>>())),
         lists("nearest_cosines", features, |f| list(f.nearest.iter().map(|(_, cosine)| *cosine).collect::<Vec<f64>>())),
         Column::from(Series::new(
@@ -72,7 +74,40 @@ pub fn write(
             features.iter().map(|f| f.effect.map(|effect| effect.firings)).collect::<Vec<Option<u64>>>(),
         )),
     ]);
+    if features.iter().any(|f| f.twin.is_some()) {
+        for (name, of) in [("twin", matched as Matched), ("twin_encoder", encoder_matched)] {
+            let latents: Vec<Option<u64>> = features.iter().map(|f| of(f).map(|(latent, _)| latent as u64)).collect();
+            columns.push(Column::from(Series::new(name.into(), latents)));
+            columns.push(number(&format!("{name}_cosine"), &|f| of(f).map(|(_, cosine)| cosine)));
+        }
+        columns.push(number("twin_largest_cosine", &|f| f.twin?.largest));
+        let shared: Vec<Option<bool>> = features.iter().map(|f| f.twin.map(|twin| twin.is_shared())).collect();
+        columns.push(Column::from(Series::new("twin_shared".into(), shared)));
+    }
+    for method in Method::ALL {
+        let of = |f: &Feature| f.detection(method).cloned();
+        let text = |f: &Feature| of(f).map(|d| d.explanation.text(|id| vocabulary.text(id)));
+        let texts: Vec<Option<String>> = features.iter().map(text).collect();
+        let (explained, detected) = (format!("explained_by_{}", method.name()), format!("detection_{}", method.name()));
+        columns.extend([
+            Column::from(Series::new(explained.into(), texts)),
+            number(&format!("{detected}_auroc"), &|f| of(f)?.own.auroc),
+            number(&format!("{detected}_balanced_accuracy"), &|f| of(f)?.own.balanced_accuracy),
+            number(&format!("{detected}_other_auroc"), &|f| of(f)?.other.auroc),
+            number(&format!("{detected}_other_balanced_accuracy"), &|f| of(f)?.other.balanced_accuracy),
+        ]);
+    }
     write_frame(path, frame(columns)?)
+}
+
+type Matched = fn(&Feature) -> Option<(usize, f64)>;
+
+fn matched(feature: &Feature) -> Option<(usize, f64)> {
+    feature.twin?.matched
+}
+
+fn encoder_matched(feature: &Feature) -> Option<(usize, f64)> {
+    feature.twin?.encoder
 }
 
 /// A column of lists.

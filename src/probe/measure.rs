@@ -268,8 +268,9 @@ impl Job<'_> {
             .collect();
         let means = |weight: &dyn Fn(usize) -> f64| {
             let values: Vec<_> = tested.iter().map(|tested| tested.weighted(weight).values()).collect();
-            let of = |at: usize| values.iter().map(|values| values[at]).collect::<Option<Vec<f64>>>();
-            std::array::from_fn::<_, { SCORES.len() }, _>(|at| of(at).and_then(|values| mean(&values)))
+            // A replicate may lack a class of one permutation and have both of the others.
+            let of = |at: usize| values.iter().filter_map(|values| values[at]).collect::<Vec<f64>>();
+            std::array::from_fn::<_, { SCORES.len() }, _>(|at| mean(&of(at)))
         };
         let replicates = weights.replicates(|counts| means(&|row: usize| counts[task.documents[test[row]]]));
         let values = means(&|_| 1.0).into_iter().enumerate();
