@@ -270,7 +270,7 @@ pub fn hash_file(path: &Path) -> Result<String> {
 }
 
 /// The length and the header of a safetensors file of these tensors: name, dtype, shape, and bytes.
-fn header(tensors: &[(&str, &str, Vec<u64>, u64)]) -> Vec<u8> {
+pub(crate) fn header(tensors: &[(&str, &str, Vec<u64>, u64)]) -> Vec<u8> {
     let mut object = serde_json::Map::new();
     let mut at = 0;
     for (name, dtype, shape, bytes) in tensors {

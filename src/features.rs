@@ -7,11 +7,13 @@
 //! - [`effects`]: what the model says without it.
 //! - [`explaining`]: what can be said of it without a language model, and how well that detects it.
 //! - [`table`]: all of that as Parquet.
+//! - [`exports`]: what other tools read.
 //! - [`windows`]: the text around places. [`dashboard`], [`terminal`]: all of it to look at.
 
 pub mod dashboard;
 pub mod effects;
 pub mod explaining;
+pub mod exports;
 pub mod firings;
 pub mod pass;
 pub mod table;

@@ -358,25 +358,98 @@ fn a_permuted_decoder_moves_causal_scores_and_no_other() {
     let (own, control) = (run("own", &golden("eval-small/L3_k8")), run("control", &path));
     let moved =
         ["delta_ce", "delta_kl", "output_score", "input_score", "tokens_out_ids", "nearest", "encoder_decoder_cosine"];
-    let kept = [
-        "firings",
-        "max",
-        "mean",
-        "token_entropy",
-        "eta2_token",
-        "eta2_position",
-        "tokens_in_ids",
-        "partner",
-        "partner_jaccard",
-    ];
-    let detected =
-        ["detection_tokens_auroc", "detection_ngrams_auroc", "detection_keywords_auroc", "detection_rule_auroc"];
     for name in moved {
         assert!(!own.column(name).unwrap().equals_missing(control.column(name).unwrap()), "{name} is causal");
     }
-    for name in kept.into_iter().chain(detected) {
+    for name in ["firings", "tokens_in_ids", "partner"] {
         assert!(own.column(name).unwrap().equals_missing(control.column(name).unwrap()), "{name} is not");
     }
+    let kept = ["max", "mean", "token_entropy", "eta2_token", "eta2_position", "partner_jaccard"];
+    let detected =
+        ["detection_tokens_auroc", "detection_ngrams_auroc", "detection_keywords_auroc", "detection_rule_auroc"];
+    for name in kept.into_iter().chain(detected) {
+        let [a, b] = [&own, &control].map(|frame| frame.column(name).unwrap().f64().unwrap().clone());
+        for (latent, (a, b)) in a.iter().zip(b.iter()).enumerate() {
+            // A file in which rows' norms are folded into the encoder rounds anew.
+            let same = a.zip(b).map_or(a == b, |(a, b)| (a - b).abs() <= 1e-4 * a.abs().max(1e-2));
+            assert!(same, "{name} of latent {latent} is not: {a:?} {b:?}");
+        }
+    }
+}
+
+/// Neuronpedia's limits, and delphi's cache against the store.
+#[test]
+fn exports_hold_what_other_tools_expect() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args = ["--tokens", &tokens(), "--ablate", "0", "--no-dashboard", "--neuronpedia", "small/3-res", "--delphi"];
+    stdout_of(&mut features(&out, &args));
+    let store = firings(&out);
+    let mut latents = 0;
+    for number in 0..8 {
+        let body = std::fs::read(out.join(format!("neuronpedia/batch-{number}.json"))).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["modelId"], &body["source"]), (&"small".into(), &"3-res".into()));
+        for feature in body["features"].as_array().unwrap() {
+            assert_eq!(feature["index"], latents);
+            for (end, falls) in [("topLogits", true), ("bottomLogits", false)] {
+                let logits: Vec<f64> =
+                    feature[end].as_array().unwrap().iter().map(|of| of["value"].as_f64().unwrap()).collect();
+                assert!(
+                    logits.len() == 20
+                        && logits.windows(2).all(|pair| (pair[0] >= pair[1]) == falls || pair[0] == pair[1])
+                );
+            }
+            let contexts = feature["activations"].as_array().unwrap();
+            let largest = contexts.iter().flat_map(|of| of["values"].as_array().unwrap()).filter_map(Value::as_f64);
+            let largest = largest.fold(0.0, f64::max);
+            let expected = store[latents].iter().map(|(_, value)| f64::from(*value)).fold(0.0, f64::max);
+            assert!((largest - expected).abs() < 1e-6 * expected.max(1.0), "latent {latents}");
+            for context in contexts {
+                let [tokens, values] = ["tokens", "values"].map(|name| context[name].as_array().unwrap().len());
+                assert!(tokens == values && (1..=1024).contains(&tokens));
+            }
+            for explanation in feature["explanations"].as_array().into_iter().flatten() {
+                assert!(explanation["text"].as_str().unwrap().chars().count() <= 512);
+                assert!(explanation["methodName"].as_str().unwrap().starts_with("assay-"));
+            }
+            latents += 1;
+        }
+    }
+    assert_eq!(latents, 1024);
+    refused_usage(&["--neuronpedia", "small"], "gpt2-small/8-res-jb");
+
+    let hook = out.join("delphi/latents/blocks.3.hook_resid_post");
+    let config: Value = serde_json::from_slice(&std::fs::read(hook.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["cache_ctx_len"], &config["n_splits"]), (&128.into(), &5.into()));
+    let mut latent = 0;
+    for (first, last) in [(0, 203), (204, 408), (409, 613), (614, 818), (819, 1023)] {
+        let bytes = std::fs::read(hook.join(format!("{first}_{last}.safetensors"))).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("tokens").unwrap().shape(), [24, 128]);
+        let [places, values] = ["locations", "activations"].map(|name| file.tensor(name).unwrap());
+        let half = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+        let places: Vec<u32> = places.data().chunks(2).map(|bytes| u32::from(half(bytes))).collect();
+        let values: Vec<f32> =
+            values.data().chunks(2).map(|bytes| half::f16::from_bits(half(bytes)).to_f32()).collect();
+        let mut found = places.chunks(3).zip(values);
+        assert_eq!(first, latent);
+        for (of, firings) in store[first..=last].iter().enumerate() {
+            for (position, value) in firings {
+                let (place, found) = found.next().unwrap();
+                assert_eq!(place, [position / 128, position % 128, of as u32]);
+                assert!((found - value).abs() <= 1e-3 * value.abs());
+            }
+        }
+        assert!(found.next().is_none());
+        latent = last + 1;
+    }
+}
+
+fn refused_usage(args: &[&str], part: &str) {
+    let output = features(Path::new("/tmp/none"), args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains(part), "{said}");
 }
 
 /// An SAE of the same place that was made of this one: half of it in another order, half replaced.
@@ -398,7 +471,7 @@ fn latents_are_matched_with_those_of_another_sae() {
     let twin = table.column("twin").unwrap().u64().unwrap().clone();
     assert!((0..1024).all(|latent| twin.get(latent) == Some(latent as u64)));
     // The SAE of another model has other widths.
-    refused(&mut run(&golden("saelens-topk")), &["--other", "channels", "same place"]);
+    refused(&mut run(&golden("saelens-topk/sae")), &["--other", "channels", "same place"]);
 }
 
 /// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.

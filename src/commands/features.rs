@@ -23,6 +23,8 @@ use super::given::GivenArgs;
 use crate::catalogue::assumptions::complete;
 use crate::events::{Contents, Events, INDEX, Store, TOKENS, Tokens, hash_file};
 use crate::features::explaining::{Described, WINDOWS};
+use crate::features::exports::neuronpedia::Source;
+use crate::features::exports::{delphi, neuronpedia};
 use crate::features::firings::Compared;
 use crate::features::pass::Pass;
 use crate::features::{DASHBOARD, FOLDER, Feature, TABLE, dashboard};
@@ -66,9 +68,15 @@ pub struct FeaturesArgs {
     /// Don't write dashboard.html
     #[arg(long)]
     no_dashboard: bool,
-    /// Write the page as a folder, dashboard/index.html and a file for every 256 latents, as of an SAE of more than 65,536 latents
+    /// Write the page as a folder, dashboard/index.html and a file for every 64 latents, as of an SAE of more than 65,536 latents
     #[arg(long, conflicts_with = "no_dashboard")]
     shards: bool,
+    /// Also write neuronpedia/batch-N.json, what Neuronpedia's upload takes, for this model and source as they are called there
+    #[arg(long, value_name = "MODEL/SOURCE", conflicts_with = "latent")]
+    neuronpedia: Option<Source>,
+    /// Also write delphi/, the firings as delphi caches them
+    #[arg(long, conflicts_with = "latent")]
+    delphi: bool,
     /// Print one latent with the contexts in which it fires, instead of writing table and page
     #[arg(long, value_name = "N")]
     latent: Option<usize>,
@@ -156,6 +164,12 @@ impl FeaturesArgs {
         if !self.no_dashboard {
             let path = self.out.join(if is_folder { FOLDER } else { DASHBOARD });
             made.dashboard(&features, compared, &path, is_folder, &self.saved())?;
+        }
+        if let Some(source) = &self.neuronpedia {
+            made.neuronpedia(&features, source, &self.out.join(neuronpedia::DIR), &self.saved())?;
+        }
+        if self.delphi {
+            delphi::write(&self.out.join(delphi::DIR), &mut events.again()?)?;
         }
         self.report(&made, &features, compared, is_folder, agreement)
     }

@@ -27,7 +27,7 @@ use super::windows::Shown;
 use crate::files::write_atomic_with;
 
 /// Latents of a shard.
-pub const SHARD: usize = 256;
+pub const SHARD: usize = 64;
 /// More latents in one file make one that browsers take long to open.
 pub const MOST: usize = 65_536;
 /// Of a folder: the page, and where its shards are.

@@ -19,6 +19,7 @@ use crate::commands::eval::place::Place;
 use crate::controls::random_rows;
 use crate::events::Events;
 use crate::features::dashboard::Page;
+use crate::features::exports::neuronpedia::{self, Source};
 use crate::features::firings::{COMPARED, Compared, Readers, Texts};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, explaining, table, terminal, weights};
@@ -207,6 +208,30 @@ impl Made<'_> {
         };
         let written = if is_folder { page.write_folder(path, &mut shards) } else { page.write(path, &mut shards) };
         written.map_err(|error| error.downcast::<Interrupted>().map_or_else(|error| error, Into::into))?;
+        stage.finish("");
+        Ok(())
+    }
+
+    /// Writes what Neuronpedia's upload takes.
+    pub fn neuronpedia(&self, features: &[Feature], source: &Source, dir: &Path, saved: &str) -> Result<()> {
+        let texts = self.texts()?;
+        let readers = Readers::open(self.events, &texts)?;
+        let rows = ablation::written(&self.loaded.sae);
+        let mut stage = self.progress.stage("neuronpedia", features.len() as u64, "latents");
+        for (number, batch) in features.chunks(neuronpedia::BATCH).enumerate() {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: saved.to_owned() }.into());
+            }
+            let (first, count) = (number * neuronpedia::BATCH, batch.len());
+            let latents: Vec<usize> = (first..first + count).collect();
+            let found = shown(&readers, &texts, &latents, |latent| features[latent].scores.clone())?;
+            let suppressed = match weights::has_lens(self.place.site) {
+                true => weights::suppressed(self.model, &rows.clone().narrow(0, first, count)),
+                false => vec![Vec::new(); count],
+            };
+            neuronpedia::write(dir, number, source, batch, &found, &suppressed, self.vocabulary)?;
+            stage.advance(count as u64, String::new);
+        }
         stage.finish("");
         Ok(())
     }

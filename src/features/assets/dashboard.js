@@ -26,7 +26,7 @@
         script.remove();
         resolve(text);
       });
-      script.onerror = () => reject(new Error(`data/s${number}.js is not beside it`));
+      script.addEventListener("error", () => reject(new Error(`data/s${number}.js is not beside it`)));
       script.src = `data/s${number}.js`;
       document.head.append(script);
     });

@@ -69,7 +69,10 @@ fn split(file: &mut File, events: &mut Events, first: usize, end: usize) -> Resu
     for latent in first..end {
         events.each(latent, |position, value| {
             let half = half::f16::from_f32(value);
-            ensure!(half.is_finite(), "latent {latent} is {value} at token {position}, beyond f16, which delphi's cache is in");
+            ensure!(
+                half.is_finite(),
+                "latent {latent} is {value} at token {position}, beyond f16, which delphi's cache is in"
+            );
             Ok(out.write_all(&half.to_le_bytes())?)
         })?;
     }

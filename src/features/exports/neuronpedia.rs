@@ -34,7 +34,8 @@ impl std::str::FromStr for Source {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_name = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let is_name =
+            |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         match text.split_once('/').filter(|(model, source)| is_name(model) && is_name(source)) {
             Some((model, source)) => Ok(Self { model: model.to_owned(), source: source.to_owned() }),
             None => Err("give the ids of model and source at Neuronpedia, as gpt2-small/8-res-jb".to_owned()),
@@ -73,7 +74,8 @@ fn feature(feature: &Feature, shown: Option<&Shown>, suppressed: &Suppressed, vo
         of.iter().map(|(id, value)| json!({ "token": vocabulary.text(*id), "value": value })).collect()
     };
     // The one that detects best.
-    let best = feature.described.iter().max_by(|a, b| a.own.auroc.unwrap_or(0.0).total_cmp(&b.own.auroc.unwrap_or(0.0)));
+    let best =
+        feature.described.iter().max_by(|a, b| a.own.auroc.unwrap_or(0.0).total_cmp(&b.own.auroc.unwrap_or(0.0)));
     let explanations = best.map(|best| {
         let text: String = best.explanation.text(|id| vocabulary.text(id)).chars().take(LONGEST).collect();
         json!({ "text": text, "methodName": format!("assay-{}", best.method.name()), "modelName": "assay" })
