@@ -130,6 +130,11 @@ fn thresholds(relu: &Sae, sample: &Tensor<2>, share: f64, rng: &mut ChaCha8Rng) 
     Ok(values.into_iter().map(threshold).collect())
 }
 
+/// Directions uniform on the sphere, by a seed, `[count, width]`.
+pub fn random_rows(count: usize, width: usize, seed: u64) -> Vec<f32> {
+    directions(count, width, &mut ChaCha8Rng::seed_from_u64(seed))
+}
+
 /// Directions uniform on the sphere, `[count, width]`.
 fn directions(count: usize, width: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut rows = Vec::with_capacity(count * width);

@@ -39,7 +39,7 @@ pub const TOKENS: &str = "tokens.safetensors";
 /// What both are of.
 pub const INDEX: &str = "events.json";
 const CHUNKS: &str = "chunks";
-const FORMAT: &str = "assay events 1";
+const FORMAT: &str = "assay events 2";
 
 /// What firings they are. Two stores of equal contents have the same bytes on one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct Contents {
     pub sae_weights: String,
     /// Where it reads.
     pub hook: String,
+    /// The kind of device that made them, whose rounding is in their values, and in which latents fire at all.
+    pub device: String,
     /// BLAKE3 of the token ids, u32 in little-endian order, sequence after sequence.
     pub tokens: String,
     /// S.
@@ -260,7 +262,7 @@ fn there(dir: &Path) -> Result<Option<Index>> {
 }
 
 /// BLAKE3 of a file.
-pub(crate) fn hash_file(path: &Path) -> Result<String> {
+pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     std::io::copy(&mut file, &mut hasher).with_context(|| format!("cannot read {}", path.display()))?;
@@ -268,7 +270,7 @@ pub(crate) fn hash_file(path: &Path) -> Result<String> {
 }
 
 /// The length and the header of a safetensors file of these tensors: name, dtype, shape, and bytes.
-fn header(tensors: &[(&str, &str, Vec<u64>, u64)]) -> Vec<u8> {
+pub(crate) fn header(tensors: &[(&str, &str, Vec<u64>, u64)]) -> Vec<u8> {
     let mut object = serde_json::Map::new();
     let mut at = 0;
     for (name, dtype, shape, bytes) in tensors {

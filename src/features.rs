@@ -5,11 +5,15 @@
 //! - [`firings`]: scores and places of each latent, from the store.
 //! - [`weights`]: which tokens a latent writes, and the latents beside it.
 //! - [`effects`]: what the model says without it.
+//! - [`explaining`]: what can be said of it without a language model, and how well that detects it.
 //! - [`table`]: all of that as Parquet.
+//! - [`exports`]: what other tools read.
 //! - [`windows`]: the text around places. [`dashboard`], [`terminal`]: all of it to look at.
 
 pub mod dashboard;
 pub mod effects;
+pub mod explaining;
+pub mod exports;
 pub mod firings;
 pub mod pass;
 pub mod table;
@@ -18,12 +22,18 @@ pub mod weights;
 pub mod windows;
 
 use assay_probes::ablation::Effect;
+use assay_probes::features::explanation::Method;
 use assay_probes::features::{Explained, Partner, Scores};
+use assay_probes::seeds::Twin;
+
+use self::explaining::Described;
 
 /// The table, beside the store.
 pub const TABLE: &str = "features.parquet";
 /// The page.
 pub const DASHBOARD: &str = "dashboard.html";
+/// The same as a folder.
+pub const FOLDER: &str = "dashboard";
 
 /// All that is known of a latent.
 #[derive(Clone, Debug, Default)]
@@ -38,8 +48,14 @@ pub struct Feature {
     pub written: Vec<(u32, f32)>,
     /// How much of its peaks are on tokens that it writes; `None` where it writes none.
     pub input_score: Option<f64>,
+    /// How much what it writes is said where it is made very active; `None` where it writes none, or its ablation is not defined.
+    pub output_score: Option<f64>,
+    /// Explanations, one of each method; none of a latent that fires too rarely.
+    pub described: Vec<Described>,
     /// The latents with the nearest decoder rows, and their cosines.
     pub nearest: Vec<(usize, f64)>,
+    /// Its twin in another SAE, if there is one to look in.
+    pub twin: Option<Twin>,
     /// The latent that fires most where it does.
     pub partner: Option<Partner>,
     /// Cosine of its encoder and decoder directions.
@@ -52,6 +68,11 @@ impl Feature {
     /// ΔCE of a firing: what the loss of the context rises by without the latent, a firing, in nats.
     pub fn delta_ce(&self) -> Option<f64> {
         self.effect.filter(|effect| effect.firings > 0).map(|effect| effect.ce / effect.firings as f64)
+    }
+
+    /// Its explanation by a method.
+    pub fn detection(&self, method: Method) -> Option<&Described> {
+        self.described.iter().find(|described| described.method == method)
     }
 
     /// ΔKL likewise.

@@ -3,7 +3,8 @@
 //! - [`Labelled`]: texts with labels, of a file (`labelled.rs`, `csv.rs`), the bundled text (`bundled.rs`) or sae-probes' data (`package.rs`).
 //! - [`Reading`], `pooled.rs`: a row a text of latents, activations and words.
 //! - [`Task`], `task.rs`: one class against the others, its rows and their sides.
-//! - [`measure`]: every representation on a task, in scores and in bits, with its differences.
+//! - [`measure`]: every representation on a task, in scores and in bits; `measured.rs`: with intervals and differences; [`Means`], `means.rs`:
+//!   over tasks; `memory.rs`: what it takes.
 //! - `table.rs`: what is printed; the file is `frames/probe.rs`.
 //!
 //! The mathematics is [`assay_probes::probing`]'s.
@@ -11,7 +12,10 @@
 mod bundled;
 mod csv;
 mod labelled;
+mod means;
 mod measure;
+mod measured;
+mod memory;
 mod package;
 mod pooled;
 mod table;
@@ -19,7 +23,10 @@ mod task;
 
 pub use bundled::bundled;
 pub use labelled::{Columns, Labelled};
-pub use measure::{Against, Kind, Means, Measured, Measures, Representation, Row, measure};
+pub use means::Means;
+pub use measure::{Kind, Measures, PERMUTATIONS, Representation, Row, measure};
+pub use measured::{Against, Measured};
+pub use memory::check_memory;
 pub use package::{DATA, in_directory, installed};
 pub use pooled::{Pooled, Pooling, Reading};
 pub use table::{json, text};

@@ -83,10 +83,14 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     let Some(chromium) = chromium() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (model, out) = (hostile_model(dir.path()), dir.path().join("features"));
-    let mut command = assay();
-    command.arg("features").arg("--model").arg(&model).arg("--out").arg(&out).args(["--ablate", "0", "--json"]);
-    command.arg("--sae").arg(golden("eval-small/L3_k8")).arg("--tokens");
-    stdout_of(command.arg(golden("eval-small/tokens.safetensors")));
+    let features = || {
+        let mut command = assay();
+        command.arg("features").arg("--model").arg(&model).arg("--out").arg(&out).args(["--ablate", "0"]);
+        command.arg("--sae").arg(golden("eval-small/L3_k8")).arg("--tokens");
+        command.arg(golden("eval-small/tokens.safetensors"));
+        command
+    };
+    stdout_of(features().arg("--json"));
     let page = out.join("dashboard.html");
     let text = std::fs::read_to_string(&page).unwrap();
     // In the file the corpus is base64: what is markup in it is ours.
@@ -140,4 +144,24 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     assert!(!shown.contains("1,024 of 1,024 latents") && shown.contains("<h1>Latent 7</h1>"), "{shown}");
     let (dom, _) = opened(&chromium, &page, "q=1001");
     assert!(body(&dom).contains("data-latent=\"1001\""));
+
+    // The same as a folder, from disk as well.
+    let mut folder = features();
+    assert!(stdout_of(folder.arg("--shards")).contains("dashboard/index.html"));
+    let index = out.join("dashboard/index.html");
+    let shards = std::fs::read_dir(out.join("dashboard/data")).unwrap().count();
+    assert_eq!(shards, 16);
+    let shard = std::fs::read_to_string(out.join("dashboard/data/s15.js")).unwrap();
+    let bytes = shard.trim().strip_prefix("__shard(15,\"").unwrap().strip_suffix("\")").unwrap();
+    assert!(text.contains(&format!("id=\"shard-15\">{bytes}</script>")), "the same bytes");
+    for latent in [3, 1000] {
+        let (own, console) = opened(&chromium, &index, &format!("latent={latent}"));
+        assert!(console.is_empty(), "{console}");
+        let (other, _) = opened(&chromium, &page, &format!("latent={latent}"));
+        let main = |dom: &str| dom[dom.find("<main").unwrap()..dom.find("</main>").unwrap()].to_owned();
+        assert!(main(&own).contains(&format!("<h1>Latent {latent}</h1>")) && main(&own) == main(&other));
+    }
+    std::fs::remove_file(out.join("dashboard/data/s15.js")).unwrap();
+    let (dom, _) = opened(&chromium, &index, "latent=1000");
+    assert!(dom.contains("data/s15.js is not beside it"), "a shard that is not there is named");
 }

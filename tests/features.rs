@@ -1,10 +1,20 @@
 //! What `assay features` and `assay latents` find: against scipy, against known answers, and against `assay encode`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use assay::events::{Contents, Events, Store, Tokens, hash_file};
+use assay::features::Feature;
+use assay::features::explaining::described;
+use assay::features::firings::{Readers, Texts};
+use assay::progress::Progress;
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{RowUse, TokenSource};
+use assay_probes::features::explanation::{Classes, Explanation, Method, Rule};
 use assay_probes::features::{Cells, Scores, Tally, partners};
+use assay_sae::formats::Format;
 use assert_cmd::Command;
 use polars::prelude::{ParquetReader, SerReader as _};
 use safetensors::SafeTensors;
@@ -198,6 +208,10 @@ fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
         alive += usize::from(largest.is_some());
     }
     assert_eq!((&said["alive"], &said["tokens"]), (&alive.into(), &(24 * 128).into()));
+    assert_eq!((&said["medians_of"]["token_entropy"], &said["medians_of"]["delta_ce"]), (&alive.into(), &8.into()));
+    assert_eq!(said["partners"]["share"], 1.0);
+    assert!(column("partner_contexts").f64().unwrap().iter().all(|share| share == Some(1.0)));
+    some_contexts_say_how_many_they_are(&out, &found);
     let measured: Vec<f64> = ce.f64().unwrap().iter().flatten().collect();
     assert!(measured.len() == 8 && measured.iter().any(|ce| *ce != 0.0), "{measured:?}");
     assert_eq!(ablated.u64().unwrap().iter().flatten().filter(|n| *n > 0).count(), 8);
@@ -223,6 +237,241 @@ fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&events, bytes).unwrap();
     refused(&mut features(&out, &["--tokens", &tokens()]), &["events.safetensors", "BLAKE3", "start again"]);
+}
+
+/// Of more firings than are compared, partners are of evenly spaced contexts, and what they are of is said.
+fn some_contexts_say_how_many_they_are(dir: &Path, firings: &[Vec<(u32, f32)>]) {
+    let events = Events::open(dir).unwrap();
+    let texts = Texts::read(&events, 4096).unwrap();
+    let readers = Readers::open(&events, &texts).unwrap();
+    let (found, compared) = readers.partners(&events, events.total() / 4).unwrap();
+    assert_eq!((compared.every, compared.share), (4, 0.25));
+    assert_eq!(compared.to_string(), "one of 4 contexts, 25.0 % of all");
+    let of = |firings: &Vec<(u32, f32)>| firings.iter().map(|(at, _)| *at).filter(|at| at / 128 % 4 == 0).collect();
+    let expected = partners(&firings.iter().map(of).collect::<Vec<Vec<u32>>>(), 24 * 128);
+    assert_eq!(found, expected);
+    let (all, compared) = readers.partners(&events, events.total()).unwrap();
+    assert!(compared.to_string() == "all contexts" && all != found);
+}
+
+/// Latents that detect a token, what follows one, a pair of tokens, a position, and noise: explanations say which, and detection how well.
+#[test]
+fn explanations_say_what_a_latent_detects() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = TokenSource::open(&bundled("train.parquet"), 128, RowUse::First, None).unwrap();
+    let sequences = 768;
+    let ids: Vec<u32> = source.read(0, sequences).unwrap().into_iter().collect();
+    let mut counts = BTreeMap::<[u32; 2], usize>::new();
+    ids.windows(2).for_each(|pair| *counts.entry([pair[0], pair[1]]).or_default() += 1);
+    let mut single = vec![0_usize; 4096];
+    ids.iter().for_each(|&id| single[id as usize] += 1);
+    // A token that is not the one between documents, and a pair whose second is most often without the first.
+    let frequent = (1..4096).filter(|&id| single[id as usize] < 2000).max_by_key(|&id| single[id as usize]).unwrap();
+    let pair = counts
+        .iter()
+        .filter(|([a, b], n)| *a != 0 && *b != 0 && 8 * **n < single[*b as usize].min(single[*a as usize]))
+        .max_by_key(|(_, n)| **n)
+        .map(|(pair, _)| *pair)
+        .unwrap();
+    let noise = |at: usize| ((at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1 << 24) as f32;
+    let fires = |latent: usize, at: usize| match latent {
+        0 => ids[at] == frequent,
+        1 => !at.is_multiple_of(128) && ids[at - 1] == frequent,
+        2 => !at.is_multiple_of(128) && [ids[at - 1], ids[at]] == pair,
+        3 => at % 128 == 60,
+        _ => noise(at) < 0.01,
+    };
+    let contents = Contents {
+        model: "m".to_owned(),
+        weights: String::new(),
+        sae: "detectors".to_owned(),
+        sae_weights: String::new(),
+        hook: "blocks.0.hook_resid_post".to_owned(),
+        device: "cpu".to_owned(),
+        tokens: Tokens::hash(&source, sequences).unwrap(),
+        sequences,
+        context_size: 128,
+        batch: 1,
+        bos: None,
+        is_text: false,
+        separators: vec![0],
+        d_sae: 5,
+    };
+    let mut store = Store::open(dir.path(), contents).unwrap();
+    store.begin().unwrap();
+    for at in 0..ids.len() {
+        (0..5).filter(|&latent| fires(latent, at)).for_each(|latent| store.push(latent, at as u32, 1.0 + noise(at)));
+    }
+    store.reached(sequences, true).unwrap();
+    Tokens::write(dir.path(), &source, sequences).unwrap();
+    store.finish(hash_file(&dir.path().join("tokens.safetensors")).unwrap(), &mut |_| ()).unwrap();
+
+    let events = Events::open(dir.path()).unwrap();
+    let texts = Texts::read(&events, 4096).unwrap();
+    let readers = Readers::open(&events, &texts).unwrap();
+    let vocabulary = Vocabulary::load(&bundled("small")).unwrap();
+    let classes = Classes::new((0..4096).map(|id| vocabulary.text(id)));
+    let mut stage = Progress::Quiet.stage("", 5, "");
+    let latents: Vec<usize> = (0..5).collect();
+    let scores = readers.scores(&latents, &mut stage, "").unwrap();
+    let features: Vec<Feature> = scores
+        .into_iter()
+        .enumerate()
+        .map(|(latent, scores)| Feature { latent, scores, ..Feature::default() })
+        .collect();
+    let found = described(&readers, &texts, &classes, &features, &latents, &mut stage, "").unwrap();
+    assert_eq!(found.iter().map(|(latent, _)| *latent).collect::<Vec<_>>(), latents);
+    let auroc = |latent: usize, method: Method| {
+        found[latent].1.iter().find(|described| described.method == method).unwrap().own.auroc.unwrap()
+    };
+    let rule = |latent: usize| match &found[latent].1.iter().find(|of| of.method == Method::Rule).unwrap().explanation {
+        Explanation::Rule(rule) => *rule,
+        other => panic!("{other:?}"),
+    };
+    assert!(auroc(0, Method::Tokens) == 1.0 && rule(0) == Some(Rule::Token(frequent)), "{:?}", found[0]);
+    assert!(auroc(1, Method::Rule) == 1.0 && rule(1) == Some(Rule::Previous(Some(frequent))), "{:?}", found[1]);
+    assert!(auroc(2, Method::Ngrams) > 0.97 && auroc(2, Method::Tokens) < 0.9, "{:?}", found[2]);
+    assert!(auroc(3, Method::Rule) == 1.0 && rule(3) == Some(Rule::Position(60)), "{:?}", found[3]);
+    for method in [Method::Tokens, Method::Ngrams, Method::Keywords, Method::Rule] {
+        // 100 windows: the standard error of an AUROC of ½ is 0.06.
+        assert!((auroc(4, method) - 0.5).abs() < 0.2, "noise by {}: {}", method.name(), auroc(4, method));
+    }
+    assert!(auroc(3, Method::Tokens) < 0.7, "tokens do not tell a position");
+}
+
+/// What latents write matters for what is causal and for nothing that is of where they fire.
+#[test]
+fn a_permuted_decoder_moves_causal_scores_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = crate::common::cpu();
+    let loaded = assay_sae::formats::load(&golden("eval-small/L3_k8"), &device).unwrap();
+    let permuted = assay::controls::permuted_decoder(&loaded.sae, 1).unwrap();
+    let path = dir.path().join("permuted");
+    assay_sae::formats::save(&path, Format::SaeLens, &permuted, &loaded.metadata, None).unwrap();
+    let run = |name: &str, sae: &Path| {
+        let out = dir.path().join(name);
+        let mut command = assay();
+        command.arg("features").arg("--model").arg(bundled("small")).arg("--out").arg(&out).arg("--sae").arg(sae);
+        stdout_of(command.args(["--tokens", &tokens(), "--ablate", "16", "--no-dashboard"]));
+        frame(&out)
+    };
+    let (own, control) = (run("own", &golden("eval-small/L3_k8")), run("control", &path));
+    let moved =
+        ["delta_ce", "delta_kl", "output_score", "input_score", "tokens_out_ids", "nearest", "encoder_decoder_cosine"];
+    for name in moved {
+        assert!(!own.column(name).unwrap().equals_missing(control.column(name).unwrap()), "{name} is causal");
+    }
+    for name in ["firings", "tokens_in_ids", "partner"] {
+        assert!(own.column(name).unwrap().equals_missing(control.column(name).unwrap()), "{name} is not");
+    }
+    let kept = ["max", "mean", "token_entropy", "eta2_token", "eta2_position", "partner_jaccard"];
+    let detected =
+        ["detection_tokens_auroc", "detection_ngrams_auroc", "detection_keywords_auroc", "detection_rule_auroc"];
+    for name in kept.into_iter().chain(detected) {
+        let [a, b] = [&own, &control].map(|frame| frame.column(name).unwrap().f64().unwrap().clone());
+        for (latent, (a, b)) in a.iter().zip(b.iter()).enumerate() {
+            // A file in which rows' norms are folded into the encoder rounds anew.
+            let same = a.zip(b).map_or(a == b, |(a, b)| (a - b).abs() <= 1e-4 * a.abs().max(1e-2));
+            assert!(same, "{name} of latent {latent} is not: {a:?} {b:?}");
+        }
+    }
+}
+
+/// Neuronpedia's limits, and delphi's cache against the store.
+#[test]
+fn exports_hold_what_other_tools_expect() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args = ["--tokens", &tokens(), "--ablate", "0", "--no-dashboard", "--neuronpedia", "small/3-res", "--delphi"];
+    stdout_of(&mut features(&out, &args));
+    let store = firings(&out);
+    let mut latents = 0;
+    for number in 0..8 {
+        let body = std::fs::read(out.join(format!("neuronpedia/batch-{number}.json"))).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["modelId"], &body["source"]), (&"small".into(), &"3-res".into()));
+        for feature in body["features"].as_array().unwrap() {
+            assert_eq!(feature["index"], latents);
+            for (end, falls) in [("topLogits", true), ("bottomLogits", false)] {
+                let logits: Vec<f64> =
+                    feature[end].as_array().unwrap().iter().map(|of| of["value"].as_f64().unwrap()).collect();
+                assert!(
+                    logits.len() == 20
+                        && logits.windows(2).all(|pair| (pair[0] >= pair[1]) == falls || pair[0] == pair[1])
+                );
+            }
+            let contexts = feature["activations"].as_array().unwrap();
+            let largest = contexts.iter().flat_map(|of| of["values"].as_array().unwrap()).filter_map(Value::as_f64);
+            let largest = largest.fold(0.0, f64::max);
+            let expected = store[latents].iter().map(|(_, value)| f64::from(*value)).fold(0.0, f64::max);
+            assert!((largest - expected).abs() < 1e-6 * expected.max(1.0), "latent {latents}");
+            for context in contexts {
+                let [tokens, values] = ["tokens", "values"].map(|name| context[name].as_array().unwrap().len());
+                assert!(tokens == values && (1..=1024).contains(&tokens));
+            }
+            for explanation in feature["explanations"].as_array().into_iter().flatten() {
+                assert!(explanation["text"].as_str().unwrap().chars().count() <= 512);
+                assert!(explanation["methodName"].as_str().unwrap().starts_with("assay-"));
+            }
+            latents += 1;
+        }
+    }
+    assert_eq!(latents, 1024);
+    refused_usage(&["--neuronpedia", "small"], "gpt2-small/8-res-jb");
+
+    let hook = out.join("delphi/latents/blocks.3.hook_resid_post");
+    let config: Value = serde_json::from_slice(&std::fs::read(hook.join("config.json")).unwrap()).unwrap();
+    assert_eq!((&config["cache_ctx_len"], &config["n_splits"]), (&128.into(), &5.into()));
+    let mut latent = 0;
+    for (first, last) in [(0, 203), (204, 408), (409, 613), (614, 818), (819, 1023)] {
+        let bytes = std::fs::read(hook.join(format!("{first}_{last}.safetensors"))).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.tensor("tokens").unwrap().shape(), [24, 128]);
+        let [places, values] = ["locations", "activations"].map(|name| file.tensor(name).unwrap());
+        let half = |bytes: &[u8]| u16::from_le_bytes([bytes[0], bytes[1]]);
+        let places: Vec<u32> = places.data().chunks(2).map(|bytes| u32::from(half(bytes))).collect();
+        let values: Vec<f32> =
+            values.data().chunks(2).map(|bytes| half::f16::from_bits(half(bytes)).to_f32()).collect();
+        let mut found = places.chunks(3).zip(values);
+        assert_eq!(first, latent);
+        for (of, firings) in store[first..=last].iter().enumerate() {
+            for (position, value) in firings {
+                let (place, found) = found.next().unwrap();
+                assert_eq!(place, [position / 128, position % 128, of as u32]);
+                assert!((found - value).abs() <= 1e-3 * value.abs());
+            }
+        }
+        assert!(found.next().is_none());
+        latent = last + 1;
+    }
+}
+
+fn refused_usage(args: &[&str], part: &str) {
+    let output = features(Path::new("/tmp/none"), args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains(part), "{said}");
+}
+
+/// An SAE of the same place that was made of this one: half of it in another order, half replaced.
+#[test]
+fn latents_are_matched_with_those_of_another_sae() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |other: &Path| {
+        let args = ["--tokens", &tokens(), "--sequences", "2", "--ablate", "0", "--no-dashboard", "--json", "--other"];
+        let mut command = features(&dir.path().join("out"), &args);
+        command.arg(other);
+        command
+    };
+    let same: Value = serde_json::from_str(&stdout_of(&mut run(&golden("eval-small/L3_k8")))).unwrap();
+    let twins = &same["twins"];
+    assert!(twins["shared"] == 1.0 && twins["pw_mcc"].as_f64().unwrap() > 0.999, "{twins}");
+    let null = twins["pw_mcc_random"].as_f64().unwrap();
+    assert!(null > 0.05 && null < 0.5 && null < twins["mmcs_random"].as_f64().unwrap(), "{twins}");
+    let table = frame(&dir.path().join("out"));
+    let twin = table.column("twin").unwrap().u64().unwrap().clone();
+    assert!((0..1024).all(|latent| twin.get(latent) == Some(latent as u64)));
+    // The SAE of another model has other widths.
+    refused(&mut run(&golden("saelens-topk/sae")), &["--other", "channels", "same place"]);
 }
 
 /// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.
@@ -265,11 +514,23 @@ fn an_ablation_is_the_difference_that_the_model_makes_of_it() {
         .collect();
     let prompt = inside.read_tokens(ids).unwrap();
     let firings = firings(&out);
-    let latents = (0..1024).filter(|&latent| !firings[latent].is_empty()).take(5);
-    for latent in latents {
+    // Nothing is predicted after the last token, so a firing there does nothing.
+    let predicting = |latent: usize| firings[latent].iter().filter(|(position, _)| *position < 63).count() as u64;
+    let counted = table.column("ablated_firings").unwrap().u64().unwrap().clone();
+    for latent in (0..1024).filter(|&latent| !firings[latent].is_empty()) {
+        assert_eq!(counted.get(latent), Some(predicting(latent)), "latent {latent}");
+        assert_eq!(ce.get(latent).is_some(), predicting(latent) > 0, "latent {latent}");
+    }
+    let on_the_last = |latent: &usize| firings[*latent].iter().any(|(position, _)| *position == 63);
+    let [some, others]: [Vec<usize>; 2] = [true, false].map(|last| {
+        let fires = (0..1024).filter(|&latent| predicting(latent) > 0 && on_the_last(&latent) == last);
+        fires.take(3).collect()
+    });
+    assert!(!some.is_empty(), "some fire on the last token too");
+    for latent in some.into_iter().chain(others) {
         let losses = inside.losses(&prompt, latent).unwrap();
         let sum: f64 = losses.iter().map(|[with, without]| f64::from(*without) - f64::from(*with)).sum();
-        let expected = sum / firings[latent].len() as f64;
+        let expected = sum / predicting(latent) as f64;
         let found = ce.get(latent).unwrap();
         assert!((found - expected).abs() < 1e-3, "latent {latent}: {found}, not {expected}");
         assert!(kl.get(latent).unwrap() >= 0.0);

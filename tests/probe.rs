@@ -230,7 +230,7 @@ fn what_is_known_of_representations_is_found() {
     };
     // What a document is of can be read off trained latents; permuted labels cannot, and cost a bit.
     assert!(mean("sae", "auroc") > 0.8, "{}", mean("sae", "auroc"));
-    assert!((mean("permuted_labels", "auroc") - 0.5).abs() < 0.2, "{}", mean("permuted_labels", "auroc"));
+    assert!((mean("permuted_labels", "auroc") - 0.5).abs() < 0.03, "{}", mean("permuted_labels", "auroc"));
     assert!(mean("sae", "bits") < 0.8 && mean("permuted_labels", "bits") > 0.95, "{}", mean("sae", "bits"));
     // The decoder's rows are no matter for what is encoded.
     let control = row(&found, "permuted_decoder", Some(5));

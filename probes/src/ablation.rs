@@ -46,7 +46,7 @@ pub struct Effect {
     pub ce: f64,
     /// Σ KL(p ‖ p without it) there, in nats.
     pub kl: f64,
-    /// Firings that were ablated.
+    /// Firings that were ablated on tokens after which one is predicted: all but the last of each context, whose logits say nothing here.
     pub firings: u64,
 }
 
@@ -67,6 +67,8 @@ impl<'a> Intact<'a> {
         let changed = Said::new(self.model.forward_from(&self.cut, without(&self.cut, row, z)), self.tokens);
         let ce = changed.losses().iter().zip(&self.losses).map(|(&a, &b)| f64::from(a) - f64::from(b)).sum();
         let kl = self.said.divergence(&changed).into_iter().map(f64::from).sum();
-        Effect { ce, kl, firings: z.iter().filter(|z| **z != 0.0).count() as u64 }
+        let predicts = |at: usize| !(at + 1).is_multiple_of(self.tokens.ncols());
+        let firings = z.iter().enumerate().filter(|(at, z)| **z != 0.0 && predicts(*at)).count();
+        Effect { ce, kl, firings: firings as u64 }
     }
 }

@@ -3,10 +3,13 @@
 //! - `scores`: how often and how much a latent fires, on which tokens, and how much of that a token's kind explains.
 //! - `contexts`: which of its firings to show: the largest, of every share of its mass, the least, and where it is silent.
 //! - `cofiring`: which latent fires where it does.
+//! - `explanation`: what can be said of where it fires without a language model, and how well that detects it.
 //! - `sampling`: which latents and contexts are measured where not all are.
 
 mod cofiring;
 mod contexts;
+#[cfg(feature = "tensors")]
+pub mod explanation;
 mod sampling;
 mod scores;
 

@@ -7,8 +7,9 @@
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
 //! - [`saebench`]: what SAEBench's core evaluation reports beside that.
 //! - [`latents`]: what an SAE's weights say of each latent.
+//! - `seeds`: which latents of two SAEs are the same; [`assignment`]: the least-cost assignment.
 //! - [`features`]: what its firings say.
-//! - `ablation`: what the model says without it.
+//! - `ablation`: what the model says without it; `amplification`: and with much more of it.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
 //! - `topology`: persistent homology of clouds of points, and of nulls.
@@ -20,6 +21,9 @@
 
 #[cfg(feature = "tensors")]
 pub mod ablation;
+#[cfg(feature = "tensors")]
+pub mod amplification;
+pub mod assignment;
 #[cfg(feature = "tensors")]
 pub mod error;
 #[cfg(feature = "tensors")]
@@ -37,6 +41,8 @@ pub mod probing;
 pub mod profile;
 pub mod rate;
 pub mod saebench;
+#[cfg(feature = "tensors")]
+pub mod seeds;
 pub mod stats;
 #[cfg(feature = "tensors")]
 pub mod survey;

@@ -2,13 +2,17 @@
 
 mod made;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{DecoderConfig, ModelFiles, TokenSource};
+use assay_models::{DecoderConfig, ModelFiles, TokenSource, memory};
+use assay_probes::features::explanation::Method;
+use assay_probes::seeds::{self, Agreement, SHARED, Twin};
 use assay_probes::stats::median as median_of;
-use assay_sae::formats;
+use assay_sae::{Sae, formats};
+use burn::tensor::Device;
+use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use self::made::Made;
@@ -18,8 +22,12 @@ use super::eval::place::PlaceArgs;
 use super::given::GivenArgs;
 use crate::catalogue::assumptions::complete;
 use crate::events::{Contents, Events, INDEX, Store, TOKENS, Tokens, hash_file};
+use crate::features::explaining::{Described, WINDOWS};
+use crate::features::exports::neuronpedia::Source;
+use crate::features::exports::{delphi, neuronpedia};
+use crate::features::firings::Compared;
 use crate::features::pass::Pass;
-use crate::features::{DASHBOARD, Feature, TABLE, dashboard};
+use crate::features::{DASHBOARD, FOLDER, Feature, TABLE, dashboard};
 use crate::files::check_writable;
 use crate::progress::Progress;
 use crate::{device, fetch, interrupt, markdown, output};
@@ -31,7 +39,7 @@ use crate::{device, fetch, interrupt, markdown, output};
 /// on with the same command. Memory grows neither with the tokens nor with the firings.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
+    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does;\n                         partner_contexts is the share of contexts in which that was looked for, below 1 of\n                         more than 8 million firings\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  output_score           how much of what it writes is said where it is made very active (same source)\n  explained_by_X         what can be said of it without a language model: tokens, sequences (ngrams), keywords of its\n                         windows, tokens that it writes, or a rule; detection_X_auroc and _balanced_accuracy: how well\n                         that tells windows of 32 tokens in which it fires from others, half of which have a token\n                         that it fires on, in documents that were not looked at; _other_: the explanation of a latent\n                         drawn at random, which is what chance and the windows come to\n  twin, twin_encoder     with --other: the latents that the best one-to-one match by decoder rows and by encoder\n                         directions gives it there, twin_shared where both are one at cosines of 0.7 or more\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing;\n                         measured of a sample (--ablate), null of the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
 )]
 pub struct FeaturesArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -53,9 +61,22 @@ pub struct FeaturesArgs {
     /// it does; 0 for none [default: 256; of models with more than 100 million parameters in their layers, 32]
     #[arg(long, value_name = "N")]
     ablate: Option<usize>,
+    /// Another SAE of the same place, as one of another seed: match its latents one to one with those of --sae, by the cosines of their
+    /// directions
+    #[arg(long, value_name = "DIR|NAME", conflicts_with = "latent")]
+    other: Option<PathBuf>,
     /// Don't write dashboard.html
     #[arg(long)]
     no_dashboard: bool,
+    /// Write the page as a folder, dashboard/index.html and a file for every 64 latents, as of an SAE of more than 65,536 latents
+    #[arg(long, conflicts_with = "no_dashboard")]
+    shards: bool,
+    /// Also write neuronpedia/batch-N.json, what Neuronpedia's upload takes, for this model and source as they are called there
+    #[arg(long, value_name = "MODEL/SOURCE", conflicts_with = "latent")]
+    neuronpedia: Option<Source>,
+    /// Also write delphi/, the firings as delphi caches them
+    #[arg(long, conflicts_with = "latent")]
+    delphi: bool,
     /// Print one latent with the contexts in which it fires, instead of writing table and page
     #[arg(long, value_name = "N")]
     latent: Option<usize>,
@@ -75,7 +96,8 @@ impl FeaturesArgs {
         Store::check(&self.out)?;
         check_writable(&self.out.join(INDEX))?;
         let model_name = model_of(self.model.as_deref(), std::slice::from_ref(&self.sae))?;
-        let device = device::open(device_name)?.device;
+        let opened = device::open(device_name)?;
+        let device = opened.device;
         let dir = fetch::sae(&self.sae, progress)?;
         let checkpoint = fetch::model(&model_name, progress)?;
         let files = ModelFiles::open(&checkpoint)?;
@@ -86,9 +108,9 @@ impl FeaturesArgs {
         let d_sae = loaded.sae.d_sae();
         if let Some(latent) = self.latent {
             ensure!(latent < d_sae, "--latent {latent}: the SAE has {d_sae} latents, from 0");
-        } else if !self.no_dashboard {
-            dashboard::check(d_sae)?;
         }
+        let other = self.other.as_ref().map(|other| self.other(other, &loaded.sae, &device, progress)).transpose()?;
+        let is_folder = self.shards || d_sae > dashboard::MOST;
         let (source, sequences) = self.contexts.open(files.config(), &checkpoint)?;
         source.notes().iter().for_each(|note| progress.say(note));
         let context_size = source.context_size();
@@ -108,6 +130,7 @@ impl FeaturesArgs {
             sae: self.sae.display().to_string(),
             sae_weights: made::hash(&loaded.sae),
             hook: place.reads.to_string(),
+            device: opened.class,
             tokens: Tokens::hash(&source, sequences)?,
             sequences,
             context_size,
@@ -134,12 +157,46 @@ impl FeaturesArgs {
         if let Some(latent) = self.latent {
             return made.latent(latent, self.json);
         }
-        let features = made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
-        made.table(&features, &self.out.join(TABLE))?;
+        let (mut features, compared) =
+            made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
+        let agreement = other.map(|other| made.twins(&mut features, &other)).transpose()?;
+        made.table(&features, compared, &self.out.join(TABLE))?;
         if !self.no_dashboard {
-            made.dashboard(&features, &self.out.join(DASHBOARD), &self.saved())?;
+            let path = self.out.join(if is_folder { FOLDER } else { DASHBOARD });
+            made.dashboard(&features, compared, &path, is_folder, &self.saved())?;
         }
-        self.report(&made, &features)
+        if let Some(source) = &self.neuronpedia {
+            made.neuronpedia(&features, source, &self.out.join(neuronpedia::DIR), &self.saved())?;
+        }
+        if self.delphi {
+            delphi::write(&self.out.join(delphi::DIR), &mut events.again()?)?;
+        }
+        self.report(&made, &features, compared, is_folder, agreement)
+    }
+
+    /// The SAE whose latents are matched.
+    fn other(&self, name: &Path, sae: &Sae, device: &Device, progress: Progress) -> Result<Sae> {
+        let other = formats::load(&fetch::sae(name, progress)?, device)?.sae;
+        let (shown, most) = (name.display(), seeds::MOST);
+        let widths = |sae: &Sae| (sae.d_in(), sae.d_out());
+        ensure!(
+            widths(&other) == widths(sae),
+            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give one of the same place",
+            widths(&other),
+            widths(sae)
+        );
+        let largest = other.d_sae().max(sae.d_sae());
+        ensure!(largest <= most, "--other {shown}: a match of {largest} latents takes too long; {most} are possible");
+        // Cosines of one kind of direction at a time, and as many to look for the largest product of.
+        let needed = 8 * (other.d_sae() * sae.d_sae()) as u64;
+        let free = memory::free(&Device::flex());
+        ensure!(
+            free.is_none_or(|free| needed <= free),
+            "--other {shown}: the cosines of all latents take {}, and {} are free",
+            DecimalBytes(needed),
+            DecimalBytes(free.unwrap_or_default())
+        );
+        Ok(other)
     }
 
     fn saved(&self) -> String {
@@ -163,44 +220,113 @@ impl FeaturesArgs {
     }
 
     /// What is said when all is written.
-    fn report(&self, made: &Made<'_>, features: &[Feature]) -> Result<()> {
+    fn report(
+        &self,
+        made: &Made<'_>,
+        features: &[Feature],
+        compared: Compared,
+        is_folder: bool,
+        agreement: Option<[Agreement; 2]>,
+    ) -> Result<()> {
         let contents = made.events.contents();
         let tokens = (contents.sequences * contents.context_size) as u64;
         let alive = features.iter().filter(|feature| feature.scores.firings > 0).count();
         let notes = &made.loaded.notes;
-        let median = |of: fn(&Feature) -> Option<f64>| median_of(&features.iter().filter_map(of).collect::<Vec<f64>>());
-        let medians = [
+        let median = |of: fn(&Feature) -> Option<f64>| {
+            let values: Vec<f64> = features.iter().filter_map(of).collect();
+            (median_of(&values), values.len())
+        };
+        let detection = detections(features);
+        let medians: [(&str, (Option<f64>, usize)); 9] = [
             ("token_entropy", median(|f| f.scores.token_entropy)),
             ("purity", median(|f| f.scores.purity)),
             ("eta2_token_adjusted", median(|f| f.adjusted.token)),
             ("eta2_previous_adjusted", median(|f| f.adjusted.previous)),
             ("eta2_position_adjusted", median(|f| f.adjusted.position)),
             ("eta2_document_adjusted", median(|f| f.adjusted.document)),
+            ("input_score", median(|f| f.input_score)),
+            ("output_score", median(|f| f.output_score)),
             ("delta_ce", median(Feature::delta_ce)),
         ];
         if self.json {
-            let medians: serde_json::Map<String, Value> =
-                medians.into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            let of = |part: fn((Option<f64>, usize)) -> Value| -> serde_json::Map<String, Value> {
+                medians.iter().map(|(name, found)| ((*name).to_owned(), part(*found))).collect()
+            };
             let object = json!({
                 "out": self.out.display().to_string(), "tokens": tokens, "latents": features.len(), "alive": alive,
-                "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": medians,
-                "contents": contents, "notes": notes,
+                "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": of(|(median, _)| json!(median)),
+                "medians_of": of(|(_, latents)| json!(latents)),
+                "detection": detection.iter().map(|(name, [own, balanced, other], latents)| json!({
+                    "explanation": name, "auroc": own, "balanced_accuracy": balanced, "other_auroc": other, "latents": latents,
+                })).collect::<Vec<_>>(),
+                "twins": agreement.map(|[own, chance]| json!({
+                    "pw_mcc": own.matched, "pw_mcc_random": chance.matched, "mmcs": own.largest, "mmcs_random": chance.largest,
+                    "shared": shared_of(features),
+                })),
+                "partners": { "every": compared.every, "share": compared.share }, "contents": contents, "notes": notes,
             });
             return output::result_line(serde_json::to_string_pretty(&object)?);
         }
-        let mut table = markdown::Table::new(["median of latents that fire", "value"]);
-        for (name, value) in medians {
-            table.row([name.to_owned(), markdown::number(value)]);
+        let mut table = markdown::Table::new(["median", "value", "of latents"]);
+        for (name, (value, latents)) in medians {
+            table.row([name.to_owned(), markdown::number(value), latents.to_string()]);
         }
-        let page = if self.no_dashboard { String::new() } else { format!(", {DASHBOARD} to look at in a browser") };
+        let head = ["explanation", "AUROC", "balanced accuracy", "AUROC of another latent's", "of latents"];
+        let mut explained = markdown::Table::new(head);
+        for (name, values, latents) in &detection {
+            let values = values.map(markdown::score);
+            explained.row([name.to_string()].into_iter().chain(values).chain([latents.to_string()]));
+        }
+        let twins = agreement.map_or_else(String::new, |[own, null]| twins_table(own, null, shared_of(features)));
+        let page = match (self.no_dashboard, is_folder) {
+            (true, _) => String::new(),
+            (false, true) => format!(", {FOLDER}/{} to look at in a browser", dashboard::INDEX),
+            (false, false) => format!(", {DASHBOARD} to look at in a browser"),
+        };
         output::result(format_args!(
-            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}{}",
+            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
+             medians; {WINDOWS} of each kind of window at most\n\n{explained}\nPartners, latents that fire \
+             together, were looked for in {compared}.\n{twins}{}",
             self.out.display(),
             made.events.total(),
             features.len(),
             markdown::notes(notes)
         ))
     }
+}
+
+/// The share of latents that the other SAE has too.
+fn shared_of(features: &[Feature]) -> Option<f64> {
+    let twins: Vec<Twin> = features.iter().filter_map(|feature| feature.twin).collect();
+    let shared = twins.iter().filter(|twin| twin.is_shared()).count();
+    (!twins.is_empty()).then(|| shared as f64 / twins.len() as f64)
+}
+
+fn twins_table(own: Agreement, null: Agreement, shared: Option<f64>) -> String {
+    let mut table = markdown::Table::new(["the other SAE", "cosine", "of random directions"]);
+    let rows =
+        [("matched one to one (PW-MCC)", own.matched, null.matched), ("nearest (MMCS)", own.largest, null.largest)];
+    for (name, own, null) in rows {
+        table.row([name.to_owned(), markdown::number(own), markdown::number(null)]);
+    }
+    format!(
+        "\n{table}\n{} of the latents are in both: encoder and decoder have the same partner, at cosines of {SHARED} or more.\n",
+        markdown::percent(shared)
+    )
+}
+
+/// Medians of each explanation's scores over the latents that have one: AUROC, balanced accuracy, AUROC of another latent's.
+fn detections(features: &[Feature]) -> Vec<(&'static str, [Option<f64>; 3], usize)> {
+    let of = |method: Method| {
+        let described = features.iter().flat_map(|f| &f.described).filter(|described| described.method == method);
+        let described: Vec<&Described> = described.collect();
+        let median = |of: fn(&Described) -> Option<f64>| {
+            median_of(&described.iter().copied().filter_map(of).collect::<Vec<f64>>())
+        };
+        let values = [median(|d| d.own.auroc), median(|d| d.own.balanced_accuracy), median(|d| d.other.auroc)];
+        (method.name(), values, described.len())
+    };
+    Method::ALL.into_iter().map(of).collect()
 }
 
 /// How many latents are ablated by default: a pass of a larger model takes longer.

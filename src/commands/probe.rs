@@ -21,7 +21,9 @@ use crate::files::check_writable;
 use crate::frames::{Probes, write_probes};
 use crate::interrupt::{self, Interrupted};
 use crate::output;
-use crate::probe::{Means, Measures, Pooling, Row, Wanted, json as rows_json, measure, numbered, tasks, text};
+use crate::probe::{
+    Means, Measures, Pooling, Row, Wanted, check_memory, json as rows_json, measure, numbered, tasks, text,
+};
 use crate::progress::Progress;
 
 /// Probe SAEs: how well labels of texts can be read off their latents, beside what else they can be read off.
@@ -31,7 +33,7 @@ use crate::progress::Progress;
 /// their principal components, a bag of words, random directions as sparse as the SAE, and permuted labels.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Protocols:\n  saebench    SAEBench 0.6.0, sparse_probing: the mean over tokens without BOS and end-of-text; columns by\n              |mean₊ − mean₋|; L2-penalised logistic regression, C = 1, of columns as they are; accuracy.\n              Other than there: by default 2,000 texts a task, a quarter to test, split by document;\n              the probe of all columns is the same regression, not a network's layer that is stopped where\n              it does best on the test texts.\n  sae-probes  sae-probes 0.4.2, setting normal, penalty l2: the last token of at most 1,024, long texts cut\n              at their beginning; columns by the difference of means after division by the mean of what\n              is not 0; C of ten values by the AUROC of validation texts. Other than there: not penalty\n              l1, which is its default; not numpy's draws of texts; of 12 texts or fewer six folds\n\nCode:\n  Bits a label, over blocks of texts in random orders of documents, each coded with a probe fitted on\n  those before it, its columns chosen on them too; penalties are mixed by Bayes' rule. Compression is\n  against the code of labels alone (Krichevsky and Trofimov 1981).\n\nExamples:\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled --task source\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled \\\n    --controls random-model,permuted-decoder --out /tmp/probes\n  assay probe --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --data reviews.jsonl \\\n    --label-column stars --protocol sae-probes"
+    after_help = "Protocols:\n  saebench    SAEBench 0.6.0, sparse_probing: the mean over tokens without BOS and end-of-text; columns by\n              |mean₊ − mean₋|; L2-penalised logistic regression, C = 1, of columns as they are; accuracy.\n              Other than there: by default 2,000 texts a task, a quarter to test, split by document;\n              the probe of all columns is the same regression, not a network's layer that is stopped where\n              it does best on the test texts.\n  sae-probes  sae-probes 0.4.2, setting normal, penalty l2: the last token of at most 1,024, long texts cut\n              at their beginning; columns by the difference of means after division by the mean of what\n              is not 0; C of ten values by the AUROC of validation texts. Other than there: not penalty\n              l1, which is its default; not numpy's draws of texts; of 12 texts or fewer six folds\n\nCode:\n  Bits a label, over blocks of texts in random orders of documents, each coded with a probe fitted on\n  those before it, its columns chosen on them too; penalties are mixed by Bayes' rule. Compression is\n  against the code of labels alone (Krichevsky and Trofimov 1981).\n\nExamples:\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled --task source\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled \\\n    --controls random-model,permuted-decoder --out /tmp/probes     # all of them: a minute or two on two cores\n  assay probe --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --data reviews.jsonl \\\n    --label-column stars --protocol sae-probes"
 )]
 pub struct ProbeArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -139,6 +141,9 @@ impl ProbeArgs {
             resamples: self.resamples as usize,
             seed: self.seed,
         };
+        if measures.all {
+            check_memory(all.iter().flat_map(|(_, of_set, _)| of_set), &models.representations())?;
+        }
         let mut found: Vec<Vec<Row>> = Vec::new();
         let mut means = Means::default();
         let mut l0 = Vec::new();
@@ -156,7 +161,7 @@ impl ProbeArgs {
                     return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
                 }
                 let rows = measure(task, &used, &representations, &drawn, &measures);
-                means.add(&rows, *documents);
+                means.add(&rows, at, task);
                 found.push(rows);
                 stage.advance(1, || task.name.clone());
             }

@@ -11,6 +11,7 @@ fn contents(d_sae: usize, sequences: usize) -> Contents {
         sae: "s".to_owned(),
         sae_weights: String::new(),
         hook: "blocks.0.hook_resid_post".to_owned(),
+        device: "cpu".to_owned(),
         tokens: String::new(),
         sequences,
         context_size: 4,
@@ -96,6 +97,9 @@ fn a_store_goes_on_after_the_last_whole_chunk() {
     assert_eq!(bytes(dir.path()), bytes(whole.path()));
     assert!(Store::open(dir.path(), contents(5, 12)).unwrap().is_finished());
 
+    let other = Contents { device: "cuda".to_owned(), ..contents(5, 12) };
+    let error = Store::open(dir.path(), other).err().unwrap().to_string();
+    assert!(error.contains("device is \"cpu\" there, \"cuda\" here"), "{error}");
     let other = Contents { context_size: 8, ..contents(5, 12) };
     let error = Store::open(dir.path(), other).err().unwrap().to_string();
     assert!(error.contains("context_size is 4 there, 8 here") && error.contains("--out"), "{error}");

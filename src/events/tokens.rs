@@ -108,6 +108,22 @@ impl Tokens {
         self.len() == 0
     }
 
+    /// Some tokens from a position on, which counts through all contexts: of few in many places this reads less than [`Self::at`].
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn read(&mut self, first: usize, count: usize) -> Result<Vec<u32>> {
+        assert!(first + count <= self.len(), "there are {} tokens", self.len());
+        let mut bytes = vec![0; 4 * count];
+        let read = self.file.seek(SeekFrom::Start(self.start + 4 * first as u64));
+        read.and_then(|_| self.file.read_exact(&mut bytes))
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes"))).collect())
+    }
+
     /// The token at a position, which counts through all contexts.
     ///
     /// # Errors
@@ -121,11 +137,7 @@ impl Tokens {
         let slot = block % KEPT;
         if self.kept[slot].as_ref().is_none_or(|(kept, _)| *kept != block) {
             let first = block * BLOCK;
-            let mut bytes = vec![0; 4 * BLOCK.min(self.len() - first)];
-            let read = self.file.seek(SeekFrom::Start(self.start + 4 * first as u64));
-            read.and_then(|_| self.file.read_exact(&mut bytes))
-                .with_context(|| format!("cannot read {}", self.path.display()))?;
-            let tokens = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes"))).collect();
+            let tokens = self.read(first, BLOCK.min(self.len() - first))?;
             self.kept[slot] = Some((block, tokens));
         }
         let (_, tokens) = self.kept[slot].as_ref().expect("it was just read");

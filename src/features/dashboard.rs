@@ -3,6 +3,9 @@
 //! Text of the corpus gets onto the page as data alone: gzip in base64, which holds no `<`, read by `assets/dashboard.js` and put there as text
 //! nodes; a content security policy forbids everything else. What is always loaded is the index, columns of numbers; contexts are in shards of
 //! [`SHARD`] latents, which the page unpacks when one of them is looked at.
+//!
+//! All is one file, or, of more than [`MOST`] latents, a folder: `index.html`, and `data/sN.js` for shard N, the same bytes as the text in a
+//! call that hands them to the page. A page may not read files on its own where it was opened from disk, but it may load scripts.
 
 mod base64;
 
@@ -10,8 +13,9 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
+use assay_probes::features::explanation::Method;
 use assay_probes::features::{HISTOGRAM_BINS, Kind, STRATA};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -23,9 +27,12 @@ use super::windows::Shown;
 use crate::files::write_atomic_with;
 
 /// Latents of a shard.
-pub const SHARD: usize = 256;
-/// More latents make a file that browsers take long to open.
+pub const SHARD: usize = 64;
+/// More latents in one file make one that browsers take long to open.
 pub const MOST: usize = 65_536;
+/// Of a folder: the page, and where its shards are.
+pub const INDEX: &str = "index.html";
+const DATA: &str = "data";
 /// Tokens and neighbours of a latent in the index.
 const TOKENS: usize = 10;
 const NEAREST: usize = 5;
@@ -54,52 +61,65 @@ pub struct Page<'a> {
     pub context_size: usize,
 }
 
-/// Checks that a page can hold that many latents.
-///
-/// # Errors
-/// If they are more than [`MOST`].
-pub fn check(d_sae: usize) -> Result<()> {
-    ensure!(
-        d_sae <= MOST,
-        "the SAE has {d_sae} latents, and a page holds {MOST} at most; give --no-dashboard: the table and the firings take any number"
-    );
-    Ok(())
-}
+/// What gives what is shown of some latents, from the first number up to the second.
+type Shards<'a> = &'a mut dyn FnMut(usize, usize) -> Result<Vec<Option<Shown>>>;
 
 impl Page<'_> {
-    /// Writes the page. `shard` gives what is shown of some latents, from the first number up to the second.
+    /// Writes the page as one file.
     ///
     /// # Errors
-    /// If it can't be written, or those of `shard`.
-    pub fn write(&self, path: &Path, shard: impl FnMut(usize, usize) -> Result<Vec<Option<Shown>>>) -> Result<()> {
-        check(self.features.len())?;
-        write_atomic_with(path, |file| self.write_into(file, shard))
+    /// If it can't be written, or those of `shards`.
+    pub fn write(&self, path: &Path, shards: Shards<'_>) -> Result<()> {
+        write_atomic_with(path, |file| self.write_into(file, Some(shards)))
     }
 
-    fn write_into(
-        &self,
-        file: &mut File,
-        mut shard: impl FnMut(usize, usize) -> Result<Vec<Option<Shown>>>,
-    ) -> Result<()> {
+    /// Writes the page into a folder, the page itself last.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_folder(&self, dir: &Path, shards: Shards<'_>) -> Result<()> {
+        for start in (0..self.features.len()).step_by(SHARD) {
+            let (number, bytes) = (start / SHARD, self.shard(start, shards)?);
+            write_atomic_with(&dir.join(DATA).join(format!("s{number}.js")), |file| {
+                let mut out = BufWriter::with_capacity(1 << 20, file);
+                write!(out, "__shard({number},\"")?;
+                packed(&mut out, &bytes)?;
+                writeln!(out, "\")")?;
+                Ok(out.flush()?)
+            })?;
+        }
+        write_atomic_with(&dir.join(INDEX), |file| self.write_into(file, None))
+    }
+
+    /// The bytes of the shard that begins with a latent.
+    fn shard(&self, start: usize, shards: Shards<'_>) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for shown in shards(start, (start + SHARD).min(self.features.len()))? {
+            self.put(&mut bytes, shown.as_ref());
+        }
+        Ok(bytes)
+    }
+
+    /// The page, with the shards in it if they are given.
+    fn write_into(&self, file: &mut File, shards: Option<Shards<'_>>) -> Result<()> {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         let (head, tail) = TEMPLATE.split_once("<!--data-->").expect("the template has a place for data");
         let title = escaped(&self.title);
-        out.write_all(head.replace("/*style*/", STYLE).replace("<!--title-->", &title).as_bytes())?;
-        let latents = self.features.len();
-        for start in (0..latents).step_by(SHARD) {
-            let end = (start + SHARD).min(latents);
-            let mut bytes = Vec::new();
-            for shown in shard(start, end)? {
-                self.put(&mut bytes, shown.as_ref());
+        let files = if shards.is_some() { "" } else { " 'self' file:" };
+        let head = head.replace("/*style*/", STYLE).replace("<!--title-->", &title).replace("/*files*/", files);
+        out.write_all(head.as_bytes())?;
+        let (latents, folder) = (self.features.len(), shards.is_none());
+        if let Some(shards) = shards {
+            for start in (0..latents).step_by(SHARD) {
+                data(&mut out, &format!("shard-{}", start / SHARD), &self.shard(start, shards)?)?;
             }
-            data(&mut out, &format!("shard-{}", start / SHARD), &bytes)?;
         }
         data(&mut out, "vocabulary", &self.vocabulary_bytes())?;
         let (columns, index) = self.index();
         data(&mut out, "index", &index)?;
         let about = json!({
             "title": self.title, "about": self.about, "latents": latents, "shard": SHARD, "tokens": self.tokens,
-            "context_size": self.context_size,
+            "context_size": self.context_size, "folder": folder,
             "vocabulary": self.vocab_size, "id_bytes": self.id_bytes(), "columns": columns, "bins": HISTOGRAM_BINS, "strata": STRATA,
         });
         data(&mut out, "about", about.to_string().as_bytes())?;
@@ -126,7 +146,7 @@ impl Page<'_> {
             let values = self.features.iter().map(|f| of(f).map_or(f32::NAN, |v| v as f32));
             values.flat_map(f32::to_le_bytes).collect()
         };
-        let floats: [(&str, Score); 20] = [
+        let floats: [(&str, Score); 31] = [
             ("density_low", |f| f.scores.density_interval.map(|i| i.low)),
             ("density_high", |f| f.scores.density_interval.map(|i| i.high)),
             ("max", |f| f.scores.max),
@@ -147,6 +167,17 @@ impl Page<'_> {
             ("encoder_decoder_cosine", |f| f.encoder_decoder),
             ("delta_ce", Feature::delta_ce),
             ("delta_kl", Feature::delta_kl),
+            ("output_score", |f| f.output_score),
+            ("detection_tokens", |f| f.detection(Method::Tokens)?.own.auroc),
+            ("detection_ngrams", |f| f.detection(Method::Ngrams)?.own.auroc),
+            ("detection_keywords", |f| f.detection(Method::Keywords)?.own.auroc),
+            ("detection_written", |f| f.detection(Method::Written)?.own.auroc),
+            ("detection_rule", |f| f.detection(Method::Rule)?.own.auroc),
+            ("other_tokens", |f| f.detection(Method::Tokens)?.other.auroc),
+            ("other_ngrams", |f| f.detection(Method::Ngrams)?.other.auroc),
+            ("other_keywords", |f| f.detection(Method::Keywords)?.other.auroc),
+            ("other_written", |f| f.detection(Method::Written)?.other.auroc),
+            ("other_rule", |f| f.detection(Method::Rule)?.other.auroc),
         ];
         for (name, of) in floats {
             columns.push(json!([name, "f32", 1]));
@@ -210,10 +241,15 @@ const SCRIPT: &str = include_str!("assets/dashboard.js");
 /// An element of data: gzip in base64.
 fn data(out: &mut impl Write, id: &str, bytes: &[u8]) -> Result<()> {
     write!(out, "<script type=\"text/plain\" id=\"{id}\">")?;
-    let mut encoder = GzEncoder::new(Base64::new(&mut *out), Compression::default());
+    packed(out, bytes)?;
+    Ok(writeln!(out, "</script>")?)
+}
+
+fn packed(out: &mut impl Write, bytes: &[u8]) -> Result<()> {
+    let mut encoder = GzEncoder::new(Base64::new(out), Compression::default());
     encoder.write_all(bytes)?;
     encoder.finish()?.finish()?;
-    Ok(writeln!(out, "</script>")?)
+    Ok(())
 }
 
 /// Text as HTML.

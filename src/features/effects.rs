@@ -23,7 +23,7 @@ struct Drawn {
     z: Vec<f32>,
 }
 
-/// Measures what ablating each of some latents does, in up to 4 contexts where it fires.
+/// Measures what ablating each of some latents does, in up to 4 contexts where it fires on a token after which one is predicted.
 ///
 /// `rows` are what latents write ([`assay_probes::ablation::written`]), `site` where that is added.
 ///
@@ -44,7 +44,11 @@ pub fn effects(
             let context_size = reader.tokens.context_size();
             let mut draw = ContextSample::new(latent, (TOKENS / context_size).clamp(1, CONTEXTS));
             reader.events.each(latent, |position, _| {
-                draw.push(position as usize / context_size);
+                let (context, within) = (position as usize / context_size, position as usize % context_size);
+                // Nothing is predicted after the last token.
+                if within + 1 < context_size {
+                    draw.push(context);
+                }
                 Ok(())
             })?;
             let contexts = draw.finish();

@@ -1,5 +1,6 @@
 //! Scores of each latent, from its firings.
 
+use std::fmt;
 use std::sync::Mutex;
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::events::{Contents, Events, Tokens};
 use crate::interrupt::{self, Interrupted};
+use crate::markdown::percent;
 use crate::progress::Stage;
 
 /// Latents between two looks at whether to stop.
@@ -15,7 +17,25 @@ pub const GROUP: usize = 256;
 /// Places of each token that are kept, to find some where a latent is silent.
 const CANDIDATES: usize = 24;
 /// Firings that are compared with one another for partners, about; of more, those in evenly spaced contexts. 8 bytes each.
-const COMPARED: u64 = 8 << 20;
+pub const COMPARED: u64 = 8 << 20;
+
+/// The contexts on whose tokens latents were compared for partners.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Compared {
+    /// Every n-th, beginning with the first; all where n is 1.
+    pub every: usize,
+    /// Their share of all contexts.
+    pub share: f64,
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.every {
+            1 => f.write_str("all contexts"),
+            every => write!(f, "one of {every} contexts, {} of all", percent(Some(self.share))),
+        }
+    }
+}
 
 /// What one pass over the contexts of a store says.
 pub struct Texts {
@@ -127,12 +147,14 @@ impl<'a> Readers<'a> {
         Ok(scores)
     }
 
-    /// The latent that fires most where each does.
+    /// The latent that fires most where each does, in all contexts or, of more firings than `most`, in evenly spaced ones, which are given
+    /// beside.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn partners(&self, contents: &Contents, total: u64) -> Result<Vec<Option<Partner>>> {
-        let (context_size, every) = (contents.context_size, total.div_ceil(COMPARED).max(1) as usize);
+    pub fn partners(&self, events: &Events, most: u64) -> Result<(Vec<Option<Partner>>, Compared)> {
+        let contents = events.contents();
+        let (context_size, every) = (contents.context_size, events.total().div_ceil(most).max(1) as usize);
         let latents: Vec<usize> = (0..contents.d_sae).collect();
         let firings = self.map(&latents, |reader, latent| {
             let mut found = Vec::new();
@@ -145,6 +167,8 @@ impl<'a> Readers<'a> {
             })?;
             Ok(found)
         })?;
-        Ok(partners(&firings, contents.sequences.div_ceil(every) * context_size))
+        let compared = contents.sequences.div_ceil(every);
+        let share = compared as f64 / contents.sequences.max(1) as f64;
+        Ok((partners(&firings, compared * context_size), Compared { every, share }))
     }
 }

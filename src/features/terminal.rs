@@ -52,13 +52,19 @@ pub fn text(feature: &Feature, shown: Option<&Shown>, vocabulary: &Vocabulary, t
     for ((name, share), (_, adjusted)) in scores.explained.named().into_iter().zip(feature.adjusted.named()) {
         line(&format!("η² {name}"), format!("{} (less chance, ε²: {})", number(share), number(adjusted)));
     }
-    line("input score", number(feature.input_score));
+    line("input, output score", format!("{}, {}", number(feature.input_score), number(feature.output_score)));
     line("ΔCE, ΔKL a firing", format!("{}, {} nats", number(feature.delta_ce()), number(feature.delta_kl())));
     let list = |items: Vec<String>| if items.is_empty() { NONE.to_owned() } else { items.join("  ") };
     line("fires on", list(scores.top.iter().map(|t| format!("{} {}", word(t.id), percent(Some(t.share)))).collect()));
     let written = feature.written.iter().take(super::table::TOKENS);
     line("writes", list(written.map(|(id, logit)| format!("{} {logit:.2}", word(*id))).collect()));
     line("nearest decoder rows", list(feature.nearest.iter().map(|(l, c)| format!("{l} ({c:.2})")).collect()));
+    for described in &feature.described {
+        let label = format!("explained by {}", described.method.name());
+        let (own, other) = (number(described.own.auroc), number(described.other.auroc));
+        let text = described.explanation.text(word);
+        writeln!(out, "  {label:24}AUROC {own}, another latent's {other}: {text}").expect("a string takes all");
+    }
     let Some(shown) = shown else { return out };
     for kind in 0..STRATA + 3 {
         let (title, kind) = match kind {
@@ -125,13 +131,18 @@ pub fn json(feature: &Feature, shown: Option<&Shown>, vocabulary: &Vocabulary, t
         "mean": scores.mean, "token_entropy": scores.token_entropy, "purity": scores.purity,
         "eta2": Value::Object(explained(scores.explained.named())),
         "eta2_adjusted": Value::Object(explained(feature.adjusted.named())),
-        "input_score": feature.input_score, "delta_ce": feature.delta_ce(), "delta_kl": feature.delta_kl(),
+        "input_score": feature.input_score, "output_score": feature.output_score, "delta_ce": feature.delta_ce(), "delta_kl": feature.delta_kl(),
         "tokens_in": scores.top.iter()
             .map(|t| json!({ "id": t.id, "text": vocabulary.text(t.id), "share": t.share })).collect::<Vec<_>>(),
         "tokens_out": feature.written.iter().take(super::table::TOKENS)
             .map(|(id, logit)| json!({ "id": id, "text": vocabulary.text(*id), "logit": logit })).collect::<Vec<_>>(),
         "nearest": feature.nearest.iter().map(|(l, c)| json!({ "latent": l, "cosine": c })).collect::<Vec<_>>(),
         "encoder_decoder_cosine": feature.encoder_decoder,
+        "explanations": feature.described.iter().map(|of| json!({
+            "method": of.method.name(), "text": of.explanation.text(|id| vocabulary.text(id)), "auroc": of.own.auroc,
+            "balanced_accuracy": of.own.balanced_accuracy, "other_auroc": of.other.auroc,
+            "other_balanced_accuracy": of.other.balanced_accuracy,
+        })).collect::<Vec<_>>(),
         "strata": shown.map(|shown| shown.strata.iter()
             .map(|s| json!({ "events": s.events, "mass": s.mass, "low": (s.events > 0).then_some(s.low) })).collect::<Vec<_>>()),
         "histogram": shown.map(|shown| shown.histogram.to_vec()),

@@ -20,15 +20,32 @@ pub fn has_lens(site: Site) -> bool {
 /// # Shapes
 /// - `rows`: `[latents, d_model]`
 pub fn written(model: &Decoder, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
+    by_lens(model, rows, written_by)
+}
+
+/// What `of` makes of the logits of each direction.
+fn by_lens(
+    model: &Decoder,
+    rows: &Tensor<2>,
+    of: impl Fn(&[f32]) -> Vec<(u32, f32)> + Sync + Send,
+) -> Vec<Vec<(u32, f32)>> {
     let ([latents, width], vocab_size) = (rows.dims(), model.config().vocab_size);
     let mut found = Vec::with_capacity(latents);
     for start in (0..latents).step_by(ROWS) {
         let end = (start + ROWS).min(latents);
         let logits = model.logit_lens(rows.clone().slice([start..end, 0..width]));
         let logits = logits.into_data().try_into_vec::<f32>().expect("logits are f32");
-        found.par_extend(logits.par_chunks(vocab_size).map(written_by));
+        found.par_extend(logits.par_chunks(vocab_size).map(&of));
     }
     found
+}
+
+/// The token ids that each of some directions lowers most, and their logits, the least first, likewise.
+pub fn suppressed(model: &Decoder, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
+    by_lens(model, rows, |logits| {
+        let negated: Vec<f32> = logits.iter().map(|logit| -logit).collect();
+        written_by(&negated).into_iter().map(|(id, logit)| (id, -logit)).collect()
+    })
 }
 
 /// The tokens that logits favour most; none of a latent that writes nothing, or nothing finite.

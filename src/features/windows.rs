@@ -70,7 +70,7 @@ fn show(reader: &mut Reader<'_>, texts: &Texts, latent: usize, scores: &Scores) 
         let (context, within) = (position / context_size, position % context_size);
         let (first, end) = (within.saturating_sub(AROUND), (within + AROUND + 1).min(context_size));
         let start = (context * context_size + first) as usize;
-        let ids: Vec<u32> = (start..start + (end - first) as usize).map(|at| tokens.at(at)).collect::<Result<_>>()?;
+        let ids = tokens.read(start, (end - first) as usize)?;
         let values = vec![0.0; ids.len()];
         windows.push(Window { kind, context, first, focus: (within - first) as usize, ids, values });
     }

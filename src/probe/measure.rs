@@ -1,16 +1,16 @@
 //! Every representation on a task: scores of its probes on test texts, the bits of its labels, and the differences.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use assay_probes::probing::{
-    Features, Gram, Protocol, SCORES, Tested, label_only_bits, orders, permuted_labels, prequential, probe,
+    Features, Gram, Probed, Protocol, SCORES, Tested, label_only_bits, orders, permuted_labels, prequential, probe,
 };
-use assay_probes::stats::{Interval, Resamples, StandardError, mean, minimum_detectable, sample_sd};
+use assay_probes::stats::{Resamples, mean, sample_sd};
 use ndarray::ArrayView1;
 use rayon::prelude::*;
 
+use super::measured::{Measured, compare};
 use super::task::Task;
-use crate::replicates::{LEVEL, paired_interval};
 
 /// What a row is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Kind {
     Words,
     /// Latents of random directions.
     RandomDictionary,
-    /// Latents of the SAE, the labels of training permuted.
+    /// Latents of the SAE, the labels permuted.
     Permuted,
     /// Latents of the SAE on a model whose weights were drawn anew.
     RandomModel,
@@ -52,7 +52,7 @@ impl Kind {
     }
 
     /// Whether a probe of all columns says something that no other row does: principal components are a rotation.
-    fn has_all(self) -> bool {
+    pub(super) fn has_all(self) -> bool {
         !matches!(self, Self::Principal | Self::Permuted | Self::PermutedDecoder)
     }
 }
@@ -86,31 +86,6 @@ pub struct Measures {
     pub seed: u64,
 }
 
-/// A row less another on the same texts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Against {
-    /// The difference.
-    pub difference: Option<f64>,
-    /// Its percentile interval over documents, paired.
-    pub interval: Option<Interval>,
-    /// The smallest true difference that a test at 5 % finds with the chance 80 %, by the bootstrap's standard error of this one.
-    pub smallest: Option<f64>,
-}
-
-/// A number with its replicates.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Measured {
-    /// The number itself.
-    pub value: Option<f64>,
-    /// The percentile interval over documents.
-    pub interval: Option<Interval>,
-    /// Less the SAE's.
-    pub sae: Against,
-    /// Less the bag of words'.
-    pub words: Against,
-    replicates: Vec<Option<f64>>,
-}
-
 /// A representation on a task, or on the mean of all.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -122,7 +97,7 @@ pub struct Row {
     pub kind: Kind,
     /// Columns that the probe reads; `None`: all.
     pub k: Option<usize>,
-    /// Texts fitted on and tested, of all tasks together in a mean.
+    /// Texts fitted on and tested; of a mean those of all its tasks, each counted once.
     pub texts: [usize; 2],
     /// Which columns, the best first; empty where all are read.
     pub columns: Vec<usize>,
@@ -147,7 +122,7 @@ impl Row {
     }
 
     /// All measured numbers.
-    fn measured(&mut self) -> impl Iterator<Item = &mut Measured> {
+    pub(super) fn measured(&mut self) -> impl Iterator<Item = &mut Measured> {
         self.scores.iter_mut().chain(&mut self.bits)
     }
 }
@@ -198,7 +173,7 @@ pub fn measure(
     let jobs: Vec<Job<'_>> = locals.iter().flat_map(|of| ks(of).into_iter().map(move |k| Job { of, k })).collect();
     let orders = orders(&(0..rows.len()).collect::<Vec<_>>(), &task.documents, measures.orders, measures.seed);
     let counts = drawn.counts();
-    let weights = Weights { task, counts: &counts };
+    let weights = Weights { counts: &counts };
     let mut found: Vec<Row> = jobs.par_iter().map(|job| job.row(task, &orders, &weights, measures)).collect();
     // Scores rest on the documents that are tested; fewer are never too sure of themselves in bits, which rest on all.
     let tested: BTreeSet<usize> = task.split.test.iter().map(|&row| task.documents[row]).collect();
@@ -206,9 +181,8 @@ pub fn measure(
     found
 }
 
-/// How often each row's document is in a replicate.
+/// How often each document is in a replicate.
 struct Weights<'a> {
-    task: &'a Task,
     counts: &'a ndarray::Array2<f64>,
 }
 
@@ -218,162 +192,192 @@ impl Weights<'_> {
     }
 }
 
+/// Permutations of the labels that a control is the mean over.
+pub const PERMUTATIONS: usize = 20;
+
 impl Job<'_> {
+    /// The labels that are probed: the task's own, or some permutations of them. Those of a task are its own and the same whatever else is
+    /// measured. They are permuted among the texts to fit on and among those to test: labels to test that stay would be told by whichever
+    /// columns tell them, and permuted ones to fit on only decide, as a coin does, for which side such columns speak. So chance is exactly
+    /// an AUROC of ½ only where both are permuted (Ojala and Garriga 2010, "Permutation Tests for Studying Classifier Performance").
+    fn labels(&self, task: &Task, seed: u64) -> Vec<Vec<bool>> {
+        if self.of.of.kind != Kind::Permuted {
+            return vec![task.labels.clone()];
+        }
+        let permuted = |draw: usize| {
+            let mut labels = task.labels.clone();
+            for (at, side) in [&task.split.train, &task.split.test].into_iter().enumerate() {
+                let of_side: Vec<bool> = side.iter().map(|&row| labels[row]).collect();
+                let permuted = permuted_labels(&of_side, seed, &format!("{} {draw} {at}", task.name));
+                side.iter().zip(permuted).for_each(|(&row, label)| labels[row] = label);
+            }
+            labels
+        };
+        (0..PERMUTATIONS).map(permuted).collect()
+    }
+
     fn row(&self, task: &Task, orders: &[Vec<usize>], weights: &Weights<'_>, measures: &Measures) -> Row {
-        let Local { of, features, gram } = self.of;
-        let (protocol, split) = (measures.protocol, &task.split);
-        let permuted = of.kind == Kind::Permuted;
-        let mut labels = task.labels.clone();
-        if permuted {
-            let of_train: Vec<bool> = split.train.iter().map(|&row| labels[row]).collect();
-            let others = permuted_labels(&of_train, measures.seed);
-            split.train.iter().zip(others).for_each(|(&row, label)| labels[row] = label);
-        }
-        let probed = probe(protocol, features, gram.as_ref(), &labels, split, self.k);
-        let of_test: Vec<bool> = split.test.iter().map(|&row| task.labels[row]).collect();
-        let tested = Tested::new(&probed.decisions, &of_test);
-        let document = |row: usize| weights.task.documents[row];
-        let replicates = weights.replicates(|counts| tested.weighted(|row| counts[document(split.test[row])]).values());
-        let scores = tested
-            .scores()
-            .values()
-            .into_iter()
-            .enumerate()
-            .map(|(at, value)| Measured::new(value, replicates.iter().map(|values| values[at]).collect()));
-        let mut not_converged = usize::from(!probed.fit.has_converged());
-        let (mut bits, mut orders_sd) = (None, None);
-        // The code reads all labels, so that permuted ones are permuted everywhere.
-        let coded = if permuted { permuted_labels(&task.labels, measures.seed) } else { task.labels.clone() };
-        let n = coded.len() as f64;
-        if !orders.is_empty() && (self.k.is_some() || measures.code_all) {
-            let found = prequential(features, gram.as_ref(), &coded, orders, protocol.ranking(), self.k);
-            not_converged += found.not_converged;
-            let per_label: Vec<f64> = found.totals.iter().map(|total| total / n).collect();
-            let replicates = weights.replicates(|counts| {
-                let weight = |row: usize| counts[document(row)];
-                let total: f64 = (0..coded.len()).map(weight).sum();
-                let sum: f64 = found.of_rows.iter().enumerate().map(|(row, bits)| weight(row) * bits).sum();
-                (total > 0.0).then(|| sum / total)
-            });
-            bits = Some(Measured::new(mean(&per_label), replicates));
-            orders_sd = sample_sd(&per_label);
-        }
-        Row {
+        let (features, gram, split) = (&self.of.features, self.of.gram.as_ref(), &task.split);
+        let labels = self.labels(task, measures.seed);
+        let fitted = |labels: &Vec<bool>| probe(measures.protocol, features, gram, labels, split, self.k);
+        let probed: Vec<Probed> = labels.iter().map(fitted).collect();
+        let mut not_converged = probed.iter().filter(|probed| !probed.fit.has_converged()).count();
+        let mut row = Row {
             task: Some(task.name.clone()),
-            representation: of.name.clone(),
-            kind: of.kind,
+            representation: self.of.of.name.clone(),
+            kind: self.of.of.kind,
             k: self.k,
             texts: [split.train.len(), split.test.len()],
-            columns: probed.columns.unwrap_or_default(),
-            c: Some(probed.c),
-            not_converged,
-            scores: scores.collect(),
-            bits,
-            label_only: label_only_bits(&coded) / n,
-            orders_sd,
+            columns: Vec::new(),
+            c: None,
+            not_converged: 0,
+            scores: self.scores(task, &labels, &probed, weights),
+            bits: None,
+            label_only: label_only_bits(&task.labels) / task.labels.len() as f64,
+            orders_sd: None,
+        };
+        if let [probed] = probed.as_slice() {
+            (row.columns, row.c) = (probed.columns.clone().unwrap_or_default(), Some(probed.c));
         }
-    }
-}
-
-impl Measured {
-    fn new(value: Option<f64>, replicates: Vec<Option<f64>>) -> Self {
-        Self { value, interval: Interval::percentile(&replicates, LEVEL), replicates, ..Self::default() }
-    }
-
-    fn minus(&self, other: &Self, documents: usize) -> Against {
-        let pairs = self.replicates.iter().zip(&other.replicates);
-        let differences: Option<Vec<f64>> = pairs.map(|(own, other)| Some((*own)? - (*other)?)).collect();
-        let error = differences.and_then(|differences| sample_sd(&differences)).filter(|sd| *sd > 0.0);
-        let error = error.map(|value| StandardError { value, df: documents.saturating_sub(1) as f64 });
-        Against {
-            difference: self.value.zip(other.value).map(|(own, other)| own - other),
-            interval: paired_interval(self.replicates.clone(), other.replicates.clone(), LEVEL),
-            smallest: error.and_then(|error| minimum_detectable(error, 0.05, 0.8)),
+        if !orders.is_empty() && (self.k.is_some() || measures.code_all) {
+            let (per_label, bits, failed) = self.code(&labels, orders, measures);
+            let replicates = weights.replicates(|counts| {
+                let weight = |row: usize| counts[task.documents[row]];
+                let total: f64 = (0..bits.len()).map(weight).sum();
+                let sum: f64 = bits.iter().enumerate().map(|(row, bits)| weight(row) * bits).sum();
+                (total > 0.0).then(|| sum / total)
+            });
+            row.bits = Some(Measured::new(mean(&per_label), replicates));
+            row.orders_sd = sample_sd(&per_label);
+            not_converged += failed;
         }
+        row.not_converged = not_converged;
+        row
     }
-}
 
-/// Sets what each row has less the first SAE's and the bag of words' row of the same k.
-fn compare(rows: &mut [Row], documents: usize) {
-    let first = rows.iter().find(|row| row.kind == Kind::Sae).map(|row| row.representation.clone());
-    let references: Vec<Row> = rows
-        .iter()
-        .filter(|row| row.kind == Kind::Words || Some(&row.representation) == first.as_ref() && row.kind == Kind::Sae)
-        .cloned()
-        .collect();
-    for row in rows.iter_mut() {
-        let is_other = |other: &&Row| other.k == row.k && other.representation != row.representation;
-        for mut other in references.iter().filter(is_other).cloned().collect::<Vec<_>>() {
-            let of_sae = other.kind == Kind::Sae;
-            let pairs: Vec<Measured> = other.measured().map(|measured| measured.clone()).collect();
-            for (own, other) in row.measured().zip(&pairs) {
-                let against = own.minus(other, documents);
-                if of_sae { own.sae = against } else { own.words = against }
+    /// Scores of the test texts: the mean over the probes, each with its labels.
+    fn scores(&self, task: &Task, labels: &[Vec<bool>], probed: &[Probed], weights: &Weights<'_>) -> Vec<Measured> {
+        let test = &task.split.test;
+        let tested: Vec<Tested> = labels
+            .iter()
+            .zip(probed)
+            .map(|(labels, probed)| {
+                let of_test: Vec<bool> = test.iter().map(|&row| labels[row]).collect();
+                Tested::new(&probed.decisions, &of_test)
+            })
+            .collect();
+        let means = |weight: &dyn Fn(usize) -> f64| {
+            let values: Vec<_> = tested.iter().map(|tested| tested.weighted(weight).values()).collect();
+            // A replicate may lack a class of one permutation and have both of the others.
+            let of = |at: usize| values.iter().filter_map(|values| values[at]).collect::<Vec<f64>>();
+            std::array::from_fn::<_, { SCORES.len() }, _>(|at| mean(&of(at)))
+        };
+        let replicates = weights.replicates(|counts| means(&|row: usize| counts[task.documents[test[row]]]));
+        let values = means(&|_| 1.0).into_iter().enumerate();
+        values.map(|(at, value)| Measured::new(value, replicates.iter().map(|of| of[at]).collect())).collect()
+    }
+
+    /// Bits a label in each order; those of each label, a mean over the orders; and fits that did not converge. Of permuted labels each
+    /// order codes another permutation.
+    fn code(&self, labels: &[Vec<bool>], orders: &[Vec<usize>], measures: &Measures) -> (Vec<f64>, Vec<f64>, usize) {
+        let ranking = measures.protocol.ranking();
+        let code = |labels: &[bool], orders: &[Vec<usize>]| {
+            prequential(&self.of.features, self.of.gram.as_ref(), labels, orders, ranking, self.k)
+        };
+        let found = match labels {
+            [labels] => vec![code(labels, orders)],
+            several => {
+                let labels = several.iter().cycle();
+                orders.iter().zip(labels).map(|(order, labels)| code(labels, std::slice::from_ref(order))).collect()
             }
-        }
-    }
-}
-
-/// Adds up tasks: the mean of each representation and k over all tasks, the replicates of the tasks being averaged one by one. Tasks of one
-/// set share their draw of documents, those of others have draws of their own.
-#[derive(Default)]
-pub struct Means {
-    rows: Vec<Row>,
-    /// Tasks that each has been in.
-    counted: Vec<usize>,
-    tasks: usize,
-    documents: usize,
-    place: BTreeMap<(String, Option<usize>), usize>,
-}
-
-impl Means {
-    /// Adds a task's rows, of a set of so many documents.
-    pub fn add(&mut self, rows: &[Row], documents: usize) {
-        self.tasks += 1;
-        self.documents = self.documents.max(documents);
-        for row in rows {
-            let key = (row.representation.clone(), row.k);
-            if let Some(&at) = self.place.get(&key) {
-                let sum = &mut self.rows[at];
-                let mut row = row.clone();
-                sum.texts = [sum.texts[0] + row.texts[0], sum.texts[1] + row.texts[1]];
-                sum.not_converged += row.not_converged;
-                sum.label_only += row.label_only;
-                for (sum, own) in sum.measured().zip(row.measured()) {
-                    let add = |a: Option<f64>, b: Option<f64>| Some(a? + b?);
-                    sum.value = add(sum.value, own.value);
-                    sum.replicates.iter_mut().zip(&own.replicates).for_each(|(a, b)| *a = add(*a, *b));
-                }
-                self.counted[at] += 1;
-            } else if self.tasks == 1 {
-                self.place.insert(key, self.rows.len());
-                self.rows.push(Row { task: None, columns: Vec::new(), c: None, orders_sd: None, ..row.clone() });
-                self.counted.push(1);
-            }
-        }
-    }
-
-    /// The means, of rows that every task has; none of a single task.
-    pub fn finish(self) -> Vec<Row> {
-        let tasks = self.tasks as f64;
-        if self.tasks < 2 {
-            return Vec::new();
-        }
-        let counted = self.rows.into_iter().zip(self.counted);
-        let mut rows: Vec<Row> = counted.filter(|(_, count)| *count == self.tasks).map(|(row, _)| row).collect();
-        for row in &mut rows {
-            row.label_only /= tasks;
-            for measured in row.measured() {
-                let over = |value: &Option<f64>| value.map(|sum| sum / tasks);
-                *measured = Measured::new(over(&measured.value), measured.replicates.iter().map(over).collect());
-            }
-        }
-        compare(&mut rows, self.documents);
-        rows
+        };
+        let n = self.of.features.rows() as f64;
+        let per_label = found.iter().flat_map(|found| &found.totals).map(|total| total / n).collect();
+        let of_label = |at: usize| found.iter().map(|found| found.of_rows[at]).sum::<f64>() / found.len() as f64;
+        let bits = (0..self.of.features.rows()).map(of_label).collect();
+        (per_label, bits, found.iter().map(|found| found.not_converged).sum())
     }
 }
 
 /// Where a score is in [`Row::scores`].
 pub fn score(name: &str) -> usize {
     SCORES.iter().position(|known| *known == name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{Labelled, Means, Wanted, numbered, tasks};
+
+    /// 200 texts of four classes, each with a column that tells it but for some noise, and noise.
+    fn set() -> (Labelled, Features) {
+        let labelled = (0..200).map(|at| (format!("text {at}"), format!("c{}", at % 4), None));
+        let set = Labelled::new("s", labelled).unwrap();
+        let noise = |at: usize| ((at as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / f64::from(1 << 24);
+        let mut features = Features::new(8);
+        for (row, &class) in set.labels.iter().enumerate() {
+            let value = |column: usize| if column == class { 2.0 } else { 0.0 } + noise(8 * row + column);
+            features.push((0..8).map(|column| (column, value(column))));
+        }
+        (set, features)
+    }
+
+    /// What permuted labels came to before this was so: one permutation, of the labels to fit on alone. Its AUROC was anything from 0 to
+    /// 1, as columns that tell the labels to test were chosen and spoke for either side.
+    #[test]
+    fn permuted_labels_are_chance_and_their_intervals_say_so() {
+        let (set, features) = set();
+        let of = |kind, name: &str| Representation { name: name.to_owned(), kind, features: features.clone() };
+        let representations = [of(Kind::Sae, "SAE"), of(Kind::Permuted, "permuted")];
+        let all: Vec<usize> = (0..set.texts.len()).collect();
+        let (seeds, mut covered, mut aurocs, mut bits) = (60, 0, Vec::new(), Vec::new());
+        for seed in 0..seeds {
+            let (mut tasks, _) = tasks(&set, Wanted { most: 200, test_share: 0.25, balance: true, seed });
+            let documents = numbered(&mut tasks);
+            let drawn = Resamples::draw(documents, 200, seed);
+            let (protocol, ks) = (Protocol::SaeBench, vec![1]);
+            let measures = Measures { protocol, ks, all: false, code_all: false, orders: 2, resamples: 200, seed };
+            let mut means = Means::default();
+            for task in &tasks {
+                means.add(&measure(task, &all, &representations, &drawn, &measures), 0, task);
+            }
+            let rows = means.finish();
+            let [sae, permuted] =
+                [Kind::Sae, Kind::Permuted].map(|kind| rows.iter().find(|row| row.kind == kind).unwrap());
+            assert!(sae.scores[score("auroc")].value > Some(0.95) && permuted.columns.is_empty());
+            let auroc = &permuted.scores[score("auroc")];
+            aurocs.push(auroc.value.unwrap());
+            covered += usize::from(auroc.interval.unwrap().contains(0.5));
+            bits.push(permuted.bits.as_ref().unwrap().value.unwrap() - permuted.label_only);
+        }
+        let [(mean_of, error), (excess, _)] = [&aurocs, &bits]
+            .map(|values| (mean(values).unwrap(), sample_sd(values).unwrap() / (values.len() as f64).sqrt()));
+        assert!((mean_of - 0.5).abs() < 3.0 * error && error < 0.005, "{mean_of} ± {error}");
+        // 57 are expected of intervals at 95 %; fewer than 52 come less than once in a hundred times.
+        assert!(covered >= 52, "{covered} of {seeds}");
+        assert!(excess > 0.0, "permuted labels cost no less than without a representation: {excess}");
+    }
+
+    #[test]
+    fn a_mean_counts_each_text_once() {
+        let (set, features) = set();
+        let (mut tasks, _) = tasks(&set, Wanted { most: 200, test_share: 0.25, balance: true, seed: 0 });
+        let documents = numbered(&mut tasks);
+        let drawn = Resamples::draw(documents, 100, 0);
+        let representations = [Representation { name: "SAE".to_owned(), kind: Kind::Sae, features }];
+        let all: Vec<usize> = (0..set.texts.len()).collect();
+        let (protocol, ks) = (Protocol::SaeBench, vec![1]);
+        let measures = Measures { protocol, ks, all: false, code_all: false, orders: 0, resamples: 100, seed: 0 };
+        let mut means = Means::default();
+        for task in &tasks {
+            means.add(&measure(task, &all, &representations, &drawn, &measures), 0, task);
+        }
+        let row = means.finish().remove(0);
+        let different = |side: fn(&Task) -> &Vec<usize>| {
+            let rows = tasks.iter().flat_map(|task| side(task).iter().map(|&row| task.rows[row]));
+            rows.collect::<BTreeSet<usize>>().len()
+        };
+        assert_eq!(row.texts, [different(|task| &task.split.train), different(|task| &task.split.test)]);
+        assert!(row.texts[0] + row.texts[1] <= 200, "{:?}", row.texts);
+    }
 }

@@ -4,7 +4,8 @@ use assay_probes::probing::{Protocol, SCORES};
 use assay_probes::stats::Interval;
 use serde_json::{Map, Value, json};
 
-use super::measure::{Against, Kind, Measured, Row, score};
+use super::measure::{Kind, PERMUTATIONS, Row, score};
+use super::measured::{Against, Measured};
 use crate::markdown::{self, Table};
 
 /// The score by which representations are compared in tables: the one that the protocol reports.
@@ -107,9 +108,12 @@ pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, a
     text.push_str(
         "\nIntervals are at 95 %, over documents; Δ is minus the SAE's or the bag of words' row with as many columns, on the same texts, and \
          `smallest` the smallest true difference to the SAE that such a measurement finds with the chance 80 %. Fewer bits are better; \
-         compression is the bits without a representation over those with it. Labels are permuted once: the luck of \
-         that is in no interval.\n",
+         compression is the bits without a representation over those with it. ",
     );
+    text.push_str(&format!(
+        "Permuted labels are a mean over {PERMUTATIONS} permutations, the bits over one an order; what is left of their luck is not in the \
+         intervals.\n"
+    ));
     if !means.is_empty() && !all {
         text.push_str("--all shows the table of every task, --json and --out have every number.\n");
     }

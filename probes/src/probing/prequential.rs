@@ -229,7 +229,7 @@ mod tests {
             assert!((of_rows - bits).abs() < 1e-9 * bits);
         }
         for seed in 0..3 {
-            let permuted = permuted_labels(&labels, seed);
+            let permuted = permuted_labels(&labels, seed, "");
             let found = prequential(&features, Some(&gram), &permuted, &orders, Ranking::Difference, Some(2));
             // Less than the entropy of the labels only by luck: a bit saved has the chance ½.
             let bits = found.totals.iter().sum::<f64>() / 10.0;

@@ -169,7 +169,7 @@ mod tests {
             let mut noise = features.to_dense();
             noise.column_mut(0).fill(0.0);
             let noise = Features::dense(&noise);
-            let permuted = permuted_labels(&labels, seed);
+            let permuted = permuted_labels(&labels, seed, "");
             for (missed, (features, labels)) in missed.iter_mut().zip([(&noise, &labels), (&features, &permuted)]) {
                 let found = probe(Protocol::SaeBench, features, None, labels, &split, Some(2));
                 let interval = accuracy_of(labels, &split, &found.decisions, seed).1;

@@ -79,17 +79,25 @@ pub fn balanced(rows: &[usize], classes: &[usize], positive: usize, most: usize)
 
 /// The numbers below `count` in a random order.
 pub fn permutation(count: usize, seed: u64) -> Vec<usize> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Not the stream that split the rows.
-    rng.set_stream(1);
+    permutation_by(count, seed, 1)
+}
+
+fn permutation_by(count: usize, seed: u64, stream: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
     let mut order: Vec<usize> = (0..count).collect();
     order.shuffle(&mut rng);
     order
 }
 
-/// The same labels in another order: what a representation cannot know.
-pub fn permuted_labels(labels: &[bool], seed: u64) -> Vec<bool> {
-    permutation(labels.len(), seed).into_iter().map(|row| labels[row]).collect()
+/// The same labels in another order: what a representation cannot know. Other `name`s give other orders, however many labels there are: with
+/// one for all, what chance does to one task it would do to all of its size.
+pub fn permuted_labels(labels: &[bool], seed: u64, name: &str) -> Vec<bool> {
+    // The stream is FNV-1a of the name (Fowler, Noll and Vo), away from the few that other draws have.
+    let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let stream = name.bytes().fold(0xcbf2_9ce4_8422_2325, hash) | 1 << 63;
+    permutation_by(labels.len(), seed, stream).into_iter().map(|row| labels[row]).collect()
 }
 
 #[cfg(test)]
@@ -134,8 +142,9 @@ mod tests {
         let of = |rows: &[usize]| rows.iter().filter(|&&row| classes[row] == 1).count();
         assert_eq!((split.train.len(), of(&split.train), of(&split.test)), (80, 8, 2));
         let labels: Vec<bool> = (0..50).map(|row| row < 20).collect();
-        let permuted = permuted_labels(&labels, 0);
+        let permuted = permuted_labels(&labels, 0, "a");
         assert_ne!(permuted, labels);
+        assert_ne!(permuted, permuted_labels(&labels, 0, "b"));
         assert_eq!(permuted.iter().filter(|&&label| label).count(), 20);
     }
 }

@@ -1,5 +1,7 @@
 //! Distances between diagrams.
 
+use crate::assignment::assignment;
+
 /// The largest distance (L∞) in the best matching of the bars of two diagrams with each other or with the diagonal: the bottleneck
 /// distance, exactly (Efrat, Itai and Katz 2001).
 pub fn bottleneck(a: &[(f64, f64)], b: &[(f64, f64)]) -> f64 {
@@ -14,13 +16,13 @@ pub fn bottleneck(a: &[(f64, f64)], b: &[(f64, f64)]) -> f64 {
 
 /// The 1-Wasserstein distance with L∞ costs: the least sum of distances of such a matching.
 pub fn wasserstein_1(a: &[(f64, f64)], b: &[(f64, f64)]) -> f64 {
-    assignment(&costs(a, b, |x, y| (x.0 - y.0).abs().max((x.1 - y.1).abs()), |x| (x.1 - x.0) / 2.0))
+    least_cost(&costs(a, b, |x, y| (x.0 - y.0).abs().max((x.1 - y.1).abs()), |x| (x.1 - x.0) / 2.0))
 }
 
 /// The 2-Wasserstein distance with Euclidean costs: the root of the least sum of squared distances.
 pub fn wasserstein_2(a: &[(f64, f64)], b: &[(f64, f64)]) -> f64 {
     let squared = |x: (f64, f64), y: (f64, f64)| (x.0 - y.0).powi(2) + (x.1 - y.1).powi(2);
-    assignment(&costs(a, b, squared, |x| (x.1 - x.0).powi(2) / 2.0)).sqrt()
+    least_cost(&costs(a, b, squared, |x| (x.1 - x.0).powi(2) / 2.0)).sqrt()
 }
 
 /// Costs of a square assignment: the bars of `a`, then a place on the diagonal for each of `b`, against the bars of `b`, then a place for each
@@ -85,41 +87,8 @@ fn augment(row_of: &mut [Option<usize>], from: &[usize], row: usize, end: usize)
     }
 }
 
-/// The least cost of an assignment of all rows to columns (Jonker and Volgenant 1987: shortest augmenting paths).
-fn assignment(cost: &[Vec<f64>]) -> f64 {
-    let n = cost.len();
-    let mut row_of = vec![None; n];
-    let (mut of_rows, mut of_columns) = (vec![0.0; n], vec![0.0; n]);
-    for row in 0..n {
-        let mut shortest = vec![f64::INFINITY; n];
-        let mut from = vec![row; n];
-        let mut done = vec![false; n];
-        let (mut at, mut length) = (row, 0.0);
-        let end = loop {
-            for column in (0..n).filter(|&c| !done[c]) {
-                let through = length + cost[at][column] - of_rows[at] - of_columns[column];
-                if through < shortest[column] {
-                    shortest[column] = through;
-                    from[column] = at;
-                }
-            }
-            let next = (0..n).filter(|&c| !done[c]).min_by(|&a, &b| shortest[a].total_cmp(&shortest[b]));
-            let next = next.expect("a free column is left");
-            done[next] = true;
-            length = shortest[next];
-            match row_of[next] {
-                Some(taken) => at = taken,
-                None => break next,
-            }
-        };
-        for column in (0..n).filter(|&c| done[c] && c != end) {
-            if let Some(taken) = row_of[column] {
-                of_rows[taken] += length - shortest[column];
-            }
-            of_columns[column] -= length - shortest[column];
-        }
-        of_rows[row] += length;
-        augment(&mut row_of, &from, row, end);
-    }
-    row_of.iter().enumerate().map(|(column, row)| row.map_or(0.0, |row| cost[row][column])).sum()
+/// The least cost of an assignment of all rows to columns.
+fn least_cost(cost: &[Vec<f64>]) -> f64 {
+    let columns = assignment(cost.len(), cost.len(), |row, column| cost[row][column]);
+    columns.into_iter().enumerate().map(|(row, column)| cost[row][column]).sum()
 }

@@ -2,21 +2,27 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use assay_models::Decoder;
 use assay_models::vocabulary::Vocabulary;
 use assay_probes::ablation;
+use assay_probes::amplification::{PROMPT, output_scores};
+use assay_probes::features::explanation::Classes;
 use assay_probes::features::sample;
 use assay_probes::latents::{latent_weights, nearest_decoder_rows};
+use assay_probes::seeds::{Agreement, twins};
 use assay_sae::{Activation, LoadedSae, Normalization, Sae};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
+use ndarray::Array2;
 
 use crate::commands::eval::place::Place;
+use crate::controls::random_rows;
 use crate::events::Events;
 use crate::features::dashboard::Page;
-use crate::features::firings::{Readers, Texts};
+use crate::features::exports::neuronpedia::{self, Source};
+use crate::features::firings::{COMPARED, Compared, Readers, Texts};
 use crate::features::windows::shown;
-use crate::features::{Feature, effects, table, terminal, weights};
+use crate::features::{Feature, effects, explaining, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
 use crate::output;
 use crate::progress::Progress;
@@ -60,7 +66,7 @@ impl Made<'_> {
     }
 
     /// Everything about every latent; ablations of up to `ablate` that fire.
-    pub fn all(&self, ablate: usize, saved: &str) -> Result<Vec<Feature>> {
+    pub fn all(&self, ablate: usize, saved: &str) -> Result<(Vec<Feature>, Compared)> {
         let sae = &self.loaded.sae;
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
@@ -68,29 +74,31 @@ impl Made<'_> {
         let mut stage = self.progress.stage("score", latents.len() as u64, "latents");
         let scores = readers.scores(&latents, &mut stage, saved)?;
         stage.finish("");
-        let partners = readers.partners(self.events.contents(), self.events.total())?;
+        let (partners, compared) = readers.partners(self.events, COMPARED)?;
         let written = self.written(&ablation::written(sae));
         let (weights, nearest) = (latent_weights(sae), nearest_decoder_rows(sae, NEAREST));
+        let output_scores = self.output_scores(&written)?;
         let chance = texts.cells.chance();
         let mut features = Vec::with_capacity(latents.len());
-        let beside = written.into_iter().zip(nearest).zip(partners).zip(weights.encoder_decoder_cosine);
-        for (latent, (scores, (((written, nearest), partner), encoder_decoder))) in
+        let beside =
+            written.into_iter().zip(nearest).zip(partners).zip(weights.encoder_decoder_cosine).zip(output_scores);
+        for (latent, (scores, ((((written, nearest), partner), encoder_decoder), output_score))) in
             scores.into_iter().zip(beside).enumerate()
         {
-            let (adjusted, input_score) = (scores.explained.adjusted(chance), input_score(&scores, &written));
-            let effect = None;
             features.push(Feature {
                 latent,
+                adjusted: scores.explained.adjusted(chance),
+                input_score: input_score(&scores, &written),
+                output_score,
                 scores,
-                adjusted,
                 written,
-                input_score,
                 nearest,
                 partner,
                 encoder_decoder,
-                effect,
+                ..Feature::default()
             });
         }
+        self.describe(&readers, &texts, &mut features, &latents, saved)?;
         if let Some(rows) = self.rows().filter(|_| ablate > 0) {
             let alive = latents.into_iter().filter(|latent| self.events.firings(*latent) > 0).collect();
             let drawn = sample(alive, ablate);
@@ -101,16 +109,71 @@ impl Made<'_> {
             }
             stage.finish("");
         }
-        Ok(features)
+        Ok((features, compared))
+    }
+
+    /// Matches the latents with those of another SAE; gives the agreement, and that with random directions.
+    pub fn twins(&self, features: &mut [Feature], other: &Sae) -> Result<[Agreement; 2]> {
+        let mut stage = self.progress.stage("match", 1, "SAE");
+        let width = self.loaded.sae.d_out();
+        let random = random_rows(other.d_sae(), width, 0);
+        let random = Tensor::from_data(TensorData::new(random, [other.d_sae(), width]), &self.loaded.sae.device());
+        let (twins, own, null) = twins(&self.loaded.sae, other, random);
+        features.iter_mut().zip(twins).for_each(|(feature, twin)| feature.twin = Some(twin));
+        stage.advance(1, String::new);
+        stage.finish("");
+        Ok([own, null])
+    }
+
+    /// Explains some latents; one alone is beside one other.
+    fn describe(
+        &self,
+        readers: &Readers<'_>,
+        texts: &Texts,
+        features: &mut [Feature],
+        latents: &[usize],
+        saved: &str,
+    ) -> Result<()> {
+        let classes = Classes::new((0..self.model.config().vocab_size as u32).map(|id| self.vocabulary.text(id)));
+        let mut stage = self.progress.stage("explain", latents.len() as u64, "latents");
+        let found = explaining::described(readers, texts, &classes, features, latents, &mut stage, saved)?;
+        found.into_iter().for_each(|(latent, described)| features[latent].described = described);
+        stage.finish("");
+        Ok(())
+    }
+
+    /// The output score of each latent, by what it writes; `None` where ablations are not defined either.
+    fn output_scores(&self, written: &[Vec<(u32, f32)>]) -> Result<Vec<Option<f64>>> {
+        let Some(rows) = self.rows().filter(|_| written.iter().any(|written| !written.is_empty())) else {
+            return Ok(vec![None; written.len()]);
+        };
+        let bos = self.vocabulary.bos().or(self.events.contents().bos);
+        let tokens: Vec<u32> = bos.into_iter().chain(self.vocabulary.encode(PROMPT)?).collect();
+        ensure!(!tokens.is_empty(), "the tokenizer makes nothing of `{PROMPT}`");
+        let prompt = Array2::from_shape_fn((1, tokens.len()), |(_, at)| tokens[at]);
+        let captured = self.model.capture(prompt.view(), &[self.place.reads])?.remove(0);
+        let [_, context, width] = captured.dims();
+        let last: Tensor<2> = captured.slice([0..1, context - 1..context, 0..width]).flatten(0, 1);
+        let mut largest = 0.0_f32;
+        self.loaded.sae.encode(last).for_each_active(|_, _, value| largest = largest.max(value));
+        let ids: Vec<Vec<u32>> = written.iter().map(|of| of.iter().map(|(id, _)| *id).collect()).collect();
+        Ok(output_scores(self.model, self.place.site, &tokens, &rows, largest, &ids)?)
     }
 
     /// Writes the table.
-    pub fn table(&self, features: &[Feature], path: &Path) -> Result<()> {
-        table::write(path, features, self.texts()?.cells.chance(), self.vocabulary)
+    pub fn table(&self, features: &[Feature], compared: Compared, path: &Path) -> Result<()> {
+        table::write(path, features, self.texts()?.cells.chance(), compared, self.vocabulary)
     }
 
-    /// Writes the page.
-    pub fn dashboard(&self, features: &[Feature], path: &Path, saved: &str) -> Result<()> {
+    /// Writes the page, as a file or a folder.
+    pub fn dashboard(
+        &self,
+        features: &[Feature],
+        compared: Compared,
+        path: &Path,
+        is_folder: bool,
+        saved: &str,
+    ) -> Result<()> {
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
         let contents = self.events.contents();
@@ -122,6 +185,7 @@ impl Made<'_> {
             ("tokens", format!("{} sequences of {}", contents.sequences, contents.context_size)),
             ("documents", texts.cells.documents().count().to_string()),
             ("firings", self.events.total().to_string()),
+            ("co-firing", format!("compared on {compared}")),
         ];
         let page = Page {
             title: format!("{} on {}", contents.sae, contents.model),
@@ -133,7 +197,7 @@ impl Made<'_> {
             context_size: contents.context_size,
         };
         let mut stage = self.progress.stage("dashboard.html", features.len() as u64, "latents");
-        page.write(path, |start, end| {
+        let mut shards = |start: usize, end: usize| {
             if interrupt::requested() {
                 return Err(Interrupted { saved: saved.to_owned() }.into());
             }
@@ -141,8 +205,33 @@ impl Made<'_> {
             let found = shown(&readers, &texts, &latents, |latent| features[latent].scores.clone())?;
             stage.advance((end - start) as u64, String::new);
             Ok(found)
-        })
-        .map_err(|error| error.downcast::<Interrupted>().map_or_else(|error| error, Into::into))?;
+        };
+        let written = if is_folder { page.write_folder(path, &mut shards) } else { page.write(path, &mut shards) };
+        written.map_err(|error| error.downcast::<Interrupted>().map_or_else(|error| error, Into::into))?;
+        stage.finish("");
+        Ok(())
+    }
+
+    /// Writes what Neuronpedia's upload takes.
+    pub fn neuronpedia(&self, features: &[Feature], source: &Source, dir: &Path, saved: &str) -> Result<()> {
+        let texts = self.texts()?;
+        let readers = Readers::open(self.events, &texts)?;
+        let rows = ablation::written(&self.loaded.sae);
+        let mut stage = self.progress.stage("neuronpedia", features.len() as u64, "latents");
+        for (number, batch) in features.chunks(neuronpedia::BATCH).enumerate() {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: saved.to_owned() }.into());
+            }
+            let (first, count) = (number * neuronpedia::BATCH, batch.len());
+            let latents: Vec<usize> = (first..first + count).collect();
+            let found = shown(&readers, &texts, &latents, |latent| features[latent].scores.clone())?;
+            let suppressed = match weights::has_lens(self.place.site) {
+                true => weights::suppressed(self.model, &rows.clone().narrow(0, first, count)),
+                false => vec![Vec::new(); count],
+            };
+            neuronpedia::write(dir, number, source, batch, &found, &suppressed, self.vocabulary)?;
+            stage.advance(count as u64, String::new);
+        }
         stage.finish("");
         Ok(())
     }
@@ -153,26 +242,32 @@ impl Made<'_> {
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
         let mut stage = Progress::Quiet.stage("score", 1, "latents");
-        let scores = readers.scores(&[latent], &mut stage, "nothing is written")?.remove(0);
-        let written = self.written(&ablation::written(sae).narrow(0, latent, 1)).remove(0);
-        let effect = match self.rows() {
-            Some(rows) if scores.firings > 0 => {
-                let found = effects::effects(self.model, self.place.site, &rows, &readers, &[latent], &mut stage, "")?;
-                found.into_iter().next()
+        // Its explanation stands beside that of another one.
+        let others = (0..sae.d_sae()).filter(|&other| other != latent && self.events.firings(other) > 0).collect();
+        let mut beside = sample(others, 1);
+        beside.push(latent);
+        let mut features: Vec<Feature> =
+            (0..sae.d_sae()).map(|latent| Feature { latent, ..Feature::default() }).collect();
+        let scores = readers.scores(&beside, &mut stage, "nothing is written")?;
+        for (&latent, scores) in beside.iter().zip(scores) {
+            let written = self.written(&ablation::written(sae).narrow(0, latent, 1)).remove(0);
+            features[latent] = Feature { latent, scores, written, ..Feature::default() };
+        }
+        self.describe(&readers, &texts, &mut features, &beside, "")?;
+        let mut feature = features.swap_remove(latent);
+        feature.adjusted = feature.scores.explained.adjusted(texts.cells.chance());
+        feature.input_score = input_score(&feature.scores, &feature.written);
+        feature.nearest = nearest_decoder_rows(sae, NEAREST).swap_remove(latent);
+        feature.encoder_decoder = latent_weights(sae).encoder_decoder_cosine[latent];
+        if let Some(rows) = self.rows() {
+            let (model, site) = (self.model, self.place.site);
+            if feature.scores.firings > 0 {
+                feature.effect = effects::effects(model, site, &rows, &readers, &[latent], &mut stage, "")?.pop();
             }
-            _ => None,
-        };
-        let feature = Feature {
-            latent,
-            adjusted: scores.explained.adjusted(texts.cells.chance()),
-            input_score: input_score(&scores, &written),
-            written,
-            nearest: nearest_decoder_rows(sae, NEAREST).swap_remove(latent),
-            partner: None,
-            encoder_decoder: latent_weights(sae).encoder_decoder_cosine[latent],
-            effect,
-            scores,
-        };
+            let mut written = vec![Vec::new(); sae.d_sae()];
+            written[latent].clone_from(&feature.written);
+            feature.output_score = self.output_scores(&written)?.swap_remove(latent);
+        }
         let found = shown(&readers, &texts, &[latent], |_| feature.scores.clone())?.remove(0);
         if json {
             let object = terminal::json(&feature, found.as_ref(), self.vocabulary, self.tokens());

@@ -101,6 +101,19 @@ impl Models {
         Reading { model, vocabulary: &self.vocabulary, context: self.context, pooling: self.pooling }
     }
 
+    /// The representations that [`Self::read`] gives, by kind and columns.
+    pub(super) fn representations(&self) -> Vec<(Kind, usize)> {
+        let sae = &self.saes[0].2;
+        let (config, d_sae, d_in) = (self.model.config(), sae.d_sae(), sae.d_in());
+        let mut all: Vec<(Kind, usize)> = self.saes.iter().map(|(_, kind, sae, _)| (*kind, sae.d_sae())).collect();
+        all.extend([(Kind::Residual, d_in), (Kind::Principal, d_in), (Kind::Words, config.vocab_size)]);
+        all.extend([(Kind::RandomDictionary, d_sae), (Kind::Permuted, d_sae)]);
+        if self.redrawn.is_some() {
+            all.extend([(Kind::RandomModel, d_sae), (Kind::RandomResidual, d_in)]);
+        }
+        all
+    }
+
     /// The representations of the texts `used` of a set, and latents that were active a token, by SAE.
     pub(super) fn read(
         &self,

@@ -15,8 +15,23 @@
     for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
     return bytes;
   };
-  const unpacked = async (id) => {
-    const stream = new Blob([bytesOf($(id).textContent)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  // Of a page in a folder, shards are scripts that hand themselves over.
+  const wanted = new Map();
+  window.__shard = (number, text) => wanted.get(number)?.(text);
+  const loaded = (number) =>
+    new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      wanted.set(number, (text) => {
+        wanted.delete(number);
+        script.remove();
+        resolve(text);
+      });
+      script.addEventListener("error", () => reject(new Error(`data/s${number}.js is not beside it`)));
+      script.src = `data/s${number}.js`;
+      document.head.append(script);
+    });
+  const unpacked = async (id, text = $(id).textContent) => {
+    const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   };
   let about, columns = {}, widths = {}, vocabulary = [], lower = [];
@@ -52,7 +67,8 @@
   let shard = { number: -1 };
   const readShard = async (number) => {
     if (shard.number === number) return shard;
-    const bytes = await unpacked(`shard-${number}`);
+    const id = `shard-${number}`;
+    const bytes = await (about.folder ? unpacked(id, await loaded(number)) : unpacked(id));
     const view = new DataView(bytes.buffer);
     const places = [];
     const head = 12 * about.strata + 4 * about.bins;
@@ -126,7 +142,9 @@
   const SORTS = [
     ["latent", "number"], ["density", "density"], ["max", "largest activation"], ["mean", "mean activation"],
     ["token_entropy", "token entropy"], ["purity", "purity"], ["eta2_token", "η² current token"], ["eta2_previous", "η² previous token"],
-    ["eta2_position", "η² position"], ["eta2_document", "η² document"], ["input_score", "input score"],
+    ["eta2_position", "η² position"], ["eta2_document", "η² document"], ["input_score", "input score"], ["output_score", "output score"],
+    ["detection_tokens", "explained by tokens (AUROC)"], ["detection_ngrams", "explained by sequences (AUROC)"],
+    ["detection_keywords", "explained by keywords (AUROC)"], ["detection_rule", "explained by a rule (AUROC)"],
     ["partner_jaccard", "co-firing (Jaccard)"], ["encoder_decoder_cosine", "encoder–decoder cosine"], ["delta_ce", "ΔCE of ablation"],
     ["delta_kl", "ΔKL of ablation"],
   ];
@@ -272,11 +290,14 @@
   const eta = (name, latent) =>
     `${number(columns[`eta2_${name}`][latent])} (ε² ${number(columns[`eps2_${name}`][latent])})`;
 
-  let wanted = 0;
+  let shows = 0;
   const show = async (latent) => {
-    const began = performance.now(), ticket = ++wanted;
-    const found = await readLatent(latent);
-    if (ticket !== wanted) return;
+    const began = performance.now(), ticket = ++shows;
+    const found = await readLatent(latent).catch((error) => {
+      $("main").replaceChildren(make("p", `Latent ${latent} can't be shown: ${error.message}.`));
+      throw error;
+    });
+    if (ticket !== shows) return;
     const c = (name) => columns[name][latent];
     const main = $("main"), parts = [];
     parts.push(make("h1", `Latent ${latent}`));
@@ -294,6 +315,7 @@
       ["η² position", eta("position", latent), "Share of the variance over all tokens; ε² is 0 by chance"],
       ["η² document", eta("document", latent), "Share of the variance over all tokens; ε² is 0 by chance"],
       ["input score", number(c("input_score")), "Share of its largest contexts that peak on a token it writes (Arad et al. 2025)"],
+      ["output score", number(c("output_score")), "How much of what it writes is said where it is made very active (Arad et al. 2025)"],
       ["ΔCE, ΔKL a firing", `${number(c("delta_ce"))}, ${number(c("delta_kl"))} nats`, "What the context's loss rises by without it, and the divergence, a firing"],
       ["encoder–decoder cosine", number(c("encoder_decoder_cosine"))],
     ]);
@@ -304,6 +326,12 @@
       });
       return rows.length > 0 ? table(rows) : make("p", "none", "note");
     };
+    const methods = [["tokens", "tokens"], ["ngrams", "sequences"], ["keywords", "keywords"], ["written", "what it writes"], ["rule", "a rule"]];
+    const detected = methods.filter(([name]) => !Number.isNaN(c(`detection_${name}`))).map(([name, label]) => [
+      label,
+      `${number(c(`detection_${name}`))} (another's ${number(c(`other_${name}`))})`,
+      "AUROC of held-out windows by an explanation of this kind, and by that of a latent drawn at random; 0.5 is chance",
+    ]);
     const near = [panel("Nearest decoder rows (cosine)", pairs("near", "near_cosine", (id) => link(id)))];
     if (c("partner") !== NONE) {
       near.push(panel("Fires most where it does (Jaccard)", table([[link(c("partner")), number(c("partner_jaccard"))]])));
@@ -312,6 +340,7 @@
     panels.append(panel("Scores", scores));
     if (found !== null) panels.append(panel("Activations (log scale)", bars(found.histogram, c("magnitude"))));
     panels.append(panel("Tokens it fires on (share)", pairs("in", "in_share", token)), panel("Tokens it writes (logit)", pairs("out", "out_logit", token)), ...near);
+    if (detected.length > 0) panels.append(panel("Detected by its explanation (AUROC)", table(detected)));
     parts.push(panels);
     if (found !== null) {
       const max = c("magnitude"), last = about.strata;
@@ -448,12 +477,13 @@
     readHash();
     fill();
     update();
+    document.documentElement.dataset.listed = "yes";
     await show(state.latent);
     document.documentElement.dataset.ready = (performance.now() - started).toFixed(0);
     document.documentElement.dataset.opened = performance.now().toFixed(0);
   };
   start().catch((error) => {
-    $("main").replaceChildren(make("p", `This page can't be shown: ${error.message}. It needs a browser of 2023 or newer.`));
+    if (!document.documentElement.dataset.listed) $("main").replaceChildren(make("p", `This page can't be shown: ${error.message}. It needs a browser of 2023 or newer.`));
     throw error;
   });
 })();
