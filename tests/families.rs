@@ -12,6 +12,12 @@ use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, gol
 
 const TOLERANCE: f64 = 1e-5;
 
+/// The tolerance of a gradient. The references are transformers' in float32, and that of `gpt2-noscale`, whose scores are not scaled down, is
+/// 8.6e-6 away from the same model's in float64: what is 1e-5 away from it may be right. All others keep [`TOLERANCE`].
+fn gradient_tolerance(name: &str) -> f64 {
+    if name.starts_with("gpt2-noscale") { 2e-5 } else { TOLERANCE }
+}
+
 /// Every family against transformers: logits, losses, each hook's activation and the gradient at each layer. With
 /// `ASSAY_GOLDEN_FAMILIES` another directory of such models, made by `tests/golden/scripts/make_golden_families.py`.
 #[test]
@@ -59,9 +65,10 @@ pub fn family_agrees(model: &Decoder, dir: &Path, name: &str) {
     let expected = Reference::open(dir.join("expected.safetensors"));
     let tokens = expected.tokens("tokens");
     let logits = model.forward(tokens.view()).unwrap();
-    let close = |what: &str, found: Tensor<3>, reference: &str| {
-        assert_close(&format!("{name}: {what}"), &values(found), &expected.floats(reference).0, TOLERANCE);
+    let within = |what: &str, found: Tensor<3>, reference: &str, tolerance: f64| {
+        assert_close(&format!("{name}: {what}"), &values(found), &expected.floats(reference).0, tolerance);
     };
+    let close = |what: &str, found, reference: &str| within(what, found, reference, TOLERANCE);
     close("logits", logits.clone(), "logits");
     let ce = token_cross_entropy(scored_log_probs(logits), tokens.view(), &device());
     assert_close(&format!("{name}: ce"), &values(ce), &expected.floats("ce").0, TOLERANCE);
@@ -75,7 +82,8 @@ pub fn family_agrees(model: &Decoder, dir: &Path, name: &str) {
         close(&format!("logits from {hook}"), model.forward_from(&cut, cut.value()), "logits");
         if hook.kind == HookKind::ResidPost {
             let gradient = loss_gradient(model, &cut, tokens.view());
-            close(&format!("gradient at {hook}"), gradient, &format!("grad_resid_post.{}", hook.layer));
+            let reference = format!("grad_resid_post.{}", hook.layer);
+            within(&format!("gradient at {hook}"), gradient, &reference, gradient_tolerance(name));
         }
     }
 }

@@ -59,7 +59,10 @@ fn the_kl_is_taken_over_all_tokens() {
     let dir = tempfile::tempdir().unwrap();
     for (coder, part) in [
         (r#"objective = "kl", loss_tokens = "no_first""#, r#"loss_tokens = "no_first" with objective = "kl""#),
-        (r#"loss_tokens = "first""#, "loss_tokens: unknown variant `first`, expected one of `all`, `no_first`, `no_outlier`"),
+        (
+            r#"loss_tokens = "first""#,
+            "loss_tokens: unknown variant `first`, expected one of `all`, `no_first`, `no_outlier`",
+        ),
     ] {
         let spec = spec_of(&format!(r#"coders = [{{ architecture = "topk", k = [4], {coder} }}]"#), dir.path());
         refused(&mut sweep(&spec, &dir.path().join("out")), &[part]);
