@@ -7,9 +7,7 @@ use assay_models::{RowUse, TokenSource};
 use half::f16;
 use safetensors::Dtype;
 
-use crate::common::{
-    assay, bundled, copy_dir, edit_tensors, files, refused, stdout_of, sweep, write_spec, write_tokens,
-};
+use crate::common::{assay, bundled, copy_dir, edit_tensors, files, stdout_of, sweep, write_spec, write_tokens};
 
 /// The context that has the token that the model can't stand, of 320 that are trained on.
 const CONTEXT: usize = 200;
@@ -99,9 +97,11 @@ fn an_sae_whose_gradient_is_infinite_stops_there_and_the_others_go_on() {
     }
     // Where all fail there is nothing to report.
     let none = dir.path().join("none/tiny");
-    refused(
-        sweep(&spec, &none).args(["--set", "hooks=[\"resid_post\"]"]),
-        &["all runs failed", "blocks.3.hook_resid_post topk at step ", "its gradient is not finite"],
-    );
+    let output = sweep(&spec, &none).args(["--set", "hooks=[\"resid_post\"]"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["error: ", "all runs failed", "blocks.3.hook_resid_post topk at step ", "its gradient is not finite"] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
     assert!(!none.join("runs.parquet").exists());
 }
