@@ -68,11 +68,11 @@ impl<'a> ModelAtWork<'a> {
         Self { sweep, model, decoder, surveys: [const { OnceCell::new() }; 2] }
     }
 
-    /// Does [`Self::work_on`]; a GPU whose memory is full is told of with what to do about it. What was finished stays, and a state that was
-    /// saved; a record is written when all of it is known.
+    /// Does what is left of a group; a GPU whose memory is full is told of with what to do about it. What was finished stays, and a state that
+    /// was saved; a record is written when all of it is known.
     ///
     /// # Errors
-    /// As [`Self::work_on`].
+    /// If the model can't be read, a training or evaluation fails, a file can't be written, or somebody interrupts.
     pub fn run(&self, group: &Group) -> Result<()> {
         let Sweep { spec, opened, .. } = *self.sweep;
         if runs_on_cpu(&opened.device) {

@@ -98,7 +98,9 @@ fn the_group_of_a_worker_that_is_killed_goes_to_another() {
     let dir = tempfile::tempdir().unwrap();
     let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
     let mut child = start(&spec, &out);
-    wait_until(&mut child, "a state", |_| is_saved(&out));
+    // Both have begun by then, so that each is at work on something.
+    let locks = || std::fs::read_dir(out.join(".locks")).map_or(0, Iterator::count);
+    wait_until(&mut child, "a state, and two groups at work", |_| is_saved(&out) && locks() >= 2);
     signal("-KILL", workers(&child)[0]);
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -167,7 +167,7 @@ impl<'a> Feed<'a> {
         let left_out = distinct(visits.iter().filter_map(|visit| visit.kept));
         let left_out: Vec<((Site, Subset), HashSet<u32>)> = left_out
             .into_iter()
-            .map(|(site, tokens)| Ok(((site, tokens), self.left_out(&fresh.round, site, tokens)?)))
+            .map(|(site, tokens)| Ok(((site, tokens), self.left_out(fresh.round.places(), site, tokens)?)))
             .collect::<Result<_>>()?;
         let order = |visit: &Visit| -> Result<Vec<u32>> {
             let order = fresh.round.order(visit.seed);
@@ -182,10 +182,9 @@ impl<'a> Feed<'a> {
         })
     }
 
-    /// The places of a round that an SAE of `site` is not trained on. Only tokens of the round are looked at: others of the buffer are not
-    /// there when a training resumes.
-    fn left_out(&self, round: &Round, site: Site, tokens: Subset) -> Result<HashSet<u32>> {
-        let places = round.places();
+    /// Of some places, those that an SAE of `site` is not trained on. Those of a round are looked at alone: others of the buffer are not there
+    /// when a training resumes.
+    fn left_out(&self, places: &[u32], site: Site, tokens: Subset) -> Result<HashSet<u32>> {
         let is_out: Vec<bool> = match tokens {
             Subset::All => return Ok(HashSet::new()),
             Subset::NoFirst => self.activations.is_first(places),
@@ -200,13 +199,17 @@ impl<'a> Feed<'a> {
         Ok(places.iter().zip(is_out).filter_map(|(&place, is_out)| is_out.then_some(place)).collect())
     }
 
-    /// Activations that are first in the orders of `visit`, a sample, `[tokens, width]`.
-    pub fn first(&self, site: Site, visit: Visit, orders: &Orders, tokens: usize) -> Tensor<2> {
-        match visit.kept {
-            // As they were captured.
-            None => self.activations.batch(self.number(site), &(0..tokens as u32).collect::<Vec<u32>>()),
-            Some(_) => self.batch(site, visit, orders, 0, tokens),
+    /// Activations of the first places of the buffer, as they were captured, `[tokens, width]`; what an SAE is not trained on is left out
+    /// likewise.
+    ///
+    /// # Errors
+    /// As [`Self::orders`].
+    pub fn first(&self, site: Site, visit: Visit, tokens: usize) -> Result<Tensor<2>> {
+        let mut places: Vec<u32> = (0..tokens as u32).collect();
+        if let Some((of, subset)) = visit.kept {
+            places = without(&places, &self.left_out(&places, of, subset)?)?;
         }
+        Ok(self.activations.batch(self.number(site), &places))
     }
 
     /// A batch of activations from token `at` of a round on, `[len, width]`.

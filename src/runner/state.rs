@@ -37,7 +37,7 @@ pub(super) struct Trained {
     pub capture_seconds: f64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct GroupState {
     #[serde(flatten)]
     trained: Trained,
@@ -57,14 +57,22 @@ impl GroupState {
         let path = dir.join(GROUP);
         let Some(mut group) = read_json::<Self>(&path, &remedy(dir))? else { return Ok(None) };
         let seal = std::mem::take(&mut group.seal);
-        let is_whole = if seal.is_empty() { group.blake3.is_empty() } else { group.hash()? == seal };
+        // Not one byte is another's spelling: what is there must be what would be written.
+        let is_written = |group: &Self| Ok::<_, anyhow::Error>(group.text()?.as_bytes() == std::fs::read(&path)?);
+        let is_whole = match seal.is_empty() {
+            true => group.blake3.is_empty(),
+            false => group.hash()? == seal && is_written(&Self { seal, ..group.clone() })?,
+        };
         ensure!(is_whole, "{} is damaged; {}", path.display(), remedy(dir));
         Ok(Some(group))
     }
 
+    fn text(&self) -> Result<String> {
+        serde_json::to_string(self).context("a state serialises")
+    }
+
     fn hash(&self) -> Result<String> {
-        let text = serde_json::to_string(self).context("a state serialises")?;
-        Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+        Ok(blake3::hash(self.text()?.as_bytes()).to_hex().to_string())
     }
 
     /// An SAE as it was saved.
@@ -113,7 +121,7 @@ pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) ->
     let losses = pupils.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
     let mut group = GroupState { trained: trained.clone(), losses, blake3, seal: String::new() };
     group.seal = group.hash()?;
-    write_atomic(&dir.join(GROUP), serde_json::to_string(&group).context("a state serialises")?.as_bytes())?;
+    write_atomic(&dir.join(GROUP), group.text()?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
         if old {

@@ -144,7 +144,7 @@ impl Training<'_, '_> {
             let sample = fresh.tokens().min(16 * batch_size);
             for pupil in &mut self.pupils {
                 let run = pupil.run();
-                pupil.trainer.calibrate(&feed.first(run.site, Visit::of(run), &orders, sample));
+                pupil.trainer.calibrate(&feed.first(run.site, Visit::of(run), sample)?);
             }
         }
         for at in (self.trained.into_round as usize..fresh.tokens()).step_by(batch_size) {
@@ -238,7 +238,9 @@ impl Training<'_, '_> {
             self.end_round();
         }
         save_state(&state_dir(self.sweep.results, &self.group.id()), &self.pupils, &self.trained)?;
-        self.saved = Saved { at: Instant::now(), tokens: self.trained.tokens, any: true, took: begun.elapsed() };
+        // A disk that hung once is no reason not to save for hours.
+        let took = begun.elapsed().min(4 * saving_time(&self.pupils).max(Duration::from_secs(1)));
+        self.saved = Saved { at: Instant::now(), tokens: self.trained.tokens, any: true, took };
         // Saving is no training.
         lap(&mut self.clock);
         if stop {

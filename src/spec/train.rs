@@ -27,7 +27,8 @@ pub struct TrainSpec {
     /// Contexts of one capturing forward pass.
     #[serde(default = "default_contexts_per_pass")]
     pub contexts_per_pass: usize,
-    /// Seconds of training after which its state is saved, so that a killed run resumes from there; an interrupt saves it at once.
+    /// Seconds of training after which its state is saved, so that a killed run resumes from there, or ten times as long as saving takes, if
+    /// that is longer; an interrupt saves it at once.
     #[serde(default = "default_checkpoint_seconds")]
     pub checkpoint_seconds: u64,
     /// Tokens after which it is saved as well.

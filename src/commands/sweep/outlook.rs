@@ -225,7 +225,11 @@ impl fmt::Display for Outlook {
             self.training_bytes / 1e9,
             self.evaluation_bytes / 1e9
         )?;
-        write!(f, "the state of training is saved every {} s", self.checkpoint_seconds)?;
+        write!(
+            f,
+            "the state of training is saved every {} s, or ten times as long as that takes",
+            self.checkpoint_seconds
+        )?;
         self.checkpoint_tokens.map_or(Ok(()), |tokens| write!(f, " and every {}", tokens_text(tokens)))?;
         write!(f, ", and on Ctrl-C")
     }
