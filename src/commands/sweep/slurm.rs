@@ -3,13 +3,14 @@
 //! What is submitted is a script that a person can read, run and change; it lies in the results directory under `slurm/`, with the tasks'
 //! logs and the numbers of the jobs. Nothing here runs while the jobs do: what has become of them is read from the records and the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod programs;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
@@ -18,6 +19,7 @@ use crate::plan::Outline;
 use crate::record::{Failure, GeometryRecord, Record};
 use crate::results_dir::{ResultsDir, SLURM};
 use crate::{information, output};
+use programs::{Queue, queue, sbatch};
 
 const ARRAY: &str = "array.sh";
 const GATHER: &str = "gather.sh";
@@ -359,51 +361,6 @@ fn is_gathered(results: &Path, states: &[GroupState]) -> bool {
     let reported = results.join(REPORT).metadata().and_then(|file| file.modified());
     let is_in = |state: &GroupState, at| state.is_finished() && state.written.is_none_or(|written| written <= at);
     reported.is_ok_and(|at| states.iter().all(|state| is_in(state, at)))
-}
-
-/// The states of tasks in the queue by their job and number, or of jobs without tasks.
-type Queue = BTreeMap<(u64, Option<usize>), String>;
-
-fn queue(jobs: &[u64]) -> Result<Queue> {
-    let mut found = BTreeMap::new();
-    if jobs.is_empty() {
-        return Ok(found);
-    }
-    // All of the user's: to be asked of a job that it has forgotten is an error.
-    let text = said(Command::new("squeue").args(["--noheader", "--array", "--format=%F %K %T"]))?;
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if let (Some(job), Some(task), Some(state)) = (words.next(), words.next(), words.next())
-            && let Ok(job) = job.parse()
-            && jobs.contains(&job)
-            && state != "COMPLETED"
-        {
-            found.insert((job, task.parse().ok()), state.to_owned());
-        }
-    }
-    Ok(found)
-}
-
-/// Submits a script and gives the job's number.
-fn sbatch(options: &[String], script: &Path) -> Result<u64> {
-    let text = said(Command::new("sbatch").arg("--parsable").args(options).arg(script))?;
-    let number = text.trim().split(';').next().unwrap_or_default();
-    number.parse().with_context(|| format!("sbatch said `{}`, expected the number of a job", text.trim()))
-}
-
-/// What a program of Slurm's prints.
-fn said(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = match command.output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!(
-            "--slurm: there is no `{name}` here; run this where jobs are submitted. Any other launcher can run `assay sweep SPEC --group N`, \
-             and `assay gather DIR` at the end"
-        ),
-        found => found.with_context(|| format!("cannot run {name}"))?,
-    };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} ({}): {}", output.status, errors.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn last_lines(log: &Path) -> String {
