@@ -117,6 +117,10 @@ fn an_array_of_eight_groups_with_a_task_cancelled_and_a_node_killed_gives_the_fi
     let id = submitted.split([' ', ':']).nth(1).unwrap().to_owned();
     refused(&mut cluster.assay(&spec, &out, &[]), &["are in the queue", "--retry"]);
 
+    // What its author makes of the spec now is not the tasks' business.
+    let text = std::fs::read_to_string(&spec).unwrap();
+    std::fs::write(&spec, text.replace("[2048, 4096, 6144, 81920]", "[81920]")).unwrap();
+
     // A task is cancelled in the middle of its training: it saves its state, as it does at the end of its time.
     cluster.wait_until_saved(&out);
     let status = stdout_of(&mut cluster.assay(&spec, &out, &["--status"]));
@@ -132,8 +136,14 @@ fn an_array_of_eight_groups_with_a_task_cancelled_and_a_node_killed_gives_the_fi
     assert!(status.contains("--slurm --retry") && status.contains("Report: not in the queue"), "{status}");
     assert!(!out.join("report.md").exists(), "nothing is gathered before all are done");
 
-    let retried = stdout_of(&mut cluster.assay(&spec, &out, &["--sbatch=--cpus-per-task=1", "--retry"]));
+    let retried = stdout_of(&mut cluster.assay(&spec, &out, &["--retry"]));
     assert!(retried.contains("groups; job "), "{retried}");
+    let script = std::fs::read_to_string(out.join("slurm/array.sh")).unwrap();
+    assert!(script.contains("#SBATCH --cpus-per-task=1\n") && script.contains("#SBATCH --time=10\n"), "{script}");
+    refused(
+        &mut cluster.assay(&spec, &out, &["--retry", "--set", "k=[4]"]),
+        &["--retry goes by the spec as it was submitted"],
+    );
     cluster.wait(240);
     let status = stdout_of(&mut cluster.assay(&spec, &out, &["--status"]));
     assert_eq!(status.matches("| finished |").count(), 8, "{status}");
@@ -159,9 +169,10 @@ fn a_dry_run_prints_a_script_that_a_shell_accepts() {
         "#SBATCH --time=2:00:00\n",
         "#SBATCH --mem=64G\n",
         "#SBATCH --signal=B:TERM@120\n",
-        "#   7  medium-81920tokens\n",
-        "--set train.lr=1e-3",
-        "--group \"$SLURM_ARRAY_TASK_ID\"",
+        "  medium-81920tokens  # 7\n",
+        "export HF_HUB_OFFLINE=1\n",
+        "/tiny/slurm/spec.toml'",
+        "--group \"${groups[$SLURM_ARRAY_TASK_ID]}\"",
         "gather '",
         r"it'\''s mine",
     ] {
@@ -183,6 +194,7 @@ fn without_slurm_it_says_what_else_there_is() {
         &["there is no `sbatch` here", "--group N", "assay gather"],
     );
     refused(sweep(&spec, &dir.path().join("none")).args(["--slurm", "--status"]), &["has no jobs"]);
+    refused(sweep(&spec, &out).args(["--slurm", "--device", "gpu"]), &["--device gpu", "no such kind of device"]);
     let output = sweep(&spec, &out).args(["--gres", "gpu:1"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "it belongs to --slurm");
 }

@@ -17,7 +17,7 @@ use crate::files::write_atomic;
 use crate::gather::gather;
 use crate::plan::{Outline, Plan};
 use crate::progress::Progress;
-use crate::results_dir::ResultsDir;
+use crate::results_dir::{ResultsDir, SLURM};
 use crate::runner::{ModelAtWork, Sweep};
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{device, fetch, interrupt, output};
@@ -87,7 +87,7 @@ impl SweepArgs {
             return self.run_on(devices, &spec, &results, progress, started);
         }
         if self.slurm.slurm {
-            return self.submit(device_name, &spec, results, progress);
+            return self.submit(device_name, &document, &spec, results, progress);
         }
         let opened = device::open(device_name)?;
         opened.check(spec.precision)?;
@@ -162,8 +162,16 @@ impl SweepArgs {
     }
 
     /// Submits it to Slurm. All is opened and checked here before; the CPU does for that.
-    fn submit(&self, device: &str, spec: &SweepSpec, results: PathBuf, progress: Progress) -> Result<()> {
-        let submission = Submission { name: &spec.name, spec: &self.spec, overrides: &self.overrides, results, device };
+    fn submit(
+        &self,
+        device: &str,
+        document: &SpecDocument,
+        spec: &SweepSpec,
+        results: PathBuf,
+        progress: Progress,
+    ) -> Result<()> {
+        device::check_name(device).with_context(|| format!("--device {device}"))?;
+        let submission = Submission { name: &spec.name, overrides: &self.overrides, results, device };
         if self.slurm.only_looks() {
             return self.slurm.look(&submission);
         }
@@ -171,7 +179,8 @@ impl SweepArgs {
         let plan = Plan::open(spec, &sources, &device::open("cpu")?, progress)?;
         warn_of_missing(&plan.missing);
         let groups = plan.groups().map(|(_, group)| group.name()).collect();
-        self.slurm.start(&submission, groups, self.dry_run)
+        let recorded = document.recorded(&submission.results.join(SLURM), &sources.commits)?;
+        self.slurm.start(&submission, groups, &recorded, self.dry_run)
     }
 
     /// Has workers on several devices do it.

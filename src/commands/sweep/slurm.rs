@@ -3,12 +3,14 @@
 //! What is submitted is a script that a person can read, run and change; it lies in the results directory under `slurm/`, with the tasks'
 //! logs and the numbers of the jobs. Nothing here runs while the jobs do: what has become of them is read from the records and the queue.
 
-use std::collections::BTreeMap;
+mod programs;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
@@ -16,11 +18,17 @@ use crate::markdown::Table;
 use crate::plan::Outline;
 use crate::record::{Failure, GeometryRecord, Record};
 use crate::results_dir::{ResultsDir, SLURM};
-use crate::{frames, information, output};
+use crate::{information, output};
+use programs::{Queue, queue, sbatch};
 
 const ARRAY: &str = "array.sh";
 const GATHER: &str = "gather.sh";
 const JOBS: &str = "jobs.json";
+/// The spec as it was submitted: what its author changes later is not what the tasks are to do.
+const SPEC: &str = "spec.toml";
+const REPORT: &str = "report.md";
+/// The device where none is named on the command line.
+const AUTO: &str = "auto";
 /// Lines of a log that are shown.
 const LAST_LINES: usize = 8;
 
@@ -34,9 +42,17 @@ pub(super) struct SlurmArgs {
     /// With --slurm: what has become of the groups, from their records and the queue
     #[arg(long, requires = "slurm", conflicts_with = "dry_run")]
     status: bool,
-    /// With --slurm: submit the groups again that are neither finished nor in the queue
+    /// With --slurm: submit the groups again that are neither finished nor in the queue, by the spec and with the options that they were
+    /// submitted with; an option that is given here takes the place of the earlier one
     #[arg(long, requires = "slurm", conflicts_with_all = ["status", "dry_run"])]
     retry: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What Slurm is told of a job.
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
+struct Options {
     /// With --slurm: the partition
     #[arg(long, requires = "slurm", value_name = "NAME")]
     partition: Option<String>,
@@ -55,8 +71,6 @@ pub(super) struct SlurmArgs {
 pub(super) struct Submission<'a> {
     /// The sweep's name.
     pub name: &'a str,
-    /// The spec's file.
-    pub spec: &'a Path,
     /// What was given with `--set`.
     pub overrides: &'a [String],
     /// The results directory.
@@ -66,8 +80,12 @@ pub(super) struct Submission<'a> {
 }
 
 /// What was submitted, as it is recorded.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Jobs {
+    /// How the tasks are started: on this device, with this of `--set` in the spec, and with these options.
+    device: String,
+    overrides: Vec<String>,
+    options: Options,
     /// Names of the groups; the number of a task is its group's place here.
     groups: Vec<String>,
     /// Of the arrays and of the gathering jobs that were submitted, the last one last.
@@ -77,8 +95,12 @@ struct Jobs {
 
 /// What has become of a group.
 struct GroupState {
+    /// Runs that are done, those that failed among them.
     done: usize,
+    failed: usize,
     runs: usize,
+    /// When the last of its records was written.
+    written: Option<SystemTime>,
     /// Whether what is measured of the model alone is there too, if it is this group's.
     has_rest: bool,
     /// In the queue: as Slurm calls it.
@@ -107,28 +129,48 @@ impl SlurmArgs {
         let jobs: Option<Jobs> = read_json(&path, "remove it and submit the sweep again")?;
         let mut jobs = jobs
             .with_context(|| format!("{} has no jobs; submit the sweep with --slurm alone first", results.display()))?;
-        let states = jobs.states(results)?;
+        let queued = queue(&jobs.arrays)?;
+        let states = jobs.states(results, &queued)?;
         if self.status {
             return output::result(jobs.status(results, &states)?);
         }
+        ensure!(
+            submission.overrides.is_empty() || *submission.overrides == *jobs.overrides,
+            "--slurm --retry goes by the spec as it was submitted, with its --set; leave --set out, or submit the changed sweep with \
+             --slurm alone"
+        );
+        jobs.options.update(&self.options);
+        if submission.device != AUTO {
+            submission.device.clone_into(&mut jobs.device);
+        }
         let again = states.iter().enumerate().filter(|(_, state)| !state.is_finished() && state.queued.is_none());
         let again: Vec<usize> = again.map(|(at, _)| at).collect();
-        let waiting = queue(&jobs.gathers)?;
-        if again.is_empty() && (!waiting.is_empty() || results.join(frames::RUNS).exists()) {
+        // A job that gathers after an earlier array does not wait for the last one.
+        let waits = queue(&jobs.gathers)?.keys().any(|(job, _)| jobs.arrays.iter().all(|array| array < job));
+        if again.is_empty() && (waits || is_gathered(results, &states)) {
             return output::result_line("nothing to submit again: all groups are finished or in the queue");
         }
-        self.submit(submission, &mut jobs, &again)
+        let running: BTreeSet<u64> = queued.into_keys().map(|(job, _)| job).collect();
+        jobs.submit(submission, &again, &running)
     }
 
-    /// Submits all groups, or shows with `dry_run` what would be.
+    /// Submits all groups of a spec, which is given as it is recorded in `slurm/`, or shows with `dry_run` what would be.
     ///
     /// # Errors
     /// If jobs of it are in the queue, the directory can't be written, or Slurm refuses.
-    pub fn start(&self, submission: &Submission<'_>, groups: Vec<String>, dry_run: bool) -> Result<()> {
+    pub fn start(&self, submission: &Submission<'_>, groups: Vec<String>, recorded: &str, dry_run: bool) -> Result<()> {
         let all: Vec<usize> = (0..groups.len()).collect();
+        let mut jobs = Jobs {
+            device: submission.device.to_owned(),
+            overrides: submission.overrides.to_owned(),
+            options: self.options.clone(),
+            groups,
+            arrays: Vec::new(),
+            gathers: Vec::new(),
+        };
         if dry_run {
-            let array = self.array(submission, &groups, &all)?;
-            return output::result(format_args!("{array}\n# When all of them are done:\n{}", self.gather(submission)?));
+            let array = jobs.array(submission, &all)?;
+            return output::result(format_args!("{array}\n# When all of them are done:\n{}", jobs.gather(submission)?));
         }
         let results = &submission.results;
         let before: Option<Jobs> = read_json(&results.join(SLURM).join(JOBS), "remove it")?;
@@ -141,33 +183,55 @@ impl SlurmArgs {
         }
         // It is a sweep's from now on; the first task writes the plan, which depends on its device.
         drop(ResultsDir::claim(results)?);
-        self.submit(submission, &mut Jobs { groups, ..Jobs::default() }, &all)
+        write_atomic(&results.join(SLURM).join(SPEC), recorded.as_bytes())?;
+        jobs.submit(submission, &all, &BTreeSet::new())
     }
+}
 
-    fn submit(&self, submission: &Submission<'_>, jobs: &mut Jobs, tasks: &[usize]) -> Result<()> {
+impl Options {
+    /// Takes what is given in `other`.
+    fn update(&mut self, other: &Self) {
+        let fields =
+            [(&mut self.partition, &other.partition), (&mut self.gres, &other.gres), (&mut self.time, &other.time)];
+        for (field, given) in fields {
+            if given.is_some() {
+                field.clone_from(given);
+            }
+        }
+        if !other.sbatch.is_empty() {
+            self.sbatch.clone_from(&other.sbatch);
+        }
+    }
+}
+
+impl Jobs {
+    /// Submits an array of these tasks, if there are any, and the job that gathers when they and the arrays that are `running` are done.
+    fn submit(&mut self, submission: &Submission<'_>, tasks: &[usize], running: &BTreeSet<u64>) -> Result<()> {
         let dir = submission.results.join(SLURM);
         let (array, gather) = (dir.join(ARRAY), dir.join(GATHER));
+        // Also where Slurm refuses: it belongs to the spec beside it.
+        self.write(&dir)?;
         write_atomic(&gather, self.gather(submission)?.as_bytes())?;
-        let mut dependency = None;
+        // Of an earlier array, tasks may have failed that are submitted again.
+        let mut conditions: Vec<String> = running.iter().map(|id| format!("afterany:{id}")).collect();
+        let mut said = String::new();
         if !tasks.is_empty() {
-            write_atomic(&array, self.array(submission, &jobs.groups, tasks)?.as_bytes())?;
+            write_atomic(&array, self.array(submission, tasks)?.as_bytes())?;
             let id = sbatch(&[], &array)?;
-            jobs.arrays.push(id);
-            jobs.write(&dir)?;
-            dependency = Some(format!("--dependency=afterok:{id}"));
+            self.arrays.push(id);
+            self.write(&dir)?;
+            conditions.push(format!("afterok:{id}"));
+            said = format!("job {id}: {} groups; ", tasks.len());
         }
+        let dependency = (!conditions.is_empty()).then(|| format!("--dependency={}", conditions.join(",")));
         let id = sbatch(dependency.as_slice(), &gather)?;
-        jobs.gathers.push(id);
-        jobs.write(&dir)?;
-        let array = match (jobs.arrays.last(), tasks.len()) {
-            (Some(array), many) if many > 0 => format!("job {array}: {many} groups; "),
-            _ => String::new(),
-        };
-        output::result_line(format_args!("{array}job {id} gathers; --slurm --status shows how far they are"))
+        self.gathers.push(id);
+        self.write(&dir)?;
+        output::result_line(format_args!("{said}job {id} gathers; --slurm --status shows how far they are"))
     }
 
     /// The script of an array of these tasks.
-    fn array(&self, submission: &Submission<'_>, groups: &[String], tasks: &[usize]) -> Result<String> {
+    fn array(&self, submission: &Submission<'_>, tasks: &[usize]) -> Result<String> {
         let mut script = self.head(submission, "group-%a.log", "")?;
         let numbers: Vec<String> = tasks.iter().map(ToString::to_string).collect();
         let numbers = match tasks {
@@ -177,16 +241,22 @@ impl SlurmArgs {
         writeln!(script, "#SBATCH --array={numbers}")?;
         // The state is saved when it comes.
         writeln!(script, "#SBATCH --signal=B:TERM@120")?;
-        writeln!(script, "\n# A task works on one group of the sweep, and goes on where it was stopped:")?;
-        for &task in tasks {
-            writeln!(script, "#   {task}  {}", groups[task])?;
+        // What is on the hub was fetched before anything was submitted, and the spec names its commits.
+        writeln!(script, "\nexport HF_HUB_OFFLINE=1")?;
+        writeln!(
+            script,
+            "# A task works on one group of the spec as it was submitted, and goes on where it was stopped.\ngroups=("
+        )?;
+        for (task, group) in self.groups.iter().enumerate() {
+            writeln!(script, "  {}  # {task}", quoted(group))?;
         }
-        let mut command = vec![program()?, format!("--device {}", quoted(submission.device))];
+        writeln!(script, ")")?;
+        let results = absolute(&submission.results)?;
+        let mut command = vec![program()?, format!("--device {}", quoted(&self.device))];
         command.push("${SLURM_CPUS_ON_NODE:+--threads \"$SLURM_CPUS_ON_NODE\"}".to_owned());
-        command.push(format!("sweep {}", quoted(&absolute(submission.spec)?)));
-        command.push(format!("--out {}", quoted(&absolute(&submission.results)?)));
-        command.extend(submission.overrides.iter().map(|set| format!("--set {}", quoted(set))));
-        command.push("--group \"$SLURM_ARRAY_TASK_ID\"".to_owned());
+        command.push(format!("sweep {}", quoted(&Path::new(&results).join(SLURM).join(SPEC).display().to_string())));
+        command.push(format!("--out {}", quoted(&results)));
+        command.push("--group \"${groups[$SLURM_ARRAY_TASK_ID]}\"".to_owned());
         writeln!(script, "exec {}", command.join(" \\\n  "))?;
         Ok(script)
     }
@@ -210,41 +280,48 @@ impl SlurmArgs {
         option("job-name", &format!("\"{}{suffix}\"", submission.name.replace('"', "")))?;
         option("output", &format!("\"{log}\""))?;
         option("open-mode", "append")?;
-        for (name, value) in [("partition", &self.partition), ("time", &self.time)] {
+        for (name, value) in [("partition", &self.options.partition), ("time", &self.options.time)] {
             if let Some(value) = value {
                 option(name, value)?;
             }
         }
         // Gathering needs no GPU.
-        if let Some(gres) = self.gres.as_ref().filter(|_| is_array) {
+        if let Some(gres) = self.options.gres.as_ref().filter(|_| is_array) {
             option("gres", gres)?;
         }
-        for more in &self.sbatch {
+        for more in &self.options.sbatch {
             writeln!(script, "#SBATCH {more}")?;
         }
         Ok(script)
     }
-}
 
-impl Jobs {
     fn write(&self, dir: &Path) -> Result<()> {
         write_atomic(&dir.join(JOBS), &serde_json::to_vec_pretty(self)?)
     }
 
     /// How far each group is.
-    fn states(&self, results: &Path) -> Result<Vec<GroupState>> {
-        let queued = queue(&self.arrays)?;
+    fn states(&self, results: &Path, queued: &Queue) -> Result<Vec<GroupState>> {
         let outline = Outline::read(results)?;
         let state = |(at, name): (usize, &String)| {
             let group = outline.iter().flat_map(|outline| &outline.groups).find(|group| group.name == *name);
             let runs = group.map_or(&[][..], |group| &group.runs);
-            let is_done = |id: &str| Record::path(results, id).exists() || Failure::path(results, id).exists();
-            let done = runs.iter().filter(|run| is_done(&run.key.id())).count();
+            let written = |path: PathBuf| path.metadata().and_then(|file| file.modified()).ok();
+            let mut times = Vec::new();
+            let mut failed = 0;
+            for run in runs {
+                let id = run.key.id();
+                let failure = || written(Failure::path(results, &id)).inspect(|_| failed += 1);
+                times.extend(written(Record::path(results, &id)).or_else(failure));
+            }
+            let done = times.len();
             let geometry = group.and_then(|group| group.geometry.as_ref()).map(|id| GeometryRecord::path(results, id));
             let information =
                 group.and_then(|group| group.information.as_ref()).map(|id| information::path(results, id));
-            let has_rest = geometry.iter().chain(&information).all(|path| path.exists());
-            GroupState { done, runs: runs.len(), has_rest, queued: queued.get(&Some(at)).cloned() }
+            let rest: Vec<_> = geometry.into_iter().chain(information).map(written).collect();
+            let has_rest = rest.iter().all(Option::is_some);
+            let written = times.into_iter().chain(rest.into_iter().flatten()).max();
+            let queued = queued.iter().rfind(|((_, task), _)| *task == Some(at)).map(|(_, state)| state.clone());
+            GroupState { done, failed, runs: runs.len(), written, has_rest, queued }
         };
         Ok(self.groups.iter().enumerate().map(state).collect())
     }
@@ -263,12 +340,15 @@ impl Jobs {
                     "stopped".to_owned()
                 }
             };
-            let runs = if state.runs == 0 { "-".to_owned() } else { format!("{} of {}", state.done, state.runs) };
+            let mut runs = if state.runs == 0 { "-".to_owned() } else { format!("{} of {}", state.done, state.runs) };
+            if state.failed > 0 {
+                write!(runs, ", {} failed", state.failed)?;
+            }
             table.row([at.to_string(), name.clone(), runs, what]);
         }
         let gathered = match queue(&self.gathers)?.into_values().next() {
             Some(queued) => queued.to_lowercase(),
-            None if results.join("report.md").exists() => results.join("report.md").display().to_string(),
+            None if results.join(REPORT).exists() => results.join(REPORT).display().to_string(),
             None => "not in the queue".to_owned(),
         };
         let retry = if logs.is_empty() { "" } else { "\n--slurm --retry submits those that stopped again.\n" };
@@ -276,46 +356,11 @@ impl Jobs {
     }
 }
 
-/// The states of tasks in the queue by their numbers, or of jobs without tasks.
-fn queue(jobs: &[u64]) -> Result<BTreeMap<Option<usize>, String>> {
-    let mut found = BTreeMap::new();
-    if jobs.is_empty() {
-        return Ok(found);
-    }
-    // All of the user's: to be asked of a job that it has forgotten is an error.
-    let text = said(Command::new("squeue").args(["--noheader", "--array", "--format=%F %K %T"]))?;
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if let (Some(job), Some(task), Some(state)) = (words.next(), words.next(), words.next())
-            && job.parse().is_ok_and(|job: u64| jobs.contains(&job))
-            && state != "COMPLETED"
-        {
-            found.insert(task.parse().ok(), state.to_owned());
-        }
-    }
-    Ok(found)
-}
-
-/// Submits a script and gives the job's number.
-fn sbatch(options: &[String], script: &Path) -> Result<u64> {
-    let text = said(Command::new("sbatch").arg("--parsable").args(options).arg(script))?;
-    let number = text.trim().split(';').next().unwrap_or_default();
-    number.parse().with_context(|| format!("sbatch said `{}`, expected the number of a job", text.trim()))
-}
-
-/// What a program of Slurm's prints.
-fn said(command: &mut Command) -> Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = match command.output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!(
-            "--slurm: there is no `{name}` here; run this where jobs are submitted. Any other launcher can run `assay sweep SPEC --group N`, \
-             and `assay gather DIR` at the end"
-        ),
-        found => found.with_context(|| format!("cannot run {name}"))?,
-    };
-    let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{name} ({}): {}", output.status, errors.trim());
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// Whether all groups are finished and the report was written after the last of their records.
+fn is_gathered(results: &Path, states: &[GroupState]) -> bool {
+    let reported = results.join(REPORT).metadata().and_then(|file| file.modified());
+    let is_in = |state: &GroupState, at| state.is_finished() && state.written.is_none_or(|written| written <= at);
+    reported.is_ok_and(|at| states.iter().all(|state| is_in(state, at)))
 }
 
 fn last_lines(log: &Path) -> String {
