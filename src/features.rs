@@ -48,9 +48,10 @@ pub struct Feature {
     pub written: Vec<(u32, f32)>,
     /// How much of its peaks are on tokens that it writes; `None` where it writes none.
     pub input_score: Option<f64>,
-    /// How much what it writes is said where it is made very active; `None` where it writes none, or its ablation is not defined.
+    /// How much what it writes is said where it is made very active; `None` where it writes none, its ablation is not
+    /// defined, or no latent fires at the prompt's last token.
     pub output_score: Option<f64>,
-    /// Explanations, one of each method; none of a latent that fires too rarely.
+    /// Explanations, one of each method that says anything; none of a latent that fires too rarely.
     pub described: Vec<Described>,
     /// The latents with the nearest decoder rows, and their cosines.
     pub nearest: Vec<(usize, f64)>,

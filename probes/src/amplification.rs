@@ -18,7 +18,8 @@ const AT_ONCE: usize = 64;
 /// The output score of each latent (Arad et al. 2025, "SAEs Are Good for Steering -- If You Select the Right Features"): (1 − r/V)·p. With
 /// the latent raised at the last token of a prompt and the SAE's error left as it is, p is the probability of the likeliest of the tokens
 /// that the latent writes by the logit lens, V the size of the vocabulary, and r how many tokens are likelier than that one. It is raised by
-/// ten times `largest`, the largest activation of any latent at that token. `None` of a latent that writes nothing.
+/// ten times `largest`, the largest activation of any latent at that token. `None` of a latent that writes nothing, and of all where `largest`
+/// is not above 0: no latent fires there, and nothing says by how much to raise one.
 ///
 /// # Shapes
 /// - `tokens`: the prompt, `[context]`; `rows`: of [`crate::ablation::written`], `[latents, d_out]`; `written`: the ids that each writes
@@ -37,6 +38,9 @@ pub fn output_scores(
     written: &[Vec<u32>],
 ) -> Result<Vec<Option<f64>>> {
     let ([latents, width], context) = (rows.dims(), tokens.len());
+    if largest <= 0.0 {
+        return Ok(vec![None; latents]);
+    }
     let mut scores = Vec::with_capacity(latents);
     let mut cut: Option<(usize, Cut)> = None;
     for first in (0..latents).step_by(AT_ONCE) {

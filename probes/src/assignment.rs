@@ -7,7 +7,7 @@
 /// way of those that are left.
 ///
 /// # Panics
-/// If there are more rows than columns.
+/// If there are more rows than columns, or if the search meets costs that are not finite.
 pub fn assignment(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> f64) -> Vec<usize> {
     assert!(rows <= columns, "every row has a column");
     // What is taken from rows and columns, so that no cost is below 0 and those of the assignment are 0. A column that stays free keeps 0.
@@ -54,6 +54,7 @@ pub fn assignment(rows: usize, columns: usize, cost: impl Fn(usize, usize) -> f6
                     (next, least) = (place, shortest[column]);
                 }
             }
+            assert!(least.is_finite(), "costs are finite");
             let column = left.swap_remove(next);
             length = least;
             match row_of[column] {
@@ -122,6 +123,12 @@ mod tests {
             prop_assert_eq!(different.len(), rows);
             prop_assert!((sum(&cost, &found) - least(&cost, &mut Vec::new())).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    #[should_panic = "costs are finite"]
+    fn costs_that_are_not_numbers_end_the_search() {
+        assignment(2, 2, |_, _| f64::NAN);
     }
 
     /// scipy 1.17.1: `c = (np.arange(n)[:, None] * 7919 + np.arange(n)[None] * 104729) % 10007 / 10007` squared, `n = 60` and 60 × 80;

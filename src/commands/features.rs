@@ -39,7 +39,7 @@ use crate::{device, fetch, interrupt, markdown, output};
 /// on with the same command. Memory grows neither with the tokens nor with the firings.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does;\n                         partner_contexts is the share of contexts in which that was looked for, below 1 of\n                         more than 8 million firings\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  output_score           how much of what it writes is said where it is made very active (same source)\n  explained_by_X         what can be said of it without a language model: tokens, sequences (ngrams), keywords of its\n                         windows, tokens that it writes, or a rule; detection_X_auroc and _balanced_accuracy: how well\n                         that tells windows of 32 tokens in which it fires from others, half of which have a token\n                         that it fires on, in documents that were not looked at; _other_: the explanation of a latent\n                         drawn at random, which is what chance and the windows come to\n  twin, twin_encoder     with --other: the latents that the best one-to-one match by decoder rows and by encoder\n                         directions gives it there, twin_shared where both are one at cosines of 0.7 or more\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing;\n                         measured of a sample (--ablate), null of the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
+    after_help = "Columns of features.parquet (null where undefined):\n  density                share of tokens on which it fires, density_low and _high: Wilson's 95 % interval\n  token_entropy, purity  of the token ids that it fires on, weighted by activation; bits, and the largest share\n  eta2_X                 share of its variance over all tokens that X explains: the token, the previous token, the\n                         position, the document; eta2_X_chance is expected of a latent that has nothing to do with\n                         X, and eta2_X_adjusted is 0 for it\n  tokens_in, tokens_out  tokens that it fires on, and that it writes by the logit lens\n  nearest, partner       latents with the nearest decoder rows, and the one that fires most where it does;\n                         partner_contexts is the share of contexts in which that was looked for, below 1 of\n                         more than 8 million firings\n  input_score            share of its largest contexts that peak on a token that it writes (Arad et al. 2025)\n  output_score           how much of what it writes is said where it is made very active (same source)\n  explained_by_X         what can be said of it without a language model: tokens, sequences (ngrams), keywords of its\n                         windows, tokens that it writes, or a rule; detection_X_auroc and _balanced_accuracy: how well\n                         that tells windows of up to 32 tokens in which it fires from others, up to half of which have\n                         a token that it fires on, in documents that were not looked at (7 may be split where a row\n                         ends); null of one document alone; _other_: the explanation of a latent drawn at random,\n                         which is what chance and the windows come to\n  twin, twin_encoder     with --other: the latents that the best one-to-one match by decoder rows and by encoder\n                         directions gives it there, twin_shared where both are one at cosines of 0.7 or more\n  delta_ce, delta_kl     what ablating it does to the context's loss and predictions, in nats a firing;\n                         measured of a sample (--ablate), null of the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
 )]
 pub struct FeaturesArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -231,7 +231,7 @@ impl FeaturesArgs {
         let contents = made.events.contents();
         let tokens = (contents.sequences * contents.context_size) as u64;
         let alive = features.iter().filter(|feature| feature.scores.firings > 0).count();
-        let notes = &made.loaded.notes;
+        let notes = &made.notes()?;
         let median = |of: fn(&Feature) -> Option<f64>| {
             let values: Vec<f64> = features.iter().filter_map(of).collect();
             (median_of(&values), values.len())
@@ -256,8 +256,9 @@ impl FeaturesArgs {
                 "out": self.out.display().to_string(), "tokens": tokens, "latents": features.len(), "alive": alive,
                 "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": of(|(median, _)| json!(median)),
                 "medians_of": of(|(_, latents)| json!(latents)),
-                "detection": detection.iter().map(|(name, [own, balanced, other], latents)| json!({
+                "detection": detection.iter().map(|(name, [own, balanced, other], [latents, others])| json!({
                     "explanation": name, "auroc": own, "balanced_accuracy": balanced, "other_auroc": other, "latents": latents,
+                    "other_latents": others,
                 })).collect::<Vec<_>>(),
                 "twins": agreement.map(|[own, chance]| json!({
                     "pw_mcc": own.matched, "pw_mcc_random": chance.matched, "mmcs": own.largest, "mmcs_random": chance.largest,
@@ -271,11 +272,12 @@ impl FeaturesArgs {
         for (name, (value, latents)) in medians {
             table.row([name.to_owned(), markdown::number(value), latents.to_string()]);
         }
-        let head = ["explanation", "AUROC", "balanced accuracy", "AUROC of another latent's", "of latents"];
+        let head =
+            ["explanation", "AUROC", "balanced accuracy", "of latents", "AUROC of another latent's", "of latents"];
         let mut explained = markdown::Table::new(head);
-        for (name, values, latents) in &detection {
-            let values = values.map(markdown::score);
-            explained.row([name.to_string()].into_iter().chain(values).chain([latents.to_string()]));
+        for (name, values, [latents, others]) in &detection {
+            let [own, balanced, other] = values.map(markdown::score);
+            explained.row([name.to_string(), own, balanced, latents.to_string(), other, others.to_string()]);
         }
         let twins = agreement.map_or_else(String::new, |[own, null]| twins_table(own, null, shared_of(features)));
         let page = match (self.no_dashboard, is_folder) {
@@ -315,8 +317,9 @@ fn twins_table(own: Agreement, null: Agreement, shared: Option<f64>) -> String {
     )
 }
 
-/// Medians of each explanation's scores over the latents that have one: AUROC, balanced accuracy, AUROC of another latent's.
-fn detections(features: &[Feature]) -> Vec<(&'static str, [Option<f64>; 3], usize)> {
+/// Medians of each explanation's scores over the latents that have one: AUROC, balanced accuracy, AUROC of another latent's; and how many have
+/// an explanation, and another latent's.
+fn detections(features: &[Feature]) -> Vec<(&'static str, [Option<f64>; 3], [usize; 2])> {
     let of = |method: Method| {
         let described = features.iter().flat_map(|f| &f.described).filter(|described| described.method == method);
         let described: Vec<&Described> = described.collect();
@@ -324,7 +327,8 @@ fn detections(features: &[Feature]) -> Vec<(&'static str, [Option<f64>; 3], usiz
             median_of(&described.iter().copied().filter_map(of).collect::<Vec<f64>>())
         };
         let values = [median(|d| d.own.auroc), median(|d| d.own.balanced_accuracy), median(|d| d.other.auroc)];
-        (method.name(), values, described.len())
+        let others = described.iter().filter(|d| d.other.auroc.is_some()).count();
+        (method.name(), values, [described.len(), others])
     };
     Method::ALL.into_iter().map(of).collect()
 }

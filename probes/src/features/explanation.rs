@@ -80,7 +80,8 @@ impl Method {
 /// What is said of a latent, and what decides by it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Explanation {
-    /// It fires on these, each with the share of its occurrences on which it does; the surest first.
+    /// It fires on these; the surest first. Each has the share of its occurrences in the windows to explain by on which it does: half of those
+    /// windows were chosen because it fires in them, so that shares order what is said and are not those of any text.
     Tokens(Vec<(u32, f64)>),
     /// It fires at the end of these, likewise.
     Ngrams(Vec<(Vec<u32>, f64)>),
@@ -116,19 +117,23 @@ impl Explanation {
         }
     }
 
-    /// In words; `token` says how a token reads.
-    pub fn text(&self, token: impl Fn(u32) -> String) -> String {
-        let share = |share: f64| format!("{:.0} %", 100.0 * share);
-        let list = |items: Vec<String>| if items.is_empty() { "nothing".to_owned() } else { items.join(", ") };
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
         match self {
-            Self::Tokens(of) => list(of.iter().map(|&(id, p)| format!("{} {}", token(id), share(p))).collect()),
-            Self::Ngrams(of) => {
-                let words = |ngram: &[u32]| ngram.iter().map(|&id| token(id)).collect::<String>();
-                list(of.iter().map(|(ngram, p)| format!("{} {}", words(ngram), share(*p))).collect())
-            }
-            Self::Keywords(of) | Self::Written(of) => list(of.iter().map(|&(id, _)| token(id)).collect()),
-            Self::Rule(rule) => rule.as_ref().map_or_else(|| "nothing".to_owned(), |rule| rule.text(token)),
+            Self::Tokens(of) | Self::Keywords(of) | Self::Written(of) => of.is_empty(),
+            Self::Ngrams(of) => of.is_empty(),
+            Self::Rule(rule) => rule.is_none(),
         }
+    }
+
+    /// In words, without the numbers, which mean little beyond the windows; `token` says how a token reads.
+    pub fn text(&self, token: impl Fn(u32) -> String) -> String {
+        let said: Vec<String> = match self {
+            Self::Tokens(of) | Self::Keywords(of) | Self::Written(of) => of.iter().map(|&(id, _)| token(id)).collect(),
+            Self::Ngrams(of) => of.iter().map(|(ngram, _)| ngram.iter().map(|&id| token(id)).collect()).collect(),
+            Self::Rule(rule) => rule.iter().map(|rule| rule.text(&token)).collect(),
+        };
+        if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
     }
 }
 
@@ -174,7 +179,11 @@ mod tests {
         assert_eq!([score(&tokens, [0, 1, 3, 0]), score(&tokens, [1, 0, 0, 0])], [0.5, 0.0]);
         assert_eq!([score(&rule, [0, 1, 0, 0]), score(&rule, [0, 0, 0, 1])], [1.0, 0.0]);
         let word = |id: u32| format!("<{id}>");
-        assert_eq!(ngrams.text(word), "<1><3> 75 %");
+        assert_eq!(ngrams.text(word), "<1><3>");
+        assert_eq!(
+            (Explanation::Rule(None).text(word), Explanation::Rule(None).is_empty()),
+            ("nothing".to_owned(), true)
+        );
         assert_eq!(rule.text(word), "what follows <1>");
         assert_eq!(written(&[(4, 2.0), (5, 0.5), (6, -1.0)]), Explanation::Written(vec![(4, 2.0), (5, 0.5)]));
     }

@@ -24,6 +24,7 @@ use crate::features::firings::{COMPARED, Compared, Readers, Texts};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, explaining, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
+use crate::markdown;
 use crate::output;
 use crate::progress::Progress;
 
@@ -44,6 +45,12 @@ impl Made<'_> {
     fn tokens(&self) -> u64 {
         let contents = self.events.contents();
         (contents.sequences * contents.context_size) as u64
+    }
+
+    /// What is to be said beside the numbers.
+    pub fn notes(&self) -> Result<Vec<String>> {
+        let unexplained = explaining::unexplained(self.texts()?.cells.documents());
+        Ok(self.loaded.notes.iter().cloned().chain(unexplained).collect())
     }
 
     fn texts(&self) -> Result<Texts> {
@@ -125,7 +132,11 @@ impl Made<'_> {
         Ok([own, null])
     }
 
-    /// Explains some latents; one alone is beside one other.
+    fn classes(&self) -> Classes {
+        Classes::new((0..self.model.config().vocab_size as u32).map(|id| self.vocabulary.text(id)))
+    }
+
+    /// Explains some latents.
     fn describe(
         &self,
         readers: &Readers<'_>,
@@ -134,7 +145,7 @@ impl Made<'_> {
         latents: &[usize],
         saved: &str,
     ) -> Result<()> {
-        let classes = Classes::new((0..self.model.config().vocab_size as u32).map(|id| self.vocabulary.text(id)));
+        let classes = self.classes();
         let mut stage = self.progress.stage("explain", latents.len() as u64, "latents");
         let found = explaining::described(readers, texts, &classes, features, latents, &mut stage, saved)?;
         found.into_iter().for_each(|(latent, described)| features[latent].described = described);
@@ -142,7 +153,8 @@ impl Made<'_> {
         Ok(())
     }
 
-    /// The output score of each latent, by what it writes; `None` where ablations are not defined either.
+    /// The output score of each latent, by what it writes; `None` where ablations are not defined either, and of all latents where none fires at
+    /// the prompt's last token.
     fn output_scores(&self, written: &[Vec<(u32, f32)>]) -> Result<Vec<Option<f64>>> {
         let Some(rows) = self.rows().filter(|_| written.iter().any(|written| !written.is_empty())) else {
             return Ok(vec![None; written.len()]);
@@ -242,18 +254,29 @@ impl Made<'_> {
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
         let mut stage = Progress::Quiet.stage("score", 1, "latents");
-        // Its explanation stands beside that of another one.
-        let others = (0..sae.d_sae()).filter(|&other| other != latent && self.events.firings(other) > 0).collect();
-        let mut beside = sample(others, 1);
-        beside.push(latent);
         let mut features: Vec<Feature> =
             (0..sae.d_sae()).map(|latent| Feature { latent, ..Feature::default() }).collect();
-        let scores = readers.scores(&beside, &mut stage, "nothing is written")?;
-        for (&latent, scores) in beside.iter().zip(scores) {
-            let written = self.written(&ablation::written(sae).narrow(0, latent, 1)).remove(0);
-            features[latent] = Feature { latent, scores, written, ..Feature::default() };
+        let classes = self.classes();
+        let mut explain = |features: &mut [Feature], of: usize| -> Result<()> {
+            let scores = readers.scores(&[of], &mut stage, "nothing is written")?.remove(0);
+            let written = self.written(&ablation::written(sae).narrow(0, of, 1)).remove(0);
+            features[of] = Feature { latent: of, scores, written, ..Feature::default() };
+            let beside: Vec<usize> = [latent].into_iter().chain((of != latent).then_some(of)).collect();
+            let found =
+                explaining::described(&readers, &texts, &classes, features, &beside, &mut stage, "nothing is written")?;
+            found.into_iter().for_each(|(latent, described)| features[latent].described = described);
+            Ok(())
+        };
+        explain(&mut features, latent)?;
+        // Its explanation stands beside that of the other one that it has in the table.
+        let is_explained = !features[latent].described.is_empty();
+        let others = explaining::others(latent, sae.d_sae()).into_iter().filter(|_| is_explained);
+        for other in others.filter(|&other| self.events.firings(other) > 0) {
+            explain(&mut features, other)?;
+            if !features[other].described.is_empty() {
+                break;
+            }
         }
-        self.describe(&readers, &texts, &mut features, &beside, "")?;
         let mut feature = features.swap_remove(latent);
         feature.adjusted = feature.scores.explained.adjusted(texts.cells.chance());
         feature.input_score = input_score(&feature.scores, &feature.written);
@@ -269,11 +292,14 @@ impl Made<'_> {
             feature.output_score = self.output_scores(&written)?.swap_remove(latent);
         }
         let found = shown(&readers, &texts, &[latent], |_| feature.scores.clone())?.remove(0);
+        let notes: Vec<String> = explaining::unexplained(texts.cells.documents()).into_iter().collect();
         if json {
-            let object = terminal::json(&feature, found.as_ref(), self.vocabulary, self.tokens());
+            let mut object = terminal::json(&feature, found.as_ref(), self.vocabulary, self.tokens());
+            object["notes"] = serde_json::json!(notes);
             return output::result_line(serde_json::to_string_pretty(&object)?);
         }
-        output::result(terminal::text(&feature, found.as_ref(), self.vocabulary, self.tokens()))
+        let text = terminal::text(&feature, found.as_ref(), self.vocabulary, self.tokens());
+        output::result(text + &markdown::notes(&notes))
     }
 }
 

@@ -11,6 +11,7 @@ use assay_probes::features::Kind;
 use serde_json::{Value, json};
 
 use crate::features::Feature;
+use crate::features::explaining::Described;
 use crate::features::windows::{Shown, Window};
 use crate::files::write_atomic;
 
@@ -73,9 +74,11 @@ fn feature(feature: &Feature, shown: Option<&Shown>, suppressed: &Suppressed, vo
     let logits = |of: &[(u32, f32)]| -> Vec<Value> {
         of.iter().map(|(id, value)| json!({ "token": vocabulary.text(*id), "value": value })).collect()
     };
-    // The one that detects best.
-    let best =
-        feature.described.iter().max_by(|a, b| a.own.auroc.unwrap_or(0.0).total_cmp(&b.own.auroc.unwrap_or(0.0)));
+    // The one that detects best. Five were tried on the same windows, so that the best must do better than chance and than another latent's.
+    let detects =
+        |of: &&Described| of.own.auroc > Some(0.5) && of.other.auroc.is_some() && of.own.auroc > of.other.auroc;
+    let says = feature.described.iter().filter(|of| !of.explanation.is_empty());
+    let best = says.filter(detects).max_by(|a, b| a.own.auroc.unwrap_or(0.0).total_cmp(&b.own.auroc.unwrap_or(0.0)));
     let explanations = best.map(|best| {
         let text: String = best.explanation.text(|id| vocabulary.text(id)).chars().take(LONGEST).collect();
         json!({ "text": text, "methodName": format!("assay-{}", best.method.name()), "modelName": "assay" })
