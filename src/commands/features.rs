@@ -256,9 +256,9 @@ impl FeaturesArgs {
                 "out": self.out.display().to_string(), "tokens": tokens, "latents": features.len(), "alive": alive,
                 "firings": made.events.total(), "l0": made.events.total() as f64 / tokens as f64, "medians": of(|(median, _)| json!(median)),
                 "medians_of": of(|(_, latents)| json!(latents)),
-                "detection": detection.iter().map(|(name, [own, balanced, other], [latents, others])| json!({
-                    "explanation": name, "auroc": own, "balanced_accuracy": balanced, "other_auroc": other, "latents": latents,
-                    "other_latents": others,
+                "detection": detection.iter().map(|found| json!({
+                    "explanation": found.method.name(), "auroc": found.auroc, "balanced_accuracy": found.balanced_accuracy,
+                    "other_auroc": found.other_auroc, "latents": found.latents, "other_latents": found.others,
                 })).collect::<Vec<_>>(),
                 "twins": agreement.map(|[own, chance]| json!({
                     "pw_mcc": own.matched, "pw_mcc_random": chance.matched, "mmcs": own.largest, "mmcs_random": chance.largest,
@@ -275,9 +275,10 @@ impl FeaturesArgs {
         let head =
             ["explanation", "AUROC", "balanced accuracy", "of latents", "AUROC of another latent's", "of latents"];
         let mut explained = markdown::Table::new(head);
-        for (name, values, [latents, others]) in &detection {
-            let [own, balanced, other] = values.map(markdown::score);
-            explained.row([name.to_string(), own, balanced, latents.to_string(), other, others.to_string()]);
+        for found in &detection {
+            let [own, balanced, other] = [found.auroc, found.balanced_accuracy, found.other_auroc].map(markdown::score);
+            let [latents, others] = [found.latents, found.others].map(|count| count.to_string());
+            explained.row([found.method.name().to_owned(), own, balanced, latents, other, others]);
         }
         let twins = agreement.map_or_else(String::new, |[own, null]| twins_table(own, null, shared_of(features)));
         let page = match (self.no_dashboard, is_folder) {
@@ -317,18 +318,34 @@ fn twins_table(own: Agreement, null: Agreement, shared: Option<f64>) -> String {
     )
 }
 
-/// Medians of each explanation's scores over the latents that have one: AUROC, balanced accuracy, AUROC of another latent's; and how many have
-/// an explanation, and another latent's.
-fn detections(features: &[Feature]) -> Vec<(&'static str, [Option<f64>; 3], [usize; 2])> {
+/// Medians of one kind of explanation's scores over the latents that have one.
+struct Detected {
+    method: Method,
+    auroc: Option<f64>,
+    balanced_accuracy: Option<f64>,
+    /// Of another latent's explanation.
+    other_auroc: Option<f64>,
+    /// How many have an explanation.
+    latents: usize,
+    /// How many of them have another latent's beside it.
+    others: usize,
+}
+
+fn detections(features: &[Feature]) -> Vec<Detected> {
     let of = |method: Method| {
         let described = features.iter().flat_map(|f| &f.described).filter(|described| described.method == method);
         let described: Vec<&Described> = described.collect();
         let median = |of: fn(&Described) -> Option<f64>| {
             median_of(&described.iter().copied().filter_map(of).collect::<Vec<f64>>())
         };
-        let values = [median(|d| d.own.auroc), median(|d| d.own.balanced_accuracy), median(|d| d.other.auroc)];
-        let others = described.iter().filter(|d| d.other.auroc.is_some()).count();
-        (method.name(), values, [described.len(), others])
+        Detected {
+            method,
+            auroc: median(|d| d.own.auroc),
+            balanced_accuracy: median(|d| d.own.balanced_accuracy),
+            other_auroc: median(|d| d.other.auroc),
+            latents: described.len(),
+            others: described.iter().filter(|d| d.other.auroc.is_some()).count(),
+        }
     };
     Method::ALL.into_iter().map(of).collect()
 }
