@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::common::{assert_same_frames, bundled, files, reference_sweep, refused, stdout_of, sweep, write_spec};
+use crate::common::{assert_same_results, bundled, reference_sweep, refused, stdout_of, sweep, write_spec};
 
 /// Two models, two budgets: four groups.
 fn spec(dir: &Path) -> PathBuf {
@@ -24,13 +24,7 @@ fn whole() -> &'static Path {
 
 #[track_caller]
 fn assert_same(out: &Path) {
-    assert_same_frames(out, whole());
-    let (ours, reference) = (files(out), files(whole()));
-    let reported =
-        |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");
-    for path in reference.keys().filter(reported) {
-        assert!(ours[path] == reference[path], "{} differs", path.display());
-    }
+    assert_same_results(out, whole());
     assert!(!out.join(".state").exists() && !out.join(".locks").exists());
 }
 

@@ -7,7 +7,7 @@ use assay::frames;
 use tempfile::TempDir;
 
 use crate::common::{
-    assay, assert_same_frames, bundled, copy_dir, files, kill_when_saved, reference_sweep, refused, stdout_of, sweep,
+    assay, assert_same_results, bundled, copy_dir, files, kill_when_saved, reference_sweep, refused, stdout_of, sweep,
     write_spec,
 };
 
@@ -35,13 +35,7 @@ fn whole() -> &'static Path {
 
 #[track_caller]
 fn assert_same(out: &Path) {
-    assert_same_frames(out, whole());
-    let (ours, reference) = (files(out), files(whole()));
-    let reported =
-        |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");
-    for path in reference.keys().filter(reported) {
-        assert!(ours[path] == reference[path], "{} differs", path.display());
-    }
+    assert_same_results(out, whole());
 }
 
 fn group(spec: &Path, out: &Path, group: &str) -> assert_cmd::Command {

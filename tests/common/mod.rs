@@ -359,6 +359,18 @@ pub fn on_a_full_disk(command: &Command) -> Command {
     limited
 }
 
+/// That two results directories hold the same frames, tables, plots and report.
+#[track_caller]
+pub fn assert_same_results(out: &Path, reference: &Path) {
+    assert_same_frames(out, reference);
+    let (ours, reference) = (files(out), files(reference));
+    let reported =
+        |path: &&PathBuf| path.starts_with("tables") || path.starts_with("plots") || path.ends_with("report.md");
+    for path in reference.keys().filter(reported) {
+        assert!(ours[path] == reference[path], "{} differs", path.display());
+    }
+}
+
 /// That two results directories hold the same frames, but for the timings: nothing else may depend on how a sweep was run.
 #[track_caller]
 pub fn assert_same_frames(out: &Path, reference: &Path) {
