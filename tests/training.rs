@@ -4,8 +4,8 @@ use std::path::Path;
 
 use assay_models::{ActivationStream, Decoder, HookPoint, RowUse, Site, StreamConfig, TokenSource};
 use assay_sae::{
-    Activation, Architecture, DecoderNorm, Format, InputScaling, Loss, Metadata, Precision, Recipe, Sae, TrainConfig,
-    Trainer, formats,
+    Activation, Architecture, DecoderNorm, Format, InputScaling, Loss, Metadata, Precision, Recipe, Sae, StepLoss,
+    TrainConfig, Trainer, formats,
 };
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
@@ -137,6 +137,10 @@ fn a_watched_step_is_the_same_step_and_says_more() {
             let (said, known) = (plain.step(x.clone()), watched.step_watched(x.clone()));
             assert_eq!(said.reconstruction().to_bits(), known.reconstruction().to_bits());
             assert_eq!((said.fvu(), said.l0()), (None, None));
+            let all = |loss: &StepLoss| [Some(loss.total()), Some(loss.reconstruction()), loss.fvu(), loss.l0()];
+            let mut fetched = [said.clone(), known.clone()];
+            StepLoss::fetch(fetched.iter_mut());
+            assert_eq!(fetched.each_ref().map(all), [all(&said), all(&known)]);
 
             let code = sae.encode(x.clone());
             let mut active = 0;

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::config::Loss;
 use crate::kernels;
-use crate::readback::host;
+use crate::readback::{host, on_host};
 
 /// What the squared error is multiplied by: 1/batch, or 1 over the batch's variance, which is on the device.
 #[derive(Clone, Debug)]
@@ -55,6 +55,13 @@ impl Weight {
         match self {
             Self::Known(weight) => *weight,
             Self::Computed(weight) => weight.as_ref().clone().into_scalar::<f32>(),
+        }
+    }
+
+    fn on_device(&mut self) -> Option<&mut Tensor<1>> {
+        match self {
+            Self::Known(_) => None,
+            Self::Computed(weight) => Some(weight.as_mut()),
         }
     }
 }
@@ -155,6 +162,18 @@ pub(crate) struct Watched {
 }
 
 impl StepLoss {
+    /// Brings many losses to the host, waiting for the device once. Nothing that is read of them afterwards waits, and no value changes.
+    pub fn fetch<'a>(losses: impl Iterator<Item = &'a mut Self>) {
+        on_host(losses.flat_map(Self::tensors).collect());
+    }
+
+    fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor<1>> {
+        let Self { squares, weight, share: _, terms, watched, kl, clip } = self;
+        let terms = terms.iter_mut().flat_map(|term| std::iter::once(&mut term.parts).chain(term.weight.on_device()));
+        let watched = watched.iter_mut().flat_map(|of| [&mut of.centred, &mut of.active]);
+        [squares, clip].into_iter().chain(weight.on_device()).chain(terms).chain(watched).chain(kl)
+    }
+
     /// What is not finite of the step, if anything is: then the weights after it are worth nothing. Reading it waits for the step.
     pub fn fault(&self) -> Option<Fault> {
         let (loss, kl) = (self.reconstruction(), self.kl().filter(|kl| !kl.is_finite()));

@@ -21,7 +21,7 @@ pub(super) struct Pupil<'a> {
     pub trainer: Trainer,
     /// Losses that have not been looked at, with their steps: reading one waits for the device.
     unread: Vec<(u64, StepLoss)>,
-    /// Those of the last step, and the activations of it that somebody may ask about.
+    /// That of the last step where it is not among them, and the activations of it that somebody may ask about.
     last: Option<(u64, StepLoss)>,
     batch: Vec<Tensor<2>>,
     /// The first step that is not known to be sound.
@@ -139,15 +139,22 @@ impl<'a> Pupil<'a> {
         let step = self.trainer.steps_done();
         let watched = self.log.is_some() && self.is_look(step);
         let loss = step_of(&mut self.trainer, watched);
-        self.last = Some((step, loss.clone()));
         if self.is_late(step) || self.is_look(step) {
             self.unread.push((step, loss));
+            self.last = None;
+        } else {
+            self.last = Some((step, loss));
         }
     }
 
     /// Whether the losses are to be read now.
     pub fn is_due(&self) -> bool {
         self.watches_all || self.is_look(self.trainer.steps_done() - 1)
+    }
+
+    /// The losses that [`Self::read_losses`] reads, so that those of many SAEs can be fetched together.
+    pub fn kept_losses(&mut self) -> impl Iterator<Item = &mut StepLoss> {
+        self.unread.iter_mut().chain(&mut self.last).map(|(_, loss)| loss)
     }
 
     /// Whether a step's loss is looked at on the way.

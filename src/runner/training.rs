@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use assay_models::{Decoder, Site, StreamConfig, runs_on_cpu, side_by_side};
-use assay_sae::TrainConfig;
+use assay_sae::{StepLoss, TrainConfig};
 use burn::tensor::Tensor;
 
 use super::Sweep;
@@ -260,6 +260,9 @@ impl Training<'_, '_> {
     /// Those of all SAEs, or of the ones that are due. One whose loss is not finite is given up; the others go on.
     fn read_kept(&mut self, all: bool) -> Result<()> {
         let mut stopped = Vec::new();
+        // All of them in one transfer: the device is idle while the host waits.
+        let due = self.pupils.iter_mut().filter(|pupil| all || pupil.is_due());
+        StepLoss::fetch(due.flat_map(Pupil::kept_losses));
         for (at, pupil) in self.pupils.iter_mut().enumerate().filter(|(_, pupil)| all || pupil.is_due()) {
             stopped.extend(pupil.read_losses()?.map(|stop| (at, stop)));
         }
