@@ -230,11 +230,27 @@ pub fn evaluate(
                 let at_site = AtSite::new(&batch, &pass, cut)?;
                 let all_subjects = subjects.iter_mut().zip(&mut found).enumerate();
                 let here = all_subjects.filter(|(_, (subject, _))| subject.site == cut.site());
-                // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
-                side_by_side(survey.model().device(), here.collect(), |(at, (subject, found))| {
+                let look = |at: usize, subject: &mut Subject<'_>, found: &mut Evaluation| {
                     let read = all.iter().find(|read| read.site() == subject.reads).expect("the pass is cut there");
-                    at_site.evaluate(subject, read.value(), found).map_err(|error| error.of_subject(at))
-                })?;
+                    at_site.look(subject, read.value(), found).map_err(|error| error.of_subject(at))
+                };
+                if runs_on_cpu(survey.model().device()) {
+                    // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
+                    side_by_side(survey.model().device(), here.collect(), |(at, (subject, found))| {
+                        at_site.count(&look(at, subject, found)?, found);
+                        Ok::<_, ProbeError>(())
+                    })?;
+                } else {
+                    // The sums of one are added up while the device works for the next.
+                    rayon::in_place_scope(|scope| {
+                        for (at, (subject, found)) in here {
+                            let seen = look(at, subject, found)?;
+                            let at_site = &at_site;
+                            scope.spawn(move |_| at_site.count(&seen, found));
+                        }
+                        Ok::<_, ProbeError>(())
+                    })?;
+                }
             }
         }
         advance(&mut progress, tokens.nrows())?;

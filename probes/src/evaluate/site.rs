@@ -32,6 +32,16 @@ pub(super) struct AtSite<'a, 's> {
     kl_zero: Option<Vec<f32>>,
 }
 
+/// What is seen of a subject in a batch, by token, or by position that has a next token.
+pub(super) struct Seen {
+    recon: Vec<f32>,
+    ce_recon: Vec<f32>,
+    kl: Vec<f32>,
+    likeliest: Vec<i32>,
+    l0: Vec<f64>,
+    l1: Vec<f64>,
+}
+
 impl<'a, 's> AtSite<'a, 's> {
     pub fn new(batch: &'a Batch<'a, 's>, pass: &'a Pass, cut: &'a Cut) -> Result<Self> {
         let model = batch.survey.model();
@@ -64,10 +74,10 @@ impl<'a, 's> AtSite<'a, 's> {
         Ok(Self { batch, pass, known, cut, a, gradient, drawn_gradients, from_mean, ce_zero, ce_mean, kl_zero })
     }
 
-    /// What the subject makes of `read`, the activations where it reads, `[sequences, context, d_in]`.
-    pub fn evaluate(&self, subject: &mut Subject<'_>, read: Tensor<3>, found: &mut Evaluation) -> Result<()> {
-        let Self { batch: &Batch { start, tokens, .. }, pass, known, cut, .. } = *self;
-        let Surveyed { subsets, directions, bins, .. } = known;
+    /// What the subject makes of `read`, the activations where it reads, `[sequences, context, d_in]`, and what the model says then. The part
+    /// of an evaluation that waits for the device; what it gives is for [`Self::count`].
+    pub fn look(&self, subject: &mut Subject<'_>, read: Tensor<3>, found: &mut Evaluation) -> Result<Seen> {
+        let Self { batch: &Batch { start, tokens, .. }, pass, cut, .. } = *self;
         let [batch, context, d_model] = cut.value().dims();
         let (recon, code) = subject.codec.reconstruct(read.flatten(0, 1));
         let patched = recon.clone().reshape([batch, context, d_model]);
@@ -96,7 +106,15 @@ impl<'a, 's> AtSite<'a, 's> {
             found.firing.sequences[latent] += u64::from(before != token / context);
         });
         found.firing.tokens += (batch * context) as u64;
+        Ok(Seen { recon, ce_recon, kl, likeliest, l0, l1 })
+    }
 
+    /// Adds up what was seen of a subject.
+    pub fn count(&self, seen: &Seen, found: &mut Evaluation) {
+        let Self { batch: &Batch { start, .. }, pass, known, cut, .. } = *self;
+        let Surveyed { subsets, directions, bins, .. } = known;
+        let [batch, context, d_model] = cut.value().dims();
+        let Seen { recon, ce_recon, kl, likeliest, l0, l1 } = seen;
         // One token's sums, all but what depends on a subset's mean, and gᵀδ for each draw of labels.
         let token = |row: usize, position: usize| -> (Sums, Vec<f64>) {
             let token = row * context + position;
@@ -165,7 +183,6 @@ impl<'a, 's> AtSite<'a, 's> {
             found.core += &core;
             found.by_norm.iter_mut().zip(&by_norm).for_each(|(total, bin)| *total += bin);
         }
-        Ok(())
     }
 }
 
