@@ -100,7 +100,8 @@ fn an_sae_whose_gradient_is_infinite_stops_there_and_the_others_go_on() {
     let output = sweep(&spec, &workers).args(["--devices", "cpu"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{said}");
-    let warned = said.lines().filter(|line| line.starts_with("warning: cpu: small-L3-k") && line.contains(" failed at step "));
+    let warned =
+        said.lines().filter(|line| line.starts_with("warning: cpu: small-L3-k") && line.contains(" failed at step "));
     assert_eq!(warned.count(), 2, "{said}");
     // Where all fail there is nothing to report.
     let none = dir.path().join("none/tiny");
