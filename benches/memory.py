@@ -53,17 +53,17 @@ def on_corpus(command, sequences, more=()):
 
 def eval_sequences(folder, times):
     """The evaluation of one SAE."""
-    return on_corpus("eval", 32 * times, ["--resamples", 200])
+    return on_corpus("eval", 8 * times, ["--resamples", 200])
 
 
 # What grows, with the work at once its size, and the command.
 CASES = [
     ("sweep, tokens of a training", "65,536 tokens", lambda folder, times: spec(folder, [65_536 * times], 8)),
     ("sweep, runs (two a group)", "2 runs", lambda folder, times: spec(folder, [4096 + 256 * n for n in range(times)], 8)),
-    ("sweep, evaluation sequences", "16 sequences", lambda folder, times: spec(folder, [4096], 16 * times)),
-    ("eval, sequences", "32 sequences", eval_sequences),
-    ("features, tokens", "65,536 tokens",
-     lambda folder, times: on_corpus("features", 512 * times, ["--ablate", 16, "--out", folder / "out"])),
+    ("sweep, evaluation sequences", "8 sequences", lambda folder, times: spec(folder, [4096], 8 * times)),
+    ("eval, sequences", "8 sequences", eval_sequences),
+    ("features, tokens", "32,768 tokens",
+     lambda folder, times: on_corpus("features", 256 * times, ["--ablate", 16, "--out", folder / "out"])),
 ]
 
 

@@ -70,7 +70,7 @@ impl Worker {
     /// Gives it an order; a worker that can't take it is about to be gone, and is heard of as such.
     ///
     /// # Errors
-    /// None that is known: an order is a name and a number.
+    /// If the order does not serialise; a name and a number do.
     pub fn give(&mut self, order: Order) -> Result<()> {
         let line = serde_json::to_string(&order).context("an order serialises")?;
         self.order = Some(order);
