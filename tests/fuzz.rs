@@ -173,14 +173,18 @@ fn damaged_tokens_are_refused_or_read() {
         to
     };
     let fixture = |name: &str| root().join("tests/fixtures").join(name);
+    let ids = dir.path().join("ids.jsonl");
+    let rows =
+        (0..20).map(|row| format!("{{\"input_ids\": {:?}, \"id\": {row}}}\n", (row..row + 12).collect::<Vec<u32>>()));
+    std::fs::write(&ids, rows.collect::<String>()).unwrap();
     let files = [
         bundled("eval.parquet"),
         bundled("eval-documents.parquet"),
-        fixture("sample-tokens.json"),
         fixture("sample.jsonl"),
         fixture("sample.jsonl.zst"),
     ];
-    fuzz(1_000, &files.map(copy), |path| first_context(path, &bundled("small")));
+    let files: Vec<PathBuf> = files.map(copy).into_iter().chain([ids]).collect();
+    fuzz(1_000, &files, |path| first_context(path, &bundled("small")));
 }
 
 #[test]
