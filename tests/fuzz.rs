@@ -136,12 +136,8 @@ fn damaged_specs_of_sweeps_are_refused_or_read() {
         std::fs::copy(root().join("sweeps").join(name), &to).unwrap();
         to
     };
-    let specs = ["demo.toml", "classes.toml", "transcoders.toml", "objectives.toml", "information.toml"];
-    let specs: Vec<&str> = specs.into_iter().filter(|name| root().join("sweeps").join(name).exists()).collect();
-    assert!(specs.len() >= 3);
-    fuzz(4_000, &specs.iter().map(|name| copy(name)).collect::<Vec<_>>(), |path| {
-        SpecDocument::read(path, &[])?.spec().map(|_| ())
-    });
+    let specs = ["demo.toml", "classes.toml", "transcoders.toml", "objectives.toml"].map(copy);
+    fuzz(4_000, &specs, |path| SpecDocument::read(path, &[])?.spec().map(|_| ()));
 }
 
 #[test]
