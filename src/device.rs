@@ -290,8 +290,8 @@ pub fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
 /// Whether a message of a driver, or of CubeCL, is that a device's memory is full.
 pub fn is_out_of_memory(message: &str) -> bool {
     let message = message.to_lowercase().replace(['_', ' ', '-'], "");
-    // CUDA's error and CubeCL's, and those of an allocation that can never fit and of Vulkan.
-    ["outofmemory", "buffertoobig", "can'tallocatebuffer", "outofdevicememory"]
+    // CUDA's error and CubeCL's, those of an allocation that can never fit and of Vulkan, and Rust's last words on the CPU.
+    ["outofmemory", "buffertoobig", "can'tallocatebuffer", "outofdevicememory", "memoryallocationof"]
         .iter()
         .any(|text| message.contains(text))
 }
@@ -347,6 +347,7 @@ mod tests {
             "An out-of-memory error",
             "BufferTooBig { size: 4 }",
             "OutOfMemory",
+            "memory allocation of 536870912 bytes failed",
         ] {
             assert!(is_out_of_memory(text), "{text}");
         }

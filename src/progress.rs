@@ -31,6 +31,8 @@ pub enum Progress {
 pub enum Report {
     /// A message.
     Said(String),
+    /// Something that is to be known also where progress is not shown.
+    Warned(String),
     /// How far a stage is.
     Stage {
         /// What is done.
@@ -91,6 +93,14 @@ impl Progress {
             Self::Bars | Self::Lines => output::message(text),
             Self::Reported => Report::Said(text.to_owned()).tell(),
             Self::Quiet => {}
+        }
+    }
+
+    /// A warning. It is no progress, which `Quiet` would hide.
+    pub fn warn(self, text: &str) {
+        match self {
+            Self::Reported => Report::Warned(text.to_owned()).tell(),
+            Self::Bars | Self::Lines | Self::Quiet => output::message(format_args!("warning: {text}")),
         }
     }
 

@@ -22,6 +22,10 @@ pub use key::RunKey;
 /// Raised whenever the definition of a metric or the order of training changes, so that old records are not mixed with new ones.
 pub const METRIC_VERSION: u32 = 3;
 
+fn is_zero(halved: &u32) -> bool {
+    *halved == 0
+}
+
 /// 16 hex digits of a hash: what runs, groups, tokens and plans are known by.
 pub(crate) fn short(hash: blake3::Hash) -> String {
     hash.to_hex()[..16].to_owned()
@@ -55,6 +59,9 @@ pub struct Record {
     /// the model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kl_curve: Vec<(u64, f64)>,
+    /// How often the sizes of passes that the key names were halved, because the device's memory was full: bits may change with them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub passes_halved: u32,
     /// Participation ratio at the hook on the evaluation set, then without the top eigenvalues ([`Spectrum::participation_ratios`]).
     ///
     /// [`Spectrum::participation_ratios`]: assay_probes::geometry::Spectrum::participation_ratios

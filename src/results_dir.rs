@@ -96,22 +96,17 @@ impl ResultsDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Takes a group for as long as the result lives.
+    /// Takes a group for as long as the result lives; `None` where another process works on it.
     ///
     /// # Errors
-    /// If another process works on it.
-    pub fn hold(&self, group: &str) -> Result<HeldGroup> {
+    /// If its file can't be written or locked.
+    pub fn hold(&self, group: &str) -> Result<Option<HeldGroup>> {
         let locks = self.path.join(LOCKS);
         std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
         let name = locks.join(group);
         let file = OpenOptions::new().create(true).append(true).open(&name);
         let file = file.with_context(|| format!("cannot write {}", name.display()))?;
-        ensure!(
-            taken(file.try_lock(), &self.path)?,
-            "another process is working on the group {group} in {}; wait for it, or take another group",
-            self.path.display()
-        );
-        Ok(HeldGroup(file))
+        Ok(taken(file.try_lock(), &self.path)?.then_some(HeldGroup(file)))
     }
 
     /// Whether [`Self::claim`] would refuse the directory for what is in it; nothing is written.

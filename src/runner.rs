@@ -1,6 +1,7 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
 mod feed;
+mod passes;
 mod pupil;
 mod state;
 mod training;
@@ -27,6 +28,7 @@ use crate::record::{Failure, GeometryKey, GeometryRecord, Record, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 pub(crate) use feed::distinct;
+pub use passes::{MemoryFull, Passes, REMEDY};
 use pupil::Pupil;
 use state::{Trained, remove_state, save_state};
 use training::train;
@@ -58,6 +60,7 @@ pub struct ModelAtWork<'a> {
     sweep: &'a Sweep<'a>,
     model: &'a PlannedModel,
     decoder: &'a OnceCell<Decoder>,
+    passes: Passes,
     /// Without the geometry of the layers, and with it.
     surveys: [OnceCell<Survey<'a>>; 2],
 }
@@ -65,34 +68,50 @@ pub struct ModelAtWork<'a> {
 impl<'a> ModelAtWork<'a> {
     /// A model of which nothing is in memory yet; `decoder` is where it will be.
     pub fn new(sweep: &'a Sweep<'a>, model: &'a PlannedModel, decoder: &'a OnceCell<Decoder>) -> Self {
-        Self { sweep, model, decoder, surveys: [const { OnceCell::new() }; 2] }
+        let passes = Passes::of_spec(sweep.spec, model.files.config().vocab_size);
+        Self { sweep, model, decoder, passes, surveys: [const { OnceCell::new() }; 2] }
     }
 
-    /// Does what is left of a group; a GPU whose memory is full is told of with what to do about it. What was finished stays, and a state that
-    /// was saved; a record is written when all of it is known.
+    /// Does what is left of a group, in smaller passes where a GPU's memory is full. What was finished stays, and a state that was saved; a
+    /// record is written when all of it is known.
     ///
     /// # Errors
-    /// If the model can't be read, a training or evaluation fails, a file can't be written, or somebody interrupts.
+    /// If the model can't be read, a training or evaluation fails, the smallest passes don't fit, a file can't be written, or somebody
+    /// interrupts.
     pub fn run(&self, group: &Group) -> Result<()> {
-        let Sweep { spec, opened, .. } = *self.sweep;
+        let mut passes = self.passes;
+        loop {
+            let done = self.attempt(group, passes.halved());
+            let Some(full) = done.as_ref().err().and_then(|error| error.downcast_ref::<MemoryFull>()) else {
+                return done;
+            };
+            let Some(smaller) = passes.smaller() else { return done.context(REMEDY) };
+            self.sweep.progress.warn(&format!("{full}; trying {smaller}, which its records say"));
+            passes = smaller;
+        }
+    }
+
+    /// Does what is left of a group in passes that are halved so often.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`MemoryFull`] if the memory of a GPU is.
+    pub fn attempt(&self, group: &Group, halved: u32) -> Result<()> {
+        let passes = self.passes.halved_times(halved);
+        if passes != self.passes {
+            // What was surveyed in other passes is not taken over.
+            return Self { passes, surveys: [const { OnceCell::new() }; 2], ..*self }.attempt(group, halved);
+        }
+        let opened = self.sweep.opened;
         if runs_on_cpu(&opened.device) {
             return self.work_on(group);
         }
-        let batch = spec.eval.batch(self.model.files.config().vocab_size);
-        let remedy = format!(
-            "{}: {} has too little memory for this group; take smaller passes, as with --set train.contexts_per_pass={} and --set \
-             eval.batch={} (they are part of a run's id, because bits may change with them), or fewer SAEs a group",
-            group.name(),
-            opened.name,
-            (spec.train.contexts_per_pass / 2).max(1),
-            (batch / 2).max(1)
-        );
-        // CubeCL panics where an allocation fails, and nothing of this group is used after that.
+        let full = || MemoryFull { group: group.name(), device: opened.name.clone(), passes };
+        // CubeCL panics where an allocation fails, and nothing of this attempt is used after that.
         match catch_unwind(AssertUnwindSafe(|| self.work_on(group))) {
-            Ok(Err(error)) if device::is_out_of_memory(&format!("{error:#}")) => Err(error.context(remedy)),
+            Ok(Err(error)) if device::is_out_of_memory(&format!("{error:#}")) => Err(error.context(full())),
             Ok(done) => done,
             Err(panic) => match device::panic_text(panic.as_ref()) {
-                Some(text) if device::is_out_of_memory(text) => Err(anyhow!("{text}").context(remedy)),
+                Some(text) if device::is_out_of_memory(text) => Err(anyhow!("{text}").context(full())),
                 _ => resume_unwind(panic),
             },
         }
@@ -116,7 +135,7 @@ impl<'a> ModelAtWork<'a> {
         if let Some(key) = geometry {
             let survey = self.survey(true)?.ok_or_else(|| self.stopped())?;
             let found = survey.geometry().context("the survey was asked for the layers")?.clone();
-            GeometryRecord { key, found }.save(results)?;
+            GeometryRecord { key, passes_halved: self.passes.halved(), found }.save(results)?;
         }
         if self.model.is_first(group) && !information::measure(spec, self.model, || self.decoder(), results, progress)?
         {
@@ -156,8 +175,7 @@ impl<'a> ModelAtWork<'a> {
         let layers = if layers { residual_stream(decoder.config(), spec.center_residual) } else { Vec::new() };
         let tokens = self.model.tokens.eval.view();
         let mut stage = progress.stage(format!("{} survey", self.model.name), tokens.nrows() as u64, "sequences");
-        let batch = spec.eval.batch(decoder.config().vocab_size);
-        let survey = Survey::new(decoder, tokens, &sites, &layers, batch, |n| {
+        let survey = Survey::new(decoder, tokens, &sites, &layers, self.passes.sequences(), |n| {
             stage.advance(n as u64, String::new);
             interrupt::flow()
         });
@@ -199,7 +217,7 @@ impl<'a> ModelAtWork<'a> {
         }
         let decoder = self.decoder()?;
         let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
-        let (pupils, trained) = train(sweep, group, &missing, decoder, model, &label)?;
+        let (pupils, trained) = train(sweep, group, &missing, decoder, model, &label, self.passes.contexts())?;
         let started = Instant::now();
         let pupil_of_any = |run: &Run| pupils.iter().find(|pupil| pupil.runs.iter().any(|own| own.id == run.id));
         // Without those that failed.
@@ -223,6 +241,7 @@ impl<'a> ModelAtWork<'a> {
                 save_sae(sweep, model, run, (&pupil.trainer, group.training_tokens), sae, &dir)?;
             }
             let mut record = record_of(spec, group, run, pupil, decoder.config().n_layers());
+            record.passes_halved = self.passes.halved();
             record.set_evaluation(found);
             let shares = [pupils.len(), pupil.runs.len()];
             record.save(results, timing_of(sweep, group, run, &trained, shares, eval_seconds))?;
@@ -265,6 +284,7 @@ fn record_of(spec: &SweepSpec, group: &Group, run: &Run, pupil: &Pupil<'_>, n_la
         n_dead: pupil.trainer.n_dead(),
         curve: pupil.losses.curve(),
         kl_curve: pupil.losses.kl_curve(),
+        passes_halved: 0,
         by_norm: Vec::new(),
         pr: [None; 5],
         fires: Vec::new(),

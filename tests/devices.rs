@@ -1,9 +1,13 @@
 //! A sweep on several devices at once: a worker process for each, whose files are those of one process.
 
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use assay::frames;
+use serde_json::Value;
 
 use crate::common::{assert_same_results, bundled, reference_sweep, refused, stdout_of, sweep, write_spec};
 
@@ -15,6 +19,11 @@ fn spec(dir: &Path) -> PathBuf {
     );
     let changes = [("[20480]", "[2048, 20480]"), ("layers = { mid = 3 }", second.as_str())];
     write_spec(dir, &changes)
+}
+
+/// Two budgets, and no state but by time or on a signal; a training is far shorter than the two minutes after which one is saved by time.
+fn unsaved_spec(dir: &Path) -> PathBuf {
+    write_spec(dir, &[("[20480]", "[40832, 40960]"), ("buffer_tokens = 2048\ncheckpoint_tokens = 2048\n", "")])
 }
 
 fn whole() -> &'static Path {
@@ -30,8 +39,12 @@ fn assert_same(out: &Path) {
 
 /// A sweep on two workers, with progress.
 fn start(spec: &Path, out: &Path) -> Child {
+    start_on("cpu,cpu", spec, out)
+}
+
+fn start_on(devices: &str, spec: &Path, out: &Path) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
-    command.arg("sweep").args([spec, Path::new("--out"), out]).args(["--devices", "cpu,cpu"]);
+    command.arg("sweep").args([spec, Path::new("--out"), out]).args(["--devices", devices]);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -60,8 +73,39 @@ fn wait_until(child: &mut Child, what: &str, mut is_so: impl FnMut(&Child) -> bo
 
 /// Whether some group has saved a state.
 fn is_saved(out: &Path) -> bool {
+    !saved(out).is_empty()
+}
+
+/// The states that groups have saved, by how many tokens they were trained on.
+fn saved(out: &Path) -> Vec<u64> {
     let states = std::fs::read_dir(out.join(".state")).into_iter().flatten().flatten();
-    states.into_iter().any(|state| state.path().join("group.json").exists())
+    let texts = states.filter_map(|state| std::fs::read_to_string(state.path().join("group.json")).ok());
+    texts.map(|text| serde_json::from_str::<Value>(&text).unwrap()["tokens"].as_u64().unwrap()).collect()
+}
+
+/// The tokens that each SAE was trained on at its last look.
+fn looks(out: &Path) -> Vec<u64> {
+    let logs = std::fs::read_dir(out.join("logs")).into_iter().flatten().flatten();
+    let texts = logs.filter_map(|run| std::fs::read_to_string(run.path().join("metrics.jsonl")).ok());
+    let last = |text: String| serde_json::from_str::<Value>(text.lines().last()?).ok()?["tokens"].as_u64();
+    texts.filter_map(last).collect()
+}
+
+/// The worker that works on a group.
+#[cfg(target_os = "linux")]
+fn worker_of(child: &Child, out: &Path, group: &str) -> Option<u32> {
+    let lock = out.canonicalize().ok()?.join(".locks").join(group);
+    let holds = |id: &u32| {
+        let open = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+        open.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|path| path == lock))
+    };
+    workers(child).into_iter().find(holds)
+}
+
+/// The records of runs.
+fn records(out: &Path) -> usize {
+    let names = std::fs::read_dir(out.join("runs")).into_iter().flatten().flatten().map(|run| run.file_name());
+    names.filter(|name| name.len() == "0123456789abcdef.json".len()).count()
 }
 
 #[test]
@@ -88,7 +132,7 @@ fn two_workers_write_the_files_of_one_process() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_group_of_a_worker_that_is_killed_goes_to_another() {
+fn a_worker_that_is_killed_is_replaced_and_its_group_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
     let mut child = start(&spec, &out);
@@ -103,17 +147,141 @@ fn the_group_of_a_worker_that_is_killed_goes_to_another() {
         said.contains("the worker died (signal: 9 (SIGKILL)) while it worked on ") && said.contains("goes to another"),
         "{said}"
     );
+    assert!(said.contains(": another worker is started"), "{said}");
     assert_same(&out);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_group_that_kills_its_workers_is_reported_and_the_others_are_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
+    let group = "medium-20480tokens";
+    let mut child = start_on("cpu", &spec, &out);
+    let mut killed = 0;
+    for _ in 0..2 {
+        wait_until(&mut child, "a worker on the group", |child| {
+            worker_of(child, &out, group).is_some_and(|worker| worker != killed)
+        });
+        killed = worker_of(&child, &out, group).unwrap();
+        signal("-KILL", killed);
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let error = said.lines().find(|line| line.starts_with("error: not all groups are finished")).unwrap();
+    assert!(error.contains(&format!("while it worked on {group}, as 1 before")), "{said}");
+    assert_eq!(records(&out), 6, "three groups of two runs are finished: {said}");
+    stdout_of(sweep(&spec, &out).args(["--devices", "cpu"]));
+    assert_same(&out);
+}
+
+#[test]
+fn a_group_that_another_process_holds_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
+    stdout_of(sweep(&spec, &out).args(["--group", "small-2048tokens"]));
+    // The largest, which comes first.
+    let held = File::create(out.join(".locks/medium-20480tokens")).unwrap();
+    held.lock().unwrap();
+    let mut child = start_on("cpu", &spec, &out);
+    wait_until(&mut child, "all other groups", |_| records(&out) == 6);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(child.try_wait().unwrap().is_none(), "it waits for the group");
+    drop(held);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.matches("medium-20480tokens: another process is working on it").count(), 1, "{said}");
+    assert_same(&out);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn workers_that_plan_do_not_hold_up_an_interrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
+    stdout_of(sweep(&spec, &out).args(["--group", "small-2048tokens"]));
+    // Workers that can't have the directory wait for ten seconds before they have a plan.
+    let lock = OpenOptions::new().append(true).open(out.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = start(&spec, &out);
+    wait_until(&mut child, "two workers", |child| workers(child).len() == 2);
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    signal("-INT", child.id());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    drop(lock);
+    stdout_of(sweep(&spec, &out).args(["--devices", "cpu,cpu"]));
+    assert_same(&out);
+}
+
+/// An allocation that fails ends a process on the CPU; on a GPU it is an error. What comes after is the same.
+#[test]
+#[cfg(target_os = "linux")]
+fn passes_are_halved_where_the_memory_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    // A process whose passes are of 128 sequences of 32 tokens takes 750 MB of addresses, one whose passes are of one 440. The texts change
+    // places, as there is more of what is trained on otherwise.
+    let (train, eval) = (bundled("train.parquet").display().to_string(), bundled("eval.parquet").display().to_string());
+    let (train, eval) = (format!("train = '{train}'\neval = '{eval}'"), format!("train = '{eval}'\neval = '{train}'"));
+    let changes = [
+        ("[20480]", "[2048]"),
+        (train.as_str(), eval.as_str()),
+        ("sequences = 4\ncontext_size = 32", "sequences = 128\nbatch = 128\ncontext_size = 32"),
+    ];
+    let spec = write_spec(dir.path(), &changes);
+    let limited = |out: &Path, more: &[&str]| {
+        let mut command = Command::new("bash");
+        command.args(["-c", "ulimit -v 600000; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_assay"), "--threads", "2"]);
+        command.arg("sweep").args([&spec, Path::new("--out"), out]).args(["--devices", "cpu"]).args(more);
+        command.output().unwrap()
+    };
+    let (free, full) = (dir.path().join("free/tiny"), dir.path().join("full/tiny"));
+    stdout_of(sweep(&spec, &free).args(["--threads", "2"]));
+    let output = limited(&full, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("warning: cpu: the worker died") && said.contains("memory allocation of "), "{said}");
+    assert!(said.contains("trying passes of 16 contexts in training and 64 sequences in evaluation"), "{said}");
+    let (free, full) = (frames::read(&free).unwrap(), frames::read(&full).unwrap());
+    assert_eq!(full.runs.len(), 2);
+    for (free, full) in free.runs.iter().zip(&full.runs) {
+        assert_eq!((&free.id, &free.curve), (&full.id, &full.curve), "what is asked for is the same");
+        let [free, full] = [free, full].map(|run| run.value("r2").unwrap());
+        assert!((free - full).abs() < 1e-6, "{free} and {full}");
+    }
+    let halved = |path: PathBuf| -> Value {
+        serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()["passes_halved"].clone()
+    };
+    let record = format!("runs/{}.json", full.runs[0].id);
+    assert!(halved(dir.path().join("full/tiny").join(&record)).as_u64().unwrap() >= 1);
+    assert!(halved(dir.path().join("free/tiny").join(&record)).is_null());
+
+    // SAEs that fit in no passes.
+    let none = dir.path().join("none/tiny");
+    let more = ["--set", "train.expansion=2048", "--set", "eval.sequences=4", "--set", "eval.batch=4"];
+    let output = limited(&none, &more);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let error = &said[said.find("error: not all groups are finished").expect("an error")..];
+    assert!(error.contains("memory allocation of ") && error.contains("its passes can't be smaller"), "{said}");
+    assert_eq!(records(&none), 0);
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn workers_save_when_they_are_interrupted_or_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
-    for (name, code) in [("-INT", Some(130)), ("-TERM", Some(143)), ("-KILL", None)] {
+    let (spec, out) = (unsaved_spec(dir.path()), dir.path().join("out/tiny"));
+    for (name, code, at) in [("-INT", Some(130), 5_000), ("-TERM", Some(143), 12_000), ("-KILL", None, 20_000)] {
         let mut child = start(&spec, &out);
-        wait_until(&mut child, "a state", |child| is_saved(&out) && workers(child).len() == 2);
+        wait_until(&mut child, "two groups in training", |child| {
+            let looks = looks(&out);
+            workers(child).len() == 2 && looks.len() == 4 && looks.iter().all(|tokens| *tokens >= at)
+        });
         let workers = workers(&child);
         signal(name, child.id());
         let output = child.wait_with_output().unwrap();
@@ -128,9 +296,12 @@ fn workers_save_when_they_are_interrupted_or_left_alone() {
             assert!(started.elapsed() < Duration::from_secs(60), "a worker goes on alone");
             std::thread::sleep(Duration::from_millis(5));
         }
+        // Nothing but the signal, or the end of the other process, makes them save.
+        let saved = saved(&out);
+        assert!(saved.len() == 2 && saved.iter().all(|tokens| *tokens >= at), "{saved:?} after {at} tokens, {name}");
     }
     stdout_of(sweep(&spec, &out).args(["--devices", "cpu,cpu"]));
-    assert_same(&out);
+    assert_same_results(&out, &reference_sweep("devices-unsaved", unsaved_spec));
 }
 
 #[test]

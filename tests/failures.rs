@@ -95,6 +95,14 @@ fn an_sae_whose_gradient_is_infinite_stops_there_and_the_others_go_on() {
     for (run, alone) in grid.runs.iter().zip(&grid_alone.runs) {
         assert_eq!((&run.id, &run.curve, &run.values), (&alone.id, &alone.curve, &alone.values));
     }
+    // A worker's warnings are shown by the process that started it, also where progress is not.
+    let workers = dir.path().join("workers/tiny");
+    let output = sweep(&spec, &workers).args(["--devices", "cpu"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let warned =
+        said.lines().filter(|line| line.starts_with("warning: cpu: small-L3-k") && line.contains(" failed at step "));
+    assert_eq!(warned.count(), 2, "{said}");
     // Where all fail there is nothing to report.
     let none = dir.path().join("none/tiny");
     let output = sweep(&spec, &none).args(["--set", "hooks=[\"resid_post\"]"]).output().unwrap();

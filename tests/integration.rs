@@ -52,6 +52,7 @@
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
 //! - `widths`: activations that are not d_model wide.
+//! - `fuzz`: files that are damaged at random: specs, configurations, tokens, tokenizers.
 //! - `failures`: SAEs whose training comes to nothing, and the rest of their sweep.
 //! - `features`: firings, scores, table and terminal of `assay features` and `assay latents`.
 //! - `devices`: a sweep on several devices, in worker processes that may die.
@@ -78,6 +79,7 @@ mod failures;
 mod families;
 mod features;
 mod formats;
+mod fuzz;
 mod gguf;
 mod groups;
 mod hooks;

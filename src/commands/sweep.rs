@@ -3,6 +3,7 @@
 mod devices;
 mod estimate;
 mod outlook;
+mod process;
 mod slurm;
 mod worker;
 
@@ -146,7 +147,13 @@ impl SweepArgs {
             return worker::work(&sweep, &plan, &claimed, names);
         }
         if let Some((model, group)) = group {
-            let _held = claimed.hold(&group.name())?;
+            let name = group.name();
+            let _held = claimed.hold(&name)?.with_context(|| {
+                format!(
+                    "another process is working on the group {name} in {}; wait for it, or take another group",
+                    results.display()
+                )
+            })?;
             ModelAtWork::new(&sweep, model, &OnceCell::new()).run(group)?;
             progress.say(&format!("{} is done in {:.1} s", group.name(), started.elapsed().as_secs_f64()));
             return output::result_line(results.display());

@@ -140,8 +140,6 @@ pub struct FailedRun {
     pub when: String,
     /// What was not finite.
     pub reason: String,
-    /// Where in the results directory the SAE is as it was saved last; empty if it never was.
-    pub kept: String,
 }
 
 impl Grid {

@@ -119,10 +119,10 @@ fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
         return Ok(Vec::new());
     }
     let frame = Frame::open(&path)?;
-    let names = ["model", "depth", "hook", "setting", "when", "reason", "kept"];
-    let [models, depths, hooks, settings, whens, reasons, kept] = names.map(|name| frame.text(name));
+    let names = ["model", "depth", "hook", "setting", "when", "reason"];
+    let [models, depths, hooks, settings, whens, reasons] = names.map(|name| frame.text(name));
     let (models, depths, hooks, settings) = (models?, depths?, hooks?, settings?);
-    let (whens, reasons, kept) = (whens?, reasons?, kept?);
+    let (whens, reasons) = (whens?, reasons?);
     let (budgets, seeds) = (frame.whole("training_tokens")?, frame.whole("seed")?);
     let run = |row: usize| FailedRun {
         model: models[row].clone(),
@@ -133,7 +133,6 @@ fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
         seed: seeds[row],
         when: whens[row].clone(),
         reason: reasons[row].clone(),
-        kept: kept[row].clone(),
     };
     Ok((0..models.len()).map(run).collect())
 }

@@ -99,7 +99,6 @@ fn write_failures(path: &Path, failures: &[Failure]) -> Result<()> {
         whole("seed", failures.iter().map(|f| f.key.seed)),
         text("when", of(Failure::when)),
         text("reason", of(|f| f.reason.clone())),
-        text("kept", of(|f| f.kept.as_ref().map(|(dir, _)| dir.clone()).unwrap_or_default())),
     ];
     write_frame(path, frame(columns)?)
 }
@@ -181,6 +180,9 @@ fn runs_frame(spec: &SweepSpec, records: &[Record], measured: &[Measured<'_>]) -
     if records.iter().any(|r| r.key.reads.is_some()) {
         let reads = records.iter().map(|r| r.key.reads.map(HookKind::short_name)).collect::<Vec<Option<&str>>>();
         columns.push(Column::from(Series::new("reads".into(), reads)));
+    }
+    if records.iter().any(|r| r.passes_halved > 0) {
+        columns.push(whole("passes_halved", records.iter().map(|r| u64::from(r.passes_halved))));
     }
     if records.iter().any(|r| r.key.bos.is_some()) {
         let bos = records.iter().map(|r| r.key.bos).collect::<Vec<Option<u32>>>();

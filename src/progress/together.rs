@@ -56,6 +56,14 @@ impl Together {
         }
     }
 
+    /// A warning, above the bars.
+    pub fn warn(&self, text: &str) {
+        match &self.bars {
+            Some((all, _)) => all.suspend(|| self.progress.warn(text)),
+            None => self.progress.warn(text),
+        }
+    }
+
     /// How many groups there are.
     pub fn groups(&mut self, total: usize) {
         self.total = total;
@@ -95,6 +103,12 @@ impl Together {
             Report::Said(text) => {
                 if self.said.insert(text.clone()) {
                     self.say(&text);
+                }
+            }
+            Report::Warned(text) if planned => self.warn(&format!("{label}: {text}")),
+            Report::Warned(text) => {
+                if self.said.insert(text.clone()) {
+                    self.warn(&text);
                 }
             }
             Report::Finished(text) if planned => self.say(&format!("{label}: {text}")),

@@ -26,7 +26,8 @@ pub struct Failure {
     pub since: u64,
     /// What was not finite.
     pub reason: String,
-    /// Where in the results directory the SAE is as it was saved last, and after how many steps that was.
+    /// Where in the results directory the SAE is as it was saved last, and after how many steps that was. States are saved by time and on
+    /// signals too, so this may be otherwise when a sweep is run again; it is in no frame, table or report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<(String, u64)>,
 }

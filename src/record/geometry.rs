@@ -62,6 +62,9 @@ impl GeometryKey {
 pub struct GeometryRecord {
     /// What it follows from.
     pub key: GeometryKey,
+    /// As in a run's record.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub passes_halved: u32,
     /// The geometry.
     pub found: ModelGeometry,
 }

@@ -30,7 +30,8 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a
         let (failed, all) = (grid.failed.len(), grid.failed.len() + grid.runs.len());
         out.push(Block::Text(format!(
             "**{failed} of {all} runs failed**: what they learned from, their loss or its gradient became infinite or no number. The table \
-             `failed` names them with the step and the reason; everything below is without them."
+             `failed` names them with the step and the reason; everything below is without them. What had been saved of them before is in \
+             the directory `failed`."
         )));
     }
     let strong = strongest(analysis);

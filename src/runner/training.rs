@@ -15,7 +15,6 @@ use super::state::{Trained, load_state, save_state, saved_trainer};
 use crate::interrupt;
 use crate::logs::{Look, RunLog};
 use crate::markdown::tokens_text;
-use crate::output;
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Stage;
 use crate::record::Failure;
@@ -51,6 +50,7 @@ pub(super) fn train<'a>(
     decoder: &Decoder,
     model: &PlannedModel,
     label: &str,
+    contexts_per_pass: usize,
 ) -> Result<(Vec<Pupil<'a>>, Trained)> {
     let Sweep { spec, results, opened, progress, .. } = *sweep;
     let device = &opened.device;
@@ -59,7 +59,7 @@ pub(super) fn train<'a>(
         tokens: group.training_tokens as usize,
         batch_size: spec.train.batch_size,
         buffer_tokens: spec.train.buffer_tokens,
-        contexts_per_pass: spec.train.contexts_per_pass,
+        contexts_per_pass,
         // The buffer's order is the same for every seed: seeds differ by initialisation and batch order.
         seed: 0,
         precision: spec.precision,
@@ -300,9 +300,8 @@ impl Training<'_, '_> {
                 Some((dir, steps)) => format!("as it was after {steps} steps it is in {}", results.join(dir).display()),
                 None => "no state of it had been saved".to_owned(),
             };
-            // No progress, which --quiet would hide.
-            output::message(format_args!(
-                "warning: {} failed {}: {reason}; a lower learning rate may help; {kept}; the others go on",
+            self.sweep.progress.warn(&format!(
+                "{} failed {}: {reason}; a lower learning rate may help; {kept}; the others go on",
                 self.group.name_of(run),
                 failure.when()
             ));

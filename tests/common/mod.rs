@@ -48,10 +48,15 @@ pub fn gpl() -> Option<String> {
     found
 }
 
-/// Says that a test is skipped, and why.
+/// Says that a test is skipped, and why; also in the file that `ASSAY_SKIPPED` names, since what a test that passes says is not shown.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests is to know")]
 pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("skipped: {test}: {why}");
+    if let Some(list) = std::env::var_os("ASSAY_SKIPPED") {
+        let mut list = std::fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
+        std::io::Write::write_all(&mut list, format!("{test}: {why}\n").as_bytes()).unwrap();
+    }
 }
 
 pub fn cpu() -> Device {

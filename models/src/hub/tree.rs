@@ -187,4 +187,39 @@ mod tests {
         assert!(answer(r#"{"rfilename": "config.json"}"#).unwrap_err().contains("no size or hash for config.json"));
         assert!(Tree::from_answer(b"<html>").unwrap_err().contains("not a list of files"));
     }
+
+    /// `ASSAY_FUZZ_SECONDS=600` goes on for so long.
+    #[test]
+    fn damaged_lists_are_refused_or_stay_inside() {
+        use std::time::{Duration, Instant};
+
+        use rand::{Rng as _, SeedableRng as _};
+
+        let files =
+            r#"{"rfilename": "a/model.safetensors", "size": 9, "blobId": "aa", "lfs": {"sha256": "bb", "size": 9}}"#;
+        let whole = format!(r#"{{"sha": "{COMMIT}", "siblings": [{files}, {files}], "tags": []}}"#);
+        let seconds = std::env::var("ASSAY_FUZZ_SECONDS").ok().map(|text| text.parse::<u64>().unwrap());
+        let start = Instant::now();
+        let (mut count, mut accepted) = (0u64, 0u64);
+        while seconds.map_or(count < 20_000, |s| start.elapsed() < Duration::from_secs(s)) {
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seconds.map_or(count, |s| (s << 40) + count));
+            let mut bytes = whole.clone().into_bytes();
+            for _ in 0..rng.random_range(1..=4) {
+                let at = rng.random_range(0..bytes.len());
+                let end = (at + rng.random_range(0..6)).min(bytes.len());
+                let parts: [&[u8]; 8] = [b"/", b"../", b"..", b"\\\\", b"\\u0000", b"\"", b"-1", b""];
+                bytes.splice(at..end, parts[rng.random_range(0..parts.len())].iter().copied());
+            }
+            if let Ok(tree) = Tree::from_answer(&bytes) {
+                accepted += 1;
+                for file in &tree.files {
+                    let mut parts = std::path::Path::new(&file.path).components();
+                    let inside = parts.all(|part| matches!(part, std::path::Component::Normal(_)));
+                    assert!(inside && is_hex(file.etag()), "{:?}", String::from_utf8_lossy(&bytes));
+                }
+            }
+            count += 1;
+        }
+        assert!(accepted > 0 && accepted < count, "{accepted} of {count}");
+    }
 }

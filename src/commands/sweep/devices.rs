@@ -3,28 +3,29 @@
 //! A process of its own has a device of its own, an address space of its own, and can die alone: its group then goes to another. Groups
 //! share nothing but the results directory, as they do with `--group`, so that the files are those of one process.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::worker::Message;
+use super::process::{Event, Worker};
+use super::worker::{Message, Order};
 use crate::device;
 use crate::interrupt::{self, Interrupted};
 use crate::plan::{GroupOutline, Outline, PLAN};
 use crate::progress::{Progress, Together};
 use crate::record::Record;
+use crate::runner::{Passes, REMEDY};
 
 /// Workers that may die of a group before it is given up.
 const ATTEMPTS: usize = 2;
-/// Lines of a dead worker's last words.
-const LAST_WORDS: usize = 12;
 /// How often an interrupt is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a group is asked for that another process works on.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The devices that `--devices` names, a worker each.
 ///
@@ -40,93 +41,6 @@ pub(super) fn named(text: &str) -> Result<Vec<String>> {
         device::check_name(name).with_context(|| format!("--devices {text}: `{name}`"))?;
     }
     Ok(found)
-}
-
-/// What came of a worker.
-enum Event {
-    Said(Message),
-    /// Its output ended: it is gone, or about to be.
-    Gone,
-}
-
-struct Worker {
-    /// What it is called: the device, with a number where several workers have it.
-    label: String,
-    child: Child,
-    /// Groups go in here; where this ends, it saves and ends.
-    input: Option<ChildStdin>,
-    /// The end of what it wrote to standard error, once it is gone.
-    last_words: Option<std::thread::JoinHandle<String>>,
-    /// What it works on.
-    group: Option<String>,
-    is_ready: bool,
-    is_gone: bool,
-}
-
-impl Worker {
-    fn start(mut command: Command, label: String, at: usize, events: &Sender<(usize, Event)>) -> Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C is for this process alone, which then closes their inputs.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().with_context(|| format!("cannot start a worker for {label}"))?;
-        let input = child.stdin.take();
-        let output = child.stdout.take().context("its output is piped")?;
-        let errors = child.stderr.take().context("its errors are piped")?;
-        let events = events.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // What is no message came from a library; it is not for us.
-                if let Ok(message) = serde_json::from_str(&line)
-                    && events.send((at, Event::Said(message))).is_err()
-                {
-                    return;
-                }
-            }
-            let _nobody_waits = events.send((at, Event::Gone));
-        });
-        let last_words = Some(std::thread::spawn(move || last_lines(errors)));
-        Ok(Self { label, child, input, last_words, group: None, is_ready: false, is_gone: false })
-    }
-
-    /// Gives it a group; a worker that can't take it is about to be gone, and is heard of as such.
-    fn give(&mut self, group: &str) {
-        self.group = Some(group.to_owned());
-        if let Some(input) = &mut self.input {
-            let _gone = writeln!(input, "{group}").and_then(|()| input.flush());
-        }
-    }
-
-    /// Waits for its end, and gives how it ended and its last words.
-    fn bury(&mut self) -> Result<(ExitStatus, String)> {
-        self.is_gone = true;
-        self.input = None;
-        let status = self.child.wait().with_context(|| format!("cannot wait for the worker of {}", self.label))?;
-        let words = self.last_words.take().and_then(|words| words.join().ok()).unwrap_or_default();
-        Ok((status, words))
-    }
-}
-
-impl Drop for Worker {
-    /// Only after an error of this process, or of all of them: else it has been waited for.
-    fn drop(&mut self) {
-        if !self.is_gone {
-            let _gone = self.child.kill();
-            let _gone = self.child.wait();
-        }
-    }
-}
-
-/// The last lines of what is read to its end.
-fn last_lines(errors: impl Read) -> String {
-    let mut last: Vec<String> = Vec::new();
-    for line in BufReader::new(errors).lines().map_while(Result::ok) {
-        if last.len() == LAST_WORDS {
-            last.remove(0);
-        }
-        last.push(line);
-    }
-    last.join("\n")
 }
 
 /// How much work a group has left, in multiplications of an SAE's step: tokens × width × latents, summed over the runs without a record.
@@ -160,17 +74,18 @@ pub(super) fn deal(
     interrupt::listen()?;
     let (sender, events) = channel();
     let labels = labels(devices);
-    let workers = labels.iter().zip(devices).enumerate();
-    let workers = workers.map(|(at, (label, device))| Worker::start(command(device), label.clone(), at, &sender));
-    let workers = workers.collect::<Result<Vec<_>>>()?;
-    drop(sender);
-    let display = progress.together(&labels);
+    let start = |at: usize| Worker::start(command(&devices[at]), labels[at].clone(), at, &sender);
+    let workers = (0..devices.len()).map(start).collect::<Result<Vec<_>>>()?;
     let mut deal = Deal {
         results,
+        start: &start,
         workers,
-        display,
+        display: progress.together(&labels),
         todo: None,
-        total: 0,
+        held: Vec::new(),
+        asked: Instant::now(),
+        said: BTreeSet::new(),
+        passes: BTreeMap::new(),
         class: None,
         deaths: BTreeMap::new(),
         failures: Vec::new(),
@@ -182,11 +97,20 @@ pub(super) fn deal(
 /// Groups on their way to workers.
 struct Deal<'a> {
     results: &'a Path,
+    /// Starts a worker, by its number.
+    start: &'a dyn Fn(usize) -> Result<Worker>,
     workers: Vec<Worker>,
     display: Together,
     /// Groups that nobody works on, the largest last; not known until a worker has written the plan.
-    todo: Option<Vec<String>>,
-    total: usize,
+    todo: Option<Vec<Order>>,
+    /// Groups that a process works on that is none of the workers.
+    held: Vec<Order>,
+    /// When one of those was asked for last.
+    asked: Instant,
+    /// Those of which that was said.
+    said: BTreeSet<String>,
+    /// The passes of each group, as the spec asks for them.
+    passes: BTreeMap<String, Passes>,
     /// That of all devices, and the first worker that named it.
     class: Option<(String, String)>,
     /// How many workers died of a group.
@@ -203,7 +127,7 @@ impl Deal<'_> {
             if interrupt::requested() && !stopped {
                 stopped = true;
                 self.display.say("interrupted; the workers save what they have");
-                self.workers.iter_mut().for_each(|worker| worker.input = None);
+                self.workers.iter_mut().for_each(Worker::stop);
             }
             match events.recv_timeout(LOOK_EVERY) {
                 Ok((at, Event::Said(message))) => self.hear(at, message)?,
@@ -212,7 +136,7 @@ impl Deal<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if !stopped {
-                self.hand_out();
+                self.hand_out()?;
             }
         }
         self.display.finish();
@@ -223,7 +147,7 @@ impl Deal<'_> {
             );
             return Err(Interrupted { saved }.into());
         }
-        let left = self.todo.as_ref().map_or(0, Vec::len);
+        let left = self.todo.as_ref().map_or(0, Vec::len) + self.held.len();
         if left > 0 {
             self.failures.push(format!("no worker is left for {left} groups"));
             self.failures.append(&mut self.died);
@@ -246,13 +170,23 @@ impl Deal<'_> {
                 }
             }
             Message::Done(_) => {
-                self.workers[at].group = None;
+                self.workers[at].order = None;
                 self.display.done(at);
             }
+            Message::Held(group) => {
+                if let Some(order) = self.workers[at].order.take() {
+                    self.hold(order, &group);
+                }
+            }
             Message::Failed { group, error } => {
-                self.workers[at].group = None;
+                self.workers[at].order = None;
                 self.display.say(&format!("{}: {group} failed: {error}", self.workers[at].label));
                 self.failures.push(format!("{group}: {error}"));
+            }
+            Message::MemoryFull { error, .. } => {
+                if let Some(order) = self.workers[at].order.take() {
+                    self.try_smaller(order, &format!("{}: {error}", self.workers[at].label));
+                }
             }
             Message::Stopped(saved) => self.display.say(&format!("{}: {saved}", self.workers[at].label)),
             Message::Progress(report) => self.display.show(at, report, self.todo.is_some()),
@@ -276,64 +210,113 @@ impl Deal<'_> {
         let outline = Outline::read(self.results)?;
         let outline = outline.with_context(|| format!("{} has no {PLAN}", self.results.display()))?;
         super::warn_of_missing(&outline.missing);
+        let passes = |group: &GroupOutline| Some((group.name.clone(), Passes::of_key(&group.runs.first()?.key)));
+        self.passes = outline.groups.iter().filter_map(passes).collect();
         let mut groups: Vec<(u128, String)> =
             outline.groups.iter().map(|group| (left(self.results, group), group.name.clone())).collect();
         // The first of equals comes first; the last is taken first.
         groups.reverse();
         groups.sort_by_key(|(left, _)| *left);
-        self.total = groups.len();
-        self.display.groups(self.total);
-        self.todo = Some(groups.into_iter().map(|(_, name)| name).collect());
+        self.display.groups(groups.len());
+        self.todo = Some(groups.into_iter().map(|(_, group)| Order { group, halved: 0 }).collect());
         Ok(())
     }
 
     /// Gives every idle worker a group; where none is left and none may come back, it may go.
-    fn hand_out(&mut self) {
-        let Some(todo) = &mut self.todo else { return };
-        for worker in self.workers.iter_mut().filter(|w| w.is_ready && !w.is_gone && w.group.is_none()) {
-            if let Some(group) = todo.pop() {
-                worker.give(&group);
+    fn hand_out(&mut self) -> Result<()> {
+        let Some(todo) = &mut self.todo else { return Ok(()) };
+        if todo.is_empty() && !self.held.is_empty() && self.asked.elapsed() >= ASK_EVERY {
+            self.asked = Instant::now();
+            todo.push(self.held.remove(0));
+        }
+        for worker in self.workers.iter_mut().filter(|worker| worker.is_ready && worker.is_free()) {
+            if let Some(order) = todo.pop() {
+                worker.give(order)?;
             }
         }
         // A worker without work stays for as long as another may die.
-        if todo.is_empty() && self.workers.iter().all(|worker| worker.group.is_none()) {
-            self.workers.iter_mut().for_each(|worker| worker.input = None);
+        if todo.is_empty() && self.held.is_empty() && self.workers.iter().all(|worker| worker.order.is_none()) {
+            self.workers.iter_mut().for_each(Worker::dismiss);
         }
+        Ok(())
+    }
+
+    /// Puts a group back that another process works on: the others come first.
+    fn hold(&mut self, order: Order, group: &str) {
+        if self.said.insert(group.to_owned()) {
+            self.display.say(&format!(
+                "{group}: another process is working on it, perhaps one that an earlier sweep left and that saves now; the other groups \
+                 come first, then this one is waited for"
+            ));
+        }
+        self.held.push(order);
+    }
+
+    /// Tries a group again that did not fit into a memory, in smaller passes for as long as there are any.
+    fn try_smaller(&mut self, order: Order, full: &str) {
+        let passes = self.passes.get(&order.group).map(|passes| passes.halved_times(order.halved));
+        if let Some(smaller) = passes.and_then(Passes::smaller) {
+            self.display.warn(&format!("{full}; trying {smaller}, which its records say"));
+            let order = Order { halved: smaller.halved(), ..order };
+            self.todo.get_or_insert_default().push(order);
+        } else {
+            self.failures.push(format!("{full}; {REMEDY}"));
+            self.display.say(self.failures.last().expect("it was pushed"));
+        }
+    }
+
+    /// Starts another worker in the place of one that is gone, if there is more to do than the others can take.
+    fn replace(&mut self, at: usize) -> Result<()> {
+        let left = self.todo.as_ref().map_or(0, Vec::len) + self.held.len();
+        if left > self.workers.iter().filter(|worker| worker.is_free()).count() {
+            self.display.say(&format!("{}: another worker is started", self.workers[at].label));
+            self.workers[at] = (self.start)(at)?;
+        }
+        Ok(())
     }
 
     fn gone(&mut self, at: usize, stopped: bool) -> Result<()> {
         let (status, words) = self.workers[at].bury()?;
-        let Worker { label, group, is_ready, .. } = &mut self.workers[at];
-        let (label, group, is_ready) = (label.clone(), group.take(), *is_ready);
+        let worker = &mut self.workers[at];
+        let (label, order, is_ready) = (worker.label.clone(), worker.order.take(), worker.is_ready);
         self.display.idle(at);
-        if stopped || (status.success() && group.is_none()) {
+        if stopped {
             return Ok(());
+        }
+        if order.is_none() && status.success() {
+            // It was dismissed, or its device's memory was full.
+            return self.replace(at);
         }
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         if !is_ready {
             self.display.say(&format!("{label}: the worker ended before it began{words}"));
-            if self.workers.iter().all(|worker| worker.is_gone) {
+            if self.todo.is_none() && self.workers.iter().all(|worker| worker.is_gone) {
                 bail!("no worker could begin; {label}{words}");
             }
             return Ok(());
         }
-        let Some(group) = group else {
+        let Some(order) = order else {
             self.died.push(format!("{label}: the worker died ({status}){words}"));
             self.display.say(self.died.last().expect("it was pushed"));
-            return Ok(());
+            return self.replace(at);
         };
-        let deaths = self.deaths.entry(group.clone()).or_default();
+        let what = format!("{label}: the worker died ({status}) while it worked on {}", order.group);
+        if device::is_out_of_memory(&words) {
+            // On the CPU an allocation that fails ends the process.
+            self.try_smaller(order, &format!("{what}{words}"));
+            return self.replace(at);
+        }
+        let deaths = self.deaths.entry(order.group.clone()).or_default();
         *deaths += 1;
-        let what = format!("{label}: the worker died ({status}) while it worked on {group}");
         if *deaths == ATTEMPTS {
             self.failures.push(format!("{what}, as {} before{words}", ATTEMPTS - 1));
             self.display.say(self.failures.last().expect("it was pushed"));
         } else {
             self.display.say(&format!("{what}, which goes to another{words}"));
             self.died.push(format!("{what}{words}"));
-            self.todo.get_or_insert_default().push(group);
+            self.todo.get_or_insert_default().push(order);
         }
-        Ok(())
+        self.replace(at)
     }
 }
 
@@ -351,14 +334,5 @@ mod tests {
         }
         let names = ["cpu", "cuda:0", "cpu"].map(str::to_owned);
         assert_eq!(labels(&names), ["cpu #1", "cuda:0", "cpu #2"]);
-    }
-
-    #[test]
-    fn the_last_words_are_the_last_lines() {
-        let text: String = (0..40).map(|line| format!("{line}\n")).collect();
-        assert_eq!(
-            last_lines(text.as_bytes()).lines().collect::<Vec<_>>(),
-            (28..40).map(|n| n.to_string()).collect::<Vec<_>>()
-        );
     }
 }

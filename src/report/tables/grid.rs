@@ -5,7 +5,7 @@ use assay_probes::METRICS;
 use super::{budget, percent};
 use crate::analysis::{Analysis, loss_ratio};
 use crate::frames::Grid;
-use crate::markdown::{NONE, Table, interval, number, score, with_interval};
+use crate::markdown::{Table, interval, number, score, with_interval};
 
 /// One row per run: R² and CE_rec with intervals, and what explains them.
 pub fn grid(analysis: &Analysis<'_>) -> Table {
@@ -49,8 +49,7 @@ pub fn grid(analysis: &Analysis<'_>) -> Table {
 
 /// The runs that failed, with the reason.
 pub fn failed(grid: &Grid) -> Table {
-    let mut table =
-        Table::new(["depth", "model", "hook", "SAE", "tokens", "seed", "failed", "reason", "saved last as"]);
+    let mut table = Table::new(["depth", "model", "hook", "SAE", "tokens", "seed", "failed", "reason"]);
     for run in &grid.failed {
         table.row([
             run.depth.clone(),
@@ -61,7 +60,6 @@ pub fn failed(grid: &Grid) -> Table {
             run.seed.to_string(),
             run.when.clone(),
             run.reason.clone(),
-            if run.kept.is_empty() { NONE.to_owned() } else { run.kept.clone() },
         ]);
     }
     table
