@@ -6,6 +6,7 @@ use crate::commands::capture::CaptureArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
+use crate::commands::demo::DemoArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::encode::EncodeArgs;
 use crate::commands::eval::EvalArgs;
@@ -14,11 +15,13 @@ use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::latents::LatentsArgs;
+use crate::commands::new::NewArgs;
 use crate::commands::probe::ProbeArgs;
 use crate::commands::report::ReportArgs;
 use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
 use crate::commands::topology::TopologyArgs;
+use crate::commands::train::TrainArgs;
 use crate::progress::Progress;
 
 /// A workbench for sparse autoencoders on language-model activations: does the SAE preserve what the model does, or only what
@@ -30,8 +33,8 @@ use crate::progress::Progress;
 #[derive(Parser, Debug)]
 #[command(name = "assay", version, max_term_width = 100)]
 #[command(
-    after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay help eval",
-    after_long_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay eval --model EleutherAI/pythia-70m --sae org/saes:blocks.3.hook_resid_post --text book.txt\n  assay help eval\n\n\
+    after_help = "Examples:\n  assay demo\n  assay help eval",
+    after_long_help = "Examples:\n  assay demo\n  assay eval --model EleutherAI/pythia-70m --sae org/saes:blocks.3.hook_resid_post --text book.txt\n  assay help eval\n\n\
 Names:\n  A model, an SAE or a dataset is a path, or org/name[@revision][:path] on the Hugging Face hub.\n  An SAE may also be a name that `assay saes` lists, release/id[@revision].\n  Existing local paths take precedence.\n\n\
 Environment:\n  HF_HOME, HF_HUB_CACHE   where the hub's cache is [~/.cache/huggingface/hub]\n  HF_TOKEN, HF_TOKEN_PATH the token for gated and private repositories, or the file that holds it\n  HF_ENDPOINT             alternative Hub endpoint to https://huggingface.co\n  HF_HUB_OFFLINE          1: use only what is in the cache\n  CUDA_PATH               CUDA's headers and libraries [/usr/local/cuda]\n  ASSAY_KERNEL_CACHE      where compiled CUDA kernels are kept, or off [~/.cache/assay/kernels]\n  TMPDIR                  scratch space for tokenised text, 4 bytes per token"
 )]
@@ -51,6 +54,9 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Demo(DemoArgs),
+    Train(TrainArgs),
+    New(NewArgs),
     Sweep(SweepArgs),
     Gather(GatherArgs),
     Eval(EvalArgs),
@@ -81,6 +87,9 @@ impl Cli {
         }
         let progress = Progress::detect(self.quiet);
         match &self.command {
+            Command::Demo(args) => args.run(&self.device, progress),
+            Command::Train(args) => args.run(&self.device, progress),
+            Command::New(args) => args.run(progress),
             Command::Sweep(args) => args.run(&self.device, progress),
             Command::Gather(args) => args.run(progress),
             Command::Eval(args) => args.run(&self.device, progress),

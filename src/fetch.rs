@@ -27,13 +27,29 @@ pub fn sae(text: &Path, progress: Progress) -> Result<PathBuf> {
     place(Want::Sae, text, progress)
 }
 
+/// A text's file, directory or pattern of paths, or the shards of a dataset by its name, `org/name[@revision][:path]`.
+///
+/// # Errors
+/// As [`model`].
+pub fn text(text: &Path, progress: Progress) -> Result<PathBuf> {
+    if is_pattern(text) {
+        return Ok(text.to_owned());
+    }
+    place(Want::Dataset, text, progress)
+}
+
+/// Whether a text is a pattern of paths, and no name on the hub.
+pub fn is_pattern(text: &Path) -> bool {
+    let shown = text.to_string_lossy();
+    shown.contains(['*', '?', '[']) && shown.parse::<HubName>().is_err()
+}
+
 /// Any path or pattern of paths, or the directory of a model or SAE on the hub.
 ///
 /// # Errors
 /// As [`model`].
 pub fn anything(text: &Path, progress: Progress) -> Result<PathBuf> {
-    let shown = text.to_string_lossy();
-    if shown.contains(['*', '?', '[']) && shown.parse::<HubName>().is_err() {
+    if is_pattern(text) {
         return Ok(text.to_owned());
     }
     place(Want::ModelOrSae, text, progress)
@@ -45,14 +61,14 @@ fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
         return Ok(text.to_owned());
     }
     let shown = text.to_string_lossy();
-    if want != Want::Model
+    if matches!(want, Want::Sae | Want::ModelOrSae)
         && let Some((entry, name)) = catalogue::find(&shown)?
     {
         ensure!(!entry.release.pickled, "{shown}: {}", entry.conversion());
         let found = fetch(Want::Sae, &name, progress);
         return Ok(found.with_context(|| format!("{shown} is {name} on the hub"))?.path);
     }
-    let meant = catalogue::suggestion(&shown).filter(|_| want != Want::Model);
+    let meant = catalogue::suggestion(&shown).filter(|_| matches!(want, Want::Sae | Want::ModelOrSae));
     let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
     let name: HubName = shown.parse().map_err(|e| anyhow!("{shown}: no such file or directory, and {e}{meant}"))?;
     let found = fetch(want, &name, progress);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, DecoderConfig, HookKind, ModelFiles, Site};
+use assay_models::{Decoder, DecoderConfig, HookKind, HookPoint, ModelFiles, Site};
 use assay_sae::Knob;
 
 use crate::device::Opened;
@@ -227,28 +227,30 @@ impl Group {
         format!("{}-{}tokens", self.model, self.training_tokens)
     }
 
-    /// What a directory of one of its runs is called: readable, and no other run's of the sweep.
+    /// What a directory of one of its runs is called.
     pub fn name_of(&self, run: &Run) -> String {
-        let RunKey { seed, training_tokens, ref train, .. } = run.key;
-        let hook = run.site.hook;
-        let kind = match hook.kind {
-            HookKind::ResidPost => String::new(),
-            other => format!("{}-", other.short_name()),
-        };
-        let class = match run.key.transcode() {
-            None if train.architecture.is_topk() => String::new(),
-            _ => format!("{}-", run.key.class().replace(' ', "-")),
-        };
-        let objective = match run.key.objective() {
-            name if name == MSE => String::new(),
-            name => format!("{}-", name.replace(' ', "-")),
-        };
-        let Knob { key, value } = train.architecture.knob();
-        format!(
-            "{}-L{}-{kind}{class}{objective}{key}{value}-seed{seed}-{training_tokens}tokens",
-            self.model, hook.layer
-        )
+        name_of_run(&self.model, run.site.hook, &run.key)
     }
+}
+
+/// What a directory of a run is called, by its model, where it is patched in, and what it is known by: readable, and no other run's of the
+/// sweep.
+pub fn name_of_run(model: &str, hook: HookPoint, key: &RunKey) -> String {
+    let RunKey { seed, training_tokens, ref train, .. } = *key;
+    let kind = match hook.kind {
+        HookKind::ResidPost => String::new(),
+        other => format!("{}-", other.short_name()),
+    };
+    let class = match key.transcode() {
+        None if train.architecture.is_topk() => String::new(),
+        _ => format!("{}-", key.class().replace(' ', "-")),
+    };
+    let objective = match key.objective() {
+        name if name == MSE => String::new(),
+        name => format!("{}-", name.replace(' ', "-")),
+    };
+    let Knob { key, value } = train.architecture.knob();
+    format!("{model}-L{}-{kind}{class}{objective}{key}{value}-seed{seed}-{training_tokens}tokens", hook.layer)
 }
 
 /// The runs of a group.

@@ -3,6 +3,7 @@
 mod check;
 mod coders;
 mod document;
+pub mod draft;
 mod objective;
 mod train;
 

@@ -9,6 +9,9 @@ fn help(args: &[&str]) -> String {
 #[test]
 fn help_says_what_there_is() {
     insta::assert_snapshot!("help", help(&[]));
+    insta::assert_snapshot!("help_demo", help(&["demo"]));
+    insta::assert_snapshot!("help_train", help(&["train"]));
+    insta::assert_snapshot!("help_new", help(&["new"]));
     insta::assert_snapshot!("help_sweep", help(&["sweep"]));
     insta::assert_snapshot!("help_eval", help(&["eval"]));
     insta::assert_snapshot!("help_features", help(&["features"]));

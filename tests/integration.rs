@@ -57,6 +57,8 @@
 //! - `features`: firings, scores, table and terminal of `assay features` and `assay latents`.
 //! - `devices`: a sweep on several devices, in worker processes that may die.
 //! - `dashboard`: its page, in Chromium.
+//! - `documents`: links, commands and Python of the README and the guides.
+//! - `first`: `assay demo`, `train` and `new`.
 //! - `cli`: help and tables as they are printed.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -72,12 +74,14 @@ mod controls;
 mod dashboard;
 mod devices;
 mod disk;
+mod documents;
 mod encode;
 mod eval_sites;
 mod evaluate;
 mod failures;
 mod families;
 mod features;
+mod first;
 mod formats;
 mod fuzz;
 mod gguf;

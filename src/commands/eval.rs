@@ -11,7 +11,7 @@ mod several;
 mod show;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use assay_models::{ModelFiles, Site};
@@ -21,6 +21,7 @@ use assay_sae::{Sae, formats};
 
 use super::contexts::{ContextArgs, Contexts, whole};
 use super::given::GivenArgs;
+use super::sweep::quoted;
 use crate::belonging::{Used, starts};
 use crate::catalogue::assumptions::complete;
 use crate::controls::Control;
@@ -307,9 +308,23 @@ impl EvalArgs {
                     [sae] => sae.text(&on, self.all),
                     saes => several::text(saes, &on),
                 };
-                output::result(text + &controls::text(&saes, &shortened(&names).1, &controlled))
+                output::result(text + &controls::text(&saes, &shortened(&names).1, &controlled))?;
+                if let [name] = names.as_slice() {
+                    progress.say(&self.next(model_name, name));
+                }
+                Ok(())
             }
         }?;
         saved.and(written)
+    }
+
+    /// What to try after an evaluation of one SAE.
+    fn next(&self, model: &Path, sae: &Path) -> String {
+        let of = if self.contexts.is_text() { "--text" } else { "--tokens" };
+        let [model, sae, text] = [model, sae, self.contexts.path()].map(|path| quoted(&path.to_string_lossy()));
+        format!(
+            "next: `--controls permuted-decoder` shows what it has more than a dictionary that learned no directions, and `assay features \
+             --model {model} --sae {sae} {of} {text} --out features` what its latents mean"
+        )
     }
 }

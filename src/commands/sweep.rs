@@ -23,6 +23,7 @@ use crate::runner::{ModelAtWork, Sweep};
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{device, fetch, interrupt, output};
 use outlook::{Outlook, describe_downloads};
+pub(super) use slurm::quoted;
 use slurm::{SlurmArgs, Submission};
 use worker::Message;
 
@@ -36,7 +37,7 @@ use worker::Message;
 /// stopped, and ends with the same table. Ctrl-C saves the state of the training first and exits with 130, SIGTERM with 143; a
 /// second one stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
 /// files, tables, plots, report.html and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 #[command(
     after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k\n  assay sweep sweeps/demo.toml --group 0    (one process for each group, then `assay gather results/demo`)"
 )]
@@ -71,16 +72,25 @@ pub struct SweepArgs {
 }
 
 impl SweepArgs {
+    /// As `assay sweep SPEC --out OUT`, with --dry-run if that is asked for.
+    pub(super) fn of(spec: &Path, out: Option<PathBuf>, dry_run: bool) -> Self {
+        Self { spec: spec.to_owned(), out, dry_run, ..Self::default() }
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// If the spec, a model or a token file is unusable, the results directory is not a sweep's or another process works in it,
     /// training diverges, a file can't be written, or somebody interrupts ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        self.run_document(&SpecDocument::read(&self.spec, &self.overrides)?, device_name, progress)
+    }
+
+    /// Runs the sweep of a spec that was read, or that a command made.
+    pub(super) fn run_document(&self, document: &SpecDocument, device_name: &str, progress: Progress) -> Result<()> {
         let started = Instant::now();
         let names = self.worker.then(worker::listen);
         let progress = if self.worker { Progress::Reported } else { progress };
-        let document = SpecDocument::read(&self.spec, &self.overrides)?;
         let spec = document.spec()?;
         let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
         ResultsDir::check(&results)?;
@@ -88,7 +98,7 @@ impl SweepArgs {
             return self.run_on(devices, &spec, &results, progress, started);
         }
         if self.slurm.slurm {
-            return self.submit(device_name, &document, &spec, results, progress);
+            return self.submit(device_name, document, &spec, results, progress);
         }
         let opened = device::open(device_name)?;
         opened.check(spec.precision)?;

@@ -175,10 +175,7 @@ impl SweepSpec {
             None => self
                 .depths
                 .iter()
-                .map(|depth| {
-                    let layer = (depth_fraction(depth)? * config.n_layers() as f64).round() as usize;
-                    Ok((depth.clone(), layer.min(config.n_layers() - 1)))
-                })
+                .map(|depth| Ok((depth.clone(), layer_at(depth, config.n_layers())?)))
                 .collect::<Result<_>>()?,
         };
         ensure!(!layers.is_empty(), "model `{}`: no layers to probe; give depths or the model's layers", model.name);
@@ -204,6 +201,15 @@ impl SweepSpec {
         }
         Ok(sites)
     }
+}
+
+/// The layer at a depth of a model of so many.
+///
+/// # Errors
+/// If it is no name of a depth.
+pub(super) fn layer_at(depth: &str, n_layers: usize) -> Result<usize> {
+    let layer = (depth_fraction(depth)? * n_layers as f64).round() as usize;
+    Ok(layer.min(n_layers - 1))
 }
 
 fn depth_fraction(depth: &str) -> Result<f64> {

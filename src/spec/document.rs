@@ -27,6 +27,15 @@ impl SpecDocument {
         let shown = path.display();
         ensure!(!path.is_dir(), "{shown} is a directory; give the TOML file of a sweep");
         let text = read_text(path).context("cannot read the sweep")?;
+        Self::of(path, &text, overrides)
+    }
+
+    /// As [`Self::read`], of a text that would lie at `path`.
+    ///
+    /// # Errors
+    /// If it is not TOML, or an override names no place in it.
+    pub fn of(path: &Path, text: &str, overrides: &[String]) -> Result<Self> {
+        let shown = path.display();
         let mut document: DocumentMut = text.parse().with_context(|| format!("{shown} is not TOML"))?;
         for text in overrides {
             let (key, value) = text.split_once('=').with_context(|| format!("--set {text}: expected key=value"))?;

@@ -33,7 +33,7 @@ const AUTO: &str = "auto";
 const LAST_LINES: usize = 8;
 
 /// How a sweep is submitted.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub(super) struct SlurmArgs {
     /// Submit the sweep to Slurm: an array with a task a group, and a job that gathers when all are done. The script is in `slurm/` of the
     /// results directory; --dry-run prints it
@@ -51,7 +51,7 @@ pub(super) struct SlurmArgs {
 }
 
 /// What Slurm is told of a job.
-#[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
+#[derive(clap::Args, Clone, Debug, Default, Serialize, Deserialize)]
 struct Options {
     /// With --slurm: the partition
     #[arg(long, requires = "slurm", value_name = "NAME")]
@@ -382,7 +382,7 @@ fn absolute(path: &Path) -> Result<String> {
 }
 
 /// A word of a shell's, whatever is in it.
-fn quoted(text: &str) -> String {
+pub(in crate::commands) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@,+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()

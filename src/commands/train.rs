@@ -1,0 +1,102 @@
+//! `assay train`: one SAE, without a file that says how.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use assay_models::HookPoint;
+use assay_sae::Architecture;
+
+use super::contexts::whole;
+use super::draft::DraftArgs;
+use super::sweep::{SweepArgs, quoted};
+use crate::output;
+use crate::plan::{Outline, name_of_run};
+use crate::progress::Progress;
+use crate::spec::SpecDocument;
+use crate::spec::draft::{Coders, Layers};
+
+/// Train one SAE on a model and a text, evaluate it on held-out text, and keep it.
+///
+/// It is a sweep of one: the same command resumes where it was stopped, and the results directory has the same files, sweep.toml among
+/// them, which is the spec that these options stand for, with comments; add to it, and `assay sweep` trains the rest. The paths of the report
+/// and of the SAE are printed.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  assay train --model models/bundled/small --text models/bundled/train.parquet --layer 3 --k 8\n  assay train --model models/bundled/small --text models/bundled/train.parquet --architecture jumprelu --k 16 \\\n    --training-tokens 100000 --set train.lr=2e-3"
+)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    draft: DraftArgs,
+    /// The layer, from 0 [default: the one in the middle]
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
+    /// Active latents per token: `k`, or `target_l0` of the classes that are steered to it (jumprelu, gated, standard)
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = whole(1, 1 << 20, "an SAE without active latents reconstructs nothing"))]
+    k: u64,
+    /// The class: topk, groupmax, batchtopk, jumprelu, gated or standard; others have settings that only a spec holds
+    #[arg(long, value_name = "NAME", default_value = "topk")]
+    architecture: String,
+    /// Seed of initialisation and batch order
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
+    seed: u64,
+    /// Name of the sweep [default: of model, layer, class and k]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Results directory [default: `results/` and the name]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Override a key of the spec; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Say what it needs; train nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl TrainArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the model or the text can't be used, and as `assay sweep`.
+    pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        let settled = ["hierarchical", "matryoshka"];
+        let known = Architecture::NAMES.into_iter().filter(|name| !settled.contains(name)).collect::<Vec<_>>();
+        ensure!(
+            known.contains(&self.architecture.as_str()),
+            "--architecture {}: one of {} can be trained by options alone; for others `assay new` writes a spec, and \
+             coders = [{{ architecture = … }}] in it",
+            self.architecture,
+            known.join(", ")
+        );
+        let found = self.draft.look(progress)?;
+        let layers = found.config.n_layers();
+        let layer = self.layer.unwrap_or(layers / 2);
+        ensure!(layer < layers, "--layer {layer}: {} has layers 0 to {}", self.draft.model.display(), layers - 1);
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("{}-L{layer}-{}-{}", found.model_name, self.architecture, self.k));
+        let coders = Coders { architecture: self.architecture.clone(), l0: vec![self.k] };
+        let text = self.draft.draft(&found, &name, Layers::One(layer), coders, self.seed)?.text();
+        let label = Path::new("assay train");
+        let document = SpecDocument::of(label, &text, &self.overrides)?;
+        let spec = document.spec()?;
+        let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
+        let sweep = SweepArgs::of(label, Some(results.clone()), self.dry_run);
+        sweep.run_document(&document, device_name, progress)?;
+        if self.dry_run {
+            return Ok(());
+        }
+        let outline = Outline::read(&results)?.context("a sweep that is done has a plan")?;
+        for group in &outline.groups {
+            for run in &group.runs {
+                let hook: HookPoint = run.key.hook.parse()?;
+                let sae = results.join("saes").join(name_of_run(&group.model, hook, &run.key));
+                output::result_line(sae.display())?;
+                let [model, sae] = [&self.draft.model, &sae].map(|path| quoted(&path.to_string_lossy()));
+                progress.say(&format!("next: assay eval --model {model} --sae {sae} --text FILE"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! The first ten minutes: `assay demo`, `assay train` and `assay new`.
+
+use std::path::Path;
+
+use crate::common::{assay, bundled, files, refused, stdout_of};
+
+/// Small enough for a test: two SAEs, ten steps.
+const SMALL: [&str; 5] =
+    ["k=[8]", "depths=[\"mid\"]", "training_tokens=[2560]", "eval.sequences=2", "eval.fisher_samples=0"];
+
+fn with_sets(command: &mut assert_cmd::Command, sets: &[&str]) {
+    command.args(sets.iter().flat_map(|set| ["--set", set]));
+}
+
+#[test]
+fn the_demo_runs_from_an_empty_directory_and_is_done_the_second_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = || {
+        let mut command = assay();
+        command.arg("demo").current_dir(dir.path());
+        with_sets(&mut command, &SMALL);
+        stdout_of(&mut command)
+    };
+    assert_eq!(demo(), "results/demo/report.md\n");
+    let report = std::fs::read_to_string(dir.path().join("results/demo/report.md")).unwrap();
+    assert!(report.starts_with("# demo"), "{report}");
+    let records = files(&dir.path().join("results/demo/runs"));
+    assert!(!records.is_empty());
+    demo();
+    assert!(files(&dir.path().join("results/demo/runs")) == records, "finished runs are not done again");
+}
+
+/// The options, the spec that they stand for, and the SAE that is left.
+#[test]
+fn an_sae_is_trained_without_a_spec_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = |more: &[&str]| {
+        let mut command = assay();
+        command.arg("train").arg("--model").arg(bundled("small")).arg("--text").arg(bundled("train.parquet"));
+        command.args(["--layer", "3", "--k", "8", "--training-tokens", "3000"]).args(more).current_dir(dir.path());
+        command
+    };
+    let printed = stdout_of(with_fast(&mut train(&[])));
+    let (report, sae) = printed.trim_end().split_once('\n').unwrap();
+    assert_eq!(report, "results/small-L3-topk-8/report.md");
+    // 3000 tokens are 23 steps of 128.
+    assert_eq!(sae, "results/small-L3-topk-8/saes/small-L3-k8-seed0-2944tokens");
+    let found: serde_json::Value =
+        serde_json::from_str(&stdout_of(assay().args(["inspect", "--json", sae]).current_dir(dir.path()))).unwrap();
+    assert_eq!(
+        (&found["k"], &found["d_sae"], &found["hook"]),
+        (&8.into(), &1024.into(), &"blocks.3.hook_resid_post".into())
+    );
+
+    // What it recorded is a sweep, of which all is done.
+    let again = Path::new("results/small-L3-topk-8/sweep.toml");
+    let outlook = stdout_of(
+        assay()
+            .arg("sweep")
+            .arg(again)
+            .args(["--out", "results/small-L3-topk-8", "--dry-run", "--json"])
+            .current_dir(dir.path()),
+    );
+    let outlook: serde_json::Value = serde_json::from_str(&outlook).unwrap();
+    assert_eq!(outlook["runs"].as_array().unwrap().len(), 1);
+    assert_eq!(outlook["runs"][0]["done"], true, "{outlook}");
+
+    for (more, parts) in [
+        (&["--layer", "6"][..], ["--layer 6", "layers 0 to 5"]),
+        (&["--architecture", "matryoshka"], ["matryoshka", "assay new"]),
+        (&["--training-tokens", "900000000"], ["train.parquet has", "give fewer"]),
+        (&["--context-size", "4096"], ["--context-size", "2048"]),
+    ] {
+        let mut command = assay();
+        command.arg("train").arg("--model").arg(bundled("small")).arg("--text").arg(bundled("train.parquet"));
+        refused(command.args(more).current_dir(dir.path()), &parts);
+    }
+}
+
+fn with_fast(command: &mut assert_cmd::Command) -> &mut assert_cmd::Command {
+    command.args(["--set", "eval.sequences=2", "--set", "eval.fisher_samples=0"])
+}
+
+#[test]
+fn a_new_spec_fits_the_model_and_the_text_and_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = |name: &str| {
+        let mut command = assay();
+        command.args(["new", name, "--model"]).arg(bundled("medium"));
+        command.arg("--text").arg(bundled("train-text.jsonl.zst")).args(["--training-tokens", "20000"]);
+        command.current_dir(dir.path());
+        command
+    };
+    assert_eq!(stdout_of(&mut new("mine")), "mine.toml\n");
+    let text = std::fs::read_to_string(dir.path().join("mine.toml")).unwrap();
+    for part in
+        ["8 layers", "d_model 256", "layers 1, 4, 7", "training_tokens = [19968]", "at least 28", "save_saes = true"]
+    {
+        assert!(text.contains(part), "`{part}` is not in {text}");
+    }
+    let outlook = stdout_of(assay().args(["sweep", "mine.toml", "--dry-run", "--json"]).current_dir(dir.path()));
+    let outlook: serde_json::Value = serde_json::from_str(&outlook).unwrap();
+    assert_eq!(outlook["runs"].as_array().unwrap().len(), 9);
+
+    refused(&mut new("mine"), &["mine.toml is there already"]);
+    assert_eq!(std::fs::read_to_string(dir.path().join("mine.toml")).unwrap(), text);
+    refused(&mut new("a b"), &["a b", "directory name"]);
+    assert!(!dir.path().join("a b.toml").exists());
+}
