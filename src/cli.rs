@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::capture::CaptureArgs;
+use crate::commands::circles::CirclesArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
@@ -63,6 +64,7 @@ enum Command {
     Probe(ProbeArgs),
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
+    Circles(CirclesArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
     Inspect(InspectArgs),
@@ -93,6 +95,7 @@ impl Cli {
             Command::Probe(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Topology(args) => args.run(progress),
+            Command::Circles(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(progress),

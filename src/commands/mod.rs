@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod capture;
+pub mod circles;
 pub mod compare;
 pub mod completions;
 mod contexts;

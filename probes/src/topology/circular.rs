@@ -119,14 +119,11 @@ impl Followed {
         sum
     }
 
-    /// The edges bc, ac and ab of a triangle a < b < c, with their signs in its boundary.
-    fn sides(&self, [a, b, c]: [usize; 3]) -> impl Iterator<Item = (usize, i64)> + use<> {
+    /// The edges bc, ac and ab of a triangle a < b < c that are there, with their signs in its boundary.
+    fn sides(&self, [a, b, c]: [usize; 3]) -> Vec<(usize, i64)> {
         let number = |x: usize, y: usize| self.number[x * self.points + y];
-        [(number(b, c), 1), (number(a, c), -1), (number(a, b), 1)]
-            .into_iter()
-            .filter_map(|(edge, sign)| Some((edge?, sign)))
-            .collect::<Vec<_>>()
-            .into_iter()
+        let sides = [(number(b, c), 1), (number(a, c), -1), (number(a, b), 1)];
+        sides.into_iter().filter_map(|(edge, sign)| Some((edge?, sign))).collect()
     }
 
     /// Takes a class out, so that the boundary gets nothing from any.
@@ -152,7 +149,7 @@ impl Followed {
     fn is_cocycle(&self, values: &[i64]) -> bool {
         self.edges.iter().all(|([a, b], _)| {
             (b + 1..self.points).all(|c| {
-                let sides: Vec<_> = self.sides([*a, *b, c]).collect();
+                let sides = self.sides([*a, *b, c]);
                 sides.len() < 3 || sides.iter().map(|(edge, sign)| sign * values[*edge]).sum::<i64>() == 0
             })
         })

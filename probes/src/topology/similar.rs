@@ -12,13 +12,6 @@ use super::error::{Result, TopologyError};
 /// the largest first, each in order. `nearest` lists rows and their cosines, as `nearest_decoder_rows` of an SAE gives them.
 pub fn linked(nearest: &[Vec<(usize, f64)>], least: f64) -> Vec<Vec<usize>> {
     let mut group: Vec<usize> = (0..nearest.len()).collect();
-    fn root(group: &mut [usize], mut at: usize) -> usize {
-        while group[at] != at {
-            group[at] = group[group[at]];
-            at = group[at];
-        }
-        at
-    }
     for (row, near) in nearest.iter().enumerate() {
         for &(other, _) in near.iter().filter(|(_, cosine)| *cosine > least) {
             let (a, b) = (root(&mut group, row), root(&mut group, other));
@@ -54,6 +47,15 @@ pub fn spectral(rows: ArrayView2<'_, f64>, count: usize, seed: u64) -> Result<Ve
     let eigen = normalised.self_adjoint_eigen(Side::Lower).map_err(|_| TopologyError::Spectrum)?;
     let embedded = Array2::from_shape_fn((n, count.min(n)), |(i, axis)| eigen.U()[(i, axis)] / roots[i]);
     Ok(members(&k_means(embedded.view(), count, seed), count))
+}
+
+/// The first of a group, by way of which its members are found; the way there is halved.
+fn root(group: &mut [usize], mut at: usize) -> usize {
+    while group[at] != at {
+        group[at] = group[group[at]];
+        at = group[at];
+    }
+    at
 }
 
 /// The members of each label below `count`, of those with two or more, the largest group first, then by the first member.
