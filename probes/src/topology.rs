@@ -5,7 +5,7 @@
 //!
 //! - [`Metric`], [`Distances`], [`Filtration`]: how far points are apart, and what scales are.
 //! - [`persistence`], [`Diagram`], [`Bar`]: bars; [`BarStatistics`], [`Statistic`]: what is said of them in a number.
-//! - [`Null`], [`Drawable`]: what is drawn; [`Axes`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
+//! - [`Null`], [`Drawable`]: what is drawn; [`Axes`], [`principal_scores`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
 //! - [`subsample`], [`landmarks()`], [`without_outliers`]: a few points for many.
 //! - [`author_rule`]: an earlier rule, for comparison.
 //! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
@@ -29,9 +29,10 @@ mod rips;
 mod similar;
 mod spectrum;
 mod statistics;
+mod together;
 mod turning;
 
-pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule};
+pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule, over_metrics};
 pub use circular::{CircularCoordinate, circular_coordinate, circular_correlation};
 pub use clusters::k_means;
 pub use distances::Distances;
@@ -46,7 +47,7 @@ pub use order::{OrderTest, class_means, order_test};
 pub use planes::{EPSILON, Plane, mixture, planes, separability};
 pub use rips::{Bar, Diagram, persistence};
 pub use similar::{linked, spectral};
-pub use spectrum::{Axes, ledoit_wolf};
+pub use spectrum::{Axes, ledoit_wolf, principal_scores};
 pub use statistics::{BarStatistics, Statistic};
 pub use turning::Turning;
 
