@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::capture::CaptureArgs;
 use crate::commands::circles::CirclesArgs;
+use crate::commands::cloud::CloudArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
@@ -65,6 +66,7 @@ enum Command {
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
     Circles(CirclesArgs),
+    Cloud(CloudArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
     Inspect(InspectArgs),
@@ -95,6 +97,7 @@ impl Cli {
             Command::Probe(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Topology(args) => args.run(progress),
+            Command::Cloud(args) => args.run(&self.device, progress),
             Command::Circles(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),

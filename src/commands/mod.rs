@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod circles;
+pub mod cloud;
 pub mod compare;
 pub mod completions;
 mod contexts;
