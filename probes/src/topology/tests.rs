@@ -410,7 +410,7 @@ fn metrics_together_have_a_p_of_their_own() {
 #[ignore = "takes a quarter of an hour"]
 fn rates_over_200_null_clouds_are_what_was_asked_for() {
     let rejected = |of: fn(&mut rand_chacha::ChaCha8Rng) -> Array2<f64>| {
-        (0..200).filter(|&seed| {
+        (0..200).filter(move |&seed| {
             let cloud = of(&mut clouds::rng(7000 + seed));
             let draws = Draws { count: 39, stop_after: 4, seed };
             let nulls = [Null::Gaussian, Null::Axes];
