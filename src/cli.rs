@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::capture::CaptureArgs;
+use crate::commands::circles::CirclesArgs;
+use crate::commands::cloud::CloudArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::convert::ConvertArgs;
@@ -69,6 +71,8 @@ enum Command {
     Probe(ProbeArgs),
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
+    Circles(CirclesArgs),
+    Cloud(CloudArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
     Inspect(InspectArgs),
@@ -102,6 +106,8 @@ impl Cli {
             Command::Probe(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Topology(args) => args.run(progress),
+            Command::Cloud(args) => args.run(&self.device, progress),
+            Command::Circles(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(progress),

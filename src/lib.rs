@@ -25,6 +25,8 @@ pub mod belonging;
 #[cfg(feature = "workbench")]
 pub mod catalogue;
 #[cfg(feature = "workbench")]
+pub mod circles;
+#[cfg(feature = "workbench")]
 pub mod cli;
 #[cfg(feature = "workbench")]
 mod cloud;

@@ -48,6 +48,7 @@
 //! - `controls`: controls of an evaluation: what each leaves and takes away.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `topology`: bars of clouds from files, against GUDHI, and nulls.
+//! - `circles`: classes with an order in a model's activations, and clouds of them.
 //! - `kernel_cache`: compiled GPU kernels in files: whole or not at all.
 //! - `several`: several SAEs in one evaluation.
 //! - `transcoders`: those whose metrics are known: the MLP itself, zeros, and what does not fit.
@@ -67,6 +68,7 @@ mod bad_input;
 mod bos;
 mod capture;
 mod catalogue;
+mod circles;
 mod cli;
 mod committed;
 mod common;

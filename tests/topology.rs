@@ -149,6 +149,8 @@ fn a_circle_is_told_from_nulls() {
     for metric in found.as_array().unwrap() {
         assert_eq!(metric["exceeds_every_null"], true, "{metric}");
         assert_eq!(metric["nulls"].as_array().unwrap().len(), 2);
+        // No draw reaches the circle in either metric, so that both together have the least p that there is.
+        assert_eq!(metric["p_over_metrics"], 1.0 / 40.0);
     }
     let mut command = assay();
     command.arg("topology").arg(&file).args(["--draws", "39"]);

@@ -5,13 +5,15 @@
 //!
 //! - [`Metric`], [`Distances`], [`Filtration`]: how far points are apart, and what scales are.
 //! - [`persistence`], [`Diagram`], [`Bar`]: bars; [`BarStatistics`], [`Statistic`]: what is said of them in a number.
-//! - [`Null`], [`Drawable`]: what is drawn; [`Axes`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
+//! - [`Null`], [`Drawable`]: what is drawn; [`Axes`], [`principal_scores`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
 //! - [`subsample`], [`landmarks()`], [`without_outliers`]: a few points for many.
 //! - [`author_rule`]: an earlier rule, for comparison.
 //! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
 //! - [`neighbourhood`]: features of each point's surroundings.
+//! - [`linked`], [`spectral`], [`planes()`], [`order_test`], [`circular_coordinate`], [`Turning`]: is a feature a circle?
 
 mod audit;
+mod circular;
 mod clusters;
 mod distances;
 mod error;
@@ -21,11 +23,17 @@ mod local;
 mod matching;
 mod metric;
 mod nulls;
+mod order;
+mod planes;
 mod rips;
+mod similar;
 mod spectrum;
 mod statistics;
+mod together;
+mod turning;
 
-pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule};
+pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule, over_metrics};
+pub use circular::{CircularCoordinate, circular_coordinate, circular_correlation};
 pub use clusters::k_means;
 pub use distances::Distances;
 pub use error::TopologyError;
@@ -35,9 +43,15 @@ pub use local::{Neighbourhood, neighbourhood};
 pub use matching::{bottleneck, wasserstein_1, wasserstein_2};
 pub use metric::Metric;
 pub use nulls::{Drawable, Null};
+pub use order::{OrderTest, class_means, order_test};
+pub use planes::{EPSILON, Plane, mixture, planes, separability};
 pub use rips::{Bar, Diagram, persistence};
-pub use spectrum::{Axes, ledoit_wolf};
+pub use similar::{linked, spectral};
+pub use spectrum::{Axes, ledoit_wolf, principal_scores};
 pub use statistics::{BarStatistics, Statistic};
+pub use turning::Turning;
 
+#[cfg(test)]
+mod circles_tests;
 #[cfg(test)]
 mod tests;

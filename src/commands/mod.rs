@@ -1,6 +1,8 @@
 //! One file a command.
 
 pub mod capture;
+pub mod circles;
+pub mod cloud;
 pub mod compare;
 pub mod completions;
 mod contexts;

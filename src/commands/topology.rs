@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use assay_models::memory;
 use assay_probes::topology::{
-    Audit, AuthorRule, Draws, Filtration, Landmarks, Metric, Null, Pipeline, audit, author_rule, subsample,
+    Audit, AuthorRule, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit, author_rule,
+    over_metrics, subsample,
 };
 use assay_sae::formats;
 use burn::tensor::{Device, Tensor};
@@ -121,6 +122,8 @@ struct Found {
     draws: usize,
     seed: u64,
     alpha: f64,
+    /// p of pi over all metrics together, the largest over nulls; without nulls there is none.
+    p_over_metrics: Option<f64>,
     audit: Audit,
     author: Option<AuthorRule>,
 }
@@ -182,9 +185,14 @@ impl TopologyArgs {
                 draws: self.draws,
                 seed: self.seed,
                 alpha: self.alpha,
+                p_over_metrics: None,
                 audit,
                 author: author.transpose()?,
             });
+        }
+        let audits: Vec<&Audit> = found.iter().map(|found| &found.audit).collect();
+        if let Some(together) = over_metrics(&audits, Statistic::Pi) {
+            found.iter_mut().zip(together).for_each(|(found, p)| found.p_over_metrics = Some(p));
         }
         if let Some(out) = &self.out {
             files::write(out, &self.cloud, &found)?;

@@ -115,6 +115,29 @@ impl Reading<'_> {
         Ok(Tensor::from_data(TensorData::new(values.clone(), [values.len() / width, width]), self.model.device()))
     }
 
+    /// The activation at the last token of each text, `[texts, width of the site]`.
+    ///
+    /// # Errors
+    /// If the model refuses the tokens, a text has none, an activation is not finite, or somebody asks to stop.
+    pub fn last(&self, texts: &[Vec<u32>], site: Site, mut advance: impl FnMut(u64)) -> Result<Array2<f64>> {
+        let mut rows = Array2::zeros((texts.len(), site.hook.width(self.model.config())));
+        let of_last = Reading { pooling: Pooling::Last, ..*self };
+        of_last.each_pass(texts, &[site], |pass| {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
+            }
+            ensure!(pass.texts.len() == pass.read, "a text has no tokens");
+            for (values, &text) in pass.values[0].chunks_exact(pass.widths[0]).zip(&pass.texts) {
+                let bad = values.iter().find(|value| !value.is_finite());
+                ensure!(bad.is_none(), "the activation at {site} is not finite in text {text}");
+                rows.row_mut(text).iter_mut().zip(values).for_each(|(to, &value)| *to = f64::from(value));
+            }
+            advance(pass.read as u64);
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
     /// Reads texts. The first SAE's site is that of the activations; `advance` is told of texts that are done.
     ///
     /// # Errors

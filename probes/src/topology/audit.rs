@@ -14,8 +14,9 @@ use super::landmarks::{landmarks, without_outliers};
 use super::metric::Metric;
 use super::nulls::{Drawable, Null};
 use super::rips::{Bar, Diagram, persistence};
-use super::spectrum::Axes;
+use super::spectrum::principal_scores;
 use super::statistics::{BarStatistics, Statistic};
+use super::together::adjusted;
 use crate::stats::quantile;
 
 /// What is done to a cloud, and to every draw of a null alike, before its bars are counted.
@@ -59,7 +60,7 @@ impl Pipeline {
     /// If the cloud is not one of the metric or too small for what is asked.
     pub fn distances(&self, cloud: ArrayView2<'_, f64>) -> Result<Distances> {
         let distances = match self.components {
-            Some(k) if k < cloud.ncols() => Distances::between(Axes::of(cloud)?.scores(cloud, k).view(), self.metric)?,
+            Some(k) if k < cloud.ncols() => Distances::between(principal_scores(cloud, k)?.view(), self.metric)?,
             _ => Distances::between(cloud, self.metric)?,
         };
         let distances = match self.landmarks {
@@ -133,6 +134,9 @@ pub struct AgainstNull {
     pub tests: Vec<Test>,
     /// The longest bar of each draw, in the order of draws.
     pub maxima: Vec<f64>,
+    /// All of them of each draw.
+    #[serde(skip)]
+    statistics: Vec<Vec<Option<f64>>>,
 }
 
 /// A cloud's bars in dimension 1, and whether nulls have as much.
@@ -164,6 +168,23 @@ impl Audit {
         let of = |null: &AgainstNull| null.tests.iter().find(|test| test.statistic == statistic).map(|test| test.p);
         self.nulls.iter().filter_map(of).max_by(f64::total_cmp)
     }
+}
+
+/// The p of a statistic of one cloud in several metrics, for each of them the chance that the statistic is as extreme in *any*: the largest over the
+/// nulls. `audits` are of one cloud, with the same nulls and seed, so that their draws are the same; of nulls that one stopped drawing from
+/// earlier, its draws count. `None` without nulls.
+pub fn over_metrics(audits: &[&Audit], statistic: Statistic) -> Option<Vec<f64>> {
+    let s = Statistic::ALL.iter().position(|&s| s == statistic)?;
+    let nulls = audits.iter().map(|audit| audit.nulls.len()).min().filter(|&nulls| nulls > 0)?;
+    let observed: Vec<Option<f64>> = audits.iter().map(|audit| statistic.of(&audit.statistics)).collect();
+    let of_null = |null: usize| {
+        let draws = audits.iter().map(|audit| audit.nulls[null].draws).min().unwrap_or(0);
+        let of_draw = |draw: usize| audits.iter().map(|audit| audit.nulls[null].statistics[draw][s]).collect();
+        let together = adjusted(&observed, &(0..draws).map(of_draw).collect::<Vec<_>>());
+        let alone = audits.iter().map(|audit| audit.nulls[null].tests[s].p);
+        together.into_iter().zip(alone).map(|(together, alone)| together.max(alone)).collect::<Vec<f64>>()
+    };
+    (0..nulls).map(of_null).reduce(|a, b| a.into_iter().zip(b).map(|(a, b)| a.max(b)).collect())
 }
 
 /// Draws at a time; whether to go on is asked in between. No result depends on it, or on threads.
@@ -247,16 +268,8 @@ fn against_null<const S: usize>(
         }
         (1 + reached) as f64 / (count + 1) as f64
     };
-    // The rank of each draw among all, the observed cloud included, as a p-value of its own.
-    let own = |value: Option<f64>, s: usize| {
-        let others = draws.iter().map(|draw| draw[s]).chain([observed[s]]);
-        others.filter(|&other| other >= value).count() as f64 / (count + 1) as f64
-    };
-    let least: Vec<f64> = draws.iter().map(|draw| (0..S).map(|s| own(draw[s], s)).fold(1.0, f64::min)).collect();
-    let adjusted = |s: usize| {
-        let mine = own(observed[s], s);
-        (1 + least.iter().filter(|&&p| p <= mine).count()) as f64 / (count + 1) as f64
-    };
+    let statistics: Vec<Vec<Option<f64>>> = draws.iter().map(|draw| draw.to_vec()).collect();
+    let together = adjusted(observed, &statistics);
     let test = |(s, statistic): (usize, Statistic)| {
         let mut values: Vec<f64> = draws.iter().map(|draw| draw[s].unwrap_or(0.0)).collect();
         values.sort_by(f64::total_cmp);
@@ -266,7 +279,7 @@ fn against_null<const S: usize>(
             observed: observed[s],
             null: [at(0.05), at(0.5), at(0.95)],
             p: p(s),
-            p_adjusted: adjusted(s).max(p(s)),
+            p_adjusted: together[s].max(p(s)),
         }
     };
     let longest = Statistic::ALL.iter().position(|&s| s == Statistic::Max).unwrap_or(0);
@@ -275,6 +288,7 @@ fn against_null<const S: usize>(
         draws: count,
         tests: Statistic::ALL.into_iter().enumerate().map(test).collect(),
         maxima: draws.iter().map(|draw| draw[longest].unwrap_or(0.0)).collect(),
+        statistics,
     }
 }
 

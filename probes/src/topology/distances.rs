@@ -144,7 +144,28 @@ fn distance(x: ArrayView1<'_, f64>, y: ArrayView1<'_, f64>, metric: Metric) -> f
     }
 }
 
-/// ‖x − y‖²
+/// Sums that run beside each other, so that a processor can add several at once.
+const LANES: usize = 8;
+
+/// ‖x − y‖², in eight sums of every eighth square that are added up in order: the same bits on every processor.
 pub(super) fn squared(x: ArrayView1<'_, f64>, y: ArrayView1<'_, f64>) -> f64 {
-    x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum()
+    match (x.as_slice(), y.as_slice()) {
+        (Some(x), Some(y)) => squared_slices(x, y),
+        _ => squared_slices(&x.to_vec(), &y.to_vec()),
+    }
+}
+
+fn squared_slices(x: &[f64], y: &[f64]) -> f64 {
+    let mut sums = [0.0; LANES];
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let rest = xs.remainder().iter().zip(ys.remainder());
+    for (lane, (x, y)) in rest.enumerate() {
+        sums[lane] += (x - y) * (x - y);
+    }
+    for (x, y) in xs.zip(ys) {
+        for lane in 0..LANES {
+            sums[lane] += (x[lane] - y[lane]) * (x[lane] - y[lane]);
+        }
+    }
+    sums.iter().sum()
 }

@@ -134,7 +134,7 @@ fn resistance(distances: &Distances, k: usize) -> Result<Distances> {
 }
 
 /// The number of each point's component, from 0, in the order of their first points.
-fn components(edges: &[Vec<bool>]) -> Vec<usize> {
+pub(super) fn components(edges: &[Vec<bool>]) -> Vec<usize> {
     let mut component = vec![usize::MAX; edges.len()];
     let mut next = 0;
     for first in 0..edges.len() {

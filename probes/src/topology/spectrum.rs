@@ -51,6 +51,27 @@ impl Axes {
     }
 }
 
+/// A cloud's coordinates along its first `k` principal axes, `[n, k]`, or as many as there are: as [`Axes::scores`], but for signs. Where there
+/// are more dimensions than points, by the eigenvectors of the points' products, which are fewer.
+///
+/// # Errors
+/// If the eigenvalues can't be found, or there is no point.
+pub fn principal_scores(cloud: ArrayView2<'_, f64>, k: usize) -> Result<Array2<f64>> {
+    let (points, d) = cloud.dim();
+    if d <= points {
+        return Ok(Axes::of(cloud)?.scores(cloud, k));
+    }
+    let mean = cloud.mean_axis(Axis(0)).ok_or(TopologyError::TooFew { points, needed: 1, what: "a mean" })?;
+    let centred = &cloud - &mean;
+    let products = centred.dot(&centred.t());
+    let matrix = Mat::from_fn(points, points, |i, j| products[[i, j]]);
+    let eigen = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| TopologyError::Spectrum)?;
+    // Of products UΛUᵀ the scores are U√Λ.
+    let from_largest = |axis: usize| points - 1 - axis;
+    let length = |axis: usize| eigen.S()[from_largest(axis)].max(0.0).sqrt();
+    Ok(Array2::from_shape_fn((points, k.min(points)), |(i, axis)| eigen.U()[(i, from_largest(axis))] * length(axis)))
+}
+
 /// How much of a covariance is replaced by a multiple of the identity: the shrinkage of Ledoit and Wolf (2004), as
 /// `sklearn.covariance.ledoit_wolf_shrinkage` computes it.
 pub fn ledoit_wolf(cloud: ArrayView2<'_, f64>) -> f64 {

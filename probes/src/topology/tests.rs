@@ -361,6 +361,75 @@ fn resistance_is_that_of_the_graph() {
     assert_eq!(Filtration::Resistance { neighbours: 1 }.of(apart).unwrap().at(0, 3), f64::INFINITY);
 }
 
+/// Where there are fewer points than dimensions, the same distances by the points' products.
+#[test]
+fn scores_are_those_of_the_axes() {
+    let cloud = clouds::gaussian(9, 20, &mut clouds::rng(17));
+    let [short, long] =
+        [principal_scores(cloud.view(), 5).unwrap(), Axes::of(cloud.view()).unwrap().scores(cloud.view(), 5)];
+    let of = |scores: &Array2<f64>| Distances::between(scores.view(), Metric::CityBlock).unwrap();
+    let (short, long) = (of(&short), of(&long));
+    assert!(short.condensed().iter().zip(long.condensed()).all(|(a, b)| (a - b).abs() < 1e-9));
+}
+
+/// By hand.
+#[test]
+fn statistics_together_are_those_of_westfall_and_young() {
+    let some = |values: [f64; 2]| values.map(Some).to_vec();
+    // First: observed 3, draws 5, 1, 2. Second: observed 9, draws 1, 7, None.
+    let draws = [some([5.0, 1.0]), some([1.0, 7.0]), vec![Some(2.0), None]];
+    // Ranks of the draws: (1/4, 3/4), (4/4, 2/4), (3/4, 4/4): least 1/4, 1/2, 3/4. Observed: 2/4 and 1/4.
+    let found = super::together::adjusted(&[Some(3.0), Some(9.0)], &draws);
+    assert_eq!(found, [3.0 / 4.0, 2.0 / 4.0]);
+}
+
+/// A circle is one in both metrics; over both its p is no less than in either, and that of a Gaussian stays large.
+#[test]
+fn metrics_together_have_a_p_of_their_own() {
+    let both = |cloud: &Array2<f64>| {
+        let draws = Draws { count: 39, stop_after: 10, seed: 3 };
+        [Metric::Euclidean, Metric::CityBlock].map(|metric| {
+            let nulls = [Null::Gaussian, Null::Axes];
+            audit::<TopologyError>(cloud.view(), &Pipeline::plain(metric), &nulls, &draws, |_| Ok(())).unwrap()
+        })
+    };
+    let together = |audits: &[Audit; 2]| over_metrics(&[&audits[0], &audits[1]], Statistic::Pi).unwrap();
+    let circle = both(&clouds::circles(60, &[0.0], 0.05, &mut clouds::rng(4)));
+    assert_eq!(together(&circle), [1.0 / 40.0; 2]);
+    let gaussian = both(&clouds::gaussian(60, 6, &mut clouds::rng(5)));
+    for (audit, p) in gaussian.iter().zip(together(&gaussian)) {
+        assert!(p >= audit.largest_p(Statistic::Pi).unwrap(), "{p}");
+    }
+    let bare = Audit { nulls: Vec::new(), ..circle[0].clone() };
+    assert_eq!(over_metrics(&[&bare], Statistic::Pi), None);
+}
+
+/// The rates of the known answers over 200 clouds of each null: `cargo test --release -p assay-probes --lib -- --ignored rates_over_200`. Rejected at
+/// α 0.05 by π against both nulls, the count must lie within the binomial's 99.9 % of at most α.
+#[test]
+#[ignore = "takes a quarter of an hour"]
+fn rates_over_200_null_clouds_are_what_was_asked_for() {
+    let rejected = |of: fn(&mut rand_chacha::ChaCha8Rng) -> Array2<f64>| {
+        (0..200).filter(move |&seed| {
+            let cloud = of(&mut clouds::rng(7000 + seed));
+            let draws = Draws { count: 39, stop_after: 4, seed };
+            let nulls = [Null::Gaussian, Null::Axes];
+            let pipeline = Pipeline::plain(Metric::Euclidean);
+            let found = audit::<TopologyError>(cloud.view(), &pipeline, &nulls, &draws, |_| Ok(())).unwrap();
+            found.exceeds(Statistic::Pi, 0.05).unwrap()
+        })
+    };
+    for (name, count) in [
+        ("Gaussian in 8 dimensions", rejected(|rng| clouds::gaussian(100, 8, rng)).count()),
+        ("10 clusters in 3 dimensions", rejected(|rng| clouds::clusters(100, 3, 10, rng)).count()),
+        ("10 clusters in 32 dimensions", rejected(|rng| clouds::clusters(100, 32, 10, rng)).count()),
+    ] {
+        println!("{name}: {count} of 200");
+        // 200 × 0.05 = 10, standard deviation 3.1; more than 21 has a chance below 0.001.
+        assert!(count <= 21, "{name}: {count} of 200");
+    }
+}
+
 mod properties {
     use super::super::*;
     use super::clouds::{gaussian, rng};

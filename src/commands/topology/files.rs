@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use assay_probes::topology::Statistic;
 
 use super::Found;
 use crate::files::check_writable;
@@ -46,6 +47,10 @@ pub(super) fn write(out: &Path, cloud: &Path, found: &[Found]) -> Result<()> {
             numbers("null_p95", all().map(|(.., test)| Some(test.null[2]))),
             numbers("p", all().map(|(.., test)| Some(test.p))),
             numbers("p_adjusted", all().map(|(.., test)| Some(test.p_adjusted))),
+            numbers(
+                "p_over_metrics",
+                all().map(|(found, _, test)| found.p_over_metrics.filter(|_| test.statistic == Statistic::Pi)),
+            ),
             numbers("ratio_author", all().map(|(found, ..)| found.author.as_ref()?.ratio)),
         ])?,
     )?;

@@ -46,9 +46,14 @@ pub(super) fn tables(cloud: &Path, found: &[Found]) -> String {
         let gap = if at == 0 { "" } else { "\n" };
         let _ = write!(text, "{gap}{}", one(cloud, found));
     }
-    if found.len() > 1 && found.iter().any(|found| !found.audit.nulls.is_empty()) {
-        text.push_str(
-            "\nEach metric is judged by itself: of many, one passes by chance more often than the level says.\n",
+    let together: Vec<String> =
+        found.iter().filter_map(|f| Some(format!("{} {}", f.metric, number(f.p_over_metrics?)))).collect();
+    if together.len() > 1 {
+        let _ = writeln!(
+            text,
+            "\nEach metric is judged by itself above. Over all {} together (Westfall and Young's min-P, of the same draws), p of pi is at most: {}.",
+            together.len(),
+            together.join(", ")
         );
     }
     text.trim_end().to_owned()

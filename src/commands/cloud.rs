@@ -1,0 +1,224 @@
+//! `assay cloud`: points of a model's activations, for `assay topology`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use assay_models::{Decoder, HookPoint, ModelFiles, Site, TokenSource};
+use assay_probes::ablation::written;
+use assay_sae::{Sae, formats};
+use burn::tensor::Tensor;
+use clap::ValueEnum;
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use super::contexts::{ContextArgs, whole};
+use crate::catalogue::assumptions::{Given, complete};
+use crate::files::{check_writable, write_atomic};
+use crate::interrupt::{self, Interrupted};
+use crate::progress::Progress;
+use crate::{device, fetch, output};
+
+/// Write points of a model's activations to a file that `assay topology` reads.
+///
+/// A point is a token's activation at a hook, or what some latents of an SAE write there. The first token of each context is left out, which is
+/// like no other, and one token of a context is taken, as those of one text depend on each other.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction --out /tmp/written.safetensors"
+)]
+pub struct CloudArgs {
+    /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
+    #[arg(long, value_name = "DIR|FILE|NAME")]
+    model: PathBuf,
+    #[command(flatten)]
+    contexts: ContextArgs,
+    /// Hook point, as blocks.3.hook_resid_post [default: that which the SAE names]
+    #[arg(long, value_name = "NAME", required_unless_present = "sae")]
+    hook: Option<HookPoint>,
+    /// SAE whose latents choose tokens: a path, or a name on the hub or of `assay saes`
+    #[arg(long, value_name = "DIR|NAME", requires = "latents")]
+    sae: Option<PathBuf>,
+    /// Latents, after commas: tokens on which any of them fires, the strongest first
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "sae")]
+    latents: Vec<usize>,
+    /// What a point is
+    #[arg(long, value_enum, default_value_t = What::Activation)]
+    what: What,
+    /// Points at most
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(1, 1_000_000, "a cloud has a point"))]
+    rows: u64,
+    /// Tokens of a context at most
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1, u64::MAX, "a context gives a token"))]
+    per_context: u64,
+    /// Seed of the choice of tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// The file, which must not be there yet; it has one tensor, `cloud`, [points, width]
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// What a point is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The activation at the hook
+    Activation,
+    /// What the latents write there together: the sum of z times their decoder rows
+    Reconstruction,
+}
+
+/// A point, and how strongly the latents fire there.
+struct Point {
+    strength: f32,
+    values: Vec<f32>,
+}
+
+/// What chooses tokens.
+struct Chooser<'a> {
+    sae: &'a Sae,
+    latents: &'a [usize],
+    /// What one unit of each of them adds, if that is what points are of.
+    writes: Option<Vec<Vec<f32>>>,
+}
+
+impl CloudArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If the model, the SAE or the tokens are unusable, no token is found, or the file is there already or can't be written.
+    pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
+        let out = self.out.display();
+        ensure!(self.out.symlink_metadata().is_err(), "{out} is there already; remove it, or give another file");
+        ensure!(
+            self.what == What::Activation || self.sae.is_some(),
+            "--what reconstruction is of latents: give --sae and --latents"
+        );
+        check_writable(&self.out)?;
+        let device = device::open(device_name)?.device;
+        let checkpoint = fetch::model(&self.model, progress)?;
+        let files = ModelFiles::open(&checkpoint)?;
+        let mut loaded = match &self.sae {
+            Some(sae) => Some(formats::load(&fetch::sae(sae, progress)?, &device)?),
+            None => None,
+        };
+        let mut site = self.hook.map(Site::from);
+        if let Some(loaded) = &mut loaded {
+            let assumed = complete(loaded, &Given::default())?;
+            let named = loaded.metadata.hook_name.as_deref().map(str::parse).transpose()?;
+            let hook = self.hook.or(named).context("the SAE names no hook; give --hook")?;
+            let center = loaded.metadata.center_residual;
+            site = Some(Site { center, without_value_bias: assumed.without_value_bias, ..hook.into() });
+        }
+        let site = site.context("give --hook")?;
+        site.check(files.config())?;
+        let chooser = loaded.as_ref().map(|loaded| self.chooser(&loaded.sae, site, &files)).transpose()?;
+        let (source, sequences) = self.contexts.open(files.config(), &checkpoint)?;
+        let model = files.load(&device)?;
+        let batch = self.contexts.batch(source.context_size(), files.config().vocab_size).max(1);
+        interrupt::listen()?;
+        let mut stage = progress.stage("read", sequences as u64, "contexts");
+        let mut points: Vec<Point> = Vec::new();
+        for first in (0..sequences).step_by(batch) {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: format!("{out} is not written") }.into());
+            }
+            let count = batch.min(sequences - first);
+            self.read(&model, site, chooser.as_ref(), &source, [first, count], &mut points)?;
+            stage.advance(count as u64, String::new);
+            if chooser.is_none() && points.len() >= self.rows as usize {
+                break;
+            }
+        }
+        stage.finish("");
+        ensure!(!points.is_empty(), "none of the latents fires on these tokens; give more of them, or other latents");
+        // Of equals the earlier.
+        points.sort_by(|a, b| b.strength.total_cmp(&a.strength));
+        points.truncate(self.rows as usize);
+        let width = points[0].values.len();
+        let bytes: Vec<u8> = points.iter().flat_map(|p| p.values.iter().flat_map(|v| v.to_le_bytes())).collect();
+        let view = TensorView::new(Dtype::F32, vec![points.len(), width], &bytes)?;
+        write_atomic(&self.out, &safetensors::serialize([("cloud", view)], None::<HashMap<String, String>>)?)?;
+        output::result(format_args!("{out}: {} points in {width} dimensions, at {site}\n", points.len()))
+    }
+
+    fn chooser<'a>(&'a self, sae: &'a Sae, site: Site, files: &ModelFiles) -> Result<Chooser<'a>> {
+        let width = site.hook.width(files.config());
+        ensure!(sae.d_in() == width, "the SAE's d_in is {}, and {site} is {width} wide", sae.d_in());
+        let beyond = self.latents.iter().find(|&&latent| latent >= sae.d_sae());
+        ensure!(
+            beyond.is_none(),
+            "--latents {}: the SAE has {} latents, from 0",
+            beyond.copied().unwrap_or_default(),
+            sae.d_sae()
+        );
+        let rows = || -> Result<Vec<Vec<f32>>> {
+            let row = |&latent: &usize| host(written(sae).slice([latent..latent + 1, 0..sae.d_out()]));
+            self.latents.iter().map(row).collect()
+        };
+        let writes = (self.what == What::Reconstruction).then(rows).transpose()?;
+        Ok(Chooser { sae, latents: &self.latents, writes })
+    }
+
+    /// Adds the points of some contexts.
+    fn read(
+        &self,
+        model: &Decoder,
+        site: Site,
+        chooser: Option<&Chooser<'_>>,
+        source: &TokenSource,
+        [first, count]: [usize; 2],
+        points: &mut Vec<Point>,
+    ) -> Result<()> {
+        let (length, most) = (source.context_size(), self.per_context as usize);
+        let x: Tensor<2> = model.capture(source.read(first, count)?.view(), &[site])?.remove(0).flatten(0, 1);
+        let [_, width] = x.dims();
+        let values = host(x.clone())?;
+        ensure!(values.iter().all(|value| value.is_finite()), "an activation at {site} is not finite");
+        let at = |row: usize| values[row * width..(row + 1) * width].to_vec();
+        let Some(chooser) = chooser else {
+            for context in 0..count {
+                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+                rng.set_stream((first + context) as u64);
+                let mut chosen = sample(&mut rng, length - 1, most.min(length - 1)).into_vec();
+                chosen.sort_unstable();
+                let of = |place: usize| Point { strength: 0.0, values: at(context * length + 1 + place) };
+                points.extend(chosen.into_iter().map(of));
+            }
+            return Ok(());
+        };
+        let mut firing: BTreeMap<usize, Vec<(usize, f32)>> = BTreeMap::new();
+        chooser.sae.encode(x).for_each_active(|row, latent, z| {
+            let place = chooser.latents.iter().position(|&wanted| wanted == latent);
+            if let Some(place) = place.filter(|_| row % length > 0) {
+                firing.entry(row).or_default().push((place, z));
+            }
+        });
+        let mut of_context: Vec<Vec<Point>> = (0..count).map(|_| Vec::new()).collect();
+        for (row, fired) in firing {
+            let values = match &chooser.writes {
+                None => at(row),
+                Some(writes) => {
+                    let mut sum = vec![0.0_f64; writes[0].len()];
+                    for &(place, z) in &fired {
+                        sum.iter_mut().zip(&writes[place]).for_each(|(s, &w)| *s += f64::from(z) * f64::from(w));
+                    }
+                    sum.into_iter().map(|v| v as f32).collect()
+                }
+            };
+            of_context[row / length].push(Point { strength: fired.iter().map(|(_, z)| z).sum(), values });
+        }
+        for mut of in of_context {
+            of.sort_by(|a, b| b.strength.total_cmp(&a.strength));
+            points.extend(of.into_iter().take(most));
+        }
+        Ok(())
+    }
+}
+
+fn host(values: Tensor<2>) -> Result<Vec<f32>> {
+    values.into_data().convert::<f32>().try_into_vec::<f32>().map_err(|e| anyhow!("activations: {e:?}"))
+}
