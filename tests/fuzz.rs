@@ -122,7 +122,7 @@ fn fuzz(mutations: u64, files: &[PathBuf], used: impl Fn(&Path) -> Result<()>) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
-    println!("{count} mutations, {accepted} accepted, peak memory {peak:?} kB");
+    eprintln!("{count} mutations, {accepted} accepted, peak memory {peak:?} kB");
     if seconds.is_some() {
         assert!(peak.is_none_or(|peak| peak < MAX_KB), "{peak:?} kB");
     }

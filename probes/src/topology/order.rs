@@ -70,7 +70,7 @@ pub fn order_test(means: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result
     let mut place: Vec<usize> = (0..m).collect();
     let observed = share(&place);
     let as_large = |place: &[usize]| share(place) >= observed - TIE;
-    let count = (3..m).try_fold(1_usize, |product, factor| product.checked_mul(factor));
+    let count = (3..m).try_fold(1_usize, usize::checked_mul);
     let (p, orders, all) = match count.filter(|&count| count <= MOST_ORDERS) {
         Some(count) => {
             let mut reached = 0;
