@@ -140,7 +140,7 @@ const NOT_RUN: [(&str, &str); 11] = [
 ];
 
 /// What takes long on the bundled models too, and is run by tests of its own.
-const LONG: [&str; 4] = ["--group 0", "assay features", "assay probe", "# nine SAEs"];
+const LONG: [&str; 5] = ["--group 0", "assay topology", "assay features", "assay probe", "# nine SAEs"];
 
 #[test]
 #[cfg(unix)]
