@@ -90,6 +90,7 @@ fn damage(file: &[u8], rng: &mut ChaCha8Rng) -> Vec<u8> {
 }
 
 /// Damages each of some files in turn, `mutations` times in all, and uses what is there.
+#[expect(clippy::print_stderr, reason = "a long run says how much it tried")]
 fn fuzz(mutations: u64, files: &[PathBuf], used: impl Fn(&Path) -> Result<()>) {
     let seconds = std::env::var("ASSAY_FUZZ_SECONDS").ok().map(|text| text.parse::<u64>().unwrap());
     let whole: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
