@@ -1,18 +1,26 @@
 //! Stopping on request: SIGINT (Ctrl-C) and SIGTERM (what a cluster sends before it kills).
 //!
 //! The first signal asks: work in progress looks at [`requested`] between its steps, saves what it has and ends with
-//! [`Interrupted`]. The second ends the process at once; every file is written whole or not at all, so nothing finished is lost.
+//! [`Interrupted`]. A second one, a second later or more, ends the process at once; every file is written whole or not at all, so nothing
+//! finished is lost. What comes within the second is the same request: `timeout` and some schedulers signal the process and then its group,
+//! of which it is a member.
 
 use std::fmt::{self, Display};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use assay_probes::ProbeError;
 
 /// SIGINT on every system; its exit code is that of an interrupt without a signal, too.
 const SIGINT: usize = 2;
+
+/// Signals that come within so long of the first are one request.
+#[cfg(unix)]
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// The work was stopped on request.
 #[derive(Clone, Debug)]
@@ -58,14 +66,28 @@ pub fn request() {
 /// From now on the first signal only asks. Before this is called a signal ends the process, as is usual.
 ///
 /// # Errors
-/// If the system refuses a handler.
+/// If the system refuses a handler, or the thread that waits for a second signal.
 pub fn listen() -> Result<()> {
     #[cfg(unix)]
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // In this order: the first signal finds the flag down and only raises it.
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(flag()))?;
-        signal_hook::flag::register_usize(signal, Arc::clone(self::signal()), signal as usize)?;
-        signal_hook::flag::register(signal, Arc::clone(flag()))?;
+    {
+        use std::io::Read;
+        use std::os::unix::net::UnixStream;
+
+        // A byte for each signal: a handler may not do more than write one, and only a thread can tell what is a second request.
+        let (mut signals, handler) = UnixStream::pair()?;
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            signal_hook::flag::register_usize(signal, Arc::clone(self::signal()), signal as usize)?;
+            signal_hook::flag::register(signal, Arc::clone(flag()))?;
+            signal_hook::low_level::pipe::register(signal, handler.try_clone()?)?;
+        }
+        std::thread::Builder::new().name("signals".into()).spawn(move || {
+            let mut first = None;
+            while signals.read_exact(&mut [0]).is_ok() {
+                if first.get_or_insert_with(Instant::now).elapsed() >= SAME_REQUEST {
+                    signal_hook::low_level::exit(exit_code().into());
+                }
+            }
+        })?;
     }
     Ok(())
 }

@@ -106,6 +106,23 @@ fn an_interrupt_during_evaluation_keeps_the_training() {
     assert_same(&out);
 }
 
+/// coreutils' `timeout` signals its child and then the group that they are both in.
+#[cfg(target_os = "linux")]
+#[test]
+fn two_signals_at_once_are_one_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("tiny"));
+    let mut child = start(&spec, &out);
+    wait_until(&mut child, "training", || looks(&out) >= 20);
+    signal(&child, "-TERM");
+    signal(&child, "-TERM");
+    let (output, said) = wait(child);
+    assert_eq!(output.status.code(), Some(143), "{said}");
+    assert!(said.contains("is saved"), "{said}");
+    assert!(wait(start(&spec, &out)).1.contains("resuming after"));
+    assert_same(&out);
+}
+
 #[test]
 fn a_second_interrupt_stops_at_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -113,7 +130,11 @@ fn a_second_interrupt_stops_at_once() {
     let mut child = start(&spec, &out);
     wait_until(&mut child, "training", || looks(&out) >= 20);
     signal(&child, "-INT");
+    // Stopped, so that it is still at work when the second comes; one that comes within a second is the same request.
+    signal(&child, "-STOP");
+    std::thread::sleep(Duration::from_millis(1200));
     signal(&child, "-INT");
+    signal(&child, "-CONT");
     assert_eq!(wait(child).0.status.code(), Some(130));
     stdout_of(&mut sweep(&spec, &out));
     assert_same(&out);
