@@ -4,6 +4,7 @@
 
 mod anisotropy;
 mod behaviours;
+mod choices;
 mod classes;
 mod correlations;
 mod dimensions;
@@ -31,6 +32,7 @@ use assay_probes::stats::{
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
+pub use choices::{Choices, JUDGES, Named, choices};
 pub use classes::{Contrast, Differences, contrasts};
 pub use correlations::{Agreement, agreement, agreements};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};

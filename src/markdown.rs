@@ -137,19 +137,31 @@ pub fn interval(interval: Option<Interval>) -> String {
     interval.map_or_else(|| NONE.to_owned(), |i| format!("[{}, {}]", number(Some(i.low)), number(Some(i.high))))
 }
 
-/// `0.340 [0.169, 0.469]`.
+/// Decimals that show an interval: three, or up to six where its half width is less than one of the last.
+fn decimals(interval: Interval) -> usize {
+    let half = (interval.high - interval.low) / 2.0;
+    (3..6).find(|&decimals| !(half > 0.0 && half < 0.1_f64.powi(decimals))).unwrap_or(6) as usize
+}
+
+/// `0.340 [0.169, 0.469]`, `0.99951 [0.99949, 0.99954]`.
 pub fn with_interval(value: Option<f64>, interval: Option<Interval>) -> String {
-    match interval {
-        Some(i) => format!("{} [{:.3}, {:.3}]", score(value), i.low, i.high),
-        None => score(value),
+    match (value, interval) {
+        (Some(v), Some(i)) => {
+            let d = decimals(i);
+            format!("{v:.d$} [{:.d$}, {:.d$}]", i.low, i.high)
+        }
+        _ => score(value),
     }
 }
 
 /// `+0.154 [+0.120, +0.190]`.
 pub fn signed_with_interval(value: Option<f64>, interval: Option<Interval>) -> String {
-    match interval {
-        Some(i) => format!("{} [{:+.3}, {:+.3}]", signed(value), i.low, i.high),
-        None => signed(value),
+    match (value, interval) {
+        (Some(v), Some(i)) => {
+            let d = decimals(i);
+            format!("{v:+.d$} [{:+.d$}, {:+.d$}]", i.low, i.high)
+        }
+        _ => signed(value),
     }
 }
 
@@ -166,6 +178,16 @@ pub fn tokens_text(tokens: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn narrow_intervals_have_more_decimals() {
+        let interval = |low, high| Some(Interval { low, high });
+        assert_eq!(with_interval(Some(0.34), interval(0.169, 0.469)), "0.340 [0.169, 0.469]");
+        assert_eq!(with_interval(Some(0.99951), interval(0.99947, 0.99954)), "0.99951 [0.99947, 0.99954]");
+        assert_eq!(signed_with_interval(Some(-0.0003), interval(-0.0005, -0.0001)), "-0.0003 [-0.0005, -0.0001]");
+        assert_eq!(with_interval(Some(32.0), interval(32.0, 32.0)), "32.000 [32.000, 32.000]");
+        assert_eq!(with_interval(None, interval(0.0, 1.0)), NONE);
+    }
 
     #[test]
     fn a_bar_ends_no_cell() {

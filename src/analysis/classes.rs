@@ -31,21 +31,31 @@ pub struct Contrast<'a> {
 /// Every cell against every class that comes earlier in the spec, in the order of the cells; none with one class. Those that nothing can be
 /// said of are left out.
 pub fn contrasts<'a>(analysis: &'a Analysis<'_>) -> Vec<Contrast<'a>> {
-    let classes = analysis.grid.classes();
-    let earlier = |cell: &'a Cell| {
-        let before = classes.iter().take_while(|class| !cell.setting.is_of(class));
-        before.map(move |against| contrast(analysis, cell, against))
-    };
     let says = |d: Differences| d.at_l0.is_some() || d.at_k.is_some();
     let any = |c: &Contrast<'_>| [c.r2, c.ce_rec, c.kl].into_iter().any(says);
-    analysis.cells.iter().flat_map(earlier).filter(any).collect()
+    opposed(analysis).map(|(cell, against)| contrast(analysis, cell, &against)).filter(any).collect()
+}
+
+/// Every cell with every class that comes earlier in the spec.
+pub(super) fn opposed<'a>(analysis: &'a Analysis<'_>) -> impl Iterator<Item = (&'a Cell, Class)> {
+    let classes = analysis.grid.classes();
+    analysis.cells.iter().flat_map(move |cell| {
+        let before = classes.iter().take_while(|class| !cell.setting.is_of(class));
+        before.map(|against| (cell, against.clone())).collect::<Vec<_>>()
+    })
+}
+
+/// A metric of a cell minus that of a class's SAEs at the same model, site, budget and L0; `None` where the cell's L0 lies outside the
+/// range that was measured of the class.
+pub(super) fn at_equal_l0(analysis: &Analysis<'_>, cell: &Cell, against: &Class, turned: Turned) -> Option<Score> {
+    at_equal(analysis, &analysis.path(&cell.model, &cell.site, cell.budget, against), cell, turned, Given::L0)
 }
 
 fn contrast<'a>(analysis: &Analysis<'_>, cell: &'a Cell, against: &Class) -> Contrast<'a> {
     let path = analysis.path(&cell.model, &cell.site, cell.budget, against);
     let same_k = path.iter().find(|other| other.setting.k.is_some() && other.setting.k == cell.setting.k);
     let differences = |turned: Turned| Differences {
-        at_l0: at_equal(analysis, &path, cell, turned, Given::L0),
+        at_l0: at_equal_l0(analysis, cell, against, turned),
         at_k: same_k.map(|other| analysis.difference(other, cell, turned.0)),
     };
     // Not turned: the table says by how much each metric is higher.

@@ -1,9 +1,10 @@
 //! Which cheap number goes with behaviour best?
 
+use assay_probes::metrics::{Subset, metric};
 use assay_probes::stats::{Estimate, gather, partial, ranks};
 
 use super::correlations::{PEARSON, PEARSON_WITHIN, Rows, SPEARMAN, SPEARMAN_WITHIN};
-use super::{Analysis, Behaviour, behaviour};
+use super::{Analysis, Behaviour, Quantity, behaviour};
 use crate::frames::{Run, Site};
 
 /// A number that is cheaper than behaviour and may stand for it, turned so that higher is meant to be better.
@@ -13,7 +14,8 @@ pub struct Proxy {
     /// Its name in tables.
     pub name: &'static str,
     column: &'static str,
-    sign: f64,
+    /// −1 where the number itself is better when lower.
+    pub sign: f64,
 }
 
 /// The proxies.
@@ -31,6 +33,15 @@ pub const PROXIES: [Proxy; 10] = [
 ];
 
 impl Proxy {
+    /// The metric, not turned.
+    pub fn quantity(&self) -> Quantity {
+        let (subset, name) = match self.column.split_once('.') {
+            Some((subset, name)) => (Subset::ALL.into_iter().find(|s| s.name() == subset), name),
+            None => (Some(Subset::All), self.column),
+        };
+        subset.and_then(|subset| Some((metric(name)?, subset))).expect("a proxy's column")
+    }
+
     fn of(&self, run: &Run) -> Option<f64> {
         run.value(self.column).map(|v| self.sign * v)
     }

@@ -56,6 +56,11 @@ impl Score {
         Some(Excludes::of(self.interval?, self.end_errors?, 0.0))
     }
 
+    /// The sign of a difference whose interval surely excludes 0.
+    pub fn certain_sign(&self) -> Option<f64> {
+        (self.excludes_zero()? == Excludes::Yes).then_some(self.value?.signum())
+    }
+
     /// The interval of another level, from the standard error.
     pub fn at_level(&self, level: f64) -> Option<Interval> {
         self.error?.interval(self.value?, level)

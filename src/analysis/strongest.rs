@@ -24,7 +24,7 @@
 
 use assay_probes::metrics::Subset;
 use assay_probes::stats::hypotheses::ALPHA;
-use assay_probes::stats::{Estimate, Excludes, Interval, holm};
+use assay_probes::stats::{Estimate, Interval, holm};
 
 use super::{
     Analysis, BEHAVIOURS, Cell, Contrast, Gap, Given, ProxyRank, Score, Trend, behaviour, contrasts, gaps, leaderboard,
@@ -164,7 +164,7 @@ fn strength(value: f64, interval: Interval, threshold: f64) -> Option<f64> {
 /// The sign and strength of a difference whose interval surely excludes 0.
 fn apart(score: &Score) -> Option<(f64, f64)> {
     let (value, interval) = (score.value?, score.interval?);
-    (score.excludes_zero()? == Excludes::Yes).then_some((value.signum(), strength(value, interval, 0.0)?))
+    Some((score.certain_sign()?, strength(value, interval, 0.0)?))
 }
 
 /// Whether two decided differences have the same sign, and the weaker's strength.

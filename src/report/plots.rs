@@ -4,6 +4,7 @@ mod contrasts;
 mod controls;
 mod curves;
 mod errors_by_norm;
+mod few_tokens;
 mod gap;
 mod geometry;
 mod k_star;
@@ -62,7 +63,8 @@ struct Line {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<Drawn>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&'static str, Maker); 14] = [
+    let figures: [(&'static str, Maker); 15] = [
+        ("few-tokens", few_tokens::plot),
         ("paths", paths::plot),
         ("paths-by-metric", paths::by_metric),
         ("curves", curves::plot),

@@ -16,7 +16,7 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 19] = [
+const SECTIONS: [Section; 20] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
         figures: &["curves", "gap"],
@@ -51,6 +51,14 @@ const SECTIONS: [Section; 19] = [
         caveats: "The SAE of the row minus those of the architecture or objective that it is set against, at one model, depth and budget; KL is better when lower. At equal L0 the other's path is read at the row's measured L0, linear in \
                   ln L0 between neighbouring SAEs; where the L0 lies beyond the path's ends there is no number. At equal k the measured L0 of the two may differ. The recipe and its \
                   learning rate are the same for both, which may suit one of them better.",
+    },
+    Section {
+        question: "Does a cheap number name the better SAE?",
+        figures: &[],
+        tables: &["choices"],
+        caveats: "Pairs of SAEs of two architectures or objectives at one model, depth, budget and equal L0, of which the interval of the difference in behaviour excludes 0. A \
+                  proxy names the same SAE, the opposite one, or none, its own interval containing 0. Within a model and depth the loss scores and ΔL order SAEs as the pooled CE_rec does. \
+                  Pairs share SAEs and text, so the counts have no interval: they say what happened here.",
     },
     Section {
         question: "Hypothesis tests",
@@ -104,8 +112,8 @@ const SECTIONS: [Section; 19] = [
         caveats: "Pooled correlations mostly say that more active latents are better, which every proxy captures; within fixed depth and k is \
                   the harder test. Distortions are turned as −x, since R² is straight in its squared error, too; `leaderboard-reference` has 1/x, by which \
                   Pearson's correlation punishes SWD for a curve of the reciprocal's making. Intervals resample blocks of one depth and k and are left out below 12 \
-                  cells. The swap test's p-values are not adjusted here for the number of proxies; in the hypothesis tests they are. It takes \
-                  what two models prefer throughout for a merit of the proxy. Ranks within fixed k are left out below three models, where they are only signs.",
+                  cells. With one model what varies within fixed depth and k is the seed alone. The swap test's p-values are not adjusted here for the number of proxies; in the \
+                  hypothesis tests they are. It takes what two models prefer throughout for a merit of the proxy. Ranks within fixed k are left out below three models, where they are only signs.",
     },
     Section {
         question: "Do first and second order predict what happens?",
@@ -129,7 +137,7 @@ const SECTIONS: [Section; 19] = [
     },
     Section {
         question: "How much of R² is a few directions or a few tokens?",
-        figures: &["controls", "errors-by-norm"],
+        figures: &["few-tokens", "controls", "errors-by-norm"],
         tables: &["controls", "subsets"],
         caveats: "Directions are the top eigenvectors of the covariance on the evaluation set, projected out of errors and activations alike. \
                   Outliers are tokens whose ‖a‖ exceeds 10 × the median; each subset's R² is centred on its own mean. Eight controls at several depths and k are many \

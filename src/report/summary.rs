@@ -15,7 +15,10 @@ use crate::verdict::MIN_SEQUENCES;
 /// How many findings are shown.
 const SHOWN: usize = 3;
 
-/// The blocks of the summary; the first figure of the report stands under the findings.
+/// The figures under the findings, where they were drawn.
+const FIGURES: [&str; 2] = ["few-tokens", "paths"];
+
+/// The blocks of the summary.
 pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a>> {
     let grid = analysis.grid;
     let mut out = vec![Block::Text(format!("**What was run.** {}", run(analysis)))];
@@ -46,8 +49,7 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a
             format!("**{name}**\n\n{}", list.collect::<Vec<_>>().join("\n"))
         }
     }));
-    // The central figure, behaviour against R², comes first of all that are drawn.
-    out.extend(figures.first().map(Block::Figure));
+    out.extend(figures.iter().filter(|drawn| FIGURES.contains(&drawn.stem)).map(Block::Figure));
     out.push(Block::Text(format!("**Undecided.** {}", undecided(analysis, &strong))));
     let caveats: Vec<String> = caveats(analysis).into_iter().map(|caveat| format!("- {caveat}")).collect();
     out.push(Block::Text(format!("**Caveats.**\n\n{}", caveats.join("\n"))));
@@ -189,8 +191,12 @@ fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             let advantage = rank.advantage.unwrap_or(*r2);
             let better = advantage.value.is_some_and(|v| v > 0.0);
             format!(
-                "Within fixed depth and k, {} ranks SAEs as CE_rec does {} than R²: Pearson's correlation is {} against {}, a difference of {}. Of {} other metrics {} are \
+                "{}, {} ranks SAEs as CE_rec does {} than R²: Pearson's correlation is {} against {}, a difference of {}. Of {} other metrics {} are \
                  better than R² and {} worse, after Holm's correction.",
+                match analysis.grid.models().len() {
+                    1 => "Among SAEs that differ in nothing but their seed",
+                    _ => "Within fixed depth and k",
+                },
                 rank.proxy.name,
                 if better { "better" } else { "worse" },
                 with_interval(rank.pearson_within.value, rank.pearson_within.interval),

@@ -39,6 +39,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("three-model", scale::three_model(analysis)),
         ("monotone", scale::monotone(analysis)),
         ("correlations", proxies::correlations(analysis)),
+        ("choices", proxies::choices(analysis)),
         ("leaderboard", proxies::leaderboard(analysis)),
         ("leaderboard-by-behaviour", proxies::leaderboard_by_behaviour(analysis)),
         ("leaderboard-reference", proxies::leaderboard_reference(analysis)),

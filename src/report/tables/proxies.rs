@@ -3,7 +3,7 @@
 use assay_probes::stats::Estimate;
 
 use super::{budget, correlation, scored};
-use crate::analysis::{self, Analysis, BEHAVIOURS, PROXIES, agreements, behaviour, on_all, reciprocals};
+use crate::analysis::{self, Analysis, BEHAVIOURS, JUDGES, PROXIES, agreements, behaviour, on_all, reciprocals};
 use crate::frames::Site;
 use crate::markdown::{NONE, Table, number, p_value, score};
 
@@ -33,10 +33,10 @@ pub fn correlations(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// Budgets and sites to compare proxies at: each site, and all of them together where there are several; none with one model, whose
-/// SAEs differ in k alone.
+/// Budgets and sites to compare proxies at: each site, and all of them together where there are several; none with one model and one seed,
+/// where nothing varies within a depth and k.
 fn scopes(analysis: &Analysis<'_>) -> Vec<(u64, Option<Site>)> {
-    if analysis.grid.models().len() < 2 {
+    if analysis.grid.models().len() < 2 && analysis.grid.seeds().len() < 2 {
         return Vec::new();
     }
     let sites = analysis.grid.sites();
@@ -44,6 +44,29 @@ fn scopes(analysis: &Analysis<'_>) -> Vec<(u64, Option<Site>)> {
     let sites: Vec<Option<Site>> = sites.into_iter().map(Some).chain(several.then_some(None)).collect();
     let of_budget = |b: u64| sites.iter().map(move |site| (b, site.clone()));
     analysis.grid.budgets().into_iter().flat_map(of_budget).collect()
+}
+
+/// How often each proxy names the better of two classes' SAEs at equal L0.
+pub fn choices(analysis: &Analysis<'_>) -> Table {
+    let mut head = vec!["proxy".to_owned()];
+    for judge in JUDGES {
+        let name = behaviour(judge).name;
+        head.extend(["same as", "opposite to"].map(|what| format!("{what} {name}")));
+        head.push("undecided".to_owned());
+        head.push(format!("decided by {name}"));
+    }
+    let mut table = Table::new(head);
+    let (found, compared) = analysis::choices(analysis);
+    for choices in found {
+        let counts = choices.by.iter().flat_map(|by| {
+            [by.right, by.wrong, by.open]
+                .map(|n| n.to_string())
+                .into_iter()
+                .chain([format!("{} of {compared}", by.decided())])
+        });
+        table.row(std::iter::once(choices.proxy.name.to_owned()).chain(counts));
+    }
+    table
 }
 
 /// Proxies ranked by how well they go with the pooled CE_rec within fixed site and setting.

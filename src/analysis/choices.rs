@@ -1,0 +1,73 @@
+//! Of two SAEs of one model at equal L0, does a cheap number name the one that behaves better?
+
+use super::classes::{at_equal_l0, opposed};
+use super::{Analysis, Behaviour, PROXIES, Proxy, behaviour};
+
+/// What a proxy's choices are judged by. At one model and site the loss scores and ΔL order SAEs as the pooled CE_rec does: they are
+/// increasing functions of the same loss.
+pub const JUDGES: [&str; 2] = ["ce_rec_pooled", "kl"];
+
+/// Of the comparisons that behaviour decides, how many a proxy names alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The interval of the proxy's difference excludes 0, on the side of behaviour.
+    pub right: usize,
+    /// It excludes 0 on the other side.
+    pub wrong: usize,
+    /// It contains 0.
+    pub open: usize,
+}
+
+impl Named {
+    /// Comparisons that behaviour decides.
+    pub fn decided(self) -> usize {
+        self.right + self.wrong + self.open
+    }
+}
+
+/// A proxy's choices.
+pub struct Choices {
+    /// Which.
+    pub proxy: &'static Proxy,
+    /// By each of [`JUDGES`].
+    pub by: [Named; JUDGES.len()],
+}
+
+/// Every proxy that was measured, over all comparisons of a cell with an earlier class of the spec at equal model, site, budget and L0
+/// ([`super::contrasts`]) in which the judge's interval excludes 0; most right ones first, by the first judge. Empty with one class. Also the
+/// number of comparisons, decided or not.
+pub fn choices(analysis: &Analysis<'_>) -> (Vec<Choices>, usize) {
+    let judges = JUDGES.map(behaviour);
+    let sign = |cell, against: &_, turned| at_equal_l0(analysis, cell, against, turned)?.certain_sign();
+    let compared: Vec<_> = opposed(analysis)
+        .filter(|(cell, against)| at_equal_l0(analysis, cell, against, judges[0].turned()).is_some())
+        .map(|(cell, against)| {
+            let behaves = judges.map(|judge: &Behaviour| sign(cell, &against, judge.turned()));
+            (cell, against, behaves)
+        })
+        .collect();
+    let measured = |proxy: &&Proxy| analysis.cells.iter().all(|c| analysis.score(c, proxy.quantity()).value.is_some());
+    let mut found: Vec<Choices> = PROXIES
+        .iter()
+        .filter(measured)
+        .map(|proxy| {
+            let mut by = [Named::default(); JUDGES.len()];
+            for (cell, against, behaves) in &compared {
+                let names = sign(cell, against, (proxy.quantity(), proxy.sign));
+                for (named, judge) in by.iter_mut().zip(behaves).filter_map(|(n, j)| Some((n, (*j)?))) {
+                    match names {
+                        Some(sign) if sign == judge => named.right += 1,
+                        Some(_) => named.wrong += 1,
+                        None => named.open += 1,
+                    }
+                }
+            }
+            Choices { proxy, by }
+        })
+        .collect();
+    if compared.is_empty() {
+        found.clear();
+    }
+    found.sort_by_key(|choices| (std::cmp::Reverse(choices.by[0].right), choices.by[0].wrong));
+    (found, compared.len())
+}
