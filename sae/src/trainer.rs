@@ -15,8 +15,8 @@ use crate::dead::Firing;
 use crate::error::{Result, SaeError};
 use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Term, TermKind, Watched, Weight, centred_squares, total};
+use crate::moments::Moments;
 use crate::objective::{Descent, Divergence, Reconstruction};
-use crate::readback::host;
 use crate::running::RunningThreshold;
 use crate::skip::Skip;
 use crate::steering::Steering;
@@ -177,34 +177,34 @@ impl Trainer {
         self.step
     }
 
+    /// Whether the recipe takes anything from the data before the first step.
+    pub fn wants_moments(&self) -> bool {
+        self.config.input_scaling != InputScaling::None || self.config.decoder_bias != DecoderBias::Zero
+    }
+
     /// Sets what a recipe takes from the data: the input's scale and the decoder's bias, from some
     /// of the first activations. To be called once, before the first step.
     ///
     /// # Shapes
     /// - `sample`: `[tokens, d_model]`; of a transcoder, those that it is to predict
     pub fn calibrate(&mut self, sample: &Tensor<2>) {
-        let [tokens, d_model] = sample.dims();
-        let needed = self.config.input_scaling != InputScaling::None || self.config.decoder_bias != DecoderBias::Zero;
-        if !needed || tokens == 0 {
+        if self.wants_moments() {
+            self.calibrate_by(&Moments::of(sample));
+        }
+    }
+
+    /// The same by what was summed up of the activations before, where several SAEs learn from them.
+    pub fn calibrate_by(&mut self, moments: &Moments) {
+        let &Moments { tokens, ref sum, norms } = moments;
+        if tokens == 0 {
             return;
         }
-        let values: Vec<f32> = host(sample.clone());
-        let mut mean = vec![0.0_f64; d_model];
-        let mut norms = 0.0;
-        for row in values.chunks(d_model) {
-            let mut square = 0.0;
-            for (m, &v) in mean.iter_mut().zip(row) {
-                *m += f64::from(v);
-                square += f64::from(v) * f64::from(v);
-            }
-            norms += square.sqrt();
-        }
         if self.config.input_scaling == InputScaling::ExpectedNorm && norms > 0.0 {
-            self.input_scale = (d_model as f64).sqrt() * tokens as f64 / norms;
+            self.input_scale = (sum.len() as f64).sqrt() * tokens as f64 / norms;
         }
         if self.config.decoder_bias == DecoderBias::Mean {
-            let mean: Vec<f32> = mean.iter().map(|m| (m / tokens as f64 * self.input_scale) as f32).collect();
-            self.params.b_dec = Tensor::from_data(mean.as_slice(), &sample.device());
+            let mean: Vec<f32> = sum.iter().map(|m| (m / tokens as f64 * self.input_scale) as f32).collect();
+            self.params.b_dec = Tensor::from_data(mean.as_slice(), &self.params.w_dec.device());
         }
     }
 

@@ -47,6 +47,11 @@ pub(super) struct Visit {
 }
 
 impl Visit {
+    /// Which tokens it is trained on; `None`: all.
+    pub fn kept(self) -> Option<(Site, Subset)> {
+        self.kept
+    }
+
     pub fn of(run: &Run) -> Self {
         let tokens = run.key.loss_tokens;
         Self { seed: run.key.seed, kept: (tokens != Subset::All).then_some((run.site, tokens)) }

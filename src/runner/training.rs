@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use assay_models::{Decoder, Site, StreamConfig, runs_on_cpu, side_by_side};
-use assay_sae::{StepLoss, TrainConfig};
+use assay_sae::{Moments, StepLoss, TrainConfig};
 use burn::tensor::Tensor;
 
 use super::Sweep;
@@ -135,17 +135,32 @@ struct Training<'a, 'b> {
 }
 
 impl Training<'_, '_> {
+    /// Gives every SAE what its recipe takes from the first tokens of the data, which is the same for all that learn from the same ones.
+    fn calibrate(&mut self, feed: &Feed<'_>, sample: usize) -> Result<()> {
+        let mut known = Vec::new();
+        for pupil in self.pupils.iter_mut().filter(|pupil| pupil.trainer.wants_moments()) {
+            let run = pupil.run();
+            let visit = Visit::of(run);
+            let of = (run.site, visit.kept());
+            let at = match known.iter().position(|(seen, _)| *seen == of) {
+                Some(at) => at,
+                None => {
+                    known.push((of, Moments::of(&feed.first(run.site, visit, sample)?)));
+                    known.len() - 1
+                }
+            };
+            pupil.trainer.calibrate_by(&known[at].1);
+        }
+        Ok(())
+    }
+
     /// One round, or what is left of it: every SAE visits its tokens in the order of its seed, all of them batch by batch together. All is
     /// done when it returns.
     fn round(&mut self, feed: &Feed<'_>, fresh: &Fresh) -> Result<()> {
         let batch_size = self.sweep.spec.train.batch_size;
         let orders = feed.orders(fresh, &distinct(self.pupils.iter().map(|pupil| Visit::of(pupil.run()))))?;
         if self.trained.tokens == 0 {
-            let sample = fresh.tokens().min(16 * batch_size);
-            for pupil in &mut self.pupils {
-                let run = pupil.run();
-                pupil.trainer.calibrate(&feed.first(run.site, Visit::of(run), sample)?);
-            }
+            self.calibrate(feed, fresh.tokens().min(16 * batch_size))?;
         }
         for at in (self.trained.into_round as usize..fresh.tokens()).step_by(batch_size) {
             let started = Instant::now();
