@@ -21,6 +21,7 @@ pub mod config;
 mod dead;
 pub mod error;
 pub mod formats;
+mod initial;
 mod kernels;
 pub mod loss;
 mod moments;
@@ -45,6 +46,7 @@ pub use config::{
 };
 pub use error::SaeError;
 pub use formats::{Format, LoadedSae, Metadata};
+pub use initial::Initial;
 pub use kernels::{Precision, product};
 pub use loss::{Fault, StepLoss, TermKind};
 pub use moments::Moments;

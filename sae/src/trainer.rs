@@ -4,15 +4,13 @@
 //! of its own state, so company changes no bit of it.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
 use crate::average::Average;
 use crate::coder::{self, Batch, Gradients, Params, Pass};
 use crate::config::{DecoderBias, DecoderNorm, InputScaling, Task, TrainConfig};
 use crate::dead::Firing;
 use crate::error::{Result, SaeError};
+use crate::initial::Initial;
 use crate::kernels::{self, AdamStep};
 use crate::loss::{StepLoss, Term, TermKind, Watched, Weight, centred_squares, total};
 use crate::moments::Moments;
@@ -77,38 +75,26 @@ impl Forward {
 }
 
 impl Trainer {
-    /// An untrained SAE: decoder rows random directions of `decoder_init_norm`, encoder its transpose, biases 0. A transcoder's encoder, which
-    /// reads something else, has random directions of its own, of norm 1.
+    /// An untrained SAE with the weights that [`Initial::draw`] gives its seed.
     ///
     /// # Errors
     /// If the settings are invalid.
     pub fn new(config: TrainConfig, seed: u64, device: &Device) -> Result<Self> {
-        config.check()?;
-        let TrainConfig { d_model, d_sae, decoder_init_norm, .. } = config;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut directions = |norm: f64| {
-            let mut rows = vec![0.0_f32; d_sae * d_model];
-            for row in rows.chunks_mut(d_model) {
-                for v in row.iter_mut() {
-                    *v = StandardNormal.sample(&mut rng);
-                }
-                let length = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
-                for v in row {
-                    *v = (f64::from(*v) * norm / length) as f32;
-                }
-            }
-            rows
-        };
-        let matrix = |rows: Vec<f32>| Tensor::from_data(TensorData::new(rows, [d_sae, d_model]), device);
-        let w_dec = directions(decoder_init_norm);
-        let w_enc = if config.task.is_autoencoder() { w_dec.clone() } else { directions(1.0) };
+        let initial = Initial::draw(&config, seed)?;
+        Ok(Self::begin(config, initial, device))
+    }
+
+    /// The same with weights that were drawn before, for these settings.
+    pub fn begin(config: TrainConfig, initial: Initial, device: &Device) -> Self {
+        let matrix = |rows: Vec<f32>| Tensor::from_data(TensorData::new(rows, [config.d_sae, config.d_model]), device);
+        let Initial { w_dec, w_enc } = initial;
         let params = Params {
-            w_enc: matrix(w_enc),
+            w_enc: matrix(w_enc.unwrap_or_else(|| w_dec.clone())),
             w_dec: matrix(w_dec),
             vectors: initial_vectors(&config, device),
             ..Params::zeros(&config, device)
         };
-        Ok(Self::with_params(config, params, device))
+        Self::with_params(config, params, device)
     }
 
     /// A trainer that starts from given weights; the vectors that a class has beside them start as they always do.

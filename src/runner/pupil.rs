@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use assay_models::{CleanPass, runs_on_cpu};
-use assay_sae::{Divergence, StepLoss, Trainer};
+use assay_sae::{Divergence, Initial, StepLoss, Trainer};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -75,12 +75,11 @@ impl Losses {
 }
 
 impl<'a> Pupil<'a> {
-    /// An SAE of which nothing is trained yet.
-    pub fn new(run: &'a Run, device: &Device) -> Result<Self> {
-        let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
-        Ok(Self {
-            runs: vec![run],
-            trainer,
+    /// An SAE of which nothing is trained yet, of one run or of several that differ in no setting of training.
+    pub fn new(runs: Vec<&'a Run>, initial: Initial, device: &Device) -> Self {
+        Self {
+            trainer: Trainer::begin(runs[0].key.train.clone(), initial, device),
+            runs,
             unread: Vec::new(),
             last: None,
             batch: Vec::new(),
@@ -89,7 +88,7 @@ impl<'a> Pupil<'a> {
             losses: Losses::default(),
             log: None,
             last_look: None,
-        })
+        }
     }
 
     /// The first of its runs, by which it is known.

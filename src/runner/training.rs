@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use assay_models::{Decoder, Site, StreamConfig, runs_on_cpu, side_by_side};
-use assay_sae::{Moments, StepLoss, TrainConfig};
-use burn::tensor::Tensor;
+use assay_sae::{Initial, Moments, StepLoss, TrainConfig};
+use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::Sweep;
 use super::feed::{Feed, Fresh, Orders, Visit, distinct};
@@ -64,13 +65,7 @@ pub(super) fn train<'a>(
         seed: 0,
         precision: spec.precision,
     };
-    let mut pupils: Vec<Pupil<'a>> = Vec::with_capacity(missing.len());
-    for &run in missing {
-        match pupils.iter_mut().find(|pupil| pupil.run().trains_as(run)) {
-            Some(same) => same.runs.push(run),
-            None => pupils.push(Pupil::new(run, device)?),
-        }
-    }
+    let mut pupils = untrained(missing, device)?;
     let mut feed = Feed::new(decoder, &model.tokens.source, &pupils, stream_config)?;
     let state = load_state(&state_dir(results, &group.id()), &mut pupils, device)?;
     if spec.train.log {
@@ -108,6 +103,24 @@ pub(super) fn train<'a>(
     let seconds = training.trained.capture_seconds;
     training.stage.finish(&format!("({seconds:.1} s of it capturing{})", training.start_up));
     Ok((training.pupils, training.trained))
+}
+
+/// The SAEs of these runs before their first step. Their weights are drawn on all cores, so many at a time.
+fn untrained<'a>(runs: &[&'a Run], device: &Device) -> Result<Vec<Pupil<'a>>> {
+    let mut sharing: Vec<Vec<&Run>> = Vec::new();
+    for &run in runs {
+        match sharing.iter_mut().find(|same| same[0].trains_as(run)) {
+            Some(same) => same.push(run),
+            None => sharing.push(vec![run]),
+        }
+    }
+    let mut pupils = Vec::with_capacity(sharing.len());
+    for some in sharing.chunks(rayon::current_num_threads()) {
+        let draw = |runs: &Vec<&Run>| Initial::draw(&runs[0].key.train, runs[0].key.seed);
+        let drawn: Vec<Initial> = some.par_iter().map(draw).collect::<Result<_, _>>()?;
+        pupils.extend(drawn.into_iter().zip(some).map(|(initial, runs)| Pupil::new(runs.clone(), initial, device)));
+    }
+    Ok(pupils)
 }
 
 /// Seconds since the clock was read last.
