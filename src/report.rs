@@ -39,7 +39,7 @@ pub fn write(results: &Path) -> Result<()> {
 
 /// The summary, the sections and the glossary.
 fn document<'a>(analysis: &Analysis<'_>, name: &str, tables: &'a [Named], figures: &'a [Drawn]) -> Document<'a> {
-    let mut blocks = summary::blocks(analysis, figures);
+    let mut blocks = summary::blocks(analysis, tables, figures);
     blocks.extend(sections::blocks(analysis, tables, figures));
     let terms: Vec<String> =
         glossary::terms().into_iter().map(|(term, definition)| format!("- {term}: {definition}")).collect();
@@ -96,7 +96,8 @@ mod tests {
             ["**What was run.**", "**The strongest findings.**", "![paths]", "**Undecided.**", "**Caveats.**"].map(at);
         assert!(parts.is_sorted(), "{first}");
         assert!(first.contains("R² and CE_rec name different models in all 9 conditions"), "{first}");
-        assert!(first.contains("One training seed per SAE") && !first.contains("\n|"), "{first}");
+        assert!(first.contains("One training seed per SAE"), "{first}");
+        assert_eq!(first.matches("\n|").count(), 2 + 6, "a table, of two models at three depths: {first}");
         assert!(text.contains("This sweep cannot decide the hypotheses H0 to H3") && !text.contains("hypotheses.md"));
         // The same headings in both, and no table that the page lacks.
         let headings: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();

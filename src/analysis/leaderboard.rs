@@ -42,6 +42,16 @@ impl Proxy {
         subset.and_then(|subset| Some((metric(name)?, subset))).expect("a proxy's column")
     }
 
+    /// Its name, and what it is where that takes more than a name.
+    pub fn explained(&self) -> String {
+        match self.column {
+            "swd" | "abs_gdelta" | "fwd" | "kl_pred" => {
+                format!("{} (the error weighted by gradients of the model's loss)", self.name)
+            }
+            _ => self.name.to_owned(),
+        }
+    }
+
     fn of(&self, run: &Run) -> Option<f64> {
         run.value(self.column).map(|v| self.sign * v)
     }

@@ -216,17 +216,14 @@ impl<'a> Context<'a> {
         tokens_text(self.budget).replace(" tokens", " training tokens")
     }
 
-    /// What intervals cover, and what they don't.
+    /// What intervals cover; what they don't stands among the caveats.
     fn intervals(&self, what: &str) -> String {
         let percent = (100.0 * self.analysis.grid.bootstrap.level).round();
         match self.analysis.grid.seeds().len() {
-            1 => format!(
-                "{what} are {percent} % bootstrap intervals over evaluation sequences; they say nothing of the seed or text of training"
-            ),
-            seeds => format!(
-                "{what} are {percent} % intervals over {seeds} seeds and the evaluation sequences together (Satterthwaite); they say nothing \
-                 of the text of training"
-            ),
+            1 => format!("{what} are {percent} % bootstrap intervals over evaluation sequences"),
+            seeds => {
+                format!("{what} are {percent} % intervals over {seeds} seeds and the evaluation sequences together")
+            }
         }
     }
 }

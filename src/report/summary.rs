@@ -2,15 +2,16 @@
 
 use assay_probes::metrics::Subset;
 use assay_probes::stats::hypotheses::{MIN_SEEDS, Verdict};
-use assay_probes::stats::minimum_detectable;
+use assay_probes::stats::{Interval, minimum_detectable};
 
-use super::document::{Block, Drawn};
+use super::document::{Block, Drawn, Part, Shown};
+use super::tables::Named;
 use crate::analysis::{
     Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally, behaviour, findings, gaps, strongest,
 };
 use crate::frames::Grid;
 use crate::markdown::{code, no_tags, percent, signed_with_interval, tokens_text, with_interval};
-use crate::verdict::MIN_SEQUENCES;
+use crate::verdict::{AGREE, DIFFER, MIN_SEQUENCES};
 
 /// How many findings are shown.
 const SHOWN: usize = 3;
@@ -18,10 +19,18 @@ const SHOWN: usize = 3;
 /// The figures under the findings, where they were drawn.
 const FIGURES: [&str; 2] = ["few-tokens", "paths"];
 
+/// More rows than these are no glance.
+const GLANCE: usize = 20;
+
+/// What a reader has to know to read the findings.
+const READING: &str = "**How to read it.** R² is the share of the activations' variance that the reconstructions have. CE_rec is 2 − L_recon/L_orig, the model's loss with the \
+                       reconstruction in place over its own: 1 if nothing is lost, 0 if the loss doubles, negative if it more than doubles. The loss score under mean ablation is 1 if \
+                       nothing is lost and 0 if it is as bad as the mean activation in place. KL is that of the model's predictions, in nats per token. All terms: the glossary at the end.";
+
 /// The blocks of the summary.
-pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a>> {
+pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Drawn]) -> Vec<Block<'a>> {
     let grid = analysis.grid;
-    let mut out = vec![Block::Text(format!("**What was run.** {}", run(analysis)))];
+    let mut out = vec![Block::Text(format!("**What was run.** {}", run(analysis))), Block::Text(READING.to_owned())];
     for model in &grid.missing {
         out.push(Block::Text(format!(
             "**{0} is missing**: the spec names it without a path, and none was given with `--set models.{model}.path=DIR`. Everything \
@@ -49,6 +58,8 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, figures: &'a [Drawn]) -> Vec<Block<'a
             format!("**{name}**\n\n{}", list.collect::<Vec<_>>().join("\n"))
         }
     }));
+    let glance = tables.iter().find(|(name, table)| *name == "glance" && table.rows().len() <= GLANCE);
+    out.extend(glance.map(|(name, table)| Block::Table(Shown { name, table, part: Part::Whole })));
     out.extend(figures.iter().filter(|drawn| FIGURES.contains(&drawn.stem)).map(Block::Figure));
     out.push(Block::Text(format!("**Undecided.** {}", undecided(analysis, &strong))));
     let caveats: Vec<String> = caveats(analysis).into_iter().map(|caveat| format!("- {caveat}")).collect();
@@ -132,6 +143,15 @@ fn way(score: &Score) -> &'static str {
     if score.value.is_some_and(|v| v > 0.0) { "higher" } else { "lower" }
 }
 
+/// How far a difference lies from 0, after [`way`].
+fn by(score: &Score) -> String {
+    let flipped = |i: Interval| Interval { low: -i.high, high: -i.low };
+    match score.value {
+        Some(value) if value < 0.0 => with_interval(Some(-value), score.interval.map(flipped)),
+        value => with_interval(value, score.interval),
+    }
+}
+
 /// A finding as sentences.
 fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
     match &strong.answer {
@@ -154,8 +174,7 @@ fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
         Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{}: at {} of {}, R² is {} and the loss score under mean ablation {} (either is 0 for the mean activation and 1 for a perfect \
-             reconstruction).",
+            "{} (at the largest budget, by the loss score under mean ablation, to within {AGREE} to {DIFFER}). The clearest: at {} of {}, R² is {} and the loss score {}.",
             kept_by(*tally),
             place(analysis, cell),
             code(&cell.model),
@@ -197,7 +216,7 @@ fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
                     1 => "Among SAEs that differ in nothing but their seed",
                     _ => "Within fixed depth and k",
                 },
-                rank.proxy.name,
+                rank.proxy.explained(),
                 if better { "better" } else { "worse" },
                 with_interval(rank.pearson_within.value, rank.pearson_within.interval),
                 with_interval(r2.value, r2.interval),
@@ -223,17 +242,18 @@ fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
     }
 }
 
-/// `R² understates what 11 of 24 SAEs keep of the model's loss and tells what 3 keep; the other 10 are undecided`.
+/// `R² understates what 11 of 24 SAEs keep of the model's loss and agrees with it for 3; 10 are undecided`.
 fn kept_by(tally: Tally) -> String {
     let Tally { above, below, equal, of } = tally;
-    let ways = [("understates", below), ("overstates", above), ("tells", equal)];
+    let ways = [("understates", below), ("overstates", above), ("agrees with", equal)];
     let said: Vec<String> = ways
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .enumerate()
-        .map(|(at, (verb, count))| match at {
-            0 => format!("{verb} what {count} of {of} SAEs keep of the model's loss"),
-            _ => format!("{verb} what {count} keep"),
+        .map(|(at, (verb, count))| match (at, verb) {
+            (0, _) => format!("{verb} what {count} of {of} SAEs keep of the model's loss"),
+            (_, "agrees with") => format!("agrees with it for {count}"),
+            _ => format!("{verb} it for {count}"),
         })
         .collect();
     let open = match of - above - below - equal {
@@ -287,24 +307,27 @@ fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Cont
 fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> String {
     let names = &analysis.names;
     let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
-    let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), signed(&kl)));
-    let opposite = (tally.below > 0).then(|| format!("name different ones as the better in {}", tally.below));
-    let same = if opposite.is_some() { "the same one" } else { "name the same one as the better" };
-    let alike = (tally.above > 0).then(|| format!("{same} in {}", tally.above));
-    let said: Vec<String> = [opposite, alike].into_iter().flatten().collect();
+    let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), by(&kl)));
+    let ways = [("name the same SAE as the better", tally.above), ("name opposite ones", tally.below)];
+    let said: Vec<String> =
+        ways.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what} in {count}")).collect();
+    let open = match tally.of - tally.above - tally.below {
+        0 => String::new(),
+        open => format!("; {open} are open"),
+    };
     format!(
-        "At equal L0, R² and CE_rec {} of {} comparisons of another class or objective with {} (both intervals exclude 0). At {} of {} (L0 {}), R² is {} by {}, CE_rec \
-         {} by {}{}.",
-        listed(&said),
+        "At equal L0, in {} comparisons of another architecture or objective with {}, R² and CE_rec {} (both intervals exclude 0){open}. The clearest: at {} of {} (L0 {}), R² is \
+         {} by {}, CE_rec {} by {}{}.",
         tally.of,
         code(&names.class(&contrast.against)),
+        listed(&said),
         place(analysis, contrast.cell),
         code(&contrast.cell.model),
         contrast.l0.value.map_or_else(|| "unknown".to_owned(), |l0| format!("{l0:.1}")),
         way(&r2),
-        signed(&r2),
+        by(&r2),
         way(&ce_rec),
-        signed(&ce_rec),
+        by(&ce_rec),
         kl.unwrap_or_default(),
     )
 }
@@ -427,8 +450,8 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
     let grid = analysis.grid;
     let level = 100.0 * grid.bootstrap.level;
     let mut out = vec![
-        "A finding shows the condition whose effect lies farthest beyond what it is decided against, in half widths of its interval, and findings \
-         are sorted by that. The strongest of many conditions flatters: read how many there are."
+        "Each finding shows the condition in which it is clearest: where the effect lies farthest from what it is decided against, for the width of its interval. The clearest of many \
+         conditions flatters a finding: read in how many it holds."
             .to_owned(),
     ];
     out.push(if grid.seeds().len() > 1 {
@@ -466,7 +489,7 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
         );
     }
     out.push(
-        "A model's name says which model was measured; results on small stand-ins are not results on the models that they stand for."
+        "Results are of the models named, not of larger ones of their families or of those that small models stand for."
             .to_owned(),
     );
     out

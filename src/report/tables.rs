@@ -8,6 +8,7 @@ mod behaviours;
 mod budgets;
 mod controls;
 mod geometry;
+mod glance;
 mod grid;
 mod hypotheses;
 mod information;
@@ -27,6 +28,7 @@ pub type Named = (&'static str, Table);
 /// All tables that the grid has data for.
 pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
     let tables = [
+        ("glance", glance::glance(analysis)),
         ("headline", scale::headline(analysis)),
         ("setup", scale::setup(analysis)),
         ("failed", grid::failed(analysis.grid)),

@@ -3,7 +3,7 @@
 use assay_probes::metrics::{Metric, Subset, metric};
 
 use super::{Context, Plot, in_rows, point};
-use crate::analysis::on_all;
+use crate::analysis::{Cell, on_all};
 use crate::frames::{Class, Site};
 use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Scale, Series, share_y};
 
@@ -23,19 +23,24 @@ fn lines() -> [Line; 4] {
     ]
 }
 
-/// R² on each subset of tokens and the pooled CE_rec against sparsity, of the first class: a column per depth, a row per model. Empty where
-/// no R² changes by [`SHOWN_FROM`].
+/// R² on each subset of tokens and the pooled CE_rec against sparsity, of the class whose R² changes most: a column per depth, a row per
+/// model. Empty where none changes by [`SHOWN_FROM`].
 pub fn plot(context: &Context<'_>) -> Plot {
     let analysis = context.analysis;
     let classes = analysis.grid.classes();
-    let first = classes.first();
     let [all, no_first, no_outlier, _] = lines().map(|(quantity, ..)| quantity);
-    let changed = analysis.cells.iter().any(|cell| {
+    let change = |cell: &Cell| {
         let r2 = |quantity| analysis.score(cell, quantity).value;
-        [no_first, no_outlier]
-            .into_iter()
-            .any(|some| matches!((r2(all), r2(some)), (Some(a), Some(b)) if a - b >= SHOWN_FROM))
-    });
+        let left = [no_first, no_outlier].into_iter().filter_map(|some| Some(r2(all)? - r2(some)?));
+        left.fold(f64::NEG_INFINITY, f64::max)
+    };
+    let most = |class: &Class| {
+        let cells = analysis.cells.iter().filter(|cell| cell.budget == context.budget && cell.setting.is_of(class));
+        cells.map(change).fold(f64::NEG_INFINITY, f64::max)
+    };
+    // The first of equals.
+    let shown =
+        classes.iter().rev().max_by(|a, b| most(a).total_cmp(&most(b))).filter(|class| most(class) >= SHOWN_FROM);
     let panel = |model: &str, site: &Site, class: &Class| {
         let cells = analysis.path(model, site, context.budget, class);
         let series = lines().map(|(quantity, _, look)| {
@@ -49,7 +54,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         Panel::new(title, context.k_axis(), Axis::new("", Scale::Linear), series.into())
     };
     let mut rows = Vec::new();
-    for class in first.into_iter().filter(|_| changed) {
+    for class in shown {
         for model in &context.models {
             for sites in &context.sites {
                 let mut row: Vec<Panel> = sites.iter().map(|site| panel(model, site, class)).collect();
@@ -59,7 +64,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         }
     }
     let (columns, panels) = in_rows(rows);
-    let name = first.filter(|_| classes.len() > 1).map(|class| analysis.names.class(class));
+    let name = shown.filter(|_| classes.len() > 1).map(|class| analysis.names.class(class));
     let (title, of) = name.map_or_else(Default::default, |name| (format!(" ({name})"), format!(" of {name}")));
     Plot {
         figure: Figure {

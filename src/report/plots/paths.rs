@@ -57,8 +57,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}). Where the paths coincide, R² tells what \
-             behaviour is, and differences at equal k only say how far along the path each model has come.{lower} Axes are truncated.",
+            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}). Where the paths coincide, equal R² means equal \
+             behaviour, and differences at equal k only say how far along the path each has come.{lower} Axes are truncated.",
             context.per_line(),
             context.seeds(),
             context.trained(),

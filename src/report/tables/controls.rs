@@ -108,16 +108,19 @@ pub fn controls(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// R² and CE_rec on the subsets of tokens.
+/// R² and L0 on the subsets of tokens.
 pub fn subsets(analysis: &Analysis<'_>) -> Table {
     let mut head = ["model", "depth", "k", "tokens"].map(str::to_owned).to_vec();
     head.extend(Subset::ALL.map(|s| format!("R² {}", s.name())));
+    head.extend(Subset::ALL.map(|s| format!("L0 {}", s.name())));
     head.push("tokens left without outliers".to_owned());
     let mut table = Table::new(head);
-    let r2 = metric("r2").expect("a metric's name");
+    let quantities = ["r2", "l0"].map(|name| metric(name).expect("a metric's name"));
     for cell in &analysis.cells {
         let mut row = vec![cell.model.clone(), analysis.site(cell), analysis.setting(cell), budget(cell.budget)];
-        row.extend(Subset::ALL.map(|subset| scored(analysis.score(cell, (r2, subset)))));
+        for metric in quantities {
+            row.extend(Subset::ALL.map(|subset| scored(analysis.score(cell, (metric, subset)))));
+        }
         let left = analysis.column(cell, &column_name(Subset::NoOutlier, "tokens"));
         let share = left.zip(analysis.column(cell, "tokens")).map(|(some, all)| 100.0 * some / all);
         row.push(share.map_or_else(|| NONE.to_owned(), |s| format!("{s:.2}%")));
