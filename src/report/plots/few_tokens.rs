@@ -54,7 +54,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         Panel::new(title, context.k_axis(), Axis::new("", Scale::Linear), series.into())
     };
     let mut rows = Vec::new();
-    for class in shown {
+    if let Some(class) = shown {
         for model in &context.models {
             for sites in &context.sites {
                 let mut row: Vec<Panel> = sites.iter().map(|site| panel(model, site, class)).collect();
