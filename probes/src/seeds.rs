@@ -1,10 +1,13 @@
 //! Which latents of two SAEs are the same: those of two seeds, matched one to one by the cosines of their directions.
 
+use std::ops::ControlFlow;
+
 use assay_sae::{Sae, product};
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::assignment::assignment;
+use crate::error::ProbeError;
 use crate::metrics::norm;
 
 /// Both directions of a latent have this cosine with those of its partner, or more, where it is shared (Paulo and Belrose 2025, "Sparse
@@ -47,21 +50,34 @@ pub struct Agreement {
 /// Matches the latents of an SAE with those of another. Beside them what the means come to with `random` directions in place of the
 /// other's rows: of many directions in few dimensions some are close by chance.
 ///
+/// The three matches are made side by side; at the most latents that takes a minute or so, and about 4 GB.
+///
+/// # Errors
+/// [`ProbeError::Stopped`] where `flow` breaks.
+///
 /// # Panics
 /// If the SAEs have other widths, or the match is asked of more than [`MOST`] latents.
-pub fn twins(sae: &Sae, other: &Sae, random: Tensor<2>) -> (Vec<Twin>, Agreement, Agreement) {
+pub fn twins(
+    sae: &Sae,
+    other: &Sae,
+    random: Tensor<2>,
+    flow: impl Fn() -> ControlFlow<()> + Sync,
+) -> Result<(Vec<Twin>, Agreement, Agreement), ProbeError> {
     let [own_encoder, own_decoder] = sae.weights();
     let [encoder, decoder] = other.weights();
-    let decoders = Cosines::new(own_decoder.clone(), decoder);
-    let (matched, largest) = (decoders.matched(), decoders.largest());
-    let encoders = Cosines::new(own_encoder, encoder).matched();
-    let of_latents = matched.into_iter().zip(encoders).zip(largest);
+    let goes_on = || flow().is_continue();
+    let pairs = [(own_decoder.clone(), decoder), (own_encoder, encoder), (own_decoder, random)];
+    let cosines = pairs.map(|(a, b)| Cosines::new(a, b));
+    let matches: Option<Vec<_>> = cosines.par_iter().map(|cosines| cosines.matched(goes_on)).collect();
+    let Ok([matched, encoders, by_chance]) = <[_; 3]>::try_from(matches.ok_or(ProbeError::Stopped)?) else {
+        unreachable!("there are three");
+    };
+    let of_latents = matched.into_iter().zip(encoders).zip(cosines[0].largest());
     let twins: Vec<Twin> = of_latents.map(|((matched, encoder), largest)| Twin { matched, encoder, largest }).collect();
-    let chance = Cosines::new(own_decoder, random);
-    let null = agreement(chance.matched(), chance.largest());
+    let null = agreement(by_chance, cosines[2].largest());
     let own =
         agreement(twins.iter().map(|twin| twin.matched).collect(), twins.iter().map(|twin| twin.largest).collect());
-    (twins, own, null)
+    Ok((twins, own, null))
 }
 
 fn agreement(matched: Vec<Option<(usize, f64)>>, largest: Vec<Option<f64>>) -> Agreement {
@@ -94,17 +110,24 @@ impl Cosines {
         f64::from(self.values[row * self.columns + column])
     }
 
-    /// The match of the largest sum of cosines.
-    fn matched(&self) -> Vec<Option<(usize, f64)>> {
+    /// The match of the largest sum of cosines; `None` where the work is to stop.
+    fn matched(&self, goes_on: impl Fn() -> bool) -> Option<Vec<Option<(usize, f64)>>> {
         let mut found = vec![None; self.rows];
         if self.rows <= self.columns {
-            let columns = assignment(self.rows, self.columns, |row, column| -self.at(row, column));
+            let fill = |row: usize, costs: &mut [f64]| {
+                let values = &self.values[row * self.columns..][..self.columns];
+                costs.iter_mut().zip(values).for_each(|(cost, &cosine)| *cost = -f64::from(cosine));
+            };
+            let columns = assignment(self.rows, self.columns, fill, goes_on)?;
             columns.into_iter().enumerate().for_each(|(row, column)| found[row] = Some((column, self.at(row, column))));
         } else {
-            let rows = assignment(self.columns, self.rows, |column, row| -self.at(row, column));
+            let fill = |column: usize, costs: &mut [f64]| {
+                costs.iter_mut().enumerate().for_each(|(row, cost)| *cost = -self.at(row, column));
+            };
+            let rows = assignment(self.columns, self.rows, fill, goes_on)?;
             rows.into_iter().enumerate().for_each(|(column, row)| found[row] = Some((column, self.at(row, column))));
         }
-        found
+        Some(found)
     }
 
     fn largest(&self) -> Vec<Option<f64>> {
@@ -153,7 +176,8 @@ mod tests {
         };
         let own = sae([encoder.clone(), decoder.clone()], &device);
         let other = sae([moved(&encoder), moved(&decoder)], &device);
-        let (twins, found, null) = twins(&own, &other, random(90));
+        let go_on = || ControlFlow::Continue(());
+        let (twins, found, null) = twins(&own, &other, random(90), go_on).unwrap();
         let expected = |latent: usize| (0..90).find(|&at| (at * 7 + 5) % 90 == latent).filter(|&at| at < 80);
         for (latent, twin) in twins.iter().enumerate() {
             assert_eq!(twin.is_shared(), expected(latent).is_some(), "{latent}: {twin:?}");
@@ -165,7 +189,9 @@ mod tests {
         assert!(found.matched.unwrap() > 0.85 && null.matched.unwrap() < 0.6, "{found:?} {null:?}");
         assert!(null.matched < null.largest, "an assignment takes each row once");
         let narrow = sae([random(50), random(50)], &device);
-        let (few, ..) = super::twins(&own, &narrow, random(50));
+        let (few, ..) = super::twins(&own, &narrow, random(50), go_on).unwrap();
         assert_eq!(few.iter().filter(|twin| twin.matched.is_some()).count(), 50);
+        let stopped = super::twins(&own, &narrow, random(50), || ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(ProbeError::Stopped)));
     }
 }

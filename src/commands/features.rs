@@ -159,7 +159,7 @@ impl FeaturesArgs {
         }
         let (mut features, compared) =
             made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
-        let agreement = other.map(|other| made.twins(&mut features, &other)).transpose()?;
+        let agreement = other.map(|other| made.twins(&mut features, &other, &self.saved())).transpose()?;
         made.table(&features, compared, &self.out.join(TABLE))?;
         if !self.no_dashboard {
             let path = self.out.join(if is_folder { FOLDER } else { DASHBOARD });

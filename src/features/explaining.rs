@@ -6,6 +6,7 @@ use assay_probes::features::{ContextSample, Documents, sample};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::Feature;
 use super::firings::{GROUP, Reader, Readers, Texts};
@@ -133,8 +134,8 @@ pub fn described(
             // Where nothing is written, in hooks without a logit lens, nothing can be said by it.
             all.filter(|(method, of)| *method != Method::Written || !of.is_empty()).collect()
         };
-        let mut explanations: Vec<Vec<(Method, Explanation)>> = enough.iter().map(explained).collect();
-        for (at, (latent, windows)) in enough.iter().enumerate() {
+        let mut explanations: Vec<Vec<(Method, Explanation)>> = enough.par_iter().map(explained).collect();
+        let scored = enough.par_iter().enumerate().map(|(at, (latent, windows))| {
             let is_alone = explanations.len() == 1;
             let others = if is_alone { before.as_ref() } else { Some(&explanations[(at + 1) % explanations.len()]) };
             let one = |(method, own): &(Method, Explanation)| {
@@ -143,8 +144,9 @@ pub fn described(
                 let other = other.map_or_else(Detection::default, |(_, other)| detected(other));
                 Described { method: *method, explanation: own.clone(), own: detected(own), other }
             };
-            found.push((*latent, explanations[at].iter().map(one).collect()));
-        }
+            (*latent, explanations[at].iter().map(one).collect())
+        });
+        found.par_extend(scored);
         before = explanations.pop().or(before);
         stage.advance(group.len() as u64, String::new);
     }

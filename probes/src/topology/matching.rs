@@ -89,6 +89,7 @@ fn augment(row_of: &mut [Option<usize>], from: &[usize], row: usize, end: usize)
 
 /// The least cost of an assignment of all rows to columns.
 fn least_cost(cost: &[Vec<f64>]) -> f64 {
-    let columns = assignment(cost.len(), cost.len(), |row, column| cost[row][column]);
+    let columns = assignment(cost.len(), cost.len(), |row, costs| costs.copy_from_slice(&cost[row]), || true)
+        .expect("nothing stops it");
     columns.into_iter().enumerate().map(|(row, column)| cost[row][column]).sum()
 }

@@ -120,12 +120,13 @@ impl Made<'_> {
     }
 
     /// Matches the latents with those of another SAE; gives the agreement, and that with random directions.
-    pub fn twins(&self, features: &mut [Feature], other: &Sae) -> Result<[Agreement; 2]> {
+    pub fn twins(&self, features: &mut [Feature], other: &Sae, saved: &str) -> Result<[Agreement; 2]> {
         let mut stage = self.progress.stage("match", 1, "SAE");
         let width = self.loaded.sae.d_out();
         let random = random_rows(other.d_sae(), width, 0);
         let random = Tensor::from_data(TensorData::new(random, [other.d_sae(), width]), &self.loaded.sae.device());
-        let (twins, own, null) = twins(&self.loaded.sae, other, random);
+        let (twins, own, null) = interrupt::unless_stopped(twins(&self.loaded.sae, other, random, interrupt::flow))?
+            .ok_or_else(|| Interrupted { saved: saved.to_owned() })?;
         features.iter_mut().zip(twins).for_each(|(feature, twin)| feature.twin = Some(twin));
         stage.advance(1, String::new);
         stage.finish("");
