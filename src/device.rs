@@ -96,6 +96,26 @@ fn cpu_name() -> String {
     model.map_or_else(|| "cpu".to_owned(), |(_, name)| format!("cpu ({})", name.trim()))
 }
 
+/// The sets of vector instructions of this processor that matrix products choose by, the widest last: as for the model of the processor, the
+/// last digits of results go with them.
+pub fn cpu_features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let known = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+        ];
+        found.extend(known.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name));
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        found.push("neon");
+    }
+    found
+}
+
 impl Opened {
     /// Checks that the device computes in a number format.
     ///

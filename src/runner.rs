@@ -21,7 +21,7 @@ use crate::belonging::{begins_with, starts};
 use crate::device::{self, Opened};
 use crate::information;
 use crate::interrupt::{self, Interrupted};
-use crate::markdown::tokens_text;
+use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
 use crate::record::{Failure, GeometryKey, GeometryRecord, Record, Timing};
@@ -190,25 +190,30 @@ impl<'a> ModelAtWork<'a> {
     fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
         let Self { sweep, model, .. } = *self;
         let Sweep { spec, results, progress, .. } = *sweep;
-        let (mut missing, mut done) = (Vec::new(), 0);
+        let (mut missing, mut done, mut unsaved) = (Vec::new(), 0, 0);
         for run in &group.runs {
             let is_there = Record::load(results, &run.key)?.is_some();
             done += usize::from(is_there);
+            unsaved += usize::from(is_there && !results.join("saes").join(group.name_of(run)).exists());
             if !is_there && Failure::load(results, &run.key)?.is_none() {
                 missing.push(run);
             }
         }
-        if spec.train.save_saes && done > 0 {
+        let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
+        if missing.is_empty() && done > 0 {
+            progress.say(&format!("{label}: {} finished before", counted(done, "run")));
+        }
+        if spec.train.save_saes && unsaved > 0 {
             progress.say(&format!(
-                "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
-                model.name
+                "{label}: of {} that finished before, under another `save_saes`, no SAE is in saes/ (remove runs/<id>.json to train again)",
+                counted(unsaved, "run")
             ));
         }
         let failed = group.runs.len() - missing.len() - done;
         if failed > 0 {
             progress.say(&format!(
-                "{}: {failed} runs failed before (remove runs/<id>.failed.json to train again)",
-                model.name
+                "{label}: {} failed before (remove runs/<id>.failed.json to train again)",
+                counted(failed, "run")
             ));
         }
         if missing.is_empty() {
@@ -216,7 +221,6 @@ impl<'a> ModelAtWork<'a> {
             return remove_state(&state_dir(results, &group.id()));
         }
         let decoder = self.decoder()?;
-        let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
         let (pupils, trained) = train(sweep, group, &missing, decoder, model, &label, self.passes.contexts())?;
         let started = Instant::now();
         let pupil_of_any = |run: &Run| pupils.iter().find(|pupil| pupil.runs.iter().any(|own| own.id == run.id));
@@ -256,7 +260,8 @@ impl<'a> ModelAtWork<'a> {
         let mut subjects: Vec<Subject<'_>> =
             runs.iter().zip(saes).map(|(run, sae)| Subject::new(run.site, sae).reading(run.reads)).collect();
         let sequences = self.model.tokens.eval.nrows() as u64;
-        let mut stage = progress.stage(format!("{label} evaluate {} SAEs", saes.len()), sequences, "sequences");
+        let mut stage =
+            progress.stage(format!("{label} evaluate {}", counted(saes.len(), "SAE")), sequences, "sequences");
         let config =
             EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
         let found = evaluate(survey, &mut subjects, config, |n| {

@@ -44,6 +44,8 @@ pub(super) struct Found {
     pub config: DecoderConfig,
     /// The model's name in tables.
     pub model_name: String,
+    /// Whether the text is token ids already.
+    pub is_tokens: bool,
     context_size: usize,
     budget: Budget,
     /// What the text holds, a sentence.
@@ -88,14 +90,15 @@ impl DraftArgs {
         let budget = budget(left.min(asked)).with_context(|| format!("{shown}"))?;
         if self.training_tokens.is_some_and(|asked| asked != budget.tokens) {
             progress.say(&format!(
-                "--training-tokens {asked}: {} are whole steps of {} tokens",
+                "--training-tokens {asked}: trained on {}, which are whole steps of {} tokens",
                 budget.tokens, budget.batch
             ));
         }
         let found = (contexts * context_size).to_string();
         let count = if is_all { found } else { format!("at least {found}") };
         let held = format!("{shown}: {count} tokens in whole contexts of {context_size}.");
-        Ok(Found { config, model_name: name_of(&self.model), context_size, budget, held })
+        let is_tokens = !source.is_made_on_the_way();
+        Ok(Found { config, model_name: name_of(&self.model), is_tokens, context_size, budget, held })
     }
 
     /// A spec for it.

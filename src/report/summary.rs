@@ -9,7 +9,7 @@ use crate::analysis::{
     Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally, behaviour, findings, gaps, strongest,
 };
 use crate::frames::Grid;
-use crate::markdown::{code, no_tags, percent, signed_with_interval, tokens_text, with_interval};
+use crate::markdown::{code, counted, no_tags, percent, plural, signed_with_interval, tokens_text, with_interval};
 use crate::verdict::MIN_SEQUENCES;
 
 /// How many findings are shown.
@@ -67,11 +67,10 @@ fn listed<S: AsRef<str>>(names: &[S]) -> String {
 fn run(analysis: &Analysis<'_>) -> String {
     let grid = analysis.grid;
     let numbers = |values: Vec<u64>| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let several = |count: usize, one: &str| if count == 1 { one.to_owned() } else { format!("{one}s") };
     let models: Vec<String> = grid.models().iter().map(|model| code(model)).collect();
     let mut parts = vec![
-        format!("{} {}", several(models.len(), "model"), models.join(", ")),
-        format!("{} {}", several(grid.depths().len(), "depth"), no_tags(&grid.depths().join(", "))),
+        format!("{} {}", plural(models.len(), "model"), models.join(", ")),
+        format!("{} {}", plural(grid.depths().len(), "depth"), no_tags(&grid.depths().join(", "))),
     ];
     parts.extend(hooks_and_classes(grid).iter().map(|part| no_tags(part)));
     if !grid.ks().is_empty() {
@@ -81,13 +80,13 @@ fn run(analysis: &Analysis<'_>) -> String {
     if grid.budgets() != [0] {
         let budgets: Vec<String> = grid.budgets().into_iter().map(super::tables::budget).collect();
         parts.push(format!("{} training tokens", budgets.join(", ")));
-        parts.push(format!("{} {}", several(grid.seeds().len(), "seed"), numbers(grid.seeds())));
+        parts.push(format!("{} {}", plural(grid.seeds().len(), "seed"), numbers(grid.seeds())));
     }
     let all = grid.runs.first().map_or(&[][..], |run| &run.sequences);
     let scored: f64 = all.iter().map(|s| s[Subset::All.index()].scored).sum();
     format!(
-        "{} SAEs: {}; evaluated on {} held-out sequences, {} predicted tokens in all.",
-        grid.runs.len(),
+        "{}: {}; evaluated on {} held-out sequences, {} predicted tokens in all.",
+        counted(grid.runs.len(), "SAE"),
         parts.join("; "),
         all.len(),
         scored,

@@ -14,7 +14,7 @@ use super::save_sae;
 use super::state::{Trained, load_state, save_state, saved_trainer};
 use crate::interrupt;
 use crate::logs::{Look, RunLog};
-use crate::markdown::tokens_text;
+use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Stage;
 use crate::record::Failure;
@@ -92,11 +92,12 @@ pub(super) fn train<'a>(
         feed.skip_rounds(trained.rounds, &pupils)?;
         trained.capture_seconds += lap(&mut clock);
     }
-    let stage = progress.stage(format!("{label} train {} SAEs", pupils.len()), group.training_tokens, "tokens");
+    let stage =
+        progress.stage(format!("{label} train {}", counted(pupils.len(), "SAE")), group.training_tokens, "tokens");
     let saved = Saved { at: Instant::now(), tokens: trained.tokens, any, took: saving_time(&pupils) };
     let mut training =
         Training { sweep, group, model, label, pupils, trained, stage, saved, clock, start_up: String::new() };
-    training.stage.advance(training.trained.tokens, String::new);
+    training.stage.resume(training.trained.tokens);
     while !training.pupils.is_empty()
         && let Some(fresh) = feed.next_round()?
     {
@@ -261,9 +262,10 @@ impl Training<'_, '_> {
     fn read_kept(&mut self, all: bool) -> Result<()> {
         let mut stopped = Vec::new();
         // All of them in one transfer: the device is idle while the host waits.
-        let due = self.pupils.iter_mut().filter(|pupil| all || pupil.is_due());
-        StepLoss::fetch(due.flat_map(Pupil::kept_losses));
-        for (at, pupil) in self.pupils.iter_mut().enumerate().filter(|(_, pupil)| all || pupil.is_due()) {
+        let due = self.pupils.iter_mut().enumerate().filter(|(_, pupil)| all || pupil.is_due());
+        let mut due: Vec<(usize, &mut Pupil<'_>)> = due.collect();
+        StepLoss::fetch(due.iter_mut().flat_map(|(_, pupil)| pupil.kept_losses()));
+        for (at, pupil) in due {
             stopped.extend(pupil.read_losses()?.map(|stop| (at, stop)));
         }
         for (at, stop) in stopped.into_iter().rev() {

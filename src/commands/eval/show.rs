@@ -85,17 +85,25 @@ pub(super) fn evaluation_table(found: &Evaluation, replicates: &Replicates, all:
 }
 
 fn short_table(found: &Evaluation, replicates: &Replicates) -> String {
-    let mut table = markdown::Table::new(["metric", "value", "95 % interval", "what it is"]);
     let (all, beside) = (found.total(Subset::All), beside_sums(found));
-    for name in SHOWN {
-        let (value, interval) = match metric(name) {
-            Some(metric) => ((metric.value)(&all), markdown::interval(replicates.interval(metric, Subset::All, LEVEL))),
-            None => (beside.iter().find(|(n, _)| *n == name).and_then(|(_, value)| *value), String::new()),
-        };
-        table.row([name.to_owned(), markdown::number(value), interval, in_short(name).to_owned()]);
-    }
+    let table = scores(|name| match metric(name) {
+        Some(metric) => ((metric.value)(&all), replicates.interval(metric, Subset::All, LEVEL)),
+        None => (beside.iter().find(|(n, _)| *n == name).and_then(|(_, value)| *value), None),
+    });
     let more = METRICS.len() + beside.len() - SHOWN.len();
     format!("{table}\n--all shows {more} more rows, --json everything.\n")
+}
+
+/// The rows of [`SHOWN`], by the value and the interval that something has under a name.
+pub(in crate::commands) fn scores(of: impl Fn(&str) -> (Option<f64>, Option<Interval>)) -> markdown::Table {
+    let mut table = markdown::Table::new(["metric", "value", "95 % interval", "what it is"]);
+    for name in SHOWN {
+        let (value, interval) = of(name);
+        // What is no function of a sequence's sums has no interval.
+        let interval = if metric(name).is_some() { markdown::interval(interval) } else { String::new() };
+        table.row([name.to_owned(), markdown::number(value), interval, in_short(name).to_owned()]);
+    }
+    table
 }
 
 /// What a row of the short table is, in a few words; `assay_probes::metrics` has the definitions.
