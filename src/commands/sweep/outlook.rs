@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Number, Value, json};
 
 use super::estimate::Estimate;
-use crate::device::Opened;
+use crate::device::OpenDevice;
 use crate::frames::MSE;
 use crate::markdown::{self, counted, tokens_text};
 use crate::output;
@@ -24,7 +24,7 @@ use crate::record::{Failure, Record};
 use crate::spec::SweepSpec;
 
 /// [`evaluation_bytes`] of the model that needs most.
-fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &Opened) -> f64 {
+fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &OpenDevice) -> f64 {
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
     let at_once = threads.min(spec.architectures().len() * spec.seeds.len());
     let bytes = |vocab: usize| evaluation_bytes(spec.eval.batch(vocab), spec.eval.context_size, vocab, at_once);
@@ -114,7 +114,7 @@ impl Outlook {
         spec: &SweepSpec,
         plan: &Plan,
         results: &Path,
-        opened: &Opened,
+        opened: &OpenDevice,
         why_not: Option<String>,
     ) -> Result<Self> {
         let can = why_not.is_none();

@@ -15,7 +15,7 @@ use crate::plan::Run;
 const LOOKS: u64 = 200;
 
 /// An SAE in training, and what is known of it.
-pub(super) struct Pupil<'a> {
+pub(super) struct TrainingJob<'a> {
     /// The runs whose SAE it is: one, or those that differ in no setting of training.
     pub runs: Vec<&'a Run>,
     pub trainer: Trainer,
@@ -74,7 +74,7 @@ impl Losses {
     }
 }
 
-impl<'a> Pupil<'a> {
+impl<'a> TrainingJob<'a> {
     /// An SAE of which nothing is trained yet.
     pub fn new(run: &'a Run, device: &Device) -> Result<Self> {
         let trainer = Trainer::new(run.key.train.clone(), run.key.seed, device)?;
