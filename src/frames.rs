@@ -22,7 +22,7 @@ pub use probe::{Probes, write_probes};
 pub use published::{Published, PublishedSaes, write_published};
 pub use read::read;
 #[cfg(feature = "workbench")]
-pub use write::{Found, write, write_timings};
+pub use write::{SweepRecords, write, write_timings};
 
 use assay_probes::metrics::Subset;
 

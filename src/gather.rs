@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use assay_models::HookPoint;
 use assay_probes::geometry::ModelGeometry;
 
-use crate::frames::{self, Estimated, Found};
+use crate::frames::{self, Estimated, SweepRecords};
 use crate::plan::{GroupOutline, Outline, PLAN};
 use crate::record::{Failure, GeometryRecord, Record, Timing};
 use crate::results_dir::ResultsDir;
@@ -59,7 +59,7 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
         bail!("{shown}: all runs failed, and there is nothing to report: {}", each.collect::<Vec<_>>().join("; "));
     }
     claimed.tidy();
-    let found = Found {
+    let found = SweepRecords {
         records: &records,
         failures: &failures,
         geometry: &geometry,

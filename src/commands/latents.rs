@@ -58,7 +58,7 @@ impl LatentsArgs {
             ensure!(latent < d_sae, "--ablate {latent}: the SAE has {d_sae} latents, from 0");
         }
         let prompt = inside.read(&self.prompt)?;
-        let found = Found::new(&inside, &prompt, self.top as usize, self.ablate)?;
+        let found = PromptReport::new(&inside, &prompt, self.top as usize, self.ablate)?;
         if self.json {
             return output::result_line(serde_json::to_string_pretty(&found.json())?);
         }
@@ -74,7 +74,7 @@ struct Without {
     losses: Vec<[f32; 2]>,
 }
 
-struct Found<'a> {
+struct PromptReport<'a> {
     hook: String,
     prompt: &'a Prompt,
     top: usize,
@@ -84,7 +84,7 @@ struct Found<'a> {
     without: Option<Without>,
 }
 
-impl<'a> Found<'a> {
+impl<'a> PromptReport<'a> {
     fn new(inside: &ModelWithSae, prompt: &'a Prompt, top: usize, ablate: Option<usize>) -> Result<Self> {
         let mut writes = BTreeMap::new();
         let strongest = prompt.active.iter().flat_map(|active| active.iter().take(top));

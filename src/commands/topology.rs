@@ -109,7 +109,7 @@ enum What {
 
 /// What was found with one metric.
 #[derive(Serialize)]
-struct Found {
+struct TopologyReport {
     metric: Metric,
     filtration: String,
     /// Points that bars were computed of, and their dimensions.
@@ -174,7 +174,7 @@ impl TopologyArgs {
                 let pipeline = Pipeline { components: None, ..pipeline.clone() };
                 author_rule(cloud.view(), &pipeline, &author_nulls(metric), of, self.seed)
             });
-            found.push(Found {
+            found.push(TopologyReport {
                 metric,
                 filtration: self.filtration.to_string(),
                 points: audit.points,

@@ -21,7 +21,7 @@ use crate::replicates::Replicates;
 use crate::spec::{EvalSpec, SweepSpec};
 
 /// What a sweep found, to be written.
-pub struct Found<'a> {
+pub struct SweepRecords<'a> {
     /// Every run.
     pub records: &'a [Record],
     /// Every run that failed.
@@ -59,8 +59,8 @@ impl<'a> Measured<'a> {
 ///
 /// # Errors
 /// If a record has other fields than this version's, or a file can't be written.
-pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> {
-    let Found { records, failures, geometry, information, missing } = *found;
+pub fn write(results: &Path, spec: &SweepSpec, found: &SweepRecords<'_>) -> Result<()> {
+    let SweepRecords { records, failures, geometry, information, missing } = *found;
     let measured = records.iter().map(Measured::of).collect::<Result<Vec<_>>>()?;
     // First: it marks the directory as one with results.
     write_frame(&results.join(RUNS), runs_frame(spec, records, &measured)?)?;

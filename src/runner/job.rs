@@ -8,7 +8,7 @@ use assay_sae::{Divergence, StepLoss, Trainer};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::logs::{Look, RunLog};
+use crate::logs::{LogEntry, RunLog};
 use crate::plan::Run;
 
 /// About how many losses of a run are read and recorded; reading one waits for the device.
@@ -50,7 +50,7 @@ pub(super) struct Stop {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Losses {
     /// On the way.
-    pub looks: Vec<Look>,
+    pub looks: Vec<LogEntry>,
     /// Sum over the last tenth of the steps.
     late_sum: f64,
     /// How many those are.
@@ -211,13 +211,13 @@ impl<'a> TrainingJob<'a> {
     }
 
     /// What is known of a step that was just taken; without a log its loss, and what costs nothing.
-    fn look(&mut self, step: u64, value: f64, loss: &StepLoss) -> Look {
+    fn look(&mut self, step: u64, value: f64, loss: &StepLoss) -> LogEntry {
         let config = self.trainer.config();
         let tokens = (step + 1) * config.batch_size as u64;
         let now = Instant::now();
         let before = self.last_look.replace((now, tokens));
         let logged = self.log.is_some();
-        Look {
+        LogEntry {
             step,
             tokens,
             loss: value,

@@ -13,7 +13,7 @@ use super::job::{Stop, TrainingJob};
 use super::save_sae;
 use super::state::{Trained, load_state, save_state, saved_trainer};
 use crate::interrupt;
-use crate::logs::{Look, RunLog};
+use crate::logs::{LogEntry, RunLog};
 use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Stage;
@@ -161,7 +161,7 @@ impl Training<'_, '_> {
             self.trained.tokens += len as u64;
             self.trained.into_round += len as u64;
             let seen = self.jobs.first().and_then(|p| p.losses.looks.last());
-            self.stage.advance(len as u64, || seen.map_or_else(String::new, Look::brief));
+            self.stage.advance(len as u64, || seen.map_or_else(String::new, LogEntry::brief));
             self.save_if_due(self.trained.into_round == fresh.tokens() as u64)?;
         }
         self.read_losses()?;
