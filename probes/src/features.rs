@@ -14,6 +14,6 @@ mod sampling;
 mod scores;
 
 pub use cofiring::{Partner, partners};
-pub use contexts::{Candidates, HISTOGRAM_BINS, Kind, Picked, Picks, STRATA, Spectrum, Stratum};
+pub use contexts::{Candidates, HISTOGRAM_BINS, PickReason, Picked, Picks, STRATA, Spectrum, Stratum};
 pub use sampling::{ContextSample, sample};
 pub use scores::{Cells, Documents, Explained, Scores, Tally, TopToken};

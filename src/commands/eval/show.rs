@@ -1,6 +1,6 @@
 //! An evaluation as a JSON object, and as a table.
 
-use assay_probes::metrics::{Kind, METRICS, metric};
+use assay_probes::metrics::{METRICS, MetricKind, metric};
 use assay_probes::stats::Interval;
 use assay_probes::{Evaluation, Subset, Sums};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::replicates::{LEVEL, Replicates};
 pub(super) fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, Value> {
     let mut object = Map::new();
     let all = found.total(Subset::All);
-    for metric in METRICS.iter().filter(|m| m.kind == Kind::Behaviour) {
+    for metric in METRICS.iter().filter(|m| m.kind == MetricKind::Behaviour) {
         object.insert(metric.name.to_owned(), json!((metric.value)(&all)));
     }
     let l0 = metric("l0").and_then(|m| (m.value)(&all));
@@ -26,7 +26,7 @@ pub(super) fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Ma
             // A count of tokens is a whole number.
             let value = (metric.value)(&sums);
             let value = if metric.name == "tokens" { json!(value.map(|v| v as u64)) } else { json!(value) };
-            if metric.kind == Kind::Reconstruction || subset != Subset::All {
+            if metric.kind == MetricKind::Reconstruction || subset != Subset::All {
                 nested.insert(metric.name.to_owned(), value);
             }
         }
