@@ -46,7 +46,7 @@ pub use thresholds::{TARGETS, Threshold, k_star_ratio, ratio_of_k_star, threshol
 pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};
 
-use crate::frames::{Class, Grid, Names, Run, Setting, Site, column_name};
+use crate::frames::{Class, Grid, Names, RunResult, Setting, Site, column_name};
 use draws::{Draws, Resampling};
 
 /// The runs that differ in nothing but their seed.
@@ -177,7 +177,7 @@ impl<'a> Analysis<'a> {
     }
 
     /// The runs of a cell.
-    pub fn runs<'b>(&'b self, cell: &'b Cell) -> impl Iterator<Item = &'b Run> + 'b {
+    pub fn runs<'b>(&'b self, cell: &'b Cell) -> impl Iterator<Item = &'b RunResult> + 'b {
         cell.runs.iter().map(|&at| &self.grid.runs[at])
     }
 

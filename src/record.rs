@@ -35,7 +35,7 @@ pub(crate) fn short(hash: blake3::Hash) -> String {
 /// A finished run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct RunRecord {
     /// Hash of `key`.
     pub id: String,
     /// What the numbers follow from.
@@ -79,7 +79,7 @@ pub struct Record {
     pub sequences: Vec<[Vec<f64>; 3]>,
 }
 
-impl Record {
+impl RunRecord {
     /// The sums by sequence and subset.
     ///
     /// # Errors

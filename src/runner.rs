@@ -24,7 +24,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
-use crate::record::{Failure, GeometryKey, GeometryRecord, Record, Timing};
+use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 pub(crate) use feed::distinct;
@@ -192,7 +192,7 @@ impl<'a> ModelAtWork<'a> {
         let Sweep { spec, results, progress, .. } = *sweep;
         let (mut missing, mut done, mut unsaved) = (Vec::new(), 0, 0);
         for run in &group.runs {
-            let is_there = Record::load(results, &run.key)?.is_some();
+            let is_there = RunRecord::load(results, &run.key)?.is_some();
             done += usize::from(is_there);
             unsaved += usize::from(is_there && !results.join("saes").join(group.name_of(run)).exists());
             if !is_there && Failure::load(results, &run.key)?.is_none() {
@@ -276,8 +276,8 @@ impl<'a> ModelAtWork<'a> {
     }
 }
 
-fn record_of(spec: &SweepSpec, group: &Group, run: &Run, job: &TrainingJob<'_>, n_layers: usize) -> Record {
-    Record {
+fn record_of(spec: &SweepSpec, group: &Group, run: &Run, job: &TrainingJob<'_>, n_layers: usize) -> RunRecord {
+    RunRecord {
         id: run.id.clone(),
         key: run.key.clone(),
         model: group.model.clone(),

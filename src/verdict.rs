@@ -54,7 +54,7 @@ use assay_probes::metrics::{Subset, total};
 use assay_probes::stats::Resamples;
 use serde::Serialize;
 
-use crate::frames::{Bootstrap, Run};
+use crate::frames::{Bootstrap, RunResult};
 use crate::markdown;
 use crate::replicates::Replicates;
 use compare::{CE_REC, Difference, Evidence, LOSS_SCORE, LOSS_SCORE_MEAN, R2};
@@ -131,7 +131,7 @@ pub struct Verdict {
 }
 
 /// Judges a run of a sweep on the held-out text that it was evaluated on, by the sweep's own bootstrap.
-pub fn of_run(run: &Run, bootstrap: Bootstrap, vocab_size: usize) -> Verdict {
+pub fn of_run(run: &RunResult, bootstrap: Bootstrap, vocab_size: usize) -> Verdict {
     let counts = Resamples::draw(run.sequences.len(), bootstrap.resamples, bootstrap.seed).counts();
     verdict(&run.sequences, &Replicates::new(&run.sequences, &counts), vocab_size)
 }

@@ -6,11 +6,11 @@ use assay_probes::stats::hypotheses::MIN_CELLS;
 use assay_probes::stats::{Estimate, Resamples, demean_by, gather, pearson, ranks_by, spearman, swap_test};
 
 use super::{Analysis, Behaviour, behaviour};
-use crate::frames::{Run, Setting, Site};
+use crate::frames::{RunResult, Setting, Site};
 
 /// The runs that are compared: of one budget, and of one site or of all.
 pub(super) struct Rows<'a> {
-    pub runs: Vec<&'a Run>,
+    pub runs: Vec<&'a RunResult>,
     /// Cells (model, site, setting) that they are of; seeds of one SAE are no independent witnesses.
     pub cells: usize,
     behaviour: Vec<f64>,
@@ -27,7 +27,7 @@ impl<'a> Rows<'a> {
     pub fn new(analysis: &Analysis<'a>, site: Option<&Site>, budget: u64, behaviour: &Behaviour) -> Option<Self> {
         let cells = analysis.cells.iter().filter(|c| c.budget == budget && site.is_none_or(|s| *s == c.site));
         let cells: Vec<_> = cells.collect();
-        let mut runs: Vec<&Run> = Vec::new();
+        let mut runs: Vec<&RunResult> = Vec::new();
         for cell in &cells {
             runs.extend(cell.runs.iter().map(|&at| &analysis.grid.runs[at]));
         }

@@ -10,7 +10,7 @@ use super::contexts::whole;
 use super::draft::DraftArgs;
 use super::eval::show::scores;
 use super::sweep::{SweepArgs, SweepOptions, quoted};
-use crate::frames::{self, Run};
+use crate::frames::{self, RunResult};
 use crate::plan::{Outline, name_of_run};
 use crate::progress::Progress;
 use crate::spec::SpecDocument;
@@ -106,6 +106,6 @@ impl TrainArgs {
 }
 
 /// The first things to know of a run.
-fn scores_of(run: &Run) -> markdown::Table {
+fn scores_of(run: &RunResult) -> markdown::Table {
     scores(|name| (run.value(name), run.interval(name)))
 }

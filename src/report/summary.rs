@@ -1,7 +1,7 @@
 //! The first minute of a report: what was run, the strongest findings, what is undecided and why, and what limits them.
 
 use assay_probes::metrics::Subset;
-use assay_probes::stats::hypotheses::{MIN_SEEDS, Verdict};
+use assay_probes::stats::hypotheses::{Decision, MIN_SEEDS};
 use assay_probes::stats::minimum_detectable;
 
 use super::document::{Block, Drawn};
@@ -375,11 +375,11 @@ fn hypotheses(analysis: &Analysis<'_>) -> String {
     names.sort_unstable();
     names.dedup();
     let of = |name: &str| {
-        let of_it: Vec<&Verdict> = found.iter().filter(|f| f.hypothesis.name == name).map(|f| &f.verdict).collect();
-        let count = |is: fn(&Verdict) -> bool| of_it.iter().filter(|verdict| is(verdict)).count();
+        let of_it: Vec<&Decision> = found.iter().filter(|f| f.hypothesis.name == name).map(|f| &f.verdict).collect();
+        let count = |is: fn(&Decision) -> bool| of_it.iter().filter(|verdict| is(verdict)).count();
         let parts = [
-            ("supported", count(|v| *v == Verdict::Supported)),
-            ("rejected", count(|v| *v == Verdict::Rejected)),
+            ("supported", count(|v| *v == Decision::Supported)),
+            ("rejected", count(|v| *v == Decision::Rejected)),
             ("open", count(|v| !v.is_decided())),
         ];
         let parts: Vec<String> = parts
@@ -388,7 +388,7 @@ fn hypotheses(analysis: &Analysis<'_>) -> String {
             .map(|(what, n)| format!("{what} in {n} of {}", of_it.len()))
             .collect();
         let why = of_it.iter().find_map(|verdict| match verdict {
-            Verdict::Undecided(reason) => Some(format!(" ({reason})")),
+            Decision::Undecided(reason) => Some(format!(" ({reason})")),
             _ => None,
         });
         format!("{name} is {}{}", listed(&parts), why.unwrap_or_default())

@@ -20,7 +20,7 @@ use crate::markdown::{self, counted, tokens_text};
 use crate::output;
 use crate::plan::Plan;
 use crate::progress::duration;
-use crate::record::{Failure, Record};
+use crate::record::{Failure, RunRecord};
 use crate::spec::SweepSpec;
 
 /// [`evaluation_bytes`] of the model that needs most.
@@ -128,8 +128,8 @@ impl Outlook {
             for run in &group.runs {
                 let train = &run.key.train;
                 let matrix = (train.d_model * train.d_sae) as f64;
-                let done =
-                    can && (Record::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some());
+                let done = can
+                    && (RunRecord::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some());
                 if !done {
                     flops += 2.0 * matrix * group.training_tokens as f64;
                     parameters += 2.0 * matrix;

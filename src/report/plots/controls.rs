@@ -5,7 +5,7 @@ use assay_probes::metrics::{Subset, total};
 use super::gap::{CE_REC, R2};
 use super::{Context, Plot, point};
 use crate::analysis::{CONTROLS, Gap, explained};
-use crate::frames::Run;
+use crate::frames::RunResult;
 use crate::report::figure::{Axis, Figure, Key, Panel, Point, Rule, Scale, Series, Spread, Style, share_x};
 
 /// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel per setting, at the
@@ -71,7 +71,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
 }
 
 /// Whether a token of the evaluation has a norm beyond the outliers' limit.
-fn has_outliers(run: &Run) -> bool {
+fn has_outliers(run: &RunResult) -> bool {
     let tokens = total(&run.sequences).map(|sums| sums.tokens);
     tokens[Subset::NoOutlier.index()] < tokens[Subset::All.index()]
 }
