@@ -48,8 +48,8 @@ pub use thresholds::{TARGETS, Threshold, k_star_ratio, ratio_of_k_star, threshol
 pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};
 
-use crate::frames::{Class, Grid, Names, Run, Setting, Site, column_name};
-use draws::{Draws, Kind};
+use crate::frames::{Class, Grid, Names, RunResult, Setting, Site, column_name};
+use draws::{Draws, Resampling};
 
 /// The runs that differ in nothing but their seed.
 #[derive(Clone, Debug)]
@@ -179,7 +179,7 @@ impl<'a> Analysis<'a> {
     }
 
     /// The runs of a cell.
-    pub fn runs<'b>(&'b self, cell: &'b Cell) -> impl Iterator<Item = &'b Run> + 'b {
+    pub fn runs<'b>(&'b self, cell: &'b Cell) -> impl Iterator<Item = &'b RunResult> + 'b {
         cell.runs.iter().map(|&at| &self.grid.runs[at])
     }
 
@@ -202,7 +202,7 @@ impl<'a> Analysis<'a> {
         let [run] = cell.runs[..] else { return None };
         let interval = self.grid.runs[run].interval(&column_name(subset, metric.name))?;
         let value = (metric.value)(&self.totals[run][subset.index()])?;
-        let without = self.draws.of(run, subset, Kind::LeaveOneOut).values(metric);
+        let without = self.draws.of(run, subset, Resampling::LeaveOneOut).values(metric);
         Some(Score::new(score::Sources {
             value,
             bootstrap: Some(interval),
@@ -262,7 +262,7 @@ impl<'a> Analysis<'a> {
         let Some(value) = over(0..seeds) else { return Score::default() };
         let by_seed: Option<Vec<f64>> = (0..seeds).map(|seed| over(seed..seed + 1).filter(|v| v.is_finite())).collect();
         // Replicates of the parts, each combined over seeds, to replicates of the value.
-        let replicated = |kind: Kind, combine: &dyn Fn(&[Replicated]) -> Option<Replicated>| {
+        let replicated = |kind: Resampling, combine: &dyn Fn(&[Replicated]) -> Option<Replicated>| {
             let part = |(runs, (_, (metric, subset))): (&Vec<usize>, &(&Cell, Quantity))| {
                 combine(&runs.iter().map(|&at| self.draws.of(at, *subset, kind).values(metric)).collect::<Vec<_>>())
             };
@@ -272,8 +272,8 @@ impl<'a> Analysis<'a> {
         };
         let bootstrap = self.grid.bootstrap;
         let draw = SeedResamples::draw(seeds, bootstrap.resamples, bootstrap.seed);
-        let replicates = replicated(Kind::Bootstrap, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
-        let without = replicated(Kind::LeaveOneOut, &|per_seed| Some(means(per_seed))).unwrap_or_default();
+        let replicates = replicated(Resampling::Bootstrap, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
+        let without = replicated(Resampling::LeaveOneOut, &|per_seed| Some(means(per_seed))).unwrap_or_default();
         let sequences = of_sequences(&without);
         let of_seeds = || {
             let values = by_seed.as_ref()?;

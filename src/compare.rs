@@ -13,7 +13,7 @@ mod stand_ins;
 
 use assay_probes::stats::Interval;
 
-pub use numbers::{Found, Missing, Numbers};
+pub use numbers::{Counterpart, Missing, Numbers};
 use published::{End, Published};
 pub use stand_ins::StandIns;
 
@@ -24,7 +24,7 @@ pub struct Compared<'a> {
     /// Its interval, if the text gives one.
     pub interval: Option<Interval>,
     /// Ours, or why there is none.
-    pub ours: Result<Found, Missing>,
+    pub ours: Result<Counterpart, Missing>,
 }
 
 /// Looks for every published number's counterpart.
@@ -39,7 +39,7 @@ pub fn compare<'a>(reference: &'a [Published], numbers: &dyn Numbers) -> Vec<Com
 
 impl Compared<'_> {
     /// Our number, if there is one.
-    pub fn found(&self) -> Option<&Found> {
+    pub fn found(&self) -> Option<&Counterpart> {
         self.ours.as_ref().ok()
     }
 

@@ -12,7 +12,7 @@ use burn::tensor::{DeviceType, FloatDType, Tensor};
 
 /// A device that is open and works.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub struct OpenDevice {
     /// The device itself.
     pub device: Device,
     /// The part of it that changes numbers: results of one class are comparable, and are not mixed with those of another.
@@ -47,7 +47,7 @@ enum Request {
 /// # Errors
 /// If the name means nothing, this build lacks the backend, the device is not there, or it does not work; the message says what
 /// there is and what to do.
-pub fn open(text: &str) -> Result<Opened> {
+pub fn open(text: &str) -> Result<OpenDevice> {
     let started = Instant::now();
     let request = parse(text).with_context(|| format!("--device {text}"))?;
     let mut opened = match request {
@@ -85,8 +85,8 @@ pub fn all_cards() -> Result<Vec<String>> {
     Ok((0..backend.devices().len()).map(|index| format!("{}:{index}", backend.name())).collect())
 }
 
-fn cpu() -> Opened {
-    Opened { device: Device::flex(), class: "cpu".to_owned(), name: cpu_name(), seconds: 0.0 }
+fn cpu() -> OpenDevice {
+    OpenDevice { device: Device::flex(), class: "cpu".to_owned(), name: cpu_name(), seconds: 0.0 }
 }
 
 /// `cpu (AMD EPYC 9R14)`: the model decides which instructions a matrix product takes, and with them the last digits of results.
@@ -96,7 +96,27 @@ fn cpu_name() -> String {
     model.map_or_else(|| "cpu".to_owned(), |(_, name)| format!("cpu ({})", name.trim()))
 }
 
-impl Opened {
+/// The sets of vector instructions of this processor that matrix products choose by, the widest last: as for the model of the processor, the
+/// last digits of results go with them.
+pub fn cpu_features() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        let known = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+        ];
+        found.extend(known.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name));
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        found.push("neon");
+    }
+    found
+}
+
+impl OpenDevice {
     /// Checks that the device computes in a number format.
     ///
     /// # Errors
@@ -249,7 +269,7 @@ pub fn backends() -> Vec<&'static str> {
     BACKENDS.into_iter().filter(|b| b.is_built()).map(Backend::name).collect()
 }
 
-fn open_gpu(backend: Backend, index: usize, device: Device) -> Result<Opened> {
+fn open_gpu(backend: Backend, index: usize, device: Device) -> Result<OpenDevice> {
     if backend == Backend::Cuda {
         check_headers()?;
     }
@@ -265,7 +285,7 @@ fn open_gpu(backend: Backend, index: usize, device: Device) -> Result<Opened> {
         Backend::Cuda => format!("cuda-{}", identity(&device).target.trim_start_matches("ptx_")),
         other => other.name().to_owned(),
     };
-    Ok(Opened { device, class, name, seconds: 0.0 })
+    Ok(OpenDevice { device, class, name, seconds: 0.0 })
 }
 
 /// CUDA kernels are compiled at run time, and most of them include CUDA's headers: without them CubeCL panics at the first.

@@ -10,6 +10,7 @@ use crate::catalogue;
 use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::spec::SweepSpec;
+use crate::spelling::{missing, nearby};
 
 /// A model's directory or GGUF file, from its path or `org/name[@revision][:path]`.
 ///
@@ -70,7 +71,10 @@ fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
     }
     let meant = catalogue::suggestion(&shown).filter(|_| matches!(want, Want::Sae | Want::ModelOrSae));
     let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
-    let name: HubName = shown.parse().map_err(|e| anyhow!("{shown}: no such file or directory, and {e}{meant}"))?;
+    let name: HubName = shown.parse().map_err(|error| match nearby(text) {
+        Some(_) if meant.is_empty() => anyhow!(missing(text)),
+        _ => anyhow!("{shown}: no such file or directory, and {error}{meant}"),
+    })?;
     let found = fetch(want, &name, progress);
     let found =
         found.with_context(|| format!("{shown} is no file or directory here, so it was looked for on the hub{meant}"));

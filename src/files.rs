@@ -68,10 +68,17 @@ pub fn remove_abandoned(dir: &Path) {
 /// If the directory that it would be in can't be written to.
 pub fn check_writable(path: &Path) -> Result<()> {
     let dir = directory_of(path);
-    let there = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
     remove_abandoned(dir);
-    tempfile::tempfile_in(there)
-        .with_context(|| format!("cannot write {}: nothing can be made in {}", path.display(), there.display()))?;
+    try_out(dir).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Makes a file in a directory, or in what would hold it, and leaves nothing behind.
+///
+/// # Errors
+/// If none can be made there.
+pub fn try_out(dir: &Path) -> Result<()> {
+    let there = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(there).with_context(|| format!("nothing can be made in {}", there.display()))?;
     Ok(())
 }
 

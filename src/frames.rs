@@ -14,7 +14,7 @@ mod read;
 mod write;
 
 pub use axes::{Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
-pub use grid::{Bootstrap, Estimated, FailedRun, Grid, Run};
+pub use grid::{Bootstrap, Estimated, FailedRun, Grid, RunResult};
 pub use parquet::open;
 #[cfg(feature = "workbench")]
 pub use probe::{Probes, write_probes};
@@ -22,7 +22,7 @@ pub use probe::{Probes, write_probes};
 pub use published::{Published, PublishedSaes, write_published};
 pub use read::read;
 #[cfg(feature = "workbench")]
-pub use write::{Found, write, write_timings};
+pub use write::{SweepRecords, write, write_timings};
 
 use assay_probes::metrics::Subset;
 

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use assay_models::HookPoint;
 use assay_probes::geometry::ModelGeometry;
 
-use crate::frames::{self, Estimated, Found};
+use crate::frames::{self, Estimated, SweepRecords};
 use crate::plan::{GroupOutline, Outline, PLAN};
-use crate::record::{Failure, GeometryRecord, Record, Timing};
+use crate::record::{Failure, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::ResultsDir;
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{information, report};
@@ -18,7 +18,7 @@ use crate::{information, report};
 /// What the groups of a sweep left.
 #[derive(Default)]
 struct Gathered {
-    records: Vec<Record>,
+    records: Vec<RunRecord>,
     failures: Vec<Failure>,
     timings: Vec<Timing>,
     geometry: Vec<(String, ModelGeometry)>,
@@ -59,7 +59,7 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
         bail!("{shown}: all runs failed, and there is nothing to report: {}", each.collect::<Vec<_>>().join("; "));
     }
     claimed.tidy();
-    let found = Found {
+    let found = SweepRecords {
         records: &records,
         failures: &failures,
         geometry: &geometry,
@@ -76,7 +76,7 @@ impl Gathered {
     fn add(&mut self, spec: &SweepSpec, group: &GroupOutline, results: &Path) -> Result<()> {
         let mut done = 0;
         for run in &group.runs {
-            let Some(mut record) = Record::load(results, &run.key)? else {
+            let Some(mut record) = RunRecord::load(results, &run.key)? else {
                 let Some(mut failure) = Failure::load(results, &run.key)? else { continue };
                 failure.model.clone_from(&group.model);
                 failure.depth.clone_from(&run.depth);

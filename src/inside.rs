@@ -17,7 +17,7 @@ use crate::catalogue::assumptions::{Given, complete};
 use crate::features::weights::{has_lens, largest};
 
 /// A model with an SAE at one of its sites.
-pub struct Inside {
+pub struct ModelWithSae {
     model: Decoder,
     vocabulary: Vocabulary,
     sae: Sae,
@@ -56,7 +56,7 @@ pub struct Scored {
     pub value: f32,
 }
 
-impl Inside {
+impl ModelWithSae {
     /// Loads a model (a checkpoint directory or a GGUF file) and an SAE of it, which names its hook.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::files::write_atomic;
 
 /// An SAE at one step of its training. What is not known is null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Look {
+pub struct LogEntry {
     /// The step, from 0.
     pub step: u64,
     /// Tokens seen, those of the step included.
@@ -44,7 +44,7 @@ pub struct Look {
     pub time: f64,
 }
 
-impl Look {
+impl LogEntry {
     /// The losses, in a few characters.
     pub fn brief(&self) -> String {
         let kl = self.kl.map_or_else(String::new, |kl| format!(", kl {kl:.3}"));
@@ -90,7 +90,7 @@ impl RunLog {
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn begin(dir: PathBuf, looks: &[Look]) -> Result<Self> {
+    pub fn begin(dir: PathBuf, looks: &[LogEntry]) -> Result<Self> {
         remove_events(&dir)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
         let log = Self {
@@ -98,10 +98,10 @@ impl RunLog {
             // TensorBoard knows event files by this name and reads a directory's in their order.
             events: dir.join(format!("events.out.tfevents.{:010}.assay", now as u64)),
         };
-        let lines = looks.iter().map(Look::line).collect::<Result<Vec<_>>>()?;
+        let lines = looks.iter().map(LogEntry::line).collect::<Result<Vec<_>>>()?;
         write_atomic(&log.lines, &lines.concat())?;
         let start = tensorboard::version(looks.first().map_or(now, |look| look.time));
-        let events: Vec<Vec<u8>> = std::iter::once(start).chain(looks.iter().map(Look::event)).collect();
+        let events: Vec<Vec<u8>> = std::iter::once(start).chain(looks.iter().map(LogEntry::event)).collect();
         write_atomic(&log.events, &events.concat())?;
         Ok(log)
     }
@@ -110,7 +110,7 @@ impl RunLog {
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn add(&self, look: &Look) -> Result<()> {
+    pub fn add(&self, look: &LogEntry) -> Result<()> {
         append(&self.lines, &look.line()?)?;
         append(&self.events, &look.event())
     }

@@ -90,6 +90,16 @@ impl fmt::Display for Table {
     }
 }
 
+/// `1 run`, `24 runs`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {}", plural(count, what))
+}
+
+/// `run`, or `runs` where there is not one of them.
+pub fn plural(count: usize, what: &str) -> String {
+    if count == 1 { what.to_owned() } else { format!("{what}s") }
+}
+
 /// What stands where a value is undefined.
 pub const NONE: &str = "—";
 

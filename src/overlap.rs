@@ -131,8 +131,8 @@ impl Overlap {
         let Some((sequence, context)) = found.first() else { return Ok(()) };
         ensure!(
             ONE_IN * found.len() <= self.per_sequence.len(),
-            "train and eval text overlap: of {} of {} evaluation sequences at least half is also in the training text, such as of \
-             number {sequence} in training context {context}; give tokens.eval of other documents (passages of {} tokens or more are \
+            "train and eval text overlap: {} of {} evaluation sequences are to at least half in the training text as well (sequence \
+             {sequence}, for one, in training context {context}); give tokens.eval of other documents (passages of {} tokens or more are \
              found wherever they begin, shorter ones may not be)",
             found.len(),
             self.per_sequence.len(),

@@ -12,7 +12,7 @@ use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, DecoderConfig, HookKind, HookPoint, ModelFiles, Site};
 use assay_sae::Knob;
 
-use crate::device::Opened;
+use crate::device::OpenDevice;
 use crate::fetch::Sources;
 use crate::frames::MSE;
 use crate::progress::Progress;
@@ -76,7 +76,7 @@ impl Plan {
     /// # Errors
     /// If a checkpoint or a token file is unusable, there are too few tokens, a context is too long for a model, a hook does not exist,
     /// a setting can't be, training and evaluation text overlap, or two models are one.
-    pub fn open(spec: &SweepSpec, sources: &Sources, opened: &Opened, progress: Progress) -> Result<Self> {
+    pub fn open(spec: &SweepSpec, sources: &Sources, opened: &OpenDevice, progress: Progress) -> Result<Self> {
         let mut plan = Self { models: Vec::new(), missing: Vec::new() };
         for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
             match checkpoint {
@@ -119,7 +119,7 @@ impl Plan {
         model: &ModelSpec,
         path: &Path,
         sources: &Sources,
-        opened: &Opened,
+        opened: &OpenDevice,
         progress: Progress,
     ) -> Result<PlannedModel> {
         let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
@@ -203,7 +203,7 @@ impl PlannedModel {
     ///
     /// # Errors
     /// If they can't be.
-    pub fn load(&self, opened: &Opened) -> Result<Decoder> {
+    pub fn load(&self, opened: &OpenDevice) -> Result<Decoder> {
         // Weights are f32 whatever the spec's precision: captures for training say which precision they want (`StreamConfig`), and
         // everything else is computed in f32.
         self.files.load(&opened.device).with_context(|| format!("model `{}`", self.name))
@@ -261,7 +261,7 @@ fn runs(
     weights: &str,
     tokens: &SweepTokens,
     config: &DecoderConfig,
-    opened: &Opened,
+    opened: &OpenDevice,
 ) -> Result<Vec<Run>> {
     let contexts = tokens::contexts_of(training_tokens, spec);
     let train_tokens = tokens.hash_of(contexts).context("every budget's tokens were hashed")?;

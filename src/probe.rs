@@ -24,7 +24,7 @@ mod task;
 pub use bundled::bundled;
 pub use labelled::{Columns, Labelled};
 pub use means::Means;
-pub use measure::{Kind, Measures, PERMUTATIONS, Representation, Row, measure};
+pub use measure::{Measures, PERMUTATIONS, Representation, RepresentationKind, Row, measure};
 pub use measured::{Against, Measured};
 pub use memory::check_memory;
 pub use package::{DATA, in_directory, installed};

@@ -60,6 +60,8 @@ pub struct Stage {
     label: String,
     total: u64,
     done: u64,
+    /// What was done before this process.
+    before: u64,
     started: Instant,
     last_line: Instant,
     display: Display,
@@ -120,11 +122,30 @@ impl Progress {
             }
         };
         let now = Instant::now();
-        Stage { label, total, done: 0, started: now, last_line: now, display }
+        Stage { label, total, done: 0, before: 0, started: now, last_line: now, display }
     }
 }
 
 impl Stage {
+    /// Begins with `done` units that an earlier process did: no time is reckoned for them.
+    pub fn resume(&mut self, done: u64) {
+        (self.done, self.before) = (done, done);
+        if let Display::Bar(bar) = &self.display {
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+    }
+
+    /// How long the rest will take at the pace so far; empty where nobody can say.
+    fn left(&self) -> String {
+        let done = self.done.saturating_sub(self.before) as f64;
+        let left = self.total.saturating_sub(self.done) as f64;
+        if done == 0.0 || left == 0.0 {
+            return String::new();
+        }
+        format!(", about {} left", duration(self.started.elapsed().as_secs_f64() * left / done))
+    }
+
     /// Adds `n` units; `note` says something about the state, and is only asked for when it is shown.
     pub fn advance(&mut self, n: u64, note: impl FnOnce() -> String) {
         self.done += n;
@@ -139,7 +160,8 @@ impl Stage {
             Display::Lines if self.last_line.elapsed() > LINE_EVERY => {
                 self.last_line = Instant::now();
                 let percent = 100 * self.done / self.total.max(1);
-                output::message(format_args!("{}: {percent} %  {}", self.label, note()));
+                let line = format!("{}: {percent} %{}  {}", self.label, self.left(), note());
+                output::message(line.trim_end());
             }
             Display::Reported if self.last_line.elapsed() > NOTE_EVERY => {
                 self.last_line = Instant::now();
@@ -154,13 +176,14 @@ impl Stage {
     pub fn finish(self, note: &str) -> f64 {
         let seconds = self.started.elapsed().as_secs_f64();
         let text = format!("{}: done in {seconds:.1} s  {note}", self.label);
+        let text = text.trim_end();
         match self.display {
             Display::Bar(bar) => {
                 bar.finish_and_clear();
                 output::message(text);
             }
             Display::Lines => output::message(text),
-            Display::Reported => Report::Finished(text).tell(),
+            Display::Reported => Report::Finished(text.to_owned()).tell(),
             Display::Quiet => {}
         }
         seconds
@@ -173,5 +196,24 @@ pub fn duration(seconds: f64) -> String {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_reckoned_from_what_this_process_did() {
+        let mut stage = Progress::Quiet.stage("a stage", 100, "steps");
+        assert_eq!(stage.left(), "", "nothing is known yet");
+        stage.resume(40);
+        assert_eq!(stage.left(), "");
+        stage.started = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        stage.advance(20, String::new);
+        // 20 steps took a minute; 40 are left.
+        assert_eq!(stage.left(), ", about 2 min left");
+        stage.advance(40, String::new);
+        assert_eq!(stage.left(), "", "all is done");
     }
 }

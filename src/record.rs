@@ -11,6 +11,7 @@ use assay_probes::evaluate::Evaluation;
 use assay_probes::metrics::Sums;
 use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
@@ -34,7 +35,7 @@ pub(crate) fn short(hash: blake3::Hash) -> String {
 /// A finished run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct RunRecord {
     /// Hash of `key`.
     pub id: String,
     /// What the numbers follow from.
@@ -78,7 +79,7 @@ pub struct Record {
     pub sequences: Vec<[Vec<f64>; 3]>,
 }
 
-impl Record {
+impl RunRecord {
     /// The sums by sequence and subset.
     ///
     /// # Errors
@@ -126,18 +127,13 @@ impl Record {
     pub fn load(results: &Path, key: &RunKey) -> Result<Option<Self>> {
         let id = key.id();
         let path = Self::path(results, &id);
-        let Some(record) = read_json::<Self>(&path, "remove it and the run will be done again")? else {
+        let Some(record) = read_of_run(&path, key, |record: &Self| (&record.id, &record.key))? else {
             return Ok(None);
         };
         let written = Timing::load(results, &id).and_then(|timing| timing.record);
         ensure!(
             written.is_none_or(|hash| std::fs::read(&path).is_ok_and(|bytes| hash_of(&bytes) == hash)),
             "{} is damaged: it is not what was written, or {id}.timing.json beside it is of another; remove both and the run will be done again",
-            path.display()
-        );
-        ensure!(
-            record.key == *key && record.id == id,
-            "{} is the record of another run than its name says; remove it and the run will be done again",
             path.display()
         );
         Ok(Some(record))
@@ -156,6 +152,25 @@ impl Record {
         Timing { record: Some(hash_of(text.as_bytes())), ..timing }.save(results)?;
         write_atomic(&Self::path(results, &self.id), text.as_bytes())
     }
+}
+
+/// What a run left in a file of its own, as JSON; `None` if there is no file. `names` gives the run that it says it is of.
+///
+/// # Errors
+/// If the file is there but damaged, or is of another run.
+fn read_of_run<T: DeserializeOwned>(
+    path: &Path,
+    key: &RunKey,
+    names: impl Fn(&T) -> (&str, &RunKey),
+) -> Result<Option<T>> {
+    const REMEDY: &str = "remove it and the run will be done again";
+    let Some(found) = read_json::<T>(path, REMEDY)? else { return Ok(None) };
+    ensure!(
+        names(&found) == (key.id().as_str(), key),
+        "{} is of another run than its name says; {REMEDY}",
+        path.display()
+    );
+    Ok(Some(found))
 }
 
 /// What may differ from one time to the next: kept apart from the record.

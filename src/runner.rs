@@ -1,8 +1,8 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
 mod feed;
+mod job;
 mod passes;
-mod pupil;
 mod state;
 mod training;
 
@@ -18,18 +18,18 @@ use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, Trainer, formats};
 
 use crate::belonging::{begins_with, starts};
-use crate::device::{self, Opened};
+use crate::device::{self, OpenDevice};
 use crate::information;
 use crate::interrupt::{self, Interrupted};
-use crate::markdown::tokens_text;
+use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
-use crate::record::{Failure, GeometryKey, GeometryRecord, Record, Timing};
+use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::SweepSpec;
 pub(crate) use feed::distinct;
+use job::TrainingJob;
 pub use passes::{MemoryFull, Passes, REMEDY};
-use pupil::Pupil;
 use state::{Trained, remove_state, save_state};
 use training::train;
 
@@ -40,7 +40,7 @@ pub struct Sweep<'a> {
     /// The results directory.
     pub results: &'a Path,
     /// Where it runs.
-    pub opened: &'a Opened,
+    pub opened: &'a OpenDevice,
     /// How progress is shown.
     pub progress: Progress,
     /// When the program started; taken by the group that takes the first step, which says how long that was.
@@ -190,25 +190,30 @@ impl<'a> ModelAtWork<'a> {
     fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
         let Self { sweep, model, .. } = *self;
         let Sweep { spec, results, progress, .. } = *sweep;
-        let (mut missing, mut done) = (Vec::new(), 0);
+        let (mut missing, mut done, mut unsaved) = (Vec::new(), 0, 0);
         for run in &group.runs {
-            let is_there = Record::load(results, &run.key)?.is_some();
+            let is_there = RunRecord::load(results, &run.key)?.is_some();
             done += usize::from(is_there);
+            unsaved += usize::from(is_there && !results.join("saes").join(group.name_of(run)).exists());
             if !is_there && Failure::load(results, &run.key)?.is_none() {
                 missing.push(run);
             }
         }
-        if spec.train.save_saes && done > 0 {
+        let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
+        if missing.is_empty() && done > 0 {
+            progress.say(&format!("{label}: {} finished before", counted(done, "run")));
+        }
+        if spec.train.save_saes && unsaved > 0 {
             progress.say(&format!(
-                "{}: {done} runs were finished before; their SAEs are saved only if they were then (remove runs/<id>.json to train again)",
-                model.name
+                "{label}: of {} that finished before, under another `save_saes`, no SAE is in saes/ (remove runs/<id>.json to train again)",
+                counted(unsaved, "run")
             ));
         }
         let failed = group.runs.len() - missing.len() - done;
         if failed > 0 {
             progress.say(&format!(
-                "{}: {failed} runs failed before (remove runs/<id>.failed.json to train again)",
-                model.name
+                "{label}: {} failed before (remove runs/<id>.failed.json to train again)",
+                counted(failed, "run")
             ));
         }
         if missing.is_empty() {
@@ -216,34 +221,33 @@ impl<'a> ModelAtWork<'a> {
             return remove_state(&state_dir(results, &group.id()));
         }
         let decoder = self.decoder()?;
-        let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
-        let (pupils, trained) = train(sweep, group, &missing, decoder, model, &label, self.passes.contexts())?;
+        let (jobs, trained) = train(sweep, group, &missing, decoder, model, &label, self.passes.contexts())?;
         let started = Instant::now();
-        let pupil_of_any = |run: &Run| pupils.iter().find(|pupil| pupil.runs.iter().any(|own| own.id == run.id));
+        let job_of_any = |run: &Run| jobs.iter().find(|job| job.runs.iter().any(|own| own.id == run.id));
         // Without those that failed.
-        missing.retain(|run| pupil_of_any(run).is_some());
+        missing.retain(|run| job_of_any(run).is_some());
         if missing.is_empty() {
             return remove_state(&state_dir(results, &group.id()));
         }
-        let pupil_of = |run: &Run| pupil_of_any(run).expect("those without one are left out");
-        let saes: Vec<Sae> = missing.iter().map(|run| pupil_of(run).trainer.sae_as(&run.key.train)).collect();
+        let job_of = |run: &Run| job_of_any(run).expect("those without one are left out");
+        let saes: Vec<Sae> = missing.iter().map(|run| job_of(run).trainer.sae_as(&run.key.train)).collect();
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
-            save_state(&state_dir(results, &group.id()), &pupils, &trained)?;
+            save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
             let saved = format!("{label}: its trained SAEs and {done} finished runs are saved");
             return Err(sweep.interrupted(&saved).into());
         };
         let eval_seconds = started.elapsed().as_secs_f64() / missing.len() as f64;
         for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
-            let pupil = pupil_of(run);
+            let job = job_of(run);
             if spec.train.save_saes {
                 let dir = results.join("saes").join(group.name_of(run));
-                save_sae(sweep, model, run, (&pupil.trainer, group.training_tokens), sae, &dir)?;
+                save_sae(sweep, model, run, (&job.trainer, group.training_tokens), sae, &dir)?;
             }
-            let mut record = record_of(spec, group, run, pupil, decoder.config().n_layers());
+            let mut record = record_of(spec, group, run, job, decoder.config().n_layers());
             record.passes_halved = self.passes.halved();
             record.set_evaluation(found);
-            let shares = [pupils.len(), pupil.runs.len()];
+            let shares = [jobs.len(), job.runs.len()];
             record.save(results, timing_of(sweep, group, run, &trained, shares, eval_seconds))?;
         }
         remove_state(&state_dir(results, &group.id()))
@@ -256,7 +260,8 @@ impl<'a> ModelAtWork<'a> {
         let mut subjects: Vec<Subject<'_>> =
             runs.iter().zip(saes).map(|(run, sae)| Subject::new(run.site, sae).reading(run.reads)).collect();
         let sequences = self.model.tokens.eval.nrows() as u64;
-        let mut stage = progress.stage(format!("{label} evaluate {} SAEs", saes.len()), sequences, "sequences");
+        let mut stage =
+            progress.stage(format!("{label} evaluate {}", counted(saes.len(), "SAE")), sequences, "sequences");
         let config =
             EvalConfig { fisher_samples: spec.eval.fisher_samples, fisher_seed: spec.eval.fisher_seed, kl_zero: false };
         let found = evaluate(survey, &mut subjects, config, |n| {
@@ -271,8 +276,8 @@ impl<'a> ModelAtWork<'a> {
     }
 }
 
-fn record_of(spec: &SweepSpec, group: &Group, run: &Run, pupil: &Pupil<'_>, n_layers: usize) -> Record {
-    Record {
+fn record_of(spec: &SweepSpec, group: &Group, run: &Run, job: &TrainingJob<'_>, n_layers: usize) -> RunRecord {
+    RunRecord {
         id: run.id.clone(),
         key: run.key.clone(),
         model: group.model.clone(),
@@ -280,10 +285,10 @@ fn record_of(spec: &SweepSpec, group: &Group, run: &Run, pupil: &Pupil<'_>, n_la
         layer: run.site.hook.layer,
         n_layers,
         recipe: spec.train.recipe.to_string(),
-        final_loss: pupil.losses.final_loss(),
-        n_dead: pupil.trainer.n_dead(),
-        curve: pupil.losses.curve(),
-        kl_curve: pupil.losses.kl_curve(),
+        final_loss: job.losses.final_loss(),
+        n_dead: job.trainer.n_dead(),
+        curve: job.losses.curve(),
+        kl_curve: job.losses.kl_curve(),
         passes_halved: 0,
         by_norm: Vec::new(),
         pr: [None; 5],

@@ -17,7 +17,6 @@ use assay_models::tokens::{Reading, RowUse};
 use assay_sae::{Architecture, Precision};
 use serde::{Deserialize, Serialize};
 
-use check::explain;
 pub use coders::{Coder, CoderSpec};
 pub use document::{RECORDED_BY, SpecDocument};
 pub use objective::{ObjectiveKeys, ObjectiveName, objective_on};

@@ -1,5 +1,7 @@
 //! What somebody may have meant.
 
+use std::path::{Path, PathBuf};
+
 /// The `most` names that are closest to a text, the closest first; none that is very different from it.
 pub(crate) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
     let scored = known.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(text, name), name));
@@ -7,4 +9,50 @@ pub(crate) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>, 
     // Stable, so that of two that are equally close the first is taken.
     close.sort_by(|a, b| b.0.total_cmp(&a.0));
     close.into_iter().take(most).map(|(_, name)| name).collect()
+}
+
+/// What is said of a path that leads nowhere: `results/dem: no such file or directory; did you mean results/demo?`
+pub(crate) fn missing(path: &Path) -> String {
+    let meant = nearby(path).map(|meant| format!("; did you mean {}?", meant.display())).unwrap_or_default();
+    format!("{}: no such file or directory{meant}", path.display())
+}
+
+/// What lies where a path first goes astray, under a name like the one that is not there.
+pub(crate) fn nearby(path: &Path) -> Option<PathBuf> {
+    let astray = path.ancestors().take_while(|part| !part.exists()).last()?;
+    let name = astray.file_name()?.to_str()?;
+    let parent = astray.parent()?;
+    let dir = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let entries = std::fs::read_dir(dir).ok()?.flatten();
+    let mut there: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    there.sort();
+    // A name without its ending is as good as the whole.
+    let of_ending = there.iter().find(|entry| Path::new(entry).file_stem().is_some_and(|stem| stem == name));
+    let meant = of_ending.map(String::as_str).or_else(|| closest(name, there.iter().map(String::as_str), 1).pop())?;
+    let (meant, rest) = (parent.join(meant), path.strip_prefix(astray).ok()?);
+    let whole = meant.join(rest);
+    Some(if rest.as_os_str().is_empty() || !whole.exists() { meant } else { whole })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_goes_astray_is_led_back_as_far_as_there_is_something() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("models/bundled/small")).unwrap();
+        std::fs::write(dir.path().join("first.toml"), "").unwrap();
+        let near = |path: &str| nearby(&dir.path().join(path));
+        let there = |path: &str| Some(dir.path().join(path));
+        assert_eq!(near("models/bundled/smal"), there("models/bundled/small"));
+        assert_eq!(near("model/bundled/small"), there("models/bundled/small"), "the rest is there");
+        assert_eq!(near("model/bundled/large"), there("models"), "the rest is not");
+        assert_eq!(near("frist.toml"), there("first.toml"));
+        assert_eq!(near("first"), there("first.toml"));
+        assert_eq!(near("models/bundled/other"), None);
+        assert_eq!(near("models/bundled/small"), None, "it is there");
+        let said = missing(&dir.path().join("frist.toml"));
+        assert!(said.contains("no such file or directory; did you mean") && said.ends_with("first.toml?"), "{said}");
+    }
 }

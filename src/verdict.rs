@@ -51,8 +51,10 @@ mod tests;
 
 use assay_probes::Sums;
 use assay_probes::metrics::{Subset, total};
+use assay_probes::stats::Resamples;
 use serde::Serialize;
 
+use crate::frames::{Bootstrap, RunResult};
 use crate::markdown;
 use crate::replicates::Replicates;
 use compare::{CE_REC, Difference, Evidence, LOSS_SCORE, LOSS_SCORE_MEAN, R2};
@@ -126,6 +128,12 @@ pub struct Verdict {
     pub warnings: Vec<Warning>,
     /// All of it in words: one plain sentence, the numbers that decide, then a line for each explanation, reason and warning.
     pub text: String,
+}
+
+/// Judges a run of a sweep on the held-out text that it was evaluated on, by the sweep's own bootstrap.
+pub fn of_run(run: &RunResult, bootstrap: Bootstrap, vocab_size: usize) -> Verdict {
+    let counts = Resamples::draw(run.sequences.len(), bootstrap.resamples, bootstrap.seed).counts();
+    verdict(&run.sequences, &Replicates::new(&run.sequences, &counts), vocab_size)
 }
 
 /// Judges an evaluation by the sums of its sequences and their bootstrap replicates. `vocab_size` is the model's.

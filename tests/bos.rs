@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assay::frames;
-use assay::inside::Inside;
+use assay::inside::ModelWithSae;
 use assay_models::vocabulary::Vocabulary;
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ fn a_prompt_begins_as_texts_do() {
     let begun = begun(dir.path());
     assert_eq!(Vocabulary::load(&begun).unwrap().bos(), Some(BOS));
     for (model, first) in [(bundled("small"), 0), (begun, BOS)] {
-        let inside = Inside::open(&model, golden("eval-small/L3_k8"), &cpu()).unwrap();
+        let inside = ModelWithSae::open(&model, golden("eval-small/L3_k8"), &cpu()).unwrap();
         let prompt = inside.read("The museum was opened").unwrap();
         assert_eq!(prompt.tokens[0], first);
         assert!(!prompt.tokens[1..].contains(&first));

@@ -53,11 +53,28 @@ fn doctor_finds_this_machine() {
     let found: serde_json::Value = serde_json::from_str(&stdout_of(assay().args(["doctor", "--json"]))).unwrap();
     assert!(found["devices"][0].as_str().unwrap().starts_with("cpu"));
     assert!(found["hub"]["cache"].is_string() && found["disk"][0]["free_bytes"].as_u64() > Some(0));
+    // What Linux says of this machine itself.
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpu.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    for feature in ["avx2", "fma", "avx512f"] {
+        let is_found = found["cpu_features"].as_array().unwrap().contains(&feature.into());
+        assert_eq!(is_found, flags.split_whitespace().any(|flag| flag == feature), "{feature}");
+    }
+    if let Ok(memory) = std::fs::read_to_string("/proc/meminfo") {
+        let total = memory.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
+        assert!((1..=total).contains(&found["memory_bytes"].as_u64().unwrap()));
+    }
+    assert!(found["disk"].as_array().unwrap().iter().all(|disk| disk["refused"].is_null()), "{found}");
     let shown = stdout_of(assay().arg("doctor").envs([
         ("HF_HUB_OFFLINE", "1"),
         ("HF_HOME", "/nowhere"),
         ("HF_TOKEN", "secret"),
     ]));
+    // Nobody can make a file there, whoever runs this.
+    if cfg!(target_os = "linux") {
+        let shown = stdout_of(assay().arg("doctor").env("HF_HUB_CACHE", "/proc/assay"));
+        assert!(shown.contains("can't be written: nothing can be made in /proc"), "{shown}");
+    }
     assert!(shown.contains("/nowhere/hub") && shown.contains("HF_HUB_OFFLINE") && !shown.contains("secret"), "{shown}");
 }
 

@@ -502,9 +502,9 @@ fn an_ablation_is_the_difference_that_the_model_makes_of_it() {
     let table = frame(&out);
     let column = |name: &str| table.column(name).unwrap().f64().unwrap().clone();
     let (ce, kl) = (column("delta_ce"), column("delta_kl"));
-    // In the one context there is, what `Inside` has of the same tokens.
+    // In the one context there is, what `ModelWithSae` has of the same tokens.
     let device = crate::common::cpu();
-    let inside = assay::inside::Inside::open(bundled("small"), golden("eval-small/L3_k8"), &device).unwrap();
+    let inside = assay::inside::ModelWithSae::open(bundled("small"), golden("eval-small/L3_k8"), &device).unwrap();
     let ids: Vec<u32> = Reference::open(golden("eval-small/tokens.safetensors"))
         .tokens("tokens")
         .row(0)

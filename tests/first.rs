@@ -52,6 +52,26 @@ fn an_sae_is_trained_without_a_spec_and_kept() {
         (&8.into(), &1024.into(), &"blocks.3.hook_resid_post".into())
     );
 
+    // Another training would replace the report, and perhaps the SAE.
+    let output = train(&["--set", "train.lr=1e-3"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && !said.contains("next:"), "{said}");
+    assert!(said.contains("holds another training") && said.contains("--name or an --out of its own"), "{said}");
+    // The same again says what was found, as `assay eval` does, by the numbers of the frames.
+    let output = with_fast(&mut train(&[])).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("1 run finished before") && !said.contains("no SAE is in"),
+        "{said}"
+    );
+    assert!(
+        said.contains("R²") && said.contains("| ce_loss_score_mean |") && said.contains("next: `assay eval"),
+        "{said}"
+    );
+    let grid = assay::frames::read(&dir.path().join("results/small-L3-topk-8")).unwrap();
+    let r2 = format!("| r2                 | {:.4} |", grid.runs[0].value("r2").unwrap());
+    assert!(said.contains(&r2), "{r2} is not in {said}");
+
     // What it recorded is a sweep, of which all is done.
     let again = Path::new("results/small-L3-topk-8/sweep.toml");
     let outlook = stdout_of(
@@ -75,6 +95,13 @@ fn an_sae_is_trained_without_a_spec_and_kept() {
         command.arg("train").arg("--model").arg(bundled("small")).arg("--text").arg(bundled("train.parquet"));
         refused(command.args(more).current_dir(dir.path()), &parts);
     }
+}
+
+#[test]
+fn a_layer_below_the_first_is_said_to_be_one() {
+    let output = assay().args(["train", "--model", "m", "--text", "t", "--layer", "-1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("invalid value '-1' for '--layer <N>'"), "{said}");
 }
 
 fn with_fast(command: &mut assert_cmd::Command) -> &mut assert_cmd::Command {
@@ -102,7 +129,10 @@ fn a_new_spec_fits_the_model_and_the_text_and_runs() {
     let outlook: serde_json::Value = serde_json::from_str(&outlook).unwrap();
     assert_eq!(outlook["runs"].as_array().unwrap().len(), 9);
 
+    // The file's name is as good as the sweep's.
     refused(&mut new("mine"), &["mine.toml is there already"]);
+    refused(&mut new("mine.toml"), &["mine.toml is there already"]);
+    refused(&mut new("sub/mine"), &["sub/mine", "current directory"]);
     assert_eq!(std::fs::read_to_string(dir.path().join("mine.toml")).unwrap(), text);
     refused(&mut new("a b"), &["a b", "directory name"]);
     assert!(!dir.path().join("a b.toml").exists());

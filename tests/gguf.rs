@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use assay_models::Decoder;
-use assay_models::gguf::{Data, FileTokenizer, Gguf, Kind, tokenizer};
+use assay_models::gguf::{Data, FileTokenizer, Gguf, TensorType, tokenizer};
 
 use crate::common::{Reference, device, golden, gpl, real_model};
 use crate::families::family_agrees;
@@ -12,7 +12,7 @@ use crate::families::family_agrees;
 fn every_number_format_is_widened_bit_for_bit() {
     let file = Gguf::open(&golden("gguf/types.gguf")).unwrap();
     let expected = Reference::open(golden("gguf/expected.safetensors"));
-    let names: Vec<&str> = Kind::ALL.map(Kind::name).to_vec();
+    let names: Vec<&str> = TensorType::ALL.map(TensorType::name).to_vec();
     let mut found: Vec<String> = expected.names();
     found.sort_by_key(|name| names.iter().position(|n| n == name));
     assert_eq!(found, names, "the reference has a tensor of each");

@@ -96,6 +96,7 @@ mod interrupt;
 mod kernel_cache;
 mod kills;
 mod load;
+mod mistakes;
 mod output;
 mod page;
 mod parity_classes;

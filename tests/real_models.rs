@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use assay::inside::Inside;
+use assay::inside::ModelWithSae;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, HookPoint, Site};
@@ -141,7 +141,7 @@ fn a_gguf_file_is_a_model_everywhere() {
     assert_eq!(geometry["layers"].as_array().unwrap().len(), 30);
     assert!((geometry["ce_orig"].as_f64().unwrap() - loss).abs() < 1e-3, "{geometry}");
 
-    let inside = Inside::open(&path, &sae, &cpu()).unwrap();
+    let inside = ModelWithSae::open(&path, &sae, &cpu()).unwrap();
     let prompt = inside.read("The capital of France is").unwrap();
     assert_eq!(prompt.texts[1..], ["The", " capital", " of", " France", " is"]);
     assert_eq!(inside.says(&prompt, 1)[0].text, " Paris");

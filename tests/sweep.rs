@@ -316,7 +316,7 @@ fn the_recorded_spec_runs_again_to_the_same_files() {
     stdout_of(&mut sweep(&recorded, &again));
     assert_same_frames(&again, &out);
     let listed = stdout_of(sweep(&recorded, &out).arg("--dry-run"));
-    assert!(listed.contains("1 runs, 0 to do"), "{listed}");
+    assert!(listed.contains("1 run, 0 to do"), "{listed}");
     let read =
         |dir: &Path| std::fs::read_to_string(dir.join("sweep.toml")).unwrap().split_once('\n').unwrap().1.to_owned();
     assert_eq!(read(&again), read(&out), "both name their sources from the root, which is all that they share");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use assay::frames;
-use assay::frames::Run;
+use assay::frames::RunResult;
 
 use crate::common::{killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep};
 
@@ -19,7 +19,7 @@ fn whole() -> &'static Path {
     DONE.get_or_init(|| reference_sweep("loss-tokens-reference", spec))
 }
 
-fn run_of<'a>(grid: &'a frames::Grid, objective: &str) -> &'a Run {
+fn run_of<'a>(grid: &'a frames::Grid, objective: &str) -> &'a RunResult {
     grid.runs.iter().find(|run| run.setting.objective == objective).unwrap_or_else(|| panic!("no {objective}"))
 }
 
@@ -29,7 +29,7 @@ fn what_is_left_out_is_all_that_differs() {
     let grid = frames::read(whole()).unwrap();
     assert_eq!(grid.objectives(), ["mse", "mse no_first", "mse no_outlier"]);
     let [all, no_first, no_outlier] = ["mse", "mse no_first", "mse no_outlier"].map(|name| run_of(&grid, name));
-    let value = |run: &Run, column: &str| run.value(column).unwrap();
+    let value = |run: &RunResult, column: &str| run.value(column).unwrap();
     assert_eq!(value(all, "no_outlier.tokens"), value(all, "tokens"), "the model has no outliers");
     for column in ["r2", "ce_rec", "kl", "no_first.r2"] {
         assert_eq!(value(all, column).to_bits(), value(no_outlier, column).to_bits(), "{column}");

@@ -124,7 +124,7 @@ fn runs_are_told_apart_by_their_objective() {
 fn the_kl_is_lower_where_it_is_trained_and_r2_does_not_tell() {
     let grid = frames::read(whole()).unwrap();
     let mean = |objective: &str, column: &str| {
-        let of = |run: &&frames::Run| run.setting.objective == objective && run.setting.k == Some(4);
+        let of = |run: &&frames::RunResult| run.setting.objective == objective && run.setting.k == Some(4);
         let values: Vec<f64> = grid.runs.iter().filter(of).map(|run| run.value(column).unwrap()).collect();
         assert_eq!(values.len(), 2);
         values.iter().sum::<f64>() / 2.0

@@ -43,7 +43,7 @@ pub fn wide_rows(a: &Packed, b: &Packed, bias: &CubeTensor) -> CubeTensor {
 
 /// An activation function on the way out of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
+pub enum Nonlinearity {
     /// x·Φ(x) with the error function.
     Gelu,
     /// The same by tanh.
@@ -54,7 +54,7 @@ pub enum Activation {
     Silu,
 }
 
-impl Activation {
+impl Nonlinearity {
     fn epilogue(self) -> &'static str {
         match self {
             Self::Gelu => "GELU",
@@ -66,14 +66,14 @@ impl Activation {
 }
 
 /// activation(A·Bᵀ + bias), packed.
-pub fn activated(a: &Packed, b: &Packed, bias: &CubeTensor, activation: Activation) -> Packed {
+pub fn activated(a: &Packed, b: &Packed, bias: &CubeTensor, activation: Nonlinearity) -> Packed {
     let out = Packed::empty(bias, a.rows, b.rows);
     launch(Epilogue::new(activation.epilogue()), a, b, [bias, bias, &out.tensor, bias]);
     out
 }
 
 /// activation(G)·V, packed, of A·Bᵀ + bias where of every 16 columns the first 8 are G's and the others V's: half as wide as that.
-pub fn gated(a: &Packed, b: &Packed, bias: &CubeTensor, activation: Activation) -> Packed {
+pub fn gated(a: &Packed, b: &Packed, bias: &CubeTensor, activation: Nonlinearity) -> Packed {
     let out = Packed::empty(bias, a.rows, b.rows / 2);
     launch(Epilogue { gated: true, ..Epilogue::new(activation.epilogue()) }, a, b, [bias, bias, &out.tensor, bias]);
     out

@@ -17,7 +17,7 @@ use crate::parquet::Shard;
 use crate::reading::{Contents, Reading};
 use files::Files;
 pub(crate) use json::lenient_with;
-pub(crate) use kind::Kind;
+pub(crate) use kind::FileKind;
 
 /// A document, or a piece of a long one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +41,10 @@ pub(crate) type Pieces = Box<dyn Iterator<Item = Result<Piece>> + Send>;
 pub(crate) fn documents(files: Files, column: &str, cut: bool) -> Pieces {
     let column = column.to_owned();
     let pieces = files.paths.clone().into_iter().flat_map(move |path| match files.kind {
-        Kind::Text => text::documents(path, cut),
-        Kind::Json => jsonl::documents(path, &column, &files),
-        Kind::Parquet => parquet_documents(path, &files.reading),
-        Kind::Safetensors => failed(ModelError::data(&path, "safetensors contain no text")),
+        FileKind::Text => text::documents(path, cut),
+        FileKind::Json => jsonl::documents(path, &column, &files),
+        FileKind::Parquet => parquet_documents(path, &files.reading),
+        FileKind::Safetensors => failed(ModelError::data(&path, "safetensors contain no text")),
     });
     Box::new(pieces.filter(|piece| !matches!(piece, Ok(p) if p.starts && p.text.trim().is_empty())))
 }

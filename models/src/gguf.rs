@@ -23,7 +23,7 @@ use memmap2::Mmap;
 use crate::error::{ModelError, Result};
 use crate::files;
 pub(crate) use config::config;
-pub use kind::Kind;
+pub use kind::TensorType;
 pub(crate) use names::names;
 pub use reader::TensorInfo;
 use reader::{Bad, Cursor};

@@ -13,7 +13,7 @@ use crate::families;
 use crate::fingerprint::fingerprint;
 use crate::gguf::{self, Gguf};
 use crate::inventory::Inventory;
-use crate::place::is_gguf;
+use crate::place::{self, is_gguf};
 use crate::weights::Checkpoint;
 
 /// An opened checkpoint.
@@ -30,6 +30,7 @@ impl ModelFiles {
     /// If `config.json` or a tensor is missing, unsupported or misshapen, or if the files hold tensors that the architecture does not
     /// have.
     pub fn open(path: &Path) -> Result<Self> {
+        place::check(path)?;
         let (config, checkpoint, names) = if is_gguf(path) {
             let file = Gguf::open(path)?;
             let config = gguf::config(&file)?;

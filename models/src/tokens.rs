@@ -16,7 +16,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::files::Files;
-use crate::corpus::{self, Kind, jsonl};
+use crate::corpus::{self, FileKind, jsonl};
 use crate::error::{ModelError, Result};
 use crate::parquet::{self, Shard};
 use crate::reading::{Column, LeftOut};
@@ -138,11 +138,11 @@ impl TokenSource {
             Ok(Data::Made(Spool::new(path, counted(rows, rows_of, context_size, left_out.clone()))))
         };
         let data = match files.kind {
-            Kind::Text => {
+            FileKind::Text => {
                 refuse_text(path, reading)?;
                 text(files, "")?
             }
-            Kind::Json => match jsonl::column(&files)? {
+            FileKind::Json => match jsonl::column(&files)? {
                 (Column { contents: Contents::Text, name, .. }, _) => text(files, &name)?,
                 (Column { mask: Some(_), .. }, _) => padded(files)?,
                 (column, row_len) => {
@@ -150,12 +150,12 @@ impl TokenSource {
                     Data::Made(Spool::new(path, listed(files, column, row_len, used)))
                 }
             },
-            Kind::Parquet => match parquet::open_all(&files.paths, reading)? {
+            FileKind::Parquet => match parquet::open_all(&files.paths, reading)? {
                 (_, Contents::Text) => text(files, "")?,
                 (shards, Contents::Tokens) if shards.iter().any(Shard::is_padded) => padded(files)?,
                 (shards, Contents::Tokens) => Data::Rows(Rows::new(path, shards, context_size, rows_of)?),
             },
-            Kind::Safetensors => match files.paths.as_slice() {
+            FileKind::Safetensors => match files.paths.as_slice() {
                 [file] if Tensor::read(file, reading)?.column().mask.is_none() => {
                     let (tokens, _) = read_sequences(path, reading, None, None)?;
                     let used = rows_of.of_row(file, tokens.ncols(), context_size)?;

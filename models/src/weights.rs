@@ -10,7 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{ModelError, Result};
 use crate::files::{self, read_text};
-use crate::gguf::{Gguf, Kind, TensorInfo};
+use crate::gguf::{Gguf, TensorInfo, TensorType};
 
 /// An opened checkpoint, whose tensors are read by name.
 pub struct Checkpoint {
@@ -31,7 +31,7 @@ struct Entry {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     /// In a way that is read.
-    Read(Kind),
+    Read(TensorType),
     /// As safetensors stores what no weights are read from.
     Other(Dtype),
 }
@@ -39,10 +39,10 @@ enum Format {
 impl Format {
     fn of(dtype: Dtype) -> Self {
         match dtype {
-            Dtype::F64 => Self::Read(Kind::F64),
-            Dtype::F32 => Self::Read(Kind::F32),
-            Dtype::F16 => Self::Read(Kind::F16),
-            Dtype::BF16 => Self::Read(Kind::BF16),
+            Dtype::F64 => Self::Read(TensorType::F64),
+            Dtype::F32 => Self::Read(TensorType::F32),
+            Dtype::F16 => Self::Read(TensorType::F16),
+            Dtype::BF16 => Self::Read(TensorType::BF16),
             other => Self::Other(other),
         }
     }
@@ -173,8 +173,8 @@ impl Checkpoint {
     /// The number format of a tensor of floats of two bytes.
     pub(crate) fn half_type(&self, name: &str) -> Option<burn::tensor::DType> {
         match self.entries.get(name)?.format {
-            Format::Read(Kind::BF16) => Some(burn::tensor::DType::BF16),
-            Format::Read(Kind::F16) => Some(burn::tensor::DType::F16),
+            Format::Read(TensorType::BF16) => Some(burn::tensor::DType::BF16),
+            Format::Read(TensorType::F16) => Some(burn::tensor::DType::F16),
             Format::Read(_) | Format::Other(_) => None,
         }
     }

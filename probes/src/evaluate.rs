@@ -10,10 +10,11 @@ mod site;
 use std::ops::{ControlFlow, Range};
 
 use assay_models::memory::free;
-use assay_models::{DecoderConfig, Site, runs_on_cpu, side_by_side};
+use assay_models::{DecoderConfig, Site, runs_on_cpu};
 use assay_sae::{Code, Sae};
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 
 use crate::error::{ProbeError, Result, advance};
 use crate::geometry::Spectrum;
@@ -236,7 +237,7 @@ pub fn evaluate(
                 };
                 if runs_on_cpu(survey.model().device()) {
                     // Much of a forward pass on the CPU runs on one thread. Each SAE works on its own.
-                    side_by_side(survey.model().device(), here.collect(), |(at, (subject, found))| {
+                    here.collect::<Vec<_>>().into_par_iter().try_for_each(|(at, (subject, found))| {
                         at_site.count(&look(at, subject, found)?, found);
                         Ok::<_, ProbeError>(())
                     })?;

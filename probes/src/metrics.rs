@@ -189,7 +189,7 @@ pub fn outlier_limit(norms: &[f64]) -> f64 {
 
 /// What a metric speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// What the model does with the reconstruction.
     Behaviour,
     /// What the reconstruction looks like.
@@ -201,7 +201,7 @@ pub struct Metric {
     /// Column name.
     pub name: &'static str,
     /// What it speaks of.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The definition in words and symbols, with its source where it is somebody's.
     pub definition: &'static str,
     /// Its value, or `None` where it is undefined.
@@ -254,7 +254,7 @@ macro_rules! metrics {
     ($($name:ident $kind:ident $definition:literal |$s:ident| $value:expr;)+) => {
         /// All metrics that are functions of sums.
         pub const METRICS: &[Metric] = &[
-            $(Metric { name: stringify!($name), kind: Kind::$kind, definition: $definition, value: |$s| $value },)+
+            $(Metric { name: stringify!($name), kind: MetricKind::$kind, definition: $definition, value: |$s| $value },)+
         ];
     };
 }
@@ -329,7 +329,7 @@ metrics! {
 /// The rise of the loss itself, ce_recon − ce_orig. A function of two columns, so it has none of its own in results.
 pub static CE_INCREASE: Metric = Metric {
     name: "ce_increase",
-    kind: Kind::Behaviour,
+    kind: MetricKind::Behaviour,
     definition: "ce_recon − ce_orig, nats per token (ΔL): the rise of the loss, normalised by nothing",
     value: |s| ratio(s.ce_recon - s.ce_orig, s.scored),
 };

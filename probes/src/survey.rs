@@ -63,8 +63,8 @@ impl<'a> Survey<'a> {
             }
         }
         let widths: Vec<usize> = wanted.iter().map(|site| site.hook.width(config)).collect();
-        let new = |&width: &usize| Look::new(model.device(), width, tokens.ncols());
-        let mut looks: Vec<Look> = widths.iter().map(new).collect();
+        let new = |&width: &usize| SiteStatistics::new(model.device(), width, tokens.ncols());
+        let mut looks: Vec<SiteStatistics> = widths.iter().map(new).collect();
         // The loss follows from the last layer as the model has it.
         let last = (!layers.is_empty()).then(|| Site::from(HookPoint::resid_post(config.n_layers() - 1)));
         let captured: Vec<Site> = wanted.iter().copied().chain(last).collect();
@@ -85,7 +85,7 @@ impl<'a> Survey<'a> {
             }
             looks.par_iter_mut().zip(&on_host).for_each(|(look, values)| look.add(values));
             let on_device =
-                |(look, values): (&mut Look, Tensor<3>)| look.covariance.add_on_device(values.flatten(0, 1));
+                |(look, values): (&mut SiteStatistics, Tensor<3>)| look.covariance.add_on_device(values.flatten(0, 1));
             looks.iter_mut().zip(values).for_each(on_device);
             advance(&mut progress, part.nrows())?;
         }
@@ -95,10 +95,11 @@ impl<'a> Survey<'a> {
             let layers = layers.par_iter().map(|site| of(site).geometry(site.hook.layer)).collect::<Result<_>>()?;
             this.geometry = Some(ModelGeometry { ce_orig: ce / f64::max(scored, 1.0), layers });
         }
-        let looks: Vec<(Site, Look)> = wanted.into_iter().zip(looks).filter(|(site, _)| sites.contains(site)).collect();
+        let looks: Vec<(Site, SiteStatistics)> =
+            wanted.into_iter().zip(looks).filter(|(site, _)| sites.contains(site)).collect();
         let half_known = looks
             .into_par_iter()
-            .map(|(site, Look { covariance, first })| Ok((site, covariance.eigen()?, first.finish())))
+            .map(|(site, SiteStatistics { covariance, first })| Ok((site, covariance.eigen()?, first.finish())))
             .collect::<Result<_>>()?;
         this.look_again(half_known, progress)?;
         Ok(this)
@@ -162,12 +163,12 @@ impl<'a> Survey<'a> {
 }
 
 /// What is seen of a site in the first pass.
-struct Look {
+struct SiteStatistics {
     covariance: Covariance,
     first: FirstLook,
 }
 
-impl Look {
+impl SiteStatistics {
     fn new(device: &Device, d_model: usize, context: usize) -> Self {
         Self { covariance: Covariance::on(device, d_model), first: FirstLook::new(d_model, context) }
     }

@@ -3,7 +3,7 @@
 use assay_probes::metrics::{CE_INCREASE, Metric, Subset, metric, total};
 
 use super::{Quantity, Turned};
-use crate::frames::Run;
+use crate::frames::RunResult;
 
 /// A metric of behaviour, turned so that higher is better.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,7 @@ impl Behaviour {
     }
 
     /// Of a run, turned.
-    pub fn of(&self, run: &Run) -> Option<f64> {
+    pub fn of(&self, run: &RunResult) -> Option<f64> {
         let sums = total(&run.sequences)[Subset::All.index()];
         Some(self.sign * (self.metric().value)(&sums)?)
     }

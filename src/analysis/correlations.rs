@@ -6,11 +6,11 @@ use assay_probes::stats::hypotheses::MIN_CELLS;
 use assay_probes::stats::{Estimate, Resamples, demean_by, gather, pearson, ranks_by, spearman, swap_test};
 
 use super::{Analysis, Behaviour, behaviour};
-use crate::frames::{Run, Setting, Site};
+use crate::frames::{RunResult, Setting, Site};
 
 /// The runs that are compared: of one budget, and of one site or of all.
 pub(super) struct Rows<'a> {
-    pub runs: Vec<&'a Run>,
+    pub runs: Vec<&'a RunResult>,
     /// Cells (model, site, setting) that they are of; seeds of one SAE are no independent witnesses.
     pub cells: usize,
     behaviour: Vec<f64>,
@@ -27,7 +27,7 @@ impl<'a> Rows<'a> {
     pub fn new(analysis: &Analysis<'a>, site: Option<&Site>, budget: u64, behaviour: &Behaviour) -> Option<Self> {
         let cells = analysis.cells.iter().filter(|c| c.budget == budget && site.is_none_or(|s| *s == c.site));
         let cells: Vec<_> = cells.collect();
-        let mut runs: Vec<&Run> = Vec::new();
+        let mut runs: Vec<&RunResult> = Vec::new();
         for cell in &cells {
             runs.extend(cell.runs.iter().map(|&at| &analysis.grid.runs[at]));
         }
@@ -71,16 +71,16 @@ impl<'a> Rows<'a> {
 
     /// What is left of values within each group: without its mean over all rows, or as centred ranks. These residuals are what is
     /// resampled: means over the rows drawn would leave nothing of a group of which one row is drawn.
-    fn residuals(&self, values: &[f64], kind: Kind) -> Option<Vec<f64>> {
+    fn residuals(&self, values: &[f64], kind: Coefficient) -> Option<Vec<f64>> {
         match kind {
-            Kind { within: false, .. } => Some(values.to_vec()),
-            Kind { ranked: false, .. } => demean_by(values, &self.groups),
-            Kind { ranked: true, .. } => ranks_by(values, &self.groups),
+            Coefficient { within: false, .. } => Some(values.to_vec()),
+            Coefficient { ranked: false, .. } => demean_by(values, &self.groups),
+            Coefficient { ranked: true, .. } => ranks_by(values, &self.groups),
         }
     }
 
     /// The correlation with behaviour.
-    pub fn correlation(&self, x: &[f64], kind: Kind) -> Estimate {
+    pub fn correlation(&self, x: &[f64], kind: Coefficient) -> Estimate {
         let both = self.residuals(x, kind).zip(self.residuals(&self.behaviour, kind));
         self.estimate(|rows| {
             let (x, y) = both.as_ref()?;
@@ -89,7 +89,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The correlation of x with behaviour minus that of a rival, over the same rows.
-    pub fn advantage(&self, x: &[f64], rival: &[f64], kind: Kind) -> Estimate {
+    pub fn advantage(&self, x: &[f64], rival: &[f64], kind: Coefficient) -> Estimate {
         let residuals = |values: &[f64]| self.residuals(values, kind);
         let all = residuals(x).zip(residuals(rival)).zip(residuals(&self.behaviour));
         self.estimate(|rows| {
@@ -121,17 +121,17 @@ impl<'a> Rows<'a> {
 
 /// Pearson's correlation or Spearman's, of all rows together or within site and setting.
 #[derive(Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct Coefficient {
     ranked: bool,
     within: bool,
 }
 
-pub(super) const PEARSON: Kind = Kind { ranked: false, within: false };
-pub(super) const PEARSON_WITHIN: Kind = Kind { ranked: false, within: true };
-pub(super) const SPEARMAN: Kind = Kind { ranked: true, within: false };
-pub(super) const SPEARMAN_WITHIN: Kind = Kind { ranked: true, within: true };
+pub(super) const PEARSON: Coefficient = Coefficient { ranked: false, within: false };
+pub(super) const PEARSON_WITHIN: Coefficient = Coefficient { ranked: false, within: true };
+pub(super) const SPEARMAN: Coefficient = Coefficient { ranked: true, within: false };
+pub(super) const SPEARMAN_WITHIN: Coefficient = Coefficient { ranked: true, within: true };
 
-impl Kind {
+impl Coefficient {
     fn of(self, x: &[f64], y: &[f64]) -> Option<f64> {
         // Within groups the values are ranks already.
         if self.ranked && !self.within { spearman(x, y) } else { pearson(x, y) }

@@ -14,7 +14,7 @@ const ROOM: usize = 96 << 20;
 
 /// What is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum Resampling {
     /// Sequences with replacement, by one draw for all runs.
     Bootstrap,
     /// Without each sequence in turn.
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 /// A run's place in the grid, a subset of its tokens, and what is drawn.
-type Key = (usize, Subset, Kind);
+type Key = (usize, Subset, Resampling);
 
 /// Replicates of the runs of a grid, of which those used last are kept.
 pub struct Draws<'a> {
@@ -46,18 +46,18 @@ impl<'a> Draws<'a> {
     }
 
     /// The replicates of a run.
-    pub fn of(&self, run: usize, subset: Subset, kind: Kind) -> Arc<OfSubset> {
+    pub fn of(&self, run: usize, subset: Subset, kind: Resampling) -> Arc<OfSubset> {
         let key = (run, subset, kind);
         if let Some(found) = self.kept().find(key) {
             return found;
         }
         let sequences = &self.grid.runs[run].sequences;
         let made = Arc::new(match kind {
-            Kind::Bootstrap => {
+            Resampling::Bootstrap => {
                 let counts = self.counts.get_or_init(|| self.grid.resamples().counts());
                 OfSubset::new(sequences, subset, counts)
             }
-            Kind::LeaveOneOut => OfSubset::leave_one_out(sequences, subset),
+            Resampling::LeaveOneOut => OfSubset::leave_one_out(sequences, subset),
         });
         self.kept().keep(key, made.clone(), ROOM);
         made
@@ -105,7 +105,7 @@ mod tests {
         let of = |run: usize| Arc::new(OfSubset::leave_one_out(&grid.runs[run].sequences, Subset::All));
         let size = of(0).size();
         let mut kept = Kept::default();
-        let key = |run| (run, Subset::All, Kind::LeaveOneOut);
+        let key = |run| (run, Subset::All, Resampling::LeaveOneOut);
         for run in 0..3 {
             kept.keep(key(run), of(run), 3 * size);
         }
@@ -119,7 +119,7 @@ mod tests {
         // What has no room is handed out all the same.
         kept.keep(key(1), of(1), size / 2);
         assert_eq!((kept.size, kept.replicates.len()), (0, 0));
-        let again = || draws.of(2, Subset::All, Kind::Bootstrap).values(on_all("ce_rec").0);
+        let again = || draws.of(2, Subset::All, Resampling::Bootstrap).values(on_all("ce_rec").0);
         assert_eq!(again(), again());
         assert_eq!(draws.kept().replicates.len(), 1);
     }

@@ -5,7 +5,7 @@ use assay_probes::stats::{Estimate, gather, partial, ranks};
 
 use super::correlations::{PEARSON, PEARSON_WITHIN, Rows, SPEARMAN, SPEARMAN_WITHIN};
 use super::{Analysis, Behaviour, Quantity, behaviour};
-use crate::frames::{Run, Site};
+use crate::frames::{RunResult, Site};
 
 /// A number that is cheaper than behaviour and may stand for it, turned so that higher is meant to be better.
 ///
@@ -52,7 +52,7 @@ impl Proxy {
         }
     }
 
-    fn of(&self, run: &Run) -> Option<f64> {
+    fn of(&self, run: &RunResult) -> Option<f64> {
         run.value(self.column).map(|v| self.sign * v)
     }
 
@@ -156,7 +156,7 @@ pub fn reciprocals(analysis: &Analysis<'_>, site: Option<&Site>, budget: u64) ->
         ("1/FWD", "fwd"),
     ];
     let of = |(name, column): (&'static str, &str)| {
-        let value = |run: &&Run| {
+        let value = |run: &&RunResult| {
             let value = run.value(column)?;
             if name.starts_with("1/") { Some(1.0 / value).filter(|v| v.is_finite()) } else { Some(value) }
         };

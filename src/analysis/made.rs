@@ -2,7 +2,7 @@
 
 use assay_probes::metrics::{Subset, Sums, total};
 
-use crate::frames::{Bootstrap, Grid, Run, Setting, Site};
+use crate::frames::{Bootstrap, Grid, RunResult, Setting, Site};
 
 /// What one sequence of one run is made of.
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ pub fn grid_of(
                     let sequences: Vec<[Sums; 3]> = (0..sequences).map(|at| make(place, at).sums()).collect();
                     let all = total(&sequences)[0];
                     let values = assay_probes::METRICS.iter().map(|m| (m.name.to_owned(), (m.value)(&all))).collect();
-                    runs.push(Run {
+                    runs.push(RunResult {
                         id: format!("{place:?}"),
                         model: model.to_owned(),
                         site: site.clone(),

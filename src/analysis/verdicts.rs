@@ -1,6 +1,6 @@
 //! The hypotheses: each rule's numbers and what follows from them.
 
-use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Evidence, HYPOTHESES, Hypothesis, Verdict, h0, h1, h2, h3};
+use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, Evidence, HYPOTHESES, Hypothesis, h0, h1, h2, h3};
 use assay_probes::stats::{equivalence_margin, holm};
 
 use super::{Analysis, Given, Score, Trend, behaviour, leaderboard, mismatch_and_failure, models_at_equal, trends};
@@ -15,7 +15,7 @@ pub struct Finding {
     /// The number that the rule looks at, in words.
     pub numbers: String,
     /// What follows.
-    pub verdict: Verdict,
+    pub verdict: Decision,
 }
 
 /// The metric of behaviour that all rules read.
@@ -45,7 +45,7 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
         let one = h1(equal.as_ref().and_then(Score::difference), evidence);
         released &= zero.is_decided() || one.is_decided();
         seeds = seeds.min(evidence.seeds);
-        let finding = |at: usize, numbers: String, verdict: Verdict| Finding {
+        let finding = |at: usize, numbers: String, verdict: Decision| Finding {
             hypothesis: HYPOTHESES[at],
             condition: condition.clone(),
             numbers,

@@ -82,7 +82,7 @@ impl Case {
         let (classes, before, then): (&[&str], &[&str], _) = match name {
             "weekdays" => (&WEEKDAYS, &BEFORE_WEEKDAYS, ". The day after that is"),
             "months" => (&MONTHS, &BEFORE_MONTHS, ". The month after that is"),
-            _ => bail!("there is no case {name}; there are weekdays and months"),
+            _ => bail!("there is no case `{name}`; there are weekdays and months"),
         };
         let pairs = || before.iter().flat_map(|before| classes.iter().enumerate().map(move |of| (before, of)));
         Ok(Self {

@@ -71,7 +71,7 @@ impl CaptureArgs {
         let config = files.config();
         let site = Site { center: self.center_residual, ..self.hook.into() };
         site.check(config)?;
-        let (source, sequences) = self.contexts.open(config, &checkpoint)?;
+        let (source, sequences) = self.contexts.open(config, &checkpoint, None)?;
         source.notes().iter().for_each(|note| progress.say(note));
         let context_size = source.context_size();
         let max_positions = config.max_positions;

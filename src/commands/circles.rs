@@ -73,7 +73,7 @@ struct Texts {
 
 /// What was found.
 #[derive(Serialize)]
-struct Found {
+struct CirclesReport {
     model: String,
     hook: String,
     case: String,
@@ -112,7 +112,7 @@ impl CirclesArgs {
         let vocabulary = Vocabulary::load(&checkpoint)?;
         interrupt::listen()?;
         let of = |model: &Decoder, name: &str| self.of(model, &vocabulary, &case, name, progress);
-        let found = Found {
+        let found = CirclesReport {
             model: self.model.display().to_string(),
             hook: self.hook.to_string(),
             case: case.name.clone(),
@@ -168,7 +168,7 @@ fn go_on() -> Result<()> {
     Ok(())
 }
 
-impl Found {
+impl CirclesReport {
     fn text(&self) -> String {
         let mut text = format!(
             "# {} of {} at {}\n\n{} texts of {} classes, in the order {}.\n\n",

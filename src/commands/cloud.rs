@@ -28,7 +28,7 @@ use crate::{device, fetch, output};
 /// like no other, and one token of a context is taken, as those of one text depend on each other.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction --out /tmp/written.safetensors"
+    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction \\\n    --out /tmp/written.safetensors"
 )]
 pub struct CloudArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
@@ -116,7 +116,7 @@ impl CloudArgs {
         let site = site.context("give --hook")?;
         site.check(files.config())?;
         let chooser = loaded.as_ref().map(|loaded| self.chooser(&loaded.sae, site, &files)).transpose()?;
-        let (source, sequences) = self.contexts.open(files.config(), &checkpoint)?;
+        let (source, sequences) = self.contexts.open(files.config(), &checkpoint, None)?;
         let model = files.load(&device)?;
         let batch = self.contexts.batch(source.context_size(), files.config().vocab_size).max(1);
         interrupt::listen()?;

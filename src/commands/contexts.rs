@@ -10,7 +10,9 @@ use assay_models::{Decoder, DecoderConfig, ModelError};
 use ndarray::Array2;
 
 use crate::belonging::missing_bos;
+use crate::fetch;
 use crate::progress::Progress;
+use crate::spelling::missing;
 
 /// Where sequences come from, how many of them are used, and how many at once.
 #[derive(clap::Args, Debug)]
@@ -30,7 +32,7 @@ pub struct ContextArgs {
     /// Use the first N sequences, or `all` [default: 64, or all if there are fewer; to capture, all]
     #[arg(long, value_name = "N|all")]
     sequences: Option<Sequences>,
-    /// Use the first N tokens of each sequence [default: all; of text, 128]
+    /// Use the first N tokens of each sequence [default: all, of text 128, but no more than the SAE's files say it was trained on]
     #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a sequence needs two tokens, one to predict the other"))]
     context_size: Option<u64>,
     /// Sequences per forward pass [default: as many as have 1024 tokens (in vocabularies above 65,536 as many logits), but not more
@@ -124,18 +126,23 @@ impl ContextArgs {
     }
 
     /// The same, to be read part by part: memory does not grow with the sequences. Their number is that which is asked for, or all.
-    /// `checkpoint` is where the model of this configuration is, whose tokenizer cuts text.
+    /// `checkpoint` is where the model of this configuration is, whose tokenizer cuts text; `trained` the tokens of a context that an SAE was
+    /// trained on, which they don't exceed by themselves.
     ///
     /// # Errors
     /// If the file can't be read, or holds fewer sequences than are asked for.
-    pub fn open(&self, config: &DecoderConfig, checkpoint: &Path) -> Result<(TokenSource, usize)> {
+    pub fn open(
+        &self,
+        config: &DecoderConfig,
+        checkpoint: &Path,
+        trained: Option<usize>,
+    ) -> Result<(TokenSource, usize)> {
+        self.check_path()?;
         let source = match &self.source.text {
-            Some(path) => self.open_text(path, Texts::of(checkpoint, config).begun(self.begin()))?,
+            Some(path) => self.open_text(path, Texts::of(checkpoint, config).begun(self.begin()), trained)?,
             None => {
-                let reading = self.reading(Reading::tokens());
-                let row = || -> Result<usize> { Ok(read_sequences(self.path(), &reading, Some(1), None)?.0.ncols()) };
-                let context_size = self.context_size().map_or_else(row, Ok)?;
-                TokenSource::open_as(self.path(), context_size, RowUse::First, None, &reading)?
+                let context_size = self.context_size().map_or_else(|| self.row(trained), Ok)?;
+                TokenSource::open_as(self.path(), context_size, RowUse::First, None, &self.reading(Reading::tokens()))?
             }
         };
         let count = match self.sequences {
@@ -158,15 +165,24 @@ impl ContextArgs {
         Ok((source, count))
     }
 
-    /// The sequences. `checkpoint` is where the model is, whose tokenizer cuts text; what is left out is said.
+    /// The sequences. `checkpoint` is where the model is, whose tokenizer cuts text, `trained` as in [`Self::open`]; what is left out is said.
     ///
     /// # Errors
     /// If the file can't be read, or holds fewer or shorter sequences than were asked for.
-    pub fn read(&self, model: &Decoder, checkpoint: &Path, progress: Progress) -> Result<Contexts> {
+    pub fn read(
+        &self,
+        model: &Decoder,
+        checkpoint: &Path,
+        trained: Option<usize>,
+        progress: Progress,
+    ) -> Result<Contexts> {
+        self.check_path()?;
         let (contexts, notes) = match &self.source.text {
-            Some(path) => self.text_contexts(path, Texts::of(checkpoint, model.config()).begun(self.begin()))?,
+            Some(path) => {
+                self.text_contexts(path, Texts::of(checkpoint, model.config()).begun(self.begin()), trained)?
+            }
             None => {
-                let (tokens, mut notes) = self.token_file(self.path())?;
+                let (tokens, mut notes) = self.token_file(self.path(), trained)?;
                 let vocabulary = Vocabulary::load(checkpoint).ok();
                 notes.extend(vocabulary.and_then(|vocabulary| missing_bos(&vocabulary, tokens.view())));
                 (Contexts { tokens, bos: None }, notes)
@@ -184,19 +200,31 @@ impl ContextArgs {
         self.context_size.map(|size| usize::try_from(size).unwrap_or(usize::MAX))
     }
 
+    /// Tokens that are taken of a row of token ids where nothing else is asked for.
+    fn row(&self, trained: Option<usize>) -> Result<usize> {
+        let (first, _) = read_sequences(self.path(), &self.reading(Reading::tokens()), Some(1), None)?;
+        Ok(first.ncols().min(trained.unwrap_or(usize::MAX)))
+    }
+
+    /// Checks that there is something at the path, or that it is a pattern.
+    fn check_path(&self) -> Result<()> {
+        ensure!(self.path().exists() || fetch::is_pattern(self.path()), missing(self.path()));
+        Ok(())
+    }
+
     fn begin(&self) -> Option<bool> {
         self.bos.map(|bos| bos == YesNo::Yes)
     }
 
-    fn open_text(&self, path: &Path, texts: Texts<'_>) -> Result<TokenSource> {
-        let context_size = self.context_size().unwrap_or(TEXT_CONTEXT);
+    fn open_text(&self, path: &Path, texts: Texts<'_>, trained: Option<usize>) -> Result<TokenSource> {
+        let context_size = self.context_size().unwrap_or_else(|| TEXT_CONTEXT.min(trained.unwrap_or(usize::MAX)));
         let reading = self.reading(Reading::text());
         Ok(TokenSource::open_as(path, context_size, RowUse::Split, Some(texts), &reading)?)
     }
 
     /// The first contexts of a text.
-    fn text_contexts(&self, path: &Path, texts: Texts<'_>) -> Result<(Contexts, Vec<String>)> {
-        let source = self.open_text(path, texts)?;
+    fn text_contexts(&self, path: &Path, texts: Texts<'_>, trained: Option<usize>) -> Result<(Contexts, Vec<String>)> {
+        let source = self.open_text(path, texts, trained)?;
         let context_size = source.context_size();
         let wanted = match self.sequences {
             Some(Sequences::First(count)) => count,
@@ -218,13 +246,18 @@ impl ContextArgs {
         Ok((Contexts { tokens, bos: source.bos() }, source.notes()))
     }
 
-    fn token_file(&self, path: &Path) -> Result<(Array2<u32>, Vec<String>)> {
+    fn token_file(&self, path: &Path, trained: Option<usize>) -> Result<(Array2<u32>, Vec<String>)> {
         let most = match self.sequences {
             Some(Sequences::First(count)) => Some(count),
             Some(Sequences::All) => None,
             None => Some(DEFAULT_SEQUENCES),
         };
-        let (tokens, notes) = read_sequences(path, &self.reading(Reading::tokens()), most, self.context_size())?;
+        // Rows are read as they are where nobody says otherwise: their lengths must agree, or a cut say where.
+        let context_size = match (self.context_size(), trained) {
+            (None, Some(_)) => Some(self.row(trained)?),
+            (given, _) => given,
+        };
+        let (tokens, notes) = read_sequences(path, &self.reading(Reading::tokens()), most, context_size)?;
         if let Some(Sequences::First(count)) = self.sequences {
             ensure!(
                 count == tokens.nrows(),

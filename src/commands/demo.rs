@@ -1,10 +1,10 @@
 //! `assay demo`: the demonstration, wherever the program is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::sweep::SweepArgs;
+use super::sweep::{SweepArgs, SweepOptions};
 use crate::files::write_atomic;
 use crate::progress::Progress;
 use crate::spec::SpecDocument;
@@ -20,15 +20,8 @@ use crate::spec::SpecDocument;
     after_help = "Examples:\n  assay demo\n  assay demo --dry-run\n  assay demo --set 'k=[8]' --out results/one-k"
 )]
 pub struct DemoArgs {
-    /// Results directory [default: results/demo]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Override a key of the spec; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Write the files and list the runs; train nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    options: SweepOptions,
 }
 
 /// Files of the repository, by their place in it, which is also where they are written.
@@ -66,8 +59,8 @@ impl DemoArgs {
         if written > 0 {
             progress.say(&format!("{written} files of the demonstration were written: models/bundled/, {SPEC}"));
         }
-        let document = SpecDocument::read(Path::new(SPEC), &self.overrides)?;
-        SweepArgs::of(Path::new(SPEC), self.out.clone(), self.dry_run).run_document(&document, device_name, progress)
+        let document = SpecDocument::read(Path::new(SPEC), &self.options.overrides)?;
+        SweepArgs::of(Path::new(SPEC), &self.options).run_document(&document, device_name, progress)
     }
 }
 

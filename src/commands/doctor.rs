@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use assay_models::hub::Settings;
+use assay_models::memory;
+use burn::tensor::Device;
 use serde::Serialize;
 
-use crate::files::free_space;
+use crate::files::{free_space, try_out};
 use crate::{device, markdown, output};
 
-/// Check the environment: devices, CUDA libraries, caches and their size, the hub's settings, disk.
+/// Check the environment: devices, the processor, memory, CUDA libraries, caches and their size, the hub's settings, disk.
 ///
 /// Nothing is changed, and nothing is fetched.
 #[derive(clap::Args, Debug)]
@@ -28,10 +30,14 @@ struct Findings {
     backends: Vec<&'static str>,
     devices: Vec<String>,
     threads: usize,
+    /// The sets of vector instructions that the CPU's matrix products can use here.
+    cpu_features: Vec<&'static str>,
+    /// Bytes of memory that are free; null where nobody says.
+    memory_bytes: Option<u64>,
     /// Where each of CUDA's parts is; null where it was not found.
     cuda: Cuda,
     hub: Hub,
-    /// Free bytes by directory.
+    /// What is written to, if it is, and the room there.
     disk: Vec<Disk>,
 }
 
@@ -41,6 +47,9 @@ struct Cuda {
     driver: Option<PathBuf>,
     nvrtc: Option<PathBuf>,
     headers: Option<PathBuf>,
+    /// Where compiled kernels are kept; null where they are not.
+    kernel_cache: Option<PathBuf>,
+    kernel_cache_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -54,10 +63,21 @@ struct Hub {
     token: bool,
 }
 
+/// A directory that commands write to.
 #[derive(Serialize)]
 struct Disk {
+    what: &'static str,
     directory: PathBuf,
     free_bytes: Option<u64>,
+    /// Why nothing can be written there; null where something can.
+    refused: Option<String>,
+}
+
+impl Disk {
+    fn look(what: &'static str, directory: PathBuf) -> Self {
+        let refused = try_out(&directory).err().map(|error| format!("{error:#}"));
+        Self { what, free_bytes: free_space(&directory), directory, refused }
+    }
 }
 
 impl DoctorArgs {
@@ -74,26 +94,39 @@ impl DoctorArgs {
     }
 }
 
+/// Bytes of what is in a directory, if it is there.
+fn size_of(dir: &Path) -> Option<u64> {
+    dir.is_dir().then(|| size(dir))
+}
+
 impl Findings {
     fn look() -> Self {
         let settings = Settings::from_env();
         let cache = settings.cache().to_owned();
         let here = std::env::current_dir().unwrap_or_default();
-        let disk = [here, cache.clone(), std::env::temp_dir()];
+        let cuda = Cuda::look();
+        let mut disk = vec![
+            Disk::look("results", here.join("results")),
+            Disk::look("hub cache", cache.clone()),
+            Disk::look("scratch", std::env::temp_dir()),
+        ];
+        disk.extend(cuda.kernel_cache.clone().map(|cache| Disk::look("kernel cache", cache)));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             backends: device::backends(),
             devices: device::names(),
             threads: rayon::current_num_threads(),
-            cuda: Cuda::look(),
+            cpu_features: device::cpu_features(),
+            memory_bytes: memory::free(&Device::flex()),
+            cuda,
             hub: Hub {
-                cache_bytes: cache.is_dir().then(|| size(&cache)),
+                cache_bytes: size_of(&cache),
                 cache,
                 endpoint: settings.endpoint().to_owned(),
                 offline: settings.offline(),
                 token: settings.has_token(),
             },
-            disk: disk.map(|directory| Disk { free_bytes: free_space(&directory), directory }).into(),
+            disk,
         }
     }
 
@@ -106,6 +139,13 @@ impl Findings {
         table.row(["backends of this build", &or_none(self.backends.join(", ")), remark]);
         table.row(["devices", &self.devices.join(", "), ""]);
         table.row(["threads", &self.threads.to_string(), ""]);
+        let slow = if self.cpu_features.is_empty() { "without them, matrix products on the CPU are slow" } else { "" };
+        table.row(["vector instructions", &or_none(self.cpu_features.join(", ")), slow]);
+        table.row([
+            "memory",
+            &self.memory_bytes.map_or_else(|| markdown::NONE.to_owned(), |b| bytes_text(b) + " free"),
+            "",
+        ]);
         for (what, found, remedy) in [
             ("CUDA driver", &self.cuda.driver, "libcuda.so comes with NVIDIA's driver"),
             ("NVRTC", &self.cuda.nvrtc, "libnvrtc.so compiles kernels at run time: CUDA toolkit, or LD_LIBRARY_PATH"),
@@ -114,20 +154,41 @@ impl Findings {
             let shown = found.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
             table.row([what, &or_none(shown), if found.is_none() { remedy } else { "" }]);
         }
+        let size = |bytes: Option<u64>| bytes.map_or_else(|| "not there yet".to_owned(), bytes_text);
+        let (kernels, remark) = match &self.cuda.kernel_cache {
+            Some(dir) => (dir.display().to_string(), size(self.cuda.kernel_cache_bytes)),
+            None if cfg!(feature = "cuda") => (
+                markdown::NONE.to_owned(),
+                "ASSAY_KERNEL_CACHE is off: each start compiles CUDA's kernels anew".to_owned(),
+            ),
+            None => (markdown::NONE.to_owned(), "a build with CUDA keeps its compiled kernels".to_owned()),
+        };
+        table.row(["kernel cache", &kernels, &remark]);
         let Hub { cache, cache_bytes, endpoint, offline, token } = &self.hub;
-        let size = cache_bytes.map_or_else(|| "not there yet".to_owned(), bytes_text);
-        table.row(["hub cache", &cache.display().to_string(), &size]);
+        table.row(["hub cache", &cache.display().to_string(), &size(*cache_bytes)]);
         table.row(["hub endpoint", endpoint, ""]);
         let state = if *offline { "yes" } else { "no" };
         table.row(["offline", state, if *offline { "HF_HUB_OFFLINE: only what is in the cache is used" } else { "" }]);
         let remark = "gated or private repositories need one: HF_TOKEN";
         table.row(["hub token", if *token { "yes" } else { markdown::NONE }, if *token { "" } else { remark }]);
-        for disk in &self.disk {
-            let free = disk.free_bytes.map_or_else(|| markdown::NONE.to_owned(), |b| bytes_text(b) + " free");
-            table.row(["disk", &disk.directory.display().to_string(), &free]);
+        for Disk { what, directory, free_bytes, refused } in &self.disk {
+            let free = free_bytes.map_or_else(|| markdown::NONE.to_owned(), |b| bytes_text(b) + " free");
+            let remark = match refused {
+                Some(why) => format!("can't be written: {why}"),
+                None => format!("{free}, writable"),
+            };
+            table.row([format!("disk, {what}"), directory.display().to_string(), remark]);
         }
         table
     }
+}
+
+/// Where a build with CUDA keeps compiled kernels.
+fn kernel_cache() -> Option<PathBuf> {
+    #[cfg(feature = "cuda")]
+    return cubecl::cuda::kernel_cache_directory();
+    #[cfg(not(feature = "cuda"))]
+    None
 }
 
 impl Cuda {
@@ -141,7 +202,10 @@ impl Cuda {
             ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"].map(PathBuf::from),
         );
         let library = |name: &str| libraries.iter().find_map(|dir| starting_with(dir, name));
+        let kernel_cache = kernel_cache();
         Self {
+            kernel_cache_bytes: kernel_cache.as_deref().and_then(size_of),
+            kernel_cache,
             driver: library("libcuda.so"),
             nvrtc: library("libnvrtc.so"),
             headers: roots.iter().map(|root| root.join("include")).find(|dir| dir.join("cuda_fp16.h").is_file()),

@@ -39,11 +39,13 @@ pub(super) struct DraftArgs {
 }
 
 /// What was found there.
-pub(super) struct Found {
+pub(super) struct Inputs {
     /// What the model computes.
     pub config: DecoderConfig,
     /// The model's name in tables.
     pub model_name: String,
+    /// Whether the text is token ids already.
+    pub is_tokens: bool,
     context_size: usize,
     budget: Budget,
     /// What the text holds, a sentence.
@@ -55,7 +57,7 @@ impl DraftArgs {
     ///
     /// # Errors
     /// If one of them can't be found or read, or there is too little text.
-    pub fn look(&self, progress: Progress) -> Result<Found> {
+    pub fn look(&self, progress: Progress) -> Result<Inputs> {
         let checkpoint = fetch::model(&self.model, progress)?;
         let config = ModelFiles::open(&checkpoint)?.config().clone();
         let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
@@ -88,14 +90,15 @@ impl DraftArgs {
         let budget = budget(left.min(asked)).with_context(|| format!("{shown}"))?;
         if self.training_tokens.is_some_and(|asked| asked != budget.tokens) {
             progress.say(&format!(
-                "--training-tokens {asked}: {} are whole steps of {} tokens",
+                "--training-tokens {asked}: trained on {}, which are whole steps of {} tokens",
                 budget.tokens, budget.batch
             ));
         }
         let found = (contexts * context_size).to_string();
         let count = if is_all { found } else { format!("at least {found}") };
         let held = format!("{shown}: {count} tokens in whole contexts of {context_size}.");
-        Ok(Found { config, model_name: name_of(&self.model), context_size, budget, held })
+        let is_tokens = !source.is_made_on_the_way();
+        Ok(Inputs { config, model_name: name_of(&self.model), is_tokens, context_size, budget, held })
     }
 
     /// A spec for it.
@@ -104,7 +107,7 @@ impl DraftArgs {
     /// If a path is not UTF-8.
     pub fn draft<'a>(
         &self,
-        found: &'a Found,
+        found: &'a Inputs,
         name: &'a str,
         layers: Layers,
         coders: Coders,

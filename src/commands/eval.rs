@@ -8,7 +8,7 @@ pub(super) mod place;
 mod reconstructions;
 mod saebench;
 mod several;
-mod show;
+pub(super) mod show;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ use reconstructions::Reconstructions;
 /// the SAE keeps of the model. A transcoder reads one activation, and its predictions take the place of another, of which all metrics are.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Verdict:\n  What an SAE keeps of what the activation does for the model's loss is the loss score under mean\n  ablation: 0 for the mean activation in its place, 1 for a perfect reconstruction, as R² has it.\n  R² minus that score, by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --text README.md --json\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 tests/golden/eval-small/L4_k32 --text README.md"
+    after_help = "Verdict:\n  What an SAE keeps of what the activation does for the model's loss is the loss score under mean\n  ablation: 0 for the mean activation in its place, 1 for a perfect reconstruction, as R² has it.\n  R² minus that score, by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --text README.md --json\n  assay eval --model models/bundled/small --text README.md \\\n    --sae tests/golden/eval-small/L3_k8 tests/golden/eval-small/L4_k32"
 )]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -174,7 +174,8 @@ impl EvalArgs {
             let place = self.place.place(name, &loaded, model.config(), assumed.without_value_bias)?;
             opened.push((loaded, place));
         }
-        let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, progress)?;
+        let trained = opened.iter().filter_map(|(loaded, _)| loaded.metadata.context_size).min();
+        let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, trained, progress)?;
         for (loaded, place) in &mut opened {
             let used = Used {
                 model: model_name,

@@ -43,7 +43,7 @@ impl GeometryArgs {
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let model = Decoder::load(&checkpoint, &device)?;
-        let tokens = self.contexts.read(&model, &checkpoint, progress)?.tokens;
+        let tokens = self.contexts.read(&model, &checkpoint, None, progress)?.tokens;
         let batch = self.contexts.batch(tokens.ncols(), model.config().vocab_size);
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
         let found = model_geometry(&model, tokens.view(), batch, self.center_residual, |n| {

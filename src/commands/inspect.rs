@@ -1,4 +1,4 @@
-//! `assay inspect`: what is in a model, SAE, results directory, or source of tokens or text.
+//! `assay inspect`: what is in a model, SAE, results directory, spec, or source of tokens or text.
 
 mod model;
 
@@ -14,9 +14,10 @@ use crate::catalogue::assumptions;
 use crate::plan::Outline;
 use crate::progress::Progress;
 use crate::results_dir::{self, Unfinished};
+use crate::spec::SpecDocument;
 use crate::{device, fetch, frames, markdown, output};
 
-/// Say what a model, SAE, results directory, or source of tokens or text holds.
+/// Say what a model, SAE, results directory, spec, or source of tokens or text holds.
 ///
 /// What it is follows from the files that are there. Of an SAE of another tool it says what the SAE computes, and what in its files
 /// is unusual.
@@ -90,6 +91,10 @@ impl InspectArgs {
             notes = model::model(path, &mut facts)?;
         } else if let Some(files) = gguf_files(path) {
             bail!("{} is a directory of GGUF files; name one of them: {files}", path.display());
+        } else if path.extension().is_some_and(|end| end == "toml") {
+            spec(path, &mut facts)?;
+        } else if let Some(below) = below(path) {
+            bail!("{} holds several things; give one of them: {below}", path.display());
         } else {
             let reading = Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines };
             let found = describe(path, &reading).with_context(|| {
@@ -115,6 +120,38 @@ impl InspectArgs {
         }
         output::result(format_args!("{}{}", facts.table(), markdown::notes(&notes)))
     }
+}
+
+/// What can be looked at one by one right below a directory, if there is anything of the kind.
+fn below(dir: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(dir).ok()?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let what = |path: &PathBuf| {
+        if path.join("runs.parquet").is_file() || results_dir::unfinished(path).is_some() {
+            Some("results of a sweep")
+        } else if formats::is_sae(path) {
+            Some("SAE")
+        } else {
+            is_model(path).then_some("model")
+        }
+    };
+    let found: Vec<String> =
+        paths.iter().filter_map(|path| Some(format!("{} ({})", path.display(), what(path)?))).collect();
+    (!found.is_empty()).then(|| found.join(", "))
+}
+
+/// What a sweep's spec asks for; its models and text are not opened.
+fn spec(path: &Path, facts: &mut Facts) -> Result<()> {
+    let spec = SpecDocument::read(path, &[])?.spec()?;
+    facts.add("kind", "spec of a sweep: `assay sweep` runs it, with --dry-run it lists the runs");
+    facts.add("name", spec.name.clone());
+    facts.add("models", spec.models.iter().map(|model| model.name.clone()).collect::<Vec<_>>());
+    facts.add("hooks", spec.hooks.iter().map(ToString::to_string).collect::<Vec<_>>());
+    facts.add("seeds", spec.seeds.clone());
+    facts.add("training tokens", spec.training_tokens.clone());
+    facts.add("evaluation sequences", spec.eval.sequences);
+    Ok(())
 }
 
 /// The names of the GGUF files in a directory, if it has any.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::contexts::whole;
 use super::eval::named::model_of;
 use crate::features::terminal::{readable, token};
-use crate::inside::{Inside, Prompt, Scored};
+use crate::inside::{ModelWithSae, Prompt, Scored};
 use crate::markdown::{Table, number, percent};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
@@ -52,13 +52,13 @@ impl LatentsArgs {
         let model = model_of(self.model.as_deref(), std::slice::from_ref(&self.sae))?;
         let device = device::open(device_name)?.device;
         let sae = fetch::sae(&self.sae, progress)?;
-        let inside = Inside::open(fetch::model(&model, progress)?, sae, &device)?;
+        let inside = ModelWithSae::open(fetch::model(&model, progress)?, sae, &device)?;
         let d_sae = inside.latents();
         if let Some(latent) = self.ablate {
             ensure!(latent < d_sae, "--ablate {latent}: the SAE has {d_sae} latents, from 0");
         }
         let prompt = inside.read(&self.prompt)?;
-        let found = Found::new(&inside, &prompt, self.top as usize, self.ablate)?;
+        let found = PromptReport::new(&inside, &prompt, self.top as usize, self.ablate)?;
         if self.json {
             return output::result_line(serde_json::to_string_pretty(&found.json())?);
         }
@@ -74,7 +74,7 @@ struct Without {
     losses: Vec<[f32; 2]>,
 }
 
-struct Found<'a> {
+struct PromptReport<'a> {
     hook: String,
     prompt: &'a Prompt,
     top: usize,
@@ -84,8 +84,8 @@ struct Found<'a> {
     without: Option<Without>,
 }
 
-impl<'a> Found<'a> {
-    fn new(inside: &Inside, prompt: &'a Prompt, top: usize, ablate: Option<usize>) -> Result<Self> {
+impl<'a> PromptReport<'a> {
+    fn new(inside: &ModelWithSae, prompt: &'a Prompt, top: usize, ablate: Option<usize>) -> Result<Self> {
         let mut writes = BTreeMap::new();
         let strongest = prompt.active.iter().flat_map(|active| active.iter().take(top));
         for latent in strongest.map(|active| active.latent).chain(ablate) {

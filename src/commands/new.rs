@@ -38,7 +38,13 @@ impl NewArgs {
     /// # Errors
     /// If the model or the text can't be used, the name can't be that of a sweep, or the file is there.
     pub fn run(&self, progress: Progress) -> Result<()> {
-        let path = PathBuf::from(format!("{}.toml", self.name));
+        // Whoever names the file means the same.
+        let name = self.name.strip_suffix(".toml").unwrap_or(&self.name);
+        ensure!(
+            !name.contains(['/', '\\']),
+            "{name}: the spec is written to the current directory, as its paths are relative to where it lies; give a name without a `/`"
+        );
+        let path = PathBuf::from(format!("{name}.toml"));
         ensure!(
             path.symlink_metadata().is_err(),
             "{} is there already; remove it, or give another name",
@@ -46,7 +52,7 @@ impl NewArgs {
         );
         let found = self.draft.look(progress)?;
         let coders = Coders { architecture: "topk".to_owned(), l0: K.to_vec() };
-        let text = self.draft.draft(&found, &self.name, Layers::Depths, coders, 0)?.text();
+        let text = self.draft.draft(&found, name, Layers::Depths, coders, 0)?.text();
         SpecDocument::of(&path, &text, &[])?.spec()?;
         write_atomic(&path, text.as_bytes())?;
         progress.say(&format!("next: assay sweep {} --dry-run", quoted(&path.to_string_lossy())));

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
+use crate::spelling::missing;
 use crate::{output, report};
 
 /// Rebuild the tables, plots and report of a results directory from its parquet files.
@@ -25,6 +26,7 @@ impl ReportArgs {
     /// # Errors
     /// If the directory has no results or can't be written.
     pub fn run(&self) -> Result<()> {
+        ensure!(self.results.is_dir(), missing(&self.results));
         report::write(&self.results)?;
         output::result_line(self.results.join("report.md").display())
     }

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::files::write_atomic;
 use crate::gather::gather;
+use crate::markdown::counted;
 use crate::plan::{Outline, Plan};
 use crate::progress::Progress;
 use crate::results_dir::{ResultsDir, SLURM};
@@ -39,18 +40,14 @@ use worker::Message;
 /// files, tables, plots, report.html and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug, Default)]
 #[command(
-    after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k\n  assay sweep sweeps/demo.toml --group 0    (one process for each group, then `assay gather results/demo`)"
+    after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k\n  assay sweep sweeps/demo.toml --group 0    # a process a group, then `assay gather results/demo`"
 )]
 pub struct SweepArgs {
     /// The spec, a TOML file
     #[arg(value_name = "SPEC")]
     spec: PathBuf,
-    /// Results directory [default: `results/` and the name of the sweep]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Override a key of the spec; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    #[command(flatten)]
+    options: SweepOptions,
     /// Work on one group alone, by its number or name (`--dry-run` lists them); `assay gather DIR` when all are done
     #[arg(long, value_name = "GROUP", conflicts_with = "dry_run")]
     group: Option<String>,
@@ -63,18 +60,44 @@ pub struct SweepArgs {
     worker: bool,
     #[command(flatten)]
     slurm: SlurmArgs,
-    /// List the runs, what they need and which are done; train nothing
-    #[arg(long)]
-    dry_run: bool,
     /// With --dry-run: print one JSON object instead of a table
     #[arg(long, requires = "dry_run")]
     json: bool,
+    /// Refuse a directory that holds what another spec asked for.
+    #[arg(skip)]
+    alone: bool,
+}
+
+/// What every command takes that runs a sweep.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct SweepOptions {
+    /// Results directory [default: `results/` and the name of the sweep]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Override a key of the spec; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// List the runs, what they need and which are done; train nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl SweepOptions {
+    /// Where the results of a spec go.
+    pub fn results(&self, spec: &SweepSpec) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name))
+    }
 }
 
 impl SweepArgs {
-    /// As `assay sweep SPEC --out OUT`, with --dry-run if that is asked for.
-    pub(super) fn of(spec: &Path, out: Option<PathBuf>, dry_run: bool) -> Self {
-        Self { spec: spec.to_owned(), out, dry_run, ..Self::default() }
+    /// As `assay sweep SPEC` with these options.
+    pub(super) fn of(spec: &Path, options: &SweepOptions) -> Self {
+        Self { spec: spec.to_owned(), options: options.clone(), ..Self::default() }
+    }
+
+    /// The same in a directory of its own: one that holds what another spec asked for is an error.
+    pub(super) fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 
     /// Runs the command.
@@ -83,7 +106,7 @@ impl SweepArgs {
     /// If the spec, a model or a token file is unusable, the results directory is not a sweep's or another process works in it,
     /// training diverges, a file can't be written, or somebody interrupts ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
-        self.run_document(&SpecDocument::read(&self.spec, &self.overrides)?, device_name, progress)
+        self.run_document(&SpecDocument::read(&self.spec, &self.options.overrides)?, device_name, progress)
     }
 
     /// Runs the sweep of a spec that was read, or that a command made.
@@ -92,7 +115,7 @@ impl SweepArgs {
         let names = self.worker.then(worker::listen);
         let progress = if self.worker { Progress::Reported } else { progress };
         let spec = document.spec()?;
-        let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
+        let results = self.options.results(&spec);
         ResultsDir::check(&results)?;
         if let Some(devices) = &self.devices {
             return self.run_on(devices, &spec, &results, progress, started);
@@ -101,11 +124,17 @@ impl SweepArgs {
             return self.submit(device_name, document, &spec, results, progress);
         }
         let opened = device::open(device_name)?;
-        opened.check(spec.precision)?;
+        let computes = opened.check(spec.precision);
+        // Runs can be listed wherever the spec can be read: one plans on a laptop what a GPU is to do.
+        let why_not = if self.options.dry_run {
+            computes.err().map(|error| error.to_string())
+        } else {
+            computes.map(|()| None)?
+        };
         if self.worker {
             Message::Opened { class: opened.class.clone() }.send()?;
         }
-        if self.dry_run {
+        if self.options.dry_run {
             let pending = fetch::pending(&spec)?;
             if !pending.is_empty() {
                 return describe_downloads(&pending, self.json);
@@ -116,9 +145,11 @@ impl SweepArgs {
         if !self.worker {
             warn_of_missing(&plan.missing);
         }
-        if self.dry_run {
-            progress.say("timing a little of each stage");
-            let outlook = Outlook::new(&spec, &plan, &results, &opened)?;
+        if self.options.dry_run {
+            if why_not.is_none() {
+                progress.say("timing a little of each stage");
+            }
+            let outlook = Outlook::new(&spec, &plan, &results, &opened, why_not)?;
             return output::result_line(if self.json {
                 serde_json::to_string_pretty(&outlook)?
             } else {
@@ -129,8 +160,13 @@ impl SweepArgs {
         let outline = Outline::of(&spec, &recorded, &plan);
         let prepare = |results: &Path| {
             if Outline::read(results).ok().flatten().is_some_and(|there| there != outline) {
+                ensure!(
+                    !self.alone,
+                    "{} holds another training, whose report this one would replace; give it a --name or an --out of its own",
+                    results.display()
+                );
                 progress.say(&format!(
-                    "{} has the plan of another spec, or of this one before it was changed: its records and states stay, its plan is \
+                    "{} has the plan of another spec, or of this one before it was changed. Its records and states stay; its plan is \
                      replaced now, its tables and report when all is gathered",
                     results.display()
                 ));
@@ -188,7 +224,7 @@ impl SweepArgs {
         progress: Progress,
     ) -> Result<()> {
         device::check_name(device).with_context(|| format!("--device {device}"))?;
-        let submission = Submission { name: &spec.name, overrides: &self.overrides, results, device };
+        let submission = Submission { name: &spec.name, overrides: &self.options.overrides, results, device };
         if self.slurm.only_looks() {
             return self.slurm.look(&submission);
         }
@@ -197,7 +233,7 @@ impl SweepArgs {
         warn_of_missing(&plan.missing);
         let groups = plan.groups().map(|(_, group)| group.name()).collect();
         let recorded = document.recorded(&submission.results.join(SLURM), &sources.commits)?;
-        self.slurm.start(&submission, groups, &recorded, self.dry_run)
+        self.slurm.start(&submission, groups, &recorded, self.options.dry_run)
     }
 
     /// Has workers on several devices do it.
@@ -218,7 +254,7 @@ impl SweepArgs {
             let mut command = Command::new(&program);
             command.args(["--device", device, "--threads", &threads.to_string(), "sweep", "--worker"]);
             command.arg(&self.spec).arg("--out").arg(results);
-            command.args(self.overrides.iter().flat_map(|set| ["--set", set]));
+            command.args(self.options.overrides.iter().flat_map(|set| ["--set", set]));
             command.env("HF_HUB_OFFLINE", "1");
             command
         };
@@ -230,7 +266,8 @@ impl SweepArgs {
 /// Gathers a sweep that is done.
 fn finish(claimed: &ResultsDir, progress: Progress, started: Instant) -> Result<()> {
     let runs = gather(claimed)?;
-    progress.say(&format!("{runs} runs in {:.1} s", started.elapsed().as_secs_f64()));
+    let (seconds, page) = (started.elapsed().as_secs_f64(), claimed.path().join("report.html"));
+    progress.say(&format!("{} in {seconds:.1} s; {} opens in a browser", counted(runs, "run"), page.display()));
     output::result_line(claimed.path().join("report.md").display())
 }
 

@@ -29,7 +29,7 @@ use crate::{cloud, fetch, output};
 /// is more of a loop than in that null; a sphere passes as well, and a loop is no proof of a cyclic concept.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay topology tests/golden/topology/circle.npy\n  assay topology activations.npz --key layer_12 --metric euclidean,angular --draws 999 --out results/loops\n  assay topology results/demo/saes/small-L3-k8 --what decoder --metric angular\n  assay topology cloud.npy --metric euclidean --nulls none --json"
+    after_help = "Examples:\n  assay topology tests/golden/topology/circle.npy\n  assay topology activations.npz --key layer_12 --metric euclidean,angular \\\n    --draws 999 --out results/loops\n  assay topology results/demo/saes/small-L3-k8 --what decoder --metric angular\n  assay topology cloud.npy --metric euclidean --nulls none --json"
 )]
 pub struct TopologyArgs {
     /// Points, one a row: numpy's .npy or .npz, safetensors, Parquet (a column of lists, or all numeric columns), or an SAE
@@ -109,7 +109,7 @@ enum What {
 
 /// What was found with one metric.
 #[derive(Serialize)]
-struct Found {
+struct TopologyReport {
     metric: Metric,
     filtration: String,
     /// Points that bars were computed of, and their dimensions.
@@ -174,7 +174,7 @@ impl TopologyArgs {
                 let pipeline = Pipeline { components: None, ..pipeline.clone() };
                 author_rule(cloud.view(), &pipeline, &author_nulls(metric), of, self.seed)
             });
-            found.push(Found {
+            found.push(TopologyReport {
                 metric,
                 filtration: self.filtration.to_string(),
                 points: audit.points,

@@ -1,6 +1,6 @@
 //! `assay train`: one SAE, without a file that says how.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use assay_models::HookPoint;
@@ -8,12 +8,15 @@ use assay_sae::Architecture;
 
 use super::contexts::whole;
 use super::draft::DraftArgs;
-use super::sweep::{SweepArgs, quoted};
-use crate::output;
+use super::eval::show::scores;
+use super::sweep::{SweepArgs, SweepOptions, quoted};
+use crate::frames::{self, RunResult};
 use crate::plan::{Outline, name_of_run};
 use crate::progress::Progress;
 use crate::spec::SpecDocument;
 use crate::spec::draft::{Coders, Layers};
+use crate::verdict::of_run;
+use crate::{markdown, output};
 
 /// Train one SAE on a model and a text, evaluate it on held-out text, and keep it.
 ///
@@ -22,13 +25,13 @@ use crate::spec::draft::{Coders, Layers};
 /// and of the SAE are printed.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay train --model models/bundled/small --text models/bundled/train.parquet --layer 3 --k 8\n  assay train --model models/bundled/small --text models/bundled/train.parquet --architecture jumprelu --k 16 \\\n    --training-tokens 100000 --set train.lr=2e-3"
+    after_help = "Examples:\n  assay train --model models/bundled/small --text models/bundled/train.parquet --layer 3 --k 8\n  assay train --model models/bundled/small --text models/bundled/train.parquet \\\n    --architecture jumprelu --k 16 --training-tokens 100000 --set train.lr=2e-3"
 )]
 pub struct TrainArgs {
     #[command(flatten)]
     draft: DraftArgs,
     /// The layer, from 0 [default: the one in the middle]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     layer: Option<usize>,
     /// Active latents per token: `k`, or `target_l0` of the classes that are steered to it (jumprelu, gated, standard)
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = whole(1, 1 << 20, "an SAE without active latents reconstructs nothing"))]
@@ -42,15 +45,8 @@ pub struct TrainArgs {
     /// Name of the sweep [default: of model, layer, class and k]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Results directory [default: `results/` and the name]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Override a key of the spec; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// Say what it needs; train nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    options: SweepOptions,
 }
 
 impl TrainArgs {
@@ -63,8 +59,8 @@ impl TrainArgs {
         let known = Architecture::NAMES.into_iter().filter(|name| !settled.contains(name)).collect::<Vec<_>>();
         ensure!(
             known.contains(&self.architecture.as_str()),
-            "--architecture {}: one of {} can be trained by options alone; for others `assay new` writes a spec, and \
-             coders = [{{ architecture = … }}] in it",
+            "--architecture {0}: options alone can train {1}; for another class let `assay new` write a spec, and put coders = \
+             [{{ architecture = \"…\" }}] in it",
             self.architecture,
             known.join(", ")
         );
@@ -79,13 +75,16 @@ impl TrainArgs {
         let coders = Coders { architecture: self.architecture.clone(), l0: vec![self.k] };
         let text = self.draft.draft(&found, &name, Layers::One(layer), coders, self.seed)?.text();
         let label = Path::new("assay train");
-        let document = SpecDocument::of(label, &text, &self.overrides)?;
-        let spec = document.spec()?;
-        let results = self.out.clone().unwrap_or_else(|| Path::new("results").join(&spec.name));
-        let sweep = SweepArgs::of(label, Some(results.clone()), self.dry_run);
-        sweep.run_document(&document, device_name, progress)?;
-        if self.dry_run {
+        let document = SpecDocument::of(label, &text, &self.options.overrides)?;
+        let results = self.options.results(&document.spec()?);
+        SweepArgs::of(label, &self.options).alone().run_document(&document, device_name, progress)?;
+        if self.options.dry_run {
             return Ok(());
+        }
+        let grid = frames::read(&results)?;
+        for run in &grid.runs {
+            let vocab_size = found.config.vocab_size;
+            progress.say(&format!("{}\n{}", of_run(run, grid.bootstrap, vocab_size).text, scores_of(run)));
         }
         let outline = Outline::read(&results)?.context("a sweep that is done has a plan")?;
         for group in &outline.groups {
@@ -94,9 +93,19 @@ impl TrainArgs {
                 let sae = results.join("saes").join(name_of_run(&group.model, hook, &run.key));
                 output::result_line(sae.display())?;
                 let [model, sae] = [&self.draft.model, &sae].map(|path| quoted(&path.to_string_lossy()));
-                progress.say(&format!("next: assay eval --model {model} --sae {sae} --text FILE"));
+                let text = quoted(&self.draft.text.to_string_lossy());
+                progress.say(&format!(
+                    "next: `assay eval --model {model} --sae {sae} --text FILE` on text of your own, and `assay features --model {model} --sae \
+                     {sae} {} {text} --out features` for what its latents mean",
+                    if found.is_tokens { "--tokens" } else { "--text" }
+                ));
             }
         }
         Ok(())
     }
+}
+
+/// The first things to know of a run.
+fn scores_of(run: &RunResult) -> markdown::Table {
+    scores(|name| (run.value(name), run.interval(name)))
 }

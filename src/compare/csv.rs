@@ -2,7 +2,7 @@
 
 /// One record.
 #[derive(Debug, PartialEq)]
-pub struct Record {
+pub struct CsvRecord {
     /// The line that it starts on, from 1.
     pub line: usize,
     /// Its fields, without their quotes.
@@ -21,7 +21,7 @@ pub struct Damage {
 }
 
 /// All records of a text; empty lines are none.
-pub fn records(text: &str) -> Result<Vec<Record>, Damage> {
+pub fn records(text: &str) -> Result<Vec<CsvRecord>, Damage> {
     let mut chars = text.strip_prefix('\u{feff}').unwrap_or(text).chars().peekable();
     let (mut records, mut line) = (Vec::new(), 1);
     loop {
@@ -31,7 +31,7 @@ pub fn records(text: &str) -> Result<Vec<Record>, Damage> {
         if chars.peek().is_none() {
             return Ok(records);
         }
-        let mut record = Record { line, fields: Vec::new() };
+        let mut record = CsvRecord { line, fields: Vec::new() };
         loop {
             let damage = |what| Damage { line: record.line, field: record.fields.len(), what };
             let mut field = String::new();

@@ -5,7 +5,7 @@
 use assay_probes::metrics::metric;
 use assay_probes::stats::Between;
 
-use super::numbers::{Found, Missing, Numbers, narrow};
+use super::numbers::{Counterpart, Missing, Numbers, narrow};
 use super::published::{End, Models, Published, is_budget};
 use crate::analysis::{
     Analysis, Cell, Score, Threshold, agreement, gap, k_star_ratio, loss_ratio, mismatches, on_all, overlap,
@@ -14,7 +14,7 @@ use crate::analysis::{
 use crate::frames::{Class, RECONSTRUCTION, RESID_POST, Site, TOPK};
 
 impl Numbers for Analysis<'_> {
-    fn find(&self, wanted: &Published) -> Result<Found, Missing> {
+    fn find(&self, wanted: &Published) -> Result<Counterpart, Missing> {
         let score = match &wanted.models {
             Models::All => of_all(self, wanted),
             Models::One(model) => of_one(self, model, wanted),
@@ -23,11 +23,11 @@ impl Numbers for Analysis<'_> {
         let quantity = || wanted.quantity.clone();
         let value = score.value.filter(|v| !v.is_nan()).ok_or_else(|| Missing::Undefined(quantity()))?;
         if wanted.end == End::Value || wanted.is_bound() {
-            return Ok(Found { value, interval: score.bootstrap, is_bound: false });
+            return Ok(Counterpart { value, interval: score.bootstrap, is_bound: false });
         }
         let interval = score.bootstrap.ok_or_else(|| Missing::Interval(quantity()))?;
         let end = if wanted.end == End::Low { interval.low } else { interval.high };
-        Ok(Found { value: end, interval: None, is_bound: false })
+        Ok(Counterpart { value: end, interval: None, is_bound: false })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::markdown::tokens_text;
 
 /// A number that answers to a published one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct Counterpart {
     /// The number; of a row that is an end of an interval, that end.
     pub value: f64,
     /// Its interval, if it has one and is not an end itself.
@@ -98,7 +98,7 @@ pub trait Numbers {
     ///
     /// # Errors
     /// With the first key that nothing has.
-    fn find(&self, wanted: &Published) -> Result<Found, Missing>;
+    fn find(&self, wanted: &Published) -> Result<Counterpart, Missing>;
 }
 
 /// Keeps what a key fits.
@@ -109,7 +109,7 @@ pub(super) fn narrow<T>(found: &mut Vec<&T>, fits: impl Fn(&T) -> bool, missing:
 
 /// Published numbers answer to published numbers.
 impl Numbers for Vec<Published> {
-    fn find(&self, wanted: &Published) -> Result<Found, Missing> {
+    fn find(&self, wanted: &Published) -> Result<Counterpart, Missing> {
         let mut rows: Vec<&Published> = self.iter().collect();
         narrow(&mut rows, |r| r.model == wanted.model, Missing::Model(wanted.model.clone()))?;
         narrow(&mut rows, |r| r.depth == wanted.depth, Missing::Depth(wanted.depth.clone().unwrap_or_default()))?;
@@ -132,6 +132,6 @@ impl Numbers for Vec<Published> {
             (r.experiment != wanted.experiment, r.table != wanted.table, r.row != wanted.row, r.column != wanted.column)
         };
         let likest = rows.iter().min_by_key(unlike).expect("narrowing leaves one");
-        Ok(Found { value: likest.value, interval: likest.interval(self), is_bound: likest.is_bound() })
+        Ok(Counterpart { value: likest.value, interval: likest.interval(self), is_bound: likest.is_bound() })
     }
 }

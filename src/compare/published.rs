@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use assay_probes::stats::Interval;
 
-use super::csv::{self, Damage, Record};
+use super::csv::{self, CsvRecord, Damage};
 
 /// The columns; `results/reference/README.md` says what they hold.
 pub const COLUMNS: [&str; 15] = [
@@ -232,7 +232,7 @@ fn place(line: usize, field: usize) -> String {
     format!("line {line}, column {}{column}", field + 1)
 }
 
-fn row(record: &Record, name: &str) -> Result<Published> {
+fn row(record: &CsvRecord, name: &str) -> Result<Published> {
     let fields = &record.fields;
     if fields.len() != COLUMNS.len() {
         let at = fields.len().min(COLUMNS.len());

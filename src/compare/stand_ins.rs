@@ -1,6 +1,6 @@
 //! Models that stand for published ones, under their own names.
 
-use super::numbers::{Found, Missing, Numbers};
+use super::numbers::{Counterpart, Missing, Numbers};
 use super::published::{Models, Published};
 
 /// Numbers in which some models stand for published ones.
@@ -17,7 +17,7 @@ pub struct StandIns<'a> {
 }
 
 impl Numbers for StandIns<'_> {
-    fn find(&self, wanted: &Published) -> Result<Found, Missing> {
+    fn find(&self, wanted: &Published) -> Result<Counterpart, Missing> {
         let ours =
             |theirs: &str| self.map.iter().find(|(_, published)| published == theirs).map(|(ours, _)| ours.clone());
         let models = match &wanted.models {

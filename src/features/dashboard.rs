@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
 use assay_probes::features::explanation::Method;
-use assay_probes::features::{HISTOGRAM_BINS, Kind, STRATA};
+use assay_probes::features::{HISTOGRAM_BINS, PickReason, STRATA};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -218,10 +218,10 @@ impl Page<'_> {
         let max = shown.windows.iter().flat_map(|w| &w.values).fold(0.0_f32, |max, v| max.max(v.abs()));
         for window in &shown.windows {
             let kind = match window.kind {
-                Kind::Largest => 0,
-                Kind::Stratum(at) => 1 + at,
-                Kind::Least => 1 + STRATA as u8,
-                Kind::Silent => 2 + STRATA as u8,
+                PickReason::Largest => 0,
+                PickReason::Stratum(at) => 1 + at,
+                PickReason::Least => 1 + STRATA as u8,
+                PickReason::Silent => 2 + STRATA as u8,
             };
             out.extend([kind, window.focus as u8, window.ids.len() as u8]);
             out.extend(window.context.to_le_bytes());

@@ -35,7 +35,7 @@ impl Pass<'_> {
     /// If an activation is not finite, the store can't be written, or the work is interrupted; then what was encoded is in the store.
     pub fn run(&self, store: &mut Store, stage: &mut Stage, saved: &str) -> Result<()> {
         store.begin()?;
-        stage.advance(store.next() as u64, String::new);
+        stage.resume(store.next() as u64);
         for first in (store.next()..self.sequences).step_by(self.batch) {
             let count = self.batch.min(self.sequences - first);
             self.encode(first, count, store)?;

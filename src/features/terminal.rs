@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use assay_models::vocabulary::Vocabulary;
-use assay_probes::features::{Kind, STRATA};
+use assay_probes::features::{PickReason, STRATA};
 use serde_json::{Value, json};
 
 use super::Feature;
@@ -68,16 +68,16 @@ pub fn text(feature: &Feature, shown: Option<&Shown>, vocabulary: &Vocabulary, t
     let Some(shown) = shown else { return out };
     for kind in 0..STRATA + 3 {
         let (title, kind) = match kind {
-            0 => ("Largest activations, one of a document".to_owned(), Kind::Largest),
+            0 => ("Largest activations, one of a document".to_owned(), PickReason::Largest),
             at if at <= STRATA => {
                 let stratum = &shown.strata[at - 1];
                 let of = format!("{} firings from {} up", stratum.events, number(Some(f64::from(stratum.low))));
                 (format!("Stratum {at} of {STRATA}: {of}, {} of the activation", percent(Some(stratum.mass))), {
-                    Kind::Stratum(at as u8 - 1)
+                    PickReason::Stratum(at as u8 - 1)
                 })
             }
-            at if at == STRATA + 1 => ("Near misses, the least activations".to_owned(), Kind::Least),
-            _ => ("Silent, where its top token stands".to_owned(), Kind::Silent),
+            at if at == STRATA + 1 => ("Near misses, the least activations".to_owned(), PickReason::Least),
+            _ => ("Silent, where its top token stands".to_owned(), PickReason::Silent),
         };
         let mut windows = shown.windows.iter().filter(|window| window.kind == kind).take(SHOWN).peekable();
         if windows.peek().is_some() {
@@ -114,10 +114,10 @@ pub fn json(feature: &Feature, shown: Option<&Shown>, vocabulary: &Vocabulary, t
     let windows = |shown: &Shown| -> Vec<Value> {
         let window = |window: &Window| {
             let kind = match window.kind {
-                Kind::Largest => "largest".to_owned(),
-                Kind::Stratum(at) => format!("stratum {}", at + 1),
-                Kind::Least => "least".to_owned(),
-                Kind::Silent => "silent".to_owned(),
+                PickReason::Largest => "largest".to_owned(),
+                PickReason::Stratum(at) => format!("stratum {}", at + 1),
+                PickReason::Least => "least".to_owned(),
+                PickReason::Silent => "silent".to_owned(),
             };
             let texts: Vec<String> = window.ids.iter().map(|id| vocabulary.text(*id)).collect();
             json!({ "kind": kind, "context": window.context, "first": window.first, "focus": window.focus,

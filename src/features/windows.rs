@@ -1,7 +1,7 @@
 //! The text around places of a latent.
 
 use anyhow::Result;
-use assay_probes::features::{HISTOGRAM_BINS, Kind, Picked, Picks, STRATA, Scores, Spectrum, Stratum};
+use assay_probes::features::{HISTOGRAM_BINS, PickReason, Picked, Picks, STRATA, Scores, Spectrum, Stratum};
 
 use super::firings::{Reader, Readers, Texts};
 
@@ -12,7 +12,7 @@ pub const AROUND: u32 = 20;
 #[derive(Clone, Debug)]
 pub struct Window {
     /// Why it is shown.
-    pub kind: Kind,
+    pub kind: PickReason,
     /// The context, and the first token's position in it.
     pub context: u32,
     /// See `context`.

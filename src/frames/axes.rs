@@ -1,6 +1,6 @@
 //! What tells runs apart beside model, budget and seed: where they read the model, and how sparse they are.
 
-use super::grid::Run;
+use super::grid::RunResult;
 
 /// Where SAEs read and write activations, as it is compared across models: the name of a depth instead of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,8 +97,8 @@ pub struct Names {
 
 impl Names {
     /// For some runs.
-    pub fn of(runs: &[Run]) -> Self {
-        fn differ<T: PartialEq>(runs: &[Run], of: impl Fn(&Run) -> T) -> bool {
+    pub fn of(runs: &[RunResult]) -> Self {
+        fn differ<T: PartialEq>(runs: &[RunResult], of: impl Fn(&RunResult) -> T) -> bool {
             runs.windows(2).any(|pair| of(&pair[0]) != of(&pair[1]))
         }
         Self {

@@ -12,7 +12,7 @@ use super::axes::{Class, Names, RESID_POST, Setting, Site, kind_of};
 
 /// One run as the report sees it.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct RunResult {
     /// The run's id.
     pub id: String,
     /// Model.
@@ -37,7 +37,7 @@ pub struct Run {
     pub by_norm: Vec<NormBin>,
 }
 
-impl Run {
+impl RunResult {
     /// A numeric column.
     pub fn value(&self, column: &str) -> Option<f64> {
         self.values.get(column).copied().flatten()
@@ -108,7 +108,7 @@ pub struct Bootstrap {
 #[derive(Clone, Debug)]
 pub struct Grid {
     /// In the order of the spec: models, budgets, hooks, seeds, settings.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunResult>,
     /// Geometry by model.
     pub geometry: Vec<(String, Vec<LayerGeometry>)>,
     /// Mutual information by model; empty where none was measured.
@@ -143,7 +143,7 @@ pub struct FailedRun {
 }
 
 impl Grid {
-    fn distinct<T: PartialEq>(&self, of: impl Fn(&Run) -> T) -> Vec<T> {
+    fn distinct<T: PartialEq>(&self, of: impl Fn(&RunResult) -> T) -> Vec<T> {
         let mut found = Vec::new();
         for run in &self.runs {
             let value = of(run);
@@ -203,7 +203,7 @@ impl Grid {
             |(setting, sparsity): &(Setting, f64)| (classes.iter().position(|class| setting.is_of(class)), *sparsity);
         let sparsity = |setting: Setting| {
             let run = self.runs.iter().find(|r| r.setting == setting);
-            (setting, run.and_then(Run::sparsity).unwrap_or(f64::INFINITY))
+            (setting, run.and_then(RunResult::sparsity).unwrap_or(f64::INFINITY))
         };
         let mut settings: Vec<_> = self.distinct(|r| r.setting.clone()).into_iter().map(sparsity).collect();
         settings.sort_by(|a, b| {

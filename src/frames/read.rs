@@ -9,7 +9,7 @@ use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
 use super::axes::{MSE, Setting, Site, TOPK};
-use super::grid::{Bootstrap, Estimated, FailedRun, Grid, Run};
+use super::grid::{Bootstrap, Estimated, FailedRun, Grid, RunResult};
 use super::parquet::Frame;
 use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
 
@@ -72,7 +72,7 @@ pub fn read(results: &Path) -> Result<Grid> {
     let versions = runs.whole("metric_version")?;
     let mut out = Vec::with_capacity(ids.len());
     for (row, id) in ids.into_iter().enumerate() {
-        out.push(Run {
+        out.push(RunResult {
             model: models[row].clone(),
             site: Site::of_hook(&depths[row], &hooks[row], centered[row]),
             hook: hooks[row].clone(),
@@ -138,7 +138,7 @@ fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
 }
 
 /// Two runs that differ in nothing that is known here would count as seeds of each other.
-fn check_distinct(runs: &[Run]) -> Result<()> {
+fn check_distinct(runs: &[RunResult]) -> Result<()> {
     let mut known: BTreeMap<_, &str> = BTreeMap::new();
     for run in runs {
         let place = (&run.model, &run.site, &run.setting, run.training_tokens, run.seed);

@@ -16,14 +16,14 @@ use super::axes::MSE;
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
 use super::grid::{Bootstrap, Estimated};
 use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
-use crate::record::{Failure, Record, Timing};
+use crate::record::{Failure, RunRecord, Timing};
 use crate::replicates::Replicates;
 use crate::spec::{EvalSpec, SweepSpec};
 
 /// What a sweep found, to be written.
-pub struct Found<'a> {
+pub struct SweepRecords<'a> {
     /// Every run.
-    pub records: &'a [Record],
+    pub records: &'a [RunRecord],
     /// Every run that failed.
     pub failures: &'a [Failure],
     /// Geometry by model.
@@ -49,8 +49,8 @@ pub(super) struct Measured<'a> {
 }
 
 impl<'a> Measured<'a> {
-    fn of(record: &'a Record) -> Result<Self> {
-        let Record { id, by_norm, pr, .. } = record;
+    fn of(record: &'a RunRecord) -> Result<Self> {
+        let RunRecord { id, by_norm, pr, .. } = record;
         Ok(Self { id, sums: record.sums()?, firing: record.firing(), by_norm, pr: *pr })
     }
 }
@@ -59,8 +59,8 @@ impl<'a> Measured<'a> {
 ///
 /// # Errors
 /// If a record has other fields than this version's, or a file can't be written.
-pub fn write(results: &Path, spec: &SweepSpec, found: &Found<'_>) -> Result<()> {
-    let Found { records, failures, geometry, information, missing } = *found;
+pub fn write(results: &Path, spec: &SweepSpec, found: &SweepRecords<'_>) -> Result<()> {
+    let SweepRecords { records, failures, geometry, information, missing } = *found;
     let measured = records.iter().map(Measured::of).collect::<Result<Vec<_>>>()?;
     // First: it marks the directory as one with results.
     write_frame(&results.join(RUNS), runs_frame(spec, records, &measured)?)?;
@@ -124,12 +124,12 @@ pub fn write_timings(results: &Path, timings: &[Timing]) -> Result<()> {
 }
 
 /// Active latents per token where the class fixes a whole number of them.
-fn whole_k(record: &Record) -> Option<u64> {
+fn whole_k(record: &RunRecord) -> Option<u64> {
     record.key.train.architecture.k().filter(|k| k.fract() == 0.0).map(|k| k as u64)
 }
 
 /// The column of those numbers; without a null it is written as one that can have none.
-fn ks(records: &[Record]) -> Column {
+fn ks(records: &[RunRecord]) -> Column {
     let all: Option<Vec<u64>> = records.iter().map(whole_k).collect();
     match all {
         Some(all) => whole("k", all.into_iter()),
@@ -137,7 +137,7 @@ fn ks(records: &[Record]) -> Column {
     }
 }
 
-fn runs_frame(spec: &SweepSpec, records: &[Record], measured: &[Measured<'_>]) -> Result<DataFrame> {
+fn runs_frame(spec: &SweepSpec, records: &[RunRecord], measured: &[Measured<'_>]) -> Result<DataFrame> {
     let EvalSpec { resamples, level, seed, .. } = spec.eval;
     let bootstrap = Bootstrap { resamples, level, seed };
     let mut columns = vec![
@@ -292,7 +292,7 @@ pub(super) fn geometry_frame(geometry: &[(String, ModelGeometry)]) -> Result<Dat
     frame(columns)
 }
 
-pub(super) fn curves_frame(records: &[Record]) -> Result<DataFrame> {
+pub(super) fn curves_frame(records: &[RunRecord]) -> Result<DataFrame> {
     let rows = || records.iter().flat_map(|r| r.curve.iter().map(move |point| (r, point)));
     let mut columns = vec![
         text("id", rows().map(|(r, _)| r.id.clone())),
@@ -300,7 +300,7 @@ pub(super) fn curves_frame(records: &[Record]) -> Result<DataFrame> {
         numbers("loss", rows().map(|(_, (_, loss))| Some(*loss))),
     ];
     if records.iter().any(|r| !r.kl_curve.is_empty()) {
-        let kl = |record: &Record, step: u64| record.kl_curve.iter().find(|(at, _)| *at == step).map(|(_, kl)| *kl);
+        let kl = |record: &RunRecord, step: u64| record.kl_curve.iter().find(|(at, _)| *at == step).map(|(_, kl)| *kl);
         columns.push(numbers("kl", rows().map(|(r, (step, _))| kl(r, *step))));
     }
     frame(columns)

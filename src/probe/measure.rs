@@ -14,7 +14,7 @@ use super::task::Task;
 
 /// What a row is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum RepresentationKind {
     /// Latents of an SAE.
     Sae,
     /// The activations that the SAE reads.
@@ -35,7 +35,7 @@ pub enum Kind {
     PermutedDecoder,
 }
 
-impl Kind {
+impl RepresentationKind {
     /// Its name in files.
     pub fn name(self) -> &'static str {
         match self {
@@ -62,7 +62,7 @@ pub struct Representation {
     /// What it is called in tables.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: RepresentationKind,
     /// A row a text.
     pub features: Features,
 }
@@ -94,7 +94,7 @@ pub struct Row {
     /// The representation.
     pub representation: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: RepresentationKind,
     /// Columns that the probe reads; `None`: all.
     pub k: Option<usize>,
     /// Texts fitted on and tested; of a mean those of all its tasks, each counted once.
@@ -201,7 +201,7 @@ impl Job<'_> {
     /// columns tell them, and permuted ones to fit on only decide, as a coin does, for which side such columns speak. So chance is exactly
     /// an AUROC of ½ only where both are permuted (Ojala and Garriga 2010, "Permutation Tests for Studying Classifier Performance").
     fn labels(&self, task: &Task, seed: u64) -> Vec<Vec<bool>> {
-        if self.of.of.kind != Kind::Permuted {
+        if self.of.of.kind != RepresentationKind::Permuted {
             return vec![task.labels.clone()];
         }
         let permuted = |draw: usize| {
@@ -328,7 +328,7 @@ mod tests {
     fn permuted_labels_are_chance_and_their_intervals_say_so() {
         let (set, features) = set();
         let of = |kind, name: &str| Representation { name: name.to_owned(), kind, features: features.clone() };
-        let representations = [of(Kind::Sae, "SAE"), of(Kind::Permuted, "permuted")];
+        let representations = [of(RepresentationKind::Sae, "SAE"), of(RepresentationKind::Permuted, "permuted")];
         let all: Vec<usize> = (0..set.texts.len()).collect();
         let (seeds, mut covered, mut aurocs, mut bits) = (60, 0, Vec::new(), Vec::new());
         for seed in 0..seeds {
@@ -342,8 +342,8 @@ mod tests {
                 means.add(&measure(task, &all, &representations, &drawn, &measures), 0, task);
             }
             let rows = means.finish();
-            let [sae, permuted] =
-                [Kind::Sae, Kind::Permuted].map(|kind| rows.iter().find(|row| row.kind == kind).unwrap());
+            let [sae, permuted] = [RepresentationKind::Sae, RepresentationKind::Permuted]
+                .map(|kind| rows.iter().find(|row| row.kind == kind).unwrap());
             assert!(sae.scores[score("auroc")].value > Some(0.95) && permuted.columns.is_empty());
             let auroc = &permuted.scores[score("auroc")];
             aurocs.push(auroc.value.unwrap());
@@ -364,7 +364,7 @@ mod tests {
         let (mut tasks, _) = tasks(&set, Wanted { most: 200, test_share: 0.25, balance: true, seed: 0 });
         let documents = numbered(&mut tasks);
         let drawn = Resamples::draw(documents, 100, 0);
-        let representations = [Representation { name: "SAE".to_owned(), kind: Kind::Sae, features }];
+        let representations = [Representation { name: "SAE".to_owned(), kind: RepresentationKind::Sae, features }];
         let all: Vec<usize> = (0..set.texts.len()).collect();
         let (protocol, ks) = (Protocol::SaeBench, vec![1]);
         let measures = Measures { protocol, ks, all: false, code_all: false, orders: 0, resamples: 100, seed: 0 };

@@ -2,7 +2,7 @@
 
 use assay_probes::stats::{Interval, StandardError, minimum_detectable, sample_sd};
 
-use super::measure::{Kind, Row};
+use super::measure::{RepresentationKind, Row};
 use crate::replicates::{LEVEL, paired_interval};
 
 /// A row less another on the same texts.
@@ -50,16 +50,19 @@ impl Measured {
 
 /// Sets what each row has less the first SAE's and the bag of words' row of the same k.
 pub(super) fn compare(rows: &mut [Row], documents: usize) {
-    let first = rows.iter().find(|row| row.kind == Kind::Sae).map(|row| row.representation.clone());
+    let first = rows.iter().find(|row| row.kind == RepresentationKind::Sae).map(|row| row.representation.clone());
     let references: Vec<Row> = rows
         .iter()
-        .filter(|row| row.kind == Kind::Words || Some(&row.representation) == first.as_ref() && row.kind == Kind::Sae)
+        .filter(|row| {
+            row.kind == RepresentationKind::Words
+                || Some(&row.representation) == first.as_ref() && row.kind == RepresentationKind::Sae
+        })
         .cloned()
         .collect();
     for row in rows.iter_mut() {
         let is_other = |other: &&Row| other.k == row.k && other.representation != row.representation;
         for mut other in references.iter().filter(is_other).cloned().collect::<Vec<_>>() {
-            let of_sae = other.kind == Kind::Sae;
+            let of_sae = other.kind == RepresentationKind::Sae;
             let pairs: Vec<Measured> = other.measured().map(|measured| measured.clone()).collect();
             for (own, other) in row.measured().zip(&pairs) {
                 let against = own.minus(other, documents);

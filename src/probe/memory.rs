@@ -5,7 +5,7 @@ use assay_models::memory::free;
 use burn::tensor::Device;
 use indicatif::DecimalBytes;
 
-use super::measure::Kind;
+use super::measure::RepresentationKind;
 use super::task::Task;
 
 /// Squares, of texts or of columns, that a fit of all columns holds: coordinates or centred columns, these once more weighted, the Hessian,
@@ -15,7 +15,7 @@ const NUMBER: u64 = 8;
 
 /// Bytes that probes of all columns of representations, by their kinds and columns, take of so many texts, where `threads` fit at a time.
 /// Representations of more columns than texts have all their inner products at once ([`assay_probes::probing::Gram`]).
-fn bytes(representations: &[(Kind, usize)], texts: usize, threads: usize) -> u64 {
+fn bytes(representations: &[(RepresentationKind, usize)], texts: usize, threads: usize) -> u64 {
     let texts = texts as u64;
     let (mut grams, mut fits) = (0_u64, Vec::new());
     for columns in representations.iter().filter(|(kind, _)| kind.has_all()).map(|(_, columns)| *columns as u64) {
@@ -35,13 +35,16 @@ fn bytes(representations: &[(Kind, usize)], texts: usize, threads: usize) -> u64
 ///
 /// # Errors
 /// Says what they take and what helps.
-pub fn check_memory<'a>(tasks: impl IntoIterator<Item = &'a Task>, representations: &[(Kind, usize)]) -> Result<()> {
+pub fn check_memory<'a>(
+    tasks: impl IntoIterator<Item = &'a Task>,
+    representations: &[(RepresentationKind, usize)],
+) -> Result<()> {
     check(tasks, representations, free(&Device::flex()))
 }
 
 fn check<'a>(
     tasks: impl IntoIterator<Item = &'a Task>,
-    representations: &[(Kind, usize)],
+    representations: &[(RepresentationKind, usize)],
     free: Option<u64>,
 ) -> Result<()> {
     let Some(task) = tasks.into_iter().max_by_key(|task| task.rows.len()) else { return Ok(()) };
@@ -65,10 +68,14 @@ mod tests {
     #[test]
     fn what_would_not_fit_is_refused_with_the_figure() {
         // Of 1000 texts: the inner products of two, and one fit of six squares; principal components are not probed as a whole.
-        let wide = [(Kind::Sae, 4096), (Kind::Words, 1001), (Kind::Principal, 1 << 20)];
+        let wide = [
+            (RepresentationKind::Sae, 4096),
+            (RepresentationKind::Words, 1001),
+            (RepresentationKind::Principal, 1 << 20),
+        ];
         assert_eq!(bytes(&wide, 1000, 1), 8 * 1_000_000 * (2 + 6));
         assert_eq!(bytes(&wide, 1000, 8), 8 * 1_000_000 * (2 + 12));
-        assert_eq!(bytes(&[(Kind::Residual, 64)], 1000, 2), 8 * 64_000 * 6);
+        assert_eq!(bytes(&[(RepresentationKind::Residual, 64)], 1000, 2), 8 * 64_000 * 6);
         assert_eq!(bytes(&wide, usize::MAX, 2), u64::MAX, "and does not overflow");
 
         let set = Labelled::new("s", (0..120).map(|at| (format!("{at}"), format!("{}", at % 2), None))).unwrap();

@@ -4,7 +4,7 @@ use assay_probes::probing::{Protocol, SCORES};
 use assay_probes::stats::Interval;
 use serde_json::{Map, Value, json};
 
-use super::measure::{Kind, PERMUTATIONS, Row, score};
+use super::measure::{PERMUTATIONS, RepresentationKind, Row, score};
 use super::measured::{Against, Measured};
 use crate::markdown::{self, Table};
 
@@ -71,8 +71,15 @@ pub(super) fn table(rows: &[Row], protocol: Protocol) -> Table {
 fn controls(rows: &[Row], protocol: Protocol) -> Table {
     let (at, name) = headline(protocol);
     let mut table = Table::new(["control", "k", &format!("SAE − control, {name}"), "bits a label"]);
-    let is_control =
-        |kind| matches!(kind, Kind::RandomDictionary | Kind::RandomModel | Kind::PermutedDecoder | Kind::Permuted);
+    let is_control = |kind| {
+        matches!(
+            kind,
+            RepresentationKind::RandomDictionary
+                | RepresentationKind::RandomModel
+                | RepresentationKind::PermutedDecoder
+                | RepresentationKind::Permuted
+        )
+    };
     let turned = |against: &Against| {
         let interval = against.interval.map(|i| Interval { low: 0.0 - i.high, high: 0.0 - i.low });
         // Not −0.

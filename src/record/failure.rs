@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::RunKey;
-use crate::files::{read_json, write_atomic};
+use super::{RunKey, read_of_run};
+use crate::files::write_atomic;
 
 /// A run whose training was stopped, because nothing after that step is worth anything.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,17 +52,7 @@ impl Failure {
     /// # Errors
     /// If the file is there but damaged, or is of another run.
     pub fn load(results: &Path, key: &RunKey) -> Result<Option<Self>> {
-        let id = key.id();
-        let path = Self::path(results, &id);
-        let Some(failure) = read_json::<Self>(&path, "remove it and the run will be done again")? else {
-            return Ok(None);
-        };
-        ensure!(
-            failure.key == *key && failure.id == id,
-            "{} is of another run than its name says; remove it and the run will be done again",
-            path.display()
-        );
-        Ok(Some(failure))
+        read_of_run(&Self::path(results, &key.id()), key, |failure: &Self| (&failure.id, &failure.key))
     }
 
     /// Writes it so that it is there whole or not at all.

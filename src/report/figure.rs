@@ -16,7 +16,7 @@ use plotters::prelude::{BitMapBackend, IntoDrawingArea, SVGBackend};
 use crate::files::write_atomic;
 
 pub use axis::{Axis, Scale};
-pub use look::{DARK, Look, Marker, PURPLE, model_color, shade};
+pub use look::{DARK, Marker, PURPLE, Style, model_color, shade};
 
 /// A mark of a series.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ pub enum Spread {
 #[derive(Clone, Debug)]
 pub struct Series {
     /// Its colour, marker and dash.
-    pub look: Look,
+    pub look: Style,
     /// Its points, in the order in which a line joins them.
     pub points: Vec<Point>,
     /// Whether a line joins them.
@@ -64,12 +64,12 @@ pub struct Series {
 
 impl Series {
     /// Points alone.
-    pub fn marks(look: Look, points: Vec<Point>) -> Self {
+    pub fn marks(look: Style, points: Vec<Point>) -> Self {
         Self { look, points, joined: false, spread: Spread::Band }
     }
 
     /// Points that a line joins, their intervals as a band about it.
-    pub fn line(look: Look, points: Vec<Point>) -> Self {
+    pub fn line(look: Style, points: Vec<Point>) -> Self {
         Self { joined: true, ..Self::marks(look, points) }
     }
 }
@@ -132,7 +132,7 @@ pub struct Key {
     /// What it says.
     pub label: String,
     /// What it looks like.
-    pub look: Look,
+    pub look: Style,
     /// Whether it is a line, too.
     pub joined: bool,
     /// Whether its marker is an outline.
@@ -141,12 +141,12 @@ pub struct Key {
 
 impl Key {
     /// Of a series with a line.
-    pub fn line(label: impl Into<String>, look: Look) -> Self {
+    pub fn line(label: impl Into<String>, look: Style) -> Self {
         Self { label: label.into(), look, joined: true, hollow: false }
     }
 
     /// Of points alone.
-    pub fn mark(label: impl Into<String>, look: Look) -> Self {
+    pub fn mark(label: impl Into<String>, look: Style) -> Self {
         Self { joined: false, ..Self::line(label, look) }
     }
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::document::Drawn;
-use super::figure::{self, Axis, Figure, Key, Look, Panel, Point, Scale};
+use super::figure::{self, Axis, Figure, Key, Panel, Point, Scale, Style};
 use crate::analysis::{Analysis, Cell, Gap, Score, gaps};
 use crate::frames::{Class, Setting, Site};
 use crate::markdown::tokens_text;
@@ -53,7 +53,7 @@ struct Context<'a> {
 struct Line {
     model: String,
     class: Class,
-    look: Look,
+    look: Style,
 }
 
 /// Draws what the grid has data for, as SVG and PNG, and says what it drew, in the order in which a reader wants it.
@@ -97,7 +97,7 @@ impl<'a> Context<'a> {
         let line = |model: usize, class: usize| Line {
             model: models[model].clone(),
             class: classes[class].clone(),
-            look: if models.len() == 1 { Look::of_class_alone(class) } else { Look::of_model(model).of_class(class) },
+            look: if models.len() == 1 { Style::of_class_alone(class) } else { Style::of_model(model).of_class(class) },
         };
         let of_model = |model| (0..classes.len()).map(move |class| (model, class));
         let sites = analysis.grid.sites();
@@ -174,7 +174,7 @@ impl<'a> Context<'a> {
     /// A key a model.
     fn model_keys(&self) -> Vec<Key> {
         let models = self.models.iter().enumerate();
-        models.map(|(at, model)| Key::line(model.clone(), Look::of_model(at))).collect()
+        models.map(|(at, model)| Key::line(model.clone(), Style::of_model(at))).collect()
     }
 
     /// A key a line.
@@ -242,7 +242,7 @@ impl Context<'_> {
     fn keys_with_hollow(&self) -> Vec<Key> {
         let mut keys = self.line_keys();
         if self.analysis.cells.iter().any(|cell| self.is_wide(cell)) {
-            let look = Look::new(figure::DARK, figure::Marker::Circle);
+            let look = Style::new(figure::DARK, figure::Marker::Circle);
             keys.push(Key { hollow: true, ..Key::mark("k ≥ d_model", look) });
         }
         keys

@@ -1,17 +1,20 @@
 //! The first minute of a report: what was run, the strongest findings, what is undecided and why, and what limits them.
 
+mod findings;
+mod open;
+
 use assay_probes::metrics::Subset;
-use assay_probes::stats::hypotheses::{MIN_SEEDS, Verdict};
-use assay_probes::stats::{Interval, minimum_detectable};
+use assay_probes::stats::Interval;
 
 use super::document::{Block, Drawn, Part, Shown};
 use super::tables::Named;
-use crate::analysis::{
-    Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally, behaviour, findings, gaps, strongest,
-};
+use crate::analysis::{Analysis, Cell, Score, strongest};
 use crate::frames::Grid;
-use crate::markdown::{code, no_tags, percent, signed_with_interval, tokens_text, with_interval};
-use crate::verdict::{AGREE, DIFFER, MIN_SEQUENCES};
+use crate::markdown::{code, counted, no_tags, percent, plural, signed_with_interval, with_interval};
+use crate::verdict::MIN_SEQUENCES;
+use findings::finding;
+pub use open::undecidable;
+use open::undecided;
 
 /// How many findings are shown.
 const SHOWN: usize = 3;
@@ -80,11 +83,10 @@ fn listed<S: AsRef<str>>(names: &[S]) -> String {
 fn run(analysis: &Analysis<'_>) -> String {
     let grid = analysis.grid;
     let numbers = |values: Vec<u64>| values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let several = |count: usize, one: &str| if count == 1 { one.to_owned() } else { format!("{one}s") };
     let models: Vec<String> = grid.models().iter().map(|model| code(model)).collect();
     let mut parts = vec![
-        format!("{} {}", several(models.len(), "model"), models.join(", ")),
-        format!("{} {}", several(grid.depths().len(), "depth"), no_tags(&grid.depths().join(", "))),
+        format!("{} {}", plural(models.len(), "model"), models.join(", ")),
+        format!("{} {}", plural(grid.depths().len(), "depth"), no_tags(&grid.depths().join(", "))),
     ];
     parts.extend(hooks_and_classes(grid).iter().map(|part| no_tags(part)));
     if !grid.ks().is_empty() {
@@ -94,13 +96,13 @@ fn run(analysis: &Analysis<'_>) -> String {
     if grid.budgets() != [0] {
         let budgets: Vec<String> = grid.budgets().into_iter().map(super::tables::budget).collect();
         parts.push(format!("{} training tokens", budgets.join(", ")));
-        parts.push(format!("{} {}", several(grid.seeds().len(), "seed"), numbers(grid.seeds())));
+        parts.push(format!("{} {}", plural(grid.seeds().len(), "seed"), numbers(grid.seeds())));
     }
     let all = grid.runs.first().map_or(&[][..], |run| &run.sequences);
     let scored: f64 = all.iter().map(|s| s[Subset::All.index()].scored).sum();
     format!(
-        "{} SAEs: {}; evaluated on {} held-out sequences, {} predicted tokens in all.",
-        grid.runs.len(),
+        "{}: {}; evaluated on {} held-out sequences, {} predicted tokens in all.",
+        counted(grid.runs.len(), "SAE"),
         parts.join("; "),
         all.len(),
         scored,
@@ -150,299 +152,6 @@ fn by(score: &Score) -> String {
         Some(value) if value < 0.0 => with_interval(Some(-value), score.interval.map(flipped)),
         value => with_interval(value, score.interval),
     }
-}
-
-/// A finding as sentences.
-fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
-    match &strong.answer {
-        Answer::Models { gap, tally, contrary } => models(analysis, gap, *tally, contrary),
-        Answer::EqualR2 { cell, earlier, difference, tally } => {
-            let sign = if difference.value.is_some_and(|v| v > 0.0) { 1 } else { -1 };
-            let ways = [("more", tally.above, 1), ("less", tally.below, -1)];
-            let mut ways: Vec<_> = ways.into_iter().filter(|(_, count, _)| *count > 0).collect();
-            ways.sort_by_key(|(.., way)| -sign * way);
-            let ways: Vec<String> =
-                ways.into_iter().map(|(what, count, _)| format!("{what} {}", in_conditions(count, tally.of))).collect();
-            format!(
-                "At equal R², SAEs of {} keep, compared with those of {}, {} (the interval of ΔCE_rec excludes 0): most clearly at {}, by {}.",
-                code(&cell.model),
-                code(earlier),
-                listed(&ways),
-                place(analysis, cell),
-                signed(difference),
-            )
-        }
-        Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
-        Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{} (at the largest budget, by the loss score under mean ablation, to within {AGREE} to {DIFFER}). The clearest: at {} of {}, R² is {} and the loss score {}.",
-            kept_by(*tally),
-            place(analysis, cell),
-            code(&cell.model),
-            plain(r2),
-            plain(kept),
-        ),
-        Answer::FewTokens { cell, subset, all, without, tally } => {
-            let [r2, ce_rec] = all;
-            let [r2_without, ce_rec_without] = without;
-            format!(
-                "A few tokens {} R²: at {} of {} it is {} on all tokens and {} without {}, while CE_rec is {} and {}. This is so of {} of {} comparisons (each \
-                 SAE without position 0, and without outliers){}.",
-                if r2.value > r2_without.value { "raise" } else { "lower" },
-                place(analysis, cell),
-                code(&cell.model),
-                plain(r2),
-                plain(r2_without),
-                match subset {
-                    Subset::NoFirst => "the first token of each sequence",
-                    _ => "the tokens whose norm exceeds 10 times the median",
-                },
-                plain(ce_rec),
-                plain(ce_rec_without),
-                if r2.value > r2_without.value { tally.above } else { tally.below },
-                tally.of,
-                match if r2.value > r2_without.value { tally.below } else { tally.above } {
-                    0 => String::new(),
-                    others => format!(", the opposite of {others}"),
-                },
-            )
-        }
-        Answer::Proxy { rank, r2, tally } => {
-            let advantage = rank.advantage.unwrap_or(*r2);
-            let better = advantage.value.is_some_and(|v| v > 0.0);
-            format!(
-                "{}, {} ranks SAEs as CE_rec does {} than R²: Pearson's correlation is {} against {}, a difference of {}. Of {} other metrics {} are \
-                 better than R² and {} worse, after Holm's correction.",
-                match analysis.grid.models().len() {
-                    1 => "Among SAEs that differ in nothing but their seed",
-                    _ => "Within fixed depth and k",
-                },
-                rank.proxy.explained(),
-                if better { "better" } else { "worse" },
-                with_interval(rank.pearson_within.value, rank.pearson_within.interval),
-                with_interval(r2.value, r2.interval),
-                signed_with_interval(advantage.value, advantage.interval),
-                tally.of,
-                tally.above,
-                tally.below,
-            )
-        }
-        Answer::Training { trend, tally } => format!(
-            "More training still changes how the models differ: the last increase of the budget, to {}, moved ΔCE_rec ({} − {}) by {} at {}, to {}. It moved up in {} and down \
-             in {} of {} conditions.",
-            tokens_text(trend.to.budget),
-            code(&trend.to.model),
-            code(&trend.from.model),
-            trend.change.as_ref().map_or_else(String::new, signed),
-            place(analysis, trend.to),
-            signed(&trend.difference),
-            tally.above,
-            tally.below,
-            tally.of,
-        ),
-    }
-}
-
-/// `R² understates what 11 of 24 SAEs keep of the model's loss and agrees with it for 3; 10 are undecided`.
-fn kept_by(tally: Tally) -> String {
-    let Tally { above, below, equal, of } = tally;
-    let ways = [("understates", below), ("overstates", above), ("agrees with", equal)];
-    let said: Vec<String> = ways
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .enumerate()
-        .map(|(at, (verb, count))| match (at, verb) {
-            (0, _) => format!("{verb} what {count} of {of} SAEs keep of the model's loss"),
-            (_, "agrees with") => format!("agrees with it for {count}"),
-            _ => format!("{verb} it for {count}"),
-        })
-        .collect();
-    let open = match of - above - below - equal {
-        0 => String::new(),
-        1 => "; 1 is undecided".to_owned(),
-        open => format!("; {open} are undecided"),
-    };
-    format!("R² {}{open}", listed(&said))
-}
-
-/// `in 12 of 18 conditions`.
-fn in_conditions(count: usize, of: usize) -> String {
-    if count == of { format!("in all {of} conditions") } else { format!("in {count} of {of} conditions") }
-}
-
-fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Contrary<'_>]) -> String {
-    let behaves = &gap.behaviours[0].difference;
-    let mut said = Vec::new();
-    if tally.below > 0 {
-        said.push(format!("name different models {}", in_conditions(tally.below, tally.of)));
-    }
-    if tally.above > 0 {
-        said.push(format!("name the same model as the better one {}", in_conditions(tally.above, tally.of)));
-    }
-    let mut out = format!(
-        "At equal k and tokens, R² and CE_rec {} (both intervals exclude 0). At {}, {} minus {} is {} in R² and {} in CE_rec.",
-        listed(&said),
-        place(analysis, gap.to),
-        code(&gap.to.model),
-        code(&gap.from.model),
-        signed(&gap.r2),
-        signed(behaves),
-    );
-    // What CE_rec itself says has been said.
-    for metric in contrary.iter().filter(|c| !c.name.starts_with("CE_rec")) {
-        let Some((cell, r2, difference)) = &metric.example else { continue };
-        let the = if metric.name.starts_with("loss score") { "the " } else { "" };
-        out += &format!(
-            " By {the}{} the sign is opposite to that of R² {}, with both intervals excluding 0 in {}: at {}, {} where R² has {}.",
-            metric.name.replace(", ", " under "),
-            in_conditions(metric.opposite, tally.of),
-            metric.decided,
-            place(analysis, cell),
-            signed(difference),
-            signed(r2),
-        );
-    }
-    out
-}
-
-fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> String {
-    let names = &analysis.names;
-    let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
-    let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), by(&kl)));
-    let ways = [("name the same SAE as the better", tally.above), ("name opposite ones", tally.below)];
-    let said: Vec<String> =
-        ways.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what} in {count}")).collect();
-    let open = match tally.of - tally.above - tally.below {
-        0 => String::new(),
-        open => format!("; {open} are open"),
-    };
-    format!(
-        "At equal L0, in {} comparisons of another architecture or objective with {}, R² and CE_rec {} (both intervals exclude 0){open}. The clearest: at {} of {} (L0 {}), R² is \
-         {} by {}, CE_rec {} by {}{}.",
-        tally.of,
-        code(&names.class(&contrast.against)),
-        listed(&said),
-        place(analysis, contrast.cell),
-        code(&contrast.cell.model),
-        contrast.l0.value.map_or_else(|| "unknown".to_owned(), |l0| format!("{l0:.1}")),
-        way(&r2),
-        by(&r2),
-        way(&ce_rec),
-        by(&ce_rec),
-        kl.unwrap_or_default(),
-    )
-}
-
-/// What the decision rules of the hypotheses lack, whatever the numbers are; empty where they can decide.
-fn lacking(analysis: &Analysis<'_>) -> Vec<String> {
-    let seeds = analysis.cells.iter().map(|cell| cell.runs.len()).min().unwrap_or(0);
-    let budgets = analysis.grid.budgets().len();
-    let lacks = |needed: usize, has: usize, what: &str| {
-        (has < needed).then(|| format!("at least {needed} {what} (it has {has})"))
-    };
-    [lacks(MIN_SEEDS, seeds, "training seeds"), lacks(2, budgets, "token budgets")].into_iter().flatten().collect()
-}
-
-/// One sentence instead of the hypotheses' table where no rule can decide anything; `None` where one may.
-pub fn undecidable(analysis: &Analysis<'_>) -> Option<String> {
-    let lacking = lacking(analysis);
-    (!lacking.is_empty()).then(|| {
-        format!(
-            "This sweep cannot decide the hypotheses H0 to H3: their rules, fixed in advance, need {}.",
-            listed(&lacking)
-        )
-    })
-}
-
-/// What is open, why, and what would decide it.
-fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> String {
-    let grid = analysis.grid;
-    let mut out = Vec::new();
-    if grid.budgets() != [0] {
-        match grid.seeds().len() {
-            1 => out.push(format!(
-                "One training seed per SAE: how far another seed would move these numbers is unknown; train at least {MIN_SEEDS} (`seeds = [0, 1, 2]`)."
-            )),
-            seeds if seeds < MIN_SEEDS => out.push(format!(
-                "{seeds} training seeds per SAE are too few to know how far seeds differ; train at least {MIN_SEEDS}."
-            )),
-            _ => {}
-        }
-    }
-    let several = grid.models().len() > 1;
-    if several && grid.budgets().len() < 2 && grid.budgets() != [0] {
-        out.push(
-            "One token budget: whether longer training would close the difference between the models cannot be seen (give two or more \
-             `training_tokens`)."
-                .to_owned(),
-        );
-    }
-    if several && lacking(analysis).is_empty() {
-        out.push(hypotheses(analysis));
-    }
-    out.extend(too_small(analysis));
-    if several && !strong.iter().any(|s| matches!(s.answer, Answer::EqualR2 { .. })) {
-        out.push("Whether the models differ at equal R² is open: no interval excludes 0, or their paths have no R² in common.".to_owned());
-    }
-    out.extend(strong.iter().filter_map(|strong| match &strong.answer {
-        Answer::Classes { tally, .. } => {
-            let open = tally.of - tally.above - tally.below;
-            (open > 0).then(|| {
-                format!("{open} of {} comparisons of classes and objectives at equal L0 are open: an interval of R² or CE_rec contains 0.", tally.of)
-            })
-        }
-        _ => None,
-    }));
-    if out.is_empty() {
-        out.push("No question that this report asks of the sweep was left open by its numbers.".to_owned());
-    }
-    out.join(" ")
-}
-
-/// `By rules fixed in advance, H0 is rejected in 1 of 4 and open in 3 of 4 (the difference may still be closing); …`
-fn hypotheses(analysis: &Analysis<'_>) -> String {
-    let found = findings(analysis);
-    let mut names: Vec<&str> = found.iter().map(|f| f.hypothesis.name).collect();
-    names.sort_unstable();
-    names.dedup();
-    let of = |name: &str| {
-        let of_it: Vec<&Verdict> = found.iter().filter(|f| f.hypothesis.name == name).map(|f| &f.verdict).collect();
-        let count = |is: fn(&Verdict) -> bool| of_it.iter().filter(|verdict| is(verdict)).count();
-        let parts = [
-            ("supported", count(|v| *v == Verdict::Supported)),
-            ("rejected", count(|v| *v == Verdict::Rejected)),
-            ("open", count(|v| !v.is_decided())),
-        ];
-        let parts: Vec<String> = parts
-            .into_iter()
-            .filter(|(_, n)| *n > 0)
-            .map(|(what, n)| format!("{what} in {n} of {}", of_it.len()))
-            .collect();
-        let why = of_it.iter().find_map(|verdict| match verdict {
-            Verdict::Undecided(reason) => Some(format!(" ({reason})")),
-            _ => None,
-        });
-        format!("{name} is {}{}", listed(&parts), why.unwrap_or_default())
-    };
-    let all: Vec<String> = names.into_iter().map(of).collect();
-    format!("By rules fixed in advance, {}.", all.join("; "))
-}
-
-/// Differences in CE_rec at equal k whose sign is open, and what the sweep could have found; `None` where all are decided.
-fn too_small(analysis: &Analysis<'_>) -> Option<String> {
-    let budget = analysis.largest_budget();
-    let all: Vec<Gap<'_>> = gaps(analysis).into_iter().filter(|gap| gap.to.budget == budget).collect();
-    let open = |gap: &&Gap<'_>| gap.behaviours[0].difference.interval.is_some_and(|i| !i.excludes_zero());
-    let open: Vec<&Gap<'_>> = all.iter().filter(open).collect();
-    let detectable = |gap: &&Gap<'_>| minimum_detectable(gap.behaviours[0].difference.error?, 0.05, 0.8);
-    let detectable: Vec<f64> = open.iter().filter_map(detectable).collect();
-    let (smallest, largest) =
-        (detectable.iter().copied().reduce(f64::min)?, detectable.iter().copied().reduce(f64::max)?);
-    Some(format!(
-        "The sign of ΔCE_rec ({}) is open in {} of {} conditions at equal k; differences below {smallest:.3} to {largest:.3}, by condition, could not be found there with 80 % power.",
-        behaviour("ce_rec_pooled").name.trim_start_matches("CE_rec (").trim_end_matches(')'),
-        open.len(),
-        all.len(),
-    ))
 }
 
 /// What limits the findings.

@@ -12,7 +12,7 @@ use assay_models::{
 use assay_probes::metrics::{Subset, outlier_limit};
 use burn::tensor::{Int, Tensor};
 
-use super::pupil::Pupil;
+use super::job::TrainingJob;
 use crate::plan::Run;
 
 /// The two streams of a group. They go through the same rounds.
@@ -117,7 +117,7 @@ fn check_memory(decoder: &Decoder, batch_size: usize, together: usize) -> Result
 }
 
 impl<'a> Feed<'a> {
-    /// Streams from the start, of the sites of all `pupils`.
+    /// Streams from the start, of the sites of all `jobs`.
     ///
     /// # Errors
     /// If there are too few tokens, or what the model says of a batch does not fit into memory: a process that takes more is killed without
@@ -125,12 +125,12 @@ impl<'a> Feed<'a> {
     pub fn new(
         decoder: &'a Decoder,
         source: &'a TokenSource,
-        pupils: &[Pupil<'_>],
+        jobs: &[TrainingJob<'_>],
         config: StreamConfig,
     ) -> Result<Self> {
-        let sites = distinct(pupils.iter().flat_map(|pupil| pupil.run().sites()));
-        let asking = pupils.iter().filter(|pupil| pupil.trainer.config().first_asking().is_some());
-        let seeds: Vec<u64> = asking.map(|pupil| pupil.run().key.seed).collect();
+        let sites = distinct(jobs.iter().flat_map(|job| job.run().sites()));
+        let asking = jobs.iter().filter(|job| job.trainer.config().first_asking().is_some());
+        let seeds: Vec<u64> = asking.map(|job| job.run().key.seed).collect();
         let together = seeds.iter().map(|seed| seeds.iter().filter(|other| *other == seed).count()).max();
         if let Some(together) = together {
             check_memory(decoder, config.batch_size, together)?;
@@ -144,16 +144,16 @@ impl<'a> Feed<'a> {
         })
     }
 
-    /// Goes to where the streams are after `rounds` rounds; `pupils` are as they are then.
-    pub fn skip_rounds(&mut self, rounds: u64, pupils: &[Pupil<'_>]) -> Result<()> {
-        self.forget_what_nobody_reads(pupils);
+    /// Goes to where the streams are after `rounds` rounds; `jobs` are as they are then.
+    pub fn skip_rounds(&mut self, rounds: u64, jobs: &[TrainingJob<'_>]) -> Result<()> {
+        self.forget_what_nobody_reads(jobs);
         self.activations.skip_rounds(rounds)?;
         self.contexts.as_mut().map_or(Ok(()), |contexts| Ok(contexts.skip_rounds(rounds)?))
     }
 
     /// An SAE that asks the model once reads activations no more.
-    pub fn forget_what_nobody_reads(&mut self, pupils: &[Pupil<'_>]) {
-        let reads = |site: &Site| pupils.iter().any(|pupil| pupil.run().sites().contains(site) && !pupil.asks_model());
+    pub fn forget_what_nobody_reads(&mut self, jobs: &[TrainingJob<'_>]) {
+        let reads = |site: &Site| jobs.iter().any(|job| job.run().sites().contains(site) && !job.asks_model());
         self.activations.retain(reads);
     }
 

@@ -11,7 +11,7 @@ use assay_sae::{STATE_FILE, Trainer};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::pupil::{Losses, Pupil};
+use super::job::{Losses, TrainingJob};
 use crate::events::hash_file;
 use crate::files::{read_json, sync_dir, write_atomic};
 use crate::plan::Run;
@@ -100,25 +100,25 @@ fn name_of(trained: &Trained) -> String {
 }
 
 /// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
-pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) -> Result<()> {
+pub(super) fn save_state(dir: &Path, jobs: &[TrainingJob<'_>], trained: &Trained) -> Result<()> {
     let name = name_of(trained);
     // What is pointed to is never written over: a kill would leave it damaged. It is the same, as no step lies between.
     let there = GroupState::read(dir)?;
     if there.is_some_and(|there| {
-        name_of(&there.trained) == name && pupils.iter().all(|pupil| there.losses.contains_key(&pupil.run().id))
+        name_of(&there.trained) == name && jobs.iter().all(|job| there.losses.contains_key(&job.run().id))
     }) {
         return Ok(());
     }
     let mut blake3 = BTreeMap::new();
-    for pupil in pupils {
-        let dir = dir.join(&name).join(&pupil.run().id);
-        pupil.trainer.save_state(&dir)?;
-        blake3.insert(pupil.run().id.clone(), hash_file(&dir.join(STATE_FILE))?);
+    for job in jobs {
+        let dir = dir.join(&name).join(&job.run().id);
+        job.trainer.save_state(&dir)?;
+        blake3.insert(job.run().id.clone(), hash_file(&dir.join(STATE_FILE))?);
     }
     for dir in [dir.join(&name), dir.to_owned()] {
         sync_dir(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
     }
-    let losses = pupils.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
+    let losses = jobs.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
     let mut group = GroupState { trained: trained.clone(), losses, blake3, seal: String::new() };
     group.seal = group.hash()?;
     write_atomic(&dir.join(GROUP), group.text()?.as_bytes())?;
@@ -133,8 +133,8 @@ pub(super) fn save_state(dir: &Path, pupils: &[Pupil<'_>], trained: &Trained) ->
 }
 
 /// An SAE as it was saved last, if it was.
-pub(super) fn saved_trainer(dir: &Path, pupil: &Pupil<'_>, device: &Device) -> Result<Option<Trainer>> {
-    let run = pupil.run();
+pub(super) fn saved_trainer(dir: &Path, job: &TrainingJob<'_>, device: &Device) -> Result<Option<Trainer>> {
+    let run = job.run();
     let group = GroupState::read(dir)?.filter(|group| group.losses.contains_key(&run.id));
     group.map(|group| group.trainer(dir, run, device)).transpose()
 }
@@ -153,16 +153,16 @@ pub(super) fn remove_state(dir: &Path) -> Result<()> {
 }
 
 /// Brings SAEs to the state that was saved, if one was, and says how far that had come.
-pub(super) fn load_state(dir: &Path, pupils: &mut [Pupil<'_>], device: &Device) -> Result<Option<Trained>> {
+pub(super) fn load_state(dir: &Path, jobs: &mut [TrainingJob<'_>], device: &Device) -> Result<Option<Trained>> {
     let Some(mut group) = GroupState::read(dir)? else { return Ok(None) };
     // A run that was finished then and is missing now has no state: all start over.
-    if pupils.iter().any(|p| !group.losses.contains_key(&p.run().id)) {
+    if jobs.iter().any(|p| !group.losses.contains_key(&p.run().id)) {
         remove_state(dir)?;
         return Ok(None);
     }
-    for pupil in pupils {
-        pupil.losses = group.losses.remove(&pupil.run().id).expect("checked above");
-        pupil.trainer = group.trainer(dir, pupil.run(), device)?;
+    for job in jobs {
+        job.losses = group.losses.remove(&job.run().id).expect("checked above");
+        job.trainer = group.trainer(dir, job.run(), device)?;
     }
     Ok(Some(group.trained))
 }

@@ -10,12 +10,12 @@ use rayon::prelude::*;
 
 use super::Sweep;
 use super::feed::{Feed, Fresh, Orders, Visit, distinct};
-use super::pupil::{Pupil, Stop};
+use super::job::{Stop, TrainingJob};
 use super::save_sae;
 use super::state::{Trained, load_state, save_state, saved_trainer};
 use crate::interrupt;
-use crate::logs::{Look, RunLog};
-use crate::markdown::tokens_text;
+use crate::logs::{LogEntry, RunLog};
+use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Stage;
 use crate::record::Failure;
@@ -37,9 +37,9 @@ const PATIENCE: u32 = 10;
 const WRITTEN: f64 = 500e6;
 
 /// How long saving the state of some SAEs will about take: weights and two moments of two matrices in f32.
-fn saving_time(pupils: &[Pupil<'_>]) -> Duration {
+fn saving_time(jobs: &[TrainingJob<'_>]) -> Duration {
     let matrix = |train: &TrainConfig| (train.d_model * train.d_sae) as f64;
-    let bytes: f64 = pupils.iter().map(|pupil| 24.0 * matrix(&pupil.run().key.train)).sum();
+    let bytes: f64 = jobs.iter().map(|job| 24.0 * matrix(&job.run().key.train)).sum();
     Duration::from_secs_f64(bytes / WRITTEN)
 }
 
@@ -52,7 +52,7 @@ pub(super) fn train<'a>(
     model: &PlannedModel,
     label: &str,
     contexts_per_pass: usize,
-) -> Result<(Vec<Pupil<'a>>, Trained)> {
+) -> Result<(Vec<TrainingJob<'a>>, Trained)> {
     let Sweep { spec, results, opened, progress, .. } = *sweep;
     let device = &opened.device;
     let stream_config = StreamConfig {
@@ -65,13 +65,13 @@ pub(super) fn train<'a>(
         seed: 0,
         precision: spec.precision,
     };
-    let mut pupils = untrained(missing, device)?;
-    let mut feed = Feed::new(decoder, &model.tokens.source, &pupils, stream_config)?;
-    let state = load_state(&state_dir(results, &group.id()), &mut pupils, device)?;
+    let mut jobs = untrained(missing, device)?;
+    let mut feed = Feed::new(decoder, &model.tokens.source, &jobs, stream_config)?;
+    let state = load_state(&state_dir(results, &group.id()), &mut jobs, device)?;
     if spec.train.log {
-        for pupil in &mut pupils {
-            let dir = results.join("logs").join(group.name_of(pupil.run()));
-            pupil.log = Some(RunLog::begin(dir, &pupil.losses.looks)?);
+        for job in &mut jobs {
+            let dir = results.join("logs").join(group.name_of(job.run()));
+            job.log = Some(RunLog::begin(dir, &job.losses.looks)?);
         }
     }
     let any = state.is_some();
@@ -79,34 +79,35 @@ pub(super) fn train<'a>(
     let mut clock = Instant::now();
     if any && trained.tokens == group.training_tokens {
         progress.say(&format!("{label}: resuming; its SAEs are trained"));
-        return Ok((pupils, trained));
+        return Ok((jobs, trained));
     }
     if any {
         let (done, all) = (tokens_text(trained.tokens), tokens_text(group.training_tokens));
         progress.say(&format!("{label}: resuming after {done} of {all}"));
-        feed.skip_rounds(trained.rounds, &pupils)?;
+        feed.skip_rounds(trained.rounds, &jobs)?;
         trained.capture_seconds += lap(&mut clock);
     }
-    let stage = progress.stage(format!("{label} train {} SAEs", pupils.len()), group.training_tokens, "tokens");
-    let saved = Saved { at: Instant::now(), tokens: trained.tokens, any, took: saving_time(&pupils) };
+    let stage =
+        progress.stage(format!("{label} train {}", counted(jobs.len(), "SAE")), group.training_tokens, "tokens");
+    let saved = Saved { at: Instant::now(), tokens: trained.tokens, any, took: saving_time(&jobs) };
     let mut training =
-        Training { sweep, group, model, label, pupils, trained, stage, saved, clock, start_up: String::new() };
-    training.stage.advance(training.trained.tokens, String::new);
-    while !training.pupils.is_empty()
+        Training { sweep, group, model, label, jobs, trained, stage, saved, clock, start_up: String::new() };
+    training.stage.resume(training.trained.tokens);
+    while !training.jobs.is_empty()
         && let Some(fresh) = feed.next_round()?
     {
         opened.sync()?;
         training.trained.capture_seconds += lap(&mut training.clock);
         training.round(&feed, &fresh)?;
-        feed.forget_what_nobody_reads(&training.pupils);
+        feed.forget_what_nobody_reads(&training.jobs);
     }
     let seconds = training.trained.capture_seconds;
     training.stage.finish(&format!("({seconds:.1} s of it capturing{})", training.start_up));
-    Ok((training.pupils, training.trained))
+    Ok((training.jobs, training.trained))
 }
 
 /// The SAEs of these runs before their first step. Their weights are drawn on all cores, so many at a time.
-fn untrained<'a>(runs: &[&'a Run], device: &Device) -> Result<Vec<Pupil<'a>>> {
+fn untrained<'a>(runs: &[&'a Run], device: &Device) -> Result<Vec<TrainingJob<'a>>> {
     let mut sharing: Vec<Vec<&Run>> = Vec::new();
     for &run in runs {
         match sharing.iter_mut().find(|same| same[0].trains_as(run)) {
@@ -114,13 +115,13 @@ fn untrained<'a>(runs: &[&'a Run], device: &Device) -> Result<Vec<Pupil<'a>>> {
             None => sharing.push(vec![run]),
         }
     }
-    let mut pupils = Vec::with_capacity(sharing.len());
+    let mut jobs = Vec::with_capacity(sharing.len());
     for some in sharing.chunks(rayon::current_num_threads()) {
         let draw = |runs: &Vec<&Run>| Initial::draw(&runs[0].key.train, runs[0].key.seed);
         let drawn: Vec<Initial> = some.par_iter().map(draw).collect::<Result<_, _>>()?;
-        pupils.extend(drawn.into_iter().zip(some).map(|(initial, runs)| Pupil::new(runs.clone(), initial, device)));
+        jobs.extend(drawn.into_iter().zip(some).map(|(initial, runs)| TrainingJob::new(runs.clone(), initial, device)));
     }
-    Ok(pupils)
+    Ok(jobs)
 }
 
 /// Seconds since the clock was read last.
@@ -137,7 +138,7 @@ struct Training<'a, 'b> {
     group: &'b Group,
     model: &'b PlannedModel,
     label: &'b str,
-    pupils: Vec<Pupil<'a>>,
+    jobs: Vec<TrainingJob<'a>>,
     trained: Trained,
     stage: Stage,
     saved: Saved,
@@ -151,8 +152,8 @@ impl Training<'_, '_> {
     /// Gives every SAE what its recipe takes from the first tokens of the data, which is the same for all that learn from the same ones.
     fn calibrate(&mut self, feed: &Feed<'_>, sample: usize) -> Result<()> {
         let mut known = Vec::new();
-        for pupil in self.pupils.iter_mut().filter(|pupil| pupil.trainer.wants_moments()) {
-            let run = pupil.run();
+        for job in self.jobs.iter_mut().filter(|job| job.trainer.wants_moments()) {
+            let run = job.run();
             let visit = Visit::of(run);
             let of = (run.site, visit.kept());
             let at = match known.iter().position(|(seen, _)| *seen == of) {
@@ -162,7 +163,7 @@ impl Training<'_, '_> {
                     known.len() - 1
                 }
             };
-            pupil.trainer.calibrate_by(&known[at].1);
+            job.trainer.calibrate_by(&known[at].1);
         }
         Ok(())
     }
@@ -171,7 +172,7 @@ impl Training<'_, '_> {
     /// done when it returns.
     fn round(&mut self, feed: &Feed<'_>, fresh: &Fresh) -> Result<()> {
         let batch_size = self.sweep.spec.train.batch_size;
-        let orders = feed.orders(fresh, &distinct(self.pupils.iter().map(|pupil| Visit::of(pupil.run()))))?;
+        let orders = feed.orders(fresh, &distinct(self.jobs.iter().map(|job| Visit::of(job.run()))))?;
         if self.trained.tokens == 0 {
             self.calibrate(feed, fresh.tokens().min(16 * batch_size))?;
         }
@@ -182,13 +183,13 @@ impl Training<'_, '_> {
             self.note_first_step(started)?;
             // Once all have taken the step, so that none waits for another's loss before it starts.
             self.read_kept(false)?;
-            if self.pupils.is_empty() {
+            if self.jobs.is_empty() {
                 return Ok(());
             }
             self.trained.tokens += len as u64;
             self.trained.into_round += len as u64;
-            let seen = self.pupils.first().and_then(|p| p.losses.looks.last());
-            self.stage.advance(len as u64, || seen.map_or_else(String::new, Look::brief));
+            let seen = self.jobs.first().and_then(|p| p.losses.looks.last());
+            self.stage.advance(len as u64, || seen.map_or_else(String::new, LogEntry::brief));
             self.save_if_due(self.trained.into_round == fresh.tokens() as u64)?;
         }
         self.read_losses()?;
@@ -201,34 +202,34 @@ impl Training<'_, '_> {
     /// when.
     fn step(&mut self, feed: &Feed<'_>, orders: &Orders, at: usize, len: usize) -> Result<()> {
         let device = &self.sweep.opened.device;
-        let (asking, reading): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
-            self.pupils.iter_mut().partition(|pupil| pupil.asks_model());
+        let (asking, reading): (Vec<&mut TrainingJob<'_>>, Vec<&mut TrainingJob<'_>>) =
+            self.jobs.iter_mut().partition(|job| job.asks_model());
         // SAEs of one site, seed and choice of tokens see the same batch, which is gathered once.
-        let seen = reading.iter().flat_map(|pupil| pupil.run().sites().map(|site| (site, Visit::of(pupil.run()))));
+        let seen = reading.iter().flat_map(|job| job.run().sites().map(|site| (site, Visit::of(job.run()))));
         let batches: Vec<((Site, Visit), Tensor<2>)> = distinct(seen)
             .into_iter()
             .map(|(site, visit)| ((site, visit), feed.batch(site, visit, orders, at, len)))
             .collect();
-        side_by_side(device, reading, |pupil: &mut Pupil<'_>| -> Result<()> {
-            let run = pupil.run();
+        side_by_side(device, reading, |job: &mut TrainingJob<'_>| -> Result<()> {
+            let run = job.run();
             let (&Run { site, reads, .. }, visit) = (run, Visit::of(run));
             let batch = |site: Site| {
                 batches.iter().find(|(key, _)| *key == (site, visit)).expect("every stream has a batch").1.clone()
             };
-            pupil.step(batch(reads), (reads != site).then(|| batch(site)));
+            job.step(batch(reads), (reads != site).then(|| batch(site)));
             Ok(())
         })?;
         // Those of one seed share the pass over its contexts. One seed after the other: a pass holds what the model says of every token.
-        let seeds = distinct(asking.iter().map(|pupil| pupil.run().key.seed));
+        let seeds = distinct(asking.iter().map(|job| job.run().key.seed));
         let mut left = asking;
         for seed in seeds {
-            let (together, others): (Vec<&mut Pupil<'_>>, Vec<&mut Pupil<'_>>) =
-                left.into_iter().partition(|pupil| pupil.run().key.seed == seed);
+            let (together, others): (Vec<&mut TrainingJob<'_>>, Vec<&mut TrainingJob<'_>>) =
+                left.into_iter().partition(|job| job.run().key.seed == seed);
             left = others;
-            let sites = distinct(together.iter().flat_map(|pupil| pupil.run().sites()));
+            let sites = distinct(together.iter().flat_map(|job| job.run().sites()));
             let pass = feed.pass(&sites, seed, orders, at)?;
-            side_by_side(device, together, |pupil: &mut Pupil<'_>| -> Result<()> {
-                pupil.step_in(&pass);
+            side_by_side(device, together, |job: &mut TrainingJob<'_>| -> Result<()> {
+                job.step_in(&pass);
                 Ok(())
             })?;
         }
@@ -257,7 +258,7 @@ impl Training<'_, '_> {
             return Ok(());
         }
         self.read_losses()?;
-        if self.pupils.is_empty() {
+        if self.jobs.is_empty() {
             return Ok(());
         }
         let begun = Instant::now();
@@ -265,9 +266,9 @@ impl Training<'_, '_> {
         if round_is_done {
             self.end_round();
         }
-        save_state(&state_dir(self.sweep.results, &self.group.id()), &self.pupils, &self.trained)?;
+        save_state(&state_dir(self.sweep.results, &self.group.id()), &self.jobs, &self.trained)?;
         // A disk that hung once is no reason not to save for hours.
-        let took = begun.elapsed().min(4 * saving_time(&self.pupils).max(Duration::from_secs(1)));
+        let took = begun.elapsed().min(4 * saving_time(&self.jobs).max(Duration::from_secs(1)));
         self.saved = Saved { at: Instant::now(), tokens: self.trained.tokens, any: true, took };
         // Saving is no training.
         lap(&mut self.clock);
@@ -289,24 +290,25 @@ impl Training<'_, '_> {
     fn read_kept(&mut self, all: bool) -> Result<()> {
         let mut stopped = Vec::new();
         // All of them in one transfer: the device is idle while the host waits.
-        let due = self.pupils.iter_mut().filter(|pupil| all || pupil.is_due());
-        StepLoss::fetch(due.flat_map(Pupil::kept_losses));
-        for (at, pupil) in self.pupils.iter_mut().enumerate().filter(|(_, pupil)| all || pupil.is_due()) {
-            stopped.extend(pupil.read_losses()?.map(|stop| (at, stop)));
+        let due = self.jobs.iter_mut().enumerate().filter(|(_, job)| all || job.is_due());
+        let mut due: Vec<(usize, &mut TrainingJob<'_>)> = due.collect();
+        StepLoss::fetch(due.iter_mut().flat_map(|(_, job)| job.kept_losses()));
+        for (at, job) in due {
+            stopped.extend(job.read_losses()?.map(|stop| (at, stop)));
         }
         for (at, stop) in stopped.into_iter().rev() {
-            let pupil = self.pupils.remove(at);
-            self.give_up(&pupil, &stop)?;
+            let job = self.jobs.remove(at);
+            self.give_up(&job, &stop)?;
         }
         Ok(())
     }
 
     /// Records that the runs of an SAE failed, and keeps it as it was saved last.
-    fn give_up(&self, pupil: &Pupil<'_>, Stop { step, since, reason }: &Stop) -> Result<()> {
+    fn give_up(&self, job: &TrainingJob<'_>, Stop { step, since, reason }: &Stop) -> Result<()> {
         let Sweep { spec, results, opened, .. } = *self.sweep;
         let state = state_dir(results, &self.group.id());
-        let saved = saved_trainer(&state, pupil, &opened.device)?;
-        for &run in &pupil.runs {
+        let saved = saved_trainer(&state, job, &opened.device)?;
+        for &run in &job.runs {
             let kept = saved.as_ref().map(|trainer| {
                 let dir = format!("{FAILED}/{}", self.group.name_of(run));
                 let tokens = trainer.steps_done() * spec.train.batch_size as u64;

@@ -17,13 +17,14 @@ impl SweepSpec {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         ensure!(
             !self.name.is_empty() && self.name.chars().all(plain) && !self.name.starts_with('.'),
-            "name = \"{}\": letters, digits, '-', '_' and '.' make a directory name",
+            "name = \"{}\": it is a directory name as well, of letters, digits, '-', '_' and '.' alone",
             self.name
         );
         ensure!(!self.models.is_empty(), "[[models]]: at least one model is needed");
         ensure!(
             self.k.is_empty() || self.coders.is_empty(),
-            "k and [[coders]] exclude each other: `k = [...]` is short for one coder with architecture = \"topk\""
+            "k and [[coders]] exclude each other: `k = [...]` is short for one coder with architecture = \"topk\"; \
+             remove one of them (on the command line, `--set 'k=[]'` removes k)"
         );
         ensure!(
             !self.k.is_empty() || !self.coders.is_empty(),
@@ -221,14 +222,46 @@ fn depth_fraction(depth: &str) -> Result<f64> {
     })
 }
 
-/// A TOML error with the file's name and, for an unknown key, what to write instead.
-pub(super) fn explain(error: &toml::de::Error, path: &Path) -> anyhow::Error {
+/// Where something wrong was written.
+pub(super) enum Source<'a> {
+    File(&'a Path),
+    /// `key=value` on the command line.
+    Override(&'a str),
+}
+
+/// What the TOML reader calls after Rust's types, and what it is called here.
+const TYPES: [(&str, &str); 7] = [
+    ("expected usize", "expected a whole number"),
+    ("expected u64", "expected a whole number"),
+    ("expected u32", "expected a whole number"),
+    ("expected f64", "expected a number"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected a table"),
+    ("expected a boolean", "expected true or false"),
+];
+
+/// A TOML error with where it is, in the words of a spec, and for an unknown key what to write instead.
+pub(super) fn explain(error: &toml::de::Error, source: &Source<'_>) -> anyhow::Error {
     let quoted: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
     let unknown = quoted.split_first().filter(|_| error.message().starts_with("unknown field"));
     let is_scalar = error.message().starts_with("invalid type") && error.message().ends_with("expected a sequence");
     let list = is_scalar.then(|| "write a list, with brackets, such as `[8]`".to_owned());
-    let hint = unknown.and_then(|(key, known)| hint(key, known)).or(list).unwrap_or_default();
-    anyhow::anyhow!("{}: {}{hint}", path.display(), error.to_string().trim_end().to_owned() + "\n")
+    let section = quoted.first().filter(|key| ["models", "tokens", "train"].contains(key));
+    let section = section.filter(|_| error.message().starts_with("missing field"));
+    let section =
+        section.map(|_| "it is a section of the spec; `assay new` writes a spec that has all of them".to_owned());
+    let hint = unknown.and_then(|(key, known)| hint(key, known)).or(list).or(section).unwrap_or_default();
+    let plain = |text: String| TYPES.iter().fold(text, |text, (theirs, ours)| text.replace(theirs, ours));
+    match source {
+        Source::File(path) => {
+            let text = plain(error.to_string());
+            anyhow::anyhow!("{}: {}", path.display(), format!("{}\n{hint}", text.trim_end()).trim_end())
+        }
+        Source::Override(set) => {
+            let text = plain(error.message().to_owned());
+            anyhow::anyhow!("--set {set}: {}", format!("{text}\n{hint}").trim_end())
+        }
+    }
 }
 
 /// Keys that other tools have, or that are asked for and not there.

@@ -8,6 +8,8 @@ use assay_models::read_text;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::SweepSpec;
+use super::check::{Source, explain};
+use crate::spelling::missing;
 
 /// How a recorded spec begins.
 pub const RECORDED_BY: &str = "# Recorded by assay";
@@ -15,6 +17,9 @@ pub const RECORDED_BY: &str = "# Recorded by assay";
 /// A spec's TOML, with comments and order as they were, and overrides in their places.
 pub struct SpecDocument {
     path: PathBuf,
+    /// As its author wrote it.
+    written: String,
+    overrides: Vec<String>,
     document: DocumentMut,
 }
 
@@ -26,6 +31,11 @@ impl SpecDocument {
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let shown = path.display();
         ensure!(!path.is_dir(), "{shown} is a directory; give the TOML file of a sweep");
+        ensure!(
+            path.exists(),
+            "{}; `assay new` writes a spec for your model and text, and `assay demo` runs the demonstration's",
+            missing(path)
+        );
         let text = read_text(path).context("cannot read the sweep")?;
         Self::of(path, &text, overrides)
     }
@@ -43,7 +53,7 @@ impl SpecDocument {
             let value = toml_value(value.trim()).with_context(|| format!("--set {text}"))?;
             set(document.as_table_mut(), &key, value).with_context(|| format!("--set {text}"))?;
         }
-        Ok(Self { path: path.to_owned(), document })
+        Ok(Self { path: path.to_owned(), written: text.to_owned(), overrides: overrides.to_vec(), document })
     }
 
     /// The spec that the text describes, checked, with paths resolved against its directory.
@@ -52,7 +62,7 @@ impl SpecDocument {
     /// If it has a key that is not known, or a value that can't be.
     pub fn spec(&self) -> Result<SweepSpec> {
         let mut spec: SweepSpec =
-            toml::from_str(&self.document.to_string()).map_err(|error| super::explain(&error, &self.path))?;
+            toml::from_str(&self.document.to_string()).map_err(|error| explain(&error, &self.source()))?;
         spec.check().with_context(|| format!("{}", self.path.display()))?;
         for model in &mut spec.models {
             model.path = model.path.take().map(|p| self.place(&p));
@@ -60,6 +70,16 @@ impl SpecDocument {
         spec.tokens.train = spec.tokens.train.map(|p| self.place(&p));
         spec.tokens.eval = spec.tokens.eval.map(|p| self.place(&p));
         Ok(spec)
+    }
+
+    /// Where the first mistake of its form was made: an override of the command line, or the file.
+    fn source(&self) -> Source<'_> {
+        let is_right = |count: usize| {
+            let document = Self::of(&self.path, &self.written, &self.overrides[..count]);
+            document.is_ok_and(|document| toml::from_str::<SweepSpec>(&document.document.to_string()).is_ok())
+        };
+        let wrong = (1..=self.overrides.len()).find(|&count| is_right(count - 1) && !is_right(count));
+        wrong.map_or(Source::File(&self.path), |count| Source::Override(&self.overrides[count - 1]))
     }
 
     /// The spec as it was run, to lie in `dir`, where it can be run again: overrides are in their places, paths lead from there,
@@ -249,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_path_from_home_is_one_from_any_directory() {
-        let document = SpecDocument { path: PathBuf::from("/specs/s.toml"), document: DocumentMut::new() };
+        let document = SpecDocument::of(Path::new("/specs/s.toml"), "", &[]).unwrap();
         let home = std::env::home_dir().unwrap();
         assert_eq!(document.place(Path::new("~/m/x.gguf")), home.join("m/x.gguf"));
         for (path, expected) in [("m", "/specs/m"), ("~m", "/specs/~m"), ("m/~/x", "/specs/m/~/x"), ("/m", "/m")] {

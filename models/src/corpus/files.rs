@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use glob::Pattern;
 
 use super::jsonl;
-use super::kind::Kind;
+use super::kind::FileKind;
 use crate::error::{ModelError, Result};
 use crate::reading::{LeftOut, Reading};
 
@@ -15,7 +15,7 @@ use crate::reading::{LeftOut, Reading};
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     /// What they hold.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// At least one.
     pub paths: Vec<PathBuf>,
     /// How they are read.
@@ -50,7 +50,7 @@ impl Files {
             vec![path.to_owned()]
         };
         paths.sort();
-        let kinds = paths.iter().map(|path| Kind::of(path)).collect::<Result<Vec<_>>>()?;
+        let kinds = paths.iter().map(|path| FileKind::of(path)).collect::<Result<Vec<_>>>()?;
         if let Some(other) = kinds.iter().position(|&kind| kind != kinds[0]) {
             return Err(ModelError::data(
                 path,
@@ -184,7 +184,7 @@ impl Search {
             for entry in self.entries(&dir)?.into_iter().filter(|entry| !entry.is_dir()) {
                 if is_leaving(&entry.name) {
                     self.left_out.file(&entry.path, HIDDEN);
-                } else if Kind::named(&entry.path).is_none() || entry.found.as_ref().is_some_and(|f| !f.is_file()) {
+                } else if FileKind::named(&entry.path).is_none() || entry.found.as_ref().is_some_and(|f| !f.is_file()) {
                     self.left_out.file(&entry.path, OTHER);
                 } else {
                     files.push(entry);
@@ -233,8 +233,11 @@ impl Search {
             for dir in std::mem::take(&mut dirs) {
                 let listed = if dir.as_os_str().is_empty() { Path::new(".") } else { dir.as_path() };
                 for mut entry in self.entries(listed)? {
-                    let fits =
-                        if text == "**" { Kind::named(&entry.path).is_some() } else { matcher.matches(&entry.name) };
+                    let fits = if text == "**" {
+                        FileKind::named(&entry.path).is_some()
+                    } else {
+                        matcher.matches(&entry.name)
+                    };
                     if !fits || entry.is_dir() == is_last {
                         continue;
                     }
@@ -279,7 +282,7 @@ impl Search {
     /// Files of a directory without those of JSON that describe the others, as `dataset_info.json` does.
     fn without_descriptions(&self, mut files: Vec<PathBuf>, reading: &Reading) -> Vec<PathBuf> {
         files.retain(|path| {
-            let is_data = !Kind::is_plain_json(path) || !jsonl::is_description(path, reading);
+            let is_data = !FileKind::is_plain_json(path) || !jsonl::is_description(path, reading);
             if !is_data {
                 self.left_out.file(path, DESCRIPTION);
             }

@@ -9,7 +9,7 @@ use crate::files::{is_lfs_pointer, lfs_pointer, without_bom};
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     /// Plain text.
     Text,
     /// JSON objects: one per line, in an array, or one after another.
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Safetensors,
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for FileKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Text => "plain text",
@@ -55,7 +55,7 @@ const FOREIGN: [(&[u8], &str); 14] = [
 const REMEDY: &str =
     "convert it to Parquet, JSON lines, plain text in UTF-8 (these two also .gz or .zst) or safetensors";
 
-impl Kind {
+impl FileKind {
     /// By the name alone: upper case counts for nothing, and what says that a file is compressed is looked through.
     pub(crate) fn named(path: &Path) -> Option<Self> {
         match inner_extension(path)?.as_str() {
@@ -104,18 +104,18 @@ impl Kind {
 }
 
 /// What bytes at the start of a file (decompressed) say, if that is more than that they may be text.
-pub(super) fn by_content(path: &Path, head: &[u8]) -> Result<Option<Kind>> {
+pub(super) fn by_content(path: &Path, head: &[u8]) -> Result<Option<FileKind>> {
     if is_lfs_pointer(head) {
         return Err(lfs_pointer(path));
     }
     if head.starts_with(b"PAR1") {
-        return Ok(Some(Kind::Parquet));
+        return Ok(Some(FileKind::Parquet));
     }
     // The length of the header, then the header, which is JSON.
     if let Some((length, [b'{', ..])) = head.split_first_chunk::<8>()
         && u64::from_le_bytes(*length) < 100_000_000
     {
-        return Ok(Some(Kind::Safetensors));
+        return Ok(Some(FileKind::Safetensors));
     }
     if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Err(ModelError::data(path, format!("it is {what}, which is not read; {REMEDY}")));
@@ -123,7 +123,7 @@ pub(super) fn by_content(path: &Path, head: &[u8]) -> Result<Option<Kind>> {
     if matches!(inner_extension(path).as_deref(), Some("csv" | "tsv")) {
         return Err(ModelError::data(path, format!("tables of values with separators are not read; {REMEDY}")));
     }
-    Ok(is_json(without_bom(head)).then_some(Kind::Json))
+    Ok(is_json(without_bom(head)).then_some(FileKind::Json))
 }
 
 /// Whether bytes begin as a JSON object does, or an array of objects, strings or arrays of numbers. Prose that begins with a bracket
@@ -179,20 +179,20 @@ mod tests {
     #[test]
     fn names_say_what_files_hold() {
         for (name, kind) in [
-            ("a.txt", Some(Kind::Text)),
-            ("a.b.TXT.gz", Some(Kind::Text)),
-            ("a.jsonl.zst", Some(Kind::Json)),
-            ("a.JSONL", Some(Kind::Json)),
-            ("a.json.gz", Some(Kind::Json)),
-            ("a.NDJSON.GZ", Some(Kind::Json)),
-            ("a.json", Some(Kind::Json)),
-            ("a.parquet", Some(Kind::Parquet)),
-            ("a.parquet.gzip", Some(Kind::Parquet)),
+            ("a.txt", Some(FileKind::Text)),
+            ("a.b.TXT.gz", Some(FileKind::Text)),
+            ("a.jsonl.zst", Some(FileKind::Json)),
+            ("a.JSONL", Some(FileKind::Json)),
+            ("a.json.gz", Some(FileKind::Json)),
+            ("a.NDJSON.GZ", Some(FileKind::Json)),
+            ("a.json", Some(FileKind::Json)),
+            ("a.parquet", Some(FileKind::Parquet)),
+            ("a.parquet.gzip", Some(FileKind::Parquet)),
             ("a.zst", None),
             ("README.md", None),
             ("txt", None),
         ] {
-            assert_eq!(Kind::named(Path::new(name)), kind, "{name}");
+            assert_eq!(FileKind::named(Path::new(name)), kind, "{name}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use super::decompress::{Bytes, open};
-use super::kind::{Kind, by_content};
+use super::kind::{FileKind, by_content};
 use crate::error::{ModelError, Result};
 use crate::files::without_bom;
 
@@ -31,7 +31,7 @@ impl Lines {
         // What is damaged is an error of its line.
         let head = lines.reader.fill_buf().unwrap_or_default();
         match by_content(path, head)? {
-            None | Some(Kind::Text) => Ok(lines),
+            None | Some(FileKind::Text) => Ok(lines),
             Some(kind) => Err(ModelError::data(
                 path,
                 format!("it is {kind}, and of a pipe only plain text is read; write it to a file"),

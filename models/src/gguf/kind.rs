@@ -8,7 +8,7 @@ use super::blocks;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "they are what ggml calls them")]
 #[expect(non_camel_case_types, reason = "they are what ggml calls them")]
-pub enum Kind {
+pub enum TensorType {
     F32,
     F16,
     BF16,
@@ -68,7 +68,7 @@ const NAMES: [(u32, &str); 38] = [
     (40, "NVFP4"),
 ];
 
-impl Kind {
+impl TensorType {
     /// All that are read.
     pub const ALL: [Self; 12] = [
         Self::F32,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::kind::Kind;
+use super::kind::TensorType;
 use super::value::{self, Value};
 
 /// What is wrong in a file, and at which byte.
@@ -44,7 +44,7 @@ pub struct TensorInfo {
     /// Row-major, as safetensors has it: the last dimension is the one whose elements are neighbours (ggml's `ne[0]`).
     pub shape: Vec<usize>,
     /// How numbers are stored.
-    pub kind: Kind,
+    pub kind: TensorType,
     /// Where, from the beginning of the file.
     pub bytes: Range<usize>,
 }
@@ -54,7 +54,7 @@ struct Description {
     name: String,
     at: usize,
     shape: Vec<usize>,
-    kind: Kind,
+    kind: TensorType,
     offset: u64,
     len: usize,
 }
@@ -188,7 +188,7 @@ fn describe(cursor: &mut Cursor<'_>, i: u64, count: u64) -> Result<Description, 
         shape.push(n.ok_or_else(|| inside(Bad::damaged(at, "a dimension of no possible size")))?);
     }
     let stored = cursor.u32("the number format").map_err(inside)?;
-    let kind = Kind::from_number(stored).map_err(|why| inside(Bad::new(at, why)))?;
+    let kind = TensorType::from_number(stored).map_err(|why| inside(Bad::new(at, why)))?;
     if !shape[0].is_multiple_of(kind.block()) {
         let why =
             format!("rows of {} elements, where {} is stored in blocks of {}", shape[0], kind.name(), kind.block());

@@ -1,5 +1,5 @@
 use super::testing::{Builder, Raw, model, open, with_byte_level, with_sentence_piece};
-use super::{Gguf, Kind, config, names, tokenizer};
+use super::{Gguf, TensorType, config, names, tokenizer};
 use crate::config::{Act, Family, Layout, NormKind, QkNorm, RopeScaling};
 use crate::error::Result;
 use crate::families::Qkv;
@@ -109,13 +109,13 @@ fn contradictions_are_refused() {
 
 #[test]
 fn formats_know_their_sizes() {
-    for kind in Kind::ALL {
+    for kind in TensorType::ALL {
         assert_eq!(kind.bytes_of(kind.block() + 1).is_none(), kind.block() > 1, "{}", kind.name());
         let bytes = kind.bytes_of(256 * 5).unwrap();
         assert_eq!(kind.widen(&vec![0; bytes]), vec![0.0; 256 * 5], "{}", kind.name());
         assert_eq!(
             kind.bytes_of(usize::MAX / 256 * 256).is_none(),
-            kind != Kind::Q4_0 && kind.bytes_of(256) > Some(256)
+            kind != TensorType::Q4_0 && kind.bytes_of(256) > Some(256)
         );
     }
 }

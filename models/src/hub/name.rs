@@ -105,7 +105,7 @@ impl FromStr for HubName {
 fn check_repo(repo: &str) -> Result<(), &'static str> {
     let mut parts = repo.split('/');
     let (Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err("a repository is an organisation or user, a slash and a name");
+        return Err("the owner comes first, then a slash and the name, as in openai-community/gpt2");
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let good = |part: &str| {

@@ -46,10 +46,13 @@ impl FloatLists {
         let Some(chosen) = chosen else {
             let there: Vec<String> =
                 schema.iter_values().map(|field| format!("`{}` ({})", field.name, words(&field.dtype))).collect();
-            let wanted = column.map_or_else(
-                || "say after a `:` which of its columns is one of lists of f32 or f64".to_owned(),
-                |name| format!("`{name}` is no column of lists of f32 or f64"),
-            );
+            let wanted = match column {
+                Some(name) => format!("`{name}` is no column of lists of f32 or f64"),
+                None if fitting.is_empty() => {
+                    "it has no column of activations, which are lists of f32 or f64".to_owned()
+                }
+                None => "say after a `:` which of its columns has the activations, lists of f32 or f64".to_owned(),
+            };
             return Err(ModelError::data(path, format!("{wanted}; there are {}", there.join(", "))));
         };
         let rows = |group: usize| footer.row_groups[group].num_rows();

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::refuse_text;
 use super::stored::{Row, rows};
 use crate::corpus::files::Files;
-use crate::corpus::{self, Kind, jsonl};
+use crate::corpus::{self, FileKind, jsonl};
 use crate::error::{ModelError, Result};
 use crate::parquet::open_all;
 use crate::reading::{Column, Contents, Reading};
@@ -62,17 +62,17 @@ pub fn describe(path: &Path, reading: &Reading) -> Result<Description> {
     let (count, left_out) = (files.paths.len(), files.left_out.clone());
     let mut columns = Vec::new();
     let mut facts = match files.kind {
-        Kind::Safetensors => tokens(files)?,
-        Kind::Parquet => {
+        FileKind::Safetensors => tokens(files)?,
+        FileKind::Parquet => {
             let (shards, contents) = open_all(&files.paths, reading)?;
             columns = shards[0].columns().to_vec();
             if contents == Contents::Tokens { tokens(files)? } else { texts(files, "")? }
         }
-        Kind::Json => match jsonl::column(&files)?.0 {
+        FileKind::Json => match jsonl::column(&files)?.0 {
             Column { contents: Contents::Text, name, .. } => texts(files, &name)?,
             _ => tokens(files)?,
         },
-        Kind::Text => {
+        FileKind::Text => {
             refuse_text(path, reading)?;
             texts(files, "")?
         }

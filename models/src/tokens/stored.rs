@@ -8,7 +8,7 @@ use ndarray::Array2;
 use super::no_tokens;
 use super::tensor::Tensor;
 use crate::corpus::files::Files;
-use crate::corpus::{Kind, jsonl};
+use crate::corpus::{FileKind, jsonl};
 use crate::error::{ModelError, Result};
 use crate::parquet::{Shard, open_all};
 use crate::reading::{Column, Contents, Reading};
@@ -87,18 +87,18 @@ pub(crate) type Rows = Box<dyn Iterator<Item = Result<Row>> + Send>;
 /// The rows of token files, and which column they are.
 pub(super) fn rows(files: Files) -> Result<(Column, Rows)> {
     match files.kind {
-        Kind::Text => Err(no_tokens(&files.paths[0])),
-        Kind::Json => {
+        FileKind::Text => Err(no_tokens(&files.paths[0])),
+        FileKind::Json => {
             let (column, _) = jsonl::column(&files)?;
             let (paths, of) = (files.paths.clone(), column.clone());
             Ok((column, Box::new(paths.into_iter().flat_map(move |path| jsonl::rows(path, &of, &files)))))
         }
-        Kind::Parquet => {
+        FileKind::Parquet => {
             let (shards, _) = open_all(&files.paths, &files.reading)?;
             let first = shards.iter().position(Shard::is_padded).unwrap_or(0);
             Ok((shards[first].column().clone(), Box::new(shards.into_iter().flat_map(shard_rows))))
         }
-        Kind::Safetensors => {
+        FileKind::Safetensors => {
             let mut found = None;
             let mut tensors = Vec::new();
             for path in &files.paths {

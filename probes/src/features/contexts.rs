@@ -17,7 +17,7 @@ const SILENT: usize = 5;
 
 /// Why a place is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum PickReason {
     /// The largest activation of its document, among the largest of all documents.
     Largest,
     /// Drawn from a share of the mass, 0 the one of the largest activations.
@@ -32,7 +32,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Picked {
     /// Why.
-    pub kind: Kind,
+    pub kind: PickReason,
     /// Its position, counted through all contexts.
     pub position: u32,
     /// The activation there.
@@ -165,17 +165,17 @@ impl Picks {
         match &mut self.of_document {
             Some((same, largest)) if *same == document => {
                 if value.abs() > largest.value.abs() {
-                    *largest = picked(Kind::Largest);
+                    *largest = picked(PickReason::Largest);
                 }
             }
             _ => {
                 self.end_document();
-                self.of_document = Some((document, picked(Kind::Largest)));
+                self.of_document = Some((document, picked(PickReason::Largest)));
             }
         }
         let stratum = self.strata.iter().position(|stratum| value.abs() >= stratum.low).unwrap_or(STRATA - 1);
         self.seen[stratum] += 1;
-        let (drawn, kind) = (&mut self.drawn[stratum], Kind::Stratum(stratum as u8));
+        let (drawn, kind) = (&mut self.drawn[stratum], PickReason::Stratum(stratum as u8));
         if drawn.len() < OF_STRATUM {
             drawn.push(picked(kind));
         } else {
@@ -186,7 +186,7 @@ impl Picks {
         }
         let at = self.least.partition_point(|least| least.value.abs() <= value.abs());
         if at < LEAST {
-            self.least.insert(at, picked(Kind::Least));
+            self.least.insert(at, picked(PickReason::Least));
             self.least.truncate(LEAST);
         }
         let bin = (f64::from(value.abs()) / f64::from(self.max) * HISTOGRAM_BINS as f64) as usize;
@@ -224,7 +224,7 @@ impl Picks {
         }
         all.append(&mut self.least);
         let silent = self.silent.into_iter().filter(|(_, is_silent)| *is_silent).map(|(place, _)| place);
-        all.extend(silent.take(SILENT).map(|position| Picked { kind: Kind::Silent, position, value: 0.0 }));
+        all.extend(silent.take(SILENT).map(|position| Picked { kind: PickReason::Silent, position, value: 0.0 }));
         all
     }
 }
@@ -264,22 +264,25 @@ mod tests {
         assert_eq!(picks.histogram().iter().sum::<u64>(), 400);
         let strata = spectrum.strata();
         let all = picks.clone().finish();
-        let of = |kind: Kind| all.iter().filter(|picked| picked.kind == kind).copied().collect::<Vec<_>>();
-        let largest = of(Kind::Largest);
+        let of = |kind: PickReason| all.iter().filter(|picked| picked.kind == kind).copied().collect::<Vec<_>>();
+        let largest = of(PickReason::Largest);
         assert_eq!((largest.len(), largest[0].value), (20, 400.0));
         let mut documents: Vec<u32> = largest.iter().map(|picked| picked.position / 40).collect();
         documents.sort_unstable();
         documents.dedup();
         assert_eq!(documents.len(), 20, "each is of another document");
         for (at, stratum) in strata.iter().enumerate() {
-            let drawn = of(Kind::Stratum(at as u8));
+            let drawn = of(PickReason::Stratum(at as u8));
             let high = if at == 0 { f32::INFINITY } else { strata[at - 1].low };
             assert_eq!(drawn.len(), 5);
             assert!(drawn.iter().all(|picked| picked.value >= stratum.low && picked.value < high));
         }
-        assert_eq!(of(Kind::Least).iter().map(|picked| picked.value).collect::<Vec<_>>(), [1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(
+            of(PickReason::Least).iter().map(|picked| picked.value).collect::<Vec<_>>(),
+            [1.0, 2.0, 3.0, 4.0, 5.0]
+        );
         // 3 and 15 are within 5 of a firing.
-        assert_eq!(of(Kind::Silent).iter().map(|picked| picked.position).collect::<Vec<_>>(), [4100, 5000, 6000]);
+        assert_eq!(of(PickReason::Silent).iter().map(|picked| picked.position).collect::<Vec<_>>(), [4100, 5000, 6000]);
         assert_eq!(all, picks.finish(), "the same every time");
     }
 

@@ -70,7 +70,7 @@ pub const HYPOTHESES: [Hypothesis; 4] = [
 
 /// What the data say about a hypothesis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub enum Decision {
     /// Its rule is met.
     Supported,
     /// The opposite is.
@@ -79,14 +79,14 @@ pub enum Verdict {
     Undecided(String),
 }
 
-impl Verdict {
+impl Decision {
     /// Whether there is a decision.
     pub fn is_decided(&self) -> bool {
         !matches!(self, Self::Undecided(_))
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Supported => f.write_str("supported"),
@@ -143,39 +143,39 @@ impl Difference {
         !MARGIN.overlaps(&self.test)
     }
 
-    fn straddles(&self) -> Verdict {
-        Verdict::Undecided(format!("the interval {} straddles an edge of ±{CE_REC_MARGIN}", show(self.test)))
+    fn straddles(&self) -> Decision {
+        Decision::Undecided(format!("the interval {} straddles an edge of ±{CE_REC_MARGIN}", show(self.test)))
     }
 }
 
 /// H0, from Δce_rec at the largest token budget and from what it changed since the budget before.
-pub fn h0(last: Option<Difference>, change: Option<Difference>, evidence: Evidence) -> Verdict {
+pub fn h0(last: Option<Difference>, change: Option<Difference>, evidence: Evidence) -> Decision {
     decide(evidence.shows_a_trend(), last.zip(change), |(last, change)| {
         // Towards 0 is up for a difference below it.
         let closed = if last.test.high < 0.0 { change.equivalence.high } else { -change.equivalence.low };
         if last.is_negligible() {
-            Verdict::Supported
+            Decision::Supported
         } else if !last.is_beyond() {
             last.straddles()
         } else if closed > CE_REC_MARGIN {
             let (by, margin) = (show(change.equivalence), CE_REC_MARGIN);
-            Verdict::Undecided(format!(
+            Decision::Undecided(format!(
                 "the difference may still be closing: the last budget changed it by {by} (90 %), and {margin} counts"
             ))
         } else {
-            Verdict::Rejected
+            Decision::Rejected
         }
     })
 }
 
 /// H1, from Δce_rec at equal R² at the largest token budget.
-pub fn h1(at_equal_r2: Option<Difference>, evidence: Evidence) -> Verdict {
+pub fn h1(at_equal_r2: Option<Difference>, evidence: Evidence) -> Decision {
     let in_common = || at_equal_r2.ok_or_else(|| "the two paths have no R² in common there".to_owned());
     decide(evidence.shows_a_trend().and_then(|()| in_common().map(|_| ())), at_equal_r2, |difference| {
         if difference.is_negligible() {
-            Verdict::Rejected
+            Decision::Rejected
         } else if difference.is_beyond() {
-            Verdict::Supported
+            Decision::Supported
         } else {
             difference.straddles()
         }
@@ -183,7 +183,7 @@ pub fn h1(at_equal_r2: Option<Difference>, evidence: Evidence) -> Verdict {
 }
 
 /// H2, from the difference of two correlations and its p-value, adjusted for all tests of the report, over `cells` of the grid.
-pub fn h2(difference: Option<f64>, p: Option<f64>, cells: usize, evidence: Evidence, released: bool) -> Verdict {
+pub fn h2(difference: Option<f64>, p: Option<f64>, cells: usize, evidence: Evidence, released: bool) -> Decision {
     let enough = || {
         evidence.enough_seeds()?;
         if cells < MIN_CELLS {
@@ -193,18 +193,18 @@ pub fn h2(difference: Option<f64>, p: Option<f64>, cells: usize, evidence: Evide
     };
     decide(enough(), difference.zip(p), |(difference, p)| {
         if p > ALPHA {
-            Verdict::Undecided(format!("p = {p:.3} by Holm"))
+            Decision::Undecided(format!("p = {p:.3} by Holm"))
         } else if difference > 0.0 {
-            Verdict::Supported
+            Decision::Supported
         } else {
-            Verdict::Rejected
+            Decision::Rejected
         }
     })
 }
 
 /// H3, from the interval of the rank correlation between |ln(inferred dimensionality / participation ratio)| and
 /// the size of the proxy failure over `regimes` pairs of model and depth.
-pub fn h3(correlation: Option<Interval>, regimes: usize, evidence: Evidence, released: bool) -> Verdict {
+pub fn h3(correlation: Option<Interval>, regimes: usize, evidence: Evidence, released: bool) -> Decision {
     let enough = || {
         evidence.enough_seeds()?;
         if regimes < MIN_REGIMES {
@@ -220,22 +220,22 @@ fn adjudicated(released: bool) -> Result<(), String> {
     if released { Ok(()) } else { Err("neither H0 nor H1 is decided at every k".into()) }
 }
 
-fn decide<T>(enough: Result<(), String>, numbers: Option<T>, rule: impl Fn(T) -> Verdict) -> Verdict {
+fn decide<T>(enough: Result<(), String>, numbers: Option<T>, rule: impl Fn(T) -> Decision) -> Decision {
     match (enough, numbers) {
-        (Err(reason), _) => Verdict::Undecided(reason),
-        (Ok(()), None) => Verdict::Undecided("the interval is undefined".into()),
+        (Err(reason), _) => Decision::Undecided(reason),
+        (Ok(()), None) => Decision::Undecided("the interval is undefined".into()),
         (Ok(()), Some(numbers)) => rule(numbers),
     }
 }
 
 /// Above 0, below it, or neither.
-fn sign(interval: Interval) -> Verdict {
+fn sign(interval: Interval) -> Decision {
     if !interval.excludes_zero() {
-        Verdict::Undecided(format!("the interval {} contains 0", show(interval)))
+        Decision::Undecided(format!("the interval {} contains 0", show(interval)))
     } else if interval.low > 0.0 {
-        Verdict::Supported
+        Decision::Supported
     } else {
-        Verdict::Rejected
+        Decision::Rejected
     }
 }
 
@@ -245,7 +245,7 @@ fn show(interval: Interval) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Verdict::*;
+    use super::Decision::*;
     use super::*;
     use crate::stats::StandardError;
     use crate::stats::crossed::tests::normal;
@@ -260,7 +260,7 @@ mod tests {
         Some(Difference { test: error.interval(value, 0.95)?, equivalence: error.interval(value, 0.90)? })
     }
 
-    fn reason(verdict: &Verdict) -> &str {
+    fn reason(verdict: &Decision) -> &str {
         match verdict {
             Undecided(reason) => reason,
             decided => panic!("{decided}"),

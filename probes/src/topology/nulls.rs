@@ -69,10 +69,10 @@ impl FromStr for Null {
 
 /// A null of one cloud, ready to be drawn from.
 pub struct Drawable {
-    kind: Kind,
+    kind: Prepared,
 }
 
-enum Kind {
+enum Prepared {
     Groups(Vec<(Vec<usize>, Normal)>, [usize; 2]),
     Axes(Axes, Array2<f64>),
     Columns(Array2<f64>),
@@ -109,20 +109,20 @@ impl Drawable {
     pub fn of(null: Null, cloud: ArrayView2<'_, f64>, seed: u64) -> Result<Self> {
         let shape = [cloud.nrows(), cloud.ncols()];
         let kind = match null {
-            Null::Gaussian => Kind::Groups(vec![((0..shape[0]).collect(), Normal::of(cloud)?)], shape),
+            Null::Gaussian => Prepared::Groups(vec![((0..shape[0]).collect(), Normal::of(cloud)?)], shape),
             Null::Axes => {
                 let axes = Axes::of(cloud)?;
                 // Beyond as many axes as there are points, less one, nothing varies.
                 let scores = axes.scores(cloud, shape[0].min(shape[1]));
-                Kind::Axes(axes, scores)
+                Prepared::Axes(axes, scores)
             }
-            Null::Columns => Kind::Columns(cloud.to_owned()),
+            Null::Columns => Prepared::Columns(cloud.to_owned()),
             Null::Clusters { count } => {
                 let labels = k_means(cloud, count, seed);
                 let groups = (0..count).map(|id| (0..shape[0]).filter(|&i| labels[i] == id).collect::<Vec<_>>());
                 let groups = groups.filter(|rows| !rows.is_empty());
                 let of = |rows: Vec<usize>| Ok((rows.clone(), Normal::of(cloud.select(Axis(0), &rows).view())?));
-                Kind::Groups(groups.map(of).collect::<Result<_>>()?, shape)
+                Prepared::Groups(groups.map(of).collect::<Result<_>>()?, shape)
             }
         };
         Ok(Self { kind })
@@ -131,7 +131,7 @@ impl Drawable {
     /// A cloud of the null, as large as that which it was made of.
     pub fn draw(&self, rng: &mut ChaCha8Rng) -> Array2<f64> {
         match &self.kind {
-            Kind::Groups(groups, [n, d]) => {
+            Prepared::Groups(groups, [n, d]) => {
                 let mut cloud = Array2::zeros((*n, *d));
                 for (rows, normal) in groups {
                     let drawn = normal.draw(rows.len(), rng);
@@ -141,8 +141,8 @@ impl Drawable {
                 }
                 cloud
             }
-            Kind::Axes(axes, scores) => axes.points(shuffled(scores, rng).view()),
-            Kind::Columns(cloud) => shuffled(cloud, rng),
+            Prepared::Axes(axes, scores) => axes.points(shuffled(scores, rng).view()),
+            Prepared::Columns(cloud) => shuffled(cloud, rng),
         }
     }
 }

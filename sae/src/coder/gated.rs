@@ -34,7 +34,7 @@ impl Coder for Gated {
         let scaled = open.values() * of_entries(scale.clone());
         let magnitudes = relu(scaled.clone() + of_entries(b_mag));
         let gates = open.values() + of_entries(b_gate);
-        Box::new(Opened {
+        Box::new(GatedPass {
             frame,
             x,
             scale: of_entries(scale),
@@ -51,7 +51,7 @@ impl Coder for Gated {
     }
 }
 
-struct Opened {
+struct GatedPass {
     frame: Frame,
     /// What the gate reconstructs, `[batch, d_model]`.
     x: Tensor<2>,
@@ -75,7 +75,7 @@ struct Own {
     output_grad: Tensor<2>,
 }
 
-impl Pass for Opened {
+impl Pass for GatedPass {
     fn reconstruction(&self) -> Tensor<2> {
         self.frame.reconstruction(&self.code)
     }

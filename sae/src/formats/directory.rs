@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::Format;
-use super::find::{self, Found, parent};
+use super::find::{self, SaeFiles, parent};
 use crate::error::{Result, SaeError};
 
 /// How the names of directories begin in which files wait until all of them are written.
@@ -82,7 +82,7 @@ fn existing_parent(path: &Path) -> &Path {
 /// The names in `dir` that make room for those that are `coming`.
 fn leaving(dir: &Path, coming: &[OsString]) -> Result<Vec<OsString>> {
     let found = find::only(dir)?;
-    let old: Vec<OsString> = found.as_ref().map(Found::files).unwrap_or_default();
+    let old: Vec<OsString> = found.as_ref().map(SaeFiles::files).unwrap_or_default();
     // Weights without a configuration are what a kill between two moves leaves: nobody can read them.
     let orphan = |name: &OsString| {
         found.is_none() && Format::ALL.iter().any(|format| *name != *format.config() && format.owns(name))

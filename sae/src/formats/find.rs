@@ -10,14 +10,14 @@ use crate::error::{Result, SaeError};
 use crate::tensors::TensorFile;
 
 /// An SAE's directory.
-pub(super) struct Found {
+pub(super) struct SaeFiles {
     pub dir: PathBuf,
     pub format: Format,
     /// Its weights.
     pub weights: PathBuf,
 }
 
-impl Found {
+impl SaeFiles {
     /// The names of its files, of those that its format knows, the configuration first.
     pub fn files(&self) -> Vec<OsString> {
         let names = self.format.files().iter().filter(|name| self.dir.join(name).is_file());
@@ -72,10 +72,10 @@ pub fn is_sae(path: &Path) -> bool {
 ///
 /// # Errors
 /// If there is none, or more than one; the message says what is there instead.
-pub(super) fn find(path: &Path) -> Result<Found> {
+pub(super) fn find(path: &Path) -> Result<SaeFiles> {
     let is_archive = path.extension().is_some_and(|e| e == "npz");
     if path.is_file() && is_archive {
-        return Ok(Found { dir: parent(path).to_owned(), format: Format::GemmaScope, weights: path.to_owned() });
+        return Ok(SaeFiles { dir: parent(path).to_owned(), format: Format::GemmaScope, weights: path.to_owned() });
     }
     if let Some(file) = pickled(path).filter(|_| path.is_file()) {
         return Err(SaeError::config(&file, conversion(&file)));
@@ -107,7 +107,7 @@ pub(super) fn find(path: &Path) -> Result<Found> {
     let has = |name: &str| dir.join(name).is_file();
     let alone = Format::ALL.into_iter().find(|format| has(format.weights()));
     let why = if !below.is_empty() {
-        format!("several files, but no SAE; those below it are\n  {}", below.join("\n  "))
+        format!("no SAE lies there itself; below it are\n  {}\ngive one of these", below.join("\n  "))
     } else if let Some(format) = alone {
         let (weights, config) = (format.weights(), format.config());
         let missing = if has(config) { format!("{config} names no `trainer`") } else { format!("{config} is missing") };
@@ -141,7 +141,7 @@ fn is_crosscoder(dir: &Path) -> bool {
 ///
 /// # Errors
 /// As [`detect`].
-pub(super) fn only(dir: &Path) -> Result<Option<Found>> {
+pub(super) fn only(dir: &Path) -> Result<Option<SaeFiles>> {
     match candidates(dir) {
         (found, _) if found.len() > 1 => Err(several(dir, &found)),
         (found, Some(error)) if found.is_empty() => Err(error),
@@ -149,9 +149,9 @@ pub(super) fn only(dir: &Path) -> Result<Option<Found>> {
     }
 }
 
-fn several(dir: &Path, found: &[Found]) -> SaeError {
+fn several(dir: &Path, found: &[SaeFiles]) -> SaeError {
     let name =
-        |found: &Found| format!("{} ({})", found.weights.file_name().unwrap_or_default().display(), found.format);
+        |found: &SaeFiles| format!("{} ({})", found.weights.file_name().unwrap_or_default().display(), found.format);
     let mut names: Vec<String> = found.iter().take(LISTED).map(name).collect();
     if found.len() > LISTED {
         names.push(format!("{} more", found.len() - LISTED));
@@ -164,16 +164,16 @@ fn several(dir: &Path, found: &[Found]) -> SaeError {
 }
 
 /// The SAEs that lie in a directory itself, and why a configuration beside weights that may be an SAE's can't be read.
-fn candidates(dir: &Path) -> (Vec<Found>, Option<SaeError>) {
+fn candidates(dir: &Path) -> (Vec<SaeFiles>, Option<SaeError>) {
     let file = |name: &str| Some(dir.join(name)).filter(|path| path.is_file());
     let mut found = Vec::new();
     if file("cfg.json").is_some() {
         for format in [Format::SaeLens, Format::Sparsify] {
-            found.extend(file(format.weights()).map(|weights| Found { dir: dir.to_owned(), format, weights }));
+            found.extend(file(format.weights()).map(|weights| SaeFiles { dir: dir.to_owned(), format, weights }));
         }
     }
     let mut single = |format: Format, weights: Option<PathBuf>| {
-        found.extend(weights.map(|weights| Found { dir: dir.to_owned(), format, weights }));
+        found.extend(weights.map(|weights| SaeFiles { dir: dir.to_owned(), format, weights }));
     };
     for format in [Format::GemmaScope, Format::GemmaScope2] {
         single(format, file(format.weights()));
@@ -194,7 +194,7 @@ fn candidates(dir: &Path) -> (Vec<Found>, Option<SaeError>) {
     let Some(config) = file(format.config()) else { return (found, None) };
     let Some(weights) = file(format.weights()).or_else(|| lone_weights(dir)) else { return (found, None) };
     match read_json(&config) {
-        Ok(config) if config.get("trainer").is_some() => found.push(Found { dir: dir.to_owned(), format, weights }),
+        Ok(config) if config.get("trainer").is_some() => found.push(SaeFiles { dir: dir.to_owned(), format, weights }),
         Ok(_) => {}
         Err(error) => return (found, Some(error)),
     }

@@ -1,6 +1,6 @@
 //! An evaluation as a JSON object, and as a table.
 
-use assay_probes::metrics::{Kind, METRICS, metric};
+use assay_probes::metrics::{METRICS, MetricKind, metric};
 use assay_probes::stats::Interval;
 use assay_probes::{Evaluation, Subset, Sums};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::replicates::{LEVEL, Replicates};
 pub(super) fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Map<String, Value> {
     let mut object = Map::new();
     let all = found.total(Subset::All);
-    for metric in METRICS.iter().filter(|m| m.kind == Kind::Behaviour) {
+    for metric in METRICS.iter().filter(|m| m.kind == MetricKind::Behaviour) {
         object.insert(metric.name.to_owned(), json!((metric.value)(&all)));
     }
     let l0 = metric("l0").and_then(|m| (m.value)(&all));
@@ -26,7 +26,7 @@ pub(super) fn evaluation_json(found: &Evaluation, replicates: &Replicates) -> Ma
             // A count of tokens is a whole number.
             let value = (metric.value)(&sums);
             let value = if metric.name == "tokens" { json!(value.map(|v| v as u64)) } else { json!(value) };
-            if metric.kind == Kind::Reconstruction || subset != Subset::All {
+            if metric.kind == MetricKind::Reconstruction || subset != Subset::All {
                 nested.insert(metric.name.to_owned(), value);
             }
         }
@@ -85,17 +85,25 @@ pub(super) fn evaluation_table(found: &Evaluation, replicates: &Replicates, all:
 }
 
 fn short_table(found: &Evaluation, replicates: &Replicates) -> String {
-    let mut table = markdown::Table::new(["metric", "value", "95 % interval", "what it is"]);
     let (all, beside) = (found.total(Subset::All), beside_sums(found));
-    for name in SHOWN {
-        let (value, interval) = match metric(name) {
-            Some(metric) => ((metric.value)(&all), markdown::interval(replicates.interval(metric, Subset::All, LEVEL))),
-            None => (beside.iter().find(|(n, _)| *n == name).and_then(|(_, value)| *value), String::new()),
-        };
-        table.row([name.to_owned(), markdown::number(value), interval, in_short(name).to_owned()]);
-    }
+    let table = scores(|name| match metric(name) {
+        Some(metric) => ((metric.value)(&all), replicates.interval(metric, Subset::All, LEVEL)),
+        None => (beside.iter().find(|(n, _)| *n == name).and_then(|(_, value)| *value), None),
+    });
     let more = METRICS.len() + beside.len() - SHOWN.len();
     format!("{table}\n--all shows {more} more rows, --json everything.\n")
+}
+
+/// The rows of [`SHOWN`], by the value and the interval that something has under a name.
+pub(in crate::commands) fn scores(of: impl Fn(&str) -> (Option<f64>, Option<Interval>)) -> markdown::Table {
+    let mut table = markdown::Table::new(["metric", "value", "95 % interval", "what it is"]);
+    for name in SHOWN {
+        let (value, interval) = of(name);
+        // What is no function of a sequence's sums has no interval.
+        let interval = if metric(name).is_some() { markdown::interval(interval) } else { String::new() };
+        table.row([name.to_owned(), markdown::number(value), interval, in_short(name).to_owned()]);
+    }
+    table
 }
 
 /// What a row of the short table is, in a few words; `assay_probes::metrics` has the definitions.

@@ -15,7 +15,7 @@ use super::super::given::GivenArgs;
 use super::{ProbeArgs, of_path};
 use crate::catalogue::assumptions::complete;
 use crate::controls::{Control, SAMPLE, permuted_decoder, random_dictionary};
-use crate::probe::{Kind, Labelled, Pooling, Reading, Representation, Task};
+use crate::probe::{Labelled, Pooling, Reading, Representation, RepresentationKind, Task};
 use crate::progress::Progress;
 use crate::{device, fetch};
 
@@ -44,7 +44,7 @@ pub(super) struct Models {
     vocabulary: Vocabulary,
     pooling: Pooling,
     /// Names, SAEs and where they read; the controls of the first that are SAEs come behind.
-    saes: Vec<(String, Kind, Sae, Site)>,
+    saes: Vec<(String, RepresentationKind, Sae, Site)>,
     seed: u64,
 }
 
@@ -69,7 +69,7 @@ impl Models {
             let (loaded, place) = opened(name, dir, files.config(), &args.place, &args.given, &device)?;
             notes.extend(loaded.notes);
             let short = if names.len() == 1 { of_path(name) } else { short };
-            saes.push((format!("SAE {short}"), Kind::Sae, loaded.sae, place.reads));
+            saes.push((format!("SAE {short}"), RepresentationKind::Sae, loaded.sae, place.reads));
         }
         let first = saes[0].3;
         if saes.iter().any(|sae| sae.3 != first) {
@@ -79,7 +79,7 @@ impl Models {
         }
         if args.controls.contains(&Control::PermutedDecoder) {
             let permuted = permuted_decoder(&saes[0].2, args.seed)?;
-            saes.push(("permuted decoder".to_owned(), Kind::PermutedDecoder, permuted, first));
+            saes.push(("permuted decoder".to_owned(), RepresentationKind::PermutedDecoder, permuted, first));
         }
         let redrawn = args.controls.contains(&Control::RandomModel);
         let redrawn = redrawn.then(|| files.load_redrawn(&device, args.seed)).transpose()?;
@@ -102,14 +102,19 @@ impl Models {
     }
 
     /// The representations that [`Self::read`] gives, by kind and columns.
-    pub(super) fn representations(&self) -> Vec<(Kind, usize)> {
+    pub(super) fn representations(&self) -> Vec<(RepresentationKind, usize)> {
         let sae = &self.saes[0].2;
         let (config, d_sae, d_in) = (self.model.config(), sae.d_sae(), sae.d_in());
-        let mut all: Vec<(Kind, usize)> = self.saes.iter().map(|(_, kind, sae, _)| (*kind, sae.d_sae())).collect();
-        all.extend([(Kind::Residual, d_in), (Kind::Principal, d_in), (Kind::Words, config.vocab_size)]);
-        all.extend([(Kind::RandomDictionary, d_sae), (Kind::Permuted, d_sae)]);
+        let mut all: Vec<(RepresentationKind, usize)> =
+            self.saes.iter().map(|(_, kind, sae, _)| (*kind, sae.d_sae())).collect();
+        all.extend([
+            (RepresentationKind::Residual, d_in),
+            (RepresentationKind::Principal, d_in),
+            (RepresentationKind::Words, config.vocab_size),
+        ]);
+        all.extend([(RepresentationKind::RandomDictionary, d_sae), (RepresentationKind::Permuted, d_sae)]);
         if self.redrawn.is_some() {
-            all.extend([(Kind::RandomModel, d_sae), (Kind::RandomResidual, d_in)]);
+            all.extend([(RepresentationKind::RandomModel, d_sae), (RepresentationKind::RandomResidual, d_in)]);
         }
         all
     }
@@ -147,22 +152,26 @@ impl Models {
         let of_first = pooled.latents[0].clone();
         let mut controls = Vec::new();
         for ((name, kind, ..), features) in self.saes.iter().zip(pooled.latents) {
-            if *kind == Kind::Sae { add(name, *kind, features) } else { controls.push((name.clone(), *kind, features)) }
+            if *kind == RepresentationKind::Sae {
+                add(name, *kind, features);
+            } else {
+                controls.push((name.clone(), *kind, features));
+            }
         }
-        add("PCA of it", Kind::Principal, principal(&pooled.residual, &train)?);
-        add("residual stream", Kind::Residual, pooled.residual);
-        add("bag of words", Kind::Words, reading.words(&texts));
-        add("random dictionary", Kind::RandomDictionary, of_random);
-        add("permuted labels", Kind::Permuted, of_first);
+        add("PCA of it", RepresentationKind::Principal, principal(&pooled.residual, &train)?);
+        add("residual stream", RepresentationKind::Residual, pooled.residual);
+        add("bag of words", RepresentationKind::Words, reading.words(&texts));
+        add("random dictionary", RepresentationKind::RandomDictionary, of_random);
+        add("permuted labels", RepresentationKind::Permuted, of_first);
         controls.into_iter().for_each(|(name, kind, features)| add(&name, kind, features));
         if let Some(model) = &self.redrawn {
             let mut pooled = self.reading(model).pool(&texts, &[(sae, *site)], |n| stage.advance(n, String::new))?;
-            add("random model", Kind::RandomModel, pooled.latents.remove(0));
-            add("random model's residual stream", Kind::RandomResidual, pooled.residual);
+            add("random model", RepresentationKind::RandomModel, pooled.latents.remove(0));
+            add("random model's residual stream", RepresentationKind::RandomResidual, pooled.residual);
         }
         stage.finish("");
         // The stream before its components.
-        let pca = all.iter().position(|of| of.kind == Kind::Principal).expect("it was added");
+        let pca = all.iter().position(|of| of.kind == RepresentationKind::Principal).expect("it was added");
         all.swap(pca, pca + 1);
         Ok((all, pooled.l0))
     }

@@ -17,7 +17,7 @@ use crate::device;
 use crate::interrupt::{self, Interrupted};
 use crate::plan::{GroupOutline, Outline, PLAN};
 use crate::progress::{Progress, Together};
-use crate::record::Record;
+use crate::record::RunRecord;
 use crate::runner::{Passes, REMEDY};
 
 /// Workers that may die of a group before it is given up.
@@ -45,7 +45,7 @@ pub(super) fn named(text: &str) -> Result<Vec<String>> {
 
 /// How much work a group has left, in multiplications of an SAE's step: tokens × width × latents, summed over the runs without a record.
 fn left(results: &Path, group: &GroupOutline) -> u128 {
-    let missing = group.runs.iter().filter(|run| !Record::path(results, &run.key.id()).exists());
+    let missing = group.runs.iter().filter(|run| !RunRecord::path(results, &run.key.id()).exists());
     let cost = |d_model: usize, d_sae: usize, tokens: u64| u128::from(tokens) * d_model as u128 * d_sae as u128;
     missing.map(|run| cost(run.key.train.d_model, run.key.train.d_sae, run.key.training_tokens)).sum()
 }

@@ -14,7 +14,7 @@ use burn::tensor::Tensor;
 use ndarray::s;
 use serde::Serialize;
 
-use crate::device::Opened;
+use crate::device::OpenDevice;
 use crate::interrupt;
 use crate::plan::{Group, Run, SweepTokens};
 use crate::runner::distinct;
@@ -41,7 +41,7 @@ impl Estimate {
         todo: &[&Run],
         decoder: &Decoder,
         tokens: &SweepTokens,
-        opened: &Opened,
+        opened: &OpenDevice,
     ) -> Result<()> {
         let Some(first) = todo.first() else { return Ok(()) };
         let sites = distinct(todo.iter().flat_map(|run| run.sites()));

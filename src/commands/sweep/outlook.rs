@@ -14,17 +14,17 @@ use serde::Serialize;
 use serde_json::{Number, Value, json};
 
 use super::estimate::Estimate;
-use crate::device::Opened;
+use crate::device::OpenDevice;
 use crate::frames::MSE;
-use crate::markdown::{self, tokens_text};
+use crate::markdown::{self, counted, tokens_text};
 use crate::output;
 use crate::plan::Plan;
 use crate::progress::duration;
-use crate::record::{Failure, Record};
+use crate::record::{Failure, RunRecord};
 use crate::spec::SweepSpec;
 
 /// [`evaluation_bytes`] of the model that needs most.
-fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &Opened) -> f64 {
+fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &OpenDevice) -> f64 {
     let threads = if runs_on_cpu(&opened.device) { rayon::current_num_threads() } else { 1 };
     let at_once = threads.min(spec.architectures().len() * spec.seeds.len());
     let bytes = |vocab: usize| evaluation_bytes(spec.eval.batch(vocab), spec.eval.context_size, vocab, at_once);
@@ -59,18 +59,20 @@ pub(super) struct Outlook {
     groups: Vec<PlannedGroup>,
     results: PathBuf,
     device: String,
+    /// Why this device can't do it; then nothing is known that depends on the device: ids, what is done, seconds, memory.
+    why_not: Option<String>,
     /// Of the encoder's product in what is left to train; sparse parts cost k/d_sae of it each.
     flops: f64,
     /// Of the weights of the largest model; one model at a time is in memory.
-    model_bytes: u64,
+    model_bytes: Option<u64>,
     /// Beside the model, at most.
-    training_bytes: f64,
+    training_bytes: Option<f64>,
     /// The same, about.
-    evaluation_bytes: f64,
+    evaluation_bytes: Option<f64>,
     checkpoint_seconds: u64,
     checkpoint_tokens: Option<u64>,
     /// Of what is left to do, without the geometry of the models and mutual information.
-    seconds: Estimate,
+    seconds: Option<Estimate>,
 }
 
 /// What one process may work on by itself, with `--group`.
@@ -78,13 +80,13 @@ pub(super) struct Outlook {
 struct PlannedGroup {
     name: String,
     runs: usize,
-    todo: usize,
+    todo: Option<usize>,
 }
 
 /// A run as `--dry-run` lists it.
 #[derive(Serialize)]
 struct PlannedRun {
-    id: String,
+    id: Option<String>,
     model: String,
     depth: String,
     hook: String,
@@ -98,7 +100,7 @@ struct PlannedRun {
     knob: Knob,
     seed: u64,
     training_tokens: u64,
-    done: bool,
+    done: Option<bool>,
 }
 
 /// Without a fraction where it has none.
@@ -107,7 +109,15 @@ fn number(value: f64) -> Option<Number> {
 }
 
 impl Outlook {
-    pub(super) fn new(spec: &SweepSpec, plan: &Plan, results: &Path, opened: &Opened) -> Result<Self> {
+    /// What a sweep would do on a device; `why_not` says why that can't be, where it can't.
+    pub(super) fn new(
+        spec: &SweepSpec,
+        plan: &Plan,
+        results: &Path,
+        opened: &OpenDevice,
+        why_not: Option<String>,
+    ) -> Result<Self> {
+        let can = why_not.is_none();
         let (mut runs, mut flops, mut training_bytes) = (Vec::new(), 0.0, 0.0_f64);
         let mut seconds = Estimate::default();
         let mut groups = Vec::new();
@@ -118,14 +128,15 @@ impl Outlook {
             for run in &group.runs {
                 let train = &run.key.train;
                 let matrix = (train.d_model * train.d_sae) as f64;
-                let done = Record::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some();
+                let done = can
+                    && (RunRecord::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some());
                 if !done {
                     flops += 2.0 * matrix * group.training_tokens as f64;
                     parameters += 2.0 * matrix;
                     todo.push(run);
                 }
                 runs.push(PlannedRun {
-                    id: run.id.clone(),
+                    id: can.then(|| run.id.clone()),
                     model: group.model.clone(),
                     depth: run.depth.clone(),
                     hook: run.site.hook.to_string(),
@@ -136,7 +147,7 @@ impl Outlook {
                     knob: train.architecture.knob(),
                     seed: run.key.seed,
                     training_tokens: group.training_tokens,
-                    done,
+                    done: can.then_some(done),
                 });
             }
             // Weights, two moments and gradients, and the buffer of each hook.
@@ -144,7 +155,7 @@ impl Outlook {
                 group.runs.iter().flat_map(|r| r.sites().map(|site| (site, r.key.train.d_model))).collect();
             let width: usize = sites.values().sum();
             let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * width;
-            if !todo.is_empty() {
+            if can && !todo.is_empty() {
                 let decoder = match loaded.take().filter(|(name, _)| *name == model.name) {
                     Some((_, decoder)) => decoder,
                     None => model.load(opened)?,
@@ -152,7 +163,7 @@ impl Outlook {
                 seconds.add(spec, group, &todo, &decoder, &model.tokens, opened)?;
                 loaded = Some((&model.name, decoder));
             }
-            groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: todo.len() });
+            groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: can.then_some(todo.len()) });
             let asking = todo.iter().filter(|run| run.key.train.first_asking().is_some()).count();
             let vocab_size = model.files.config().vocab_size;
             let at_once = if runs_on_cpu(&opened.device) { rayon::current_num_threads().min(asking) } else { 1 };
@@ -168,13 +179,14 @@ impl Outlook {
             groups,
             results,
             device,
+            why_not,
             flops,
-            model_bytes,
-            training_bytes,
-            evaluation_bytes,
+            model_bytes: can.then_some(model_bytes),
+            training_bytes: can.then_some(training_bytes),
+            evaluation_bytes: can.then_some(evaluation_bytes),
             checkpoint_seconds,
             checkpoint_tokens,
-            seconds,
+            seconds: can.then_some(seconds),
         })
     }
 }
@@ -188,43 +200,61 @@ impl fmt::Display for Outlook {
         head.extend(["d_sae", "k", "seed", "training", "done"]);
         let mut table = markdown::Table::new(head);
         for run in &self.runs {
-            let mut row = [&run.id, &run.model, &run.depth, &run.hook, &run.architecture].map(String::clone).to_vec();
+            let id = run.id.clone().unwrap_or_else(|| markdown::NONE.to_owned());
+            let mut row = vec![id];
+            row.extend([&run.model, &run.depth, &run.hook, &run.architecture].map(String::clone));
             row.extend(objectives.then(|| run.objective.clone()));
+            let done = run.done.map_or(markdown::NONE, |done| if done { "yes" } else { "no" });
             row.extend([
                 run.d_sae.to_string(),
                 run.k.as_ref().map_or_else(|| run.knob.to_string(), ToString::to_string),
                 run.seed.to_string(),
                 tokens_text(run.training_tokens),
-                if run.done { "yes" } else { "no" }.to_owned(),
+                done.to_owned(),
             ]);
             table.row(row);
         }
-        let left = self.runs.iter().filter(|run| !run.done).count();
-        writeln!(f, "{table}\n{} runs, {left} to do; results in {}", self.runs.len(), self.results.display())?;
+        let all = counted(self.runs.len(), "run");
+        let left = self.runs.iter().filter(|run| run.done == Some(false)).count();
+        let to_do = |todo: Option<usize>| todo.map_or_else(String::new, |todo| format!(", {todo} to do"));
+        let known = to_do(self.why_not.is_none().then_some(left));
+        writeln!(f, "{table}\n{all}{known}; results in {}", self.results.display())?;
         let group = |(at, group): (usize, &PlannedGroup)| {
             let PlannedGroup { name, runs, todo } = group;
-            format!("{at} {name} ({runs} runs, {todo} to do)")
+            format!("{at} {name} ({}{})", counted(*runs, "run"), to_do(*todo))
         };
         let groups: Vec<String> = self.groups.iter().enumerate().map(group).collect();
         writeln!(f, "groups: {}", groups.join(", "))?;
-        writeln!(f, "device: {}", self.device)?;
-        if left > 0 {
-            let Estimate { capture, training, evaluation } = self.seconds;
+        if let Some(why_not) = &self.why_not {
+            writeln!(
+                f,
+                "not on {}: {why_not}. A run's id names the device, so ids and what is done are not known here, and nothing could be timed",
+                self.device
+            )?;
+        } else {
+            writeln!(f, "device: {}", self.device)?;
+        }
+        if let Some(seconds) = self.seconds.filter(|_| left > 0) {
+            let Estimate { capture, training, evaluation } = seconds;
             writeln!(
                 f,
                 "about {} here, from a little of each, timed: capturing {capture:.0} s, training {training:.0} s ({:.2} TFLOP in the \
                  encoders' products), evaluating {evaluation:.0} s",
-                duration(self.seconds.total()),
+                duration(seconds.total()),
                 self.flops / 1e12
             )?;
         }
-        writeln!(
-            f,
-            "memory: the largest model {:.2} GB; beside it training {:.2} GB, evaluation about {:.2} GB",
-            self.model_bytes as f64 / 1e9,
-            self.training_bytes / 1e9,
-            self.evaluation_bytes / 1e9
-        )?;
+        if let (Some(model), Some(training), Some(evaluation)) =
+            (self.model_bytes, self.training_bytes, self.evaluation_bytes)
+        {
+            writeln!(
+                f,
+                "memory: the largest model {:.2} GB; beside it training {:.2} GB, evaluation about {:.2} GB",
+                model as f64 / 1e9,
+                training / 1e9,
+                evaluation / 1e9
+            )?;
+        }
         write!(
             f,
             "the state of training is saved every {} s, or ten times as long as that takes",

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::files::{read_json, write_atomic};
 use crate::markdown::Table;
 use crate::plan::Outline;
-use crate::record::{Failure, GeometryRecord, Record};
+use crate::record::{Failure, GeometryRecord, RunRecord};
 use crate::results_dir::{ResultsDir, SLURM};
 use crate::{information, output};
 use programs::{Queue, queue, sbatch};
@@ -311,7 +311,7 @@ impl Jobs {
             for run in runs {
                 let id = run.key.id();
                 let failure = || written(Failure::path(results, &id)).inspect(|_| failed += 1);
-                times.extend(written(Record::path(results, &id)).or_else(failure));
+                times.extend(written(RunRecord::path(results, &id)).or_else(failure));
             }
             let done = times.len();
             let geometry = group.and_then(|group| group.geometry.as_ref()).map(|id| GeometryRecord::path(results, id));

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use assay_probes::topology::Statistic;
 
-use super::Found;
+use super::TopologyReport;
 use crate::files::check_writable;
 use crate::frames::columns::{frame, numbers, text, whole, write_frame};
 
@@ -20,7 +20,7 @@ pub(super) fn check(out: &Path) -> Result<()> {
 
 /// `topology.parquet`: a row for each metric, null and statistic. `bars.parquet`: the cloud's bars by metric and dimension, and the longest of
 /// each draw, 0 where it has none.
-pub(super) fn write(out: &Path, cloud: &Path, found: &[Found]) -> Result<()> {
+pub(super) fn write(out: &Path, cloud: &Path, found: &[TopologyReport]) -> Result<()> {
     let cloud = cloud.display().to_string();
     let tests: Vec<_> = found
         .iter()

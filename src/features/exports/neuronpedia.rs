@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use assay_models::vocabulary::Vocabulary;
-use assay_probes::features::Kind;
+use assay_probes::features::PickReason;
 use serde_json::{Value, json};
 
 use crate::features::Feature;
@@ -89,7 +89,7 @@ fn feature(feature: &Feature, shown: Option<&Shown>, suppressed: &Suppressed, vo
     };
     // A context may be picked for two reasons, and is the same there.
     let mut places = std::collections::BTreeSet::new();
-    let windows = shown.into_iter().flat_map(|shown| &shown.windows).filter(|window| window.kind != Kind::Silent);
+    let windows = shown.into_iter().flat_map(|shown| &shown.windows).filter(|window| window.kind != PickReason::Silent);
     let contexts: Vec<Value> = windows.filter(|w| places.insert((w.context, w.first))).map(context).collect();
     let mut object = json!({
         "index": feature.latent, "density": feature.scores.density, "topLogits": logits(&feature.written),

@@ -220,7 +220,7 @@ fn raised(digit: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::figure::{DARK, Look, Marker, Point, Series};
+    use crate::report::figure::{DARK, Marker, Point, Series, Style};
 
     fn texts(marks: Vec<(f64, String)>) -> Vec<String> {
         marks.into_iter().map(|(_, text)| text).collect()
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn what_has_no_place_lies_at_an_end() {
         let series = Series {
-            look: Look::new(DARK, Marker::Circle),
+            look: Style::new(DARK, Marker::Circle),
             points: vec![
                 Point::new(1.0, 1.0, Some(Interval { low: -2.0, high: f64::INFINITY })),
                 Point::new(2.0, 100.0, None),

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, FontTransform};
 
-use super::{Look, Marker};
+use super::{Marker, Style};
 
 /// The names are the same in an SVG, whose viewer has its own idea of them.
 const FONT: &str = "sans-serif";
@@ -69,7 +69,7 @@ impl<B: DrawingBackend> Canvas<'_, B> {
     }
 
     /// The same as a look has it.
-    pub fn line(&self, places: Vec<Pixel>, look: Look) -> Result<()> {
+    pub fn line(&self, places: Vec<Pixel>, look: Style) -> Result<()> {
         if !look.dashed {
             return self.stroke(places, look.color, look.width);
         }

@@ -7,7 +7,7 @@ use plotters::prelude::{BLACK, DrawingArea, DrawingBackend, RGBColor};
 use super::axis::Settled;
 use super::canvas::{Anchor, Canvas, Pixel, text_width};
 use super::layout::{Frame, KEY, LABEL, Layout, MARK, PANEL_TITLE, SUBTITLE, TITLE};
-use super::{Figure, Interval, Look, Panel, Rule, Series, Spread};
+use super::{Figure, Interval, Panel, Rule, Series, Spread, Style};
 
 const GRID: RGBColor = RGBColor(228, 228, 228);
 const AXIS: RGBColor = RGBColor(110, 110, 110);
@@ -161,7 +161,7 @@ impl<B: DrawingBackend> Plot<'_, B> {
     }
 
     fn points(&self, series: &Series) -> Result<()> {
-        let Look { color, marker, .. } = series.look;
+        let Style { color, marker, .. } = series.look;
         let places: Vec<Option<Pixel>> = series.points.iter().map(|p| self.place(p.x, p.y)).collect();
         for stretch in places.split(Option::is_none).filter(|s| series.joined && s.len() > 1) {
             self.canvas.line(stretch.iter().filter_map(|p| *p).collect(), series.look)?;

@@ -50,7 +50,7 @@ impl Marker {
 
 /// How a series looks: its colour says what it is, its marker and dash say it again without colour.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Look {
+pub struct Style {
     /// Of line, marker and band.
     pub color: RGBColor,
     /// At each point.
@@ -61,7 +61,7 @@ pub struct Look {
     pub width: u32,
 }
 
-impl Look {
+impl Style {
     /// A full line.
     pub const fn new(color: RGBColor, marker: Marker) -> Self {
         Self { color, marker, dashed: false, width: 2 }

@@ -4,7 +4,7 @@ use super::{Context, Plot, in_rows, point};
 use crate::analysis::{Contrast, Differences, contrasts};
 use crate::frames::Site;
 use crate::report::figure::{
-    Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Rule, Scale, Series, Spread, share_y,
+    Axis, DARK, Figure, Key, Marker, Panel, Point, Rule, Scale, Series, Spread, Style, share_y,
 };
 
 /// A difference of a contrast.
@@ -56,7 +56,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         later().map(|line| Key::line(names.series(&line.model, &line.class), line.look)).collect();
     let is_hollow = |c: &Contrast<'_>| DIFFERENCES.iter().any(|(_, of)| of(c).at_l0.is_none() && of(c).at_k.is_some());
     if found.iter().any(is_hollow) {
-        let look = Look::new(DARK, Marker::Circle);
+        let look = Style::new(DARK, Marker::Circle);
         legend.push(Key { hollow: true, ..Key::mark("at equal k", look) });
     }
     let panels = if found.is_empty() { Vec::new() } else { panels };

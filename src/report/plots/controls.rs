@@ -5,8 +5,8 @@ use assay_probes::metrics::{Subset, total};
 use super::gap::{CE_REC, R2};
 use super::{Context, Plot, point};
 use crate::analysis::{CONTROLS, Gap, explained};
-use crate::frames::Run;
-use crate::report::figure::{Axis, Figure, Key, Look, Panel, Point, Rule, Scale, Series, Spread, share_x};
+use crate::frames::RunResult;
+use crate::report::figure::{Axis, Figure, Key, Panel, Point, Rule, Scale, Series, Spread, Style, share_x};
 
 /// ΔR² as it is and with something taken away, above ΔCE_rec, which nothing is taken from; a panel per setting, at the
 /// anchor depth.
@@ -22,7 +22,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         .any(|gap| [gap.from, gap.to].into_iter().flat_map(|cell| context.analysis.runs(cell)).any(has_outliers));
     let shown: Vec<usize> =
         (0..CONTROLS.len()).filter(|&at| outliers || CONTROLS[at].quantity().1 != Subset::NoOutlier).collect();
-    let plain = |look: Look| Look { dashed: false, ..look };
+    let plain = |look: Style| Style { dashed: false, ..look };
     let panel = |(at, gap): (usize, &&Gap<'_>)| {
         let row = |(row, score)| -> Option<Point> {
             let point: Point = point(-(row as f64), score)?;
@@ -71,7 +71,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
 }
 
 /// Whether a token of the evaluation has a norm beyond the outliers' limit.
-fn has_outliers(run: &Run) -> bool {
+fn has_outliers(run: &RunResult) -> bool {
     let tokens = total(&run.sequences).map(|sums| sums.tokens);
     tokens[Subset::NoOutlier.index()] < tokens[Subset::All.index()]
 }

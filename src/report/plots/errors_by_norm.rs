@@ -3,7 +3,7 @@
 use super::{Context, Plot, in_rows};
 use crate::analysis::{NormPoint, norm_profile};
 use crate::frames::Setting;
-use crate::report::figure::{Axis, Figure, Look, Panel, Point, Rule, Scale, Series, share_y};
+use crate::report::figure::{Axis, Figure, Panel, Point, Rule, Scale, Series, Style, share_y};
 
 /// What a row of panels shows: its name, the line to compare with, and the quantity.
 type Quantity = (&'static str, f64, fn(&NormPoint) -> Option<f64>);
@@ -29,7 +29,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
                         let profile = cell.map(|cell| norm_profile(analysis, cell)).unwrap_or_default();
                         let enough = profile.iter().filter(|p| p.tokens >= FEW);
                         let points = enough.filter_map(|p| Some(Point::new(p.quantile, of(p)?, None))).collect();
-                        Series::line(Look::of_model(i), points)
+                        Series::line(Style::of_model(i), points)
                     });
                     let x = Axis::new("tokens in order of their norm (quantile)", Scale::Linear);
                     let y = Axis::new(label, Scale::Linear);

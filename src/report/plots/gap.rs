@@ -5,13 +5,13 @@ use crate::analysis::{Gap, Score, on_all};
 use crate::frames::{Class, Setting, Site};
 use crate::markdown::tokens_text;
 use crate::report::figure::{
-    Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Rule, Scale, Series, Spread, share_y,
+    Axis, DARK, Figure, Key, Marker, PURPLE, Panel, Rule, Scale, Series, Spread, Style, share_y,
 };
 
 /// What both differences look like, in every figure: not like a model.
-pub const R2: Look = Look::new(DARK, Marker::Circle);
+pub const R2: Style = Style::new(DARK, Marker::Circle);
 /// Likewise.
-pub const CE_REC: Look = Look::dashed(PURPLE, Marker::Diamond);
+pub const CE_REC: Style = Style::dashed(PURPLE, Marker::Diamond);
 
 fn keys() -> Vec<Key> {
     vec![Key::line("ΔR²", R2), Key::line("ΔCE_rec (pooled)", CE_REC)]
@@ -21,10 +21,11 @@ fn keys() -> Vec<Key> {
 type Of = fn(&Gap<'_>) -> Score;
 
 /// Both differences, each with its look: they have units of their own, so each has an axis of its own.
-const DIFFERENCES: [(&str, Look, Of); 2] = [("ΔR²", R2, |g| g.r2), ("ΔCE_rec", CE_REC, |g| g.behaviours[0].difference)];
+const DIFFERENCES: [(&str, Style, Of); 2] =
+    [("ΔR²", R2, |g| g.r2), ("ΔCE_rec", CE_REC, |g| g.behaviours[0].difference)];
 
 /// A difference of some gaps, each at its x, as a line.
-fn line(look: Look, of: Of, gaps: &[(f64, &Gap<'_>)]) -> Series {
+fn line(look: Style, of: Of, gaps: &[(f64, &Gap<'_>)]) -> Series {
     let points = gaps.iter().filter_map(|(x, gap)| point(*x, of(gap))).collect();
     Series { look, points, joined: true, spread: Spread::Band }
 }
@@ -114,7 +115,7 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
                         point(b as f64, context.analysis.score(cell(model, b, setting)?, on_all("ce_rec_pooled")))
                     };
                     let points = budgets.iter().filter_map(at).collect();
-                    Series { look: Look::of_model(i), points, joined: true, spread: Spread::Band }
+                    Series { look: Style::of_model(i), points, joined: true, spread: Spread::Band }
                 });
                 let title = format!("CE_rec, {}", context.panel_title(&site, setting));
                 Panel::new(title, axis(), Axis::new("CE_rec", Scale::Linear), series.collect())

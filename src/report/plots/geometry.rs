@@ -3,7 +3,7 @@
 use assay_probes::geometry::LayerGeometry;
 
 use super::{Context, Plot};
-use crate::report::figure::{Axis, Figure, Look, Panel, Point, Scale, Series, Spread, share_y};
+use crate::report::figure::{Axis, Figure, Panel, Point, Scale, Series, Spread, Style, share_y};
 
 type Ratio = fn(&LayerGeometry) -> Option<f64>;
 
@@ -21,7 +21,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             };
             let at = context.models.iter().position(|m| m == model).unwrap_or(i);
             let points = layers.iter().filter_map(point).collect();
-            Series { look: Look::of_model(at), points, joined: true, spread: Spread::Band }
+            Series { look: Style::of_model(at), points, joined: true, spread: Spread::Band }
         });
         let x = Axis::new("relative depth", Scale::Linear).marks(depths.to_vec());
         Panel::new(title, x, Axis::new("participation ratio", Scale::Log), series.collect())

@@ -5,7 +5,7 @@ use assay_probes::stats::{Between, Interval, KStar};
 use super::{Context, Plot, dodge, in_rows};
 use crate::analysis::{TARGETS, Threshold, thresholds};
 use crate::frames::Site;
-use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Series, Spread};
+use crate::report::figure::{Axis, DARK, Figure, Key, Marker, Panel, Point, Series, Spread, Style};
 
 /// One panel per depth, one row per target, one point per model.
 pub fn plot(context: &Context<'_>) -> Plot {
@@ -45,7 +45,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let mut legend: Vec<Key> = context.line_keys();
     legend.iter_mut().for_each(|key| key.joined = false);
     let marks = [("≤ the smallest k", Marker::Left), ("never on this grid", Marker::Right)];
-    legend.extend(marks.map(|(label, marker)| Key::mark(label, Look::new(DARK, marker))));
+    legend.extend(marks.map(|(label, marker)| Key::mark(label, Style::new(DARK, marker))));
     Plot {
         figure: Figure {
             title: "k*: active latents that a target of CE_rec takes".to_owned(),

@@ -5,7 +5,7 @@ use assay_probes::stats::Estimate;
 use super::{Context, Plot, dodge};
 use crate::analysis::{ProxyRank, behaviour, leaderboard};
 use crate::report::figure::{
-    Axis, DARK, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, shade,
+    Axis, DARK, Figure, Key, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, Style, shade,
 };
 
 type Correlation = fn(&ProxyRank) -> Option<Estimate>;
@@ -14,14 +14,14 @@ type Correlation = fn(&ProxyRank) -> Option<Estimate>;
 pub fn plot(context: &Context<'_>) -> Plot {
     let board = |site| leaderboard(context.analysis, site, context.budget, behaviour("ce_rec_pooled")).0;
     let (anchors, names_of) = (context.analysis.anchor_sites(), &context.analysis.names);
-    let mut boards: Vec<(String, Look, Vec<ProxyRank>)> = Vec::new();
+    let mut boards: Vec<(String, Style, Vec<ProxyRank>)> = Vec::new();
     if context.models.len() > 1 {
         for (at, site) in anchors.iter().enumerate() {
-            let look = Look::new(if at == 0 { DARK } else { PURPLE }, Look::of_model(at).marker);
+            let look = Style::new(if at == 0 { DARK } else { PURPLE }, Style::of_model(at).marker);
             boards.push((format!("depth {}", names_of.site(site)), look, board(Some(site))));
         }
         if context.sites.iter().flatten().count() > 1 {
-            boards.push((names_of.scope(None), Look::new(shade(DARK, 0.3), Marker::Diamond), board(None)));
+            boards.push((names_of.scope(None), Style::new(shade(DARK, 0.3), Marker::Diamond), board(None)));
         }
     }
     boards.retain(|(.., board)| !board.is_empty());

@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 use super::{Context, Plot};
 use crate::frames::{Setting, Site};
 use crate::report::figure::{
-    Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Scale, Series, Spread, model_color, shade,
+    Axis, DARK, Figure, Key, Marker, Panel, Point, Scale, Series, Spread, Style, model_color, shade,
 };
 
 /// Points in all lines together: a committed figure stays small.
@@ -32,8 +32,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels.push(Panel::new(title, x, Axis::new("loss", Scale::Log), series.collect()));
         }
     }
-    let key = |(setting, look): (&Setting, Look)| {
-        Key::line(analysis.names.setting_with("k = ", setting), Look { width: 3, ..look })
+    let key = |(setting, look): (&Setting, Style)| {
+        Key::line(analysis.names.setting_with("k = ", setting), Style { width: 3, ..look })
     };
     Plot {
         figure: Figure {
@@ -54,11 +54,11 @@ pub fn plot(context: &Context<'_>) -> Plot {
 }
 
 /// Of each setting, in a colour: its shade, darker for larger k, and its class's dash.
-fn looks(context: &Context<'_>, color: RGBColor) -> Vec<Look> {
+fn looks(context: &Context<'_>, color: RGBColor) -> Vec<Style> {
     let of_class = |(at, settings): (usize, &[Setting])| {
         let shade = |rank: usize| shade(color, (rank + 1) as f64 / settings.len() as f64);
-        let look = |rank| Look { width: 1, ..Look::new(shade(rank), Marker::None).of_class(at) };
-        (0..settings.len()).map(look).collect::<Vec<Look>>()
+        let look = |rank| Style { width: 1, ..Style::new(shade(rank), Marker::None).of_class(at) };
+        (0..settings.len()).map(look).collect::<Vec<Style>>()
     };
     context.settings_by_class().enumerate().flat_map(of_class).collect()
 }

@@ -4,10 +4,10 @@ use super::{Context, Plot, in_rows, point};
 use crate::analysis::{BEHAVIOURS, Behaviour, Cell, Given, behaviour, models_at_equal, on_all};
 use crate::frames::{Class, Site};
 use crate::report::figure::{
-    Axis, Figure, Key, Look, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, align_x, share_y,
+    Axis, Figure, Key, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, Style, align_x, share_y,
 };
 
-const DIFFERENCE: Look = Look::new(PURPLE, Marker::Diamond);
+const DIFFERENCE: Style = Style::new(PURPLE, Marker::Diamond);
 
 /// CE_rec against R² above, a column per depth; below, the distance between the paths of the last and the first model.
 pub fn plot(context: &Context<'_>) -> Plot {

@@ -11,6 +11,11 @@ pub use compiler::{CudaCompilationOptions, CudaCompiler, CudaRepresentation};
 pub use device::*;
 pub use runtime::*;
 
+/// Where compiled kernels are kept, whether the directory is there or not; `None` where they are not kept.
+pub fn kernel_cache_directory() -> Option<std::path::PathBuf> {
+    compute::kernel_cache::directory_from_env()
+}
+
 pub mod install {
     use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! A decoder block on Hopper, kernel by kernel.
 
-use assay_kernels::gemm::{self, Activation};
+use assay_kernels::gemm::{self, Nonlinearity};
 use assay_kernels::packed::Packed;
 use assay_kernels::source::HOPPER;
 use assay_kernels::tensor::{contiguous, dims2, in_f32, len};
@@ -102,10 +102,10 @@ impl Block<'_> {
     fn hidden(&self, input: &Packed) -> Packed {
         let map = &self.weights.up;
         let act = match self.shape.mlp.act {
-            Act::Gelu => Activation::Gelu,
-            Act::GeluTanh => Activation::GeluTanh,
-            Act::Relu => Activation::Relu,
-            Act::Silu => Activation::Silu,
+            Act::Gelu => Nonlinearity::Gelu,
+            Act::GeluTanh => Nonlinearity::GeluTanh,
+            Act::Relu => Nonlinearity::Relu,
+            Act::Silu => Nonlinearity::Silu,
         };
         let product = if self.shape.mlp.gated { gemm::gated } else { gemm::activated };
         product(input, &packed(map, input), &map.bias, act)

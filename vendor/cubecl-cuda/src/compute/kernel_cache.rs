@@ -38,7 +38,7 @@ impl KernelCache {
     /// The cache that the environment says: in the directory that `ASSAY_KERNEL_CACHE` names, `None` if that is `off`, otherwise
     /// in `assay/kernels` of the user's cache (`XDG_CACHE_HOME`, `~/.cache`).
     pub fn from_env() -> Option<Self> {
-        directory(|name| std::env::var_os(name)).map(|directory| Self::new(directory, BOUND))
+        directory_from_env().map(|directory| Self::new(directory, BOUND))
     }
 
     /// A cache in a directory, which is made when something is written. It holds at most `bound` bytes and what one process
@@ -129,6 +129,11 @@ impl KernelCache {
             }
         }
     }
+}
+
+/// The directory of [`KernelCache::from_env`], whether it is there or not.
+pub fn directory_from_env() -> Option<PathBuf> {
+    directory(|name| std::env::var_os(name))
 }
 
 fn directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -8,14 +8,14 @@ use assay_sae::{Divergence, Initial, StepLoss, Trainer};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::logs::{Look, RunLog};
+use crate::logs::{LogEntry, RunLog};
 use crate::plan::Run;
 
 /// About how many losses of a run are read and recorded; reading one waits for the device.
 const LOOKS: u64 = 200;
 
 /// An SAE in training, and what is known of it.
-pub(super) struct Pupil<'a> {
+pub(super) struct TrainingJob<'a> {
     /// The runs whose SAE it is: one, or those that differ in no setting of training.
     pub runs: Vec<&'a Run>,
     pub trainer: Trainer,
@@ -50,7 +50,7 @@ pub(super) struct Stop {
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Losses {
     /// On the way.
-    pub looks: Vec<Look>,
+    pub looks: Vec<LogEntry>,
     /// Sum over the last tenth of the steps.
     late_sum: f64,
     /// How many those are.
@@ -74,7 +74,7 @@ impl Losses {
     }
 }
 
-impl<'a> Pupil<'a> {
+impl<'a> TrainingJob<'a> {
     /// An SAE of which nothing is trained yet, of one run or of several that differ in no setting of training.
     pub fn new(runs: Vec<&'a Run>, initial: Initial, device: &Device) -> Self {
         Self {
@@ -210,13 +210,13 @@ impl<'a> Pupil<'a> {
     }
 
     /// What is known of a step that was just taken; without a log its loss, and what costs nothing.
-    fn look(&mut self, step: u64, value: f64, loss: &StepLoss) -> Look {
+    fn look(&mut self, step: u64, value: f64, loss: &StepLoss) -> LogEntry {
         let config = self.trainer.config();
         let tokens = (step + 1) * config.batch_size as u64;
         let now = Instant::now();
         let before = self.last_look.replace((now, tokens));
         let logged = self.log.is_some();
-        Look {
+        LogEntry {
             step,
             tokens,
             loss: value,

@@ -1,0 +1,120 @@
+//! What a sweep leaves undecided, why, and what would decide it.
+
+use assay_probes::stats::hypotheses::{Decision, MIN_SEEDS};
+use assay_probes::stats::minimum_detectable;
+
+use super::listed;
+use crate::analysis::{Analysis, Answer, Gap, Strong, behaviour, findings, gaps};
+
+/// What the decision rules of the hypotheses lack, whatever the numbers are; empty where they can decide.
+fn lacking(analysis: &Analysis<'_>) -> Vec<String> {
+    let seeds = analysis.cells.iter().map(|cell| cell.runs.len()).min().unwrap_or(0);
+    let budgets = analysis.grid.budgets().len();
+    let lacks = |needed: usize, has: usize, what: &str| {
+        (has < needed).then(|| format!("at least {needed} {what} (it has {has})"))
+    };
+    [lacks(MIN_SEEDS, seeds, "training seeds"), lacks(2, budgets, "token budgets")].into_iter().flatten().collect()
+}
+
+/// One sentence instead of the hypotheses' table where no rule can decide anything; `None` where one may.
+pub fn undecidable(analysis: &Analysis<'_>) -> Option<String> {
+    let lacking = lacking(analysis);
+    (!lacking.is_empty()).then(|| {
+        format!(
+            "This sweep cannot decide the hypotheses H0 to H3: their rules, fixed in advance, need {}.",
+            listed(&lacking)
+        )
+    })
+}
+
+/// What is open, why, and what would decide it.
+pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> String {
+    let grid = analysis.grid;
+    let mut out = Vec::new();
+    if grid.budgets() != [0] {
+        match grid.seeds().len() {
+            1 => out.push(format!(
+                "One training seed per SAE: how far another seed would move these numbers is unknown; train at least {MIN_SEEDS} (`seeds = [0, 1, 2]`)."
+            )),
+            seeds if seeds < MIN_SEEDS => out.push(format!(
+                "{seeds} training seeds per SAE are too few to know how far seeds differ; train at least {MIN_SEEDS}."
+            )),
+            _ => {}
+        }
+    }
+    let several = grid.models().len() > 1;
+    if several && grid.budgets().len() < 2 && grid.budgets() != [0] {
+        out.push(
+            "One token budget: whether longer training would close the difference between the models cannot be seen (give two or more \
+             `training_tokens`)."
+                .to_owned(),
+        );
+    }
+    if several && lacking(analysis).is_empty() {
+        out.push(hypotheses(analysis));
+    }
+    out.extend(too_small(analysis));
+    if several && !strong.iter().any(|s| matches!(s.answer, Answer::EqualR2 { .. })) {
+        out.push("Whether the models differ at equal R² is open: no interval excludes 0, or their paths have no R² in common.".to_owned());
+    }
+    out.extend(strong.iter().filter_map(|strong| match &strong.answer {
+        Answer::Classes { tally, .. } => {
+            let open = tally.of - tally.above - tally.below;
+            (open > 0).then(|| {
+                format!("{open} of {} comparisons of classes and objectives at equal L0 are open: an interval of R² or CE_rec contains 0.", tally.of)
+            })
+        }
+        _ => None,
+    }));
+    if out.is_empty() {
+        out.push("No question that this report asks of the sweep was left open by its numbers.".to_owned());
+    }
+    out.join(" ")
+}
+
+/// `By rules fixed in advance, H0 is rejected in 1 of 4 and open in 3 of 4 (the difference may still be closing); …`
+fn hypotheses(analysis: &Analysis<'_>) -> String {
+    let found = findings(analysis);
+    let mut names: Vec<&str> = found.iter().map(|f| f.hypothesis.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let of = |name: &str| {
+        let of_it: Vec<&Decision> = found.iter().filter(|f| f.hypothesis.name == name).map(|f| &f.verdict).collect();
+        let count = |is: fn(&Decision) -> bool| of_it.iter().filter(|verdict| is(verdict)).count();
+        let parts = [
+            ("supported", count(|v| *v == Decision::Supported)),
+            ("rejected", count(|v| *v == Decision::Rejected)),
+            ("open", count(|v| !v.is_decided())),
+        ];
+        let parts: Vec<String> = parts
+            .into_iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(what, n)| format!("{what} in {n} of {}", of_it.len()))
+            .collect();
+        let why = of_it.iter().find_map(|verdict| match verdict {
+            Decision::Undecided(reason) => Some(format!(" ({reason})")),
+            _ => None,
+        });
+        format!("{name} is {}{}", listed(&parts), why.unwrap_or_default())
+    };
+    let all: Vec<String> = names.into_iter().map(of).collect();
+    format!("By rules fixed in advance, {}.", all.join("; "))
+}
+
+/// Differences in CE_rec at equal k whose sign is open, and what the sweep could have found; `None` where all are decided.
+fn too_small(analysis: &Analysis<'_>) -> Option<String> {
+    let budget = analysis.largest_budget();
+    let all: Vec<Gap<'_>> = gaps(analysis).into_iter().filter(|gap| gap.to.budget == budget).collect();
+    let open = |gap: &&Gap<'_>| gap.behaviours[0].difference.interval.is_some_and(|i| !i.excludes_zero());
+    let open: Vec<&Gap<'_>> = all.iter().filter(open).collect();
+    let detectable = |gap: &&Gap<'_>| minimum_detectable(gap.behaviours[0].difference.error?, 0.05, 0.8);
+    let detectable: Vec<f64> = open.iter().filter_map(detectable).collect();
+    let (smallest, largest) =
+        (detectable.iter().copied().reduce(f64::min)?, detectable.iter().copied().reduce(f64::max)?);
+    Some(format!(
+        "The sign of ΔCE_rec ({}) is open in {} of {} conditions at equal k; differences below {smallest:.3} to {largest:.3}, by condition, could not be found there with 80 % power.",
+        behaviour("ce_rec_pooled").name.trim_start_matches("CE_rec (").trim_end_matches(')'),
+        open.len(),
+        all.len(),
+    ))
+}

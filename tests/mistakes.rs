@@ -1,0 +1,82 @@
+//! Mistakes of somebody's first hour: what is said of them leads on, and what is no mistake is not refused.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+use crate::common::{assay, bundled, golden, refused, root, stdout_of, sweep, write_spec};
+
+fn eval(model: &Path, tokens: &Path) -> Command {
+    let mut command = assay();
+    command.arg("eval").arg("--model").arg(model).arg("--sae").arg(golden("eval-small/L3_k8"));
+    command.arg("--tokens").arg(tokens);
+    command
+}
+
+/// One plans on a laptop what a GPU is to do: the runs are listed, and nothing is said that hangs on the device.
+#[test]
+fn bf16_is_planned_on_the_cpu_without_what_only_a_gpu_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[("k = [2, 4]", "k = [2, 4]\nprecision = \"bf16\"")]);
+    let dry = |more: &[&str]| {
+        stdout_of(sweep(&spec, &dir.path().join("out")).args(["--device", "cpu", "--dry-run"]).args(more))
+    };
+    let planned: serde_json::Value = serde_json::from_str(&dry(&["--json"])).unwrap();
+    let in_f32: serde_json::Value = serde_json::from_str(&dry(&["--json", "--set", "precision=f32"])).unwrap();
+    let [runs, others] = [&planned, &in_f32].map(|outlook| outlook["runs"].as_array().unwrap());
+    assert!(!runs.is_empty() && runs.len() == others.len());
+    for (run, other) in runs.iter().zip(others) {
+        assert_eq!((&run["hook"], &run["k"], &run["d_sae"]), (&other["hook"], &other["k"], &other["d_sae"]));
+        assert!(run["id"].is_null() && run["done"].is_null() && other["id"].is_string() && other["done"] == false);
+    }
+    assert_eq!(planned["flops"], in_f32["flops"]);
+    for known in ["seconds", "model_bytes", "training_bytes", "evaluation_bytes"] {
+        assert!(planned[known].is_null() && !in_f32[known].is_null(), "{known}");
+    }
+    assert!(in_f32["why_not"].is_null());
+    let shown = dry(&[]);
+    assert!(shown.contains("needs a GPU") && shown.contains("not known here") && !shown.contains("about"), "{shown}");
+    assert!(!dir.path().join("out").exists());
+}
+
+/// What is there under nearly that name, and what lies below a directory, is named.
+#[test]
+fn a_path_that_misses_is_led_to_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = golden("eval-small/tokens.safetensors");
+    let near = |name: &str| format!("did you mean {}?", bundled(name).display());
+    refused(&mut eval(&bundled("smal"), &tokens), &["smal: no such file or directory", &near("small")]);
+    refused(&mut eval(&bundled("small"), &bundled("evil.parquet")), &["evil.parquet", &near("eval.parquet")]);
+    refused(&mut eval(&bundled(""), &tokens), &["no model lies there itself", "bundled/small"]);
+    refused(&mut eval(&bundled("small/config.json"), &tokens), &["give the directory that it is in"]);
+    refused(&mut eval(&bundled("README.md"), &tokens), &["it is no model: a model is a directory"]);
+    refused(&mut eval(Path::new("gpt2"), &tokens), &["the owner comes first", "openai-community/gpt2"]);
+    let spec = write_spec(dir.path(), &[]);
+    let meant = format!("did you mean {}?", spec.display());
+    refused(&mut sweep(&spec.with_extension(""), &dir.path().join("out")), &[&meant, "`assay new` writes a spec"]);
+    refused(assay().arg("report").arg(root().join("results/exmple")), &["did you mean", "results/example?"]);
+    refused(assay().arg("inspect").arg(bundled("")), &["several things", "bundled/medium (model)", "small (model)"]);
+    let found = stdout_of(assay().arg("inspect").arg(&spec));
+    assert!(found.contains("spec of a sweep") && found.contains("| small"), "{found}");
+}
+
+/// A mistake of the command line is not looked for in the file.
+#[test]
+fn an_override_that_is_wrong_is_named_as_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[]);
+    for (set, parts) in [
+        ("train.lr=high", &["--set train.lr=high: invalid type: string \"high\", expected a number"][..]),
+        ("train.lrr=1", &["--set train.lrr=1: unknown field `lrr`", "did you mean `lr`?"]),
+        ("k=8", &["--set k=8", "expected a list", "write a list"]),
+    ] {
+        let mut command = sweep(&spec, &dir.path().join("out"));
+        refused(command.args(["--set", "seeds=[1]", "--set", set]), parts);
+        let said = command.output().unwrap().stderr;
+        let said = String::from_utf8_lossy(&said);
+        assert!(!said.contains(" at line ") && !said.contains("usize"), "{said}");
+    }
+    std::fs::write(&spec, std::fs::read_to_string(&spec).unwrap().replace("[train]", "[training]")).unwrap();
+    let mut command = sweep(&spec, &dir.path().join("out"));
+    refused(command.args(["--set", "seeds=[1]"]), &["TOML parse error at line", "training"]);
+}
