@@ -15,6 +15,7 @@ use crate::commands::eval::EvalArgs;
 use crate::commands::features::FeaturesArgs;
 use crate::commands::gather::GatherArgs;
 use crate::commands::geometry::GeometryArgs;
+use crate::commands::groups::GroupsArgs;
 use crate::commands::inspect::InspectArgs;
 use crate::commands::latents::LatentsArgs;
 use crate::commands::new::NewArgs;
@@ -72,6 +73,7 @@ enum Command {
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
     Circles(CirclesArgs),
+    Groups(GroupsArgs),
     Cloud(CloudArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
@@ -108,6 +110,7 @@ impl Cli {
             Command::Topology(args) => args.run(progress),
             Command::Cloud(args) => args.run(&self.device, progress),
             Command::Circles(args) => args.run(&self.device, progress),
+            Command::Groups(args) => args.run(&self.device, progress),
             Command::Report(args) => args.run(),
             Command::Compare(args) => args.run(),
             Command::Inspect(args) => args.run(progress),

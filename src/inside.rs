@@ -1,12 +1,14 @@
 //! A look inside: which latents fire on a prompt, what each writes, and what the model says without one.
 
+mod groups;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use assay_models::decoder::Cut;
 use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, HookPoint, Site};
+use assay_models::{Decoder, DecoderConfig, HookPoint, Site};
 use assay_probes::ablation;
 use assay_sae::{Normalization, Sae};
 use burn::tensor::activation::softmax;
@@ -15,6 +17,8 @@ use ndarray::Array2;
 
 use crate::catalogue::assumptions::{Given, complete};
 use crate::features::weights::{has_lens, largest};
+
+pub use groups::{Group, Read, together};
 
 /// A model with an SAE at one of its sites.
 pub struct ModelWithSae {
@@ -93,6 +97,16 @@ impl ModelWithSae {
         );
         let writes = ablation::written(&sae);
         Ok(Self { model, vocabulary, sae, site, writes })
+    }
+
+    /// The SAE.
+    pub fn sae(&self) -> &Sae {
+        &self.sae
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &DecoderConfig {
+        self.model.config()
     }
 
     /// How many latents the SAE has.

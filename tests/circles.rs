@@ -59,11 +59,117 @@ fn classes_of_a_file_are_read_in_their_order() {
 }
 
 #[test]
-fn weekdays_are_measured_and_turned() {
-    let text = stdout_of(&mut circles(&["--case", "weekdays"]));
+fn weekdays_are_measured_turned_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("weekdays.svg");
+    let text = stdout_of(circles(&["--case", "weekdays", "--plot"]).arg(&plot));
     for part in ["112 texts of 7 classes", "| by chance", "(360)", "turned in a random plane", "Not claimed"] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    let svg = std::fs::read_to_string(plot).unwrap();
+    for part in ["Wednesday", "model: ", "random model: ", "component 1 of the means"] {
+        assert!(svg.contains(part), "{part}");
+    }
+    // Of both models a mark a text and class, and a text along the loop; the legend has one a class.
+    assert!(svg.matches("<polygon").count() + svg.matches("<circle").count() > 2 * (112 + 7), "{}", svg.len());
+}
+
+/// The last tokens of labelled texts; those of some labels are some of them.
+#[test]
+fn points_are_of_the_last_tokens_of_texts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let cloud = |arguments: &[&str], out: &str| {
+        let mut command = assay();
+        command
+            .args(["cloud", "--hook", HOOK, "--model"])
+            .arg(bundled("small"))
+            .args(arguments)
+            .arg("--out")
+            .arg(at(out));
+        command
+    };
+    let read = |out: &str| {
+        let (values, shape) = Reference::open(at(out)).floats("cloud");
+        let rows: Vec<Vec<u32>> =
+            values.chunks(shape[1]).map(|row| row.iter().map(|v| v.to_bits()).collect()).collect();
+        (rows, shape)
+    };
+    seasons(&at("seasons.jsonl"));
+    let data = at("seasons.jsonl");
+    let data = ["--data", data.to_str().unwrap()];
+    stdout_of(&mut cloud(&data, "all.safetensors"));
+    stdout_of(&mut cloud(&[&data[..], &["--labels", "summer,winter"]].concat(), "some.safetensors"));
+    let (all, shape) = read("all.safetensors");
+    assert_eq!(shape, [16, 128]);
+    // Lines of the file are in turns of winter, spring, summer and autumn.
+    let expected: Vec<_> = all.chunks(4).flat_map(|turn| [turn[0].clone(), turn[2].clone()]).collect();
+    assert_eq!(read("some.safetensors").0, expected);
+    // A text of its own has the same activations as among others.
+    let one = json!({"text": "They met last autumn", "label": "a"}).to_string();
+    let other = json!({"text": "They met", "label": "b"}).to_string();
+    std::fs::write(at("two.jsonl"), format!("{one}\n{other}")).unwrap();
+    stdout_of(&mut cloud(&["--data", at("two.jsonl").to_str().unwrap(), "--labels", "a"], "one.safetensors"));
+    let floats = |rows: &[Vec<u32>]| rows.concat().into_iter().map(f32::from_bits).collect::<Vec<f32>>();
+    let (alone, among) = (floats(&read("one.safetensors").0), floats(&all[7..8]));
+    assert!(alone.len() == 128 && alone.iter().zip(&among).all(|(a, b)| (a - b).abs() < 1e-4), "{alone:?} {among:?}");
+    refused(
+        &mut cloud(&[&data[..], &["--labels", "monsoon"]].concat(), "x.safetensors"),
+        &["monsoon", "autumn, spring"],
+    );
+    assert_eq!(
+        cloud(&[&data[..], &["--case", "months"]].concat(), "x.safetensors").output().unwrap().status.code(),
+        Some(2)
+    );
+    assert_eq!(cloud(&[], "x.safetensors").output().unwrap().status.code(), Some(2));
+    assert!(!at("x.safetensors").exists());
+}
+
+/// What is said of a group agrees with its decoder rows, and with the points that `assay cloud` writes of its latents.
+#[test]
+fn groups_are_of_rows_that_are_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sae, tokens) = (golden("eval-small/L3_k8"), golden("eval-small/tokens.safetensors"));
+    let of = |command: &str, arguments: &[&str]| {
+        let mut run = assay();
+        run.arg(command).arg("--model").arg(bundled("small")).arg("--sae").arg(&sae).arg("--tokens").arg(&tokens);
+        run.args(arguments);
+        run
+    };
+    let groups = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&stdout_of(of("groups", &["--least", "20", "--json"]).args(arguments))).unwrap()
+    };
+    let found = groups(&["--by", "linked:0.3"]);
+    assert_eq!(found, groups(&["--by", "linked:0.3", "--threads", "1"]));
+    let rows = found["found"].as_array().unwrap();
+    assert!(!rows.is_empty(), "{found}");
+    let number = |row: &Value, key: &str| row[key].as_f64().unwrap();
+    assert!(rows.windows(2).all(|pair| number(&pair[0], "score") >= number(&pair[1], "score")));
+    let decoder = Reference::open(sae.join("sae_weights.safetensors")).floats("W_dec").0;
+    let row = |latent: u64| &decoder[latent as usize * 128..][..128];
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    let cosine = |a: u64, b: u64| dot(row(a), row(b)) / (dot(row(a), row(a)) * dot(row(b), row(b))).sqrt();
+    for (at, group) in rows.iter().take(3).enumerate() {
+        let latents: Vec<u64> = serde_json::from_value(group["latents"].clone()).unwrap();
+        let pairs: Vec<(u64, u64)> =
+            latents.iter().flat_map(|&a| latents.iter().filter(move |&&b| b != a).map(move |&b| (a, b))).collect();
+        let mean = pairs.iter().map(|&(a, b)| cosine(a, b)).sum::<f64>() / pairs.len() as f64;
+        assert!((mean - number(group, "cosine")).abs() < 1e-6, "{group}");
+        // Each has a partner whose cosine is above what was asked for.
+        assert!(latents.iter().all(|&a| latents.iter().any(|&b| b != a && cosine(a, b) > 0.3)), "{group}");
+        assert!(
+            (number(group, "score") - number(group, "separability") * (1.0 - number(group, "mixture"))).abs() < 1e-12
+        );
+        let names: Vec<String> = latents.iter().map(u64::to_string).collect();
+        let out = dir.path().join(format!("{at}.safetensors"));
+        let every =
+            ["--what", "reconstruction", "--per-context", "1000", "--rows", "100000", "--latents", &names.join(",")];
+        stdout_of(of("cloud", &every).arg("--out").arg(&out));
+        let (_, shape) = Reference::open(&out).floats("cloud");
+        assert_eq!(Some(shape[0] as u64), group["tokens"].as_u64());
+    }
+    assert!(groups(&["--by", "spectral:20"])["groups"].as_u64() > Some(1));
+    assert_eq!(of("groups", &["--by", "nearest"]).output().unwrap().status.code(), Some(2));
 }
 
 #[test]

@@ -137,6 +137,7 @@ fn a_circle_is_told_from_nulls() {
         let mut command = assay();
         command.arg("topology").arg(&file).args(["--draws", "39", "--threads", threads, "--json"]);
         command.args(["--metric", "euclidean,cityblock", "--out"]).arg(dir.path().join(out));
+        command.arg("--plot").arg(dir.path().join(format!("{out}.svg")));
         stdout_of(&mut command)
     };
     let printed = run("1", "one");
@@ -146,6 +147,14 @@ fn a_circle_is_told_from_nulls() {
         assert_eq!(read("one"), read("two"));
     }
     let found: Value = serde_json::from_str(&printed).unwrap();
+    let svg = std::fs::read_to_string(dir.path().join("one.svg")).unwrap();
+    assert_eq!(svg, std::fs::read_to_string(dir.path().join("two.svg")).unwrap());
+    for part in ["euclidean: ", "cityblock: ", "gaussian, death/birth", "axes, death − birth", "birth"] {
+        assert!(svg.contains(part), "{part}");
+    }
+    // A disc for each bar, and one in the legend.
+    let bars: usize = found.as_array().unwrap().iter().map(|metric| metric["h1"].as_array().unwrap().len()).sum();
+    assert_eq!(svg.matches("<circle").count(), bars + 1);
     for metric in found.as_array().unwrap() {
         assert_eq!(metric["exceeds_every_null"], true, "{metric}");
         assert_eq!(metric["nulls"].as_array().unwrap().len(), 2);

@@ -10,7 +10,7 @@
 //! - [`author_rule`]: an earlier rule, for comparison.
 //! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
 //! - [`neighbourhood`]: features of each point's surroundings.
-//! - [`linked`], [`spectral`], [`planes()`], [`order_test`], [`circular_coordinate`], [`Turning`]: is a feature a circle?
+//! - [`linked`], [`spectral`], [`planes()`], [`order_test`], [`among_orders`], [`circular_coordinate`], [`Turning`]: is a feature a circle?
 
 mod audit;
 mod circular;
@@ -43,7 +43,7 @@ pub use local::{Neighbourhood, neighbourhood};
 pub use matching::{bottleneck, wasserstein_1, wasserstein_2};
 pub use metric::Metric;
 pub use nulls::{Drawable, Null};
-pub use order::{OrderTest, class_means, order_test};
+pub use order::{AmongOrders, OrderTest, among_orders, class_means, order_test};
 pub use planes::{EPSILON, Plane, mixture, planes, separability};
 pub use rips::{Bar, Diagram, persistence};
 pub use similar::{linked, spectral};

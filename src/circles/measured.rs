@@ -4,19 +4,16 @@ use std::f64::consts::TAU;
 
 use anyhow::Result;
 use assay_probes::topology::{
-    Audit, Distances, Draws, Landmarks, Metric, Null, OrderTest, Pipeline, Plane, TopologyError, audit,
-    circular_coordinate, circular_correlation, class_means, order_test, planes,
+    Audit, Axes, Distances, Draws, Landmarks, Metric, Null, OrderTest, Pipeline, Plane, TopologyError, among_orders,
+    audit, circular_coordinate, circular_correlation, class_means, order_test, planes,
 };
-use ndarray::ArrayView2;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Draws of each null, of orders of many classes, and of shuffled labels.
+    /// Draws of each null, and of orders of many classes.
     pub draws: usize,
     /// Everything random follows from it.
     pub seed: u64,
@@ -29,8 +26,23 @@ pub struct Circle {
     pub bar: (f64, f64),
     /// |ρ_T| of the coordinate with the angle of the class (Fisher and Lee 1983).
     pub correlation: Option<f64>,
-    /// (1 + shuffles of the labels with as large a one)/(1 + shuffles).
+    /// That of other orders of the classes, the share with as large a one, as in [`OrderTest`]: which texts are of one class is kept, since a
+    /// coordinate that tells classes apart in no order at all would be far above shuffled labels.
     pub p: Option<f64>,
+    /// The coordinate of each text, in [0, 2π).
+    #[serde(skip)]
+    pub angles: Vec<f64>,
+}
+
+/// The plane of the first two principal components of the classes' means, which knows nothing of their order.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    /// The share of the means' variance that lies in it.
+    pub share: f64,
+    /// Each text's coordinates about the mean of the means, `[texts, 2]`.
+    pub texts: Array2<f64>,
+    /// Each class's, `[classes, 2]`.
+    pub means: Array2<f64>,
 }
 
 /// What is said of activations, a row a text.
@@ -44,6 +56,9 @@ pub struct Measured {
     pub audit: Audit,
     /// The longest loop's coordinate; `None` where there is no loop.
     pub circle: Option<Circle>,
+    /// Where texts and means lie, for a plot.
+    #[serde(skip)]
+    pub spread: Spread,
 }
 
 /// Principal components that loops are looked for in.
@@ -72,7 +87,21 @@ impl Measured {
         let audit = audit(activations, &pipeline, &nulls, &of_nulls, tick)?;
         let circle =
             if few.is_none() { circle(&pipeline.distances(activations)?, labels, classes, settings)? } else { None };
-        Ok(Self { order: order_test(means.view(), draws, seed)?, planes: planes(activations, 0.0)?, audit, circle })
+        Ok(Self {
+            order: order_test(means.view(), draws, seed)?,
+            planes: planes(activations, 0.0)?,
+            audit,
+            circle,
+            spread: Spread::of(activations, means.view())?,
+        })
+    }
+}
+
+impl Spread {
+    fn of(activations: ArrayView2<'_, f64>, means: ArrayView2<'_, f64>) -> Result<Self, TopologyError> {
+        let axes = Axes::of(means)?;
+        let share = axes.variances.iter().take(2).sum::<f64>() / axes.variances.sum();
+        Ok(Self { share, texts: axes.scores(activations, 2), means: axes.scores(means, 2) })
     }
 }
 
@@ -84,18 +113,17 @@ fn circle(
     settings: &Settings,
 ) -> Result<Option<Circle>, TopologyError> {
     let Some(found) = circular_coordinate(distances)? else { return Ok(None) };
-    let correlation = |labels: &[usize]| {
-        let angles: Vec<f64> = labels.iter().map(|&label| TAU * label as f64 / classes as f64).collect();
+    let correlation = |place: &[usize]| {
+        let angles: Vec<f64> = labels.iter().map(|&label| TAU * place[label] as f64 / classes as f64).collect();
         circular_correlation(&found.angles, &angles).map(f64::abs)
     };
-    let observed = correlation(labels);
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    let mut shuffled = labels.to_vec();
-    let mut reaches = || {
-        shuffled.shuffle(&mut rng);
-        correlation(&shuffled) >= observed
-    };
-    let reached = (0..settings.draws).filter(|_| reaches()).count();
-    let p = observed.map(|_| (1 + reached) as f64 / (settings.draws + 1) as f64);
-    Ok(Some(Circle { bar: found.bar, correlation: observed, p }))
+    // The coordinate has a spread, or has none in any order.
+    let among = correlation(&(0..classes).collect::<Vec<_>>())
+        .map(|_| among_orders(classes, settings.draws, settings.seed, |place| correlation(place).unwrap_or(0.0)));
+    Ok(Some(Circle {
+        bar: found.bar,
+        correlation: among.map(|among| among.value),
+        p: among.map(|among| among.p),
+        angles: found.angles,
+    }))
 }

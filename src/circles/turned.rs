@@ -76,7 +76,7 @@ pub fn turned(
     }))
 }
 
-/// The class that is named most for each plane and turn by 0 to m − 1 classes, all in one pass.
+/// The class that is named most for each plane and turn by 0 to m − 1 classes, all in one pass from the site on.
 fn answers(
     model: &Decoder,
     tokens: &[u32],
@@ -87,7 +87,8 @@ fn answers(
 ) -> Result<Vec<usize>> {
     let (classes, length) = (names.len(), tokens.len());
     let rows = planes.len() * classes;
-    let batch = Array2::from_shape_fn((rows, length), |(_, at)| tokens[at]);
+    // What comes before the activation is the same in all of them, and is computed once.
+    let batch = Array2::from_shape_fn((1, length), |(_, at)| tokens[at]);
     let cut = model.cut(batch.view(), &[site])?.remove(0);
     let value = cut.value();
     let [_, _, width] = value.dims();
@@ -105,7 +106,7 @@ fn answers(
         }
     }
     let turned = Tensor::from_data(TensorData::new(turned, [rows, 1, width]), &value.device());
-    let value = value.slice_assign([0..rows, place..place + 1, 0..width], turned);
+    let value = value.repeat_dim(0, rows).slice_assign([0..rows, place..place + 1, 0..width], turned);
     let logits = model.forward_from(&cut, value);
     let [_, _, vocabulary] = logits.dims();
     let last = read(logits.slice([0..rows, length - 1..length, 0..vocabulary]))?;

@@ -3,17 +3,19 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookPoint, ModelFiles, Site};
 use assay_probes::topology::{Statistic, Turning, class_means};
 use serde::Serialize;
 
 use super::contexts::whole;
-use crate::circles::{Case, Measured, Settings, Turned, turned};
+use super::labelled::LabelledArgs;
+use crate::circles::{Case, Measured, Settings, Turned, figure, turned};
+use crate::files::{check_writable, write_atomic};
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::Table;
-use crate::probe::{Columns, Labelled, Pooling, Reading};
+use crate::probe::{Pooling, Reading};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
 
@@ -35,40 +37,28 @@ pub struct CirclesArgs {
     #[arg(long, value_name = "NAME")]
     hook: HookPoint,
     #[command(flatten)]
-    texts: Texts,
-    /// The column, or field, of the text
-    #[arg(long, value_name = "NAME", default_value = "text", requires = "data")]
-    text_column: String,
-    /// That of the label
-    #[arg(long, value_name = "NAME", default_value = "label", requires = "data")]
-    label_column: String,
-    /// The labels in the order in which they go around, after commas
-    #[arg(long, value_name = "A,B,…", value_delimiter = ',', requires = "data")]
+    texts: LabelledArgs,
+    /// The labels of --data in the order in which they go around, after commas
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', requires = "data", required_unless_present = "case")]
     order: Vec<String>,
     /// What follows a text so that the model names the class after its own
     #[arg(long, value_name = "TEXT", requires = "data")]
     then: Option<String>,
-    /// Draws of each null, of orders of ten classes or more, and of shuffled labels
+    /// Turn nothing: what the model names next is not asked, which takes most of the time
+    #[arg(long)]
+    without_turns: bool,
+    /// Draws of each null, and of orders of ten classes or more
     #[arg(long, value_name = "B", default_value_t = 199, value_parser = whole(19, 1_000_000, "no p would reach 0.05"))]
     draws: u64,
     /// Everything random follows from it
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Also draw the classes, in the plane of their means and along the longest loop, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// One of the two.
-#[derive(clap::Args, Debug)]
-#[group(required = true, multiple = false)]
-struct Texts {
-    /// Sentences that are there already: weekdays or months
-    #[arg(long, value_name = "NAME")]
-    case: Option<String>,
-    /// Labelled texts, each ending with its class: JSON lines, Parquet or CSV
-    #[arg(long, value_name = "FILE", requires = "order")]
-    data: Option<PathBuf>,
 }
 
 /// What was found.
@@ -104,6 +94,9 @@ impl CirclesArgs {
             "{} classes have one order about a circle; four are needed",
             case.classes.len()
         );
+        if let Some(plot) = &self.plot {
+            check_writable(plot)?;
+        }
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let files = ModelFiles::open(&checkpoint)?;
@@ -123,16 +116,21 @@ impl CirclesArgs {
             of_model: of(&files.load(&device)?, "model")?,
             of_random_model: of(&files.load_redrawn(&device, self.seed)?, "random model")?,
         };
+        if let Some(plot) = &self.plot {
+            let columns = [("model", &found.of_model.measured), ("random model", &found.of_random_model.measured)];
+            let name = self.model.file_name().unwrap_or(self.model.as_os_str()).to_string_lossy();
+            let figure = figure(&case, format!("{} of {name} at {}", case.name, self.hook), &columns);
+            write_atomic(plot, figure.svg()?.as_bytes())?;
+        }
         output::result_line(if self.json { serde_json::to_string_pretty(&found)? } else { found.text() })
     }
 
     fn case(&self) -> Result<Case> {
-        if let Some(name) = &self.texts.case {
-            return Case::ready(name);
+        if let Some(case) = self.texts.case()? {
+            return Ok(case);
         }
-        let columns = Columns { text: self.text_column.clone(), label: self.label_column.clone(), document: None };
-        let data = self.texts.data.clone().unwrap_or_default();
-        Case::ordered(Labelled::read(&data, &columns)?, &self.order, self.then.clone())
+        let texts = self.texts.file()?.context("give --case or --data")?;
+        Case::ordered(texts, &self.order, self.then.clone())
     }
 
     fn of(&self, model: &Decoder, vocabulary: &Vocabulary, case: &Case, name: &str, progress: Progress) -> Result<Of> {
@@ -149,6 +147,9 @@ impl CirclesArgs {
             go_on()
         })?;
         stage.finish("");
+        if self.without_turns {
+            return Ok(Of { measured, turned: None });
+        }
         let means = class_means(activations.view(), &case.labels, classes)?;
         let (ordered, random) = (Turning::of_order(means.view())?, Turning::random(means.view(), self.seed)?);
         let mut stage = progress.stage(format!("turn, {name}"), tokens.len() as u64, "texts");
@@ -201,7 +202,9 @@ impl CirclesReport {
         row("|correlation| of the loop's coordinate with the order", &|of| {
             shown(of.measured.circle.as_ref().and_then(|circle| circle.correlation))
         });
-        row("p, of shuffled labels", &|of| shown(of.measured.circle.as_ref().and_then(|circle| circle.p)));
+        row("p of that correlation, of other orders", &|of| {
+            shown(of.measured.circle.as_ref().and_then(|circle| circle.p))
+        });
         let turned = |of: &Of, share: fn(&Turned) -> f64| shown(of.turned.as_ref().map(share));
         row("texts behind which the next class is named", &|of| turned(of, |t| t.named_next));
         row("turns that the named class follows", &|of| turned(of, |t| t.followed));

@@ -1,13 +1,14 @@
 //! `assay cloud`: points of a model's activations, for `assay topology`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use assay_models::{Decoder, HookPoint, ModelFiles, Site, TokenSource};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{Decoder, HookPoint, ModelFiles, Site};
 use assay_probes::ablation::written;
 use assay_sae::{Sae, formats};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor, TensorData};
 use clap::ValueEnum;
 use rand::SeedableRng;
 use rand::seq::index::sample;
@@ -16,19 +17,26 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::contexts::{ContextArgs, whole};
+use super::labelled::LabelledArgs;
 use crate::catalogue::assumptions::{Given, complete};
 use crate::files::{check_writable, write_atomic};
+use crate::inside::together;
 use crate::interrupt::{self, Interrupted};
+use crate::probe::{Pooling, Reading};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
 
 /// Write points of a model's activations to a file that `assay topology` reads.
 ///
 /// A point is a token's activation at a hook, or what some latents of an SAE write there. The first token of each context is left out, which is
-/// like no other, and one token of a context is taken, as those of one text depend on each other.
+/// like no other, and one token of a context is taken, as those of one text depend on each other. Of labelled texts the last token of each is
+/// taken.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction \\\n    --out /tmp/written.safetensors"
+    mut_group("Source", |of| of.required(false)),
+    mut_group("Texts", |of| of.required(false)),
+    group(clap::ArgGroup::new("points").args(["tokens", "text", "case", "data"]).required(true)),
+    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction --out /tmp/written.safetensors\n  assay cloud --model models/bundled/small --case months --labels March,April --hook blocks.3.hook_resid_post \\\n    --out /tmp/months.safetensors"
 )]
 pub struct CloudArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
@@ -36,6 +44,11 @@ pub struct CloudArgs {
     model: PathBuf,
     #[command(flatten)]
     contexts: ContextArgs,
+    #[command(flatten)]
+    texts: LabelledArgs,
+    /// Of labelled texts those of these labels, after commas [default: all]
+    #[arg(long, value_name = "A,B,…", value_delimiter = ',', conflicts_with = "Source")]
+    labels: Vec<String>,
     /// Hook point, as blocks.3.hook_resid_post [default: that which the SAE names]
     #[arg(long, value_name = "NAME", required_unless_present = "sae")]
     hook: Option<HookPoint>,
@@ -77,12 +90,23 @@ struct Point {
     values: Vec<f32>,
 }
 
+/// Which tokens the rows of activations are of.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// The number of the first context.
+    first: usize,
+    /// Tokens of a context.
+    length: usize,
+    /// Tokens at the start of each that are left out.
+    skipped: usize,
+}
+
 /// What chooses tokens.
 struct Chooser<'a> {
     sae: &'a Sae,
     latents: &'a [usize],
-    /// What one unit of each of them adds, if that is what points are of.
-    writes: Option<Vec<Vec<f32>>>,
+    /// What one unit of each of them adds, row by row, if that is what points are of.
+    writes: Option<Vec<f32>>,
 }
 
 impl CloudArgs {
@@ -116,24 +140,15 @@ impl CloudArgs {
         let site = site.context("give --hook")?;
         site.check(files.config())?;
         let chooser = loaded.as_ref().map(|loaded| self.chooser(&loaded.sae, site, &files)).transpose()?;
-        let (source, sequences) = self.contexts.open(files.config(), &checkpoint, None)?;
-        let model = files.load(&device)?;
-        let batch = self.contexts.batch(source.context_size(), files.config().vocab_size).max(1);
+        let labelled = self.labelled()?;
         interrupt::listen()?;
-        let mut stage = progress.stage("read", sequences as u64, "contexts");
-        let mut points: Vec<Point> = Vec::new();
-        for first in (0..sequences).step_by(batch) {
-            if interrupt::requested() {
-                return Err(Interrupted { saved: format!("{out} is not written") }.into());
+        let mut points = match labelled {
+            Some(texts) => {
+                let vocabulary = Vocabulary::load(&checkpoint)?;
+                self.of_texts(&files.load(&device)?, &vocabulary, &texts, site, chooser.as_ref(), progress)?
             }
-            let count = batch.min(sequences - first);
-            self.read(&model, site, chooser.as_ref(), &source, [first, count], &mut points)?;
-            stage.advance(count as u64, String::new);
-            if chooser.is_none() && points.len() >= self.rows as usize {
-                break;
-            }
-        }
-        stage.finish("");
+            None => self.of_contexts(&files, &checkpoint, &device, site, chooser.as_ref(), progress)?,
+        };
         ensure!(!points.is_empty(), "none of the latents fires on these tokens; give more of them, or other latents");
         // Of equals the earlier.
         points.sort_by(|a, b| b.strength.total_cmp(&a.strength));
@@ -143,6 +158,76 @@ impl CloudArgs {
         let view = TensorView::new(Dtype::F32, vec![points.len(), width], &bytes)?;
         write_atomic(&self.out, &safetensors::serialize([("cloud", view)], None::<HashMap<String, String>>)?)?;
         output::result(format_args!("{out}: {} points in {width} dimensions, at {site}\n", points.len()))
+    }
+
+    /// Labelled texts that are asked for, if points are of such.
+    fn labelled(&self) -> Result<Option<Vec<String>>> {
+        let (texts, labels, classes) = match (self.texts.case()?, self.texts.file()?) {
+            (Some(case), _) => (case.texts, case.labels, case.classes),
+            (None, Some(file)) => (file.texts, file.labels, file.classes),
+            (None, None) => return Ok(None),
+        };
+        if let Some(unknown) = self.labels.iter().find(|label| !classes.contains(label)) {
+            bail!("--labels {unknown}: there is no such label; there are {}", classes.join(", "));
+        }
+        let wanted = |label: usize| self.labels.is_empty() || self.labels.contains(&classes[label]);
+        Ok(Some(texts.into_iter().zip(labels).filter(|(_, label)| wanted(*label)).map(|(text, _)| text).collect()))
+    }
+
+    /// The last token of each text.
+    fn of_texts(
+        &self,
+        model: &Decoder,
+        vocabulary: &Vocabulary,
+        texts: &[String],
+        site: Site,
+        chooser: Option<&Chooser<'_>>,
+        progress: Progress,
+    ) -> Result<Vec<Point>> {
+        let reading = Reading { model, vocabulary, context: model.config().max_positions, pooling: Pooling::Last };
+        let tokens = texts.iter().map(|text| reading.tokens(text)).collect::<Result<Vec<_>>>()?;
+        let mut stage = progress.stage("read", tokens.len() as u64, "texts");
+        let rows = reading.last(&tokens, site, |n| stage.advance(n, String::new))?;
+        stage.finish("");
+        let shape = [rows.nrows(), rows.ncols()];
+        let values: Vec<f32> = rows.iter().map(|&value| value as f32).collect();
+        let x = Tensor::from_data(TensorData::new(values, shape), model.device());
+        let mut points = Vec::new();
+        self.take(x, Rows { first: 0, length: 1, skipped: 0 }, chooser, &mut points)?;
+        Ok(points)
+    }
+
+    /// Tokens of contexts.
+    fn of_contexts(
+        &self,
+        files: &ModelFiles,
+        checkpoint: &Path,
+        device: &Device,
+        site: Site,
+        chooser: Option<&Chooser<'_>>,
+        progress: Progress,
+    ) -> Result<Vec<Point>> {
+        let (source, sequences) = self.contexts.open(files.config(), checkpoint, None)?;
+        let model = files.load(device)?;
+        let length = source.context_size();
+        let batch = self.contexts.batch(length, files.config().vocab_size).max(1);
+        let mut stage = progress.stage("read", sequences as u64, "contexts");
+        let mut points = Vec::new();
+        for first in (0..sequences).step_by(batch) {
+            if interrupt::requested() {
+                return Err(Interrupted { saved: format!("{} is not written", self.out.display()) }.into());
+            }
+            let count = batch.min(sequences - first);
+            let x = model.capture(source.read(first, count)?.view(), &[site])?.remove(0).flatten(0, 1);
+            let taken = self.take(x, Rows { first, length, skipped: 1 }, chooser, &mut points);
+            taken.with_context(|| format!("activations at {site}"))?;
+            stage.advance(count as u64, String::new);
+            if chooser.is_none() && points.len() >= self.rows as usize {
+                break;
+            }
+        }
+        stage.finish("");
+        Ok(points)
     }
 
     fn chooser<'a>(&'a self, sae: &'a Sae, site: Site, files: &ModelFiles) -> Result<Chooser<'a>> {
@@ -155,37 +240,30 @@ impl CloudArgs {
             beyond.copied().unwrap_or_default(),
             sae.d_sae()
         );
-        let rows = || -> Result<Vec<Vec<f32>>> {
+        let rows = || -> Result<Vec<f32>> {
             let row = |&latent: &usize| host(written(sae).slice([latent..latent + 1, 0..sae.d_out()]));
-            self.latents.iter().map(row).collect()
+            Ok(self.latents.iter().map(row).collect::<Result<Vec<_>>>()?.concat())
         };
         let writes = (self.what == What::Reconstruction).then(rows).transpose()?;
         Ok(Chooser { sae, latents: &self.latents, writes })
     }
 
-    /// Adds the points of some contexts.
-    fn read(
-        &self,
-        model: &Decoder,
-        site: Site,
-        chooser: Option<&Chooser<'_>>,
-        source: &TokenSource,
-        [first, count]: [usize; 2],
-        points: &mut Vec<Point>,
-    ) -> Result<()> {
-        let (length, most) = (source.context_size(), self.per_context as usize);
-        let x: Tensor<2> = model.capture(source.read(first, count)?.view(), &[site])?.remove(0).flatten(0, 1);
-        let [_, width] = x.dims();
+    /// Adds the points of some contexts, whose activations are `[contexts · length, width]`.
+    fn take(&self, x: Tensor<2>, rows: Rows, chooser: Option<&Chooser<'_>>, points: &mut Vec<Point>) -> Result<()> {
+        let Rows { first, length, skipped } = rows;
+        let most = self.per_context as usize;
+        let [tokens, width] = x.dims();
+        let count = tokens / length;
         let values = host(x.clone())?;
-        ensure!(values.iter().all(|value| value.is_finite()), "an activation at {site} is not finite");
+        ensure!(values.iter().all(|value| value.is_finite()), "one of them is not finite");
         let at = |row: usize| values[row * width..(row + 1) * width].to_vec();
         let Some(chooser) = chooser else {
             for context in 0..count {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
                 rng.set_stream((first + context) as u64);
-                let mut chosen = sample(&mut rng, length - 1, most.min(length - 1)).into_vec();
+                let mut chosen = sample(&mut rng, length - skipped, most.min(length - skipped)).into_vec();
                 chosen.sort_unstable();
-                let of = |place: usize| Point { strength: 0.0, values: at(context * length + 1 + place) };
+                let of = |place: usize| Point { strength: 0.0, values: at(context * length + skipped + place) };
                 points.extend(chosen.into_iter().map(of));
             }
             return Ok(());
@@ -193,7 +271,7 @@ impl CloudArgs {
         let mut firing: BTreeMap<usize, Vec<(usize, f32)>> = BTreeMap::new();
         chooser.sae.encode(x).for_each_active(|row, latent, z| {
             let place = chooser.latents.iter().position(|&wanted| wanted == latent);
-            if let Some(place) = place.filter(|_| row % length > 0) {
+            if let Some(place) = place.filter(|_| row % length >= skipped) {
                 firing.entry(row).or_default().push((place, z));
             }
         });
@@ -202,11 +280,8 @@ impl CloudArgs {
             let values = match &chooser.writes {
                 None => at(row),
                 Some(writes) => {
-                    let mut sum = vec![0.0_f64; writes[0].len()];
-                    for &(place, z) in &fired {
-                        sum.iter_mut().zip(&writes[place]).for_each(|(s, &w)| *s += f64::from(z) * f64::from(w));
-                    }
-                    sum.into_iter().map(|v| v as f32).collect()
+                    let width = writes.len() / chooser.latents.len();
+                    together(&fired, writes, width).into_iter().map(|v| v as f32).collect()
                 }
             };
             of_context[row / length].push(Point { strength: fired.iter().map(|(_, z)| z).sum(), values });

@@ -1,6 +1,7 @@
 //! `assay topology`: is there more of a loop in a cloud of points than in clouds that have none?
 
 mod files;
+mod plot;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use indicatif::DecimalBytes;
 use ndarray::Array2;
 use serde::Serialize;
 
+use crate::files::{check_writable, write_atomic};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::{cloud, fetch, output};
@@ -83,6 +85,9 @@ pub struct TopologyArgs {
     /// Also write topology.parquet (a row for each metric, null and statistic) and bars.parquet to this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Also draw the bars of dimension 1, with what 95 % of each null's draws stay below, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print JSON instead of tables: one object for each metric, in a list if there are several
     #[arg(long)]
     json: bool,
@@ -146,6 +151,9 @@ impl TopologyArgs {
         if let Some(out) = &self.out {
             files::check(out)?;
         }
+        if let Some(plot) = &self.plot {
+            check_writable(plot)?;
+        }
         let whole = self.read(progress)?;
         let rows = whole.nrows();
         ensure!(
@@ -196,6 +204,9 @@ impl TopologyArgs {
         }
         if let Some(out) = &self.out {
             files::write(out, &self.cloud, &found)?;
+        }
+        if let Some(plot) = &self.plot {
+            write_atomic(plot, plot::figure(&self.cloud, &found).svg()?.as_bytes())?;
         }
         output::result_line(if self.json { text::json(&found)? } else { text::tables(&self.cloud, &found) })
     }

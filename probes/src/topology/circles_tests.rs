@@ -94,6 +94,27 @@ fn orders_of_polygons_and_simplices_are_known() {
     assert!(class_means(twice.view(), &labels, 8).is_err());
 }
 
+/// Angles that go around in order correlate with it alone among all 360 orders; angles that tell classes apart in no order with many.
+#[test]
+fn a_coordinate_is_judged_by_other_orders() {
+    let p = |angle_of: [f64; 7]| {
+        let angles: Vec<f64> = (0..28).map(|text| angle_of[text % 7]).collect();
+        let correlation = |place: &[usize]| {
+            let classes: Vec<f64> = (0..28).map(|text| TAU * place[text % 7] as f64 / 7.0).collect();
+            circular_correlation(&angles, &classes).unwrap().abs()
+        };
+        among_orders(7, 0, 0, correlation)
+    };
+    let around = p(std::array::from_fn(|class| TAU * class as f64 / 7.0 + 0.5));
+    assert!((around.value - 1.0).abs() < 1e-12 && (around.p - 1.0 / 360.0).abs() < 1e-15 && around.all, "{around:?}");
+    let apart = p([0.0, 3.0, 0.2, 5.0, 1.0, 2.5, 4.0]);
+    // By numpy and itertools.
+    assert!(
+        (apart.value - 0.084_490_504_706_866).abs() < 1e-12 && (apart.p - 244.0 / 360.0).abs() < 1e-15,
+        "{apart:?}"
+    );
+}
+
 #[test]
 fn rows_that_are_alike_are_grouped_as_by_scikit_learn() {
     let spectral_golden = &golden()["spectral"];

@@ -12,7 +12,7 @@ use super::error::{Result, TopologyError};
 
 /// All orders are tried up to this many: those of nine classes.
 const MOST_ORDERS: usize = 20_160;
-/// Orders with shares this close are alike.
+/// Orders with values this close are alike.
 const TIE: f64 = 1e-12;
 
 /// A test of the order of classes about a circle.
@@ -67,28 +67,46 @@ pub fn order_test(means: ArrayView2<'_, f64>, draws: usize, seed: u64) -> Result
         let of_row = |j: usize| (0..m).map(|k| gram[[j, k]] * cosines[place[j].abs_diff(place[k])]).sum::<f64>();
         2.0 * (0..m).map(of_row).sum::<f64>() / (m as f64 * total)
     };
+    let AmongOrders { value, p, orders, all } = among_orders(m, draws, seed, share);
+    Ok(OrderTest { share: value, chance: 2.0 / (m - 1) as f64, p, orders, all })
+}
+
+/// Where the given order of some classes stands among others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AmongOrders {
+    /// Of the given order.
+    pub value: f64,
+    /// The share of orders with as large a value, the given one among them; of random orders (1 + those)/(draws + 1).
+    pub p: f64,
+    /// How many were tried.
+    pub orders: usize,
+    /// Whether those are all there are, (m − 1)!/2.
+    pub all: bool,
+}
+
+/// The value of the order 0 to m − 1 of `m` classes, m at least 3, beside other orders': all of them of up to nine classes, else `draws` random
+/// ones. `value` is told where each class stands, and must not change where an order is rotated or mirrored.
+pub fn among_orders(m: usize, draws: usize, seed: u64, mut value: impl FnMut(&[usize]) -> f64) -> AmongOrders {
     let mut place: Vec<usize> = (0..m).collect();
-    let observed = share(&place);
-    let as_large = |place: &[usize]| share(place) >= observed - TIE;
-    let count = (3..m).try_fold(1_usize, usize::checked_mul);
-    let (p, orders, all) = match count.filter(|&count| count <= MOST_ORDERS) {
-        Some(count) => {
-            let mut reached = 0;
-            // The first class stays, and of two mirrored orders one has its second place before its last.
-            each_order(&mut place, 1, &mut |place| reached += usize::from(place[1] < place[m - 1] && as_large(place)));
-            (reached as f64 / count as f64, count, true)
-        }
-        None => {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let mut drawn = || {
-                place.shuffle(&mut rng);
-                as_large(&place)
-            };
-            let reached = (0..draws).filter(|_| drawn()).count();
-            ((1 + reached) as f64 / (draws + 1) as f64, draws, false)
-        }
-    };
-    Ok(OrderTest { share: observed, chance: 2.0 / (m - 1) as f64, p, orders, all })
+    let observed = value(&place);
+    let mut reached = 0;
+    let mut see = |place: &[usize]| reached += usize::from(value(place) >= observed - TIE);
+    let all = (3..m).try_fold(1_usize, usize::checked_mul).filter(|&count| count <= MOST_ORDERS);
+    if let Some(orders) = all {
+        // The first class stays, and of two mirrored orders one has its second place before its last.
+        each_order(&mut place, 1, &mut |place| {
+            if place[1] < place[m - 1] {
+                see(place);
+            }
+        });
+        return AmongOrders { value: observed, p: reached as f64 / orders as f64, orders, all: true };
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for _ in 0..draws {
+        place.shuffle(&mut rng);
+        see(&place);
+    }
+    AmongOrders { value: observed, p: (1 + reached) as f64 / (draws + 1) as f64, orders: draws, all: false }
 }
 
 /// Every order of what stands from `from` on.
