@@ -48,11 +48,11 @@ mod tests {
         assert_eq!(near("models/bundled/smal"), there("models/bundled/small"));
         assert_eq!(near("model/bundled/small"), there("models/bundled/small"), "the rest is there");
         assert_eq!(near("model/bundled/large"), there("models"), "the rest is not");
-        assert_eq!(near("frist.toml"), there("first.toml"));
+        assert_eq!(near("first2.toml"), there("first.toml"));
         assert_eq!(near("first"), there("first.toml"));
         assert_eq!(near("models/bundled/other"), None);
         assert_eq!(near("models/bundled/small"), None, "it is there");
-        let said = missing(&dir.path().join("frist.toml"));
+        let said = missing(&dir.path().join("first2.toml"));
         assert!(said.contains("no such file or directory; did you mean") && said.ends_with("first.toml?"), "{said}");
     }
 }

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use assert_cmd::Command;
+
 use crate::common::{assay, bundled, files, refused, stdout_of};
 
 /// Small enough for a test: two SAEs, ten steps.
 const SMALL: [&str; 5] =
     ["k=[8]", "depths=[\"mid\"]", "training_tokens=[2560]", "eval.sequences=2", "eval.fisher_samples=0"];
 
-fn with_sets(command: &mut assert_cmd::Command, sets: &[&str]) {
+fn with_sets(command: &mut Command, sets: &[&str]) {
     command.args(sets.iter().flat_map(|set| ["--set", set]));
 }
 
@@ -34,12 +36,12 @@ fn the_demo_runs_from_an_empty_directory_and_is_done_the_second_time() {
 #[test]
 fn an_sae_is_trained_without_a_spec_and_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let train = |more: &[&str]| {
-        let mut command = assay();
+    let train_by = |mut command: Command, more: &[&str]| {
         command.arg("train").arg("--model").arg(bundled("small")).arg("--text").arg(bundled("train.parquet"));
         command.args(["--layer", "3", "--k", "8", "--training-tokens", "3000"]).args(more).current_dir(dir.path());
         command
     };
+    let train = |more: &[&str]| train_by(assay(), more);
     let printed = stdout_of(with_fast(&mut train(&[])));
     let (report, sae) = printed.trim_end().split_once('\n').unwrap();
     assert_eq!(report, "results/small-L3-topk-8/report.md");
@@ -58,7 +60,9 @@ fn an_sae_is_trained_without_a_spec_and_kept() {
     assert!(output.status.code() == Some(1) && !said.contains("next:"), "{said}");
     assert!(said.contains("holds another training") && said.contains("--name or an --out of its own"), "{said}");
     // The same again says what was found, as `assay eval` does, by the numbers of the frames.
-    let output = with_fast(&mut train(&[])).output().unwrap();
+    let mut aloud = Command::new(env!("CARGO_BIN_EXE_assay"));
+    aloud.args(["--device", "cpu"]);
+    let output = with_fast(&mut train_by(aloud, &[])).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success() && said.contains("1 run finished before") && !said.contains("no SAE is in"),
@@ -104,7 +108,7 @@ fn a_layer_below_the_first_is_said_to_be_one() {
     assert!(output.status.code() == Some(2) && said.contains("invalid value '-1' for '--layer <N>'"), "{said}");
 }
 
-fn with_fast(command: &mut assert_cmd::Command) -> &mut assert_cmd::Command {
+fn with_fast(command: &mut Command) -> &mut Command {
     command.args(["--set", "eval.sequences=2", "--set", "eval.fisher_samples=0"])
 }
 

@@ -45,7 +45,7 @@ fn a_path_that_misses_is_led_to_what_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = golden("eval-small/tokens.safetensors");
     let near = |name: &str| format!("did you mean {}?", bundled(name).display());
-    refused(&mut eval(&bundled("smal"), &tokens), &["smal: no such file or directory", &near("small")]);
+    refused(&mut eval(&bundled("small2"), &tokens), &["small2: no such file or directory", &near("small")]);
     refused(&mut eval(&bundled("small"), &bundled("evil.parquet")), &["evil.parquet", &near("eval.parquet")]);
     refused(&mut eval(&bundled(""), &tokens), &["no model lies there itself", "bundled/small"]);
     refused(&mut eval(&bundled("small/config.json"), &tokens), &["give the directory that it is in"]);
