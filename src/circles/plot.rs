@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::{Case, Circle, Measured, Spread};
-use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Scale, Series};
+use crate::report::figure::{Axis, DARK, Figure, Key, Marker, Panel, Point, Scale, Series, Style};
 
 /// Width and height of a panel: a circle shows as one.
 const SIDE: u32 = 360;
@@ -14,7 +14,7 @@ const ROOM: f64 = 1.08;
 /// first two principal components, which knows nothing of the order; below, the circular coordinate of the longest loop by class.
 pub fn figure(case: &Case, title: String, columns: &[(&str, &Measured)]) -> Figure {
     let legend = case.classes.iter().enumerate();
-    let legend = legend.map(|(class, name)| Key::mark(name, Look::of_class_alone(class))).collect();
+    let legend = legend.map(|(class, name)| Key::mark(name, Style::of_class_alone(class))).collect();
     let planes = columns.iter().map(|(name, of)| plane(case, name, of));
     let loops = columns.iter().map(|(name, of)| match &of.circle {
         Some(circle) => coordinate(case, name, circle),
@@ -31,12 +31,12 @@ fn plane(case: &Case, name: &str, of: &Measured) -> Panel {
     let of_class = |class: usize| {
         let texts = texts.rows().into_iter().zip(&case.labels).filter(move |(_, label)| **label == class);
         let outlines = texts.map(|(row, _)| Point { hollow: true, ..at(row) });
-        Series::marks(Look::of_class_alone(class), outlines.collect())
+        Series::marks(Style::of_class_alone(class), outlines.collect())
     };
     let around: Vec<Point> = (0..=case.classes.len()).map(|k| at(means.row(k % case.classes.len()))).collect();
     let mut series: Vec<Series> = (0..case.classes.len()).map(of_class).collect();
-    series.push(Series::line(Look::new(DARK, Marker::None), around));
-    let mean = |class: usize| Series::marks(Look::of_class_alone(class), vec![at(means.row(class))]);
+    series.push(Series::line(Style::new(DARK, Marker::None), around));
+    let mean = |class: usize| Series::marks(Style::of_class_alone(class), vec![at(means.row(class))]);
     series.extend((0..case.classes.len()).map(mean));
     let reach = texts.iter().chain(means).fold(f64::MIN_POSITIVE, |reach, value| reach.max(value.abs())) * ROOM;
     let axis = |component| Axis {
@@ -52,7 +52,7 @@ fn coordinate(case: &Case, name: &str, circle: &Circle) -> Panel {
     let of_class = |class: usize| {
         let angles = circle.angles.iter().zip(&case.labels).filter(move |(_, label)| **label == class);
         let points = angles.map(|(angle, _)| Point::new(class as f64, angle / TAU, None));
-        Series::marks(Look::of_class_alone(class), points.map(|point| Point { hollow: true, ..point }).collect())
+        Series::marks(Style::of_class_alone(class), points.map(|point| Point { hollow: true, ..point }).collect())
     };
     // Of a name its first letters: twelve have to stand side by side.
     let short = |name: &String| name.chars().take(3).collect::<String>();

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::contexts::{ContextArgs, whole};
 use crate::features::terminal::token;
-use crate::inside::{Group, Inside, Read};
+use crate::inside::{Group, ModelWithSae, Read};
 use crate::interrupt::{self, Interrupted};
 use crate::markdown::{Table, number};
 use crate::progress::Progress;
@@ -143,8 +143,8 @@ impl GroupsArgs {
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
-        let inside = Inside::open(&checkpoint, fetch::sae(&self.sae, progress)?, &device)?;
-        let (source, sequences) = self.contexts.open(inside.config(), &checkpoint)?;
+        let inside = ModelWithSae::open(&checkpoint, fetch::sae(&self.sae, progress)?, &device)?;
+        let (source, sequences) = self.contexts.open(inside.config(), &checkpoint, None)?;
         interrupt::listen()?;
         let all = self.grouped(&inside)?;
         let mut chosen = all.clone();
@@ -183,7 +183,7 @@ impl GroupsArgs {
         output::result_line(if self.json { serde_json::to_string_pretty(&found)? } else { found.text() })
     }
 
-    fn grouped(&self, inside: &Inside) -> Result<Vec<Vec<usize>>> {
+    fn grouped(&self, inside: &ModelWithSae) -> Result<Vec<Vec<usize>>> {
         match self.by {
             By::Linked(cosine) => Ok(linked(&nearest_decoder_rows(inside.sae(), NEAREST), cosine)),
             By::Spectral(count) => {
@@ -203,7 +203,7 @@ impl GroupsArgs {
 }
 
 /// The indices of a group; `None` where its points have no plane.
-fn row(inside: &Inside, group: Group) -> Result<Option<Row>> {
+fn row(inside: &ModelWithSae, group: Group) -> Result<Option<Row>> {
     let planes = planes(group.points.view(), 0.0)?;
     if planes.is_empty() {
         return Ok(None);

@@ -8,7 +8,7 @@ use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::Inside;
+use super::ModelWithSae;
 
 /// A group of latents, and the tokens on which any of them fires.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ struct Gathered {
     rng: ChaCha8Rng,
 }
 
-impl Inside {
+impl ModelWithSae {
     /// Reads tokens and gathers what each group writes. A latent is in one group at most. `advance` is told of contexts that are done.
     ///
     /// # Errors

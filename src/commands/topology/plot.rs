@@ -4,8 +4,8 @@ use std::path::Path;
 
 use assay_probes::topology::{AgainstNull, Statistic};
 
-use super::Found;
-use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Point, Scale, Series};
+use super::TopologyReport;
+use crate::report::figure::{Axis, DARK, Figure, Key, Marker, Panel, Point, Scale, Series, Style};
 
 /// Room below the earliest birth and above the latest death, as a share of what lies between.
 const ROOM: f64 = 0.08;
@@ -14,7 +14,7 @@ const SIDE: u32 = 360;
 
 /// A panel a metric: each bar at its birth and death. Of each null two lines that 95 % of its draws stay below with every bar: a full one for
 /// death/birth (pi), a dashed one for death − birth (max).
-pub(super) fn figure(cloud: &Path, found: &[Found]) -> Figure {
+pub(super) fn figure(cloud: &Path, found: &[TopologyReport]) -> Figure {
     let name = cloud.file_name().unwrap_or(cloud.as_os_str()).to_string_lossy();
     let mut legend = vec![Key::mark("bar of the cloud", BAR)];
     for (at, null) in found.iter().flat_map(|found| &found.audit.nulls).take(nulls(found)).enumerate() {
@@ -34,19 +34,19 @@ pub(super) fn figure(cloud: &Path, found: &[Found]) -> Figure {
     }
 }
 
-const BAR: Look = Look::new(DARK, Marker::Circle);
+const BAR: Style = Style::new(DARK, Marker::Circle);
 
 /// Every metric has the same nulls.
-fn nulls(found: &[Found]) -> usize {
+fn nulls(found: &[TopologyReport]) -> usize {
     found.first().map_or(0, |found| found.audit.nulls.len())
 }
 
-fn envelope(null: usize, statistic: Statistic) -> Look {
-    let look = Look { marker: Marker::None, ..Look::of_model(null) };
-    Look { dashed: statistic == Statistic::Max, ..look }
+fn envelope(null: usize, statistic: Statistic) -> Style {
+    let look = Style { marker: Marker::None, ..Style::of_model(null) };
+    Style { dashed: statistic == Statistic::Max, ..look }
 }
 
-fn panel(found: &Found) -> Panel {
+fn panel(found: &TopologyReport) -> Panel {
     let bars = found.audit.diagram.finite(1);
     let births = bars.iter().map(|(birth, _)| *birth);
     let (low, high) = (births.fold(f64::INFINITY, f64::min), bars.iter().map(|(_, death)| *death).fold(0.0, f64::max));
@@ -62,12 +62,12 @@ fn panel(found: &Found) -> Panel {
     let room = (high - low) * ROOM;
     let (low, high) = ((low - room).max(0.0), high + room);
     // Along death = of(birth) as far as it lies in the panel.
-    let line = |look: Look, of: &dyn Fn(f64) -> f64| {
+    let line = |look: Style, of: &dyn Fn(f64) -> f64| {
         let steps = (0..=SIDE).map(|step| low + (high - low) * f64::from(step) / f64::from(SIDE));
         let points = steps.map(|birth| Point::new(birth, of(birth), None));
         Series::line(look, points.filter(|point| point.y <= high).collect())
     };
-    let diagonal = Look { width: 1, ..Look::new(DARK, Marker::None) };
+    let diagonal = Style { width: 1, ..Style::new(DARK, Marker::None) };
     let mut series = vec![line(diagonal, &|birth| birth)];
     for (at, null) in found.audit.nulls.iter().enumerate() {
         if let Some(pi) = upper(null, Statistic::Pi) {

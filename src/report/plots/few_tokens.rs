@@ -5,21 +5,21 @@ use assay_probes::metrics::{Metric, Subset, metric};
 use super::{Context, Plot, in_rows, point};
 use crate::analysis::{Cell, on_all};
 use crate::frames::{Class, Site};
-use crate::report::figure::{Axis, DARK, Figure, Key, Look, Marker, Panel, Scale, Series, share_y};
+use crate::report::figure::{Axis, DARK, Figure, Key, Marker, Panel, Scale, Series, Style, share_y};
 
 /// Below this no SAE's R² changes enough with the tokens that are left out for a reader to see it.
 const SHOWN_FROM: f64 = 0.05;
 
 /// A quantity, what it is called and how it is drawn.
-type Line = ((&'static Metric, Subset), &'static str, Look);
+type Line = ((&'static Metric, Subset), &'static str, Style);
 
 fn lines() -> [Line; 4] {
     let r2 = metric("r2").expect("a metric's name");
     [
-        ((r2, Subset::All), "R², all tokens", Look::of_model(0)),
-        ((r2, Subset::NoFirst), "R² without position 0", Look::of_model(2)),
-        ((r2, Subset::NoOutlier), "R² without tokens of outlying norm", Look::of_model(1)),
-        (on_all("ce_rec_pooled"), "CE_rec", Look::dashed(DARK, Marker::Diamond)),
+        ((r2, Subset::All), "R², all tokens", Style::of_model(0)),
+        ((r2, Subset::NoFirst), "R² without position 0", Style::of_model(2)),
+        ((r2, Subset::NoOutlier), "R² without tokens of outlying norm", Style::of_model(1)),
+        (on_all("ce_rec_pooled"), "CE_rec", Style::dashed(DARK, Marker::Diamond)),
     ]
 }
 
