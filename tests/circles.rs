@@ -55,7 +55,7 @@ fn classes_of_a_file_are_read_in_their_order() {
         &mut circles(&["--data", data, "--order", "winter,spring,summer"]),
         &["--order", "autumn", "name each once"],
     );
-    refused(&mut circles(&["--case", "years"]), &["no case years", "weekdays and months"]);
+    refused(&mut circles(&["--case", "years"]), &["no case `years`", "weekdays and months"]);
 }
 
 #[test]

@@ -152,8 +152,8 @@ mod tests {
         assert!(findings(&analysis).is_empty() && gaps(&analysis).is_empty());
         let tables = all(&analysis);
         let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
-        let pairwise = "hypotheses delta-by-k behaviours behaviour-signs equal-r2 equal-training correlations leaderboard \
-                        leaderboard-by-behaviour leaderboard-reference beyond-swd controls architectures trend power influence overlap phase2";
+        let pairwise = "hypotheses delta-by-k behaviours behaviour-signs equal-r2 equal-training correlations \
+                        choices beyond-swd controls architectures trend power influence overlap phase2";
         for name in pairwise.split_whitespace() {
             assert!(!names.contains(&name), "{name}: {names:?}");
         }

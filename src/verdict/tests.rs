@@ -118,9 +118,9 @@ fn the_sentence_says_what_the_outcome_is() {
     };
     let keeps =
         |share: &str| format!("On this text the SAE keeps {share} of what the activation does for the model's loss");
-    starts(|_| (), &format!("{}, and R² says about as much (80 %).\n- R² 0.797 [0.7", keeps("78 %")));
+    starts(|_| (), &format!("{}, and R² says about as much (80 %).\n- R² 0.7970 [0.79", keeps("78 %")));
     starts(|s| s.sse *= 3.0, &format!("{}; R² understates that (39 %).\n- R² 0.391 [0.", keeps("78 %")));
-    starts(|s| s.ce_recon *= 1.3, &format!("{}; R² overstates that (80 %).\n- R² 0.797 [0.", keeps("42 %")));
+    starts(|s| s.ce_recon *= 1.3, &format!("{}; R² overstates that (80 %).\n- R² 0.7970 [0.", keeps("42 %")));
     starts(
         |s| s.l0 = 0.0,
         "On this text the SAE is of no use to the model, and R² says so too.\n- No latent fires (L0 is 0). R² 0.797",

@@ -29,7 +29,7 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
         Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{} (at the largest budget, by the loss score under mean ablation, to within {AGREE} to {DIFFER}). The clearest: at {} of {}, R² is {} and the loss score {}.",
+            "{} (at the largest budget, by the loss score under mean ablation: within {AGREE} they agree, beyond {DIFFER} they do not). The clearest: at {} of {}, R² is {} and the loss score {}.",
             kept_by(*tally),
             place(analysis, cell),
             code(&cell.model),
