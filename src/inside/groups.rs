@@ -100,7 +100,7 @@ impl ModelWithSae {
         let finished = |(latents, of): (&Vec<usize>, Gathered)| {
             let mut counts: Vec<(u32, usize)> = of.counts.into_iter().collect();
             // Of equals the lower id.
-            counts.sort_by(|a, b| b.1.cmp(&a.1));
+            counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
             let text = |(id, count): &(u32, usize)| (self.vocabulary.text(*id), *count);
             Ok(Group {
                 latents: latents.clone(),
