@@ -273,7 +273,7 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
     let spec = write_spec(dir.path(), &[("buffer_tokens", "buffer_token")]);
     spec_refused(&spec, &[], &["tiny.toml", "line 19", "`buffer_token`", "did you mean `buffer_tokens`?"]);
     let spec = write_spec(dir.path(), &[]);
-    spec_refused(&spec, &["--set", "eval.sequence=3"], &["tiny.toml", "`sequence`", "did you mean `sequences`?"]);
+    spec_refused(&spec, &["--set", "eval.sequence=3"], &["--set eval.sequence=3", "`sequence`", "did you mean `sequences`?"]);
 }
 
 #[test]
