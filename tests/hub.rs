@@ -345,7 +345,7 @@ fn what_is_not_there_is_named() {
     // Neither a path nor a name.
     refused(
         &mut world.inspect("models/bundled/smal"),
-        &["no such file or directory, and `models/bundled/smal` is no name"],
+        &["no such file or directory", "did you mean models/bundled/small?"],
     );
 }
 

@@ -68,18 +68,19 @@ pub(super) fn train<'a>(
     let mut jobs = untrained(missing, device)?;
     let mut feed = Feed::new(decoder, &model.tokens.source, &jobs, stream_config)?;
     let state = load_state(&state_dir(results, &group.id()), &mut jobs, device)?;
-    if spec.train.log {
-        for job in &mut jobs {
-            let dir = results.join("logs").join(group.name_of(job.run()));
-            job.log = Some(RunLog::begin(dir, &job.losses.looks)?);
-        }
-    }
     let any = state.is_some();
     let mut trained = state.unwrap_or_default();
     let mut clock = Instant::now();
     if any && trained.tokens == group.training_tokens {
         progress.say(&format!("{label}: resuming; its SAEs are trained"));
         return Ok((jobs, trained));
+    }
+    // Not of SAEs that are trained: where some runs of a training are recorded, it would have the name of another.
+    if spec.train.log {
+        for job in &mut jobs {
+            let dir = results.join("logs").join(group.name_of(job.run()));
+            job.log = Some(RunLog::begin(dir, &job.losses.looks)?);
+        }
     }
     if any {
         let (done, all) = (tokens_text(trained.tokens), tokens_text(group.training_tokens));
