@@ -75,12 +75,20 @@ impl Cell {
 /// A metric on a subset of the tokens.
 pub type Quantity = (&'static Metric, Subset);
 
-/// The metric of that name on all tokens.
+/// The metric of that name on a subset.
 ///
 /// # Panics
 /// If there is none: names are those of this program.
+pub fn on(name: &str, subset: Subset) -> Quantity {
+    (metric(name).expect("a metric's name"), subset)
+}
+
+/// The same on all tokens.
+///
+/// # Panics
+/// As [`on`].
 pub fn on_all(name: &str) -> Quantity {
-    (metric(name).expect("a metric's name"), Subset::All)
+    on(name, Subset::All)
 }
 
 /// L_recon/L_orig as the reference texts imply it from CE_rec.

@@ -1,8 +1,8 @@
 //! How much of the gap is a few directions or a few tokens? ΔR² under controls that take each away.
 
-use assay_probes::metrics::{Subset, metric};
+use assay_probes::metrics::Subset;
 
-use super::{Analysis, Cell, Quantity, Score};
+use super::{Analysis, Cell, Quantity, Score, on};
 
 /// R² with something taken away.
 pub struct Control {
@@ -27,7 +27,7 @@ pub const CONTROLS: [Control; 8] = [
 impl Control {
     /// The metric and subset that it is.
     pub fn quantity(&self) -> Quantity {
-        (metric(self.metric).expect("a metric's name"), self.subset)
+        on(self.metric, self.subset)
     }
 }
 

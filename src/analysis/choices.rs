@@ -1,10 +1,10 @@
 //! Of two SAEs of one model at equal L0, does a cheap number name the one that behaves better?
 
 use super::classes::{at_equal_l0, opposed};
-use super::{Analysis, Behaviour, PROXIES, Proxy, behaviour};
+use super::{Analysis, PROXIES, Proxy, behaviour};
 
 /// What a proxy's choices are judged by. At one model and site the loss scores and ΔL order SAEs as the pooled CE_rec does: they are
-/// increasing functions of the same loss.
+/// monotone in the same loss.
 pub const JUDGES: [&str; 2] = ["ce_rec_pooled", "kl"];
 
 /// Of the comparisons that behaviour decides, how many a proxy names alike.
@@ -38,14 +38,16 @@ pub struct Choices {
 /// number of comparisons, decided or not.
 pub fn choices(analysis: &Analysis<'_>) -> (Vec<Choices>, usize) {
     let judges = JUDGES.map(behaviour);
-    let sign = |cell, against: &_, turned| at_equal_l0(analysis, cell, against, turned)?.certain_sign();
     let compared: Vec<_> = opposed(analysis)
-        .filter(|(cell, against)| at_equal_l0(analysis, cell, against, judges[0].turned()).is_some())
-        .map(|(cell, against)| {
-            let behaves = judges.map(|judge: &Behaviour| sign(cell, &against, judge.turned()));
-            (cell, against, behaves)
+        .filter_map(|(cell, against)| {
+            let behaves = judges.map(|judge| at_equal_l0(analysis, cell, &against, judge.turned()));
+            behaves[0]?;
+            Some((cell, against, behaves.map(|difference| difference?.certain_sign())))
         })
         .collect();
+    if compared.is_empty() {
+        return (Vec::new(), 0);
+    }
     let measured = |proxy: &&Proxy| analysis.cells.iter().all(|c| analysis.score(c, proxy.quantity()).value.is_some());
     let mut found: Vec<Choices> = PROXIES
         .iter()
@@ -53,7 +55,8 @@ pub fn choices(analysis: &Analysis<'_>) -> (Vec<Choices>, usize) {
         .map(|proxy| {
             let mut by = [Named::default(); JUDGES.len()];
             for (cell, against, behaves) in &compared {
-                let names = sign(cell, against, (proxy.quantity(), proxy.sign));
+                let turned = (proxy.quantity(), proxy.sign);
+                let names = at_equal_l0(analysis, cell, against, turned).and_then(|found| found.certain_sign());
                 for (named, judge) in by.iter_mut().zip(behaves).filter_map(|(n, j)| Some((n, (*j)?))) {
                     match names {
                         Some(sign) if sign == judge => named.right += 1,
@@ -65,9 +68,6 @@ pub fn choices(analysis: &Analysis<'_>) -> (Vec<Choices>, usize) {
             Choices { proxy, by }
         })
         .collect();
-    if compared.is_empty() {
-        found.clear();
-    }
     found.sort_by_key(|choices| (std::cmp::Reverse(choices.by[0].right), choices.by[0].wrong));
     (found, compared.len())
 }

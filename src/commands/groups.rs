@@ -119,7 +119,7 @@ struct Row {
 }
 
 #[derive(Serialize)]
-struct Found {
+struct GroupsReport {
     model: String,
     sae: String,
     hook: String,
@@ -168,7 +168,7 @@ impl GroupsArgs {
         let mut found = rows.collect::<Result<Vec<Row>>>()?;
         // Of equals the larger group, which comes first.
         found.sort_by(|a, b| b.score.total_cmp(&a.score));
-        let found = Found {
+        let found = GroupsReport {
             model: self.model.display().to_string(),
             sae: self.sae.display().to_string(),
             hook: inside.hook().to_string(),
@@ -222,7 +222,7 @@ fn row(inside: &ModelWithSae, group: Group) -> Result<Option<Row>> {
     }))
 }
 
-impl Found {
+impl GroupsReport {
     fn text(&self) -> String {
         let mut table =
             Table::new(["latents", "cosine", "tokens", "separability", "mixture", "score", "fires most often on"]);

@@ -194,7 +194,7 @@ const LINKED: [&str; 13] = [
 ];
 
 /// A longer table is shown in part.
-const ROWS: usize = 20;
+pub(super) const ROWS: usize = 20;
 
 /// All sections that have something to show.
 pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Drawn]) -> Vec<Block<'a>> {

@@ -7,6 +7,7 @@ use assay_probes::metrics::Subset;
 use assay_probes::stats::Interval;
 
 use super::document::{Block, Drawn, Part, Shown};
+use super::sections::ROWS;
 use super::tables::Named;
 use crate::analysis::{Analysis, Cell, Score, strongest};
 use crate::frames::Grid;
@@ -21,9 +22,6 @@ const SHOWN: usize = 3;
 
 /// The figures under the findings, where they were drawn.
 const FIGURES: [&str; 2] = ["few-tokens", "paths"];
-
-/// More rows than these are no glance.
-const GLANCE: usize = 20;
 
 /// What a reader has to know to read the findings.
 const READING: &str = "**How to read it.** R² is the share of the activations' variance that the reconstructions have. CE_rec is 2 − L_recon/L_orig, the model's loss with the \
@@ -61,7 +59,7 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
             format!("**{name}**\n\n{}", list.collect::<Vec<_>>().join("\n"))
         }
     }));
-    let glance = tables.iter().find(|(name, table)| *name == "glance" && table.rows().len() <= GLANCE);
+    let glance = tables.iter().find(|(name, table)| *name == "glance" && table.rows().len() <= ROWS);
     out.extend(glance.map(|(name, table)| Block::Table(Shown { name, table, part: Part::Whole })));
     out.extend(figures.iter().filter(|drawn| FIGURES.contains(&drawn.stem)).map(Block::Figure));
     out.push(Block::Text(format!("**Undecided.** {}", undecided(analysis, &strong))));

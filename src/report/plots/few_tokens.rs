@@ -1,9 +1,9 @@
 //! How much of R² is a handful of tokens?
 
-use assay_probes::metrics::{Metric, Subset, metric};
+use assay_probes::metrics::Subset;
 
 use super::{Context, Plot, in_rows, point};
-use crate::analysis::{Cell, on_all};
+use crate::analysis::{Cell, Quantity, on, on_all};
 use crate::frames::{Class, Site};
 use crate::report::figure::{Axis, DARK, Figure, Key, Marker, Panel, Scale, Series, Style, share_y};
 
@@ -11,14 +11,13 @@ use crate::report::figure::{Axis, DARK, Figure, Key, Marker, Panel, Scale, Serie
 const SHOWN_FROM: f64 = 0.05;
 
 /// A quantity, what it is called and how it is drawn.
-type Line = ((&'static Metric, Subset), &'static str, Style);
+type Line = (Quantity, &'static str, Style);
 
 fn lines() -> [Line; 4] {
-    let r2 = metric("r2").expect("a metric's name");
     [
-        ((r2, Subset::All), "R², all tokens", Style::of_model(0)),
-        ((r2, Subset::NoFirst), "R² without position 0", Style::of_model(2)),
-        ((r2, Subset::NoOutlier), "R² without tokens of outlying norm", Style::of_model(1)),
+        (on_all("r2"), "R², all tokens", Style::of_model(0)),
+        (on("r2", Subset::NoFirst), "R² without position 0", Style::of_model(2)),
+        (on("r2", Subset::NoOutlier), "R² without tokens of outlying norm", Style::of_model(1)),
         (on_all("ce_rec_pooled"), "CE_rec", Style::dashed(DARK, Marker::Diamond)),
     ]
 }

@@ -1,10 +1,10 @@
 //! Is it the normalisation, a few directions or a few tokens?
 
-use assay_probes::metrics::{Subset, metric};
+use assay_probes::metrics::Subset;
 
 use super::scale::layer;
 use super::{budget, pair, scored, signed};
-use crate::analysis::{Analysis, CONTROLS, Cell, explained, on_all, pairs};
+use crate::analysis::{Analysis, CONTROLS, Cell, explained, on, on_all, pairs};
 use crate::frames::column_name;
 use crate::markdown::{NONE, Table, number, score};
 
@@ -115,11 +115,10 @@ pub fn subsets(analysis: &Analysis<'_>) -> Table {
     head.extend(Subset::ALL.map(|s| format!("L0 {}", s.name())));
     head.push("tokens left without outliers".to_owned());
     let mut table = Table::new(head);
-    let quantities = ["r2", "l0"].map(|name| metric(name).expect("a metric's name"));
     for cell in &analysis.cells {
         let mut row = vec![cell.model.clone(), analysis.site(cell), analysis.setting(cell), budget(cell.budget)];
-        for metric in quantities {
-            row.extend(Subset::ALL.map(|subset| scored(analysis.score(cell, (metric, subset)))));
+        for name in ["r2", "l0"] {
+            row.extend(Subset::ALL.map(|subset| scored(analysis.score(cell, on(name, subset)))));
         }
         let left = analysis.column(cell, &column_name(Subset::NoOutlier, "tokens"));
         let share = left.zip(analysis.column(cell, "tokens")).map(|(some, all)| 100.0 * some / all);

@@ -1,8 +1,8 @@
 //! What there is to see at each place of each model, in a row.
 
-use assay_probes::metrics::{Metric, Subset, metric};
+use assay_probes::metrics::Subset;
 
-use crate::analysis::{Analysis, Cell, on_all};
+use crate::analysis::{Analysis, Cell, Quantity, on, on_all};
 use crate::frames::column_name;
 use crate::markdown::{NONE, Table, percent};
 
@@ -29,18 +29,15 @@ pub fn glance(analysis: &Analysis<'_>) -> Table {
             let Some(first) = cells.first() else { continue };
             let left = analysis.column(first, &column_name(Subset::NoOutlier, "tokens"));
             let out = left.zip(analysis.column(first, "tokens")).map(|(some, all)| 1.0 - some / all);
-            let quantity = |name: &str, subset| (metric(name).expect("a metric's name"), subset);
-            let range = |quantity: (&'static Metric, Subset)| {
-                span(cells.iter().filter_map(|cell| analysis.score(cell, quantity).value))
-            };
+            let range = |quantity: Quantity| span(cells.iter().filter_map(|cell| analysis.score(cell, quantity).value));
             table.row([
                 model.clone(),
                 analysis.names.site(&site),
                 percent(out),
                 range(on_all("r2")),
-                range(quantity("r2", Subset::NoOutlier)),
+                range(on("r2", Subset::NoOutlier)),
                 range(on_all("l0")),
-                range(quantity("l0", Subset::NoOutlier)),
+                range(on("l0", Subset::NoOutlier)),
                 range(on_all("ce_rec_pooled")),
             ]);
         }
