@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use assay_models::config::{Layout, NormKind};
-use assay_models::loss::{loss_gradient, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site};
+use assay_models::loss::{loss_gradient, loss_gradients, scored_log_probs, token_cross_entropy};
+use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site, runs_on_cpu};
 use burn::tensor::{Tensor, TensorData};
 use ndarray::Array2;
 
@@ -152,6 +152,31 @@ fn gradients_are_slopes_of_the_loss() {
                     let error = (measured - slope).abs() / slope;
                     assert!(error < 2e-3, "{name}, {hook}, part {part}: {measured} against {slope}, {error:.1e}");
                 }
+            }
+        }
+    }
+}
+
+/// In any order, of every kind of hook, some of one layer. A GPU takes them from one pass.
+#[test]
+fn gradients_at_several_hooks_at_once_are_those_of_each_alone() {
+    let norm = |of: &[f32]| of.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
+    for layout in MODELS {
+        let tokens = tokens(layout);
+        for ((name, model), shares) in models(layout).into_iter().zip([!runs_on_cpu(&device()), true]) {
+            let sites: Vec<Site> = hooks(&model).into_iter().rev().map(Site::from).collect();
+            let cuts = model.cut(tokens.view(), &sites).unwrap();
+            let together = loss_gradients(&model, &cuts.iter().collect::<Vec<_>>(), tokens.view());
+            assert_eq!(together.len(), sites.len());
+            for (cut, gradient) in cuts.iter().zip(together) {
+                let (found, alone) = (values(gradient), values(loss_gradient(&model, cut, tokens.view())));
+                let difference: Vec<f32> = found.iter().zip(&alone).map(|(found, alone)| found - alone).collect();
+                let (error, size) = (norm(&difference), norm(&alone));
+                assert!(
+                    size > 0.0 && error <= if shares { 1e-5 * size } else { 0.0 },
+                    "{name}, {}: {error:e} of {size:e}",
+                    cut.site()
+                );
             }
         }
     }

@@ -86,19 +86,56 @@ pub fn token_cross_entropy(log_probs: Tensor<3>, tokens: ArrayView2<'_, u32>, de
 /// - `labels`: `[batch, context]`, the text whose next tokens are to be predicted: the tokens themselves, or labels of
 ///   [`sample_labels`]; the result is like [`Cut::value`].
 pub fn loss_gradient(model: &Decoder, cut: &Cut, labels: ArrayView2<'_, u32>) -> Tensor<3> {
+    loss_gradients(model, &[cut], labels).remove(0)
+}
+
+/// [`loss_gradient`] at several cuts of one pass, in their order. On a GPU those in later layers than another's come from its pass: one
+/// forward and one back from the lowest serve all of them, and they are what they are alone but for rounding. On the CPU each has a pass
+/// of its own, so that no bit of one depends on the others.
+///
+/// # Shapes
+/// - As [`loss_gradient`].
+///
+/// # Panics
+/// If the cuts are of different passes.
+pub fn loss_gradients(model: &Decoder, cuts: &[&Cut], labels: ArrayView2<'_, u32>) -> Vec<Tensor<3>> {
+    let mut gradients = vec![None; cuts.len()];
+    let mut left: Vec<usize> = (0..cuts.len()).collect();
+    left.sort_by_key(|&at| cuts[at].site().hook);
+    while !left.is_empty() {
+        let base = left.remove(0);
+        let lowest = cuts[base].site().hook.layer;
+        let shares =
+            |at: &usize| model.shares_passes() && cuts[*at].is_on_pass() && cuts[*at].site().hook.layer > lowest;
+        let (with_it, others): (Vec<usize>, Vec<usize>) = left.into_iter().partition(shares);
+        left = others;
+        let along: Vec<&Cut> = with_it.iter().map(|&at| cuts[at]).collect();
+        let found = gradients_from(model, cuts[base], &along, labels);
+        for (at, gradient) in std::iter::once(base).chain(with_it).zip(found) {
+            gradients[at] = Some(gradient);
+        }
+    }
+    gradients.into_iter().map(|gradient| gradient.expect("every cut is the lowest of a pass or on one")).collect()
+}
+
+/// The gradient at `cut`, then those at `along`, cuts in later layers.
+fn gradients_from(model: &Decoder, cut: &Cut, along: &[&Cut], labels: ArrayView2<'_, u32>) -> Vec<Tensor<3>> {
     let value = cut.value().autodiff().require_grad();
-    let logits = model.forward_from(cut, value.clone());
-    if runs_on_cuda(model.device()) {
+    // Zeros that are added have the gradient of what they are added to.
+    let zeros = |of: &&Cut| (of.site().hook, of.value().zeros_like().autodiff().require_grad());
+    let leaves: Vec<_> = along.iter().map(zeros).collect();
+    let logits = model.forward_through(cut, value.clone(), &leaves);
+    let gradients = if runs_on_cuda(model.device()) {
         // The gradient at the logits is known in closed form; its product with them sends it back.
         let inner = logits.clone().inner();
         let [batch, context, vocab] = inner.dims();
         let labels = next_tokens(labels, &inner);
         let at_logits = Measured::new(inner.reshape([batch * context, vocab]), labels).loss_gradient();
-        let at_logits = at_logits.reshape([batch, context, vocab]).autodiff();
-        let gradients = (logits * at_logits).sum().backward();
-        return value.grad(&gradients).expect("the loss depends on the activation");
-    }
-    let loss = token_cross_entropy(scored_log_probs(logits), labels, model.device()).sum();
-    let gradients = loss.backward();
-    value.grad(&gradients).expect("the loss depends on the activation")
+        (logits * at_logits.reshape([batch, context, vocab]).autodiff()).sum().backward()
+    } else {
+        token_cross_entropy(scored_log_probs(logits), labels, model.device()).sum().backward()
+    };
+    let leaves = leaves.iter().map(|(_, leaf)| leaf);
+    let of = |leaf: &Tensor<3>| leaf.grad(&gradients).expect("the loss depends on the activation");
+    std::iter::once(&value).chain(leaves).map(of).collect()
 }

@@ -2,7 +2,7 @@
 //! compared with what it would have said.
 //!
 //! SAEs at any sites of a model are evaluated in one pass over the tokens, after a [`Survey`] of them: each batch is run through the
-//! model once; what it says unpatched is shared by all, gradients and ablations by the SAEs of a site.
+//! model once; what it says unpatched and the passes that give gradients are shared by all, ablations by the SAEs of a site.
 
 mod batch;
 mod site;
@@ -30,7 +30,7 @@ use site::AtSite;
 #[derive(Clone, Copy, Debug)]
 pub struct EvalConfig {
     /// Draws of labels from the model's own output, for `fwd` and `kl_pred`, which are undefined without any. Each costs a pass
-    /// forward and one back per site.
+    /// forward and one back from the lowest site.
     pub fisher_samples: usize,
     /// Seed of those draws. A sequence's draws depend on it and on the sequence's number, not on the batch.
     pub fisher_seed: u64,
@@ -227,8 +227,8 @@ pub fn evaluate(
         let all = survey.model().cut(tokens, &sites)?;
         for cuts in passes(&all[..patched]) {
             let pass = batch.run(&cuts)?;
-            for cut in cuts {
-                let at_site = AtSite::new(&batch, &pass, cut)?;
+            for (number, cut) in cuts.into_iter().enumerate() {
+                let at_site = AtSite::new(&batch, &pass, number, cut)?;
                 let all_subjects = subjects.iter_mut().zip(&mut found).enumerate();
                 let here = all_subjects.filter(|(_, (subject, _))| subject.site == cut.site());
                 let look = |at: usize, subject: &mut Subject<'_>, found: &mut Evaluation| {

@@ -18,19 +18,21 @@ pub(crate) struct Firing {
     pub counters: Counters,
     /// No latent has been silent for longer, in tokens: known without asking the device.
     longest_silence: u64,
+    /// How many latents can be dead at most, and for how many more tokens that holds.
+    most_dead: Option<(usize, u64)>,
 }
 
 impl Firing {
     /// Before the first token.
     pub(crate) fn new(d_sae: usize, device: &Device) -> Self {
         let zeros = || Tensor::from_data(vec![0_i32; d_sae].as_slice(), device);
-        Self { counters: Counters { since_fired: zeros(), fires: zeros() }, longest_silence: 0 }
+        Self { counters: Counters { since_fired: zeros(), fires: zeros() }, longest_silence: 0, most_dead: None }
     }
 
     /// With the counters of a training that stopped.
     pub(crate) fn resumed(counters: Counters) -> Self {
-        let mut firing = Self { counters, longest_silence: 0 };
-        firing.look();
+        let mut firing = Self { counters, longest_silence: 0, most_dead: None };
+        firing.silences();
         firing
     }
 
@@ -42,24 +44,33 @@ impl Firing {
             return None;
         }
         if self.longest_silence > config.dead_after && step.is_multiple_of(LOOK_EVERY) {
-            self.look();
+            // Who is silent for so long now may be dead before the next look.
+            let until_then = LOOK_EVERY * config.batch_size as u64;
+            let count = self.silences().into_iter().filter(|since| since + until_then > config.dead_after).count();
+            self.most_dead = Some((count, until_then));
         }
+        // Room for more than there can be would stay empty, and cost the same.
+        let most = self.most_dead.map_or(usize::MAX, |(count, _)| count);
         (self.longest_silence > config.dead_after).then(|| Dead {
             since_fired: self.counters.since_fired.clone(),
             after: limit(config),
-            k: config.k_aux(),
+            k: config.k_aux().min(most),
         })
     }
 
-    /// Asks the device how long the longest silence is.
-    fn look(&mut self) {
-        let longest = host_int(self.counters.since_fired.clone()).into_iter().max().unwrap_or(0);
-        self.longest_silence = u64::try_from(longest).unwrap_or(0);
+    /// Asks the device for how long each latent has been silent.
+    fn silences(&mut self) -> Vec<u64> {
+        let since_fired = host_int(self.counters.since_fired.clone()).into_iter();
+        let silences: Vec<u64> = since_fired.map(|since| u64::try_from(since).unwrap_or(0)).collect();
+        self.longest_silence = silences.iter().copied().max().unwrap_or(0);
+        silences
     }
 
     /// Takes the counters out, so that a kernel may write into their memory; they come back `tokens` later.
     pub(crate) fn take(&mut self, tokens: usize) -> Counters {
         self.longest_silence = self.longest_silence.saturating_add(tokens as u64);
+        let left = |(count, left): (usize, u64)| Some((count, left.checked_sub(tokens as u64)?));
+        self.most_dead = self.most_dead.and_then(left);
         let Counters { since_fired, fires } = &mut self.counters;
         Counters { since_fired: take_int(since_fired), fires: take_int(fires) }
     }
@@ -110,4 +121,39 @@ fn limit(config: &TrainConfig) -> i32 {
 fn take_int(place: &mut Tensor<1, Int>) -> Tensor<1, Int> {
     let empty = Tensor::empty([0], &place.device());
     std::mem::replace(place, empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Architecture, Recipe};
+
+    /// A batch after which latents have been silent for so long.
+    fn after(firing: &mut Firing, tokens: usize, silences: &[i32]) {
+        let fires = firing.take(tokens).fires;
+        firing.counters = Counters { since_fired: Tensor::from_data(silences, &Device::flex()), fires };
+    }
+
+    #[test]
+    fn there_is_room_for_every_latent_that_may_be_dead_and_for_few_more() {
+        let mut config = TrainConfig::from_recipe(Recipe::Assay, 64, 6, Architecture::topk(2), 10, 100_000);
+        config.dead_after = 1000;
+        let k = |firing: &mut Firing, step| firing.dead(&config, step).map(|dead| dead.k);
+        let mut firing = Firing::new(6, &Device::flex());
+        assert_eq!(k(&mut firing, 0), None);
+        after(&mut firing, 1001, &[1001, 0, 361, 360, 1001, 5]);
+        // As long as nobody has looked, all may be dead.
+        assert_eq!(k(&mut firing, 1), Some(32));
+        // 64 batches of 10 tokens later three may be: 361 + 640 is more than 1,000.
+        assert_eq!(k(&mut firing, 64), Some(3));
+        for step in 65..128 {
+            after(&mut firing, 10, &[2000, 0, 1001, 1000, 0, 0]);
+            assert_eq!(k(&mut firing, step), Some(3), "{step}");
+        }
+        // Batches larger than was said: more may be dead than was looked for.
+        after(&mut firing, 11, &[2000, 0, 1001, 1001, 0, 0]);
+        assert_eq!(k(&mut firing, 127), Some(32));
+        after(&mut firing, 10, &[0, 0, 0, 0, 0, 0]);
+        assert_eq!(k(&mut firing, 128), None);
+    }
 }

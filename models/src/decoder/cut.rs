@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
-use super::Decoder;
+use super::{Decoder, Nobody, Visitor};
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 
@@ -18,10 +18,28 @@ pub struct Cut {
     beside: Vec<Tensor<3>>,
 }
 
+/// What is added to the activations at some hooks.
+struct Leaves<'a>(&'a [(HookPoint, Tensor<3>)]);
+
+impl Visitor for Leaves<'_> {
+    fn wants(&self, _: HookPoint) -> bool {
+        false
+    }
+    fn at(&mut self, at: HookPoint, value: Tensor<3>) -> Tensor<3> {
+        self.0.iter().filter(|(hook, _)| *hook == at).fold(value, |value, (_, leaf)| value + leaf.clone())
+    }
+}
+
 impl Cut {
     /// Where it is.
     pub fn site(&self) -> Site {
         self.site
+    }
+
+    /// Whether a pass from an earlier layer meets the activation as it is: not one that is centred, say, or `ln2.hook_normalized`,
+    /// which a pass computes for those alone who ask.
+    pub(crate) fn is_on_pass(&self) -> bool {
+        self.site.is_plain() && self.site.hook.kind != HookKind::MlpNormalized
     }
 
     /// The activation there, `[batch, context, d_model]`, or as wide as [`HookPoint::width`] says.
@@ -64,6 +82,27 @@ impl Decoder {
     /// # Panics
     /// If `value` has another shape, or the cut is of another model.
     pub fn forward_from(&self, cut: &Cut, value: Tensor<3>) -> Tensor<3> {
+        let (x, next) = self.stream_after(cut, value);
+        self.unembed(self.run_unseen(x, next..self.layers.len()))
+    }
+
+    /// Whether one pass gives the gradients at several cuts. With a gradient a pass rounds otherwise than without one, so that they
+    /// are then not quite those of the cuts alone.
+    pub(crate) fn shares_passes(&self) -> bool {
+        self.pinned
+    }
+
+    /// The same for a pass on which the activations at other cuts, too, are to have a gradient: `leaves` are added to them, zeros
+    /// of their shapes. Each of them is in a later layer than `cut`.
+    pub(crate) fn forward_through(&self, cut: &Cut, value: Tensor<3>, leaves: &[(HookPoint, Tensor<3>)]) -> Tensor<3> {
+        let (x, next) = self.stream_after(cut, value);
+        let visitor: &mut dyn Visitor = if leaves.is_empty() { &mut Nobody } else { &mut Leaves(leaves) };
+        self.unembed(self.run_layers(x, next..self.layers.len(), visitor))
+    }
+
+    /// The residual stream at the next place where the whole of it passes, with `value` in place of what was cut, and the layer
+    /// that reads it.
+    fn stream_after(&self, cut: &Cut, value: Tensor<3>) -> (Tensor<3>, usize) {
         let HookPoint { layer: index, kind } = cut.site.hook;
         let layer = &self.layers[index];
         let value = match self.value_bias(&cut.site) {
@@ -82,7 +121,7 @@ impl Decoder {
             _ => value,
         };
         let x = beside.fold(value, |sum, part| sum + part);
-        let (x, next) = match kind {
+        match kind {
             HookKind::ResidPre => (x, index),
             HookKind::Z | HookKind::AttnOut | HookKind::ResidMid if !self.is_parallel() => {
                 (mlp_out(layer.mlp_in(x.clone())) + x, index + 1)
@@ -94,8 +133,7 @@ impl Decoder {
             | HookKind::MlpIn
             | HookKind::MlpOut
             | HookKind::ResidPost => (x, index + 1),
-        };
-        self.unembed(self.run_unseen(x, next..self.layers.len()))
+        }
     }
 
     /// What is added to an activation of that kind on the way to the next place where the whole residual stream passes, in the order in

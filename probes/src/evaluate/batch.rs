@@ -2,7 +2,7 @@
 
 use assay_models::Said;
 use assay_models::decoder::Cut;
-use assay_models::loss::sample_labels;
+use assay_models::loss::{loss_gradients, sample_labels};
 use burn::tensor::Tensor;
 use ndarray::{Array2, ArrayView2};
 use rand::{Rng, SeedableRng};
@@ -27,8 +27,10 @@ pub(super) struct Pass {
     pub said: Said,
     pub likeliest: Vec<i32>,
     pub ce_orig: Vec<f32>,
-    /// Labels drawn from it.
-    pub drawn: Vec<Array2<u32>>,
+    /// Of the loss, at each of its cuts.
+    pub gradients: Vec<Tensor<3>>,
+    /// The same for each draw of labels from what it says.
+    pub drawn_gradients: Vec<Vec<Tensor<3>>>,
 }
 
 /// Cuts that share a pass: those that leave the activation as it is. What the model says from one that is centred, say, is the same but for
@@ -46,8 +48,10 @@ impl Batch<'_, '_> {
         let said = self.said(last, last.value()).as_reference();
         let ce_orig = said.losses();
         self.check("the loss", &ce_orig)?;
-        let drawn = self.draw(&said);
-        Ok(Pass { likeliest: said.likeliest(), said, ce_orig, drawn })
+        let gradients = |labels: ArrayView2<'_, u32>| loss_gradients(self.survey.model(), cuts, labels);
+        let drawn_gradients = self.draw(&said).iter().map(|labels| gradients(labels.view())).collect();
+        let gradients = gradients(self.tokens);
+        Ok(Pass { likeliest: said.likeliest(), said, ce_orig, gradients, drawn_gradients })
     }
 
     /// What the model says with a value in place of what was cut.

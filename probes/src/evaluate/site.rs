@@ -1,7 +1,6 @@
 //! A batch at one site, and what each SAE there makes of it.
 
 use assay_models::decoder::Cut;
-use assay_models::loss::loss_gradient;
 use assay_models::side_by_side;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -43,7 +42,8 @@ pub(super) struct Seen {
 }
 
 impl<'a, 's> AtSite<'a, 's> {
-    pub fn new(batch: &'a Batch<'a, 's>, pass: &'a Pass, cut: &'a Cut) -> Result<Self> {
+    /// That of the pass's cut of a number.
+    pub fn new(batch: &'a Batch<'a, 's>, pass: &'a Pass, number: usize, cut: &'a Cut) -> Result<Self> {
         let model = batch.survey.model();
         let known = batch.survey.at(cut.site())?;
         let value = cut.value();
@@ -58,14 +58,14 @@ impl<'a, 's> AtSite<'a, 's> {
         batch.check("the mean-ablated loss", &ce_mean)?;
         let kl_zero = batch.config.kl_zero.then(|| pass.said.divergence(&zero));
         batch.check("the zero-ablated KL divergence", kl_zero.as_deref().unwrap_or(&[]))?;
-        let gradient = |what, labels| -> Result<Vec<f32>> {
-            let gradient = host(loss_gradient(model, cut, labels));
+        let gradient = |what, of_cuts: &[Tensor<3>]| -> Result<Vec<f32>> {
+            let gradient = host(of_cuts[number].clone());
             check_finite(what, &gradient, shape[2], batch.start, shape[1])?;
             Ok(gradient)
         };
-        let drawn = pass.drawn.iter().map(|labels| gradient("the gradient for drawn labels", labels.view()));
+        let drawn = pass.drawn_gradients.iter().map(|of_cuts| gradient("the gradient for drawn labels", of_cuts));
         let drawn_gradients = drawn.collect::<Result<_>>()?;
-        let gradient = gradient("the gradient", batch.tokens)?;
+        let gradient = gradient("the gradient", &pass.gradients)?;
         let a = host(value);
         let from_mean = Subset::ALL.map(|subset| {
             let of_token = |a: &[f32]| known.subsets.from_mean(subset, a, &known.directions);
