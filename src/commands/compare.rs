@@ -24,8 +24,8 @@ pub struct CompareArgs {
     /// The published numbers: fast2, fast3, budget-k32-100m, budget-k8-50m, phase2, geometry, all, or a CSV file
     #[arg(long, value_name = "EXPERIMENT", default_value = "all")]
     reference: String,
-    /// Let a model of the results stand for a published one, such as `small=pythia-70m`; may be repeated. Layers need not be equal then, nor
-    /// the token budget where the results have only one. With it a sweep on stand-ins has counterparts, not confirmations
+    /// Let a model of the results stand for a published one, such as `small=pythia-70m`; may be repeated. Layers need not be equal
+    /// then, nor the token budget where the results have only one. The numbers of stand-ins are counterparts, and confirm nothing
     #[arg(long, value_name = "OURS=PUBLISHED", value_parser = pair)]
     map: Vec<(String, String)>,
     /// List every row that has no counterpart, not only the reasons
