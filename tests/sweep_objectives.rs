@@ -175,7 +175,7 @@ fn what_cannot_be_is_refused_before_anything_is_captured() {
         ),
         (
             vec![("lr = 3e-3", train("objective = \"kl+mse\"\nloss = \"fvu\""))],
-            vec!["objective = \"kl+mse\" is of the MSE", "loss = \"fvu\""],
+            vec!["objective = \"kl+mse\" uses the MSE", "loss = \"fvu\""],
         ),
         (vec![(topk, with(", objective = [\"kl\", \"kl\"]"))], vec!["a value is listed twice (topk k 4 kl)"]),
         (vec![(topk, format!("hooks = [\"resid_mid\"]\n{kl}"))], vec!["resid_mid", "parallel"]),

@@ -88,7 +88,7 @@ impl EncodeArgs {
         }
         if assumed.without_value_bias {
             notes.push(
-                "the activations are encoded as they are: that they are without b_V, nobody has checked".to_owned(),
+                "the activations are encoded as they are; whether they are without b_V is not checked".to_owned(),
             );
         }
         let named = loaded.metadata.hook_name.as_deref();

@@ -326,7 +326,7 @@ impl EvalArgs {
         let of = if self.contexts.is_text() { "--text" } else { "--tokens" };
         let [model, sae, text] = [model, sae, self.contexts.path()].map(|path| quoted(&path.to_string_lossy()));
         format!(
-            "next: `--controls permuted-decoder` shows what it has more than a dictionary that learned no directions, and `assay features \
+            "next: `--controls permuted-decoder` compares it with a dictionary that learned no directions, and `assay features \
              --model {model} --sae {sae} {of} {text} --out features` what its latents mean"
         )
     }

@@ -203,7 +203,7 @@ impl FeaturesArgs {
     }
 
     fn saved(&self) -> String {
-        format!("what is finished is in {}, and the same command goes on", self.out.display())
+        format!("what is finished is in {}, and the same command resumes", self.out.display())
     }
 
     fn fill(&self, store: &mut Store, pass: &Pass<'_>, progress: Progress) -> Result<()> {
@@ -290,7 +290,7 @@ impl FeaturesArgs {
             (false, false) => format!(", {DASHBOARD} to look at in a browser"),
         };
         output::result(format_args!(
-            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
+            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row for each latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
              medians; {WINDOWS} of each kind of window at most\n\n{explained}\nPartners, latents that fire \
              together, were looked for in {compared}.\n{twins}{}",
             self.out.display(),

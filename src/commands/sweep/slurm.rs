@@ -245,7 +245,7 @@ impl Jobs {
         writeln!(script, "\nexport HF_HUB_OFFLINE=1")?;
         writeln!(
             script,
-            "# A task works on one group of the spec as it was submitted, and goes on where it was stopped.\ngroups=("
+            "# A task works on one group of the spec as it was submitted, and resumes where it was stopped.\ngroups=("
         )?;
         for (task, group) in self.groups.iter().enumerate() {
             writeln!(script, "  {}  # {task}", quoted(group))?;
