@@ -315,8 +315,8 @@
       ["η² position", eta("position", latent), "Share of the variance over all tokens; ε² is 0 by chance"],
       ["η² document", eta("document", latent), "Share of the variance over all tokens; ε² is 0 by chance"],
       ["input score", number(c("input_score")), "Share of its largest contexts that peak on a token it writes (Arad et al. 2025)"],
-      ["output score", number(c("output_score")), "How much of what it writes is said where it is made very active (Arad et al. 2025)"],
-      ["ΔCE, ΔKL per firing", `${number(c("delta_ce"))}, ${number(c("delta_kl"))} nats`, "What the context's loss rises by without it, and the divergence, a firing"],
+      ["output score", number(c("output_score")), "How much of what it writes the model predicts where it is made very active (Arad et al. 2025)"],
+      ["ΔCE, ΔKL per firing", `${number(c("delta_ce"))}, ${number(c("delta_kl"))} nats`, "What the context's loss rises by without it, and the divergence, per firing"],
       ["encoder–decoder cosine", number(c("encoder_decoder_cosine"))],
     ]);
     const pairs = (name, values, of) => {
