@@ -171,7 +171,7 @@ fn what_cannot_be_is_refused_before_anything_is_captured() {
         (vec![(topk, with(", objective = \"ce\""))], vec!["unknown variant `ce`", "kl+mse"]),
         (
             vec![("lr = 3e-3", train("objective = \"mse\"\nloss = \"fvu\""))],
-            vec!["objective = \"mse\" and loss = \"fvu\" say two things"],
+            vec!["objective = \"mse\" and loss = \"fvu\" contradict each other"],
         ),
         (
             vec![("lr = 3e-3", train("objective = \"kl+mse\"\nloss = \"fvu\""))],

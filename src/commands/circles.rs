@@ -165,7 +165,9 @@ impl CirclesArgs {
 
 fn go_on() -> Result<()> {
     if interrupt::requested() {
-        return Err(Interrupted { saved: "nothing is written; the same command begins anew".to_owned() }.into());
+        return Err(
+            Interrupted { saved: "nothing is written; the same command starts from the beginning".to_owned() }.into()
+        );
     }
     Ok(())
 }

@@ -184,7 +184,7 @@ impl FeaturesArgs {
         let widths = |sae: &Sae| (sae.d_in(), sae.d_out());
         ensure!(
             widths(&other) == widths(sae),
-            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give one of the same place",
+            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give an SAE of the same hook",
             widths(&other),
             widths(sae)
         );

@@ -157,7 +157,7 @@ impl GroupsArgs {
         let gathered = inside.groups(&chosen, &source, read, |done| {
             stage.advance(done, String::new);
             if interrupt::requested() {
-                let saved = "nothing is written; the same command begins anew".to_owned();
+                let saved = "nothing is written; the same command starts from the beginning".to_owned();
                 return Err(Interrupted { saved }.into());
             }
             Ok(())

@@ -170,8 +170,7 @@ impl ProbeArgs {
         let means = means.finish();
         let failed: usize = found.iter().flatten().map(|row| row.not_converged).sum();
         if failed > 0 {
-            notes
-                .push(format!("{failed} fits ended before their gradient was 0 but for rounding; the file says whose"));
+            notes.push(format!("{failed} fits stopped before they converged; the file of --out says which"));
         }
         let shown = models.model_name.clone();
         if let Some(out) = &out {

@@ -172,7 +172,9 @@ impl TopologyArgs {
             let mut stage = progress.stage(metric.name(), (nulls.len() * self.draws) as u64, "draws");
             let audit = audit(cloud.view(), &pipeline, &nulls, &draws, |done| -> Result<()> {
                 stage.advance(done as u64, String::new);
-                let stopped = || Interrupted { saved: "nothing is written; the same command begins anew".to_owned() };
+                let stopped = || Interrupted {
+                    saved: "nothing is written; the same command starts from the beginning".to_owned(),
+                };
                 if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
             });
             let audit = audit.with_context(|| format!("{}", self.cloud.display()))?;
