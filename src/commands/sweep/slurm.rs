@@ -1,4 +1,4 @@
-//! `assay sweep --slurm`: a job array with a task a group, and a job that gathers.
+//! `assay sweep --slurm`: a job array with one task per group, and a job that gathers.
 //!
 //! What is submitted is a script that a person can read, run and change; it lies in the results directory under `slurm/`, with the tasks'
 //! logs and the numbers of the jobs. Nothing here runs while the jobs do: what has become of them is read from the records and the queue.
