@@ -49,7 +49,7 @@ pub struct Listed {
     pub architecture: Option<&'static str>,
     /// Latents.
     pub width: Option<u64>,
-    /// Active latents a token, as its authors say.
+    /// Active latents per token, as its authors say.
     pub l0: Option<f64>,
     /// Bytes of the weights, as far as shapes and number format are known.
     pub bytes: Option<u64>,

@@ -30,9 +30,8 @@ use crate::progress::Progress;
 /// A workbench for sparse autoencoders on language-model activations: does the SAE preserve what the model does, or only what
 /// its activations look like?
 ///
-/// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 an error (its message says what, where and what
-/// to do), 2 a mistake on the command line, 130 interrupted after saving, 143
-/// the same by SIGTERM.
+/// Results go to standard output, progress to standard error. Exit codes: 0 done, 1 an error (its message says what, where and what to
+/// do), 2 a mistake on the command line, 130 interrupted after saving, 143 the same after SIGTERM.
 #[derive(Parser, Debug)]
 #[command(name = "assay", version, max_term_width = 100)]
 #[command(

@@ -61,7 +61,7 @@ fn array(from: &mut impl Read, len: u64) -> Result<Array2<f64>> {
     }
     // In Fortran's order the transposed array is what is stored.
     let [rows, width] = header.shape[..] else {
-        bail!("its array has shape {:?} in Fortran's order, which is read of matrices only", header.shape);
+        bail!("its array has shape {:?} in Fortran's order, which is supported for matrices only", header.shape);
     };
     Ok(Array2::from_shape_vec((width, rows), values)?.reversed_axes())
 }

@@ -1,4 +1,4 @@
-//! Mutual information of a sweep's hook points with the logits: what H3 needs, measured once a model.
+//! Mutual information of a sweep's hook points with the logits: what H3 needs, measured once per model.
 
 use std::path::{Path, PathBuf};
 

@@ -86,7 +86,7 @@ impl ModelWithSae {
         let sae = loaded.sae;
         ensure!(
             !sae.is_transcoder(),
-            "{}: a transcoder predicts another activation than the one that it reads; SAEs are looked at here",
+            "{}: a transcoder predicts another activation than the one that it reads; give an SAE",
             path.display()
         );
         ensure!(

@@ -1,5 +1,15 @@
 //! Assay: from text to the proxy-gap table.
 //!
+//! ```
+//! use std::path::Path;
+//!
+//! let grid = assay::frames::read(Path::new("results/example"))?;
+//! assert_eq!(grid.models(), ["small", "medium"]);
+//! let run = &grid.runs[0];
+//! println!("{} at {}: R² {:?}, 95 % {:?}", run.model, run.hook, run.value("r2"), run.interval("r2"));
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+//!
 //! The stages, in order, and where each lives (`ARCHITECTURE.md` has the same list, with all files):
 //!
 //! 1. corpus: documents, `models/src/corpus.rs`

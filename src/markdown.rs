@@ -70,9 +70,10 @@ impl fmt::Display for Table {
             .chain(&self.rows)
             .map(|line| line.iter().map(|cell| escaped(cell)).collect())
             .collect();
+        // The line below the head has three dashes or more.
         let width = |column: usize| {
             let cells = lines.iter().filter_map(|row| row.get(column));
-            cells.map(|c| c.chars().count()).max().unwrap_or(0)
+            cells.map(|c| c.chars().count()).fold(3, usize::max)
         };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let line = |f: &mut fmt::Formatter<'_>, cells: &[String]| {
@@ -83,7 +84,7 @@ impl fmt::Display for Table {
         };
         line(f, &lines[0])?;
         for &width in &widths {
-            write!(f, "| {} ", "-".repeat(width.max(3)))?;
+            write!(f, "| {} ", "-".repeat(width))?;
         }
         writeln!(f, "|")?;
         lines[1..].iter().try_for_each(|row| line(f, row))

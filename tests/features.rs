@@ -569,7 +569,7 @@ fn an_interrupted_pass_goes_on_to_the_same_bytes() {
     let _ = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(130) && said.contains("the same command goes on"), "{said}");
+    assert!(output.status.code() == Some(130) && said.contains("the same command resumes"), "{said}");
     let index: Value = serde_json::from_slice(&std::fs::read(out.join("events.json")).unwrap()).unwrap();
     let end = index["chunks"][0]["end"].as_u64().unwrap();
     assert!((1..700).contains(&end) && !out.join("events.safetensors").exists(), "{index}");

@@ -47,7 +47,7 @@ fn a_path_that_misses_is_led_to_what_is_there() {
     let near = |name: &str| format!("did you mean {}?", bundled(name).display());
     refused(&mut eval(&bundled("small2"), &tokens), &["small2: no such file or directory", &near("small")]);
     refused(&mut eval(&bundled("small"), &bundled("evil.parquet")), &["evil.parquet", &near("eval.parquet")]);
-    refused(&mut eval(&bundled(""), &tokens), &["no model lies there itself", "bundled/small"]);
+    refused(&mut eval(&bundled(""), &tokens), &["there is no model directly in it", "bundled/small"]);
     refused(&mut eval(&bundled("small/config.json"), &tokens), &["give the directory that it is in"]);
     refused(&mut eval(&bundled("README.md"), &tokens), &["it is no model: a model is a directory"]);
     refused(&mut eval(Path::new("gpt2"), &tokens), &["the owner comes first", "openai-community/gpt2"]);

@@ -195,8 +195,12 @@ fn models_that_stand_for_published_ones_have_counterparts() {
     assert!(
         without.contains("0 of ") && without.contains("model pythia-70m is not there (") && without.contains("`--all`")
     );
+    assert!(
+        without.contains("The models of these results are small, medium;") && without.contains("`--map small=pythia-")
+    );
     let map = ["--map", "small=pythia-70m", "--map", "medium=pythia-410m"];
     let with = run(&map);
+    assert!(!with.contains("`--map"));
     // At mid, k 8: the stand-in's layer is 3 like Pythia's, of the larger model it is not.
     let row = |row: &str, column: &str| {
         let found = with.lines().find(|line| line.contains(row) && line.contains(column));

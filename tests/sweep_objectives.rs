@@ -171,11 +171,11 @@ fn what_cannot_be_is_refused_before_anything_is_captured() {
         (vec![(topk, with(", objective = \"ce\""))], vec!["unknown variant `ce`", "kl+mse"]),
         (
             vec![("lr = 3e-3", train("objective = \"mse\"\nloss = \"fvu\""))],
-            vec!["objective = \"mse\" and loss = \"fvu\" say two things"],
+            vec!["objective = \"mse\" and loss = \"fvu\" contradict each other"],
         ),
         (
             vec![("lr = 3e-3", train("objective = \"kl+mse\"\nloss = \"fvu\""))],
-            vec!["objective = \"kl+mse\" is of the MSE", "loss = \"fvu\""],
+            vec!["objective = \"kl+mse\" uses the MSE", "loss = \"fvu\""],
         ),
         (vec![(topk, with(", objective = [\"kl\", \"kl\"]"))], vec!["a value is listed twice (topk k 4 kl)"]),
         (vec![(topk, format!("hooks = [\"resid_mid\"]\n{kl}"))], vec!["resid_mid", "parallel"]),

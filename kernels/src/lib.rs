@@ -1,4 +1,16 @@
-//! What models and SAEs share: products, one idea a file. On the CPU:
+//! The matrix products that models and SAEs share, one idea per file.
+//!
+//! ```
+//! use assay_kernels::cpu::{Matrix, product};
+//!
+//! let a = [1.0_f32, 2.0, 3.0, 4.0]; // two rows of two
+//! let b = [1.0_f32, 0.0, 1.0, 1.0];
+//! let mut out = [0.0_f32; 4];
+//! product(Matrix::rows(&a, [2, 2], 2), Matrix::rows(&b, [2, 2], 2), &mut out, 2);
+//! assert_eq!(out, [3.0, 2.0, 7.0, 4.0]);
+//! ```
+//!
+//! On the CPU:
 //!
 //! - `cpu`: the f32 product on one thread
 //!
@@ -11,7 +23,7 @@
 //! - `memory`: how much of a card's memory is free
 //! - `product`: the f32 product, one pinned kernel, never TF32
 //!
-//! All but `cpu` and [`Precision`] exists with a GPU feature only.
+//! All but `cpu` and [`Precision`] exist with a GPU feature only.
 
 pub mod cpu;
 #[cfg(feature = "cuda")]

@@ -3,7 +3,7 @@
 //! FLOPs a token and layer: 2 for each weight of the maps, d·(H + 2K)·D + H·D·d + 2·d·m (3·d·m if the MLP is gated), and 4·min(T, W)·H·D for
 //! attention's scores and mixing (half of it behind the causal mask). Nothing is unembedded. Bytes a token and layer, bf16, where every
 //! operation writes its result once and reads its operands once: the residual stream in f32 five times (4·d each), norms 2·d each way,
-//! attention's output 2·H·D each way, qkv 2·(H + 2K)·D and the MLP's hidden activations 2·m, written and read; the weights once a pass.
+//! attention's output 2·H·D each way, qkv 2·(H + 2K)·D and the MLP's hidden activations 2·m, written and read; the weights once per pass.
 
 #![allow(clippy::print_stdout, reason = "a bench prints its table")]
 

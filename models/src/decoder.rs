@@ -42,7 +42,7 @@ use positions::Positions;
 pub struct Decoder {
     config: DecoderConfig,
     device: Device,
-    /// `[vocab_size, d_model]`, like all matrices perhaps of two bytes a number.
+    /// `[vocab_size, d_model]`, like all matrices perhaps of two bytes per number.
     embed: Tensor<2>,
     /// `[max_positions, d_model]`, if positions are embedded.
     position_embed: Option<Tensor<2>>,

@@ -177,7 +177,7 @@ pub enum ModelError {
     },
     /// Centring where no LayerNorm follows.
     #[error(
-        "hook {hook} can't be centred over d_model: a matrix reads it as it is, and the model would say something else; leave center_residual out"
+        "hook {hook} can't be centred over d_model: a matrix reads it directly, so the model would predict something else; leave center_residual out"
     )]
     CenteredInput {
         /// The hook.
@@ -191,7 +191,7 @@ pub enum ModelError {
     },
     /// Centring where norms do not.
     #[error(
-        "hook {hook} can't be centred over d_model: this model's norms (RMSNorm) do not take the mean out, and the model would say something else; leave center_residual out"
+        "hook {hook} can't be centred over d_model: this model's norms (RMSNorm) do not take the mean out, so the model would predict something else; leave center_residual out"
     )]
     CenteredRms {
         /// The hook.

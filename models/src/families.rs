@@ -128,7 +128,7 @@ fn refuse(keys: &Keys) -> Result<(), String> {
 fn count_layers(keys: &Keys, key: &str, default: Option<usize>) -> Result<usize, String> {
     const MOST: usize = 10_000;
     match size(keys, key, default)? {
-        layers if layers > MOST => Err(format!("{key} is {layers}; up to {MOST} are believed")),
+        layers if layers > MOST => Err(format!("{key} is {layers}; at most {MOST} are accepted")),
         layers => Ok(layers),
     }
 }

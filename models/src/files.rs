@@ -50,7 +50,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// If it can't be opened, or is a pipe, a device or a directory.
 pub fn open_regular(path: &Path) -> Result<File> {
     if !std::fs::metadata(path).map_err(|e| ModelError::read(path, e))?.is_file() {
-        let why = "it is no regular file, such as a pipe or a directory; write what it gives to a file first";
+        let why = "it is no regular file but, for example, a pipe or a directory; write its contents to a file first";
         return Err(ModelError::data(path, why));
     }
     File::open(path).map_err(|e| ModelError::read(path, e))

@@ -1,12 +1,27 @@
 //! From text to activations: the first stages of Assay's pipeline.
 //!
+//! ```
+//! use std::path::Path;
+//!
+//! use assay_models::tokens::{Reading, read_sequences};
+//! use assay_models::{Decoder, HookPoint, Site};
+//! use burn::tensor::Device;
+//!
+//! let model = Decoder::load(Path::new("bundled/small"), &Device::flex())?;
+//! let (tokens, _) = read_sequences(Path::new("bundled/eval.parquet"), &Reading::tokens(), Some(2), Some(64))?;
+//! let hook: HookPoint = "blocks.3.hook_resid_post".parse()?;
+//! let activations = model.capture(tokens.view(), &[Site::from(hook)])?;
+//! assert_eq!(activations[0].dims(), [2, 64, 128]); // sequences, tokens, d_model
+//! # Ok::<(), assay_models::ModelError>(())
+//! ```
+//!
 //! 1. `corpus`: documents from text, JSON and parquet.
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
 //! 3. [`decoder`] and [`hooks`]: a language model, of one of the families of `families`, whose activations can be captured at a hook
 //!    point, replaced there, and differentiated against ([`loss`]).
 //!    Checkpoints, SAEs and datasets are fetched by their name on the Hugging Face hub ([`hub`]).
-//! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on; [`ContextStream`] has the same tokens in whole contexts,
-//!    for those that are trained by what the model says ([`CleanPass`]).
+//! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on. [`ContextStream`] has the same tokens in whole contexts,
+//!    for SAEs that are trained on the model's predictions ([`CleanPass`]).
 
 pub mod activations;
 pub mod config;

@@ -34,8 +34,8 @@ pub(crate) fn check(path: &Path) -> Result<()> {
     let ends = |end: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(end));
     if path.is_dir() && !path.join("config.json").exists() {
         return refused(match models_below(path) {
-            below if below.is_empty() => format!("no model lies there: {MODEL}"),
-            below => format!("no model lies there itself; below it are {}", below.join(", ")),
+            below if below.is_empty() => format!("there is no model in it: {MODEL}"),
+            below => format!("there is no model directly in it; below it are {}", below.join(", ")),
         });
     }
     if path.is_file() && !is_model(path) && !ends("gguf") {

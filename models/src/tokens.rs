@@ -65,7 +65,7 @@ impl RowUse {
 }
 
 /// A sequence of contexts, of which any range can be read. Memory does not grow with it, but for safetensors: parquet is read
-/// a block of rows at a time, and what is made from text or JSON lines waits in a temporary file (in `TMPDIR`, 4 bytes a token),
+/// a block of rows at a time, and what is made from text or JSON lines waits in a temporary file (in `TMPDIR`, 4 bytes per token),
 /// made only as far as anybody has asked. A row, and a document of JSON lines or parquet, is held whole.
 pub struct TokenSource {
     path: PathBuf,

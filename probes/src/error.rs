@@ -42,7 +42,7 @@ pub enum ProbeError {
     /// A pass whose logits do not fit into memory.
     #[error(
         "a pass of {batch} sequence(s) of {context} tokens over a vocabulary of {vocab_size} needs about {:.1} GB of memory, and {:.1} GB \
-         are free; take {}shorter contexts", *needed as f64 / 1e9, *free as f64 / 1e9, if *batch > 1 { "fewer sequences a pass (batch) or " } else { "" }
+         are free; take {}shorter contexts", *needed as f64 / 1e9, *free as f64 / 1e9, if *batch > 1 { "fewer sequences per pass (batch) or " } else { "" }
     )]
     Memory {
         /// Sequences of a pass.

@@ -60,6 +60,6 @@ pub struct LayerGeometry {
 pub struct ModelGeometry {
     /// Mean next-token cross-entropy, nats.
     pub ce_orig: f64,
-    /// One entry a layer.
+    /// One entry per layer.
     pub layers: Vec<LayerGeometry>,
 }

@@ -1,23 +1,35 @@
 //! Does an SAE preserve what the model does, or only what its activations look like?
 //!
+//! ```
+//! use assay_probes::Sums;
+//! use assay_probes::metrics::metric;
+//!
+//! // Two predictions: the loss is 6.0 nats in all, 7.5 with the reconstruction and 12.0 with the mean activation.
+//! let sums = Sums { scored: 2.0, ce_orig: 6.0, ce_recon: 7.5, ce_mean: 12.0, ..Sums::default() };
+//! let value = |name: &str| metric(name).and_then(|metric| (metric.value)(&sums));
+//! assert_eq!(value("ce_rec_pooled"), Some(0.75));
+//! assert_eq!(value("ce_loss_score_mean"), Some(0.75));
+//! assert_eq!(value("r2"), None); // undefined without activations, and not 0
+//! ```
+//!
 //! - `evaluate`: patching: the model run on with reconstructions, zeros or the mean in place of an activation.
-//! - `survey`: what an evaluation needs to know of its tokens beforehand, and the geometry of the model's layers, from one pass.
+//! - `survey`: what an evaluation needs to know about its tokens beforehand, and the geometry of the model's layers, from one pass.
 //! - [`metrics`]: every metric, each defined once over sums that add up from sequence to sequence.
 //! - [`profile`]: errors by ‖a‖.
 //! - [`rate`]: how often latents fire, and what the code costs in bits.
 //! - [`saebench`]: what SAEBench's core evaluation reports beside that.
-//! - [`latents`]: what an SAE's weights say of each latent.
+//! - [`latents`]: what an SAE's weights say about each latent.
 //! - `seeds`: which latents of two SAEs are the same; [`assignment`]: the least-cost assignment.
-//! - [`features`]: what its firings say.
-//! - `ablation`: what the model says without it; `amplification`: and with much more of it.
+//! - [`features`]: what a latent's firings say about it.
+//! - `ablation`: what the model predicts without a latent; `amplification`: and with much more of it.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
 //! - `topology`: persistent homology of clouds of points, and of nulls.
 //! - `probing`: how well a label can be read off latents or activations, by accuracy and in bits.
 //! - [`stats`]: resampling; host arrays only, seeded.
 //!
-//! What touches a model or an SAE needs the feature `tensors`, which is on by default. Without it, what reads results
-//! compiles without Burn.
+//! What touches a model or an SAE needs the feature `tensors`, which is on by default. Without it, the results reader
+//! builds without Burn.
 
 #[cfg(feature = "tensors")]
 pub mod ablation;

@@ -36,7 +36,7 @@ const HELP: &str = "Options:
   --k K,…                          [cpu: 8,32; else 8,32,256]
   --classes NAME,…                 topk, batchtopk, matryoshka (five widths), jumprelu, gated, standard [default: topk]; those without a
                                    k start from thresholds or biases at which k latents of a token are active
-  --batch B                        tokens a step [cpu: 1024; else 4096]
+  --batch B                        tokens per step [cpu: 1024; else 4096]
   --precision f32,bf16             [cpu: f32; else bf16,f32]
   --recipe assay,saelens           [default: both]
   --activations FILE               safetensors with `activations` [tokens, d_model] instead of random data;

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 pub enum Activation<V = Tensor<1>> {
     /// ReLU of the k largest, ties to the lowest index (Gao et al. 2024, arXiv:2406.04093).
     TopK {
-        /// Latents chosen a token.
+        /// Latents chosen per token.
         k: usize,
         /// Whether latents are chosen by, and measured in, `pre` times the norm of their decoder row, as SAELens does with
         /// `rescale_acts_by_decoder_norm`.
@@ -16,14 +16,14 @@ pub enum Activation<V = Tensor<1>> {
     /// The k of largest magnitude with their signs, without a ReLU, ties to the positive ones, among those to the lowest index (AbsTopK,
     /// arXiv:2510.00404).
     AbsTopK {
-        /// Latents chosen a token.
+        /// Latents chosen per token.
         k: usize,
         /// As for [`Self::TopK`].
         by_decoder_norm: bool,
     },
     /// ReLU of the largest in each of k groups of d_sae/k neighbours (sparsify's `groupmax`).
     GroupMax {
-        /// Groups, and so latents chosen a token.
+        /// Groups, and so latents chosen per token.
         k: usize,
     },
     /// `ReLU(pre)`.
@@ -73,7 +73,7 @@ impl<V> Activation<V> {
         }
     }
 
-    /// Latents chosen a token, where that is one number.
+    /// Latents chosen per token, where that is one number.
     pub fn k(&self) -> Option<usize> {
         match *self {
             Self::TopK { k, .. } | Self::AbsTopK { k, .. } | Self::GroupMax { k } => Some(k),

@@ -71,7 +71,7 @@ impl HostRows<'_> {
 }
 
 impl SparseCode {
-    /// A code of k entries a token that was made elsewhere than by an SAE's `encode`. The indices are read back and checked.
+    /// A code of k entries per token that was made elsewhere than by an SAE's `encode`. The indices are read back and checked.
     ///
     /// # Shapes
     /// - `values`: activations of the chosen latents; `indices`: which latents they are; `[batch, k]` each

@@ -102,7 +102,7 @@ impl Format {
         self.files()[0]
     }
 
-    /// The name of the weights; of circuit-tracer, which has a file a layer, that of the first.
+    /// The name of the weights; of circuit-tracer, which has one file per layer, that of the first.
     fn weights(self) -> &'static str {
         let files = self.files();
         files[1.min(files.len() - 1)]

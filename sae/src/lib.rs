@@ -1,16 +1,35 @@
 //! Sparse autoencoders: the training stage of Assay's pipeline, and SAEs of other tools.
 //!
+//! ```
+//! use assay_sae::{Activation, Sae};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! // Two latents, each of which reads and writes one coordinate. The larger one is kept.
+//! let device = Device::flex();
+//! let weights: Tensor<2> = Tensor::from_data([[1.0_f32, 0.0], [0.0, 1.0]], &device);
+//! let biases: Tensor<1> = Tensor::zeros([2], &device);
+//! let rule = Activation::TopK { k: 1, by_decoder_norm: false };
+//! let sae = Sae::new([weights.clone(), weights], [biases.clone(), biases], rule, false);
+//!
+//! let x: Tensor<2> = Tensor::from_data([[3.0_f32, 1.0]], &device);
+//! let (reconstruction, code) = sae.reconstruct(x);
+//! assert_eq!(reconstruction.into_data().try_into_vec::<f32>().unwrap(), [3.0, 0.0]);
+//! let mut active = Vec::new();
+//! code.for_each_active(|token, latent, value| active.push((token, latent, value)));
+//! assert_eq!(active, [(0, 0, 3.0)]);
+//! ```
+//!
 //! - [`config`]: recipes and every setting of a training run.
 //! - [`sae`]: an SAE for inference, `encode` and `decode`; [`activation`]: what its architecture decides; [`code`]: its latents.
-//! - `kernels`: the operations in which the time goes, per backend; private, for they don't check indices.
+//! - `kernels`: the operations that take most of the time, per backend; private, because they don't check indices.
 //! - [`trainer`]: a training step: `coder` (forward and backward of each class), [`loss`], `objective` (whose gradient a reconstruction
-//!   gets), `dead` (the auxiliary loss), `steering` (of a coefficient to a target L0), `skip` (of a transcoder), Adam. `trained`: what is
-//!   read of it.
+//!   gets), `dead` (the auxiliary loss), `steering` (of a coefficient to a target L0), `skip` (of a transcoder), Adam. `trained`: what can be
+//!   read from a trained SAE.
 //! - [`formats`]: SAEs on disk, as SAELens, sparsify and dictionary_learning keep them.
 //! - [`rows`]: activations in files.
 //! - [`checkpoint`]: the state to resume from.
 //!
-//! This crate knows activations, `[tokens, d_model]`, and nothing of where they come from.
+//! This crate sees activations, `[tokens, d_model]`, and doesn't depend on where they come from.
 
 pub mod activation;
 mod average;

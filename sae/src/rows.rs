@@ -1,4 +1,4 @@
-//! Activations in files of tensors, a row a token, read a batch at a time.
+//! Activations in files of tensors, one row per token, read one batch at a time.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};

@@ -17,7 +17,7 @@ use crate::skip::skipped;
 /// x̂   = z W_dec + b_dec
 /// ```
 ///
-/// Both weight matrices are stored with a row a latent: the encoder `[d_sae, d_in]`, the decoder `[d_sae, d_out]`. The widths are equal but
+/// Both weight matrices are stored with one row per latent: the encoder `[d_sae, d_in]`, the decoder `[d_sae, d_out]`. The widths are equal but
 /// for transcoders, which may read activations of one width and predict those of another. Whether b_dec is subtracted, and whether x is
 /// normalised first, is the SAE's own.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl Sae {
         self.w_dec.dims()[0]
     }
 
-    /// Latents chosen a token, where the architecture fixes that.
+    /// Latents chosen per token, where the architecture fixes that.
     pub fn k(&self) -> Option<usize> {
         self.activation.k()
     }

@@ -84,7 +84,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     if !std::fs::metadata(path).map_err(read)?.is_file() {
         return Err(SaeError::config(
             path,
-            "it is no regular file, such as a pipe or a directory; write what it gives to a file first",
+            "it is no regular file but, for example, a pipe or a directory; write its contents to a file first",
         ));
     }
     File::open(path).map_err(read)

@@ -45,7 +45,7 @@ pub struct Spread {
     pub means: Array2<f64>,
 }
 
-/// What is said of activations, a row a text.
+/// What is said of activations, one row per text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     /// The order of the classes' means.

@@ -7,7 +7,7 @@ use assay_models::{Decoder, HookPoint, ModelError, ModelFiles, Site, TokenSource
 use indicatif::DecimalBytes;
 use serde_json::json;
 
-use super::contexts::{ContextArgs, whole};
+use super::contexts::{ALL_SEQUENCES, ContextArgs, whole};
 use crate::events::Tokens;
 use crate::files::{check_writable, free_space};
 use crate::interrupt::{self, Interrupted};
@@ -17,10 +17,11 @@ use crate::{device, fetch, output};
 
 /// Write the activations at a hook of a model to safetensors: a directory of shards, or one file.
 ///
-/// A shard has one tensor, `activations`, [tokens, d], sequence after sequence; index.json beside them says of which model, hook and tokens
-/// they are. An interrupted capture resumes with the same command: finished shards are kept. Memory does not grow with the tokens.
+/// A shard has one tensor, `activations`, [tokens, d], sequence after sequence; index.json beside them names the model, the hook and
+/// the tokens. An interrupted capture resumes with the same command: finished shards are kept. Memory does not grow with the tokens.
 #[derive(clap::Args, Debug)]
 #[command(
+    mut_arg("sequences", |of| of.help(ALL_SEQUENCES)),
     after_help = "Examples:\n  assay capture --model models/bundled/small --tokens models/bundled/eval.parquet \\\n    --hook blocks.3.hook_resid_post --out /tmp/activations\n  assay capture --model models/bundled/small --text README.md --hook blocks.3.hook_mlp_out \\\n    --dtype bf16 --out /tmp/mlp_out.safetensors"
 )]
 pub struct CaptureArgs {
@@ -29,7 +30,7 @@ pub struct CaptureArgs {
     model: PathBuf,
     #[command(flatten)]
     contexts: ContextArgs,
-    /// Hook point, as blocks.3.hook_resid_post; `assay help eval` has their kinds
+    /// Hook point, such as blocks.3.hook_resid_post; `assay help eval` lists the kinds
     #[arg(long, value_name = "NAME")]
     hook: HookPoint,
     /// Subtract the mean over d_model from every activation
@@ -41,7 +42,7 @@ pub struct CaptureArgs {
     /// Number format
     #[arg(long, value_enum, default_value = "f32", ignore_case = true)]
     dtype: Dtype,
-    /// Tokens of a shard, rounded down to whole sequences
+    /// Tokens per shard, rounded down to whole sequences
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = whole(1, u64::MAX, "a shard needs a token"))]
     shard_tokens: u64,
     /// Print one JSON object

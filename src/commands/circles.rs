@@ -19,12 +19,13 @@ use crate::probe::{Pooling, Reading};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
 
-/// Do classes that have an order, as the days of a week, lie on a circle in a model's activations?
+/// Do classes that have an order, such as the days of a week, lie on a circle in a model's activations?
 ///
-/// The activation at the last token of each text is read. Four things are asked, of the model and of one whose matrices are drawn anew: do the
-/// means of the classes lie around in their order (the share of their variance in the first Fourier harmonic, against all other orders); are
-/// the planes of the principal components more than two features, or a mixture (Engels et al. 2024); have the texts more of a loop than clouds
-/// without one, and does its coordinate go with the order; and does what the model names next turn when the activation is turned.
+/// Reads the activation at the last token of each text. Asks four questions of the model, and of the same model with its matrices drawn
+/// anew: do the means of the classes lie around a circle in their order (the share of their variance in the first Fourier harmonic,
+/// against all other orders); are the planes of the principal components more than two features, or a mixture (Engels et al. 2024); do
+/// the texts have more of a loop than clouds without one, and does its coordinate follow the order; and does the class that the model
+/// names next turn when the activation is turned?
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay circles --model models/bundled/small --hook blocks.3.hook_resid_post --case weekdays\n  assay circles --model models/bundled/small --hook blocks.3.hook_resid_post --data seasons.jsonl \\\n    --order spring,summer,autumn,winter --then \". After that comes\" --json"
@@ -38,19 +39,19 @@ pub struct CirclesArgs {
     hook: HookPoint,
     #[command(flatten)]
     texts: LabelledArgs,
-    /// The labels of --data in the order in which they go around, after commas
+    /// The labels of --data in their order around the circle, separated by commas
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', requires = "data", required_unless_present = "case")]
     order: Vec<String>,
-    /// What follows a text so that the model names the class after its own
+    /// Text appended to each text, so that the model names the next class
     #[arg(long, value_name = "TEXT", requires = "data")]
     then: Option<String>,
-    /// Turn nothing: what the model names next is not asked, which takes most of the time
+    /// Skip the test that turns activations, which takes most of the time
     #[arg(long)]
     without_turns: bool,
     /// Draws of each null, and of orders of ten classes or more
     #[arg(long, value_name = "B", default_value_t = 199, value_parser = whole(19, 1_000_000, "no p would reach 0.05"))]
     draws: u64,
-    /// Everything random follows from it
+    /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Also draw the classes, in the plane of their means and along the longest loop, as SVG
@@ -164,7 +165,9 @@ impl CirclesArgs {
 
 fn go_on() -> Result<()> {
     if interrupt::requested() {
-        return Err(Interrupted { saved: "nothing is written; the same command begins anew".to_owned() }.into());
+        return Err(
+            Interrupted { saved: "nothing is written; the same command starts from the beginning".to_owned() }.into()
+        );
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::contexts::{ContextArgs, whole};
+use super::contexts::{ALL_SEQUENCES, ContextArgs, whole};
 use super::labelled::LabelledArgs;
 use crate::catalogue::assumptions::{Given, complete};
 use crate::files::{check_writable, write_atomic};
@@ -28,15 +28,16 @@ use crate::{device, fetch, output};
 
 /// Write points of a model's activations to a file that `assay topology` reads.
 ///
-/// A point is a token's activation at a hook, or what some latents of an SAE write there. The first token of each context is left out, which is
-/// like no other, and one token of a context is taken, as those of one text depend on each other. Of labelled texts the last token of each is
-/// taken.
+/// A point is a token's activation at a hook, or what some latents of an SAE write there. The first token of each context is left out,
+/// because it is unlike the others. One token per context is taken, because tokens of one text depend on each other. Of each labelled
+/// text the last token is taken.
 #[derive(clap::Args, Debug)]
 #[command(
     mut_group("Source", |of| of.required(false)),
     mut_group("Texts", |of| of.required(false)),
     group(clap::ArgGroup::new("points").args(["tokens", "text", "case", "data"]).required(true)),
-    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction --out /tmp/written.safetensors\n  assay cloud --model models/bundled/small --case months --labels March,April --hook blocks.3.hook_resid_post \\\n    --out /tmp/months.safetensors"
+    mut_arg("sequences", |of| of.help(ALL_SEQUENCES)),
+    after_help = "Examples:\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --hook blocks.3.hook_resid_post --out /tmp/cloud.safetensors\n  assay cloud --model models/bundled/small --tokens models/bundled/eval.parquet --context-size 128 \\\n    --sae tests/golden/eval-small/L3_k8 --latents 3,178 --what reconstruction \\\n    --out /tmp/written.safetensors\n  assay cloud --model models/bundled/small --case months --labels March,April \\\n    --hook blocks.3.hook_resid_post --out /tmp/months.safetensors"
 )]
 pub struct CloudArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
@@ -46,31 +47,31 @@ pub struct CloudArgs {
     contexts: ContextArgs,
     #[command(flatten)]
     texts: LabelledArgs,
-    /// Of labelled texts those of these labels, after commas [default: all]
+    /// Only labelled texts with these labels, separated by commas [default: all]
     #[arg(long, value_name = "A,B,…", value_delimiter = ',', conflicts_with = "Source")]
     labels: Vec<String>,
-    /// Hook point, as blocks.3.hook_resid_post [default: that which the SAE names]
+    /// Hook point, such as blocks.3.hook_resid_post [default: the one that the SAE names]
     #[arg(long, value_name = "NAME", required_unless_present = "sae")]
     hook: Option<HookPoint>,
     /// SAE whose latents choose tokens: a path, or a name on the hub or of `assay saes`
     #[arg(long, value_name = "DIR|NAME", requires = "latents")]
     sae: Option<PathBuf>,
-    /// Latents, after commas: tokens on which any of them fires, the strongest first
+    /// Take tokens on which any of these latents fires, the strongest first; separated by commas
     #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "sae")]
     latents: Vec<usize>,
     /// What a point is
     #[arg(long, value_enum, default_value_t = What::Activation)]
     what: What,
-    /// Points at most
+    /// Maximum number of points
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(1, 1_000_000, "a cloud has a point"))]
     rows: u64,
-    /// Tokens of a context at most
+    /// Maximum tokens per context
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1, u64::MAX, "a context gives a token"))]
     per_context: u64,
     /// Seed of the choice of tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// The file, which must not be there yet; it has one tensor, `cloud`, [points, width]
+    /// The file to write, which must not exist yet; it gets one tensor, `cloud`, [points, width]
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }

@@ -24,8 +24,8 @@ pub struct CompareArgs {
     /// The published numbers: fast2, fast3, budget-k32-100m, budget-k8-50m, phase2, geometry, all, or a CSV file
     #[arg(long, value_name = "EXPERIMENT", default_value = "all")]
     reference: String,
-    /// Let a model of the results stand for a published one, such as `small=pythia-70m`; may be repeated. Layers need not be equal then, nor
-    /// the token budget where the results have only one. With it a sweep on stand-ins has counterparts, not confirmations
+    /// Let a model of the results stand for a published one, such as `small=pythia-70m`; may be repeated. Layers need not be equal
+    /// then, nor the token budget where the results have only one. The numbers of stand-ins are counterparts, and confirm nothing
     #[arg(long, value_name = "OURS=PUBLISHED", value_parser = pair)]
     map: Vec<(String, String)>,
     /// List every row that has no counterpart, not only the reasons
@@ -37,6 +37,21 @@ pub struct CompareArgs {
     /// Print a JSON array, one object per published number, instead of tables
     #[arg(long)]
     json: bool,
+}
+
+/// The models that the published numbers are of, in the order of their names.
+fn models_of(reference: &[Published]) -> Vec<&str> {
+    let mut models: Vec<&str> = reference
+        .iter()
+        .flat_map(|row| match &row.models {
+            Models::One(model) => vec![model.as_str()],
+            Models::Pair { from, to } => vec![from.as_str(), to.as_str()],
+            Models::All => Vec::new(),
+        })
+        .collect();
+    models.sort_unstable();
+    models.dedup();
+    models
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -61,7 +76,7 @@ impl CompareArgs {
         self.check_published(&reference)?;
         if self.results.is_file() {
             ensure!(self.map.is_empty(), "--map is for a results directory, and {} is a file", self.results.display());
-            self.report(&compare(&reference, &published::read_file(&self.results)?))
+            self.report(&compare(&reference, &published::read_file(&self.results)?), "")
         } else {
             let grid = frames::read(&self.results)?;
             if let Some((ours, _)) = self.map.iter().find(|(ours, _)| !grid.models().contains(ours)) {
@@ -70,22 +85,14 @@ impl CompareArgs {
             }
             let analysis: &dyn Numbers = &Analysis::new(&grid);
             let one_budget = grid.budgets().len() == 1;
-            self.report(&compare(&reference, &StandIns { numbers: analysis, map: &self.map, one_budget }))
+            let compared = compare(&reference, &StandIns { numbers: analysis, map: &self.map, one_budget });
+            self.report(&compared, &self.advice(&reference, &grid.models()))
         }
     }
 
     /// Whether `--map` names models that the reference has, each once.
     fn check_published(&self, reference: &[Published]) -> Result<()> {
-        let mut there: Vec<&str> = reference
-            .iter()
-            .flat_map(|row| match &row.models {
-                Models::One(model) => vec![model.as_str()],
-                Models::Pair { from, to } => vec![from.as_str(), to.as_str()],
-                Models::All => Vec::new(),
-            })
-            .collect();
-        there.sort_unstable();
-        there.dedup();
+        let there = models_of(reference);
         for (at, (ours, theirs)) in self.map.iter().enumerate() {
             ensure!(
                 there.contains(&theirs.as_str()),
@@ -101,11 +108,27 @@ impl CompareArgs {
         Ok(())
     }
 
-    fn report(&self, compared: &[Compared<'_>]) -> Result<()> {
+    /// What to do where no model of the results is a published one; empty where one is, or stands for one.
+    fn advice(&self, reference: &[Published], ours: &[String]) -> String {
+        let theirs = models_of(reference);
+        let (Some(our), Some(their)) = (ours.first(), theirs.first()) else { return String::new() };
+        if !self.map.is_empty() || ours.iter().any(|model| theirs.contains(&model.as_str())) {
+            return String::new();
+        }
+        format!(
+            "\nThe models of these results are {}; the published ones are {}. With `--map` one stands for another, for example \
+             `--map {our}={their}`.\n",
+            ours.join(", "),
+            theirs.join(", ")
+        )
+    }
+
+    /// Prints the comparison, below its tables the advice, and makes the check.
+    fn report(&self, compared: &[Compared<'_>], advice: &str) -> Result<()> {
         let results = self.results.display().to_string();
         let printed = match self.json {
             true => output::result_line(serde_json::to_string_pretty(&show::json(compared))?),
-            false => output::result(show::markdown(compared, &results, self.all)),
+            false => output::result(show::markdown(compared, &results, self.all) + advice),
         };
         // The check counts whether or not anybody reads the list.
         self.check(compared, &results).and(printed)

@@ -14,6 +14,12 @@ use crate::fetch;
 use crate::progress::Progress;
 use crate::spelling::missing;
 
+/// The help of `--sequences` in commands that read sequences part by part ([`ContextArgs::open`]).
+pub(super) const ALL_SEQUENCES: &str = "Use the first N sequences, or `all` [default: all]";
+/// The help of `--context-size` in commands that know how an SAE was trained.
+pub(super) const CONTEXT_OF_SAE: &str = "Use the first N tokens of each sequence [default: all, of text 128, but no more than the \
+                                         SAE's files say it was trained on]";
+
 /// Where sequences come from, how many of them are used, and how many at once.
 #[derive(clap::Args, Debug)]
 pub struct ContextArgs {
@@ -29,14 +35,13 @@ pub struct ContextArgs {
     /// with one]
     #[arg(long, value_enum, value_name = "yes|no", requires = "text", hide_possible_values = true)]
     bos: Option<YesNo>,
-    /// Use the first N sequences, or `all` [default: 64, or all if there are fewer; to capture, all]
+    /// Use the first N sequences, or `all` [default: 64, or all if there are fewer]
     #[arg(long, value_name = "N|all")]
     sequences: Option<Sequences>,
-    /// Use the first N tokens of each sequence [default: all, of text 128, but no more than the SAE's files say it was trained on]
+    /// Use the first N tokens of each sequence [default: all, of text 128]
     #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a sequence needs two tokens, one to predict the other"))]
     context_size: Option<u64>,
-    /// Sequences per forward pass [default: as many as have 1024 tokens (in vocabularies above 65,536 as many logits), but not more
-    /// than 8]
+    /// Sequences per forward pass [default: as many as have 1024 tokens together, fewer for vocabularies above 65,536, and at most 8]
     #[arg(long, value_name = "N", value_parser = whole(1, u64::MAX, "a pass needs a sequence"))]
     batch: Option<u64>,
 }

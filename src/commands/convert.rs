@@ -14,12 +14,11 @@ use crate::{device, fetch, interrupt, markdown, output};
 
 /// Write an SAE in the format of another tool, so that the tool reconstructs the same activations.
 ///
-/// What the format has no word for (subtraction of b_dec, decoder norms, input scales) is folded into the weights; an SAE that it
-/// can't express is refused, and the formats that can are named; transcoders go to SAELens (ReLU, JumpReLU) and sparsify (TopK). Weights are
-/// written in f32. sparsify knows the hook by the name
-/// of the directory: call it layers.3 for the output of block 3. dictionary_learning loads pickles itself; of what is written
-/// here, `ae.load_state_dict(safetensors.torch.load_file("ae.safetensors"))` loads the weights. Metadata of the source is kept, and what
-/// it doesn't say is null.
+/// Features that the format lacks (subtraction of b_dec, decoder norms, input scales) are folded into the weights. An SAE that it can't
+/// express is refused, and the formats that can are named. Transcoders can be written for SAELens (ReLU, JumpReLU) and sparsify (TopK).
+/// Weights are written in f32. sparsify knows the hook by the name of the directory: call it layers.3 for the output of block 3.
+/// dictionary_learning itself loads only pickles; `ae.load_state_dict(safetensors.torch.load_file("ae.safetensors"))` loads the weights
+/// written here. Metadata of the source is kept, and what it doesn't say is null.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay convert tests/golden/eval-small/L3_k8 /tmp/sae/layers.3 --to sparsify")]
 pub struct ConvertArgs {
@@ -36,7 +35,7 @@ pub struct ConvertArgs {
     /// Replace the SAE in DST if it contains one already; all other files there stay
     #[arg(long)]
     force: bool,
-    /// The hook point that it belongs to, if SRC doesn't say, as blocks.3.hook_resid_post
+    /// The SAE's hook point, if SRC doesn't name it, such as blocks.3.hook_resid_post
     #[arg(long, value_name = "NAME")]
     hook: Option<HookPoint>,
     /// Print one JSON object instead of a line

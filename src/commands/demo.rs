@@ -11,10 +11,10 @@ use crate::spec::SpecDocument;
 
 /// Train and evaluate the 24 SAEs of the demonstration, whose models, text and spec are part of this program: about two minutes on two cores.
 ///
-/// First it writes models/bundled/ (two small models, their tokenizer, tokens; 22 MB) and sweeps/demo.toml into the current directory, unless
-/// they are there; then it does what `assay sweep sweeps/demo.toml` does. Examples of other commands that name these files work there as
-/// well. The same command resumes where it was stopped. A file that is there under one of these names and is not the demonstration's is an
-/// error, and nothing is written.
+/// First it writes models/bundled/ (two small models, their tokenizer, tokens; 22 MB) and sweeps/demo.toml into the current directory,
+/// unless they are there; then it does what `assay sweep sweeps/demo.toml` does. Examples of other commands that name these files work
+/// there as well. The same command resumes where it was stopped. If a different file has one of these names, that is an error, and
+/// nothing is written.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay demo\n  assay demo --dry-run\n  assay demo --set 'k=[8]' --out results/one-k"

@@ -21,19 +21,19 @@ pub(super) struct DraftArgs {
     /// the hub, org/name[@revision][:path]
     #[arg(long, visible_alias = "tokens", value_name = "PATH|NAME")]
     pub text: PathBuf,
-    /// Held-out text or token ids [default: what follows the training text in it]
+    /// Held-out text or token ids [default: what follows the training tokens in the same text]
     #[arg(long, visible_alias = "eval-tokens", value_name = "PATH")]
     pub eval_text: Option<PathBuf>,
-    /// What of a layer is read: resid_post, resid_pre, resid_mid, attn_out, mlp_out, z, mlp_in or mlp_normalized
+    /// Where in a layer the SAE reads: resid_post, resid_pre, resid_mid, attn_out, mlp_out, z, mlp_in or mlp_normalized
     #[arg(long, value_name = "NAME", default_value_t = HookKind::ResidPost)]
     hook: HookKind,
-    /// Tokens to train on [default: all that the text has but for the held-out ones, up to 2,000,000]
+    /// Tokens to train on [default: all of the text but the held-out tokens, up to 2,000,000]
     #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40, "nothing would be trained"))]
     training_tokens: Option<u64>,
-    /// Tokens of a context [default: 128, or as many as the model takes]
+    /// Tokens per context [default: 128, or as many as the model takes]
     #[arg(long, value_name = "N", value_parser = whole(2, 1 << 20, "a context needs two tokens, one to predict the other"))]
     context_size: Option<u64>,
-    /// Latents for each dimension of the activation
+    /// Latents per dimension of the activation
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1, 4096, "an SAE needs latents"))]
     expansion: u64,
 }

@@ -22,21 +22,22 @@ use crate::{device, fetch, markdown, output as print};
 /// Encode activations from a file: which latents are active, and what they reconstruct.
 ///
 /// Reads safetensors, numpy's .npy, or Parquet with a column of lists, a batch at a time, so that what is read and written need not fit
-/// into memory. Activations of more than two dimensions are taken row by row. What an SAE of centred activations reads is centred first.
+/// into memory. Activations of more than two dimensions are taken row by row. Inputs are centred first if the SAE was trained on
+/// centred activations.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Tensors of the file that is written, N being the number of rows:\n  reconstruction  [N, d_out] f32: of a transcoder, its prediction with the skip connection;\n                  absent of a layer of a cross-layer transcoder\n  offsets         [N + 1] i64: row r has the entries from offsets[r] up to offsets[r + 1] of\n  indices         [entries] i64: which latents are active, ascending in each row, and of\n  values          [entries] f32: how much\n  latents         [N, d_sae] f32: instead of these three, with --dense\n\nIn Python:\n  t = safetensors.numpy.load_file(FILE)\n  scipy.sparse.csr_matrix((t[\"values\"], t[\"indices\"], t[\"offsets\"]), shape=(N, d_sae))\n\nExamples:\n  assay encode --sae tests/golden/formats/saelens-jumprelu/sae \\\n    --activations tests/golden/formats/saelens-jumprelu/encode.safetensors:x \\\n    --out latents.safetensors\n  assay encode --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 \\\n    --activations resid.npy --out latents.safetensors --dense"
+    after_help = "Tensors of the file that is written, N being the number of rows:\n  reconstruction  [N, d_out] f32: for a transcoder, its prediction with the skip connection;\n                  absent for a layer of a cross-layer transcoder\n  offsets         [N + 1] i64: row r has the entries from offsets[r] up to offsets[r + 1] of\n  indices         [entries] i64: which latents are active, ascending in each row, and of\n  values          [entries] f32: how much\n  latents         [N, d_sae] f32: instead of these three, with --dense\n\nIn Python:\n  t = safetensors.numpy.load_file(FILE)\n  scipy.sparse.csr_matrix((t[\"values\"], t[\"indices\"], t[\"offsets\"]), shape=(N, d_sae))\n\nExamples:\n  assay encode --sae tests/golden/formats/saelens-jumprelu/sae \\\n    --activations tests/golden/formats/saelens-jumprelu/encode.safetensors:x \\\n    --out latents.safetensors\n  assay encode --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 \\\n    --activations resid.npy --out latents.safetensors --dense"
 )]
 pub struct EncodeArgs {
     /// SAE or transcoder: a directory or file of any format that assay reads, its name on the hub, org/name[@revision][:path], or a
     /// name that `assay saes` lists, release/id
     #[arg(long, value_name = "DIR|NAME")]
     sae: PathBuf,
-    /// Activations, [N, d_in]: a file of safetensors, .npy or Parquet, with several tensors or columns after a colon which;
-    /// or a directory of shards that `assay capture` wrote
+    /// Activations, [N, d_in]: a safetensors, .npy or Parquet file, with the tensor or column after a colon if there are several; or a
+    /// directory of shards that `assay capture` wrote
     #[arg(long, value_name = "FILE[:TENSOR]")]
     activations: PathBuf,
-    /// The file to write, which must not be there yet
+    /// The file to write, which must not exist yet
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Write all latents of each token, [N, d_sae], instead of the active ones
@@ -87,7 +88,7 @@ impl EncodeArgs {
         }
         if assumed.without_value_bias {
             notes.push(
-                "the activations are encoded as they are: that they are without b_V, nobody has checked".to_owned(),
+                "the activations are encoded as they are; whether they are without b_V is not checked".to_owned(),
             );
         }
         let named = loaded.metadata.hook_name.as_deref();

@@ -19,7 +19,7 @@ use assay_probes::stats::Resamples;
 use assay_probes::{EvalConfig, ProbeError, Survey, evaluate};
 use assay_sae::{Sae, formats};
 
-use super::contexts::{ContextArgs, Contexts, whole};
+use super::contexts::{CONTEXT_OF_SAE, ContextArgs, Contexts, whole};
 use super::given::GivenArgs;
 use super::sweep::quoted;
 use crate::belonging::{Used, starts};
@@ -40,11 +40,13 @@ use reconstructions::Reconstructions;
 
 /// Evaluate SAEs: patch their reconstructions into the model and measure what changes.
 ///
-/// Any SAE that assay reads: its own, or those of SAELens, sparsify, dictionary_learning and the releases that `assay saes` lists. First comes a verdict: whether R² tells what
-/// the SAE keeps of the model. A transcoder reads one activation, and its predictions take the place of another, of which all metrics are.
+/// Takes any SAE that assay reads: its own, or one of SAELens, sparsify, dictionary_learning or the releases that `assay saes` lists. A
+/// verdict comes first: does R² reflect what the SAE keeps of the model? A transcoder reads one activation and its predictions replace
+/// another, and all metrics are of the latter.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Verdict:\n  What an SAE keeps of what the activation does for the model's loss is the loss score under mean\n  ablation: 0 for the mean activation in its place, 1 for a perfect reconstruction, as R² has it.\n  R² minus that score, by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --text README.md --json\n  assay eval --model models/bundled/small --text README.md \\\n    --sae tests/golden/eval-small/L3_k8 tests/golden/eval-small/L4_k32"
+    mut_arg("context_size", |of| of.help(CONTEXT_OF_SAE)),
+    after_help = "Verdict:\n  What an SAE keeps of what the activation does for the model's loss is the loss score under mean\n  ablation: 0 for the mean activation in its place, 1 for a perfect reconstruction, as with R².\n  R² minus that score, by its 95 % interval over sequences:\n    inside ±0.075    R² tells what the SAE keeps of the model\n    above +0.125     R² overstates it\n    below -0.125     R² understates it\n    else             undecided, with roughly how many sequences would decide, if any\n  Fewer than 32 sequences or 1000 resamples decide nothing. An SAE is useless if R² is at most 0\n  and so is the loss score or CE_rec. Where the model's own loss is no lower than that of a uniform\n  guess or of an ablation, the tokens are not its text, and there is no verdict.\n\nExamples:\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text README.md\n  assay eval --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --text README.md --json\n  assay eval --model models/bundled/small --text README.md \\\n    --sae tests/golden/eval-small/L3_k8 tests/golden/eval-small/L4_k32"
 )]
 pub struct EvalArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -68,7 +70,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "N", default_value_t = 5000,
         value_parser = whole(MIN_RESAMPLES, MAX_RESAMPLES, "the ends of an interval would be chance"))]
     resamples: u64,
-    /// Seed of the bootstrap and of those labels
+    /// Seed of the bootstrap and of the sampled labels
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
     seed: u64,
     /// Also write activations (`x`) and reconstructions (`recon`), f32 [S·T, d_model], to a safetensors file; of a transcoder, the
@@ -84,11 +86,11 @@ pub struct EvalArgs {
     /// In the table, every metric, also without first tokens and without tokens of huge norm
     #[arg(long)]
     all: bool,
-    /// Also write what was measured here, as Parquet files like a sweep's: `assay report DIR` and the notebooks read them; a new directory.
-    /// With --format saebench: write {release}_{sae}_eval_results.json here instead of printing it
+    /// Also write what was measured to this new directory, as Parquet files like a sweep's, which `assay report DIR` and the notebooks
+    /// read. With --format saebench: write {release}_{sae}_eval_results.json there instead of printing it
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Also evaluate controls, which lack a learned part, and print what the SAE has more than each
+    /// Also evaluate controls, which lack a learned part, and print by how much the SAE exceeds each
     #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',')]
     controls: Vec<Control>,
     #[command(flatten)]
@@ -324,7 +326,7 @@ impl EvalArgs {
         let of = if self.contexts.is_text() { "--text" } else { "--tokens" };
         let [model, sae, text] = [model, sae, self.contexts.path()].map(|path| quoted(&path.to_string_lossy()));
         format!(
-            "next: `--controls permuted-decoder` shows what it has more than a dictionary that learned no directions, and `assay features \
+            "next: `--controls permuted-decoder` compares it with a dictionary that learned no directions, and `assay features \
              --model {model} --sae {sae} {of} {text} --out features` what its latents mean"
         )
     }

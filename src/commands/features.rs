@@ -16,7 +16,7 @@ use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
 use self::made::Made;
-use super::contexts::ContextArgs;
+use super::contexts::{ALL_SEQUENCES, CONTEXT_OF_SAE, ContextArgs};
 use super::eval::named::model_of;
 use super::eval::place::PlaceArgs;
 use super::given::GivenArgs;
@@ -34,12 +34,14 @@ use crate::{device, fetch, interrupt, markdown, output};
 
 /// What each latent of an SAE means: where it fires, on which tokens, what it writes, and what the model loses without it.
 ///
-/// One pass over the tokens writes every firing of every latent to --out (events.safetensors, sorted by latent, and tokens.safetensors); what
-/// is read from there is features.parquet, a row a latent, and dashboard.html, a page that opens from disk. A pass that was interrupted goes
-/// on with the same command. Memory grows neither with the tokens nor with the firings.
+/// One pass over the tokens writes every firing of every latent to --out (events.safetensors, sorted by latent, and
+/// tokens.safetensors); from these it makes features.parquet, one row per latent, and dashboard.html, a page that opens from disk. An
+/// interrupted pass resumes with the same command. Memory grows neither with the tokens nor with the firings.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Columns of features.parquet (null where undefined):\n  density                 share of tokens on which it fires; density_low and density_high are\n                          Wilson's 95 % interval\n  token_entropy, purity   entropy in bits of the token ids that it fires on, weighted by\n                          activation, and the largest share\n  eta2_X                  share of its variance over all tokens that X explains: the token, the\n                          previous token, the position, the document. eta2_X_chance is expected\n                          of a latent that has nothing to do with X, and eta2_X_adjusted is 0\n                          for it\n  tokens_in, tokens_out   tokens that it fires on, and tokens that it writes by the logit lens\n  nearest, partner        the latent with the nearest decoder row, and the one that fires most\n                          where it does. partner_contexts is the share of contexts in which that\n                          was looked for: below 1 where there are more than 8 million firings\n  input_score             share of its largest contexts that peak on a token that it writes\n                          (Arad et al. 2025)\n  output_score            how much of what it writes is said where it is made very active (same\n                          source)\n  explained_by_X          what can be said of it without a language model, by X: tokens,\n                          sequences (ngrams), keywords of its windows, tokens that it writes, or\n                          a rule\n  detection_X_auroc       how well that tells windows of up to 32 tokens in which it fires from\n                          others, in documents that were not looked at (7 may be split where a\n                          row ends); _balanced_accuracy likewise. Up to half of the others have\n                          a token that it fires on. Null where there is one document alone.\n                          _other_ is the explanation of a latent drawn at random: what chance\n                          and the windows come to\n  twin, twin_encoder      with --other: the latents that the best one-to-one match by decoder\n                          rows and by encoder directions gives it there. twin_shared says\n                          whether both are one, at cosines of 0.7 or more\n  delta_ce, delta_kl      what ablating it does to the context's loss and predictions, in nats a\n                          firing. Measured of a sample (--ablate), null of the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
+    mut_arg("sequences", |of| of.help(ALL_SEQUENCES)),
+    mut_arg("context_size", |of| of.help(CONTEXT_OF_SAE)),
+    after_help = "Columns of features.parquet (null where undefined):\n  density                 share of tokens on which it fires; density_low and density_high are\n                          Wilson's 95 % interval\n  token_entropy, purity   entropy in bits of the token ids that it fires on, weighted by\n                          activation, and the largest share\n  eta2_X                  share of its variance over all tokens that X explains: the token, the\n                          previous token, the position, the document. eta2_X_chance is expected\n                          of a latent that has nothing to do with X, and eta2_X_adjusted is 0\n                          for it\n  tokens_in, tokens_out   tokens that it fires on, and tokens that it writes by the logit lens\n  nearest, partner        the latent with the nearest decoder row, and the one that fires most\n                          where it does. partner_contexts is the share of contexts in which that\n                          was looked for: below 1 where there are more than 8 million firings\n  input_score             share of its largest contexts that peak on a token that it writes\n                          (Arad et al. 2025)\n  output_score            how much of what it writes the model predicts where it is made very\n                          active (same source)\n  explained_by_X          what can be said of it without a language model, by X: tokens,\n                          sequences (ngrams), keywords of its windows, tokens that it writes, or\n                          a rule\n  detection_X_auroc       how well that tells windows of up to 32 tokens in which it fires from\n                          others, in documents that it was not made from (7 may be split where a\n                          row ends); _balanced_accuracy likewise. Up to half of the others have\n                          a token that it fires on. Null where there is only one document.\n                          _other_ is the same for the explanation of a latent drawn at random,\n                          as a baseline\n  twin, twin_encoder      with --other: the latents that the best one-to-one match by decoder\n                          rows and by encoder directions gives it there. twin_shared says\n                          whether both are the same, at cosines of 0.7 or more\n  delta_ce, delta_kl      what ablating it does to the context's loss and predictions, in nats\n                          per firing. Measured for a sample (--ablate), null for the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
 )]
 pub struct FeaturesArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -54,24 +56,25 @@ pub struct FeaturesArgs {
     contexts: ContextArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Where to write: a new directory, or one that this command began
+    /// Where to write: a new directory, or one that this command started
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Measure what ablating a latent does for so many, drawn at random among those that fire, each in up to 4 contexts (512 tokens) where
-    /// it does; 0 for none [default: 256; of models with more than 100 million parameters in their layers, 32]
+    /// Ablate this many latents, drawn at random among those that fire, each in up to 4 contexts (512 tokens) in which it fires; 0 for
+    /// none [default: 256; for models with more than 100 million parameters in their layers, 32]
     #[arg(long, value_name = "N")]
     ablate: Option<usize>,
-    /// Another SAE of the same place, as one of another seed: match its latents one to one with those of --sae, by the cosines of their
-    /// directions
+    /// Another SAE of the same hook, for example of another seed: match its latents one to one with those of --sae, by the cosines of
+    /// their directions
     #[arg(long, value_name = "DIR|NAME", conflicts_with = "latent")]
     other: Option<PathBuf>,
     /// Don't write dashboard.html
     #[arg(long)]
     no_dashboard: bool,
-    /// Write the page as a folder, dashboard/index.html and a file for every 64 latents, as of an SAE of more than 65,536 latents
+    /// Write the page as a folder, dashboard/index.html and a file for every 64 latents, as is always done for an SAE of more than
+    /// 65,536 latents
     #[arg(long, conflicts_with = "no_dashboard")]
     shards: bool,
-    /// Also write neuronpedia/batch-N.json, what Neuronpedia's upload takes, for this model and source as they are called there
+    /// Also write neuronpedia/batch-N.json, for Neuronpedia's upload, with the names of the model and the source there
     #[arg(long, value_name = "MODEL/SOURCE", conflicts_with = "latent")]
     neuronpedia: Option<Source>,
     /// Also write delphi/, the firings as delphi caches them
@@ -181,7 +184,7 @@ impl FeaturesArgs {
         let widths = |sae: &Sae| (sae.d_in(), sae.d_out());
         ensure!(
             widths(&other) == widths(sae),
-            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give one of the same place",
+            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give an SAE of the same hook",
             widths(&other),
             widths(sae)
         );
@@ -200,7 +203,7 @@ impl FeaturesArgs {
     }
 
     fn saved(&self) -> String {
-        format!("what is finished is in {}, and the same command goes on", self.out.display())
+        format!("what is finished is in {}, and the same command resumes", self.out.display())
     }
 
     fn fill(&self, store: &mut Store, pass: &Pass<'_>, progress: Progress) -> Result<()> {
@@ -287,7 +290,7 @@ impl FeaturesArgs {
             (false, false) => format!(", {DASHBOARD} to look at in a browser"),
         };
         output::result(format_args!(
-            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row a latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
+            "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row for each latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
              medians; {WINDOWS} of each kind of window at most\n\n{explained}\nPartners, latents that fire \
              together, were looked for in {compared}.\n{twins}{}",
             self.out.display(),

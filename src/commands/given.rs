@@ -10,13 +10,13 @@ use crate::catalogue::assumptions::Given;
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "What an SAE's files don't say")]
 pub(super) struct GivenArgs {
-    /// Use what an SAE's files say, and nothing else that is known of the repository that they are from
+    /// Use only what an SAE's files say, and nothing else that is known about their repository
     #[arg(long)]
     no_assumptions: bool,
     /// The factor by which the SAE's inputs were multiplied in training, if it is not in its weights; what it reconstructs is divided by it
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     input_scale: Option<f64>,
-    /// What is done to each input first, and undone in the reconstruction, by SAELens' names
+    /// How each input is normalised first, which is undone in the reconstruction; named as in SAELens
     #[arg(long, value_name = "NAME", value_enum)]
     normalization: Option<Named>,
     /// Subtract the mean over d_model at the hook, for SAEs of TransformerLens' processed models that don't say so themselves
@@ -25,10 +25,10 @@ pub(super) struct GivenArgs {
     /// Subtract the values' biases at attn.hook_z, and add them to what is patched in, for SAEs of TransformerLens' processed models
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     without_value_bias: Option<bool>,
-    /// Tokens of a context in training; a note says if those here have others
+    /// Tokens per context in training; a note says if the contexts here have another length
     #[arg(long, value_name = "N", value_parser = whole(1, u64::MAX, "a context has a token"))]
     trained_context_size: Option<u64>,
-    /// Whether contexts began with BOS in training; a note says if those here don't, or do
+    /// Whether contexts began with BOS in training; a note says if the contexts here differ in that
     #[arg(long, value_enum, value_name = "yes|no", hide_possible_values = true)]
     trained_bos: Option<YesNo>,
 }

@@ -9,7 +9,7 @@ use assay_probes::topology::{Plane, linked, planes, spectral};
 use ndarray::Array2;
 use serde::Serialize;
 
-use super::contexts::{ContextArgs, whole};
+use super::contexts::{ALL_SEQUENCES, ContextArgs, whole};
 use crate::features::terminal::token;
 use crate::inside::{Group, ModelWithSae, Read};
 use crate::interrupt::{self, Interrupted};
@@ -17,15 +17,16 @@ use crate::markdown::{Table, number};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
 
-/// Find groups of latents that may be one feature of several dimensions, as the days of a week are.
+/// Find groups of latents that may be one feature of several dimensions, such as the days of a week.
 ///
-/// Latents whose decoder rows are alike are put in a group, and what those of a group write together, on tokens where any of them fires, is looked
-/// at in the planes of its neighbouring principal components (Engels et al. 2024). Separability is the least information, in bits, that one
-/// coordinate has of the other, however the plane is turned: it is 0 of two features that have nothing to do with each other. Mixture is the
-/// share of tokens on a line: it is large where a feature is mostly absent. Groups are listed by the product of separability and
-/// 1 − mixture, each the mean over planes.
+/// Latents with similar decoder rows form a group. What the latents of a group write together, on tokens where any of them fires, is
+/// examined in the planes of neighbouring principal components (Engels et al. 2024). Separability is the least information, in bits,
+/// that one coordinate has about the other, over all rotations of the plane: it is 0 for two independent features. Mixture is the share
+/// of tokens on a line: it is large where a feature is mostly absent. Groups are listed by the product of separability and 1 − mixture,
+/// each the mean over planes.
 #[derive(clap::Args, Debug)]
 #[command(
+    mut_arg("sequences", |of| of.help(ALL_SEQUENCES)),
     after_help = "Examples:\n  assay groups --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128\n  assay groups --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --by spectral:100 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --json"
 )]
 pub struct GroupsArgs {
@@ -41,16 +42,16 @@ pub struct GroupsArgs {
     /// all pairs; for some thousand latents)
     #[arg(long, value_name = "NAME", default_value = "linked:0.5")]
     by: By,
-    /// Groups that are looked at, the largest first
+    /// Groups to examine, the largest first
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole(1, 100_000, "a group is looked at"))]
     groups: u64,
-    /// Latents of a group at most: chains of rows that hold everything together are no feature
+    /// Maximum latents per group: long chains of rows that join everything are no feature
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = whole(2, 1_000_000, "a group has two latents"))]
     largest: u64,
-    /// Tokens of a group that are looked at, chosen at random
+    /// Tokens per group to examine, chosen at random
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(2, 1_000_000, "a plane has two points"))]
     rows: u64,
-    /// Leave out groups that fire on fewer tokens: of few points separability is large by chance, 81/(2n ln 2) bits of n
+    /// Leave out groups that fire on fewer tokens: with few points separability is large by chance, 81/(2n ln 2) bits with n points
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = whole(2, 1_000_000, "a plane has two points"))]
     least: u64,
     /// Seed of k-means and of the choice of tokens
@@ -156,7 +157,7 @@ impl GroupsArgs {
         let gathered = inside.groups(&chosen, &source, read, |done| {
             stage.advance(done, String::new);
             if interrupt::requested() {
-                let saved = "nothing is written; the same command begins anew".to_owned();
+                let saved = "nothing is written; the same command starts from the beginning".to_owned();
                 return Err(Interrupted { saved }.into());
             }
             Ok(())

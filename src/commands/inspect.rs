@@ -17,10 +17,10 @@ use crate::results_dir::{self, Unfinished};
 use crate::spec::SpecDocument;
 use crate::{device, fetch, frames, markdown, output};
 
-/// Say what a model, SAE, results directory, spec, or source of tokens or text holds.
+/// Describe a model, SAE, results directory, spec, or source of tokens or text.
 ///
-/// What it is follows from the files that are there. Of an SAE of another tool it says what the SAE computes, and what in its files
-/// is unusual.
+/// What it is follows from the files that are there. For an SAE of another tool, the output says what the SAE computes, and what is
+/// unusual in its files.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay inspect models/bundled/small\n  assay inspect tests/golden/eval-small/L3_k8\n  assay inspect models/bundled/eval.parquet\n  assay inspect results/example"

@@ -15,7 +15,7 @@ pub struct LabelledArgs {
     /// The column, or field, of the text
     #[arg(long, value_name = "NAME", default_value = "text", requires = "data")]
     text_column: String,
-    /// That of the label
+    /// The column, or field, of the label
     #[arg(long, value_name = "NAME", default_value = "label", requires = "data")]
     label_column: String,
 }
@@ -24,7 +24,7 @@ pub struct LabelledArgs {
 #[derive(clap::Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Texts {
-    /// Sentences that are there already: weekdays or months
+    /// Built-in sentences: weekdays or months
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
     /// Labelled texts, each ending with its class: JSON lines, Parquet or CSV

@@ -14,7 +14,7 @@ use crate::markdown::{Table, number, percent};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
 
-/// Which latents fire on a prompt, what each writes, and what the model says without one.
+/// Which latents fire on a prompt, what each writes, and what the model predicts without one.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay latents --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --prompt \"The museum was opened in\"\n  assay latents --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --prompt \"The museum was opened in\" --ablate 3 --json"
@@ -31,10 +31,10 @@ pub struct LatentsArgs {
     /// The text
     #[arg(long, value_name = "TEXT")]
     prompt: String,
-    /// Latents of a token that are shown, the strongest first, and tokens of each list
+    /// Latents shown per token, the strongest first, and tokens per list
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1, 1000, "at least one is shown"))]
     top: u64,
-    /// Also what the model says with this latent patched out
+    /// Also print what the model predicts with this latent patched out
     #[arg(long, value_name = "LATENT")]
     ablate: Option<usize>,
     /// Print one JSON object

@@ -14,9 +14,9 @@ use crate::spec::draft::{Coders, Layers};
 
 /// Write a sweep for your model and text: NAME.toml, with a comment on each choice.
 ///
-/// It looks at both first: how many layers there are, how long contexts may be, how many tokens the text has, and what is left of them for the
-/// evaluation. A model or dataset on the hub is fetched for that. Paths stay as they are given, relative to the current directory, where the
-/// file is written; one that is there is never replaced.
+/// It looks at both first: how many layers there are, how long contexts may be, how many tokens the text has, and how many are left for
+/// the evaluation. A model or dataset on the hub is fetched for that. Paths stay as they are given, relative to the current directory,
+/// where the file is written. An existing file is never replaced.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay new first --model models/bundled/small --text models/bundled/train.parquet\n  assay sweep first.toml --dry-run"

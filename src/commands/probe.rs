@@ -26,14 +26,14 @@ use crate::probe::{
 };
 use crate::progress::Progress;
 
-/// Probe SAEs: how well labels of texts can be read off their latents, beside what else they can be read off.
+/// Probe SAEs: how well labels of texts can be read off their latents, with baselines.
 ///
-/// Each class is told from the others by a logistic regression on the k best latents, or on all, and its labels are coded by what such a
-/// probe says before it has seen them (prequential minimum description length). In the same table: the activations that the SAE reads,
-/// their principal components, a bag of words, random directions as sparse as the SAE, and permuted labels.
+/// A logistic regression on the k best latents, or on all, tells each class from the others. The labels are also coded with what such a
+/// probe predicts before it has seen them (prequential minimum description length). In the same table: the activations that the SAE
+/// reads, their principal components, a bag of words, random directions as sparse as the SAE, and permuted labels.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Protocols:\n  saebench    SAEBench 0.6.0, sparse_probing: the mean over tokens without BOS and end-of-text;\n              columns by |mean₊ − mean₋|; L2-penalised logistic regression, C = 1, of columns as\n              they are; accuracy. What differs here: by default 2,000 texts a task, a quarter to\n              test, split by document; the probe of all columns is the same regression, not a\n              network's layer that is stopped where it does best on the test texts.\n  sae-probes  sae-probes 0.4.2, setting normal, penalty l2: the last token of at most 1,024,\n              long texts cut at their beginning; columns by the difference of means after\n              division by the mean of what is not 0; C of ten values by the AUROC of validation\n              texts. What differs here: the penalty is not l1, its default; texts are not drawn\n              as numpy draws them; of 12 texts or fewer there are six folds.\n\nCode:\n  Bits a label, over blocks of texts in random orders of documents. Each block is coded with a\n  probe fitted on those before it, whose columns are chosen on them too; penalties are mixed by\n  Bayes' rule. Compression is against the code of labels alone (Krichevsky and Trofimov 1981).\n\nExamples:\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tasks bundled --task source\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled \\\n    --controls random-model,permuted-decoder --out /tmp/probes    # all tasks: a minute or two\n  assay probe --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --data reviews.jsonl \\\n    --label-column stars --protocol sae-probes"
+    after_help = "Protocols:\n  saebench    SAEBench 0.6.0, sparse_probing: the mean over tokens without BOS and end-of-text;\n              columns by |mean₊ − mean₋|; L2-penalised logistic regression, C = 1, of columns as\n              they are; accuracy. What differs here: by default 2,000 texts per task, a quarter to\n              test, split by document; the probe of all columns is the same regression, not a\n              network's layer that is stopped where it does best on the test texts.\n  sae-probes  sae-probes 0.4.2, setting normal, penalty l2: the last token of at most 1,024,\n              long texts cut at their beginning; columns by the difference of means after\n              division by the mean of what is not 0; C of ten values by the AUROC of validation\n              texts. What differs here: the penalty is not l1, its default; texts are not drawn\n              as numpy draws them; of 12 texts or fewer there are six folds.\n\nCode:\n  Bits per label, over blocks of texts in random orders of documents. Each block is coded with a\n  probe fitted on those before it, whose columns are chosen on them too; penalties are mixed by\n  Bayes' rule. Compression is against the code of labels alone (Krichevsky and Trofimov 1981).\n\nExamples:\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tasks bundled --task source\n  assay probe --model models/bundled/small --sae tests/golden/eval-small/L3_k8 --tasks bundled \\\n    --controls random-model,permuted-decoder --out /tmp/probes    # all tasks: a minute or two\n  assay probe --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --data reviews.jsonl \\\n    --label-column stars --protocol sae-probes"
 )]
 pub struct ProbeArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -54,19 +54,19 @@ pub struct ProbeArgs {
     /// Columns that a probe reads: numbers, and `all`
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_value = "1,2,5,all")]
     k: Vec<Width>,
-    /// Texts of a task at most
+    /// Maximum texts per task
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = whole(24, 1_000_000, "a probe of fewer says nothing"))]
     texts: u64,
-    /// The share of texts that are tested on
+    /// Share of the texts to test on
     #[arg(long, value_name = "SHARE", default_value_t = 0.25, value_parser = given::share)]
     test_share: f64,
-    /// Take classes as often as they are, not as many texts of a class as of the others
+    /// Keep the classes as frequent as they are, instead of taking equally many texts of each
     #[arg(long)]
     unbalanced: bool,
-    /// Orders of the texts over which the code is a mean; 0: no code
+    /// Orders of the texts over which the code is averaged; 0 for no code
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole(0, 1000, ""))]
     orders: u64,
-    /// Also the code of probes of all columns: minutes a task of a thousand texts
+    /// Also compute the code of probes on all columns: minutes per task of a thousand texts
     #[arg(long)]
     code_all: bool,
     /// Bootstrap replicates of the intervals
@@ -75,16 +75,16 @@ pub struct ProbeArgs {
     /// Seed of splits, orders, controls and the bootstrap
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0, i64::MAX as u64, "a seed is not negative"))]
     seed: u64,
-    /// Tokens of a text that are read, BOS included [default: 128; by sae-probes 1024]
+    /// Tokens read per text, BOS included [default: 128; with --protocol sae-probes 1024]
     #[arg(long, value_name = "N", value_parser = whole(2, u64::MAX, "a text needs two tokens"))]
     context_size: Option<u64>,
-    /// Also probe controls of the first SAE; `random-dictionary` is always there
+    /// Also probe controls of the first SAE; `random-dictionary` is always included
     #[arg(long, value_name = "NAME,…", value_enum, value_delimiter = ',')]
     controls: Vec<Control>,
-    /// Write every number to DIR/probe.parquet, which must not be there yet
+    /// Write every number to DIR/probe.parquet, which must not exist yet
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// The table of every task, not only their mean
+    /// Print the table of every task, not only their mean
     #[arg(long)]
     all: bool,
     /// Print one JSON object instead of tables
@@ -170,8 +170,7 @@ impl ProbeArgs {
         let means = means.finish();
         let failed: usize = found.iter().flatten().map(|row| row.not_converged).sum();
         if failed > 0 {
-            notes
-                .push(format!("{failed} fits ended before their gradient was 0 but for rounding; the file says whose"));
+            notes.push(format!("{failed} fits stopped before they converged; the file of --out says which"));
         }
         let shown = models.model_name.clone();
         if let Some(out) = &out {

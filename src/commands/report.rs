@@ -9,9 +9,9 @@ use crate::{output, report};
 
 /// Rebuild the tables, plots and report of a results directory from its parquet files.
 ///
-/// No model and no record is read, so it works on results copied from elsewhere. report.md begins with a summary; report.html beside it has
-/// the same content in one file, with figures and whole tables that sort and filter, and opens without a network. The path of the former is
-/// printed.
+/// No model and no record is read, so it works on results copied from elsewhere. report.md begins with a summary; report.html beside it
+/// has the same content in one file, with figures and whole tables that sort and filter, and opens without a network. The path of
+/// report.md is printed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  assay report results/example")]
 pub struct ReportArgs {

@@ -12,20 +12,21 @@ use crate::{markdown, output};
 
 /// List published SAEs, by release or one by one, with the names that --sae takes.
 ///
-/// From a table that is part of the program; nothing is downloaded. L0 is what the authors say. A pickled SAE has to be converted before
-/// it can be read; giving its name to --sae says how.
+/// The table is part of the program; nothing is downloaded. L0 is what the authors report. A pickled SAE has to be converted before it
+/// can be read; giving its name to --sae says how.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay saes                                        # every release\n  assay saes gpt2                                   # those whose names have it\n  assay saes --model gemma-2-2b --hook resid_post --layer 12\n  assay saes 'gemma-scope-2b-pt-res/layer_12/*' --ids\n  assay eval --sae gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82 --text book.txt"
 )]
 pub struct SaesArgs {
-    /// Only SAEs whose name (release/id), repository or Neuronpedia page has this in it; with * or ? a pattern of the whole name
+    /// Only SAEs whose name (release/id), repository or Neuronpedia page contains this text; with * or ? it is a pattern for the whole
+    /// name
     #[arg(value_name = "PATTERN")]
     pattern: Option<String>,
     /// Only SAEs of this model: its name on the hub, with or without the organisation
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Only SAEs that read this hook, as blocks.12.hook_resid_post, hook_resid_post or resid_post
+    /// Only SAEs that read this hook, such as blocks.12.hook_resid_post, hook_resid_post or resid_post
     #[arg(long, value_name = "NAME")]
     hook: Option<String>,
     /// Only SAEs of this layer

@@ -34,13 +34,13 @@ use worker::Message;
 /// a model and budget, a group, train in lockstep on one capture of its activations, then each is patched into the model on held-out
 /// text. Everything is opened and checked before anything is trained.
 ///
-/// Finished runs are skipped, and a training that was stopped resumes from its last state: the same command resumes where it was
-/// stopped, and ends with the same table. Ctrl-C saves the state of the training first and exits with 130, SIGTERM with 143; a
-/// second one stops at once. The results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet
-/// files, tables, plots, report.html and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
+/// The same command resumes a stopped sweep, and ends with the same table: finished runs are skipped, and a training resumes from its
+/// last state. Ctrl-C saves the state of the training first and exits with 130, SIGTERM with 143; a second one stops at once. The
+/// results directory gets sweep.toml, which is the spec as it was run and can be run again, Parquet files, tables, plots, report.html
+/// and report.md, whose path is printed; training curves lie under logs/, for TensorBoard and as metrics.jsonl.
 #[derive(clap::Args, Debug, Default)]
 #[command(
-    after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k\n  assay sweep sweeps/demo.toml --group 0    # a process a group, then `assay gather results/demo`"
+    after_help = "Examples:\n  assay sweep sweeps/demo.toml\n  assay sweep sweeps/demo.toml --dry-run\n  assay sweep sweeps/demo.toml --set 'k=[8]' --set train.lr=1e-3 --out /tmp/one-k\n  assay sweep sweeps/demo.toml --group 0    # one process per group; then: assay gather results/demo"
 )]
 pub struct SweepArgs {
     /// The spec, a TOML file
@@ -48,7 +48,7 @@ pub struct SweepArgs {
     spec: PathBuf,
     #[command(flatten)]
     options: SweepOptions,
-    /// Work on one group alone, by its number or name (`--dry-run` lists them); `assay gather DIR` when all are done
+    /// Work on one group only, by its number or name (`--dry-run` lists them); run `assay gather DIR` when all are done
     #[arg(long, value_name = "GROUP", conflicts_with = "dry_run")]
     group: Option<String>,
     /// Use several devices of this machine at once: `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs. A worker process for each takes one group

@@ -26,15 +26,15 @@ use crate::{cloud, fetch, output};
 
 /// Ask whether a cloud of points has more of a loop than clouds without one.
 ///
-/// Computes the persistent homology (Vietoris-Rips, Z/2) of the cloud, and of draws of nulls that keep something of it: its covariance, its
-/// distribution along each principal axis, or its clusters. Each draw goes through the same steps as the cloud. What a small p says is that there
-/// is more of a loop than in that null; a sphere passes as well, and a loop is no proof of a cyclic concept.
+/// Computes the persistent homology (Vietoris-Rips, Z/2) of the cloud, and of draws of nulls that keep something of it: its covariance,
+/// its distribution along each principal axis, or its clusters. Each draw goes through the same steps as the cloud. A small p says that
+/// there is more of a loop than in that null. A sphere passes as well, and a loop is no proof of a cyclic concept.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay topology tests/golden/topology/circle.npy\n  assay topology activations.npz --key layer_12 --metric euclidean,angular \\\n    --draws 999 --out results/loops\n  assay topology results/demo/saes/small-L3-k8 --what decoder --metric angular\n  assay topology cloud.npy --metric euclidean --nulls none --json"
 )]
 pub struct TopologyArgs {
-    /// Points, one a row: numpy's .npy or .npz, safetensors, Parquet (a column of lists, or all numeric columns), or an SAE
+    /// Points, one per row: numpy's .npy or .npz, safetensors, Parquet (a column of lists, or all numeric columns), or an SAE
     #[arg(value_name = "FILE|DIR|NAME")]
     cloud: PathBuf,
     /// Which array, tensor or column of the file
@@ -43,15 +43,15 @@ pub struct TopologyArgs {
     /// Which points of an SAE
     #[arg(long, value_enum, default_value_t = What::Decoder)]
     what: What,
-    /// How far points are apart: euclidean, cosine (1 − cos), angular (its arc), cityblock, chebyshev, jaccard or tanimoto; several
-    /// after commas
+    /// How far points are apart: euclidean, cosine (1 − cos), angular (its arc), cityblock, chebyshev, jaccard or tanimoto; several are
+    /// separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "euclidean")]
     metric: Vec<Metric>,
-    /// What scales are: plain, dtm[:K] (distance to a measure) or resistance[:K] (on a graph of K neighbours)
+    /// The filtration: plain, dtm[:K] (distance to a measure) or resistance[:K] (on a graph of K neighbours)
     #[arg(long, value_name = "NAME", default_value = "plain")]
     filtration: Filtration,
-    /// What to compare with: gaussian, axes (shuffled along each principal axis), columns, clusters[:K] (a Gaussian in each, which keeps a
-    /// loop that runs through several), after commas; or none
+    /// What to compare with: gaussian, axes (shuffled along each principal axis), columns, clusters[:K] (a Gaussian in each, which
+    /// keeps a loop that runs through several), separated by commas; or none
     #[arg(long, value_name = "NAMES", default_value = "gaussian,axes")]
     nulls: String,
     /// Draws of each null; p is at least 1/(draws + 1)
@@ -60,17 +60,17 @@ pub struct TopologyArgs {
     /// A claim needs every null's p at or below this
     #[arg(long, value_name = "ALPHA", default_value_t = 0.05)]
     alpha: f64,
-    /// Everything random follows from it
+    /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Rows at most; of more, so many are chosen at random
+    /// Maximum number of rows; from more, this many are chosen at random
     #[arg(long, value_name = "N", default_value_t = 1000)]
     rows: usize,
     /// Principal components to keep, about the mean, or all [default: 50 where there are nulls and the metric is neither of angles nor
     /// of sets, else all]
     #[arg(long, value_name = "K|all")]
     components: Option<String>,
-    /// Choose so many landmarks, each farthest from those before it
+    /// Choose this many landmarks, each farthest from those before it
     #[arg(long, value_name = "N")]
     landmarks: Option<usize>,
     /// Share of points, those farthest from their tenth neighbour, that is dropped before landmarks are chosen
@@ -172,7 +172,9 @@ impl TopologyArgs {
             let mut stage = progress.stage(metric.name(), (nulls.len() * self.draws) as u64, "draws");
             let audit = audit(cloud.view(), &pipeline, &nulls, &draws, |done| -> Result<()> {
                 stage.advance(done as u64, String::new);
-                let stopped = || Interrupted { saved: "nothing is written; the same command begins anew".to_owned() };
+                let stopped = || Interrupted {
+                    saved: "nothing is written; the same command starts from the beginning".to_owned(),
+                };
                 if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
             });
             let audit = audit.with_context(|| format!("{}", self.cloud.display()))?;

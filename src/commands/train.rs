@@ -20,9 +20,9 @@ use crate::{markdown, output};
 
 /// Train one SAE on a model and a text, evaluate it on held-out text, and keep it.
 ///
-/// It is a sweep of one: the same command resumes where it was stopped, and the results directory has the same files, sweep.toml among
-/// them, which is the spec that these options stand for, with comments; add to it, and `assay sweep` trains the rest. The paths of the report
-/// and of the SAE are printed.
+/// It is a sweep of one SAE: the same command resumes where it was stopped, and the results directory has the same files. One of them
+/// is sweep.toml, the commented spec that these options stand for: add to it, and `assay sweep` trains the rest. The paths of the
+/// report and of the SAE are printed.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  assay train --model models/bundled/small --text models/bundled/train.parquet --layer 3 --k 8\n  assay train --model models/bundled/small --text models/bundled/train.parquet \\\n    --architecture jumprelu --k 16 --training-tokens 100000 --set train.lr=2e-3"
@@ -36,7 +36,7 @@ pub struct TrainArgs {
     /// Active latents per token: `k`, or `target_l0` of the classes that are steered to it (jumprelu, gated, standard)
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = whole(1, 1 << 20, "an SAE without active latents reconstructs nothing"))]
     k: u64,
-    /// The class: topk, groupmax, batchtopk, jumprelu, gated or standard; others have settings that only a spec holds
+    /// The class: topk, groupmax, batchtopk, jumprelu, gated or standard; other classes need settings that only a spec has
     #[arg(long, value_name = "NAME", default_value = "topk")]
     architecture: String,
     /// Seed of initialisation and batch order

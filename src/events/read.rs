@@ -33,9 +33,9 @@ impl Events {
     pub fn open(dir: &Path) -> Result<Self> {
         let shown = dir.display();
         let index = there(dir)?.with_context(|| format!("{shown} has no firings; `assay features` writes them"))?;
-        let finished = index
-            .finished
-            .with_context(|| format!("the firings in {shown} are not finished; the command that began them goes on"))?;
+        let finished = index.finished.with_context(|| {
+            format!("the firings in {shown} are not finished; the command that started them resumes")
+        })?;
         let (path, d_sae) = (dir.join(EVENTS), index.contents.d_sae as u64);
         let cannot = || format!("cannot read {}", path.display());
         let mut file = File::open(&path).with_context(cannot)?;

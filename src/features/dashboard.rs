@@ -139,7 +139,7 @@ impl Page<'_> {
         bytes
     }
 
-    /// The columns by name, type and numbers a latent, and their numbers, column after column.
+    /// The columns by name, type and numbers per latent, and their numbers, column after column.
     fn index(&self) -> (Vec<Value>, Vec<u8>) {
         let (mut columns, mut bytes) = (Vec::new(), Vec::new());
         let number = |of: Score| -> Vec<u8> {

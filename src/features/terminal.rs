@@ -53,7 +53,7 @@ pub fn text(feature: &Feature, shown: Option<&Shown>, vocabulary: &Vocabulary, t
         line(&format!("η² {name}"), format!("{} (less chance, ε²: {})", number(share), number(adjusted)));
     }
     line("input, output score", format!("{}, {}", number(feature.input_score), number(feature.output_score)));
-    line("ΔCE, ΔKL a firing", format!("{}, {} nats", number(feature.delta_ce()), number(feature.delta_kl())));
+    line("ΔCE, ΔKL per firing", format!("{}, {} nats", number(feature.delta_ce()), number(feature.delta_kl())));
     let list = |items: Vec<String>| if items.is_empty() { NONE.to_owned() } else { items.join("  ") };
     line("fires on", list(scores.top.iter().map(|t| format!("{} {}", word(t.id), percent(Some(t.share)))).collect()));
     let written = feature.written.iter().take(super::table::TOKENS);
@@ -68,7 +68,7 @@ pub fn text(feature: &Feature, shown: Option<&Shown>, vocabulary: &Vocabulary, t
     let Some(shown) = shown else { return out };
     for kind in 0..STRATA + 3 {
         let (title, kind) = match kind {
-            0 => ("Largest activations, one of a document".to_owned(), PickReason::Largest),
+            0 => ("Largest activations, one per document".to_owned(), PickReason::Largest),
             at if at <= STRATA => {
                 let stratum = &shown.strata[at - 1];
                 let of = format!("{} firings from {} up", stratum.events, number(Some(f64::from(stratum.low))));

@@ -1,4 +1,4 @@
-//! Probes as a frame: a row a task, representation and k, and one for their mean over tasks.
+//! Probes as a frame: one row per task, representation and k, and one for their mean over tasks.
 
 use std::path::Path;
 

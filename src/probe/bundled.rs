@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use super::labelled::Labelled;
 use passages::{Quotes, Word, begin, code, words};
 
-/// Documents, a JSON object a line.
+/// Documents, one JSON object per line.
 const TEXTS: [&[u8]; 2] = [
     include_bytes!("../../models/bundled/train-text.jsonl.zst"),
     include_bytes!("../../models/bundled/eval-text.jsonl.zst"),

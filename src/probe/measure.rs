@@ -63,7 +63,7 @@ pub struct Representation {
     pub name: String,
     /// What it is.
     pub kind: RepresentationKind,
-    /// A row a text.
+    /// One row per text.
     pub features: Features,
 }
 
@@ -111,7 +111,7 @@ pub struct Row {
     pub bits: Option<Measured>,
     /// Bits a label without a representation.
     pub label_only: f64,
-    /// The standard deviation of the bits a label over the orders.
+    /// The standard deviation of the bits per label over the orders.
     pub orders_sd: Option<f64>,
 }
 

@@ -33,7 +33,7 @@ pub struct Reading<'a> {
     pub pooling: Pooling,
 }
 
-/// A row a text of each representation.
+/// One row per text of each representation.
 pub struct Pooled {
     /// The activations where the first SAE reads.
     pub residual: Features,

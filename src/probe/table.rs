@@ -35,7 +35,7 @@ pub(super) fn table(rows: &[Row], protocol: Protocol) -> Table {
     let mut head = ["representation", "k", "accuracy", "balanced", "AUROC", "F1"].map(str::to_owned).to_vec();
     head.extend([format!("Δ{name}, SAE"), "smallest".to_owned(), format!("Δ{name}, words")]);
     if coded {
-        head.extend(["bits a label", "compression", "Δbits, SAE", "Δbits, words"].map(str::to_owned));
+        head.extend(["bits per label", "compression", "Δbits, SAE", "Δbits, words"].map(str::to_owned));
     }
     let mut table = Table::new(head);
     let of = |row: &Row, name: &str| row.scores[score(name)].clone();
@@ -70,7 +70,7 @@ pub(super) fn table(rows: &[Row], protocol: Protocol) -> Table {
 /// The SAE minus each of its controls, of one task or of the means.
 fn controls(rows: &[Row], protocol: Protocol) -> Table {
     let (at, name) = headline(protocol);
-    let mut table = Table::new(["control", "k", &format!("SAE − control, {name}"), "bits a label"]);
+    let mut table = Table::new(["control", "k", &format!("SAE − control, {name}"), "bits per label"]);
     let is_control = |kind| {
         matches!(
             kind,
@@ -100,7 +100,7 @@ pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, a
         let plain = rows.first().map_or(0.0, |row| row.label_only);
         text.push_str(&format!("\n{title}: {train} texts to fit on, {test} to test"));
         if rows.iter().any(|row| row.bits.is_some()) {
-            text.push_str(&format!("; {} bits a label without a representation", markdown::number(Some(plain))));
+            text.push_str(&format!("; {} bits per label without a representation", markdown::number(Some(plain))));
         }
         text.push_str(&format!("\n\n{}\n{}", table(rows, protocol), controls(rows, protocol)));
     };
@@ -118,7 +118,7 @@ pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, a
          compression is the bits without a representation over those with it. ",
     );
     text.push_str(&format!(
-        "Permuted labels are a mean over {PERMUTATIONS} permutations, the bits over one an order; what is left of their luck is not in the \
+        "Permuted labels are a mean over {PERMUTATIONS} permutations, the bits over one per order; the chance that remains is not in the \
          intervals.\n"
     ));
     if !means.is_empty() && !all {

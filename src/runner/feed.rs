@@ -107,7 +107,7 @@ fn check_memory(decoder: &Decoder, batch_size: usize, together: usize) -> Result
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     match free(decoder.device()) {
         Some(free) if needed > free => bail!(
-            "an objective with the KL: what the model says of a step's {batch_size} tokens, {vocab_size} logits each, takes about {:.1} GB, \
+            "an objective with the KL: the model's predictions for a step's {batch_size} tokens, {vocab_size} logits each, take about {:.1} GB, \
              and {:.1} GB are free; take a smaller [train] batch_size, or fewer threads",
             gigabytes(needed),
             gigabytes(free)

@@ -6,7 +6,7 @@ use crate::record::RunKey;
 use crate::spec::SweepSpec;
 
 /// What is left to do where even the smallest passes don't fit.
-pub const REMEDY: &str = "its passes can't be smaller; take fewer SAEs a group (as with fewer `seeds` or `coders`), a smaller \
+pub const REMEDY: &str = "its passes can't be smaller; take fewer SAEs per group (with fewer `seeds` or `coders`), a smaller \
     train.buffer_tokens, train.batch_size or context_size, or a device with more memory";
 
 /// The sizes of passes.

@@ -332,7 +332,7 @@ impl Training<'_, '_> {
                 None => "no state of it had been saved".to_owned(),
             };
             self.sweep.progress.warn(&format!(
-                "{} failed {}: {reason}; a lower learning rate may help; {kept}; the others go on",
+                "{} failed {}: {reason}; a lower learning rate may help; {kept}; the others continue",
                 self.group.name_of(run),
                 failure.when()
             ));

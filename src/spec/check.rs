@@ -17,7 +17,7 @@ impl SweepSpec {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         ensure!(
             !self.name.is_empty() && self.name.chars().all(plain) && !self.name.starts_with('.'),
-            "name = \"{}\": it is a directory name as well, of letters, digits, '-', '_' and '.' alone",
+            "name = \"{}\": it is also the name of a directory: use only letters, digits, '-', '_' and '.'",
             self.name
         );
         ensure!(!self.models.is_empty(), "[[models]]: at least one model is needed");

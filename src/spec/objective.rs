@@ -83,7 +83,7 @@ impl ObjectiveKeys {
         let agrees = |own: Loss| {
             ensure!(
                 loss.is_none_or(|loss| loss == own),
-                "objective = \"{own}\" and loss = \"{}\" say two things; remove one of them",
+                "objective = \"{own}\" and loss = \"{}\" contradict each other; remove one of them",
                 loss.unwrap_or(own)
             );
             Ok((Objective::Reconstruction, Some(own)))

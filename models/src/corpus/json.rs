@@ -119,7 +119,7 @@ impl<L: Iterator<Item = Result<Line>>> Long<L> {
     fn end(&mut self) -> Option<Result<Line>> {
         let form = std::mem::replace(&mut self.form, Form::Over);
         if !self.value.bytes.is_empty() && (self.value.depth > 0 || self.value.in_string) {
-            let why = "what begins here does not end: the file is not complete, copy it again";
+            let why = "the value that begins here does not end: the file is not complete, copy it again";
             return self.error(self.value.starts, why);
         }
         if form == Form::Array {

@@ -88,7 +88,7 @@ fn what_changes_numbers_and_is_not_there_is_refused() {
         ("llama", r#","is_causal":false"#, "is_causal is false"),
         ("llama", r#","rms_norm_eps":NaN"#, "rms_norm_eps is \"NaN\""),
         ("llama", r#","rope_theta":Infinity"#, "rope_theta is"),
-        ("llama", r#","num_hidden_layers":1000000000000000"#, "up to 10000 are believed"),
+        ("llama", r#","num_hidden_layers":1000000000000000"#, "at most 10000 are accepted"),
         ("llama", r#","rope_parameters":{"full_attention":{"rope_theta":50}}"#, "rope_parameters has `full_attention`"),
         (
             "llama",

@@ -99,7 +99,7 @@ pub enum HubError {
     },
     /// A download that broke off again and again.
     #[error(
-        "{name}: {file} broke off at {got} of {size} bytes, {tries} times in a row ({why}); run the same command again to go on from there"
+        "{name}: {file} broke off at {got} of {size} bytes, {tries} times in a row ({why}); run the same command again to resume"
     )]
     BrokeOff {
         /// What was asked for.

@@ -30,7 +30,7 @@ impl NeoxOps for Flex {
             BiasOf::None => None,
             BiasOf::Some(bias) => Some(bias.to_contiguous()),
         };
-        // In one product of all rows the weights are packed once, not once a context.
+        // In one product of all rows the weights are packed once, not once per context.
         let mut out = vec![0.0; rows * d_out];
         shared_product(Matrix::rows(after_start(&x), [rows, d_in], d_in), matrix(&weight), &mut out, d_out);
         out.par_chunks_mut((CHUNK / d_out).max(1) * d_out).for_each(|chunk| {

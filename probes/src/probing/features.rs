@@ -1,4 +1,4 @@
-//! A representation of texts: a row a text, a column a latent, a channel or a word.
+//! A representation of texts: one row per text, one column per latent, channel or word.
 
 use ndarray::Array2;
 

@@ -1,6 +1,6 @@
 //! Probes: how well a label can be read off a representation of a text, by a few of its columns or by all.
 //!
-//! - [`Features`]: a representation, a row a text: pooled latents or activations, counts of words.
+//! - [`Features`]: a representation, one row per text: pooled latents or activations, counts of words.
 //! - [`Ranking`]: which columns a k-sparse probe takes.
 //! - [`logistic`]: the probe itself, L2-penalised logistic regression solved to the end.
 //! - [`Design`]: what a regression sees of some rows; where there are more columns than rows, in coordinates of the rows.

@@ -70,7 +70,7 @@ pub struct Components {
 }
 
 impl Components {
-    /// From a row a seed. `None` with fewer than two seeds or sequences, rows of different length, or a value that is not finite.
+    /// From one row per seed. `None` with fewer than two seeds or sequences, rows of different length, or a value that is not finite.
     pub fn of(table: &[Vec<f64>]) -> Option<Self> {
         let (seeds, sequences) = (table.len(), table.first()?.len());
         let sound = |row: &Vec<f64>| row.len() == sequences && row.iter().all(|v| v.is_finite());

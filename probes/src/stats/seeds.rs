@@ -43,7 +43,7 @@ impl SeedResamples {
         Self { seeds, indices }
     }
 
-    /// Takes a given index matrix, one row a replicate. `None` if a row is cut short or an index is out of range.
+    /// Takes a given index matrix, one row per replicate. `None` if a row is cut short or an index is out of range.
     pub fn from_indices(seeds: usize, indices: Vec<u32>) -> Option<Self> {
         let whole = seeds > 0 && indices.len().is_multiple_of(seeds);
         (whole && indices.iter().all(|&i| (i as usize) < seeds)).then_some(Self { seeds, indices })

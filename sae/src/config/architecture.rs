@@ -50,7 +50,7 @@ impl Architecture {
     pub const NAMES: [&'static str; 8] =
         ["topk", "groupmax", "hierarchical", "batchtopk", "matryoshka", "jumprelu", "gated", "standard"];
 
-    /// TopK with k latents a token.
+    /// TopK with k latents per token.
     pub fn topk(k: usize) -> Self {
         Self::TopK(TopK { k })
     }

@@ -83,7 +83,7 @@ impl TrainConfig {
         }
         if self.loss != Loss::Mse {
             return bad(format!(
-                "objective = \"kl+mse\" is of the MSE, and loss = \"{}\" says something else; remove one of them",
+                "objective = \"kl+mse\" uses the MSE, and loss = \"{}\" says something else; remove one of them",
                 self.loss
             ));
         }

@@ -107,7 +107,7 @@ pub(super) fn find(path: &Path) -> Result<SaeFiles> {
     let has = |name: &str| dir.join(name).is_file();
     let alone = Format::ALL.into_iter().find(|format| has(format.weights()));
     let why = if !below.is_empty() {
-        format!("no SAE lies there itself; below it are\n  {}\ngive one of these", below.join("\n  "))
+        format!("there is no SAE directly in it; below it are\n  {}\ngive one of these", below.join("\n  "))
     } else if let Some(format) = alone {
         let (weights, config) = (format.weights(), format.config());
         let missing = if has(config) { format!("{config} names no `trainer`") } else { format!("{config} is missing") };

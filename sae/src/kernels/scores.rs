@@ -46,7 +46,7 @@ impl Scores {
     /// The last token may have entries of value 0 behind its own.
     pub fn largest(&self, count: usize) -> (SparseCode, Tensor<1>) {
         if count == 0 {
-            // Of less than a latent a token, and few tokens.
+            // Of less than one latent per token, and few tokens.
             let ([tokens, n], device) = (self.pre.dims(), self.pre.device());
             let starts = Tensor::from_data(vec![0_i32; tokens + 1].as_slice(), &device);
             let (values, index) = (Tensor::zeros([1], &device), Tensor::from_data([0_i32], &device));

@@ -68,7 +68,8 @@ impl Npz {
                 float.read_transposed(&mut from, if fortran_order { [cols, rows] } else { [rows, cols] })
             }
             _ if fortran_order && shape.len() > 2 => {
-                let why = format!("`{name}` has shape {shape:?} in Fortran's order, which is read of matrices only");
+                let why =
+                    format!("`{name}` has shape {shape:?} in Fortran's order, which is supported for matrices only");
                 return Err(SaeError::config(&path, why));
             }
             _ => float.read(&mut from, shape.iter().product()),

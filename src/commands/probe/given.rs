@@ -18,13 +18,13 @@ pub(super) struct Labels {
     /// The column, or field, of the text
     #[arg(long, value_name = "NAME", default_value = "text")]
     text_column: String,
-    /// That of the label: two or more texts, numbers or booleans, at most fifty
+    /// The column, or field, of the label: two or more texts, numbers or booleans, at most fifty
     #[arg(long, value_name = "NAME", default_value = "label")]
     label_column: String,
-    /// That of what tells documents apart: no document is fitted on and tested [default: each text is one]
+    /// The column, or field, that tells documents apart: no document is both fitted and tested on [default: each text is one]
     #[arg(long, value_name = "NAME")]
     document_column: Option<String>,
-    /// Of --tasks, these sets alone: source, code, digit, capital, quote and position, or the package's, as 105_click_bait
+    /// Only these sets of --tasks: source, code, digit, capital, quote and position, or the package's, such as 105_click_bait
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "tasks")]
     task: Vec<String>,
     /// Where the data of sae-probes are, …/sae_probes/data/cleaned_data [default: where python3 finds the package]
@@ -39,7 +39,7 @@ struct Source {
     /// Labelled texts: JSON lines, Parquet or CSV; several files are several sets
     #[arg(long, value_name = "FILE", num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Labelled texts that are there already
+    /// Built-in labelled texts
     #[arg(long, value_enum, value_name = "NAME")]
     tasks: Option<Ready>,
 }

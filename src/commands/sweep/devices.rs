@@ -154,7 +154,7 @@ impl Deal<'_> {
         }
         ensure!(
             self.failures.is_empty(),
-            "not all groups are finished; the same command goes on with them: {}",
+            "not all groups are finished; the same command resumes them: {}",
             self.failures.join("; ")
         );
         Ok(())

@@ -1,4 +1,4 @@
-//! `assay sweep --slurm`: a job array with a task a group, and a job that gathers.
+//! `assay sweep --slurm`: a job array with one task per group, and a job that gathers.
 //!
 //! What is submitted is a script that a person can read, run and change; it lies in the results directory under `slurm/`, with the tasks'
 //! logs and the numbers of the jobs. Nothing here runs while the jobs do: what has become of them is read from the records and the queue.
@@ -35,11 +35,11 @@ const LAST_LINES: usize = 8;
 /// How a sweep is submitted.
 #[derive(clap::Args, Debug, Default)]
 pub(super) struct SlurmArgs {
-    /// Submit the sweep to Slurm: an array with a task a group, and a job that gathers when all are done. The script is in `slurm/` of the
-    /// results directory; --dry-run prints it
+    /// Submit the sweep to Slurm: an array with one task per group, and a job that gathers when all are done. The script is in `slurm/`
+    /// of the results directory; --dry-run prints it
     #[arg(long, conflicts_with_all = ["group", "devices", "worker", "json"])]
     pub slurm: bool,
-    /// With --slurm: what has become of the groups, from their records and the queue
+    /// With --slurm: print the state of each group, from its records and the queue
     #[arg(long, requires = "slurm", conflicts_with = "dry_run")]
     status: bool,
     /// With --slurm: submit the groups again that are neither finished nor in the queue, by the spec and with the options that they were
@@ -56,13 +56,13 @@ struct Options {
     /// With --slurm: the partition
     #[arg(long, requires = "slurm", value_name = "NAME")]
     partition: Option<String>,
-    /// With --slurm: what each task needs, as in `gpu:1`
+    /// With --slurm: what each task needs, such as `gpu:1`
     #[arg(long, requires = "slurm", value_name = "LIST")]
     gres: Option<String>,
     /// With --slurm: how long a task may take; two minutes before, it saves its state and ends
     #[arg(long, requires = "slurm", value_name = "TIME")]
     time: Option<String>,
-    /// With --slurm: any other option of sbatch, as in --sbatch=--cpus-per-task=8; may be repeated
+    /// With --slurm: any other option of sbatch, such as --sbatch=--cpus-per-task=8; may be repeated
     #[arg(long, requires = "slurm", value_name = "OPTION", allow_hyphen_values = true)]
     sbatch: Vec<String>,
 }
@@ -245,7 +245,7 @@ impl Jobs {
         writeln!(script, "\nexport HF_HUB_OFFLINE=1")?;
         writeln!(
             script,
-            "# A task works on one group of the spec as it was submitted, and goes on where it was stopped.\ngroups=("
+            "# A task works on one group of the spec as it was submitted, and resumes where it was stopped.\ngroups=("
         )?;
         for (task, group) in self.groups.iter().enumerate() {
             writeln!(script, "  {}  # {task}", quoted(group))?;

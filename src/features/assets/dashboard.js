@@ -315,8 +315,8 @@
       ["η² position", eta("position", latent), "Share of the variance over all tokens; ε² is 0 by chance"],
       ["η² document", eta("document", latent), "Share of the variance over all tokens; ε² is 0 by chance"],
       ["input score", number(c("input_score")), "Share of its largest contexts that peak on a token it writes (Arad et al. 2025)"],
-      ["output score", number(c("output_score")), "How much of what it writes is said where it is made very active (Arad et al. 2025)"],
-      ["ΔCE, ΔKL a firing", `${number(c("delta_ce"))}, ${number(c("delta_kl"))} nats`, "What the context's loss rises by without it, and the divergence, a firing"],
+      ["output score", number(c("output_score")), "How much of what it writes the model predicts where it is made very active (Arad et al. 2025)"],
+      ["ΔCE, ΔKL per firing", `${number(c("delta_ce"))}, ${number(c("delta_kl"))} nats`, "What the context's loss rises by without it, and the divergence, per firing"],
       ["encoder–decoder cosine", number(c("encoder_decoder_cosine"))],
     ]);
     const pairs = (name, values, of) => {
@@ -348,7 +348,7 @@
         const windows = found.windows.filter((window) => window.kind === kind);
         const title = make("h2");
         if (kind === 0) {
-          title.append("Largest activations ", make("small", "at most one of a document"));
+          title.append("Largest activations ", make("small", "at most one per document"));
         } else if (kind <= last) {
           const stratum = found.strata[kind - 1];
           if (stratum.events === 0) continue;

@@ -3,7 +3,7 @@
 use crate::analysis::{Analysis, dimensions};
 use crate::markdown::{NONE, Table, score};
 
-/// A row a hook point: four estimates, the curve over bottlenecks and the dimensionality beside the participation ratio.
+/// One row per hook point: four estimates, the curve over bottlenecks and the dimensionality beside the participation ratio.
 pub fn information(analysis: &Analysis<'_>) -> Table {
     let mut table = Table::new([
         "model",

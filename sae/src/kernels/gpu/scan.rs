@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::reduce::smaller;
 
-/// The starts of the rows of two codes of so many entries a row, `[rows + 1]` each, and how many entries there are of both, `[2]`; of the
+/// The starts of the rows of two codes of so many entries per row, `[rows + 1]` each, and how many entries there are of both, `[2]`; of the
 /// first also as a float. No row starts behind the room of its code.
 pub(super) fn starts_of_both(counts: &[CubeTensor; 2], room: [usize; 2]) -> ([CubeTensor; 2], CubeTensor, CubeTensor) {
     let rows = len(&counts[0]);
