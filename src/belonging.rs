@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use assay_models::hub::HubName;
+use assay_hub::HubName;
 use assay_models::place::own_names;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{DecoderConfig, HookPoint};

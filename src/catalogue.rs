@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use anyhow::{Result, bail};
-use assay_models::hub::{HubName, repository_of};
+use assay_hub::{HubName, repository_of};
 use flate2::read::GzDecoder;
 
 use crate::spelling::closest;

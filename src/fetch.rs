@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use assay_models::hub::{Event, Hub, HubName, Pending, Settings, Snapshot, Want};
+use assay_hub::{Event, Hub, HubName, Pending, Settings, Snapshot, Want};
+use assay_models::DecoderConfig;
 use indicatif::DecimalBytes;
 
 use crate::catalogue;
@@ -127,7 +128,7 @@ pub fn pending(spec: &SweepSpec) -> Result<Vec<(HubName, Pending)>> {
         names.extend(model.hub_name()?.map(|name| (Want::Model, name)));
     }
     names.extend(spec.tokens.hub_name()?.map(|name| (Want::Dataset, name)));
-    let hub = Hub::new(Settings::from_env());
+    let hub = Hub::new(Settings::from_env(), &readable);
     let mut found = Vec::new();
     for (want, name) in names {
         let pending = hub.pending(want, &name, &mut warn)?;
@@ -141,7 +142,7 @@ pub fn pending(spec: &SweepSpec) -> Result<Vec<(HubName, Pending)>> {
 fn fetch(want: Want, name: &HubName, progress: Progress) -> Result<Snapshot> {
     let mut stage: Option<Stage> = None;
     let mut total = 0;
-    let snapshot = Hub::new(Settings::from_env()).fetch(want, name, &mut |event| match event {
+    let snapshot = Hub::new(Settings::from_env(), &readable).fetch(want, name, &mut |event| match event {
         Event::Start { bytes } => {
             total = bytes;
             stage = Some(progress.stage(format!("download {}", name.repo()), bytes, "bytes"));
@@ -159,6 +160,11 @@ fn fetch(want: Want, name: &HubName, progress: Progress) -> Result<Snapshot> {
         Event::Warning(_) => warn(event),
     })?;
     Ok(snapshot)
+}
+
+/// Why the model cannot be read whose configuration is in a directory, if it cannot.
+fn readable(dir: &Path) -> Result<(), String> {
+    DecoderConfig::load(dir).map(|_| ()).map_err(|why| why.to_string())
 }
 
 /// Warnings are no progress, which --quiet would hide: results may depend on what they say.

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use assay_hub::HubName;
 use assay_models::HookKind;
-use assay_models::hub::HubName;
 use assay_models::tokens::{Reading, RowUse};
 use assay_sae::{Architecture, Precision};
 use serde::{Deserialize, Serialize};

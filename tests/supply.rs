@@ -134,7 +134,7 @@ fn sources(dir: &Path, found: &mut Vec<std::path::PathBuf>) {
 #[test]
 fn unsafe_code_is_where_it_is_said_to_be_and_says_why() {
     let mut files = Vec::new();
-    for part in ["src", "sae/src", "models/src", "probes/src", "kernels/src", "notebooks/src"] {
+    for part in ["src", "hub/src", "sae/src", "models/src", "probes/src", "kernels/src", "notebooks/src"] {
         sources(&root().join(part), &mut files);
     }
     let mut blocks = 0;

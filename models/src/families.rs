@@ -85,15 +85,17 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// Reads and checks `config.json` in `dir`.
-///
-/// # Errors
-/// If the file is missing or not JSON, if `model_type` is that of no family here, or if a setting is one that the decoder does not
-/// implement; the message names the key.
-pub(crate) fn load(dir: &Path) -> Result<DecoderConfig> {
-    let path = dir.join("config.json");
-    let text = read_text(&path)?;
-    parse(&text).map_err(|why| ModelError::Config { path, why })
+impl DecoderConfig {
+    /// Reads and checks `config.json` in `dir`.
+    ///
+    /// # Errors
+    /// If the file is missing or not JSON, if `model_type` is that of no family here, or if a setting is one that the decoder does not
+    /// implement; the message names the key.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let text = read_text(&path)?;
+        parse(&text).map_err(|why| ModelError::Config { path, why })
+    }
 }
 
 fn parse(text: &str) -> Result<DecoderConfig, String> {

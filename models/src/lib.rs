@@ -19,7 +19,6 @@
 //! 2. [`tokens`]: documents and pre-tokenised datasets as fixed contexts of token ids.
 //! 3. [`decoder`] and [`hooks`]: a language model, of one of the families of `families`, whose activations can be captured at a hook
 //!    point, replaced there, and differentiated against ([`loss`]).
-//!    Checkpoints, SAEs and datasets are fetched by their name on the Hugging Face hub ([`hub`]).
 //! 4. [`activations`]: the shuffled stream of activations that an SAE is trained on. [`ContextStream`] has the same tokens in whole contexts,
 //!    for SAEs that are trained on the model's predictions ([`CleanPass`]).
 
@@ -36,7 +35,6 @@ mod files;
 mod fingerprint;
 pub mod gguf;
 pub mod hooks;
-pub mod hub;
 mod inventory;
 mod kernels;
 mod keys;

@@ -37,7 +37,7 @@ impl ModelFiles {
             let names = gguf::names(&config);
             (config, Checkpoint::of_gguf(file), names)
         } else {
-            let config = families::load(path)?;
+            let config = DecoderConfig::load(path)?;
             let checkpoint = Checkpoint::open(path)?;
             let names = families::names(&config, &|name| checkpoint.contains(name));
             (config, checkpoint, names)

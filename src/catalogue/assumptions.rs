@@ -8,7 +8,7 @@ mod given;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use assay_models::hub::repository_of;
+use assay_hub::repository_of;
 use assay_sae::{LoadedSae, Normalization};
 
 use super::at;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use assay_models::hub::Settings;
+use assay_hub::Settings;
 use assay_models::memory;
 use burn::tensor::Device;
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::hub::HubName;
+use assay_hub::HubName;
 use assay_models::read_text;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 

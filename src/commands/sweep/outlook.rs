@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use assay_models::hub::{HubName, Pending};
+use assay_hub::{HubName, Pending};
 use assay_models::{Decoder, clean_pass_bytes, runs_on_cpu};
 use assay_probes::evaluate::evaluation_bytes;
 use assay_sae::Knob;

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::Repo;
 
-use crate::hub::Result;
-use crate::hub::error::HubError;
-use crate::hub::name::is_commit;
-use crate::hub::tree::{Entry, Tree};
+use crate::Result;
+use crate::error::HubError;
+use crate::name::is_commit;
+use crate::tree::{Entry, Tree};
 
 pub(crate) struct RepoCache {
     dir: PathBuf,

@@ -1,5 +1,17 @@
 //! Models, datasets and SAEs by their name on the Hugging Face hub.
 //!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use assay_hub::{Hub, HubName, Settings, Want};
+//!
+//! let name: HubName = "EleutherAI/pythia-70m@main".parse()?;
+//! let hub = Hub::new(Settings::from_env(), &|_: &Path| Ok(()));
+//! let model = hub.fetch(Want::Model, &name, &mut |_| ())?;
+//! println!("{} of commit {}", model.path.display(), model.commit);
+//! # Ok::<(), assay_hub::HubError>(())
+//! ```
+//!
 //! Files lie in the cache that the hub's own tools use (`HF_HUB_CACHE`, `HF_HOME`), in their layout, so that neither downloads
 //! what the other has. A revision is resolved to a commit once, and every file is that commit's. A pinned commit whose files
 //! are in the cache needs no network; a branch or tag is looked up each time, and taken from the cache where the hub can't be
@@ -26,11 +38,10 @@ pub use error::HubError;
 pub use name::HubName;
 pub use settings::Settings;
 
-use crate::families;
-use crate::hub::cache::RepoCache;
-use crate::hub::client::{Client, Failure};
-use crate::hub::select::{Selection, select};
-use crate::hub::tree::{Entry, Tree};
+use crate::cache::RepoCache;
+use crate::client::{Client, Failure};
+use crate::select::{Selection, select};
+use crate::tree::{Entry, Tree};
 
 type Result<T, E = HubError> = std::result::Result<T, E>;
 
@@ -113,9 +124,13 @@ pub enum Event<'a> {
     Warning(&'a str),
 }
 
+/// Says why the model cannot be read whose `config.json` is in a directory, if it cannot.
+pub type CheckModel<'a> = &'a dyn Fn(&Path) -> Result<(), String>;
+
 /// The hub as the environment sets it.
-pub struct Hub {
+pub struct Hub<'a> {
     settings: Settings,
+    check_model: CheckModel<'a>,
 }
 
 /// Why the hub itself was not asked.
@@ -131,10 +146,10 @@ struct Located {
     blocked: Option<Blocked>,
 }
 
-impl Hub {
-    /// The hub with these settings.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings }
+impl<'a> Hub<'a> {
+    /// The hub with these settings. A model's configuration is downloaded first, and its weights only if `check_model` accepts it.
+    pub fn new(settings: Settings, check_model: CheckModel<'a>) -> Self {
+        Self { settings, check_model }
     }
 
     /// Downloads what the cache lacks, and gives the place of all of it.
@@ -153,7 +168,7 @@ impl Hub {
                 let source = download::Source { client: &client, name, want, commit };
                 download::file(&source, repo, file, &mut |count| on(Event::Bytes { count, file: &file.path }))?;
                 if config == Some(*file) {
-                    supported(name, repo, commit, file)?;
+                    self.check(name, repo, commit, file)?;
                 }
             }
             on(Event::End { files: missing.len() });
@@ -231,7 +246,7 @@ impl Hub {
 
     /// The files to download, if they may be, of those that were selected. A model's configuration comes first: if it is there and that
     /// of a model that can't be read, nothing is downloaded.
-    fn missing<'a>(&self, want: Want, name: &HubName, located: &'a Located) -> Result<(Vec<&'a Entry>, Selection<'a>)> {
+    fn missing<'t>(&self, want: Want, name: &HubName, located: &'t Located) -> Result<(Vec<&'t Entry>, Selection<'t>)> {
         let Located { repo, tree, blocked } = located;
         let selected = select(want, tree, name.path()).map_err(|why| match blocked {
             // The list may be of the files that are here, not of all that there are.
@@ -243,7 +258,7 @@ impl Hub {
         files.retain(|file| !repo.holds(&tree.commit, file));
         files.sort_by_key(|file| selected.config != Some(*file));
         if let Some(config) = selected.config.filter(|config| repo.holds(&tree.commit, config)) {
-            supported(name, repo, &tree.commit, config)?;
+            self.check(name, repo, &tree.commit, config)?;
         }
         match (blocked, files.first()) {
             (Some(blocked), Some(first)) => {
@@ -265,11 +280,11 @@ impl Hub {
         let why = detail.map_or(why.clone(), |detail| format!("{detail}, and {why}"));
         HubError::NotCached { name: name.to_string(), cache: self.settings.cache().to_owned(), why, command }
     }
-}
 
-/// Checks a model's configuration, which is in the cache.
-fn supported(name: &HubName, repo: &RepoCache, commit: &str, config: &Entry) -> Result<()> {
-    let path = repo.snapshot(commit).join(&config.path);
-    let dir = path.parent().unwrap_or(&path);
-    families::load(dir).map(|_| ()).map_err(|why| HubError::Model { name: name.to_string(), why: why.to_string() })
+    /// Checks a model's configuration, which is in the cache.
+    fn check(&self, name: &HubName, repo: &RepoCache, commit: &str, config: &Entry) -> Result<()> {
+        let path = repo.snapshot(commit).join(&config.path);
+        let dir = path.parent().unwrap_or(&path);
+        (self.check_model)(dir).map_err(|why| HubError::Model { name: name.to_string(), why })
+    }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use glob::Pattern;
 
-use crate::hub::Want;
-use crate::hub::tree::{Entry, Tree};
+use crate::Want;
+use crate::tree::{Entry, Tree};
 
 /// The files to fetch, and the place to hand on.
 pub(crate) struct Selection<'a> {

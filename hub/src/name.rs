@@ -3,16 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::hub::HubError;
+use crate::HubError;
 
 /// A repository on the hub, at a revision, and perhaps a path in it.
 ///
 /// ```
-/// use assay_models::hub::HubName;
+/// use assay_hub::HubName;
 /// let name: HubName = "org/saes@v1.0:blocks.3.hook_resid_post".parse()?;
 /// assert_eq!((name.repo(), name.revision(), name.path()), ("org/saes", "v1.0", Some("blocks.3.hook_resid_post")));
 /// assert_eq!("org/saes".parse::<HubName>()?.revision(), "main");
-/// # Ok::<(), assay_models::hub::HubError>(())
+/// # Ok::<(), assay_hub::HubError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HubName {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
 use hf_hub::{Cache, Repo};
 
-use crate::hub::error::HubError;
-use crate::hub::tree::Tree;
-use crate::hub::{HubName, Settings, Want};
+use crate::error::HubError;
+use crate::tree::Tree;
+use crate::{HubName, Settings, Want};
 
 /// Until a connection stands.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hub::name::{is_commit, is_hex, stays_inside};
+use crate::name::{is_commit, is_hex, stays_inside};
 
 /// A file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]

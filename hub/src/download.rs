@@ -6,11 +6,11 @@ use std::path::Path;
 
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 
-use crate::hub::cache::{RepoCache, create_parent, is_whole};
-use crate::hub::client::{Answer, Client, Failure, Retries};
-use crate::hub::error::HubError;
-use crate::hub::tree::Entry;
-use crate::hub::{HubName, Result, Want};
+use crate::cache::{RepoCache, create_parent, is_whole};
+use crate::client::{Answer, Client, Failure, Retries};
+use crate::error::HubError;
+use crate::tree::Entry;
+use crate::{HubName, Result, Want};
 
 /// A try that brought this much was no failure: a long download may break off often.
 const PROGRESS: u64 = 1 << 20;
