@@ -6,6 +6,7 @@ mod anisotropy;
 mod behaviours;
 mod choices;
 mod classes;
+mod controlled;
 mod correlations;
 mod dimensions;
 mod draws;
@@ -34,6 +35,7 @@ pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
 pub use choices::{Choices, JUDGES, Named, choices};
 pub use classes::{Contrast, Differences, contrasts};
+pub use controlled::{Controlled, JUDGED, Judged, Outcome, controlled, outcomes};
 pub use correlations::{Agreement, agreement, agreements};
 pub use dimensions::{Dimensions, dimensions, mismatch_and_failure};
 pub use equal::{Given, Turned, at_equal, models_at_equal, r2};
@@ -62,7 +64,7 @@ pub struct Cell {
     pub budget: u64,
     /// Their architecture, objective and sparsity.
     pub setting: Setting,
-    /// Where the runs are in [`Grid::runs`].
+    /// The numbers of the runs, by [`Grid::run`].
     pub runs: Vec<usize>,
 }
 
@@ -132,20 +134,9 @@ pub struct Analysis<'a> {
 impl<'a> Analysis<'a> {
     /// Sorts the runs into cells. Replicates are drawn when something asks for them.
     pub fn new(grid: &'a Grid) -> Self {
-        let mut cells: Vec<Cell> = Vec::new();
-        for (at, run) in grid.runs.iter().enumerate() {
-            match cells.iter_mut().find(|c| c.is_of(&run.model, &run.site, run.training_tokens, &run.setting)) {
-                Some(cell) => cell.runs.push(at),
-                None => cells.push(Cell {
-                    model: run.model.clone(),
-                    site: run.site.clone(),
-                    budget: run.training_tokens,
-                    setting: run.setting.clone(),
-                    runs: vec![at],
-                }),
-            }
-        }
-        let totals = grid.runs.iter().map(|r| total(&r.sequences)).collect();
+        let cells = cells_of(grid.runs.iter().enumerate());
+        let all = grid.runs.iter().chain(grid.controls.iter().map(|of| &of.run));
+        let totals = all.map(|r| total(&r.sequences)).collect();
         let (names, is_by_k) = (grid.names(), grid.is_by_k());
         Self { grid, cells, names, is_by_k, totals, draws: Draws::new(grid), answers: Mutex::default() }
     }
@@ -188,7 +179,7 @@ impl<'a> Analysis<'a> {
 
     /// The runs of a cell.
     pub fn runs<'b>(&'b self, cell: &'b Cell) -> impl Iterator<Item = &'b RunResult> + 'b {
-        cell.runs.iter().map(|&at| &self.grid.runs[at])
+        cell.runs.iter().map(|&at| self.grid.run(at))
     }
 
     /// A numeric column of the runs, which need not have an interval: the mean over seeds.
@@ -208,7 +199,7 @@ impl<'a> Analysis<'a> {
     /// The score of a single run whose results hold its interval.
     fn stored(&self, cell: &Cell, (metric, subset): Quantity) -> Option<Score> {
         let [run] = cell.runs[..] else { return None };
-        let interval = self.grid.runs[run].interval(&column_name(subset, metric.name))?;
+        let interval = self.grid.run(run).interval(&column_name(subset, metric.name))?;
         let value = (metric.value)(&self.totals[run][subset.index()])?;
         let without = self.draws.of(run, subset, Resampling::LeaveOneOut).values(metric);
         Some(Score::new(score::Sources {
@@ -325,7 +316,7 @@ impl<'a> Analysis<'a> {
 
     /// For each part, its runs with the seeds that all parts have, seeds ascending.
     fn paired_runs(&self, parts: &[(&Cell, Quantity)]) -> Vec<Vec<usize>> {
-        let seed = |at: &usize| self.grid.runs[*at].seed;
+        let seed = |at: &usize| self.grid.run(*at).seed;
         let has = |cell: &Cell, wanted: u64| cell.runs.iter().any(|at| seed(at) == wanted);
         let common = |cell: &Cell| {
             let mut runs: Vec<usize> =
@@ -364,6 +355,24 @@ impl<'a> Analysis<'a> {
         let later = |i: usize| models[i + 1..].iter().map(move |to| (i, to));
         (0..models.len()).flat_map(later).map(|(i, to)| (models[i].clone(), to.clone())).collect()
     }
+}
+
+/// Runs, with their numbers, sorted into cells.
+fn cells_of<'a>(runs: impl Iterator<Item = (usize, &'a RunResult)>) -> Vec<Cell> {
+    let mut cells: Vec<Cell> = Vec::new();
+    for (at, run) in runs {
+        match cells.iter_mut().find(|c| c.is_of(&run.model, &run.site, run.training_tokens, &run.setting)) {
+            Some(cell) => cell.runs.push(at),
+            None => cells.push(Cell {
+                model: run.model.clone(),
+                site: run.site.clone(),
+                budget: run.training_tokens,
+                setting: run.setting.clone(),
+                runs: vec![at],
+            }),
+        }
+    }
+    cells
 }
 
 /// The variance that comes from the sequences, with its degrees of freedom, by the jackknife's values.

@@ -7,6 +7,7 @@
 //! - [`effects`]: what the model says without it.
 //! - [`explaining`]: what can be said of it without a language model, and how well that detects it.
 //! - [`table`]: all of that as Parquet.
+//! - [`topics`]: what they do with each frequent token id.
 //! - [`exports`]: what other tools read.
 //! - [`windows`]: the text around places. [`dashboard`], [`terminal`]: all of it to look at.
 
@@ -18,6 +19,7 @@ pub mod firings;
 pub mod pass;
 pub mod table;
 pub mod terminal;
+pub mod topics;
 pub mod weights;
 pub mod windows;
 

@@ -13,8 +13,8 @@ mod read;
 #[cfg(feature = "workbench")]
 mod write;
 
-pub use axes::{Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
-pub use grid::{Bootstrap, Estimated, FailedRun, Grid, RunResult};
+pub use axes::{CONTROL, Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
+pub use grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
 pub use parquet::open;
 #[cfg(feature = "workbench")]
 pub use probe::{Probes, write_probes};

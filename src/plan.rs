@@ -9,22 +9,22 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, DecoderConfig, HookKind, HookPoint, ModelFiles, Site};
-use assay_sae::Knob;
+use assay_models::{Decoder, HookKind, HookPoint, ModelFiles, Site};
+use assay_sae::{Knob, TrainConfig};
 
 use crate::device::OpenDevice;
 use crate::fetch::Sources;
 use crate::frames::MSE;
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey, short};
-use crate::spec::{ModelSpec, SweepSpec};
+use crate::spec::{ModelSpec, SweepControl, SweepSpec};
 
 pub use outline::{GroupOutline, Outline, PLAN, RunOutline};
 pub use tokens::{SweepTokens, information_contexts};
 
 /// All that a sweep will do.
 pub struct Plan {
-    /// The models that have a place, in the order of the spec.
+    /// The models that have a place, in the order of the spec; each is followed by the random one where that is a control.
     pub models: Vec<PlannedModel>,
     /// Names of the others.
     pub missing: Vec<String>,
@@ -34,6 +34,8 @@ pub struct Plan {
 pub struct PlannedModel {
     /// Its name in tables.
     pub name: String,
+    /// What makes it a control: [`SweepControl::RandomModel`], or nothing.
+    pub control: Option<SweepControl>,
     /// Its checkpoint.
     pub files: ModelFiles,
     /// The tokens, shared by the models of one tokenizer.
@@ -48,9 +50,11 @@ pub struct PlannedModel {
 pub struct Group {
     /// The model's name.
     pub model: String,
+    /// What makes the model a control, if anything does.
+    pub control: Option<SweepControl>,
     /// The budget.
     pub training_tokens: u64,
-    /// Its runs, by site, seed and setting.
+    /// Its runs, by site, seed and setting; those that are controls of others come last.
     pub runs: Vec<Run>,
 }
 
@@ -82,7 +86,9 @@ impl Plan {
             match checkpoint {
                 Some(path) => {
                     let planned = plan.model(spec, model, path, sources, opened, progress)?;
+                    let random = planned.randomly_drawn(spec, opened)?;
                     plan.models.push(planned);
+                    plan.models.extend(random);
                 }
                 None => plan.missing.push(model.name.clone()),
             }
@@ -159,13 +165,8 @@ impl Plan {
             }
         };
         tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
-        let weights = files.weights_hash();
-        let groups = spec.training_tokens.iter().map(|&training_tokens| {
-            let runs = runs(spec, &sites, training_tokens, &weights, &tokens, config, opened)?;
-            Ok(Group { model: model.name.clone(), training_tokens, runs })
-        });
-        let groups = groups.collect::<Result<_>>()?;
-        Ok(PlannedModel { name: model.name.clone(), files, tokens, sites, groups })
+        PlannedModel { name: model.name.clone(), control: None, files, tokens, sites, groups: Vec::new() }
+            .with_groups(spec, opened)
     }
 
     /// Two models of the same weights would have the same runs.
@@ -199,6 +200,38 @@ impl Run {
 }
 
 impl PlannedModel {
+    /// The same model drawn anew, where the spec asks for that control.
+    fn randomly_drawn(&self, spec: &SweepSpec, opened: &OpenDevice) -> Result<Option<Self>> {
+        if !spec.controls.contains(&SweepControl::RandomModel) {
+            return Ok(None);
+        }
+        let random = Self {
+            name: self.name.clone(),
+            control: Some(SweepControl::RandomModel),
+            files: ModelFiles::open(self.files.path())?,
+            tokens: Rc::clone(&self.tokens),
+            sites: self.sites.clone(),
+            groups: Vec::new(),
+        };
+        random.with_groups(spec, opened).map(Some)
+    }
+
+    /// With a group for each budget.
+    fn with_groups(self, spec: &SweepSpec, opened: &OpenDevice) -> Result<Self> {
+        let weights = self.files.weights_hash();
+        let of_budget = |&training_tokens: &u64| {
+            let runs = runs(spec, &self, training_tokens, &weights, opened)?;
+            Ok(Group { model: self.name.clone(), control: self.control, training_tokens, runs })
+        };
+        let groups = spec.training_tokens.iter().map(of_budget).collect::<Result<_>>()?;
+        Ok(Self { groups, ..self })
+    }
+
+    /// What it is called where its work is shown: `small`, `small random-model`.
+    pub fn shown(&self) -> String {
+        self.control.map_or_else(|| self.name.clone(), |control| format!("{} {control}", self.name))
+    }
+
     /// Reads the weights into the device's memory.
     ///
     /// # Errors
@@ -206,12 +239,16 @@ impl PlannedModel {
     pub fn load(&self, opened: &OpenDevice) -> Result<Decoder> {
         // Weights are f32 whatever the spec's precision: captures for training say which precision they want (`StreamConfig`), and
         // everything else is computed in f32.
-        self.files.load(&opened.device).with_context(|| format!("model `{}`", self.name))
+        let loaded = match self.control {
+            Some(SweepControl::RandomModel) => self.files.load_redrawn(&opened.device, SweepControl::REDRAWN),
+            _ => self.files.load(&opened.device),
+        };
+        loaded.with_context(|| format!("model `{}`", self.name))
     }
 
-    /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information.
+    /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information. A control has none.
     pub fn is_first(&self, group: &Group) -> bool {
-        self.groups.first().is_some_and(|first| std::ptr::eq(first, group))
+        self.control.is_none() && self.groups.first().is_some_and(|first| std::ptr::eq(first, group))
     }
 }
 
@@ -224,7 +261,8 @@ impl Group {
 
     /// What it is called on the command line: `small-61440tokens`.
     pub fn name(&self) -> String {
-        format!("{}-{}tokens", self.model, self.training_tokens)
+        let control = self.control.map_or_else(String::new, |control| format!("{control}-"));
+        format!("{}-{control}{}tokens", self.model, self.training_tokens)
     }
 
     /// What a directory of one of its runs is called.
@@ -249,50 +287,59 @@ pub fn name_of_run(model: &str, hook: HookPoint, key: &RunKey) -> String {
         name if name == MSE => String::new(),
         name => format!("{}-", name.replace(' ', "-")),
     };
+    let control = key.control.map_or_else(String::new, |control| format!("{control}-"));
     let Knob { key, value } = train.architecture.knob();
-    format!("{model}-L{}-{kind}{class}{objective}{key}{value}-seed{seed}-{training_tokens}tokens", hook.layer)
+    format!("{model}-L{}-{kind}{class}{objective}{control}{key}{value}-seed{seed}-{training_tokens}tokens", hook.layer)
 }
 
 /// The runs of a group.
 fn runs(
     spec: &SweepSpec,
-    sites: &[(String, Site)],
+    PlannedModel { control, files, tokens, sites, .. }: &PlannedModel,
     training_tokens: u64,
     weights: &str,
-    tokens: &SweepTokens,
-    config: &DecoderConfig,
     opened: &OpenDevice,
 ) -> Result<Vec<Run>> {
+    let config = files.config();
     let contexts = tokens::contexts_of(training_tokens, spec);
     let train_tokens = tokens.hash_of(contexts).context("every budget's tokens were hashed")?;
+    let of_models = |control: &SweepControl| *control != SweepControl::RandomModel;
+    let controls: Vec<Option<SweepControl>> = match control {
+        Some(control) => vec![Some(*control)],
+        None => std::iter::once(None).chain(spec.controls.iter().copied().filter(of_models).map(Some)).collect(),
+    };
     let mut runs = Vec::new();
-    for (depth, site) in sites {
-        for &seed in &spec.seeds {
-            for coder in &spec.all_coders() {
-                let key = RunKey {
-                    metric_version: METRIC_VERSION,
-                    device_class: opened.class.clone(),
-                    precision: spec.precision.to_string(),
-                    weights: weights.to_owned(),
-                    hook: site.hook.to_string(),
-                    center_residual: site.center,
-                    train_tokens: train_tokens.to_owned(),
-                    context_size: spec.tokens.context_size,
-                    buffer_tokens: spec.train.buffer_tokens,
-                    contexts_per_pass: spec.train.contexts_per_pass,
-                    training_tokens,
-                    seed,
-                    train: spec.train.config(site.hook.width(config), coder, training_tokens, spec.precision)?,
-                    eval_tokens: tokens.eval_hash().to_owned(),
-                    eval_batch: spec.eval.batch(config.vocab_size),
-                    fisher_samples: spec.eval.fisher_samples,
-                    fisher_seed: spec.eval.fisher_seed,
-                    reads: coder.transcode.map(|transcode| transcode.reads),
-                    bos: tokens.bos(),
-                    loss_tokens: spec.train.loss_tokens_of(coder),
-                };
-                let reads = key.transcode().map_or(*site, |transcode| transcode.reads_at(*site));
-                runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site, reads });
+    for control in controls {
+        for (depth, site) in sites {
+            for &seed in &spec.seeds {
+                for coder in &spec.all_coders() {
+                    let train = spec.train.config(site.hook.width(config), coder, training_tokens, spec.precision)?;
+                    let key = RunKey {
+                        metric_version: METRIC_VERSION,
+                        device_class: opened.class.clone(),
+                        precision: spec.precision.to_string(),
+                        weights: weights.to_owned(),
+                        hook: site.hook.to_string(),
+                        center_residual: site.center,
+                        train_tokens: train_tokens.to_owned(),
+                        context_size: spec.tokens.context_size,
+                        buffer_tokens: spec.train.buffer_tokens,
+                        contexts_per_pass: spec.train.contexts_per_pass,
+                        training_tokens,
+                        seed,
+                        train: TrainConfig { frozen_decoder: control == Some(SweepControl::FrozenDecoder), ..train },
+                        eval_tokens: tokens.eval_hash().to_owned(),
+                        eval_batch: spec.eval.batch(config.vocab_size),
+                        fisher_samples: spec.eval.fisher_samples,
+                        fisher_seed: spec.eval.fisher_seed,
+                        reads: coder.transcode.map(|transcode| transcode.reads),
+                        bos: tokens.bos(),
+                        loss_tokens: spec.train.loss_tokens_of(coder),
+                        control,
+                    };
+                    let reads = key.transcode().map_or(*site, |transcode| transcode.reads_at(*site));
+                    runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site, reads });
+                }
             }
         }
     }

@@ -18,6 +18,7 @@ use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
 use assay_sae::{Format, Metadata, Sae, Trainer, formats};
 
 use crate::belonging::{begins_with, starts};
+use crate::controls::permuted_decoder;
 use crate::device::{self, OpenDevice};
 use crate::information;
 use crate::interrupt::{self, Interrupted};
@@ -26,7 +27,7 @@ use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
 use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::state_dir;
-use crate::spec::SweepSpec;
+use crate::spec::{SweepControl, SweepSpec};
 pub(crate) use feed::distinct;
 use job::TrainingJob;
 pub use passes::{MemoryFull, Passes, REMEDY};
@@ -145,7 +146,7 @@ impl<'a> ModelAtWork<'a> {
     }
 
     fn stopped(&self) -> Interrupted {
-        self.sweep.interrupted(&format!("{}: its finished runs are saved", self.model.name))
+        self.sweep.interrupted(&format!("{}: its finished runs are saved", self.model.shown()))
     }
 
     /// The model on the device.
@@ -156,7 +157,8 @@ impl<'a> ModelAtWork<'a> {
         let Sweep { spec, opened, progress, .. } = *self.sweep;
         let decoder = self.model.load(opened)?;
         if let Some(why) = decoder.why_no_bf16().filter(|_| spec.precision == Precision::Bf16) {
-            progress.say(&format!("{}: activations are captured in f32, which takes longer: {why}", self.model.name));
+            progress
+                .say(&format!("{}: activations are captured in f32, which takes longer: {why}", self.model.shown()));
         }
         Ok(self.decoder.get_or_init(|| decoder))
     }
@@ -174,7 +176,7 @@ impl<'a> ModelAtWork<'a> {
         let sites: Vec<Site> = self.model.sites.iter().map(|(_, site)| *site).collect();
         let layers = if layers { residual_stream(decoder.config(), spec.center_residual) } else { Vec::new() };
         let tokens = self.model.tokens.eval.view();
-        let mut stage = progress.stage(format!("{} survey", self.model.name), tokens.nrows() as u64, "sequences");
+        let mut stage = progress.stage(format!("{} survey", self.model.shown()), tokens.nrows() as u64, "sequences");
         let survey = Survey::new(decoder, tokens, &sites, &layers, self.passes.sequences(), |n| {
             stage.advance(n as u64, String::new);
             interrupt::flow()
@@ -199,7 +201,7 @@ impl<'a> ModelAtWork<'a> {
                 missing.push(run);
             }
         }
-        let label = format!("{} {}", group.model, tokens_text(group.training_tokens));
+        let label = format!("{} {}", model.shown(), tokens_text(group.training_tokens));
         if missing.is_empty() && done > 0 {
             progress.say(&format!("{label}: {} finished before", counted(done, "run")));
         }
@@ -230,7 +232,7 @@ impl<'a> ModelAtWork<'a> {
             return remove_state(&state_dir(results, &group.id()));
         }
         let job_of = |run: &Run| job_of_any(run).expect("those without one are left out");
-        let saes: Vec<Sae> = missing.iter().map(|run| job_of(run).trainer.sae_as(&run.key.train)).collect();
+        let saes = missing.iter().map(|run| sae_of(run, job_of(run))).collect::<Result<Vec<Sae>>>()?;
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
             save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
@@ -273,6 +275,15 @@ impl<'a> ModelAtWork<'a> {
             stage.finish("");
         }
         Ok(found)
+    }
+}
+
+/// The SAE of a run when its training is done.
+fn sae_of(run: &Run, job: &TrainingJob<'_>) -> Result<Sae> {
+    let sae = job.trainer.sae_as(&run.key.train);
+    match run.key.control {
+        Some(SweepControl::PermutedDecoder) => permuted_decoder(&sae, run.key.seed),
+        _ => Ok(sae),
     }
 }
 

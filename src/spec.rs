@@ -2,6 +2,7 @@
 
 mod check;
 mod coders;
+mod control;
 mod document;
 pub mod draft;
 mod objective;
@@ -18,6 +19,7 @@ use assay_sae::{Architecture, Precision};
 use serde::{Deserialize, Serialize};
 
 pub use coders::{Coder, CoderSpec};
+pub use control::SweepControl;
 pub use document::{RECORDED_BY, SpecDocument};
 pub use objective::{ObjectiveKeys, ObjectiveName, objective_on};
 pub use train::TrainSpec;
@@ -34,6 +36,11 @@ pub struct SweepSpec {
     /// Which SAEs are trained, where `k` alone does not say it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coders: Vec<CoderSpec>,
+    /// What stands beside every SAE: `random-model`, an SAE of the model with its matrices drawn anew; `frozen-decoder`, an SAE whose decoder
+    /// stays as it was drawn; `permuted-decoder`, the SAE itself with its decoder's rows permuted. The first two cost a training each, the last an
+    /// evaluation [default: none].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<SweepControl>,
     /// Seeds of initialisation and batch order.
     #[serde(default = "default_seeds")]
     pub seeds: Vec<u64>,

@@ -13,6 +13,7 @@ use assay::progress::Progress;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{RowUse, TokenSource};
 use assay_probes::features::explanation::{Classes, Explanation, Method, Rule};
+use assay_probes::features::topics::topics;
 use assay_probes::features::{Cells, Scores, Tally, partners};
 use assay_sae::formats::Format;
 use assert_cmd::Command;
@@ -84,6 +85,41 @@ fn scores_are_those_of_scipy() {
             }
         }
     }
+}
+
+/// Splitting and absorption by sets of Python: every topic, its latents, and which absorb it.
+#[test]
+fn splitting_and_absorption_are_those_of_sets() {
+    let file = Reference::open(golden("features/topics.safetensors"));
+    let ids = |name: &str| file.integers(name).into_iter().map(|id| id as u32).collect::<Vec<u32>>();
+    let (tokens, positions, offsets) = (ids("tokens"), ids("positions"), ids("offsets"));
+    let firings: Vec<Vec<u32>> =
+        offsets.windows(2).map(|ends| positions[ends[0] as usize..ends[1] as usize].to_vec()).collect();
+    let (rows, shape) = file.floats("rows");
+    let cosine = |a: usize, b: usize| {
+        let row = |latent: usize| rows[latent * shape[1]..(latent + 1) * shape[1]].iter().map(|&v| f64::from(v));
+        let dot = |a: usize, b: usize| row(a).zip(row(b)).map(|(x, y)| x * y).sum::<f64>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let found = topics(&firings, &tokens, &[0], cosine);
+    assert_eq!(found.iter().map(|topic| topic.token).collect::<Vec<_>>(), ids("token"));
+    let (occurrences, absorbed, f1) = (ids("occurrences"), ids("absorbed"), file.floats("f1").0);
+    let lists = |name: &str| {
+        let all = file.integers(name);
+        let width = all.len() / found.len();
+        let list = |row: &[i64]| row.iter().filter(|&&latent| latent >= 0).map(|&latent| latent as usize).collect();
+        all.chunks(width).map(list).collect::<Vec<Vec<usize>>>()
+    };
+    let (latents, absorbers) = (lists("latents"), lists("absorbers"));
+    for (at, topic) in found.iter().enumerate() {
+        let id = topic.token;
+        assert_eq!((topic.occurrences, topic.absorbed), (occurrences[at].into(), absorbed[at].into()), "{id}");
+        assert_eq!((&topic.latents, &topic.absorbers), (&latents[at], &absorbers[at]), "{id}");
+        for (ours, theirs) in topic.f1.into_iter().zip(&f1[2 * at..]) {
+            assert!((ours - f64::from(*theirs)).abs() < 1e-6, "{id}: {ours} {theirs}");
+        }
+    }
+    assert!(latents.iter().any(|of| of.len() > 1) && absorbed.iter().filter(|&&count| count > 0).count() > 2);
 }
 
 /// On real tokens, latents that detect one thing: the scores say which.
@@ -244,13 +280,15 @@ fn some_contexts_say_how_many_they_are(dir: &Path, firings: &[Vec<(u32, f32)>]) 
     let events = Events::open(dir).unwrap();
     let texts = Texts::read(&events, 4096).unwrap();
     let readers = Readers::open(&events, &texts).unwrap();
-    let (found, compared) = readers.partners(&events, events.total() / 4).unwrap();
+    let some = readers.together(&events, events.total() / 4).unwrap();
+    let (found, compared) = (some.partners(), some.compared);
     assert_eq!((compared.every, compared.share), (4, 0.25));
     assert_eq!(compared.to_string(), "one of 4 contexts, 25.0 % of all");
     let of = |firings: &Vec<(u32, f32)>| firings.iter().map(|(at, _)| *at).filter(|at| at / 128 % 4 == 0).collect();
     let expected = partners(&firings.iter().map(of).collect::<Vec<Vec<u32>>>(), 24 * 128);
     assert_eq!(found, expected);
-    let (all, compared) = readers.partners(&events, events.total()).unwrap();
+    let whole = readers.together(&events, events.total()).unwrap();
+    let (all, compared) = (whole.partners(), whole.compared);
     assert!(compared.to_string() == "all contexts" && all != found);
 }
 

@@ -118,6 +118,7 @@ mod steering;
 mod supply;
 mod sweep;
 mod sweep_classes;
+mod sweep_controls;
 mod sweep_loss_tokens;
 mod sweep_objectives;
 mod sweep_transcoders;

@@ -592,3 +592,41 @@ fn the_gradient_is_clipped_as_a_whole() {
     let half: Vec<f32> = whole.iter().map(|v| v / 2.0).collect();
     assert_close("clipped", &clipped, &half, 1e-4);
 }
+
+/// The first step moves all but the decoder as it would otherwise; what is clipped is the norm of what moves.
+#[test]
+fn a_frozen_decoder_stays_as_it_was_drawn() {
+    let case = PLAIN;
+    let free = case.trainer();
+    let start = |frozen_decoder, clip_norm| {
+        let config = TrainConfig { frozen_decoder, clip_norm, aux_coefficient: 0.0, ..case.config() };
+        let mut trainer = Trainer::from_weights(config, free.weights(), free.biases()).unwrap();
+        trainer.step(case.input());
+        parameters(&trainer)
+    };
+    let (before, learned, frozen) = (parameters(&free), start(false, 1e12), start(true, 1e12));
+    assert_eq!(frozen[1], before[1]);
+    assert_ne!(learned[1], before[1]);
+    for other in [0, 2, 3] {
+        assert_eq!(frozen[other], learned[other]);
+        assert_ne!(frozen[other], before[other]);
+    }
+    let moved = |after: &[Vec<f32>; 4]| -> Vec<f32> {
+        let pairs = before.iter().flatten().zip(after.iter().flatten());
+        pairs.map(|(&b, &a)| ((f64::from(b) - f64::from(a)) / RATE) as f32).collect()
+    };
+    let whole = moved(&frozen);
+    let norm = whole.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let half: Vec<f32> = whole.iter().map(|v| v / 2.0).collect();
+    assert_close("clipped", &moved(&start(true, norm / 2.0)), &half, 1e-4);
+
+    let batches = Text::open().batches(0);
+    let config = TrainConfig { frozen_decoder: true, ..settings(8) };
+    let mut trainer = Trainer::new(config, 0, &cpu()).unwrap();
+    let drawn = parameters(&trainer);
+    for x in batches {
+        trainer.step(x);
+    }
+    let after = parameters(&trainer);
+    assert!(after[1] == drawn[1] && after[0] != drawn[0]);
+}

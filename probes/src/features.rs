@@ -5,6 +5,7 @@
 //! - `contexts`: which of its firings to show: the largest, of every share of its mass, the least, and where it is silent.
 //! - `cofiring`: which latent fires where it does.
 //! - `explanation`: what can be said of where it fires without a language model, and how well that detects it.
+//! - `topics`: which latents share a token id, and which absorb some of its occurrences.
 //! - `sampling`: which latents and contexts are measured where not all are.
 
 mod cells;
@@ -14,6 +15,7 @@ mod contexts;
 pub mod explanation;
 mod sampling;
 mod scores;
+pub mod topics;
 
 pub use cells::{Cells, Documents};
 pub use cofiring::{Partner, partners};

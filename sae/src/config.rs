@@ -163,6 +163,10 @@ pub struct TrainConfig {
     /// The decay of the running mean of the weights that the SAE is given in place of the last ones; 0 gives it the last ones.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ema_decay: f64,
+    /// Whether the decoder's rows stay as they were drawn, and all else learns (Korznikov et al. 2025): what an SAE has without a dictionary
+    /// that it learned. Their gradient is no part of the norm that is clipped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen_decoder: bool,
 }
 
 /// Whether nothing is averaged, which goes without saying.
@@ -213,6 +217,7 @@ impl TrainConfig {
             precision: Precision::F32,
             task: Task::Autoencoder,
             ema_decay: 0.0,
+            frozen_decoder: false,
         };
         match recipe {
             Recipe::Saelens => common,

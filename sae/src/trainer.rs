@@ -320,6 +320,10 @@ impl Trainer {
         skip_grad: Option<Tensor<2>>,
     ) -> Tensor<1> {
         let config = &self.config;
+        if config.frozen_decoder {
+            let encoder = [kernels::sum_squares(grad.w_enc.clone()), kernels::sum_squares(grad.b_enc.clone())];
+            squares = Tensor::cat(encoder.to_vec(), 0);
+        }
         if let Some(grad) = &skip_grad {
             squares = Tensor::cat(vec![squares, kernels::sum_squares(grad.clone())], 0);
         }
@@ -341,7 +345,9 @@ impl Trainer {
         let (m, v) = (&mut self.first, &mut self.second);
         adam_in_place(w_enc, grad.w_enc, &mut m.w_enc, &mut v.w_enc, &clip, adam, false);
         adam_in_place(b_enc, grad.b_enc, &mut m.b_enc, &mut v.b_enc, &clip, adam, false);
-        adam_in_place(w_dec, grad.w_dec, &mut m.w_dec, &mut v.w_dec, &clip, adam, unit_rows);
+        if !config.frozen_decoder {
+            adam_in_place(w_dec, grad.w_dec, &mut m.w_dec, &mut v.w_dec, &clip, adam, unit_rows);
+        }
         adam_in_place(b_dec, grad.b_dec, &mut m.b_dec, &mut v.b_dec, &clip, adam, false);
         let moments = m.vectors.iter_mut().zip(&mut v.vectors);
         for ((vector, grad), (m, v)) in vectors.iter_mut().zip(grad.vectors).zip(moments) {

@@ -51,7 +51,7 @@ impl<'a> Draws<'a> {
         if let Some(found) = self.kept().find(key) {
             return found;
         }
-        let sequences = &self.grid.runs[run].sequences;
+        let sequences = &self.grid.run(run).sequences;
         let made = Arc::new(match kind {
             Resampling::Bootstrap => {
                 let counts = self.counts.get_or_init(|| self.grid.resamples().counts());

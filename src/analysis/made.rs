@@ -109,7 +109,15 @@ pub fn grid_of(
         }
     }
     let bootstrap = Bootstrap { resamples: 500, level: 0.95, seed: 0 };
-    Grid { runs, geometry: Vec::new(), information: Vec::new(), missing: Vec::new(), failed: Vec::new(), bootstrap }
+    Grid {
+        runs,
+        controls: Vec::new(),
+        geometry: Vec::new(),
+        information: Vec::new(),
+        missing: Vec::new(),
+        failed: Vec::new(),
+        bootstrap,
+    }
 }
 
 /// A standard normal number that depends on the numbers given alone (SplitMix64; Box and Muller).

@@ -27,7 +27,8 @@ use crate::features::exports::neuronpedia::Source;
 use crate::features::exports::{delphi, neuronpedia};
 use crate::features::firings::Compared;
 use crate::features::pass::Pass;
-use crate::features::{DASHBOARD, FOLDER, Feature, TABLE, dashboard};
+use crate::features::topics::Topic;
+use crate::features::{DASHBOARD, FOLDER, Feature, TABLE, dashboard, topics};
 use crate::files::check_writable;
 use crate::progress::Progress;
 use crate::{device, fetch, interrupt, markdown, output};
@@ -35,13 +36,13 @@ use crate::{device, fetch, interrupt, markdown, output};
 /// What each latent of an SAE means: where it fires, on which tokens, what it writes, and what the model loses without it.
 ///
 /// One pass over the tokens writes every firing of every latent to --out (events.safetensors, sorted by latent, and
-/// tokens.safetensors); from these it makes features.parquet, one row per latent, and dashboard.html, a page that opens from disk. An
+/// tokens.safetensors); from these it makes features.parquet, one row per latent, topics.parquet, and dashboard.html, a page that opens from disk. An
 /// interrupted pass resumes with the same command. Memory grows neither with the tokens nor with the firings.
 #[derive(clap::Args, Debug)]
 #[command(
     mut_arg("sequences", |of| of.help(ALL_SEQUENCES)),
     mut_arg("context_size", |of| of.help(CONTEXT_OF_SAE)),
-    after_help = "Columns of features.parquet (null where undefined):\n  density                 share of tokens on which it fires; density_low and density_high are\n                          Wilson's 95 % interval\n  token_entropy, purity   entropy in bits of the token ids that it fires on, weighted by\n                          activation, and the largest share\n  eta2_X                  share of its variance over all tokens that X explains: the token, the\n                          previous token, the position, the document. eta2_X_chance is expected\n                          of a latent that has nothing to do with X, and eta2_X_adjusted is 0\n                          for it\n  tokens_in, tokens_out   tokens that it fires on, and tokens that it writes by the logit lens\n  nearest, partner        the latent with the nearest decoder row, and the one that fires most\n                          where it does. partner_contexts is the share of contexts in which that\n                          was looked for: below 1 where there are more than 8 million firings\n  input_score             share of its largest contexts that peak on a token that it writes\n                          (Arad et al. 2025)\n  output_score            how much of what it writes the model predicts where it is made very\n                          active (same source)\n  explained_by_X          what can be said of it without a language model, by X: tokens,\n                          sequences (ngrams), keywords of its windows, tokens that it writes, or\n                          a rule\n  detection_X_auroc       how well that tells windows of up to 32 tokens in which it fires from\n                          others, in documents that it was not made from (7 may be split where a\n                          row ends); _balanced_accuracy likewise. Up to half of the others have\n                          a token that it fires on. Null where there is only one document.\n                          _other_ is the same for the explanation of a latent drawn at random,\n                          as a baseline\n  twin, twin_encoder      with --other: the latents that the best one-to-one match by decoder\n                          rows and by encoder directions gives it there. twin_shared says\n                          whether both are the same, at cosines of 0.7 or more\n  delta_ce, delta_kl      what ablating it does to the context's loss and predictions, in nats\n                          per firing. Measured for a sample (--ablate), null for the others\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
+    after_help = "Columns of features.parquet (null where undefined):\n  density                 share of tokens on which it fires; density_low and density_high are\n                          Wilson's 95 % interval\n  token_entropy, purity   entropy in bits of the token ids that it fires on, weighted by\n                          activation, and the largest share\n  eta2_X                  share of its variance over all tokens that X explains: the token, the\n                          previous token, the position, the document. eta2_X_chance is expected\n                          of a latent that has nothing to do with X, and eta2_X_adjusted is 0\n                          for it\n  tokens_in, tokens_out   tokens that it fires on, and tokens that it writes by the logit lens\n  nearest, partner        the latent with the nearest decoder row, and the one that fires most\n                          where it does. partner_contexts is the share of contexts in which that\n                          was looked for: below 1 where there are more than 8 million firings\n  input_score             share of its largest contexts that peak on a token that it writes\n                          (Arad et al. 2025)\n  output_score            how much of what it writes the model predicts where it is made very\n                          active (same source)\n  explained_by_X          what can be said of it without a language model, by X: tokens,\n                          sequences (ngrams), keywords of its windows, tokens that it writes, or\n                          a rule\n  detection_X_auroc       how well that tells windows of up to 32 tokens in which it fires from\n                          others, in documents that it was not made from (7 may be split where a\n                          row ends); _balanced_accuracy likewise. Up to half of the others have\n                          a token that it fires on. Null where there is only one document.\n                          _other_ is the same for the explanation of a latent drawn at random,\n                          as a baseline\n  twin, twin_encoder      with --other: the latents that the best one-to-one match by decoder\n                          rows and by encoder directions gives it there. twin_shared says\n                          whether both are the same, at cosines of 0.7 or more\n  delta_ce, delta_kl      what ablating it does to the context's loss and predictions, in nats\n                          per firing. Measured for a sample (--ablate), null for the others\n\nColumns of topics.parquet, a row for each frequent token:\n  latents, f1             those whose firings together are nearest to its occurrences, and how near\n                          (F1; f1_first of the first alone): several share it (splitting)\n  absorbers, absorbed     others that fire where none of those does, and on how many occurrences\n                          (docs/features.md defines both)\n\nIn Python:\n  e = safetensors.numpy.load_file(\"DIR/events.safetensors\")\n  scipy.sparse.csr_matrix((e[\"values\"], e[\"positions\"], e[\"offsets\"]))   # latents x tokens\n\nExamples:\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features\n  assay features --model models/bundled/small --sae tests/golden/eval-small/L3_k8 \\\n    --tokens models/bundled/eval.parquet --context-size 128 --out /tmp/features --latent 3"
 )]
 pub struct FeaturesArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf] [default: that of
@@ -160,10 +161,11 @@ impl FeaturesArgs {
         if let Some(latent) = self.latent {
             return made.latent(latent, self.json);
         }
-        let (mut features, compared) =
+        let (mut features, found, compared) =
             made.all(self.ablate.unwrap_or_else(|| ablated(files.config())), &self.saved())?;
         let agreement = other.map(|other| made.twins(&mut features, &other, &self.saved())).transpose()?;
         made.table(&features, compared, &self.out.join(TABLE))?;
+        topics::write(&self.out.join(topics::TABLE), &found, &vocabulary)?;
         if !self.no_dashboard {
             let path = self.out.join(if is_folder { FOLDER } else { DASHBOARD });
             made.dashboard(&features, compared, &path, is_folder, &self.saved())?;
@@ -174,7 +176,7 @@ impl FeaturesArgs {
         if self.delphi {
             delphi::write(&self.out.join(delphi::DIR), &mut events.again()?)?;
         }
-        self.report(&made, &features, compared, is_folder, agreement)
+        self.report(&made, &features, &found, compared, is_folder, agreement)
     }
 
     /// The SAE whose latents are matched.
@@ -227,6 +229,7 @@ impl FeaturesArgs {
         &self,
         made: &Made<'_>,
         features: &[Feature],
+        found: &[Topic],
         compared: Compared,
         is_folder: bool,
         agreement: Option<[Agreement; 2]>,
@@ -240,6 +243,7 @@ impl FeaturesArgs {
             (median_of(&values), values.len())
         };
         let detection = detections(features);
+        let shared = topics::Together::of(found);
         let medians: [(&str, (Option<f64>, usize)); 9] = [
             ("token_entropy", median(|f| f.scores.token_entropy)),
             ("purity", median(|f| f.scores.purity)),
@@ -267,6 +271,9 @@ impl FeaturesArgs {
                     "pw_mcc": own.matched, "pw_mcc_random": chance.matched, "mmcs": own.largest, "mmcs_random": chance.largest,
                     "shared": shared_of(features),
                 })),
+                "topics": {
+                    "topics": shared.topics, "learned": shared.learned, "latents": shared.split, "absorbed": shared.absorbed,
+                },
                 "partners": { "every": compared.every, "share": compared.share }, "contents": contents, "notes": notes,
             });
             return output::result_line(serde_json::to_string_pretty(&object)?);
@@ -292,10 +299,11 @@ impl FeaturesArgs {
         output::result(format_args!(
             "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row for each latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
              medians; {WINDOWS} of each kind of window at most\n\n{explained}\nPartners, latents that fire \
-             together, were looked for in {compared}.\n{twins}{}",
+             together, were looked for in {compared}.\n{}\n{twins}{}",
             self.out.display(),
             made.events.total(),
             features.len(),
+            topics::sentence(shared),
             markdown::notes(notes)
         ))
     }

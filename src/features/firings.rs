@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 
 use anyhow::Result;
+use assay_probes::features::topics::{Topic, topics};
 use assay_probes::features::{Candidates, Cells, Partner, Scores, Tally, partners};
 use rayon::prelude::*;
 
@@ -26,6 +27,28 @@ pub struct Compared {
     pub every: usize,
     /// Their share of all contexts.
     pub share: f64,
+}
+
+/// All latents' firings on the tokens of some contexts, in memory.
+pub struct Together {
+    /// Of each latent the places in `tokens`, ascending.
+    firings: Vec<Vec<u32>>,
+    /// The contexts, one after the other.
+    tokens: Vec<u32>,
+    /// Which those are.
+    pub compared: Compared,
+}
+
+impl Together {
+    /// The latent that fires most where each does.
+    pub fn partners(&self) -> Vec<Option<Partner>> {
+        partners(&self.firings, self.tokens.len())
+    }
+
+    /// What latents do with each frequent token id but those left out; `cosine` is that of two decoder rows.
+    pub fn topics(&self, left_out: &[u32], cosine: impl Fn(usize, usize) -> f64 + Sync) -> Vec<Topic> {
+        topics(&self.firings, &self.tokens, left_out, cosine)
+    }
 }
 
 impl fmt::Display for Compared {
@@ -147,12 +170,11 @@ impl<'a> Readers<'a> {
         Ok(scores)
     }
 
-    /// The latent that fires most where each does, in all contexts or, of more firings than `most`, in evenly spaced ones, which are given
-    /// beside.
+    /// Where each latent fires in all contexts or, of more firings than `most`, in evenly spaced ones.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn partners(&self, events: &Events, most: u64) -> Result<(Vec<Option<Partner>>, Compared)> {
+    pub fn together(&self, events: &Events, most: u64) -> Result<Together> {
         let contents = events.contents();
         let (context_size, every) = (contents.context_size, events.total().div_ceil(most).max(1) as usize);
         let latents: Vec<usize> = (0..contents.d_sae).collect();
@@ -167,8 +189,12 @@ impl<'a> Readers<'a> {
             })?;
             Ok(found)
         })?;
-        let compared = contents.sequences.div_ceil(every);
-        let share = compared as f64 / contents.sequences.max(1) as f64;
-        Ok((partners(&firings, compared * context_size), Compared { every, share }))
+        let mut read = events.tokens()?;
+        let places = (0..contents.sequences)
+            .step_by(every)
+            .flat_map(|context| context * context_size..(context + 1) * context_size);
+        let tokens = places.map(|place| read.at(place)).collect::<Result<Vec<u32>>>()?;
+        let share = tokens.len() as f64 / (contents.sequences * context_size).max(1) as f64;
+        Ok(Together { firings, tokens, compared: Compared { every, share } })
     }
 }

@@ -111,8 +111,8 @@ fn encoder_matched(feature: &Feature) -> Option<(usize, f64)> {
 }
 
 /// A column of lists.
-fn lists(name: &str, features: &[Feature], of: impl Fn(&Feature) -> Series) -> Column {
-    let rows: Vec<Series> = features.iter().map(of).collect();
+pub(super) fn lists<T>(name: &str, rows: &[T], of: impl Fn(&T) -> Series) -> Column {
+    let rows: Vec<Series> = rows.iter().map(of).collect();
     Column::from(Series::new(name.into(), rows))
 }
 

@@ -44,6 +44,9 @@ pub const TOPK: &str = "topk";
 /// The objective of results that name none.
 pub const MSE: &str = "mse";
 
+/// The column of what runs are controls by: null of those that are none, and not there where none is.
+pub const CONTROL: &str = "control";
+
 /// Objectives that ask no model.
 pub const RECONSTRUCTION: [&str; 2] = [MSE, "fvu"];
 

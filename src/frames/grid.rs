@@ -55,6 +55,15 @@ impl RunResult {
     }
 }
 
+/// A run that is a control of another one, which has its model, site, setting, budget and seed.
+#[derive(Clone, Debug)]
+pub struct ControlRun {
+    /// Which control: `random-model`, `frozen-decoder`, `permuted-decoder`.
+    pub control: String,
+    /// The run.
+    pub run: RunResult,
+}
+
 /// One estimate of the mutual information of a hook's activations with the logits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +118,8 @@ pub struct Bootstrap {
 pub struct Grid {
     /// In the order of the spec: models, budgets, hooks, seeds, settings.
     pub runs: Vec<RunResult>,
+    /// Controls of them, in the same order: what compares runs leaves them out.
+    pub controls: Vec<ControlRun>,
     /// Geometry by model.
     pub geometry: Vec<(String, Vec<LayerGeometry>)>,
     /// Mutual information by model; empty where none was measured.
@@ -143,6 +154,36 @@ pub struct FailedRun {
 }
 
 impl Grid {
+    /// The run of that number: those of [`Self::runs`], and after them those of [`Self::controls`].
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn run(&self, at: usize) -> &RunResult {
+        self.runs.get(at).unwrap_or_else(|| &self.controls[at - self.runs.len()].run)
+    }
+
+    /// Whether some run is a control.
+    pub fn has_controls(&self) -> bool {
+        !self.controls.is_empty()
+    }
+
+    /// All runs, those that are controls last, with which control they are; the others' is empty.
+    pub fn with_controls(&self) -> impl Iterator<Item = (&str, &RunResult)> {
+        let own = self.runs.iter().map(|run| ("", run));
+        own.chain(self.controls.iter().map(|ControlRun { control, run }| (control.as_str(), run)))
+    }
+
+    /// Which controls there are, in the spec's order.
+    pub fn control_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for ControlRun { control, .. } in &self.controls {
+            if !names.contains(&control.as_str()) {
+                names.push(control);
+            }
+        }
+        names
+    }
+
     fn distinct<T: PartialEq>(&self, of: impl Fn(&RunResult) -> T) -> Vec<T> {
         let mut found = Vec::new();
         for run in &self.runs {

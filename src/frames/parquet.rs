@@ -46,6 +46,15 @@ impl Frame {
         self.frame.column(name).is_ok().then(|| self.text(name)).transpose()
     }
 
+    /// The same with its nulls, which are all there is where there is no such column.
+    pub fn text_or_null(&self, name: &str) -> Result<Vec<Option<String>>> {
+        if self.frame.column(name).is_err() {
+            return Ok(vec![None; self.height()]);
+        }
+        let column = self.column(name)?.str().with_context(|| format!("{}: column {name} is no text", self.name))?;
+        Ok(column.iter().map(|value| value.map(str::to_owned)).collect())
+    }
+
     pub fn numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
         let cast = self.column(name)?.cast(&polars::prelude::DataType::Float64);
         let cast = cast.with_context(|| format!("{}: column {name} is not numeric", self.name))?;

@@ -8,8 +8,8 @@ use assay_probes::geometry::LayerGeometry;
 use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
-use super::axes::{MSE, Setting, Site, TOPK};
-use super::grid::{Bootstrap, Estimated, FailedRun, Grid, RunResult};
+use super::axes::{CONTROL, MSE, Setting, Site, TOPK};
+use super::grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
 use super::parquet::Frame;
 use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
 
@@ -67,12 +67,13 @@ pub fn read(results: &Path) -> Result<Grid> {
     let architectures = runs.text_if_any("architecture")?.unwrap_or_else(|| vec![TOPK.to_owned(); ids.len()]);
     let objectives = runs.text_if_any("objective")?.unwrap_or_else(|| vec![MSE.to_owned(); ids.len()]);
     let knobs = runs.text_if_any("knob")?;
+    let controls = runs.text_or_null(CONTROL)?;
     let centered = runs.flags("center_residual")?;
     let numeric = runs.numeric_columns()?;
     let versions = runs.whole("metric_version")?;
-    let mut out = Vec::with_capacity(ids.len());
+    let (mut out, mut of_controls) = (Vec::with_capacity(ids.len()), Vec::new());
     for (row, id) in ids.into_iter().enumerate() {
-        out.push(RunResult {
+        let run = RunResult {
             model: models[row].clone(),
             site: Site::of_hook(&depths[row], &hooks[row], centered[row]),
             hook: hooks[row].clone(),
@@ -96,9 +97,15 @@ pub fn read(results: &Path) -> Result<Grid> {
             by_norm: norms.remove(&id).unwrap_or_default(),
             sequences: sums.remove(&id).with_context(|| format!("{SEQUENCES} has no rows of run {id}"))?,
             id,
-        });
+        };
+        match controls[row].clone() {
+            None => out.push(run),
+            Some(control) => of_controls.push(ControlRun { control, run }),
+        }
     }
-    check_distinct(&out).with_context(|| results.join(RUNS).display().to_string())?;
+    let own = out.iter().map(|run| (None, run));
+    check_distinct(own.chain(of_controls.iter().map(|of| (Some(of.control.as_str()), &of.run))))
+        .with_context(|| results.join(RUNS).display().to_string())?;
     let first = out.first().with_context(|| format!("{} holds no runs", results.join(RUNS).display()))?;
     let bootstrap = Bootstrap {
         resamples: runs.whole("bootstrap_resamples")?[0] as usize,
@@ -110,7 +117,15 @@ pub fn read(results: &Path) -> Result<Grid> {
     let named = models.text("model")?.into_iter().zip(models.flags("found")?);
     let missing = named.filter(|(_, found)| !found).map(|(name, _)| name).collect();
     let failed = read_failures(results)?;
-    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, information, missing, failed })
+    Ok(Grid {
+        bootstrap,
+        runs: out,
+        controls: of_controls,
+        geometry: read_geometry(results)?,
+        information,
+        missing,
+        failed,
+    })
 }
 
 fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
@@ -138,10 +153,10 @@ fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
 }
 
 /// Two runs that differ in nothing that is known here would count as seeds of each other.
-fn check_distinct(runs: &[RunResult]) -> Result<()> {
+fn check_distinct<'a>(runs: impl Iterator<Item = (Option<&'a str>, &'a RunResult)>) -> Result<()> {
     let mut known: BTreeMap<_, &str> = BTreeMap::new();
-    for run in runs {
-        let place = (&run.model, &run.site, &run.setting, run.training_tokens, run.seed);
+    for (control, run) in runs {
+        let place = (control, &run.model, &run.site, &run.setting, run.training_tokens, run.seed);
         let other = known.insert(place, &run.id);
         ensure!(
             other.is_none(),

@@ -12,13 +12,13 @@ use assay_probes::stats::{Interval, Resamples};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
-use super::axes::MSE;
+use super::axes::{CONTROL, MSE};
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
 use super::grid::{Bootstrap, Estimated};
 use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
 use crate::record::{Failure, RunRecord, Timing};
 use crate::replicates::Replicates;
-use crate::spec::{EvalSpec, SweepSpec};
+use crate::spec::{EvalSpec, SweepControl, SweepSpec};
 
 /// What a sweep found, to be written.
 pub struct SweepRecords<'a> {
@@ -87,7 +87,8 @@ fn write_failures(path: &Path, failures: &[Failure]) -> Result<()> {
     let of = |f: fn(&Failure) -> String| failures.iter().map(f);
     let setting = |f: &Failure| {
         let train = &f.key.train;
-        format!("{} {} {}", f.key.class(), f.key.objective(), train.architecture.knob())
+        let control = f.key.control.map_or_else(String::new, |control| format!(" {control}"));
+        format!("{} {} {}{control}", f.key.class(), f.key.objective(), train.architecture.knob())
     };
     let columns = vec![
         text("id", of(|f| f.id.clone())),
@@ -193,6 +194,10 @@ fn runs_frame(spec: &SweepSpec, records: &[RunRecord], measured: &[Measured<'_>]
     }
     if records.iter().any(|r| whole_k(r).is_none()) {
         columns.push(text("knob", records.iter().map(|r| r.key.train.architecture.knob().to_string())));
+    }
+    if records.iter().any(|r| r.key.control.is_some()) {
+        let control = records.iter().map(|r| r.key.control.map(SweepControl::name)).collect::<Vec<Option<&str>>>();
+        columns.push(Column::from(Series::new(CONTROL.into(), control)));
     }
     columns.extend(scores(measured, &drawn(measured, bootstrap)));
     frame(columns)

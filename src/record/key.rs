@@ -15,7 +15,7 @@ use assay_sae::config::{
 use assay_sae::{Architecture, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::objective_on;
+use crate::spec::{SweepControl, objective_on};
 use crate::transcode::{Transcode, class_name};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
@@ -65,6 +65,9 @@ pub struct RunKey {
     /// The tokens that it is trained on.
     #[serde(default, skip_serializing_if = "is_all")]
     pub loss_tokens: Subset,
+    /// What it is a control of its sweep by; `None` of an SAE that is not one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<SweepControl>,
 }
 
 fn is_all(tokens: &Subset) -> bool {
@@ -101,6 +104,7 @@ impl RunKey {
             reads,
             bos,
             loss_tokens,
+            control,
         } = self;
         let mut text = Fields::default();
         text.number("metric_version", metric_version);
@@ -128,6 +132,9 @@ impl RunKey {
         }
         if !is_all(loss_tokens) {
             text.name("loss_tokens", loss_tokens.name());
+        }
+        if let Some(control) = control {
+            text.name("control", control.name());
         }
         text.end()
     }
@@ -176,6 +183,7 @@ fn training(config: &TrainConfig) -> String {
         precision,
         task,
         ema_decay,
+        frozen_decoder,
     } = config;
     let mut text = Fields::default();
     text.number("d_model", d_model);
@@ -227,6 +235,9 @@ fn training(config: &TrainConfig) -> String {
     }
     if *ema_decay != 0.0 {
         text.float("ema_decay", *ema_decay);
+    }
+    if *frozen_decoder {
+        text.number("frozen_decoder", frozen_decoder);
     }
     if !architecture.is_topk() {
         text.name("architecture", architecture.name());
@@ -377,6 +388,7 @@ mod tests {
             reads: None,
             bos: None,
             loss_tokens: Subset::All,
+            control: None,
         }
     }
 
@@ -399,6 +411,10 @@ mod tests {
         assert!(begun.fingerprint().ends_with(r#""fisher_seed":0,"bos":2}"#));
         let without = RunKey { loss_tokens: Subset::NoOutlier, ..key(Recipe::Assay) };
         assert!(without.fingerprint().ends_with(r#""fisher_seed":0,"loss_tokens":"no_outlier"}"#));
+        let mut frozen = RunKey { control: Some(SweepControl::FrozenDecoder), ..key(Recipe::Assay) };
+        frozen.train.frozen_decoder = true;
+        assert!(frozen.fingerprint().ends_with(r#""fisher_seed":0,"control":"frozen-decoder"}"#));
+        assert!(frozen.fingerprint().contains(r#""input_scaling":"none","frozen_decoder":true}"#));
         assert_eq!([assay, without].map(|key| key.objective()), ["mse", "mse no_outlier"]);
     }
 

@@ -277,6 +277,7 @@ mod tests {
         let bootstrap = Bootstrap { resamples: 10, level: 0.95, seed: 0 };
         let grid = Grid {
             runs: Vec::new(),
+            controls: Vec::new(),
             geometry: Vec::new(),
             information: Vec::new(),
             missing: Vec::new(),

@@ -16,7 +16,7 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 20] = [
+const SECTIONS: [Section; 21] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
         figures: &["curves", "gap"],
@@ -80,6 +80,16 @@ const SECTIONS: [Section; 20] = [
         tables: &["headline", "three-model", "monotone"],
         caveats: "`headline` has the smallest k, as the reference texts begin; don't rely on one row, check signs across k. `CE_rec` is 2 − L_recon/L_orig per sequence, averaged, as \
                   they have it: 1 is perfect, 0 a doubled loss. Badly modelled sequences score higher, and easy ones lead its mean; pooled over tokens none does.",
+    },
+    Section {
+        question: "What do SAEs have that their controls don't?",
+        figures: &[],
+        tables: &["what-controls-have", "against-controls"],
+        caveats: "A control has the place, setting, seed and tokens of its SAE. `random-model`: an SAE of the model with every matrix drawn anew, of the same mean and standard deviation; \
+                  its scores are of that model, whose own loss is another, so that a CE_rec near 1 there says that little was to be lost. `frozen-decoder`: an SAE whose decoder's \
+                  rows stay as they were drawn. `permuted-decoder`: the SAE itself with the rows of its decoder permuted; L0 and the share of latents alive are of the encoder \
+                  and the same by construction. `SAEs` and `control's` are medians over models, depths, settings and budgets. A score that a control reaches was not learned; one \
+                  that it falls short of need not mean that latents can be understood.",
     },
     Section {
         question: "What do longer training and other seeds change?",

@@ -96,6 +96,13 @@ fn run(analysis: &Analysis<'_>) -> String {
         parts.push(format!("{} training tokens", budgets.join(", ")));
         parts.push(format!("{} {}", plural(grid.seeds().len(), "seed"), numbers(grid.seeds())));
     }
+    if grid.has_controls() {
+        let names = grid.control_names().join(", ");
+        parts.push(format!(
+            "beside them {} ({names}), which are in a section of their own and in the lists of all runs",
+            counted(grid.controls.len(), "control")
+        ));
+    }
     let all = grid.runs.first().map_or(&[][..], |run| &run.sequences);
     let scored: f64 = all.iter().map(|s| s[Subset::All.index()].scored).sum();
     format!(

@@ -6,6 +6,7 @@ mod architectures;
 mod behaviour;
 mod behaviours;
 mod budgets;
+mod controlled;
 mod controls;
 mod geometry;
 mod glance;
@@ -52,6 +53,8 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("three-model-proxies", controls::three_model_proxies(analysis)),
         ("controls", controls::controls(analysis)),
         ("subsets", controls::subsets(analysis)),
+        ("what-controls-have", controlled::what_controls_have(analysis)),
+        ("against-controls", controlled::against_controls(analysis)),
         ("k-star", behaviour::k_star(analysis)),
         ("k-star-reference", behaviour::k_star_reference(analysis)),
         ("overlap", behaviour::overlap(analysis)),

@@ -47,6 +47,7 @@ impl SweepSpec {
             ("seeds", self.seeds.iter().map(ToString::to_string).collect()),
             ("training_tokens", self.training_tokens.iter().map(ToString::to_string).collect()),
             ("hooks", self.hooks.iter().map(ToString::to_string).collect()),
+            ("controls", self.controls.iter().map(ToString::to_string).collect()),
         ] {
             let twice = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
             ensure!(twice.is_none(), "{what}: a value is listed twice ({})", twice.map_or("", |(_, value)| value));

@@ -9,7 +9,8 @@ use assay_probes::ablation;
 use assay_probes::amplification::{PROMPT, output_scores};
 use assay_probes::features::explanation::Classes;
 use assay_probes::features::sample;
-use assay_probes::latents::{latent_weights, nearest_decoder_rows};
+use assay_probes::features::topics::Topic;
+use assay_probes::latents::{decoder_cosine, encoder_decoder_cosines, nearest_decoder_rows, nearest_to};
 use assay_probes::seeds::{Agreement, twins};
 use assay_sae::{Activation, LoadedSae, Normalization, Sae};
 use burn::tensor::{Tensor, TensorData};
@@ -20,7 +21,7 @@ use crate::controls::random_rows;
 use crate::events::Events;
 use crate::features::dashboard::Page;
 use crate::features::exports::neuronpedia::{self, Source};
-use crate::features::firings::{COMPARED, Compared, Readers, Texts};
+use crate::features::firings::{COMPARED, Compared, Readers, Texts, Together};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, explaining, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
@@ -72,8 +73,9 @@ impl Made<'_> {
         }
     }
 
-    /// Everything about every latent; ablations of up to `ablate` that fire.
-    pub fn all(&self, ablate: usize, saved: &str) -> Result<(Vec<Feature>, Compared)> {
+    /// Everything about every latent, what they do with each frequent token id, and on which contexts both were compared; ablations of up to
+    /// `ablate` that fire.
+    pub fn all(&self, ablate: usize, saved: &str) -> Result<(Vec<Feature>, Vec<Topic>, Compared)> {
         let sae = &self.loaded.sae;
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
@@ -81,14 +83,16 @@ impl Made<'_> {
         let mut stage = self.progress.stage("score", latents.len() as u64, "latents");
         let scores = readers.scores(&latents, &mut stage, saved)?;
         stage.finish("");
-        let (partners, compared) = readers.partners(self.events, COMPARED)?;
+        let together = readers.together(self.events, COMPARED)?;
+        let (partners, compared) = (together.partners(), together.compared);
+        let topics = self.topics(&together);
+        drop(together);
         let written = self.written(&ablation::written(sae));
-        let (weights, nearest) = (latent_weights(sae), nearest_decoder_rows(sae, NEAREST));
+        let (cosines, nearest) = (encoder_decoder_cosines(sae), nearest_decoder_rows(sae, NEAREST));
         let output_scores = self.output_scores(&written)?;
         let chance = texts.cells.chance();
         let mut features = Vec::with_capacity(latents.len());
-        let beside =
-            written.into_iter().zip(nearest).zip(partners).zip(weights.encoder_decoder_cosine).zip(output_scores);
+        let beside = written.into_iter().zip(nearest).zip(partners).zip(cosines).zip(output_scores);
         for (latent, (scores, ((((written, nearest), partner), encoder_decoder), output_score))) in
             scores.into_iter().zip(beside).enumerate()
         {
@@ -116,7 +120,15 @@ impl Made<'_> {
             }
             stage.finish("");
         }
-        Ok((features, compared))
+        Ok((features, topics, compared))
+    }
+
+    /// What latents do with each token id that is often there, but for those that begin or separate documents.
+    fn topics(&self, together: &Together) -> Vec<Topic> {
+        let contents = self.events.contents();
+        let left_out: Vec<u32> = contents.separators.iter().copied().chain(contents.bos).collect();
+        let cosine = decoder_cosine(&self.loaded.sae);
+        together.topics(&left_out, cosine)
     }
 
     /// Matches the latents with those of another SAE; gives the agreement, and that with random directions.
@@ -281,8 +293,8 @@ impl Made<'_> {
         let mut feature = features.swap_remove(latent);
         feature.adjusted = feature.scores.explained.adjusted(texts.cells.chance());
         feature.input_score = input_score(&feature.scores, &feature.written);
-        feature.nearest = nearest_decoder_rows(sae, NEAREST).swap_remove(latent);
-        feature.encoder_decoder = latent_weights(sae).encoder_decoder_cosine[latent];
+        feature.nearest = nearest_to(sae, latent, NEAREST);
+        feature.encoder_decoder = encoder_decoder_cosines(sae)[latent];
         if let Some(rows) = self.rows() {
             let (model, site) = (self.model, self.place.site);
             if feature.scores.firings > 0 {

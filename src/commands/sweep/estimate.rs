@@ -89,8 +89,14 @@ impl Estimate {
             opened.sync()
         })?;
         let steps = first.key.train.steps as f64;
-        let asking: f64 = todo.iter().map(|run| asking_share(&run.key.train)).sum();
-        self.training += step_seconds * (todo.len() as f64 - asking) / together.len() as f64 * steps;
+        let mut trained: Vec<&Run> = Vec::new();
+        for &run in todo {
+            if trained.iter().all(|other| !run.trains_as(other)) {
+                trained.push(run);
+            }
+        }
+        let asking: f64 = trained.iter().map(|run| asking_share(&run.key.train)).sum();
+        self.training += step_seconds * (trained.len() as f64 - asking) / together.len() as f64 * steps;
         if asking > 0.0 {
             let contexts = tokens.source.read(0, spec.train.batch_size / spec.tokens.context_size)?;
             let many = together.iter().filter(|run| asking_share(&run.key.train) > 0.0).count();

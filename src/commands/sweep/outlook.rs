@@ -18,10 +18,10 @@ use crate::device::OpenDevice;
 use crate::frames::MSE;
 use crate::markdown::{self, counted, tokens_text};
 use crate::output;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedModel, Run};
 use crate::progress::duration;
 use crate::record::{Failure, RunRecord};
-use crate::spec::SweepSpec;
+use crate::spec::{SweepControl, SweepSpec};
 
 /// [`evaluation_bytes`] of the model that needs most.
 fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &OpenDevice) -> f64 {
@@ -92,6 +92,8 @@ struct PlannedRun {
     hook: String,
     architecture: String,
     objective: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control: Option<SweepControl>,
     d_sae: usize,
     /// Active latents per token, where the class fixes their number.
     k: Option<Number>,
@@ -122,7 +124,7 @@ impl Outlook {
         let mut seconds = Estimate::default();
         let mut groups = Vec::new();
         // The model whose groups are timed: one at a time is in memory.
-        let mut loaded: Option<(&str, Decoder)> = None;
+        let mut loaded: Option<(&PlannedModel, Decoder)> = None;
         for (model, group) in plan.groups() {
             let (mut parameters, mut todo) = (0.0, Vec::new());
             for run in &group.runs {
@@ -131,8 +133,11 @@ impl Outlook {
                 let done = can
                     && (RunRecord::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some());
                 if !done {
-                    flops += 2.0 * matrix * group.training_tokens as f64;
-                    parameters += 2.0 * matrix;
+                    // Those of one SAE cost its training once.
+                    if todo.iter().all(|other: &&Run| !run.trains_as(other)) {
+                        flops += 2.0 * matrix * group.training_tokens as f64;
+                        parameters += 2.0 * matrix;
+                    }
                     todo.push(run);
                 }
                 runs.push(PlannedRun {
@@ -142,6 +147,7 @@ impl Outlook {
                     hook: run.site.hook.to_string(),
                     architecture: run.key.class(),
                     objective: run.key.objective(),
+                    control: run.key.control,
                     d_sae: train.d_sae,
                     k: train.architecture.k().and_then(number),
                     knob: train.architecture.knob(),
@@ -156,12 +162,12 @@ impl Outlook {
             let width: usize = sites.values().sum();
             let buffer = spec.train.buffer_tokens.min(group.training_tokens as usize) * width;
             if can && !todo.is_empty() {
-                let decoder = match loaded.take().filter(|(name, _)| *name == model.name) {
+                let decoder = match loaded.take().filter(|(other, _)| std::ptr::eq(*other, model)) {
                     Some((_, decoder)) => decoder,
                     None => model.load(opened)?,
                 };
                 seconds.add(spec, group, &todo, &decoder, &model.tokens, opened)?;
-                loaded = Some((&model.name, decoder));
+                loaded = Some((model, decoder));
             }
             groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: can.then_some(todo.len()) });
             let asking = todo.iter().filter(|run| run.key.train.first_asking().is_some()).count();
@@ -197,6 +203,8 @@ impl fmt::Display for Outlook {
         let objectives = self.runs.iter().any(|run| run.objective != MSE);
         let mut head = vec!["run", "model", "depth", "hook", "architecture"];
         head.extend(objectives.then_some("objective"));
+        let controls = self.runs.iter().any(|run| run.control.is_some());
+        head.extend(controls.then_some("control"));
         head.extend(["d_sae", "k", "seed", "training", "done"]);
         let mut table = markdown::Table::new(head);
         for run in &self.runs {
@@ -204,6 +212,7 @@ impl fmt::Display for Outlook {
             let mut row = vec![id];
             row.extend([&run.model, &run.depth, &run.hook, &run.architecture].map(String::clone));
             row.extend(objectives.then(|| run.objective.clone()));
+            row.extend(controls.then(|| run.control.map_or("", SweepControl::name).to_owned()));
             let done = run.done.map_or(markdown::NONE, |done| if done { "yes" } else { "no" });
             row.extend([
                 run.d_sae.to_string(),

@@ -1,0 +1,41 @@
+//! `controls`: what stands beside every SAE of a sweep, to say what its scores are without what they are to measure.
+
+use serde::{Deserialize, Serialize};
+
+/// A control. Each SAE of the sweep gets one, of the same place, setting, seed and tokens.
+///
+/// An SAE of a random model, or with a decoder that learned nothing, has much of the usual scores (Heap et al. 2025; Korznikov et al. 2025), and a
+/// permuted decoder all of those that ask the encoder alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SweepControl {
+    /// An SAE trained on, and put into, the model with every matrix drawn anew with its mean and standard deviation
+    /// ([`ModelFiles::load_redrawn`](assay_models::ModelFiles::load_redrawn)), by [`Self::REDRAWN`].
+    RandomModel,
+    /// An SAE trained with its decoder's rows as they were drawn ([`TrainConfig::frozen_decoder`](assay_sae::TrainConfig::frozen_decoder)).
+    FrozenDecoder,
+    /// The SAE itself with the rows of its decoder permuted ([`permuted_decoder`](crate::controls::permuted_decoder)), by its own seed.
+    PermutedDecoder,
+}
+
+impl SweepControl {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::RandomModel, Self::FrozenDecoder, Self::PermutedDecoder];
+    /// The seed by which a model is drawn anew: one random model for all seeds of SAEs.
+    pub const REDRAWN: u64 = 0;
+
+    /// Its name in specs, tables and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RandomModel => "random-model",
+            Self::FrozenDecoder => "frozen-decoder",
+            Self::PermutedDecoder => "permuted-decoder",
+        }
+    }
+}
+
+impl std::fmt::Display for SweepControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

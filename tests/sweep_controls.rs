@@ -1,0 +1,136 @@
+//! Controls as rows of a sweep: what each leaves as it is and what it takes away, that they change nothing of the SAEs, and that they resume.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use assay::frames::{self, Grid, RunResult};
+use burn::tensor::Tensor;
+
+use crate::common::{cpu, files, killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep};
+
+const ALL: &str = r#"controls = ["permuted-decoder", "random-model", "frozen-decoder"]
+coders = [{ architecture = "topk", k = [4] }, { architecture = "hierarchical", ks = [2, 8] }]"#;
+
+fn spec(dir: &Path) -> PathBuf {
+    spec_of(ALL, dir)
+}
+
+fn whole() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| reference_sweep("controls-reference", spec))
+}
+
+/// The SAEs with their controls of one name.
+fn pairs<'a>(grid: &'a Grid, control: &str) -> Vec<(&'a RunResult, &'a RunResult)> {
+    let of = |run: &'a RunResult| {
+        let same = |of: &&frames::ControlRun| {
+            of.control == control && of.run.setting == run.setting && of.run.seed == run.seed && of.run.site == run.site
+        };
+        (run, &grid.controls.iter().find(same).unwrap_or_else(|| panic!("no {control} of {:?}", run.setting)).run)
+    };
+    grid.runs.iter().map(of).collect()
+}
+
+fn value(run: &RunResult, column: &str) -> f64 {
+    run.value(column).unwrap_or_else(|| panic!("no {column}"))
+}
+
+/// A permuted decoder encodes as before, and writes something else.
+#[test]
+fn a_permuted_decoder_moves_what_is_of_the_reconstruction_and_nothing_of_the_encoder() {
+    let grid = frames::read(whole()).unwrap();
+    assert_eq!((grid.runs.len(), grid.controls.len()), (3, 9));
+    for (run, permuted) in pairs(&grid, "permuted-decoder") {
+        for encoder in ["l0", "alive_frac", "bits_per_token", "bits_bernoulli", "no_first.l0", "n_dead", "final_loss"] {
+            assert_eq!(value(run, encoder).to_bits(), value(permuted, encoder).to_bits(), "{encoder}");
+        }
+        assert_eq!(value(run, "ce_orig"), value(permuted, "ce_orig"), "the model is the same");
+        assert!(value(permuted, "r2") < value(run, "r2") - 0.1, "{} {}", value(permuted, "r2"), value(run, "r2"));
+        for (causal, sign) in
+            [("ce_rec", 1.0), ("ce_loss_score", 1.0), ("cosine", 1.0), ("kl", -1.0), ("rel_err", -1.0)]
+        {
+            assert!(sign * (value(run, causal) - value(permuted, causal)) > 0.0, "{causal}");
+        }
+        // The saved SAE is the permuted one, of the same rows.
+        let saved = |name: &str| whole().join(format!("saes/small-L3-{name}-seed0-5120tokens/cfg.json")).exists();
+        assert!(saved("k4") && saved("permuted-decoder-k4") && saved("frozen-decoder-k4"));
+    }
+}
+
+#[test]
+fn a_random_model_has_another_loss_and_a_frozen_decoder_the_rows_that_were_drawn() {
+    let grid = frames::read(whole()).unwrap();
+    for (run, random) in pairs(&grid, "random-model") {
+        // No better than guessing among the vocabulary of 4,096: ln 4096 = 8.3.
+        assert!(value(run, "ce_orig") < 6.0 && value(random, "ce_orig") > 7.5);
+        assert_eq!(run.training_tokens, random.training_tokens);
+    }
+    let weights = |name: &str| {
+        let dir = whole().join(format!("saes/small-L3-{name}-seed0-5120tokens"));
+        let sae = assay_sae::formats::load(&dir, &cpu()).unwrap().sae;
+        sae.weights().map(|matrix: Tensor<2>| crate::common::values(matrix))
+    };
+    let [[_, own], [encoder, frozen]] = [weights("k4"), weights("frozen-decoder-k4")];
+    // Rows of norm 1 that the trained ones began as, and the encoder too, which has learned.
+    let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+    let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+    let rows = |a: &[f32], b: &[f32]| a.chunks(128).zip(b.chunks(128)).map(|(a, b)| cosine(a, b)).collect::<Vec<_>>();
+    assert!(rows(&frozen, &frozen).iter().all(|norm| (norm - 1.0).abs() < 1e-5));
+    let moved = mean(&rows(&own, &frozen));
+    assert!((0.2..0.999).contains(&moved), "{moved}");
+    assert_ne!(encoder, frozen);
+    for (run, frozen) in pairs(&grid, "frozen-decoder") {
+        assert_ne!(value(frozen, "r2"), value(run, "r2"));
+    }
+}
+
+/// Records and ids of the SAEs are those of a sweep without controls, whose files know nothing of them.
+#[test]
+fn controls_change_no_byte_of_the_saes() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("tiny");
+    let plain = ALL.split_once('\n').unwrap().1;
+    stdout_of(&mut sweep(&spec_of(plain, dir.path()), &out));
+    let (alone, company) = (frames::read(&out).unwrap(), frames::read(whole()).unwrap());
+    let ids = |grid: &Grid| grid.runs.iter().map(|run| run.id.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&alone), ids(&company));
+    for id in ids(&alone) {
+        let record = |out: &Path| std::fs::read(out.join(format!("runs/{id}.json"))).unwrap();
+        assert!(record(&out) == record(whole()), "{id}");
+    }
+    let text = |out: &Path, file: &str| std::fs::read_to_string(out.join(file)).unwrap();
+    assert!(!text(&out, "report.md").contains("controls don't") && !text(&out, "plan.json").contains("control"));
+    assert!(!files(&out).keys().any(|path| path.to_string_lossy().contains("against-controls")));
+    let report = text(whole(), "report.md");
+    assert!(report.contains("What do SAEs have that their controls don't?"), "{report}");
+    assert!(report.contains("beside them 9 controls (permuted-decoder, frozen-decoder, random-model)"), "{report}");
+    let table = text(whole(), "tables/against-controls.md");
+    for control in ["none: the SAE", "permuted-decoder", "frozen-decoder", "random-model"] {
+        assert_eq!(table.matches(control).count(), 3, "{control}: {table}");
+    }
+    assert_eq!(text(whole(), "tables/grid.md").matches("random-model").count(), 3);
+    // What compares SAEs leaves controls out.
+    for (name, table) in [("headline", "tables/headline.md"), ("alive", "tables/alive.md")] {
+        assert_eq!(text(whole(), table), text(&out, table), "{name}");
+    }
+}
+
+#[test]
+fn a_sweep_with_controls_resumes() {
+    killed_and_resumed("controls-killed", spec);
+}
+
+#[test]
+fn what_is_no_control_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (controls, part) in [
+        (
+            r#"["random"]"#,
+            "unknown variant `random`, expected one of `random-model`, `frozen-decoder`, `permuted-decoder`",
+        ),
+        (r#"["random-model", "random-model"]"#, "controls: a value is listed twice (random-model)"),
+    ] {
+        let spec = spec_of(&format!("controls = {controls}\nk = [4]"), dir.path());
+        refused(&mut sweep(&spec, &dir.path().join("out")), &[part]);
+    }
+}
