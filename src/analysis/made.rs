@@ -2,7 +2,7 @@
 
 use assay_probes::metrics::{Subset, Sums, total};
 
-use crate::frames::{Bootstrap, Grid, RunResult, Setting, Site};
+use crate::frames::{Bootstrap, Grid, Loops, RunResult, Setting, Site};
 
 /// What one sequence of one run is made of.
 #[derive(Clone, Copy)]
@@ -109,7 +109,15 @@ pub fn grid_of(
         }
     }
     let bootstrap = Bootstrap { resamples: 500, level: 0.95, seed: 0 };
-    Grid { runs, geometry: Vec::new(), information: Vec::new(), missing: Vec::new(), failed: Vec::new(), bootstrap }
+    Grid {
+        runs,
+        geometry: Vec::new(),
+        information: Vec::new(),
+        loops: Loops::default(),
+        missing: Vec::new(),
+        failed: Vec::new(),
+        bootstrap,
+    }
 }
 
 /// A standard normal number that depends on the numbers given alone (SplitMix64; Box and Muller).

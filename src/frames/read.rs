@@ -10,6 +10,7 @@ use assay_probes::profile::NormBin;
 
 use super::axes::{MSE, Setting, Site, TOPK};
 use super::grid::{Bootstrap, Estimated, FailedRun, Grid, RunResult};
+use super::loops::read_loops;
 use super::parquet::Frame;
 use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
 
@@ -110,7 +111,15 @@ pub fn read(results: &Path) -> Result<Grid> {
     let named = models.text("model")?.into_iter().zip(models.flags("found")?);
     let missing = named.filter(|(_, found)| !found).map(|(name, _)| name).collect();
     let failed = read_failures(results)?;
-    Ok(Grid { bootstrap, runs: out, geometry: read_geometry(results)?, information, missing, failed })
+    Ok(Grid {
+        bootstrap,
+        runs: out,
+        geometry: read_geometry(results)?,
+        information,
+        loops: read_loops(results)?,
+        missing,
+        failed,
+    })
 }
 
 fn read_failures(results: &Path) -> Result<Vec<FailedRun>> {
