@@ -25,6 +25,7 @@ use crate::commands::saes::SaesArgs;
 use crate::commands::sweep::SweepArgs;
 use crate::commands::topology::TopologyArgs;
 use crate::commands::train::TrainArgs;
+use crate::commands::utility::UtilityArgs;
 use crate::progress::Progress;
 
 /// A workbench for sparse autoencoders on language-model activations: does the SAE preserve what the model does, or only what
@@ -71,6 +72,7 @@ enum Command {
     Probe(ProbeArgs),
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
+    Utility(UtilityArgs),
     Circles(CirclesArgs),
     Groups(GroupsArgs),
     Cloud(CloudArgs),
@@ -107,6 +109,7 @@ impl Cli {
             Command::Probe(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Topology(args) => args.run(progress),
+            Command::Utility(args) => args.run(progress),
             Command::Cloud(args) => args.run(&self.device, progress),
             Command::Circles(args) => args.run(&self.device, progress),
             Command::Groups(args) => args.run(&self.device, progress),

@@ -4,12 +4,16 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use assay_models::open_regular;
 use assay_sae::NpyHeader;
+use burn::tensor::Tensor;
 use half::{bf16, f16};
 use ndarray::Array2;
 use polars::prelude::{DataType, ParquetReader, SerReader as _, Series};
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, SafeTensors};
 use zip::ZipArchive;
 
@@ -32,6 +36,26 @@ pub fn read(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
         tensors(path, key)
     };
     found.with_context(|| format!("cannot read a cloud of points from {}", path.display()))
+}
+
+/// Places of at most `most` tokens of a context, ascending, chosen at random by a seed and the number of the context among those from `from` up to
+/// `to`.
+pub fn places(seed: u64, context: usize, [from, to]: [usize; 2], most: usize) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(context as u64);
+    let mut chosen = sample(&mut rng, to - from, most.min(to - from)).into_vec();
+    chosen.sort_unstable();
+    chosen.into_iter().map(|place| from + place).collect()
+}
+
+/// A matrix of a device, `[n, d]`, in f64.
+///
+/// # Errors
+/// If it can't be read there.
+pub fn as_f64(matrix: Tensor<2>) -> Result<Array2<f64>> {
+    let shape = matrix.dims();
+    let values = matrix.into_data().convert::<f32>().try_into_vec::<f32>().map_err(|e| anyhow!("{e:?}"))?;
+    Ok(Array2::from_shape_vec(shape, values.into_iter().map(f64::from).collect())?)
 }
 
 /// A matrix of all that comes after the leading dimensions.
@@ -127,7 +151,7 @@ fn one_of<'a>(names: &'a [String], key: Option<&'a str>) -> Result<&'a str> {
 fn tensors(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
     let bytes = std::fs::read(path)?;
     let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| anyhow::anyhow!("it is no file of numpy, Parquet or safetensors ({e})"))?;
+        .map_err(|e| anyhow!("it is no file of numpy, Parquet or safetensors ({e})"))?;
     let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
     names.sort();
     let tensor = file.tensor(one_of(&names, key)?)?;

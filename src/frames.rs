@@ -4,6 +4,7 @@ mod axes;
 #[cfg(feature = "workbench")]
 pub(crate) mod columns;
 mod grid;
+mod loops;
 mod parquet;
 #[cfg(feature = "workbench")]
 mod probe;
@@ -15,6 +16,7 @@ mod write;
 
 pub use axes::{CONTROL, Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
 pub use grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
+pub use loops::{LoopBar, LoopTest, Loops};
 pub use parquet::open;
 #[cfg(feature = "workbench")]
 pub use probe::{Probes, write_probes};
@@ -37,6 +39,9 @@ const INFORMATION: &str = "information.parquet";
 const LATENTS: &str = "latents.parquet";
 /// One row per run that failed; there only where some did.
 pub(crate) const FAILURES: &str = "failures.parquet";
+/// Tests of loops, and bars; there only where a spec asks for them.
+pub(crate) const LOOPS: &str = "topology.parquet";
+pub(crate) const BARS: &str = "bars.parquet";
 const TIMINGS: &str = "timings.parquet";
 
 /// Every frame's file in a results directory.

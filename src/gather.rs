@@ -9,10 +9,12 @@ use assay_models::HookPoint;
 use assay_probes::geometry::ModelGeometry;
 
 use crate::frames::{self, Estimated, SweepRecords};
+use crate::markdown::counted;
 use crate::plan::{GroupOutline, Outline, PLAN};
 use crate::record::{Failure, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::ResultsDir;
 use crate::spec::{SpecDocument, SweepSpec};
+use crate::topology::{self, CloudFound};
 use crate::{information, report};
 
 /// What the groups of a sweep left.
@@ -23,6 +25,7 @@ struct Gathered {
     timings: Vec<Timing>,
     geometry: Vec<(String, ModelGeometry)>,
     information: Vec<(String, Estimated)>,
+    loops: Vec<CloudFound>,
     /// What is not there yet, by group.
     lacking: Vec<String>,
 }
@@ -44,7 +47,7 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
     for group in &outline.groups {
         gathered.add(&spec, group, results)?;
     }
-    let Gathered { records, failures, timings, geometry, information, lacking } = gathered;
+    let Gathered { records, failures, timings, geometry, information, loops, lacking } = gathered;
     if !lacking.is_empty() {
         bail!(
             "{shown}: {} of {} groups are not finished: {}; `assay sweep '{shown}/sweep.toml' --out '{shown}' --group NAME` works on one \
@@ -67,6 +70,11 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
         missing: &outline.missing,
     };
     frames::write(results, &spec, &found)?;
+    if loops.is_empty() {
+        topology::remove(results)?;
+    } else {
+        topology::write(results, &loops)?;
+    }
     frames::write_timings(results, &timings)?;
     report::write(results)?;
     Ok(records.len())
@@ -107,6 +115,19 @@ impl Gathered {
                 Some(found) => self.information.extend(found.into_iter().map(|e| (group.model.clone(), e))),
                 None => lacks.push("mutual information".to_owned()),
             }
+        }
+        let runs = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
+        let mut unaudited = 0;
+        for task in topology::tasks(spec.topology.as_ref(), &group.model, runs, group.geometry.is_some())? {
+            match task.load(results)? {
+                Some(record) => {
+                    self.loops.push(CloudFound { cloud: task.cloud, place: Some(task.place), found: record.found });
+                }
+                None => unaudited += usize::from(!task.lacks_run(results)?),
+            }
+        }
+        if unaudited > 0 {
+            lacks.push(format!("the topology of {}", counted(unaudited, "cloud")));
         }
         if !lacks.is_empty() {
             self.lacking.push(format!("{} (lacks {})", group.name, lacks.join(", ")));

@@ -92,5 +92,7 @@ pub mod spec;
 #[cfg(feature = "workbench")]
 mod spelling;
 #[cfg(feature = "workbench")]
+pub mod topology;
+#[cfg(feature = "workbench")]
 pub mod transcode;
 pub mod verdict;

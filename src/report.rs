@@ -4,6 +4,7 @@ mod document;
 pub mod figure;
 mod glossary;
 mod html;
+pub mod loops;
 mod plots;
 mod sections;
 mod summary;

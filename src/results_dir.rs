@@ -213,7 +213,7 @@ const OUTCOMES: [&str; 4] = ["report.md", "report.html", "tables", "plots"];
 /// What a sweep writes into its directory.
 fn result_names() -> impl Iterator<Item = &'static str> {
     let others = ["sweep.toml", PLAN, "runs", "logs", "saes", FAILED, SLURM, STATE, LOCK, LOCKS];
-    others.into_iter().chain(OUTCOMES).chain(frames::FILES).chain([frames::FAILURES])
+    others.into_iter().chain(OUTCOMES).chain(frames::FILES).chain([frames::FAILURES, frames::LOOPS, frames::BARS])
 }
 
 /// What is there under the name of a result and was not written by a sweep.

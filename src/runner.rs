@@ -28,6 +28,7 @@ use crate::progress::Progress;
 use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::{SweepControl, SweepSpec};
+use crate::topology;
 pub(crate) use feed::distinct;
 use job::TrainingJob;
 pub use passes::{MemoryFull, Passes, REMEDY};
@@ -119,7 +120,7 @@ impl<'a> ModelAtWork<'a> {
     }
 
     /// Trains and evaluates the runs of a group that have no record yet; the model's first group also measures its geometry and mutual
-    /// information, where they are not there yet.
+    /// information, where they are not there yet. Then clouds are audited that a spec asks for.
     ///
     /// # Errors
     /// If tokens can't be read, a file can't be written, or somebody interrupts ([`Interrupted`]).
@@ -141,6 +142,12 @@ impl<'a> ModelAtWork<'a> {
         if self.model.is_first(group) && !information::measure(spec, self.model, || self.decoder(), results, progress)?
         {
             return Err(self.stopped().into());
+        }
+        if let Some(topology) = &spec.topology {
+            let runs = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
+            let tasks = topology::tasks(Some(topology), &group.model, runs, self.model.is_first(group))?;
+            let tokens = self.model.tokens.eval.view();
+            topology::measure(topology, &tasks, || self.decoder(), tokens, results, progress, || self.stopped())?;
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A sweep's specification: one TOML file, parsed strictly.
 
 mod check;
+mod clouds;
 mod coders;
 mod control;
 mod document;
@@ -18,6 +19,7 @@ use assay_models::tokens::{Reading, RowUse};
 use assay_sae::{Architecture, Precision};
 use serde::{Deserialize, Serialize};
 
+pub use clouds::{CloudOf, TopologySpec};
 pub use coders::{Coder, CoderSpec};
 pub use control::SweepControl;
 pub use document::{RECORDED_BY, SpecDocument};
@@ -74,6 +76,9 @@ pub struct SweepSpec {
     /// Mutual information of the hook points with the logits, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information: Option<InformationSpec>,
+    /// Whether clouds of the SAEs and the activations have more of a loop than clouds without one, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<TopologySpec>,
 }
 
 /// One model of a sweep.

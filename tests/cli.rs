@@ -23,6 +23,7 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help_probe", help(&["probe"]));
     insta::assert_snapshot!("help_geometry", help(&["geometry"]));
     insta::assert_snapshot!("help_topology", help(&["topology"]));
+    insta::assert_snapshot!("help_utility", help(&["utility"]));
     insta::assert_snapshot!("help_cloud", help(&["cloud"]));
     insta::assert_snapshot!("help_circles", help(&["circles"]));
     insta::assert_snapshot!("help_groups", help(&["groups"]));

@@ -150,7 +150,8 @@ fn the_architecture_page_matches_the_tree() {
     assert_eq!(of_page, of_lib);
     // Whole paths that the page names are there.
     let paths = page.split('`').skip(1).step_by(2).filter(|path| {
-        let crates = ["hub/src/", "models/src/", "sae/src/", "probes/src/", "src/", "kernels/src/", "tests/", "vendor/"];
+        let crates =
+            ["hub/src/", "models/src/", "sae/src/", "probes/src/", "src/", "kernels/src/", "tests/", "vendor/"];
         crates.iter().any(|start| path.starts_with(start)) && !path.contains(['<', ' ', '*', ':'])
     });
     let missing: Vec<&str> = paths.filter(|path| !root().join(path).exists()).collect();

@@ -30,6 +30,7 @@
 //! - `sweep_classes`: sweeps over classes of SAE, resumed and refused.
 //! - `sweep_loss_tokens`: sweeps over the tokens that SAEs are trained on.
 //! - `sweep_objectives`: sweeps over objectives, resumed, alone and in company, and refused.
+//! - `sweep_topology`: sweeps that audit clouds for loops, resumed and refused.
 //! - `sweep_transcoders`: sweeps over transcoders beside SAEs, resumed and refused.
 //! - `groups`: a sweep in parts, in processes of their own, gathered; hooks and architectures are kept apart.
 //! - `hooks`: every kind of hook, captured, patched and differentiated.
@@ -48,6 +49,7 @@
 //! - `controls`: controls of an evaluation: what each leaves and takes away.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `topology`: bars of clouds from files, against GUDHI, and nulls.
+//! - `utility`: what the topology of neighbourhoods adds to their geometry, of files.
 //! - `circles`: classes with an order in a model's activations, and clouds of them.
 //! - `kernel_cache`: compiled GPU kernels in files: whole or not at all.
 //! - `several`: several SAEs in one evaluation.
@@ -121,11 +123,13 @@ mod sweep_classes;
 mod sweep_controls;
 mod sweep_loss_tokens;
 mod sweep_objectives;
+mod sweep_topology;
 mod sweep_transcoders;
 mod text;
 mod topology;
 mod training;
 mod training_classes;
 mod transcoders;
+mod utility;
 mod verdict;
 mod widths;

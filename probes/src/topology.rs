@@ -9,7 +9,8 @@
 //! - [`subsample`], [`landmarks()`], [`without_outliers`]: a few points for many.
 //! - [`author_rule`]: an earlier rule, for comparison.
 //! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
-//! - [`neighbourhood`]: features of each point's surroundings.
+//! - [`neighbourhood`], [`Surroundings`], [`utility()`], [`ridge()`]: features of each point's surroundings, and whether topology adds to geometry;
+//!   [`random_projection`], [`principal_scores`]: others of as many dimensions.
 //! - [`linked`], [`spectral`], [`planes()`], [`order_test`], [`among_orders`], [`circular_coordinate`], [`Turning`]: is a feature a circle?
 
 mod audit;
@@ -25,12 +26,14 @@ mod metric;
 mod nulls;
 mod order;
 mod planes;
+mod ridge;
 mod rips;
 mod similar;
 mod spectrum;
 mod statistics;
 mod together;
 mod turning;
+mod utility;
 
 pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule, over_metrics};
 pub use circular::{CircularCoordinate, circular_coordinate, circular_correlation};
@@ -45,13 +48,17 @@ pub use metric::Metric;
 pub use nulls::{Drawable, Null};
 pub use order::{AmongOrders, OrderTest, among_orders, class_means, order_test};
 pub use planes::{EPSILON, Plane, mixture, planes, separability};
+pub use ridge::{Fit, ridge};
 pub use rips::{Bar, Diagram, persistence};
 pub use similar::{linked, spectral};
 pub use spectrum::{Axes, ledoit_wolf, principal_scores};
 pub use statistics::{BarStatistics, Statistic};
 pub use turning::Turning;
+pub use utility::{Splits, Surroundings, Target, Utility, folds, random_projection, utility};
 
 #[cfg(test)]
 mod circles_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod utility_tests;

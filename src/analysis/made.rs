@@ -2,7 +2,7 @@
 
 use assay_probes::metrics::{Subset, Sums, total};
 
-use crate::frames::{Bootstrap, Grid, RunResult, Setting, Site};
+use crate::frames::{Bootstrap, Grid, Loops, RunResult, Setting, Site};
 
 /// What one sequence of one run is made of.
 #[derive(Clone, Copy)]
@@ -114,6 +114,7 @@ pub fn grid_of(
         controls: Vec::new(),
         geometry: Vec::new(),
         information: Vec::new(),
+        loops: Loops::default(),
         missing: Vec::new(),
         failed: Vec::new(),
         bootstrap,

@@ -10,15 +10,13 @@ use assay_probes::ablation::written;
 use assay_sae::{Sae, formats};
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::ValueEnum;
-use rand::SeedableRng;
-use rand::seq::index::sample;
-use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::contexts::{ALL_SEQUENCES, ContextArgs, whole};
 use super::labelled::LabelledArgs;
 use crate::catalogue::assumptions::{Given, complete};
+use crate::cloud::places;
 use crate::files::{check_writable, write_atomic};
 use crate::inside::together;
 use crate::interrupt::{self, Interrupted};
@@ -260,12 +258,8 @@ impl CloudArgs {
         let at = |row: usize| values[row * width..(row + 1) * width].to_vec();
         let Some(chooser) = chooser else {
             for context in 0..count {
-                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                rng.set_stream((first + context) as u64);
-                let mut chosen = sample(&mut rng, length - skipped, most.min(length - skipped)).into_vec();
-                chosen.sort_unstable();
-                let of = |place: usize| Point { strength: 0.0, values: at(context * length + skipped + place) };
-                points.extend(chosen.into_iter().map(of));
+                let of = |place: usize| Point { strength: 0.0, values: at(context * length + place) };
+                points.extend(places(self.seed, first + context, [skipped, length], most).into_iter().map(of));
             }
             return Ok(());
         };

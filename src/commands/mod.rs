@@ -27,3 +27,4 @@ pub mod saes;
 pub mod sweep;
 pub mod topology;
 pub mod train;
+pub mod utility;

@@ -131,6 +131,9 @@ impl SweepArgs {
         } else {
             computes.map(|()| None)?
         };
+        if let Some(topology) = &spec.topology {
+            topology.check_size()?;
+        }
         if self.worker {
             Message::Opened { class: opened.class.clone() }.send()?;
         }

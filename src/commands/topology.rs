@@ -1,27 +1,22 @@
 //! `assay topology`: is there more of a loop in a cloud of points than in clouds that have none?
 
-mod files;
-mod plot;
 mod text;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use assay_models::memory;
-use assay_probes::topology::{
-    Audit, AuthorRule, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit, author_rule,
-    over_metrics, subsample,
-};
+use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, Statistic, subsample};
 use assay_sae::formats;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use clap::ValueEnum;
-use indicatif::DecimalBytes;
 use ndarray::Array2;
-use serde::Serialize;
 
 use crate::files::{check_writable, write_atomic};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
+use crate::report::figure::Figure;
+use crate::report::loops::{Envelope, LoopPanel, figure as loop_figure};
+use crate::topology::{self, Audited, CloudFound, Components, Settings};
 use crate::{cloud, fetch, output};
 
 /// Ask whether a cloud of points has more of a loop than clouds without one.
@@ -93,16 +88,6 @@ pub struct TopologyArgs {
     json: bool,
 }
 
-/// Whether a metric is of sets or counts, which a Gaussian is none of.
-fn is_of_sets(metric: Metric) -> bool {
-    matches!(metric, Metric::Jaccard | Metric::Tanimoto)
-}
-
-/// The nulls of the earlier rule, as far as they are of the metric.
-fn author_nulls(metric: Metric) -> Vec<Null> {
-    if is_of_sets(metric) { vec![Null::Columns] } else { vec![Null::Columns, Null::Gaussian] }
-}
-
 /// Points of an SAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
@@ -112,44 +97,15 @@ enum What {
     Encoder,
 }
 
-/// What was found with one metric.
-#[derive(Serialize)]
-struct TopologyReport {
-    metric: Metric,
-    filtration: String,
-    /// Points that bars were computed of, and their dimensions.
-    points: usize,
-    dimensions: usize,
-    /// Rows that the file has.
-    rows: usize,
-    components: Option<usize>,
-    landmarks: Option<usize>,
-    draws: usize,
-    seed: u64,
-    alpha: f64,
-    /// p of pi over all metrics together, the largest over nulls; without nulls there is none.
-    p_over_metrics: Option<f64>,
-    audit: Audit,
-    author: Option<AuthorRule>,
-}
-
-/// Components that are kept by default.
-const COMPONENTS: usize = 50;
-/// Points up to which dimension 2 is computed.
-const MOST_IN_DIMENSION_2: usize = 300;
-/// Subsamples of the earlier rule.
-const AUTHOR_RUNS: usize = 8;
-
 impl TopologyArgs {
     /// Runs the command.
     ///
     /// # Errors
     /// If the cloud can't be read, is not one of the metric, is too large for the memory, or files can't be written.
     pub fn run(&self, progress: Progress) -> Result<()> {
-        let nulls = self.nulls()?;
-        self.check(&nulls)?;
+        let settings = self.settings()?;
         if let Some(out) = &self.out {
-            files::check(out)?;
+            topology::check_writable_in(out)?;
         }
         if let Some(plot) = &self.plot {
             check_writable(plot)?;
@@ -162,55 +118,32 @@ impl TopologyArgs {
             self.cloud.display(),
             whole.dim()
         );
+        settings.check_size(rows, "--rows or --landmarks")?;
         let cloud = subsample(whole.view(), self.rows, self.seed);
-        self.check_size(cloud.nrows(), !nulls.is_empty())?;
         interrupt::listen()?;
         let mut found = Vec::new();
         for &metric in &self.metric {
-            let pipeline = self.pipeline(metric, cloud.ncols(), !nulls.is_empty())?;
-            let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
-            let mut stage = progress.stage(metric.name(), (nulls.len() * self.draws) as u64, "draws");
-            let audit = audit(cloud.view(), &pipeline, &nulls, &draws, |done| -> Result<()> {
+            let draws = (settings.nulls.len() * self.draws) as u64;
+            let mut stage = progress.stage(metric.name(), draws, "draws");
+            let audited = settings.audit(metric, cloud.view(), rows, |done| {
                 stage.advance(done as u64, String::new);
                 let stopped = || Interrupted {
                     saved: "nothing is written; the same command starts from the beginning".to_owned(),
                 };
                 if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
             });
-            let audit = audit.with_context(|| format!("{}", self.cloud.display()))?;
+            found.push(audited.with_context(|| format!("{}", self.cloud.display()))?);
             stage.finish("");
-            let author = (!nulls.is_empty()).then(|| {
-                let of = [AUTHOR_RUNS, cloud.nrows().div_ceil(2)];
-                let pipeline = Pipeline { components: None, ..pipeline.clone() };
-                author_rule(cloud.view(), &pipeline, &author_nulls(metric), of, self.seed)
-            });
-            found.push(TopologyReport {
-                metric,
-                filtration: self.filtration.to_string(),
-                points: audit.points,
-                dimensions: cloud.ncols(),
-                rows,
-                components: pipeline.components,
-                landmarks: self.landmarks,
-                draws: self.draws,
-                seed: self.seed,
-                alpha: self.alpha,
-                p_over_metrics: None,
-                audit,
-                author: author.transpose()?,
-            });
         }
-        let audits: Vec<&Audit> = found.iter().map(|found| &found.audit).collect();
-        if let Some(together) = over_metrics(&audits, Statistic::Pi) {
-            found.iter_mut().zip(together).for_each(|(found, p)| found.p_over_metrics = Some(p));
+        topology::together(&mut found);
+        let text = if self.json { text::json(&found)? } else { text::tables(&self.cloud, &found) };
+        if let Some(plot) = &self.plot {
+            write_atomic(plot, figure(&self.cloud, &found).svg()?.as_bytes())?;
         }
         if let Some(out) = &self.out {
-            files::write(out, &self.cloud, &found)?;
+            topology::write(out, &[CloudFound { cloud: self.cloud.display().to_string(), place: None, found }])?;
         }
-        if let Some(plot) = &self.plot {
-            write_atomic(plot, plot::figure(&self.cloud, &found).svg()?.as_bytes())?;
-        }
-        output::result_line(if self.json { text::json(&found)? } else { text::tables(&self.cloud, &found) })
+        output::result_line(text)
     }
 
     fn nulls(&self) -> Result<Vec<Null>> {
@@ -220,31 +153,26 @@ impl TopologyArgs {
         self.nulls.split(',').map(|name| name.trim().parse().map_err(anyhow::Error::msg)).collect()
     }
 
-    /// What is wrong with the settings, before anything is read.
-    fn check(&self, nulls: &[Null]) -> Result<()> {
-        ensure!(nulls.is_empty() || self.draws > 0, "--draws 0: a null needs a draw; --nulls none leaves them out");
-        if let Some(metric) = self.metric.iter().find(|&&metric| is_of_sets(metric)) {
-            ensure!(
-                nulls.iter().all(|null| *null == Null::Columns),
-                "a draw of {} is none of the metric {metric}: give --nulls columns, or none",
-                self.nulls
-            );
-        }
+    fn settings(&self) -> Result<Settings> {
         ensure!((0.0..1.0).contains(&self.trim), "--trim {}: a share below 1 is expected", self.trim);
-        ensure!(self.alpha > 0.0 && self.alpha < 1.0, "--alpha {}: a number between 0 and 1 is expected", self.alpha);
-        let floor = 1.0 / (self.draws + 1) as f64;
-        ensure!(
-            nulls.is_empty() || floor <= self.alpha,
-            "with --draws {} no p is below {floor:.3}, so none reaches --alpha {}; give --draws {} or more",
-            self.draws,
-            self.alpha,
-            (1.0 / self.alpha).ceil() as usize - 1
-        );
-        ensure!(self.rows > 0 && self.landmarks != Some(0), "--rows and --landmarks are at least 1");
         if let Some(threshold) = self.threshold {
             ensure!(threshold >= 0.0, "--threshold {threshold}: a length is expected, 0 or more");
         }
-        Ok(())
+        let components = self.components.as_deref().map_or(Ok(Components::Usual), str::parse);
+        let settings = Settings {
+            filtration: self.filtration,
+            nulls: self.nulls()?,
+            draws: self.draws,
+            seed: self.seed,
+            alpha: self.alpha,
+            rows: self.rows,
+            components: components.map_err(|e: String| anyhow::anyhow!("--components {e}"))?,
+            landmarks: self.landmarks.map(|count| Landmarks { count, trimmed: self.trim }),
+            max_dim: usize::from(self.max_dim),
+            threshold: self.threshold,
+        };
+        settings.check(&self.metric, |name| format!("--{name}"))?;
+        Ok(settings)
     }
 
     /// The matrix that was asked for.
@@ -266,50 +194,7 @@ impl TopologyArgs {
             What::Decoder => decoder,
             What::Encoder => encoder,
         };
-        as_f64(rows)
-    }
-
-    fn pipeline(&self, metric: Metric, width: usize, has_nulls: bool) -> Result<Pipeline> {
-        let components = match self.components.as_deref() {
-            Some("all") => None,
-            Some(text) => {
-                let count = text.parse().ok().filter(|&count: &usize| count > 0);
-                Some(count.with_context(|| format!("--components {text}: a number above 0, or all, is expected"))?)
-            }
-            // Components are about the cloud's mean, and angles about the origin.
-            None if has_nulls && !metric.is_angular() && !is_of_sets(metric) => Some(COMPONENTS),
-            None => None,
-        };
-        let count = self.landmarks;
-        Ok(Pipeline {
-            components: components.filter(|&count| count < width),
-            metric,
-            filtration: self.filtration,
-            landmarks: count.map(|count| Landmarks { count, trimmed: self.trim }),
-            max_dim: usize::from(self.max_dim),
-            threshold: self.threshold,
-        })
-    }
-
-    /// Refuses what would take more memory than there is, or would not end.
-    fn check_size(&self, rows: usize, has_nulls: bool) -> Result<()> {
-        let points = self.landmarks.unwrap_or(rows).min(rows);
-        ensure!(
-            self.max_dim < 2 || points <= MOST_IN_DIMENSION_2,
-            "--max-dim 2 of {points} points takes too long; choose {MOST_IN_DIMENSION_2} with --rows or --landmarks"
-        );
-        // Distances twice over, and of an activation-like cloud of 5000 points another 1.4 GiB of the engine's.
-        let pairs = (rows * rows.saturating_sub(1) / 2) as u64;
-        let at_once = if has_nulls { rayon::current_num_threads() as u64 } else { 1 };
-        let needed = (pairs * 8 * 2 + (points * points) as u64 * 60) * at_once;
-        let free = memory::free(&Device::flex());
-        ensure!(
-            free.is_none_or(|free| needed <= free),
-            "{points} points take about {}, and {} are free; choose fewer with --rows or --landmarks",
-            DecimalBytes(needed),
-            DecimalBytes(free.unwrap_or(0))
-        );
-        Ok(())
+        cloud::as_f64(rows)
     }
 }
 
@@ -317,8 +202,19 @@ fn has_extension_of_points(path: &Path) -> bool {
     path.extension().is_some_and(|e| ["npy", "npz", "parquet", "safetensors"].iter().any(|known| e == *known))
 }
 
-fn as_f64(matrix: Tensor<2>) -> Result<Array2<f64>> {
-    let shape = matrix.dims();
-    let values = matrix.into_data().convert::<f32>().try_into_vec::<f32>()?;
-    Ok(Array2::from_shape_vec(shape, values.into_iter().map(f64::from).collect())?)
+/// A panel a metric.
+fn figure(cloud: &Path, found: &[Audited]) -> Figure {
+    let name = cloud.file_name().unwrap_or(cloud.as_os_str()).to_string_lossy();
+    let panel = |found: &Audited| LoopPanel {
+        title: found.metric.to_string(),
+        metric: None,
+        bars: found.audit.diagram.bars.get(1).into_iter().flatten().map(|bar| (bar.birth, bar.death)).collect(),
+        envelopes: found.audit.nulls.iter().map(envelope).collect(),
+    };
+    loop_figure(format!("Loops of {name}: bars of dimension 1"), &found.iter().map(panel).collect::<Vec<_>>())
+}
+
+fn envelope(null: &AgainstNull) -> Envelope {
+    let upper = |s| null.tests.iter().find(|test| test.statistic == s).map(|test| test.null[2]);
+    Envelope { null: null.null.to_string(), pi: upper(Statistic::Pi), max: upper(Statistic::Max) }
 }

@@ -17,7 +17,8 @@ use crate::progress::Stage;
 pub const GROUP: usize = 256;
 /// Places of each token that are kept, to find some where a latent is silent.
 const CANDIDATES: usize = 24;
-/// Firings that are compared with one another for partners, about; of more, those in evenly spaced contexts. 8 bytes each.
+/// Firings that are compared with one another for partners, about; of more, those in evenly spaced contexts. 8 bytes each, and 4 for each of
+/// their tokens: what memory grows with, up to there.
 pub const COMPARED: u64 = 8 << 20;
 
 /// The contexts on whose tokens latents were compared for partners.
@@ -179,7 +180,7 @@ impl<'a> Readers<'a> {
         let (context_size, every) = (contents.context_size, events.total().div_ceil(most).max(1) as usize);
         let latents: Vec<usize> = (0..contents.d_sae).collect();
         let firings = self.map(&latents, |reader, latent| {
-            let mut found = Vec::new();
+            let mut found = Vec::with_capacity(reader.events.firings(latent) as usize / every);
             reader.events.each(latent, |position, _| {
                 let (context, within) = (position as usize / context_size, position as usize % context_size);
                 if context.is_multiple_of(every) {

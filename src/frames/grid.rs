@@ -8,6 +8,7 @@ use assay_probes::profile::NormBin;
 use assay_probes::stats::{Interval, Resamples};
 use serde::{Deserialize, Serialize};
 
+use super::Loops;
 use super::axes::{Class, Names, RESID_POST, Setting, Site, kind_of};
 
 /// One run as the report sees it.
@@ -124,6 +125,8 @@ pub struct Grid {
     pub geometry: Vec<(String, Vec<LayerGeometry>)>,
     /// Mutual information by model; empty where none was measured.
     pub information: Vec<(String, Estimated)>,
+    /// Tests of loops; empty where none were asked for.
+    pub loops: Loops,
     /// Models that the spec names and that had no path.
     pub missing: Vec<String>,
     /// Runs that failed, which are in no number.

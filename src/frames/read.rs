@@ -10,6 +10,7 @@ use assay_probes::profile::NormBin;
 
 use super::axes::{CONTROL, MSE, Setting, Site, TOPK};
 use super::grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
+use super::loops::read_loops;
 use super::parquet::Frame;
 use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, MODELS, NORMS, RUNS, SEQUENCES};
 
@@ -123,6 +124,7 @@ pub fn read(results: &Path) -> Result<Grid> {
         controls: of_controls,
         geometry: read_geometry(results)?,
         information,
+        loops: read_loops(results)?,
         missing,
         failed,
     })

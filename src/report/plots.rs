@@ -9,6 +9,7 @@ mod gap;
 mod geometry;
 mod k_star;
 mod leaderboard;
+mod loops;
 mod loss;
 mod paths;
 mod rate_distortion;
@@ -63,7 +64,7 @@ struct Line {
 pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<Drawn>> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let context = Context::new(analysis);
-    let figures: [(&'static str, Maker); 15] = [
+    let figures: [(&'static str, Maker); 16] = [
         ("few-tokens", few_tokens::plot),
         ("paths", paths::plot),
         ("paths-by-metric", paths::by_metric),
@@ -79,6 +80,7 @@ pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<Drawn>> {
         ("leaderboard", leaderboard::plot),
         ("rate-distortion", rate_distortion::plot),
         ("loss", loss::plot),
+        ("loops", loops::plot),
     ];
     let mut drawn = Vec::new();
     for (stem, plot) in figures {
@@ -270,7 +272,7 @@ fn dodge(at: usize, of: usize, step: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::analysis::made::{MODELS, Made, Whole, grid_of, noise};
-    use crate::frames::{Bootstrap, Grid};
+    use crate::frames::{Bootstrap, Grid, Loops};
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
@@ -280,6 +282,7 @@ mod tests {
             controls: Vec::new(),
             geometry: Vec::new(),
             information: Vec::new(),
+            loops: Loops::default(),
             missing: Vec::new(),
             failed: Vec::new(),
             bootstrap,

@@ -5,8 +5,8 @@ use assay_probes::stats::hypotheses::HYPOTHESES;
 use super::document::{Block, Drawn, Part, Shown};
 use super::summary::undecidable;
 use super::tables::Named;
-use crate::analysis::{Analysis, gaps};
-use crate::markdown::Table;
+use crate::analysis::{Analysis, CloudLoops, cloud_loops, gaps, kinds_of_clouds};
+use crate::markdown::{Table, counted};
 
 /// A question and what answers it; left out where there is no table for it.
 struct Section {
@@ -179,6 +179,23 @@ const SECTIONS: [Section; 21] = [
                   inferred dimensionality can hardly exceed the number of principal components asked for.",
     },
     Section {
+        question: "Is there more of a loop than in clouds without one?",
+        figures: &["loops"],
+        tables: &["loops", "loops-by-cloud"],
+        caveats: "Persistent homology (Vietoris-Rips, Z/2) of a sample of each cloud, beside draws of nulls that go through the same steps. pi is the largest death/birth of a bar of dimension 1. A \
+                  p in one metric is the largest over nulls and seeds, that of all metrics together is by Westfall and Young's min-P, and q is by Benjamini and Hochberg over all clouds of the \
+                  sweep. Clouds of one model share text and shapes, so that they are not independent. With B draws no p is below 1/(B + 1): of m clouds one alone can stand only \
+                  where m/(B + 1) ≤ α. `ratio_author` is an earlier rule, for comparison; ratios of different metrics or numbers of points can't be compared. Rows of a decoder or columns of an encoder are of the latents that fire \
+                  on the evaluation set. Activations are one token of each evaluation sequence, never its first, about their mean.\n\n\
+                  **Not claimed:**\n\n\
+                  - that a cloud that stands has a loop: a sphere, a Swiss roll in space, gaps between clusters and sparse codes can have more of one than these nulls as well;\n\
+                  - how many loops there are, or that they are the same in two clouds;\n\
+                  - that a loop stands for a cyclic concept, or that the model uses it: labels with an order (`assay circles`) or turning the plane would have to show that;\n\
+                  - that a cloud that does not stand has no loop: a short one, or one under noise in many dimensions, is not seen with so few points;\n\
+                  - that loops of decoder rows are those of activations: rows say which directions there are, not where tokens lie;\n\
+                  - that a loop of activations is of meaning: position, repeated tokens, few distinct contexts and a few dimensions of huge activations make shapes of their own.",
+    },
+    Section {
         question: "Everything",
         figures: &[],
         tables: &["grid", "everything"],
@@ -229,6 +246,9 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
         let mut parts: Vec<Shown<'a>> = found.into_iter().map(|(name, table)| shown(analysis, name, table)).collect();
         parts.sort_by_key(|shown| matches!(shown.part, Part::Link));
         out.extend(parts.into_iter().map(Block::Table));
+        if section.tables.contains(&"loops") {
+            out.push(Block::Text(loops_found(analysis)));
+        }
         if section.tables.contains(&"delta-by-k") {
             out.extend(monte_carlo(analysis).map(Block::Text));
         }
@@ -278,6 +298,30 @@ fn part(analysis: &Analysis<'_>, table: &Table) -> Part {
         }
     }
     if rows.len() > ROWS || what.is_empty() { Part::Link } else { Part::Rows(rows, what.join(", ")) }
+}
+
+/// What was found of loops, in a sentence for each kind of cloud.
+fn loops_found(analysis: &Analysis<'_>) -> String {
+    let found = cloud_loops(analysis);
+    let of_kind = |(kind, mut of): (&str, Vec<&CloudLoops<'_>>)| {
+        of.retain(|cloud| cloud.p.is_some());
+        let points = match kind {
+            "decoder" => "decoder rows",
+            "encoder" => "encoder columns",
+            _ => "activations",
+        };
+        let standing: Vec<&str> =
+            of.iter().filter(|cloud| cloud.stands() == Some(true)).map(|cloud| cloud.of.cloud.as_str()).collect();
+        let clouds = counted(of.len(), "cloud");
+        let shown = if standing.len() <= 5 { format!(": {}", standing.join(", ")) } else { String::new() };
+        match standing.len() {
+            _ if of.is_empty() => format!("No cloud of {points} had enough points to be tested."),
+            0 => format!("No cloud of {points} has more of a loop than every null ({} tested).", of.len()),
+            1 => format!("One of {clouds} of {points} has more of a loop than every null{shown}."),
+            n => format!("{n} of {clouds} of {points} have more of a loop than every null{shown}."),
+        }
+    };
+    kinds_of_clouds(&found).into_iter().map(of_kind).collect::<Vec<_>>().join(" ")
 }
 
 /// How far another seed of the bootstrap would move the ends of these intervals.

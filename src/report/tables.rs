@@ -13,6 +13,7 @@ mod glance;
 mod grid;
 mod hypotheses;
 mod information;
+mod loops;
 mod proxies;
 mod scale;
 mod uncertainty;
@@ -68,6 +69,8 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("influence", uncertainty::influence(analysis)),
         ("geometry", geometry::geometry(analysis.grid)),
         ("information", information::information(analysis)),
+        ("loops", loops::loops(analysis)),
+        ("loops-by-cloud", loops::clouds(analysis)),
         ("hypotheses", hypotheses::hypotheses(analysis)),
         ("grid", grid::grid(analysis)),
         ("everything", grid::everything(analysis)),

@@ -106,6 +106,9 @@ impl SweepSpec {
             "[eval]: resamples = {}: between 100 and 100,000 make an interval",
             eval.resamples
         );
+        if let Some(topology) = &self.topology {
+            topology.check_values(self.train.save_saes)?;
+        }
         let named_by_models = self.models.iter().all(|model| model.layers.is_some());
         for depth in &self.depths {
             depth_fraction(depth).or_else(|error| match named_by_models {

@@ -16,24 +16,26 @@ pub struct Partner {
 /// `firings` has the tokens of each latent, ascending, all below `tokens`. It costs as many steps as there are pairs of firings on a token.
 ///
 /// # Panics
-/// If a token is not below `tokens`.
+/// If a token is not below `tokens`, or there are 2³² firings.
 pub fn partners(firings: &[Vec<u32>], tokens: usize) -> Vec<Option<Partner>> {
-    // The same by token.
-    let mut starts = vec![0_usize; tokens + 1];
-    firings.iter().flatten().for_each(|&token| starts[token as usize + 1] += 1);
-    (0..tokens).for_each(|token| starts[token + 1] += starts[token]);
-    let mut next = starts.clone();
-    let mut latents = vec![0_u32; starts[tokens]];
+    let total: usize = firings.iter().map(Vec::len).sum();
+    assert!(u32::try_from(total).is_ok(), "{total} firings");
+    // The same by token: those of a token begin at the entry after it, which moves to their end as they come, where the next one's begin.
+    let mut starts = vec![0_u32; tokens + 2];
+    firings.iter().flatten().for_each(|&token| starts[token as usize + 2] += 1);
+    (0..tokens).for_each(|token| starts[token + 2] += starts[token + 1]);
+    let mut latents = vec![0_u32; total];
     for (latent, of) in firings.iter().enumerate() {
         for &token in of {
-            latents[next[token as usize]] = latent as u32;
-            next[token as usize] += 1;
+            let next = &mut starts[token as usize + 1];
+            latents[*next as usize] = latent as u32;
+            *next += 1;
         }
     }
     let together = |counts: &mut Vec<u32>, (latent, of): (usize, &Vec<u32>)| {
         let mut touched = Vec::new();
         for &token in of {
-            for &other in &latents[starts[token as usize]..starts[token as usize + 1]] {
+            for &other in &latents[starts[token as usize] as usize..starts[token as usize + 1] as usize] {
                 if counts[other as usize] == 0 {
                     touched.push(other);
                 }

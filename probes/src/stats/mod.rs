@@ -7,7 +7,7 @@
 //! - [`mean`], [`sample_sd`], [`cohen_d`], [`cohen_d_z`]: effect sizes.
 //! - [`minimum_detectable`], [`equivalence_margin`]: what a measurement could have shown.
 //! - [`pearson`], [`spearman`], [`partial`], [`demean_by`], [`Estimate`]: correlations over the rows of a grid; [`swap_test`]: two of them.
-//! - [`clopper_pearson`], [`wilson`]: shares; [`holm`]: several tests.
+//! - [`clopper_pearson`], [`wilson`]: shares; [`holm`], [`benjamini_hochberg`]: several tests.
 //! - [`k_star`]: the sparsity budget that reaches a target; [`along`]: one score where another has a given value.
 //! - [`hypotheses`]: the decision rules H0 to H3.
 
@@ -31,7 +31,7 @@ pub use correlation::{DEGENERATE, Estimate, demean_by, gather, partial, pearson,
 pub use crossed::{Components, StandardError, jackknife_variance};
 pub use effect::{cohen_d, cohen_d_z, mean, sample_sd};
 pub use monte_carlo::{Excludes, end_errors};
-pub use multiplicity::holm;
+pub use multiplicity::{benjamini_hochberg, holm};
 pub use path::{along, along_or_beyond};
 pub use power::{equivalence_margin, minimum_detectable};
 pub use proportion::{clopper_pearson, wilson};

@@ -29,7 +29,6 @@ pub fn linked(nearest: &[Vec<(usize, f64)>], least: f64) -> Vec<Vec<usize>> {
 /// # Errors
 /// If a row is zero, or the eigenvectors can't be found.
 pub fn spectral(rows: ArrayView2<'_, f64>, count: usize, seed: u64) -> Result<Vec<Vec<usize>>> {
-    let n = rows.nrows();
     let mut units = rows.to_owned();
     for (row, mut unit) in units.rows_mut().into_iter().enumerate() {
         let norm = unit.dot(&unit).sqrt();
@@ -40,13 +39,22 @@ pub fn spectral(rows: ArrayView2<'_, f64>, count: usize, seed: u64) -> Result<Ve
     }
     let cosines = units.dot(&units.t());
     let affinity = cosines.mapv(|cosine| 1.0 - cosine.clamp(-1.0, 1.0).acos() / PI);
+    Ok(members(&spectral_labels(affinity.view(), count, seed)?, count))
+}
+
+/// The number of each row's cluster, by the first `count` eigenvectors of the normalised Laplacian of a graph's affinities, `[n, n]`.
+///
+/// # Errors
+/// If the eigenvectors can't be found.
+pub(super) fn spectral_labels(affinity: ArrayView2<'_, f64>, count: usize, seed: u64) -> Result<Vec<usize>> {
+    let n = affinity.nrows();
     // The Laplacian has no diagonal of the affinity's.
     let roots: Vec<f64> =
         (0..n).map(|i| (affinity.row(i).sum() - affinity[[i, i]]).max(f64::MIN_POSITIVE).sqrt()).collect();
     let normalised = Mat::from_fn(n, n, |i, j| if i == j { 1.0 } else { -affinity[[i, j]] / roots[i] / roots[j] });
     let eigen = normalised.self_adjoint_eigen(Side::Lower).map_err(|_| TopologyError::Spectrum)?;
     let embedded = Array2::from_shape_fn((n, count.min(n)), |(i, axis)| eigen.U()[(i, axis)] / roots[i]);
-    Ok(members(&k_means(embedded.view(), count, seed), count))
+    Ok(k_means(embedded.view(), count, seed))
 }
 
 /// The first of a group, by way of which its members are found; the way there is halved.

@@ -21,7 +21,8 @@ use crate::output;
 use crate::plan::{Plan, PlannedModel, Run};
 use crate::progress::duration;
 use crate::record::{Failure, RunRecord};
-use crate::spec::{SweepControl, SweepSpec};
+use crate::spec::{SweepControl, SweepSpec, TopologySpec};
+use crate::topology;
 
 /// [`evaluation_bytes`] of the model that needs most.
 fn eval_bytes(spec: &SweepSpec, plan: &Plan, opened: &OpenDevice) -> f64 {
@@ -73,6 +74,19 @@ pub(super) struct Outlook {
     checkpoint_tokens: Option<u64>,
     /// Of what is left to do, without the geometry of the models and mutual information.
     seconds: Option<Estimate>,
+    /// Clouds to audit for loops, where the spec asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topology: Option<Audits>,
+}
+
+/// Audits of clouds that are to be made.
+#[derive(Serialize)]
+struct Audits {
+    clouds: usize,
+    /// Of each, at most.
+    draws: usize,
+    /// Of all of them, at most, by bars of uniform clouds as large; bars of others may take longer.
+    seconds: f64,
 }
 
 /// What one process may work on by itself, with `--group`.
@@ -122,7 +136,7 @@ impl Outlook {
         let can = why_not.is_none();
         let (mut runs, mut flops, mut training_bytes) = (Vec::new(), 0.0, 0.0_f64);
         let mut seconds = Estimate::default();
-        let mut groups = Vec::new();
+        let (mut groups, mut audits) = (Vec::new(), Vec::new());
         // The model whose groups are timed: one at a time is in memory.
         let mut loaded: Option<(&PlannedModel, Decoder)> = None;
         for (model, group) in plan.groups() {
@@ -169,6 +183,12 @@ impl Outlook {
                 seconds.add(spec, group, &todo, &decoder, &model.tokens, opened)?;
                 loaded = Some((model, decoder));
             }
+            let keys = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
+            for task in topology::tasks(spec.topology.as_ref(), &group.model, keys, model.is_first(group))? {
+                if can && task.load(results)?.is_none() {
+                    audits.push(task.width());
+                }
+            }
             groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: can.then_some(todo.len()) });
             let asking = todo.iter().filter(|run| run.key.train.first_asking().is_some()).count();
             let vocab_size = model.files.config().vocab_size;
@@ -193,7 +213,31 @@ impl Outlook {
             checkpoint_seconds,
             checkpoint_tokens,
             seconds: can.then_some(seconds),
+            topology: spec
+                .topology
+                .as_ref()
+                .filter(|_| can)
+                .map(|topology| Audits::of(topology, &audits))
+                .transpose()?,
         })
+    }
+}
+
+impl Audits {
+    /// Of clouds of these widths.
+    fn of(spec: &TopologySpec, widths: &[usize]) -> Result<Self> {
+        let draws = spec.draws_of_cloud();
+        let mut timed: BTreeMap<usize, f64> = BTreeMap::new();
+        let mut seconds = 0.0;
+        for &width in widths {
+            let of_draw = match timed.get(&width) {
+                Some(&seconds) => seconds,
+                None => spec.seconds_of_draw(width)?,
+            };
+            timed.insert(width, of_draw);
+            seconds += of_draw * draws as f64;
+        }
+        Ok(Self { clouds: widths.len(), draws, seconds })
     }
 }
 
@@ -263,6 +307,10 @@ impl fmt::Display for Outlook {
                 training / 1e9,
                 evaluation / 1e9
             )?;
+        }
+        if let Some(Audits { clouds, draws, seconds }) = self.topology.as_ref().filter(|audits| audits.clouds > 0) {
+            let (clouds, about) = (counted(*clouds, "cloud"), duration(*seconds));
+            writeln!(f, "beside it the topology of {clouds}, up to {draws} draws of each: about {about} at most")?;
         }
         write!(
             f,

@@ -18,7 +18,8 @@ use crate::markdown::Table;
 use crate::plan::Outline;
 use crate::record::{Failure, GeometryRecord, RunRecord};
 use crate::results_dir::{ResultsDir, SLURM};
-use crate::{information, output};
+use crate::spec::SpecDocument;
+use crate::{information, output, topology};
 use programs::{Queue, queue, sbatch};
 
 const ARRAY: &str = "array.sh";
@@ -302,6 +303,9 @@ impl Jobs {
     /// How far each group is.
     fn states(&self, results: &Path, queued: &Queue) -> Result<Vec<GroupState>> {
         let outline = Outline::read(results)?;
+        // As it is recorded when the first task begins.
+        let recorded = results.join("sweep.toml");
+        let spec = recorded.exists().then(|| SpecDocument::read(&recorded, &[])?.spec()).transpose()?;
         let state = |(at, name): (usize, &String)| {
             let group = outline.iter().flat_map(|outline| &outline.groups).find(|group| group.name == *name);
             let runs = group.map_or(&[][..], |group| &group.runs);
@@ -317,13 +321,21 @@ impl Jobs {
             let geometry = group.and_then(|group| group.geometry.as_ref()).map(|id| GeometryRecord::path(results, id));
             let information =
                 group.and_then(|group| group.information.as_ref()).map(|id| information::path(results, id));
-            let rest: Vec<_> = geometry.into_iter().chain(information).map(written).collect();
+            let mut rest: Vec<_> = geometry.into_iter().chain(information).map(written).collect();
+            let keys = runs.iter().map(|run| (run.depth.as_str(), &run.key));
+            let topology = spec.as_ref().and_then(|spec| spec.topology.as_ref());
+            let is_first = group.is_some_and(|group| group.geometry.is_some());
+            for task in topology::tasks(topology, group.map_or("", |group| &group.model), keys, is_first)? {
+                if !task.lacks_run(results)? {
+                    rest.push(written(task.path(results)));
+                }
+            }
             let has_rest = rest.iter().all(Option::is_some);
             let written = times.into_iter().chain(rest.into_iter().flatten()).max();
             let queued = queued.iter().rfind(|((_, task), _)| *task == Some(at)).map(|(_, state)| state.clone());
-            GroupState { done, failed, runs: runs.len(), written, has_rest, queued }
+            Ok(GroupState { done, failed, runs: runs.len(), written, has_rest, queued })
         };
-        Ok(self.groups.iter().enumerate().map(state).collect())
+        self.groups.iter().enumerate().map(state).collect()
     }
 
     /// A table of the groups, and the ends of the logs of those that stopped.

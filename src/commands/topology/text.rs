@@ -7,13 +7,13 @@ use anyhow::Result;
 use assay_probes::topology::{Bar, Statistic};
 use serde_json::{Value, json};
 
-use super::TopologyReport;
 use crate::markdown::Table;
+use crate::topology::Audited;
 
 /// One object, or a list of them if there are several metrics.
-pub(super) fn json(found: &[TopologyReport]) -> Result<String> {
+pub(super) fn json(found: &[Audited]) -> Result<String> {
     let bars = |bars: &[Bar]| bars.iter().map(|bar| json!([bar.birth, bar.death])).collect::<Vec<Value>>();
-    let object = |found: &TopologyReport| -> Result<Value> {
+    let object = |found: &Audited| -> Result<Value> {
         let mut object = serde_json::Map::new();
         let Value::Object(all) = serde_json::to_value(found)? else { unreachable!("a struct is an object") };
         for (key, value) in all {
@@ -40,7 +40,7 @@ pub(super) fn json(found: &[TopologyReport]) -> Result<String> {
 }
 
 /// A heading, a sentence and tables for each metric.
-pub(super) fn tables(cloud: &Path, found: &[TopologyReport]) -> String {
+pub(super) fn tables(cloud: &Path, found: &[Audited]) -> String {
     let mut text = String::new();
     for (at, found) in found.iter().enumerate() {
         let gap = if at == 0 { "" } else { "\n" };
@@ -59,7 +59,7 @@ pub(super) fn tables(cloud: &Path, found: &[TopologyReport]) -> String {
     text.trim_end().to_owned()
 }
 
-fn one(cloud: &Path, found: &TopologyReport) -> String {
+fn one(cloud: &Path, found: &Audited) -> String {
     let audit = &found.audit;
     let statistics = &audit.statistics;
     let mut text = format!("# {}, {}\n\n{}\n\n", cloud.display(), found.metric, verdict(found));
@@ -115,7 +115,7 @@ fn one(cloud: &Path, found: &TopologyReport) -> String {
 }
 
 /// What can be said.
-fn verdict(found: &TopologyReport) -> String {
+fn verdict(found: &Audited) -> String {
     let Some(p) = found.audit.largest_p(Statistic::Pi) else {
         return "Bars alone: nothing was drawn to compare them with.".to_owned();
     };

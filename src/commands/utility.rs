@@ -1,0 +1,226 @@
+//! `assay utility`: does the topology of a point's neighbourhood add to what its geometry says of labels?
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use assay_probes::topology::{Metric, Splits, Surroundings, Utility, principal_scores, random_projection, utility};
+use ndarray::{Array2, ArrayView2, Axis};
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use super::contexts::whole;
+use crate::interrupt::{self, Interrupted};
+use crate::markdown::{Table, number};
+use crate::progress::Progress;
+use crate::{cloud, output};
+
+/// Ask whether the topology of neighbourhoods adds to what their geometry says of labels.
+///
+/// Of each point and its nearest neighbours nine numbers of distances and variances are taken, and five of the bars of their persistent homology in dimension 1.
+/// From them a ridge regression predicts how alike the labels of the point and its neighbours are, and how mixed the neighbours' are. Clusters of the neighbour graph are never split
+/// between fitting and testing, as neighbourhoods overlap. Five more columns gain a little by chance: so rows of a cluster exchange their topology,
+/// and p says how often they gain as much. With --beside the same is asked of other values of the same points, brought to as many dimensions by PCA and by a random projection.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  assay utility activations.npy --labels labels.npy\n  assay utility activations.npz --key layer_12 --labels labels.npz --labels-key topics \\\n    --beside counts.npy --metric angular --json"
+)]
+pub struct UtilityArgs {
+    /// Points, one a row: numpy's .npy or .npz, safetensors or Parquet
+    #[arg(value_name = "FILE")]
+    cloud: PathBuf,
+    /// Which array, tensor or column of it
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Labels, a row a point and a column a label, 0 where it is not there: a file of the same kinds
+    #[arg(long, value_name = "FILE")]
+    labels: PathBuf,
+    /// Which array, tensor or column of it
+    #[arg(long, value_name = "NAME")]
+    labels_key: Option<String>,
+    /// Other values of the same points, as counts of words: their principal components and a random projection are asked beside the cloud
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
+    /// Which array, tensor or column of it
+    #[arg(long, value_name = "NAME", requires = "beside")]
+    beside_key: Option<String>,
+    /// How far points are apart: euclidean, cosine, angular, cityblock or chebyshev
+    #[arg(long, value_name = "NAME", default_value = "euclidean")]
+    metric: Metric,
+    /// Neighbours of a point
+    #[arg(long, value_name = "K", default_value_t = 40, value_parser = whole(3, 10_000, "a loop has four points"))]
+    neighbours: u64,
+    /// Points at most; of more, so many are chosen at random
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(10, 20_000, "folds need points"))]
+    rows: u64,
+    /// Clusters of the neighbour graph
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = whole(2, 10_000, "there are two folds"))]
+    clusters: u64,
+    /// Folds, each of whole clusters
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(2, 1000, "one is fitted and one tested"))]
+    folds: u64,
+    /// Times that points are clustered and dealt out anew
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = whole(1, 1000, "there is a split"))]
+    repeats: u64,
+    /// Times that points of a cluster exchange their topology; p is at least 1/(N + 1)
+    #[arg(long, value_name = "N", default_value_t = 199, value_parser = whole(1, 1_000_000, "p needs one"))]
+    draws: u64,
+    /// Everything random follows from it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found of one representation of the points.
+#[derive(Serialize)]
+struct Found {
+    representation: String,
+    dimensions: usize,
+    targets: Vec<Utility>,
+}
+
+#[derive(Serialize)]
+struct UtilityReport {
+    metric: Metric,
+    points: usize,
+    rows: usize,
+    labels: usize,
+    neighbours: u64,
+    splits: Splits,
+    found: Vec<Found>,
+}
+
+impl UtilityArgs {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If a file can't be read, files have different numbers of rows, there are too few points, or somebody interrupts.
+    pub fn run(&self, progress: Progress) -> Result<()> {
+        let whole = cloud::read(&self.cloud, self.key.as_deref())?;
+        let labels = cloud::read(&self.labels, self.labels_key.as_deref())?;
+        let beside = self.beside.as_ref().map(|path| cloud::read(path, self.beside_key.as_deref())).transpose()?;
+        let named = [Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
+        for (path, other) in named.into_iter().flatten() {
+            ensure!(
+                other.nrows() == whole.nrows(),
+                "{} has {} rows, and {} has {}: a row is a point in both",
+                path.display(),
+                other.nrows(),
+                self.cloud.display(),
+                whole.nrows()
+            );
+        }
+        ensure!(
+            labels.iter().all(|&value| value == 0.0 || value == 1.0),
+            "{}: labels are 0 or 1, a column each",
+            self.labels.display()
+        );
+        // The same rows of all.
+        let count = (self.rows as usize).min(whole.nrows());
+        let mut rows = sample(&mut ChaCha8Rng::seed_from_u64(self.seed), whole.nrows(), count).into_vec();
+        rows.sort_unstable();
+        let chosen = |matrix: &Array2<f64>| matrix.select(Axis(0), &rows);
+        let (points, labels) = (chosen(&whole), chosen(&labels).mapv(|value| value > 0.5));
+        let dimensions = points.ncols();
+        let mut representations = vec![(self.cloud.display().to_string(), points)];
+        if let (Some(path), Some(beside)) = (&self.beside, &beside) {
+            let (name, beside) = (path.display(), chosen(beside));
+            representations
+                .push((format!("{name}, principal components"), principal_scores(beside.view(), dimensions)?));
+            let projected = random_projection(beside.view(), dimensions, self.seed);
+            representations.push((format!("{name}, random projection"), projected));
+        }
+        interrupt::listen()?;
+        let splits = Splits {
+            clusters: self.clusters as usize,
+            folds: self.folds as usize,
+            repeats: self.repeats as usize,
+            permutations: self.draws as usize,
+            seed: self.seed,
+        };
+        let mut found = Vec::new();
+        for (representation, points) in representations {
+            let targets = self.asked(&representation, points.view(), labels.view(), &splits, progress);
+            let targets = targets.with_context(|| representation.clone())?;
+            found.push(Found { representation, dimensions: points.ncols(), targets });
+        }
+        let report = UtilityReport {
+            metric: self.metric,
+            points: count,
+            rows: whole.nrows(),
+            labels: labels.ncols(),
+            neighbours: self.neighbours,
+            splits,
+            found,
+        };
+        output::result_line(if self.json { serde_json::to_string_pretty(&report)? } else { report.tables() })
+    }
+
+    fn asked(
+        &self,
+        representation: &str,
+        points: ArrayView2<'_, f64>,
+        labels: ArrayView2<'_, bool>,
+        splits: &Splits,
+        progress: Progress,
+    ) -> Result<Vec<Utility>> {
+        let mut stage = progress.stage(representation, 4, "steps");
+        let surroundings = Surroundings::of(points, self.metric, self.neighbours as usize)?;
+        let mut done = || {
+            stage.advance(1, String::new);
+            let stopped = || Interrupted { saved: "nothing is written; the same command begins anew".to_owned() };
+            if interrupt::requested() { Err(anyhow::Error::from(stopped())) } else { Ok(()) }
+        };
+        done()?;
+        let found = utility(&surroundings, labels, splits, &mut done)?;
+        stage.finish("");
+        Ok(found)
+    }
+}
+
+impl UtilityReport {
+    fn tables(&self) -> String {
+        let Splits { clusters, folds, repeats, permutations, .. } = self.splits;
+        let mut table = Table::new([
+            "representation",
+            "target",
+            "rows",
+            "R²: geometry",
+            "topology",
+            "both",
+            "gain",
+            "splits > 0",
+            "gain in rank correlation",
+            "exchanged: 5 %, median, 95 %",
+            "p",
+        ]);
+        for found in &self.found {
+            for of in &found.targets {
+                let r2 = |at: usize| number(of.r2.map(|r2| r2[at]));
+                let permuted = of.permuted.map(|values| values.map(|value| number(Some(value))).join(", "));
+                table.row([
+                    format!("{} ({} dimensions)", found.representation, found.dimensions),
+                    of.target.name().to_owned(),
+                    of.rows.to_string(),
+                    r2(0),
+                    r2(1),
+                    r2(2),
+                    number(of.gain),
+                    number(of.share_positive),
+                    number(of.gain_spearman),
+                    permuted.unwrap_or_else(|| number(None)),
+                    number(of.p),
+                ]);
+            }
+        }
+        format!(
+            "{} of {} points with {} labels, {} neighbours each, metric {}; {folds} folds of whole clusters ({clusters} at most), {repeats} times; {permutations} exchanges within clusters.\n\n{table}\n\
+             Gain: R²(both) − R²(geometry), the mean over splits. Three targets of each representation are tested, and no p is corrected for that. A gain says that bars of neighbourhoods \
+             go with how labels lie, not that there is a loop or that a loop is why.",
+            self.points, self.rows, self.labels, self.neighbours, self.metric
+        )
+    }
+}

@@ -1,0 +1,248 @@
+//! Is there more of a loop in a cloud than in clouds that have none? What `assay topology` asks of a file, and a sweep of its SAEs.
+
+mod files;
+mod sweep;
+
+use std::str::FromStr;
+
+use anyhow::{Result, ensure};
+use assay_models::memory;
+use assay_probes::topology::{
+    Audit, AuthorRule, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit, author_rule,
+    over_metrics,
+};
+use burn::tensor::Device;
+use indicatif::DecimalBytes;
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+pub use files::{CloudFound, Place, check_writable_in, remove, write};
+pub use sweep::{Task, TopologyRecord, measure, tasks};
+
+/// Principal components that are kept by default.
+const COMPONENTS: usize = 50;
+/// Points up to which dimension 2 is computed.
+const MOST_IN_DIMENSION_2: usize = 300;
+/// Subsamples of the earlier rule.
+const AUTHOR_RUNS: usize = 8;
+/// Points of the smallest loop.
+const LEAST: usize = 4;
+
+/// How a cloud is audited.
+#[derive(Clone, Debug, Serialize)]
+pub struct Settings {
+    /// What scales are.
+    pub filtration: Filtration,
+    /// What to compare with; none for bars alone.
+    pub nulls: Vec<Null>,
+    /// Draws of each null.
+    pub draws: usize,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// A claim needs every null's p at or below this.
+    pub alpha: f64,
+    /// Rows at most.
+    pub rows: usize,
+    /// Principal components.
+    pub components: Components,
+    /// Landmarks, if they stand for the cloud.
+    pub landmarks: Option<Landmarks>,
+    /// The highest dimension of homology.
+    pub max_dim: usize,
+    /// The longest edge.
+    pub threshold: Option<f64>,
+}
+
+/// How many principal components of a cloud are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Components {
+    /// Fifty where there are nulls and the metric is neither of angles, which are about the origin and not the mean, nor of sets; else all.
+    #[default]
+    Usual,
+    /// All.
+    All,
+    /// So many.
+    Count(usize),
+}
+
+impl FromStr for Components {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let count = text.parse().ok().filter(|&count: &usize| count > 0);
+        count.map(Self::Count).ok_or_else(|| format!("{text}: a number above 0, or all, is expected"))
+    }
+}
+
+/// What was found of a cloud in one metric.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Audited {
+    /// The metric.
+    pub metric: Metric,
+    /// The filtration.
+    pub filtration: String,
+    /// Points that bars were computed of.
+    pub points: usize,
+    /// Their dimensions.
+    pub dimensions: usize,
+    /// Rows that there were.
+    pub rows: usize,
+    /// Principal components that were kept, if not all.
+    pub components: Option<usize>,
+    /// Landmarks, if they stood for the cloud.
+    pub landmarks: Option<usize>,
+    /// Draws of each null that were asked for.
+    pub draws: usize,
+    /// The seed.
+    pub seed: u64,
+    /// The level.
+    pub alpha: f64,
+    /// p of pi over all metrics together, the largest over nulls; without nulls there is none.
+    pub p_over_metrics: Option<f64>,
+    /// The bars and the tests.
+    pub audit: Audit,
+    /// The earlier rule.
+    pub author: Option<AuthorRule>,
+}
+
+/// Whether a metric is of sets or counts, which a Gaussian is none of.
+pub fn is_of_sets(metric: Metric) -> bool {
+    matches!(metric, Metric::Jaccard | Metric::Tanimoto)
+}
+
+/// The nulls of the earlier rule, as far as they are of the metric.
+fn author_nulls(metric: Metric) -> Vec<Null> {
+    if is_of_sets(metric) { vec![Null::Columns] } else { vec![Null::Columns, Null::Gaussian] }
+}
+
+impl Settings {
+    /// What is wrong with them. `names` gives the name of a setting where they were given.
+    ///
+    /// # Errors
+    /// If a null is none of a metric, no p can be as small as is asked, or a number is out of range.
+    pub fn check(&self, metrics: &[Metric], named: impl Fn(&str) -> String) -> Result<()> {
+        let (nulls, draws, alpha) = (named("nulls"), named("draws"), named("alpha"));
+        ensure!(
+            self.nulls.is_empty() || self.draws > 0,
+            "{draws} 0: a null needs a draw; {nulls} none leaves them out"
+        );
+        if let Some(metric) = metrics.iter().find(|&&metric| is_of_sets(metric)) {
+            let shown: Vec<String> = self.nulls.iter().map(ToString::to_string).collect();
+            ensure!(
+                self.nulls.iter().all(|null| *null == Null::Columns),
+                "a draw of {} is none of the metric {metric}: give {nulls} columns, or none",
+                shown.join(",")
+            );
+        }
+        ensure!(self.alpha > 0.0 && self.alpha < 1.0, "{alpha} {}: a number between 0 and 1 is expected", self.alpha);
+        let floor = 1.0 / (self.draws + 1) as f64;
+        ensure!(
+            self.nulls.is_empty() || floor <= self.alpha,
+            "with {draws} {} no p is below {floor:.3}, so none reaches {alpha} {}; give {draws} {} or more",
+            self.draws,
+            self.alpha,
+            (1.0 / self.alpha).ceil() as usize - 1
+        );
+        ensure!(
+            self.rows > 0 && self.landmarks.is_none_or(|landmarks| landmarks.count > 0),
+            "{} and {} are at least 1",
+            named("rows"),
+            named("landmarks")
+        );
+        Ok(())
+    }
+
+    /// Refuses what would take more memory than there is, or would not end, of a cloud of so many rows. `remedy` says which settings choose
+    /// fewer points.
+    ///
+    /// # Errors
+    /// With the figure.
+    pub fn check_size(&self, rows: usize, remedy: &str) -> Result<()> {
+        let rows = self.rows.min(rows);
+        let points = self.landmarks.map_or(rows, |landmarks| landmarks.count).min(rows);
+        ensure!(
+            self.max_dim < 2 || points <= MOST_IN_DIMENSION_2,
+            "dimension 2 of {points} points takes too long; choose {MOST_IN_DIMENSION_2} with {remedy}"
+        );
+        // Distances twice over, and of an activation-like cloud of 5000 points another 1.4 GiB of the engine's.
+        let pairs = (rows * rows.saturating_sub(1) / 2) as u64;
+        let at_once = if self.nulls.is_empty() { 1 } else { rayon::current_num_threads() as u64 };
+        let needed = (pairs * 8 * 2 + (points * points) as u64 * 60) * at_once;
+        let free = memory::free(&Device::flex());
+        ensure!(
+            free.is_none_or(|free| needed <= free),
+            "{points} points take about {}, and {} are free; choose fewer with {remedy}",
+            DecimalBytes(needed),
+            DecimalBytes(free.unwrap_or(0))
+        );
+        Ok(())
+    }
+
+    fn pipeline(&self, metric: Metric, width: usize) -> Pipeline {
+        let components = match self.components {
+            Components::All => None,
+            Components::Count(count) => Some(count),
+            Components::Usual => {
+                (!self.nulls.is_empty() && !metric.is_angular() && !is_of_sets(metric)).then_some(COMPONENTS)
+            }
+        };
+        Pipeline {
+            components: components.filter(|&count| count < width),
+            metric,
+            filtration: self.filtration,
+            landmarks: self.landmarks,
+            max_dim: self.max_dim,
+            threshold: self.threshold,
+        }
+    }
+
+    /// Audits a cloud in one metric; `rows` is how many it was chosen from. Of fewer points than a loop has nothing is drawn. `tick` is told of draws as they are
+    /// made, and may stop it.
+    ///
+    /// # Errors
+    /// If the cloud is not one of the metric, or those of `tick`.
+    pub fn audit(
+        &self,
+        metric: Metric,
+        cloud: ArrayView2<'_, f64>,
+        rows: usize,
+        tick: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Audited> {
+        let nulls = if cloud.nrows() < LEAST { &[] } else { &self.nulls[..] };
+        let pipeline = self.pipeline(metric, cloud.ncols());
+        let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
+        let audit = audit::<anyhow::Error>(cloud, &pipeline, nulls, &draws, tick)?;
+        let author = (!nulls.is_empty()).then(|| {
+            let of = [AUTHOR_RUNS, cloud.nrows().div_ceil(2)];
+            let pipeline = Pipeline { components: None, ..pipeline.clone() };
+            author_rule(cloud, &pipeline, &author_nulls(metric), of, self.seed)
+        });
+        Ok(Audited {
+            metric,
+            filtration: self.filtration.to_string(),
+            points: audit.points,
+            dimensions: cloud.ncols(),
+            rows,
+            components: pipeline.components,
+            landmarks: self.landmarks.map(|landmarks| landmarks.count),
+            draws: self.draws,
+            seed: self.seed,
+            alpha: self.alpha,
+            p_over_metrics: None,
+            audit,
+            author: author.transpose()?,
+        })
+    }
+}
+
+/// Gives what was found of one cloud in several metrics the p of all of them together.
+pub fn together(found: &mut [Audited]) {
+    let audits: Vec<&Audit> = found.iter().map(|found| &found.audit).collect();
+    if let Some(together) = over_metrics(&audits, Statistic::Pi) {
+        found.iter_mut().zip(together).for_each(|(found, p)| found.p_over_metrics = Some(p));
+    }
+}
