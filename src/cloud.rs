@@ -17,6 +17,8 @@ use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, SafeTensors};
 use zip::ZipArchive;
 
+use crate::frames::guarded;
+
 /// Reads the matrix of a file: numpy's `.npy` and `.npz`, safetensors, or Parquet. `key` says which of several arrays or columns. What has more
 /// than two dimensions is taken row by row.
 ///
@@ -168,7 +170,8 @@ fn tensors(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
 
 /// A column of lists, or all columns of numbers.
 fn parquet(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
-    let frame = ParquetReader::new(File::open(path)?).finish()?;
+    let reader = ParquetReader::new(File::open(path)?);
+    let frame = guarded(|| reader.finish())?;
     let is_list = |dtype: &DataType| matches!(dtype, DataType::List(_));
     let lists: Vec<String> =
         frame.columns().iter().filter(|c| is_list(c.dtype())).map(|c| c.name().to_string()).collect();

@@ -17,7 +17,7 @@ mod write;
 pub use axes::{CONTROL, Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
 pub use grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
 pub use loops::{LoopBar, LoopTest, Loops};
-pub use parquet::open;
+pub use parquet::{guarded, open};
 #[cfg(feature = "workbench")]
 pub use probe::{Probes, write_probes};
 #[cfg(feature = "workbench")]

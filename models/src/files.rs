@@ -1,6 +1,7 @@
 //! Whole files: texts (configurations, indices, tokenizers, specs), and weights mapped into memory.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -42,6 +43,16 @@ pub fn read_text(path: &Path) -> Result<String> {
     }
     let text = std::str::from_utf8(without_bom(&bytes));
     text.map(str::to_owned).map_err(|e| ModelError::data(path, format!("not UTF-8 at byte {}", e.valid_up_to() + 1)))
+}
+
+/// What a library makes of a file. Some end in a panic where a file is damaged in a way that they did not think of; that is an error like
+/// any other.
+///
+/// # Errors
+/// Those of `parse`, and where it panics one that says so.
+pub(crate) fn guarded<T>(path: &Path, parse: impl FnOnce() -> Result<T>) -> Result<T> {
+    let panicked = |_| ModelError::data(path, "it is damaged, and its parser gave up; copy it again");
+    catch_unwind(AssertUnwindSafe(parse)).map_err(panicked)?
 }
 
 /// Opens a file that is mapped, or read at several places. One would wait for a pipe without an end.

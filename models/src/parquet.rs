@@ -17,7 +17,7 @@ use polars::prelude::{
 
 use crate::corpus::padding;
 use crate::error::{ModelError, Result};
-use crate::files::{is_lfs_pointer, lfs_pointer, open_regular};
+use crate::files::{guarded, is_lfs_pointer, lfs_pointer, open_regular};
 use crate::reading::{Column, Contents, Field, Reading};
 
 pub use self::floats::FloatLists;
@@ -83,11 +83,10 @@ pub(crate) fn open_all(paths: &[PathBuf], reading: &Reading) -> Result<(Vec<Shar
 impl Shard {
     /// Reads the footer.
     pub(crate) fn open(path: &Path, reading: &Reading) -> Result<Self> {
-        let bad = bad(path);
         let (file, metadata) = metadata(path)?;
         let mut reader = ParquetReader::new(file);
         reader.set_metadata(Arc::new(metadata.clone()));
-        let schema = reader.schema().map_err(&bad)?;
+        let schema = guarded(path, || reader.schema().map_err(bad(path)))?;
         let fields: Vec<Field> = schema.iter_values().map(field).collect();
         let columns: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
         let mut column = match reading.choose(&fields, "column") {
@@ -175,8 +174,10 @@ impl Shard {
                 (&file).read_exact(&mut bytes).map_err(|e| ModelError::read(&self.path, e))?;
                 chunks.push((chunk, bytes.into()));
             }
-            let (lists, _) = to_deserializer(chunks, field.clone(), None).map_err(&bad)?;
-            return Series::try_from((PlSmallStr::EMPTY, lists)).map_err(&bad);
+            return guarded(&self.path, || {
+                let (lists, _) = to_deserializer(chunks, field.clone(), None).map_err(&bad)?;
+                Series::try_from((PlSmallStr::EMPTY, lists)).map_err(&bad)
+            });
         }
         metadata.num_rows = group.num_rows();
         metadata.row_groups = vec![group];
@@ -187,7 +188,7 @@ impl Shard {
             .with_columns(Some(vec![name.to_owned()]))
             .with_slice(Some((first, rows.len())));
         reader.set_metadata(Arc::new(metadata));
-        let frame = reader.finish().map_err(&bad)?;
+        let frame = guarded(&self.path, || reader.finish().map_err(&bad))?;
         let series = frame.column(name).map_err(&bad)?.as_materialized_series().clone();
         if series.len() == rows.len() {
             Ok(series)
@@ -358,7 +359,7 @@ fn metadata(path: &Path) -> Result<(File, FileMetadata)> {
         return Err(lfs_pointer(path));
     }
     let mut reader = ParquetReader::new(file.try_clone().map_err(|e| ModelError::read(path, e))?);
-    let shared = reader.get_metadata().map_err(bad(path))?.clone();
+    let shared = guarded(path, || Ok(reader.get_metadata().map_err(bad(path))?.clone()))?;
     drop(reader);
     let mut metadata = Arc::unwrap_or_clone(shared);
     metadata.key_value_metadata = None;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::error::{ModelError, Result};
-use crate::files::read_text;
+use crate::files::{guarded, read_text};
 use crate::gguf::{self, Gguf};
 use crate::place::is_gguf;
 
@@ -18,9 +18,9 @@ pub(crate) fn tokenizer(model: &Path) -> Result<(PathBuf, Tokenizer)> {
     if !file.is_file() {
         return Err(ModelError::data(&file, "not found; text needs the model's tokenizer (token files need none)"));
     }
-    let tokenizer = read_text(&file)?.parse::<Tokenizer>();
+    let text = read_text(&file)?;
     let bad = |e: tokenizers::Error| ModelError::data(&file, format!("not a tokenizer: {e}"));
-    let mut tokenizer = tokenizer.map_err(bad)?;
+    let mut tokenizer = guarded(&file, || text.parse::<Tokenizer>().map_err(bad))?;
     // Padding would depend on what a text is tokenised with, and texts are wanted whole.
     tokenizer.with_padding(None).with_truncation(None).map_err(bad)?;
     Ok((file, tokenizer))

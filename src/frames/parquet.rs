@@ -1,12 +1,23 @@
 //! Parquet read, with errors that name the file and the column.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use polars::prelude::{DataFrame, ParquetReader, SerReader, Series};
+use anyhow::{Context, Result, anyhow};
+use polars::prelude::{DataFrame, ParquetReader, PolarsResult, SerReader, Series};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+
+/// What Polars makes of a parquet file. Its reader ends in a panic where a file is damaged in a way that it did not think of; that is an
+/// error like any other.
+///
+/// # Errors
+/// Those of `read`, and where it panics one that says so.
+pub fn guarded<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T> {
+    let found = catch_unwind(AssertUnwindSafe(read)).map_err(|_| anyhow!("its parser gave up"))?;
+    Ok(found?)
+}
 
 /// A parquet file as a frame.
 ///
@@ -14,8 +25,7 @@ use serde_json::json;
 /// If it is missing or damaged.
 pub fn open(path: &Path) -> Result<DataFrame> {
     let file = File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
-    ParquetReader::new(file)
-        .finish()
+    guarded(|| ParquetReader::new(file).finish())
         .with_context(|| format!("{} is no parquet file or damaged; run the sweep again", path.display()))
 }
 

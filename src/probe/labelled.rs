@@ -9,6 +9,7 @@ use polars::prelude::{AnyValue, DataFrame, ParquetReader, SerReader};
 use serde_json::Value;
 
 use super::csv;
+use crate::frames::guarded;
 
 /// Texts, each of one class.
 #[derive(Clone, Debug)]
@@ -162,13 +163,15 @@ fn of_parquet(path: &Path, columns: &Columns) -> Result<Vec<Raw>> {
         .into_iter()
         .chain(columns.document.as_deref().map(|name| (name, "--document-column")))
         .collect();
-    let schema = ParquetReader::new(open_regular(path)?).schema().with_context(damaged)?;
+    let mut reader = ParquetReader::new(open_regular(path)?);
+    let schema = guarded(|| reader.schema()).with_context(damaged)?;
     let there = || schema.iter_names().map(ToString::to_string);
     for (name, flag) in &wanted {
         ensure!(schema.get(name).is_some(), "{shown}: {}", missing(name, flag, there()));
     }
     let names = wanted.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let frame = ParquetReader::new(open_regular(path)?).with_columns(Some(names)).finish().with_context(damaged)?;
+    let reader = ParquetReader::new(open_regular(path)?).with_columns(Some(names));
+    let frame = guarded(|| reader.finish()).with_context(damaged)?;
     let column = |name: &str| -> Result<Vec<String>> { of_column(&frame, name).with_context(|| shown.to_string()) };
     let texts = frame.column(&columns.text)?.as_materialized_series();
     ensure!(

@@ -16,7 +16,7 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 21] = [
+const SECTIONS: [Section; 22] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
         figures: &["curves", "gap"],

@@ -9,6 +9,7 @@ use polars::prelude::{ArrowDataType, ParallelStrategy, ParquetReader, PlSmallStr
 
 use super::{bad, metadata, words};
 use crate::error::{ModelError, Result};
+use crate::files::guarded;
 
 /// A column of activations.
 pub struct FloatLists {
@@ -29,7 +30,7 @@ impl FloatLists {
         let (file, footer) = metadata(path)?;
         let mut reader = ParquetReader::new(file);
         reader.set_metadata(Arc::new(footer.clone()));
-        let schema = reader.schema().map_err(bad(path))?;
+        let schema = guarded(path, || reader.schema().map_err(bad(path)))?;
         let fits = |dtype: &ArrowDataType| match dtype {
             ArrowDataType::LargeList(inner) | ArrowDataType::List(inner) | ArrowDataType::FixedSizeList(inner, _) => {
                 matches!(inner.dtype, ArrowDataType::Float32 | ArrowDataType::Float64)
@@ -108,7 +109,7 @@ impl FloatLists {
             .read_parallel(ParallelStrategy::None)
             .with_columns(Some(vec![self.column.clone()]));
         reader.set_metadata(Arc::new(footer));
-        let frame = reader.finish().map_err(&bad)?;
+        let frame = guarded(&self.path, || reader.finish().map_err(&bad))?;
         let series = frame.column(&self.column).map_err(&bad)?.as_materialized_series();
         let first: usize = self.groups[..at].iter().sum();
         let (mut width, mut all) = (None, Vec::new());
