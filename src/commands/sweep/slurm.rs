@@ -4,6 +4,7 @@
 //! logs and the numbers of the jobs. Nothing here runs while the jobs do: what has become of them is read from the records and the queue.
 
 mod programs;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,6 +22,8 @@ use crate::results_dir::{ResultsDir, SLURM};
 use crate::spec::SpecDocument;
 use crate::{information, output, topology};
 use programs::{Queue, queue, sbatch};
+pub(in crate::commands) use words::quoted;
+use words::{absolute, program};
 
 const ARRAY: &str = "array.sh";
 const GATHER: &str = "gather.sh";
@@ -382,43 +385,9 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].iter().fold(String::new(), |out, line| out + "  " + line + "\n")
 }
 
-/// This program as a word of a script.
-fn program() -> Result<String> {
-    let program = std::env::current_exe().context("this program's own path is not known")?;
-    Ok(quoted(&program.display().to_string()))
-}
-
-fn absolute(path: &Path) -> Result<String> {
-    let found = std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()))?;
-    Ok(found.display().to_string())
-}
-
-/// A word of a shell's, whatever is in it.
-pub(in crate::commands) fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@,+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_where_they_have_to_be() {
-        for (text, expected) in [
-            ("/a/b-1.toml", "/a/b-1.toml"),
-            ("k=[4, 8]", "'k=[4, 8]'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-            ("$HOME", "'$HOME'"),
-        ] {
-            assert_eq!(quoted(text), expected);
-        }
-    }
 
     #[test]
     fn the_last_lines_of_a_log_are_shown() {
