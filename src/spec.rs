@@ -369,7 +369,7 @@ mod tests {
             (("k = [4]", "k = [4]\nhooks = []"), "hooks: at least one value"),
             (("batch_size", "bach_size"), "did you mean `batch_size`?"),
             (("[512]", "[500]"), "256 would be"),
-            (("'s'", "'../s'"), "directory name"),
+            (("'s'", "'../s'"), "name of a directory"),
             (("k = [4]", "k = [4, 4]"), "listed twice"),
             (("k = [4]", "k = [4]\nprecision = 'fp16'"), "`f32` or `bf16`"),
         ] {

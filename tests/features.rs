@@ -509,7 +509,7 @@ fn latents_are_matched_with_those_of_another_sae() {
     let twin = table.column("twin").unwrap().u64().unwrap().clone();
     assert!((0..1024).all(|latent| twin.get(latent) == Some(latent as u64)));
     // The SAE of another model has other widths.
-    refused(&mut run(&golden("saelens-topk/sae")), &["--other", "channels", "same place"]);
+    refused(&mut run(&golden("saelens-topk/sae")), &["--other", "channels", "same hook"]);
 }
 
 /// Before the first layer an activation is its token's embedding, so that the token explains all of every latent.

@@ -138,6 +138,6 @@ fn a_new_spec_fits_the_model_and_the_text_and_runs() {
     refused(&mut new("mine.toml"), &["mine.toml is there already"]);
     refused(&mut new("sub/mine"), &["sub/mine", "current directory"]);
     assert_eq!(std::fs::read_to_string(dir.path().join("mine.toml")).unwrap(), text);
-    refused(&mut new("a b"), &["a b", "directory name"]);
+    refused(&mut new("a b"), &["a b", "name of a directory"]);
     assert!(!dir.path().join("a b.toml").exists());
 }
