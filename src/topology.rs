@@ -126,10 +126,7 @@ impl Settings {
     /// If a null is none of a metric, no p can be as small as is asked, or a number is out of range.
     pub fn check(&self, metrics: &[Metric], named: impl Fn(&str) -> String) -> Result<()> {
         let (nulls, draws, alpha) = (named("nulls"), named("draws"), named("alpha"));
-        ensure!(
-            self.nulls.is_empty() || self.draws > 0,
-            "{draws} 0: a null needs a draw; {nulls} none leaves them out"
-        );
+        ensure!(self.nulls.is_empty() || self.draws > 0, "{draws} 0: a null needs a draw; give 1 or more");
         if let Some(metric) = metrics.iter().find(|&&metric| is_of_sets(metric)) {
             let shown: Vec<String> = self.nulls.iter().map(ToString::to_string).collect();
             ensure!(
@@ -147,12 +144,8 @@ impl Settings {
             self.alpha,
             (1.0 / self.alpha).ceil() as usize - 1
         );
-        ensure!(
-            self.rows > 0 && self.landmarks.is_none_or(|landmarks| landmarks.count > 0),
-            "{} and {} are at least 1",
-            named("rows"),
-            named("landmarks")
-        );
+        ensure!(self.rows > 0, "{} 0: give 1 or more", named("rows"));
+        ensure!(self.landmarks.is_none_or(|landmarks| landmarks.count > 0), "{} 0: give 1 or more", named("landmarks"));
         Ok(())
     }
 
@@ -216,8 +209,10 @@ impl Settings {
         let pipeline = self.pipeline(metric, cloud.ncols());
         let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
         let audit = audit::<anyhow::Error>(cloud, &pipeline, nulls, &draws, tick)?;
-        let author = (!nulls.is_empty()).then(|| {
-            let of = [AUTHOR_RUNS, cloud.nrows().div_ceil(2)];
+        // It looks at halves of the cloud.
+        let half = cloud.nrows().div_ceil(2);
+        let author = (!nulls.is_empty() && half >= LEAST).then(|| {
+            let of = [AUTHOR_RUNS, half];
             let pipeline = Pipeline { components: None, ..pipeline.clone() };
             author_rule(cloud, &pipeline, &author_nulls(metric), of, self.seed)
         });

@@ -176,3 +176,18 @@ fn the_decoder_of_an_sae_is_a_cloud() {
     assert_eq!((found["points"].as_u64(), found["rows"].as_u64().map(|r| r > 100)), (Some(100), Some(true)));
     assert!(found["diameter"].as_f64().unwrap() <= std::f64::consts::PI);
 }
+
+/// Clouds about as small as a loop: too few for the halves that the earlier rule looks at.
+#[test]
+fn a_cloud_of_a_few_points_has_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("few.npy");
+    for count in 1..=8 {
+        let values: Vec<f32> = (0..count * 3).map(|i| ((i * 7919 + 13) % 101) as f32).collect();
+        std::fs::write(&path, npy_bytes(&values, &format!("({count}, 3)"))).unwrap();
+        let mut command = assay();
+        command.arg("topology").arg(&path).args(["--json", "--metric", "euclidean", "--draws", "19"]);
+        let found: Value = serde_json::from_str(&stdout_of(&mut command)).unwrap();
+        assert_eq!(found["points"], count, "{found}");
+    }
+}

@@ -76,5 +76,21 @@ fn files_that_do_not_fit_are_refused() {
     };
     refused(&mut of("short", &[]), &["short.npy has 2 rows", "points.npy has 320"]);
     refused(&mut of("counts", &[]), &["counts.npy", "labels are 0 or 1"]);
-    refused(&mut of("labels", &["--rows", "20"]), &["20 points", "so many neighbours needs 41"]);
+    refused(&mut of("labels", &["--rows", "20"]), &["--neighbours 40 needs 41 points", "there are 20"]);
+}
+
+#[test]
+fn one_label_may_be_an_array_of_one_dimension_and_too_few_points_name_the_option() {
+    let dir = tempfile::tempdir().unwrap();
+    clouds(dir.path());
+    let (points, label) = (dir.path().join("points.npy"), dir.path().join("label.npy"));
+    std::fs::write(&label, npy_bytes(&[1.0; 320], "(320,)")).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = assay();
+        command.arg("utility").arg(&points).arg("--labels").arg(&label).args(["--draws", "3", "--json"]).args(more);
+        command
+    };
+    let report: Value = serde_json::from_str(&stdout_of(&mut run(&["--neighbours", "20"]))).unwrap();
+    assert_eq!((report["labels"].as_u64(), report["points"].as_u64()), (Some(1), Some(320)));
+    refused(&mut run(&["--rows", "30"]), &["--neighbours 40 needs 41 points", "there are 30", "--rows"]);
 }

@@ -100,7 +100,11 @@ impl UtilityArgs {
     /// If a file can't be read, files have different numbers of rows, there are too few points, or somebody interrupts.
     pub fn run(&self, progress: Progress) -> Result<()> {
         let whole = cloud::read(&self.cloud, self.key.as_deref())?;
-        let labels = cloud::read(&self.labels, self.labels_key.as_deref())?;
+        let mut labels = cloud::read(&self.labels, self.labels_key.as_deref())?;
+        if labels.nrows() == 1 && labels.ncols() == whole.nrows() {
+            // An array of one dimension: one label.
+            labels = labels.reversed_axes();
+        }
         let beside = self.beside.as_ref().map(|path| cloud::read(path, self.beside_key.as_deref())).transpose()?;
         let named = [Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
         for (path, other) in named.into_iter().flatten() {
@@ -113,13 +117,25 @@ impl UtilityArgs {
                 whole.nrows()
             );
         }
+        let named =
+            [Some((&self.cloud, &whole)), Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
+        for (path, matrix) in named.into_iter().flatten() {
+            ensure!(matrix.ncols() > 0, "{} has no columns", path.display());
+        }
+        let count = (self.rows as usize).min(whole.nrows());
+        ensure!(
+            count as u64 > self.neighbours,
+            "--neighbours {} needs {} points, and there are {count}; give fewer neighbours{}",
+            self.neighbours,
+            self.neighbours + 1,
+            if count < whole.nrows() { ", or more --rows" } else { "" }
+        );
         ensure!(
             labels.iter().all(|&value| value == 0.0 || value == 1.0),
             "{}: labels are 0 or 1, a column each",
             self.labels.display()
         );
         // The same rows of all.
-        let count = (self.rows as usize).min(whole.nrows());
         let mut rows = sample(&mut ChaCha8Rng::seed_from_u64(self.seed), whole.nrows(), count).into_vec();
         rows.sort_unstable();
         let chosen = |matrix: &Array2<f64>| matrix.select(Axis(0), &rows);
@@ -219,7 +235,7 @@ impl UtilityReport {
         format!(
             "{} of {} points with {} labels, {} neighbours each, metric {}; {folds} folds of whole clusters ({clusters} at most), {repeats} times; {permutations} exchanges within clusters.\n\n{table}\n\
              Gain: R²(both) − R²(geometry), the mean over splits. Three targets of each representation are tested, and no p is corrected for that. A gain says that bars of neighbourhoods \
-             go with how labels lie, not that there is a loop or that a loop is why.",
+             go with how labels lie, not that there is a loop or that a loop is why. — stands where a target does not vary, or too few points could be fitted.",
             self.points, self.rows, self.labels, self.neighbours, self.metric
         )
     }

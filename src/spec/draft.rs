@@ -89,7 +89,10 @@ pub fn budget(tokens: u64) -> Result<Budget> {
     const BATCHES: std::ops::RangeInclusive<u64> = 128..=4096;
     let batch = 1 << (tokens / STEPS).max(1).ilog2();
     let batch = u64::clamp(batch, *BATCHES.start(), *BATCHES.end());
-    ensure!(tokens >= batch, "{tokens} training tokens are less than one step of {batch}; give more text");
+    ensure!(
+        tokens >= batch,
+        "{tokens} training tokens are less than one step of {batch}; give more text, or a larger --training-tokens"
+    );
     Ok(Budget { tokens: tokens / batch * batch, batch })
 }
 

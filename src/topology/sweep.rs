@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, ensure};
 use assay_models::{Decoder, HookPoint, Site};
 use assay_probes::topology::{Filtration, subsample};
 use assay_sae::formats;
@@ -20,7 +20,7 @@ use crate::interrupt::{self, Interrupted};
 use crate::plan::name_of_run;
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey, RunRecord, short};
-use crate::spec::{CloudOf, TopologySpec};
+use crate::spec::{CloudOf, SweepControl, TopologySpec};
 
 /// What a cloud's audit follows from.
 #[derive(Serialize)]
@@ -128,6 +128,10 @@ pub fn tasks<'a>(
     for (depth, key) in runs {
         let (run, hook): (String, HookPoint) = (key.id(), key.hook.parse()?);
         for &what in &spec.clouds {
+            // The rows of a permuted decoder are the points of the decoder itself.
+            if what == CloudOf::Decoder && key.control == Some(SweepControl::PermutedDecoder) {
+                continue;
+            }
             let of_activations = what == CloudOf::Activations;
             let of = if of_activations { site_text(key) } else { run.clone() };
             let id = id(spec, &of, what);
@@ -289,7 +293,11 @@ pub fn measure<'a>(
                     stage.advance(made as u64, String::new);
                     if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
                 });
-                of_seed.push(audited.with_context(|| format!("[topology] {}", task.cloud))?);
+                let named = |error: Error| match error.is::<Interrupted>() {
+                    true => error,
+                    false => error.context(format!("[topology] {}", task.cloud)),
+                };
+                of_seed.push(audited.map_err(named)?);
             }
             together(&mut of_seed);
             found.append(&mut of_seed);
