@@ -80,11 +80,11 @@ fn files_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn one_label_may_be_an_array_of_one_dimension_and_too_few_points_name_the_option() {
+fn one_label_may_be_a_row_and_too_few_points_name_the_option() {
     let dir = tempfile::tempdir().unwrap();
     clouds(dir.path());
     let (points, label) = (dir.path().join("points.npy"), dir.path().join("label.npy"));
-    std::fs::write(&label, npy_bytes(&[1.0; 320], "(320,)")).unwrap();
+    std::fs::write(&label, npy_bytes(&[1.0; 320], "(1, 320)")).unwrap();
     let run = |more: &[&str]| {
         let mut command = assay();
         command.arg("utility").arg(&points).arg("--labels").arg(&label).args(["--draws", "3", "--json"]).args(more);

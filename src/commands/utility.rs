@@ -102,7 +102,7 @@ impl UtilityArgs {
         let whole = cloud::read(&self.cloud, self.key.as_deref())?;
         let mut labels = cloud::read(&self.labels, self.labels_key.as_deref())?;
         if labels.nrows() == 1 && labels.ncols() == whole.nrows() {
-            // An array of one dimension: one label.
+            // One label, as a row.
             labels = labels.reversed_axes();
         }
         let beside = self.beside.as_ref().map(|path| cloud::read(path, self.beside_key.as_deref())).transpose()?;
