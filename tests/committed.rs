@@ -91,6 +91,9 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
 #[test]
 fn recorded_specs_can_be_run_again() {
     for dir in committed() {
+        let text = std::fs::read_to_string(dir.join("sweep.toml")).unwrap();
+        let absolute = text.lines().find(|line| line.contains("= \"/"));
+        assert!(absolute.is_none(), "{}: a path of one machine, {absolute:?}", dir.display());
         let spec = SpecDocument::read(&dir.join("sweep.toml"), &[]).unwrap().spec().unwrap();
         let models = spec.models.iter().filter_map(|model| model.path.as_ref());
         // Real models are fetched to somewhere else, if at all.
