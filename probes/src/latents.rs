@@ -36,7 +36,7 @@ pub fn latent_weights(sae: &Sae) -> LatentWeights {
     LatentWeights {
         encoder_bias: bias.into_iter().map(f64::from).collect(),
         encoder_norm: encoder.chunks(d_in).map(norm).collect(),
-        encoder_decoder_cosine: encoder_decoder_cosines(sae),
+        encoder_decoder_cosine: cosines_of_pairs([&encoder, &decoder], [d_in, d_out]),
         max_encoder_cosine: max_cosines(&encoder, d_in, sae),
         max_decoder_cosine: max_cosines(&decoder, d_out, sae),
     }
@@ -44,8 +44,12 @@ pub fn latent_weights(sae: &Sae) -> LatentWeights {
 
 /// [`LatentWeights::encoder_decoder_cosine`] alone.
 pub fn encoder_decoder_cosines(sae: &Sae) -> Vec<Option<f64>> {
-    let (d_in, d_out) = (sae.d_in(), sae.d_out());
     let [encoder, decoder] = sae.weights().map(|x| x.into_data().try_into_vec::<f32>().expect("weights are f32"));
+    cosines_of_pairs([&encoder, &decoder], [sae.d_in(), sae.d_out()])
+}
+
+/// Of each latent the cosine of its two rows, where they are as wide.
+fn cosines_of_pairs([encoder, decoder]: [&[f32]; 2], [d_in, d_out]: [usize; 2]) -> Vec<Option<f64>> {
     let both = encoder.chunks(d_in).zip(decoder.chunks(d_out));
     both.map(|(a, b)| if d_in == d_out { cosine(a, b) } else { None }).collect()
 }

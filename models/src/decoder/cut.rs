@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
-use super::{Decoder, Nobody, Visitor};
+use super::{Decoder, Visitor};
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 
@@ -96,8 +96,7 @@ impl Decoder {
     /// of their shapes. Each of them is in a later layer than `cut`.
     pub(crate) fn forward_through(&self, cut: &Cut, value: Tensor<3>, leaves: &[(HookPoint, Tensor<3>)]) -> Tensor<3> {
         let (x, next) = self.stream_after(cut, value);
-        let visitor: &mut dyn Visitor = if leaves.is_empty() { &mut Nobody } else { &mut Leaves(leaves) };
-        self.unembed(self.run_layers(x, next..self.layers.len(), visitor))
+        self.unembed(self.run_layers(x, next..self.layers.len(), &mut Leaves(leaves)))
     }
 
     /// The residual stream at the next place where the whole of it passes, with `value` in place of what was cut, and the layer

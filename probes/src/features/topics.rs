@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use crate::stats::mean;
+
 /// Occurrences that a topic has at least.
 pub const FEWEST: usize = 50;
 /// Occurrences of a topic on which a latent fires at least, to be one of it.
@@ -73,15 +75,12 @@ impl Together {
     /// Of some topics.
     pub fn of(topics: &[Topic]) -> Self {
         let learned: Vec<&Topic> = topics.iter().filter(|topic| topic.is_learned()).collect();
-        let mean = |of: fn(&Topic) -> f64| {
-            let sum: f64 = learned.iter().map(|topic| of(topic)).sum();
-            (!learned.is_empty()).then(|| sum / learned.len() as f64)
-        };
+        let mean_of = |of: fn(&Topic) -> f64| mean(&learned.iter().map(|topic| of(topic)).collect::<Vec<f64>>());
         Self {
             topics: topics.len(),
             learned: learned.len(),
-            split: mean(|topic| topic.latents.len() as f64),
-            absorbed: mean(Topic::absorbed_share),
+            split: mean_of(|topic| topic.latents.len() as f64),
+            absorbed: mean_of(Topic::absorbed_share),
         }
     }
 }

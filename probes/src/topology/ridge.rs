@@ -57,8 +57,9 @@ pub fn ridge(x: ArrayView2<'_, f64>, y: &[f64], train: &[usize], test: &[usize])
     };
     let penalty = (0..PENALTIES)
         .map(|step| 10.0_f64.powf(step as f64 / 2.0 - 3.0))
-        .min_by(|&a, &b| error(a).total_cmp(&error(b)))
-        .unwrap_or(1.0);
+        .map(|penalty| (penalty, error(penalty)))
+        .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map_or(1.0, |(penalty, _)| penalty);
     let found = x_test.dot(&axes).dot(&(&along / &(&squares + penalty))) + level;
     let (found, y_test) = (found.to_vec(), y_test.to_vec());
     let middle = mean(&y_test);
