@@ -23,7 +23,7 @@ fn spec(dir: &Path) -> PathBuf {
 
 /// Two budgets, and no state but by time or on a signal; a training is far shorter than the two minutes after which one is saved by time.
 fn unsaved_spec(dir: &Path) -> PathBuf {
-    write_spec(dir, &[("[20480]", "[40832, 40960]"), ("buffer_tokens = 2048\ncheckpoint_tokens = 2048\n", "")])
+    write_spec(dir, &[("[20480]", "[81792, 81920]"), ("buffer_tokens = 2048\ncheckpoint_tokens = 2048\n", "")])
 }
 
 fn whole() -> &'static Path {

@@ -90,7 +90,8 @@ impl SpecDocument {
     pub fn recorded(&self, dir: &Path, commits: &[(HubName, String)]) -> Result<String> {
         let mut document = self.document.clone();
         let moved = |item: &mut Item| -> Result<()> {
-            if let Some(path) = item.as_str() {
+            // From the home directory it leads to the same file from anywhere, on any machine.
+            if let Some(path) = item.as_str().filter(|path| !Path::new(path).starts_with("~")) {
                 let path = path_from(dir, &self.place(Path::new(path)))?;
                 replace(item, path.into());
             }
@@ -275,6 +276,9 @@ mod tests {
         for (path, expected) in [("m", "/specs/m"), ("~m", "/specs/~m"), ("m/~/x", "/specs/m/~/x"), ("/m", "/m")] {
             assert_eq!(document.place(Path::new(path)), Path::new(expected));
         }
+        let text = "models = [{ path = '~/m/x.gguf' }]";
+        let recorded = SpecDocument::of(Path::new("/specs/s.toml"), text, &[]).unwrap().recorded(&home, &[]).unwrap();
+        assert_eq!(recorded.lines().nth(1), Some(text), "on any machine");
     }
 
     #[test]
