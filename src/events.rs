@@ -24,6 +24,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use assay_models::DecoderConfig;
 use serde::{Deserialize, Serialize};
 
 pub use read::Events;
@@ -72,6 +73,14 @@ pub struct Contents {
     pub separators: Vec<u32>,
     /// The number of latents.
     pub d_sae: usize,
+}
+
+/// The tokens that stand between documents of a model's text whose contexts begin with `bos`, ascending.
+pub fn separators(config: &DecoderConfig, bos: Option<u32>) -> Vec<u32> {
+    let mut found: Vec<u32> = config.eos.into_iter().chain(config.bos).chain(bos).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// A chunk that is finished.

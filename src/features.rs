@@ -68,6 +68,19 @@ pub struct Feature {
 }
 
 impl Feature {
+    /// What its firings say of a latent, and the tokens that it writes; `chance` is what explains nothing.
+    pub fn of(latent: usize, scores: Scores, written: Vec<(u32, f32)>, chance: Explained<f64>) -> Self {
+        let ids: Vec<u32> = written.iter().map(|(id, _)| *id).collect();
+        Self {
+            latent,
+            adjusted: scores.explained.adjusted(chance),
+            input_score: scores.input_score(&ids).filter(|_| !ids.is_empty()),
+            scores,
+            written,
+            ..Self::default()
+        }
+    }
+
     /// ΔCE of a firing: what the loss of the context rises by without the latent, a firing, in nats.
     pub fn delta_ce(&self) -> Option<f64> {
         self.effect.filter(|effect| effect.firings > 0).map(|effect| effect.ce / effect.firings as f64)

@@ -44,6 +44,11 @@ pub(crate) const LOOPS: &str = "topology.parquet";
 pub(crate) const BARS: &str = "bars.parquet";
 const TIMINGS: &str = "timings.parquet";
 
+/// What the columns of `runs` begin with that hold scores of what latents mean.
+pub(crate) const LEGIBILITY: &str = "legibility.";
+/// How the score of a method of explanation ends where another latent's explanation took the place of its own.
+pub(crate) const OTHER: &str = "_other";
+
 /// Every frame's file in a results directory.
 pub const FILES: [&str; 9] = [RUNS, SEQUENCES, LATENTS, GEOMETRY, CURVES, NORMS, MODELS, INFORMATION, TIMINGS];
 

@@ -64,6 +64,8 @@ pub mod inside;
 #[cfg(feature = "workbench")]
 pub mod interrupt;
 #[cfg(feature = "workbench")]
+pub mod legibility;
+#[cfg(feature = "workbench")]
 pub mod logs;
 pub mod markdown;
 #[cfg(feature = "notebook")]

@@ -37,7 +37,9 @@ pub struct PlannedModel {
     /// What makes it a control: [`SweepControl::RandomModel`], or nothing.
     pub control: Option<SweepControl>,
     /// Its checkpoint.
-    pub files: ModelFiles,
+    pub files: Rc<ModelFiles>,
+    /// Hash of the checkpoint's weights.
+    weights: String,
     /// The tokens, shared by the models of one tokenizer.
     pub tokens: Rc<SweepTokens>,
     /// Where its SAEs sit, with the names of the depths.
@@ -85,10 +87,12 @@ impl Plan {
         for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
             match checkpoint {
                 Some(path) => {
-                    let planned = plan.model(spec, model, path, sources, opened, progress)?;
-                    let random = planned.randomly_drawn(spec, opened)?;
-                    plan.models.push(planned);
-                    plan.models.extend(random);
+                    let planned = plan.model(spec, model, path, sources, progress)?;
+                    let random = spec.controls.contains(&SweepControl::RandomModel);
+                    let random = random.then(|| planned.randomly_drawn()).into_iter();
+                    for model in std::iter::once(planned).chain(random) {
+                        plan.models.push(model.with_groups(spec, opened)?);
+                    }
                 }
                 None => plan.missing.push(model.name.clone()),
             }
@@ -125,7 +129,6 @@ impl Plan {
         model: &ModelSpec,
         path: &Path,
         sources: &Sources,
-        opened: &OpenDevice,
         progress: Progress,
     ) -> Result<PlannedModel> {
         let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
@@ -149,7 +152,11 @@ impl Plan {
             }
         }
         let texts = Texts::of(path, config).begun(spec.tokens.bos);
-        let vocabulary = Vocabulary::load(path).ok();
+        let vocabulary = Vocabulary::load(path);
+        if let (Some(_), Err(error)) = (&spec.legibility, &vocabulary) {
+            bail!("[legibility]: model `{}` has no tokenizer to say what tokens are: {error}", model.name);
+        }
+        let vocabulary = vocabulary.ok();
         let id = tokens::tokenizer_id(vocabulary.as_ref(), texts);
         let tokens = match self.models.iter().find(|other| other.tokens.tokenizer() == id) {
             Some(other) => Rc::clone(&other.tokens),
@@ -165,8 +172,9 @@ impl Plan {
             }
         };
         tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
-        PlannedModel { name: model.name.clone(), control: None, files, tokens, sites, groups: Vec::new() }
-            .with_groups(spec, opened)
+        let weights = files.weights_hash();
+        let (name, files) = (model.name.clone(), Rc::new(files));
+        Ok(PlannedModel { name, control: None, files, weights, tokens, sites, groups: Vec::new() })
     }
 
     /// Two models of the same weights would have the same runs.
@@ -200,27 +208,23 @@ impl Run {
 }
 
 impl PlannedModel {
-    /// The same model drawn anew, where the spec asks for that control.
-    fn randomly_drawn(&self, spec: &SweepSpec, opened: &OpenDevice) -> Result<Option<Self>> {
-        if !spec.controls.contains(&SweepControl::RandomModel) {
-            return Ok(None);
-        }
-        let random = Self {
+    /// The same model, to be drawn anew.
+    fn randomly_drawn(&self) -> Self {
+        Self {
             name: self.name.clone(),
             control: Some(SweepControl::RandomModel),
-            files: ModelFiles::open(self.files.path())?,
+            files: Rc::clone(&self.files),
+            weights: self.weights.clone(),
             tokens: Rc::clone(&self.tokens),
             sites: self.sites.clone(),
             groups: Vec::new(),
-        };
-        random.with_groups(spec, opened).map(Some)
+        }
     }
 
     /// With a group for each budget.
     fn with_groups(self, spec: &SweepSpec, opened: &OpenDevice) -> Result<Self> {
-        let weights = self.files.weights_hash();
         let of_budget = |&training_tokens: &u64| {
-            let runs = runs(spec, &self, training_tokens, &weights, opened)?;
+            let runs = runs(spec, &self, training_tokens, opened)?;
             Ok(Group { model: self.name.clone(), control: self.control, training_tokens, runs })
         };
         let groups = spec.training_tokens.iter().map(of_budget).collect::<Result<_>>()?;
@@ -295,9 +299,8 @@ pub fn name_of_run(model: &str, hook: HookPoint, key: &RunKey) -> String {
 /// The runs of a group.
 fn runs(
     spec: &SweepSpec,
-    PlannedModel { control, files, tokens, sites, .. }: &PlannedModel,
+    PlannedModel { control, files, weights, tokens, sites, .. }: &PlannedModel,
     training_tokens: u64,
-    weights: &str,
     opened: &OpenDevice,
 ) -> Result<Vec<Run>> {
     let config = files.config();
@@ -318,7 +321,7 @@ fn runs(
                         metric_version: METRIC_VERSION,
                         device_class: opened.class.clone(),
                         precision: spec.precision.to_string(),
-                        weights: weights.to_owned(),
+                        weights: weights.clone(),
                         hook: site.hook.to_string(),
                         center_residual: site.center,
                         train_tokens: train_tokens.to_owned(),
@@ -336,6 +339,7 @@ fn runs(
                         bos: tokens.bos(),
                         loss_tokens: spec.train.loss_tokens_of(coder),
                         control,
+                        legibility: spec.legibility,
                     };
                     let reads = key.transcode().map_or(*site, |transcode| transcode.reads_at(*site));
                     runs.push(Run { id: key.id(), key, depth: depth.clone(), site: *site, reads });

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
+use crate::legibility::Legibility;
 
 pub use failure::Failure;
 pub use geometry::{GeometryKey, GeometryRecord};
@@ -67,6 +68,9 @@ pub struct RunRecord {
     ///
     /// [`Spectrum::participation_ratios`]: assay_probes::geometry::Spectrum::participation_ratios
     pub pr: [Option<f64>; 5],
+    /// What its latents mean, where the spec asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legibility: Option<Legibility>,
     /// Active tokens of each latent on the evaluation set.
     pub fires: Vec<u64>,
     /// Tokens of the evaluation set.

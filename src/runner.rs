@@ -3,6 +3,7 @@
 mod feed;
 mod job;
 mod passes;
+mod reading;
 mod state;
 mod training;
 
@@ -247,8 +248,17 @@ impl<'a> ModelAtWork<'a> {
             return Err(sweep.interrupted(&saved).into());
         };
         let eval_seconds = started.elapsed().as_secs_f64() / missing.len() as f64;
+        let mut reading = self.reading(group, &label, missing.len())?;
         for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
             let job = job_of(run);
+            let legibility = match reading.as_mut().map(|reading| reading.read(run, sae)).transpose() {
+                // Training took longer than this.
+                Err(error) if error.is::<Interrupted>() => {
+                    save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
+                    return Err(error);
+                }
+                legibility => legibility?,
+            };
             if spec.train.save_saes {
                 let dir = results.join("saes").join(group.name_of(run));
                 save_sae(sweep, model, run, (&job.trainer, group.training_tokens), sae, &dir)?;
@@ -256,8 +266,12 @@ impl<'a> ModelAtWork<'a> {
             let mut record = record_of(spec, group, run, job, decoder.config().n_layers());
             record.passes_halved = self.passes.halved();
             record.set_evaluation(found);
+            record.legibility = legibility;
             let shares = [jobs.len(), job.runs.len()];
             record.save(results, timing_of(sweep, group, run, &trained, shares, eval_seconds))?;
+        }
+        if let Some(reading) = reading {
+            reading.finish();
         }
         remove_state(&state_dir(results, &group.id()))
     }
@@ -310,6 +324,7 @@ fn record_of(spec: &SweepSpec, group: &Group, run: &Run, job: &TrainingJob<'_>, 
         passes_halved: 0,
         by_norm: Vec::new(),
         pr: [None; 5],
+        legibility: None,
         fires: Vec::new(),
         eval_token_count: 0,
         sums: Vec::new(),

@@ -79,6 +79,9 @@ pub struct SweepSpec {
     /// Whether clouds of the SAEs and the activations have more of a loop than clouds without one, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<TopologySpec>,
+    /// Scores of what latents mean, if asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legibility: Option<LegibilitySpec>,
 }
 
 /// One model of a sweep.
@@ -190,6 +193,20 @@ pub struct InformationSpec {
 impl Default for InformationSpec {
     fn default() -> Self {
         Self { tokens: 100_000, components: 16, widths: Vec::new(), steps: 1000, seed: 0 }
+    }
+}
+
+/// Which latents of each SAE are scored for what they mean, by the scores of `assay features`, on the held-out sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LegibilitySpec {
+    /// How many of those that fire, drawn at random; all where they are not so many.
+    pub latents: usize,
+}
+
+impl Default for LegibilitySpec {
+    fn default() -> Self {
+        Self { latents: 200 }
     }
 }
 

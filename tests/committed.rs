@@ -81,6 +81,7 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
                 reads: reads.and_then(|reads| reads.get(at)).map(|name| name.parse().unwrap()),
                 bos: begins.and_then(|bos| bos.get(at)),
                 loss_tokens: Subset::ALL.into_iter().find(left_out).unwrap_or(Subset::All),
+                legibility: None,
                 control: controls.and_then(|of| of.get(at)).map(|name| serde_json::from_value(name.into()).unwrap()),
             };
             assert_eq!(key.id(), ids[at], "{}, row {at}", dir.display());

@@ -121,6 +121,7 @@ mod supply;
 mod sweep;
 mod sweep_classes;
 mod sweep_controls;
+mod sweep_legibility;
 mod sweep_loss_tokens;
 mod sweep_objectives;
 mod sweep_topology;

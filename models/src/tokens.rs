@@ -12,7 +12,7 @@ mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::files::Files;
@@ -166,6 +166,18 @@ impl TokenSource {
             },
         };
         Ok(Self { path: path.to_owned(), context_size, repeats: false, data, bos, left_out })
+    }
+
+    /// Contexts that are in memory, `[contexts, context_size]`; `path` is what errors call them.
+    pub fn of(path: &Path, contexts: ArrayView2<'_, u32>) -> Self {
+        Self {
+            path: path.to_owned(),
+            context_size: contexts.ncols(),
+            repeats: false,
+            data: Data::Packed(contexts.iter().copied().collect()),
+            bos: None,
+            left_out: LeftOut::default(),
+        }
     }
 
     /// What was left out so far, each a sentence: files of a directory that are no data, lines that can't be read, rows of padding.

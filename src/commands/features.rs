@@ -21,7 +21,7 @@ use super::eval::named::model_of;
 use super::eval::place::PlaceArgs;
 use super::given::GivenArgs;
 use crate::catalogue::assumptions::complete;
-use crate::events::{Contents, Events, INDEX, Store, TOKENS, Tokens, hash_file};
+use crate::events::{Contents, Events, INDEX, Store, TOKENS, Tokens, hash_file, separators};
 use crate::features::explaining::{Described, WINDOWS};
 use crate::features::exports::neuronpedia::Source;
 use crate::features::exports::{delphi, neuronpedia};
@@ -125,9 +125,6 @@ impl FeaturesArgs {
             u32::MAX
         );
         let config = files.config();
-        let mut separators: Vec<u32> = config.eos.into_iter().chain(config.bos).chain(source.bos()).collect();
-        separators.sort_unstable();
-        separators.dedup();
         let contents = Contents {
             model: model_name.display().to_string(),
             weights: files.weights_hash(),
@@ -141,7 +138,7 @@ impl FeaturesArgs {
             batch: self.contexts.batch(context_size, config.vocab_size),
             bos: source.bos(),
             is_text: self.contexts.is_text(),
-            separators,
+            separators: separators(config, source.bos()),
             d_sae,
         };
         interrupt::listen()?;

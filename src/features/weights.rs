@@ -23,6 +23,11 @@ pub fn written(model: &Decoder, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
     by_lens(model, rows, written_by)
 }
 
+/// The same of directions at a site; none where what is there is not in the residual stream.
+pub fn written_at(model: &Decoder, site: Site, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
+    if has_lens(site) { written(model, rows) } else { vec![Vec::new(); rows.dims()[0]] }
+}
+
 /// What `of` makes of the logits of each direction.
 fn by_lens(
     model: &Decoder,

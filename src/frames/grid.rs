@@ -178,24 +178,11 @@ impl Grid {
 
     /// Which controls there are, in the spec's order.
     pub fn control_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
-        for ControlRun { control, .. } in &self.controls {
-            if !names.contains(&control.as_str()) {
-                names.push(control);
-            }
-        }
-        names
+        distinct(self.controls.iter().map(|of| of.control.as_str()))
     }
 
     fn distinct<T: PartialEq>(&self, of: impl Fn(&RunResult) -> T) -> Vec<T> {
-        let mut found = Vec::new();
-        for run in &self.runs {
-            let value = of(run);
-            if !found.contains(&value) {
-                found.push(value);
-            }
-        }
-        found
+        distinct(self.runs.iter().map(of))
     }
 
     /// Models, in the spec's order.
@@ -293,4 +280,15 @@ impl Grid {
         let items = self.runs.first().map_or(0, |r| r.sequences.len());
         Resamples::draw(items, self.bootstrap.resamples, self.bootstrap.seed)
     }
+}
+
+/// Each value once, in the order of its first.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in values {
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
 }

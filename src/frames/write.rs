@@ -8,14 +8,16 @@ use assay_probes::geometry::ModelGeometry;
 use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
 use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
-use assay_probes::stats::{Interval, Resamples};
+use assay_probes::stats::{Estimate, Interval, Resamples};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
 use super::axes::{CONTROL, MSE};
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
 use super::grid::{Bootstrap, Estimated};
-use super::{CURVES, FAILURES, GEOMETRY, INFORMATION, LATENTS, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name};
+use super::{
+    CURVES, FAILURES, GEOMETRY, INFORMATION, LATENTS, LEGIBILITY, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name,
+};
 use crate::record::{Failure, RunRecord, Timing};
 use crate::replicates::Replicates;
 use crate::spec::{EvalSpec, SweepControl, SweepSpec};
@@ -199,8 +201,32 @@ fn runs_frame(spec: &SweepSpec, records: &[RunRecord], measured: &[Measured<'_>]
         let control = records.iter().map(|r| r.key.control.map(SweepControl::name)).collect::<Vec<Option<&str>>>();
         columns.push(Column::from(Series::new(CONTROL.into(), control)));
     }
+    if records.iter().any(|r| r.key.legibility.is_some()) {
+        columns.extend(legibility(records, bootstrap));
+    }
     columns.extend(scores(measured, &drawn(measured, bootstrap)));
     frame(columns)
+}
+
+/// The columns of what latents mean: the mean of each score over the latents that were drawn, and how many those were to be.
+fn legibility(records: &[RunRecord], bootstrap: Bootstrap) -> Vec<Column> {
+    let wanted = records.iter().map(|r| r.key.legibility.map(|of| of.latents as u64)).collect::<Vec<Option<u64>>>();
+    let mut columns = vec![Column::from(Series::new("legibility_latents".into(), wanted))];
+    let mut names: Vec<&String> = Vec::new();
+    for name in records.iter().flat_map(|r| r.legibility.iter().flat_map(|of| &of.scores)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        let found: Vec<Option<Estimate>> =
+            records.iter().map(|r| r.legibility.as_ref()?.mean(name, bootstrap)).collect();
+        let interval = |end: fn(Interval) -> f64| found.iter().map(move |of| of.and_then(|of| of.interval).map(end));
+        columns.push(numbers(&format!("{LEGIBILITY}{name}"), found.iter().map(|of| of.and_then(|of| of.value))));
+        columns.push(numbers(&format!("{LEGIBILITY}{name}_low"), interval(|i| i.low)));
+        columns.push(numbers(&format!("{LEGIBILITY}{name}_high"), interval(|i| i.high)));
+    }
+    columns
 }
 
 /// The columns of what was evaluated on, and of how intervals are made.

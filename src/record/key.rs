@@ -15,7 +15,7 @@ use assay_sae::config::{
 use assay_sae::{Architecture, Task, TrainConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{SweepControl, objective_on};
+use crate::spec::{LegibilitySpec, SweepControl, objective_on};
 use crate::transcode::{Transcode, class_name};
 
 /// Everything that changes a run's numbers; its hash is the run's id. No path and no name is in it.
@@ -68,6 +68,9 @@ pub struct RunKey {
     /// What it is a control of its sweep by; `None` of an SAE that is not one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<SweepControl>,
+    /// Which latents are scored for what they mean; `None` where none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legibility: Option<LegibilitySpec>,
 }
 
 fn is_all(tokens: &Subset) -> bool {
@@ -105,6 +108,7 @@ impl RunKey {
             bos,
             loss_tokens,
             control,
+            legibility,
         } = self;
         let mut text = Fields::default();
         text.number("metric_version", metric_version);
@@ -135,6 +139,9 @@ impl RunKey {
         }
         if let Some(control) = control {
             text.name("control", control.name());
+        }
+        if let Some(LegibilitySpec { latents }) = legibility {
+            text.number("legibility_latents", latents);
         }
         text.end()
     }
@@ -389,6 +396,7 @@ mod tests {
             bos: None,
             loss_tokens: Subset::All,
             control: None,
+            legibility: None,
         }
     }
 
@@ -415,6 +423,8 @@ mod tests {
         frozen.train.frozen_decoder = true;
         assert!(frozen.fingerprint().ends_with(r#""fisher_seed":0,"control":"frozen-decoder"}"#));
         assert!(frozen.fingerprint().contains(r#""input_scaling":"none","frozen_decoder":true}"#));
+        let read = RunKey { legibility: Some(LegibilitySpec { latents: 200 }), ..key(Recipe::Assay) };
+        assert!(read.fingerprint().ends_with(r#""fisher_seed":0,"legibility_latents":200}"#));
         assert_eq!([assay, without].map(|key| key.objective()), ["mse", "mse no_outlier"]);
     }
 

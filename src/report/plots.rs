@@ -272,21 +272,10 @@ fn dodge(at: usize, of: usize, step: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::analysis::made::{MODELS, Made, Whole, grid_of, noise};
-    use crate::frames::{Bootstrap, Grid, Loops};
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        let bootstrap = Bootstrap { resamples: 10, level: 0.95, seed: 0 };
-        let grid = Grid {
-            runs: Vec::new(),
-            controls: Vec::new(),
-            geometry: Vec::new(),
-            information: Vec::new(),
-            loops: Loops::default(),
-            missing: Vec::new(),
-            failed: Vec::new(),
-            bootstrap,
-        };
+        let grid = grid_of(&[], &[], &[], &[], (0, 0), |_, _| unreachable!("there is no run"));
         let dir = tempfile::tempdir().unwrap();
         assert!(write(&Analysis::new(&grid), dir.path()).unwrap().is_empty());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -16,7 +16,7 @@ struct Section {
     caveats: &'static str,
 }
 
-const SECTIONS: [Section; 22] = [
+const SECTIONS: [Section; 23] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
         figures: &["curves", "gap"],
@@ -90,6 +90,17 @@ const SECTIONS: [Section; 22] = [
                   rows stay as they were drawn. `permuted-decoder`: the SAE itself with the rows of its decoder permuted; L0 and the share of latents alive are of the encoder \
                   and the same by construction. `SAEs` and `control's` are medians over models, depths, settings and budgets. A score that a control reaches was not learned; one \
                   that it falls short of need not mean that latents can be understood.",
+    },
+    Section {
+        question: "Can latents be read, and do R² or behaviour say so?",
+        figures: &[],
+        tables: &["legibility"],
+        caveats: "Scores of a sample of the latents that fire, on the held-out text, by the definitions of `assay features`; each is the mean over all SAEs, with the t interval over seeds. \
+                  `detection_X` is the AUROC with which an explanation made by X, without a language model, tells windows in which its latent fires from others; `another latent's` is the same with the \
+                  explanation of a latent drawn at random. `SAEs − control` is paired by condition and seed. ICC is the share of a score's variance, among SAEs of one model, depth and k, that lies between \
+                  kinds of SAEs (class, objective, budget) and not between seeds: near 0 or below, the score does not tell these SAEs apart, and its p is of the F test, adjusted for the number of scores. \
+                  `beyond random-model` asks the same of what is left when the score of the same kind of SAE on a model without training is taken off. r is Pearson's over those kinds within one model, \
+                  depth and k, with Fisher's interval: kinds are few, and intervals wide. SAEs whose setting fixes no k are in none of these but the means.",
     },
     Section {
         question: "What do longer training and other seeds change?",

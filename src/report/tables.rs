@@ -13,6 +13,7 @@ mod glance;
 mod grid;
 mod hypotheses;
 mod information;
+mod legibility;
 mod loops;
 mod proxies;
 mod scale;
@@ -56,6 +57,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("subsets", controls::subsets(analysis)),
         ("what-controls-have", controlled::what_controls_have(analysis)),
         ("against-controls", controlled::against_controls(analysis)),
+        ("legibility", legibility::legibility(analysis)),
         ("k-star", behaviour::k_star(analysis)),
         ("k-star-reference", behaviour::k_star_reference(analysis)),
         ("overlap", behaviour::overlap(analysis)),

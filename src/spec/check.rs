@@ -109,6 +109,9 @@ impl SweepSpec {
         if let Some(topology) = &self.topology {
             topology.check_values(self.train.save_saes)?;
         }
+        if let Some(legibility) = &self.legibility {
+            ensure!(legibility.latents > 1, "[legibility]: latents = {}: at least 2 make a mean", legibility.latents);
+        }
         let named_by_models = self.models.iter().all(|model| model.layers.is_some());
         for depth in &self.depths {
             depth_fraction(depth).or_else(|error| match named_by_models {

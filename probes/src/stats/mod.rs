@@ -7,6 +7,7 @@
 //! - [`mean`], [`sample_sd`], [`cohen_d`], [`cohen_d_z`]: effect sizes.
 //! - [`minimum_detectable`], [`equivalence_margin`]: what a measurement could have shown.
 //! - [`pearson`], [`spearman`], [`partial`], [`demean_by`], [`Estimate`]: correlations over the rows of a grid; [`swap_test`]: two of them.
+//! - [`reliability`], [`correlation_within`]: whether a score tells kinds apart beyond their replicates, and goes with another within groups.
 //! - [`clopper_pearson`], [`wilson`]: shares; [`holm`], [`benjamini_hochberg`]: several tests.
 //! - [`k_star`]: the sparsity budget that reaches a target; [`along`]: one score where another has a given value.
 //! - [`hypotheses`]: the decision rules H0 to H3.
@@ -22,6 +23,7 @@ mod path;
 mod power;
 mod proportion;
 mod quantile;
+mod reliability;
 mod seeds;
 mod swap;
 mod threshold;
@@ -36,6 +38,7 @@ pub use path::{along, along_or_beyond};
 pub use power::{equivalence_margin, minimum_detectable};
 pub use proportion::{clopper_pearson, wilson};
 pub use quantile::{median, quantile};
+pub use reliability::{Reliability, correlation_within, reliability};
 pub use seeds::{SeedResamples, t_interval};
 pub use swap::swap_test;
 pub use threshold::{Between, KStar, k_star};

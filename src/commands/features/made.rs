@@ -7,7 +7,6 @@ use assay_models::Decoder;
 use assay_models::vocabulary::Vocabulary;
 use assay_probes::ablation;
 use assay_probes::amplification::{PROMPT, output_scores};
-use assay_probes::features::explanation::Classes;
 use assay_probes::features::sample;
 use assay_probes::features::topics::Topic;
 use assay_probes::latents::{decoder_cosine, encoder_decoder_cosines, nearest_decoder_rows, nearest_to};
@@ -25,6 +24,7 @@ use crate::features::firings::{COMPARED, Compared, Readers, Texts, Together};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, explaining, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
+use crate::legibility;
 use crate::markdown;
 use crate::output;
 use crate::progress::Progress;
@@ -65,14 +65,6 @@ impl Made<'_> {
         is_fixed.then(|| ablation::written(sae))
     }
 
-    /// The token ids that each of some directions writes; none where these are not in the residual stream.
-    fn written(&self, rows: &Tensor<2>) -> Vec<Vec<(u32, f32)>> {
-        match weights::has_lens(self.place.site) {
-            true => weights::written(self.model, rows),
-            false => vec![Vec::new(); rows.dims()[0]],
-        }
-    }
-
     /// Everything about every latent, what they do with each frequent token id, and on which contexts both were compared; ablations of up to
     /// `ablate` that fire.
     pub fn all(&self, ablate: usize, saved: &str) -> Result<(Vec<Feature>, Vec<Topic>, Compared)> {
@@ -87,7 +79,7 @@ impl Made<'_> {
         let (partners, compared) = (together.partners(), together.compared);
         let topics = self.topics(&together);
         drop(together);
-        let written = self.written(&ablation::written(sae));
+        let written = weights::written_at(self.model, self.place.site, &ablation::written(sae));
         let (cosines, nearest) = (encoder_decoder_cosines(sae), nearest_decoder_rows(sae, NEAREST));
         let output_scores = self.output_scores(&written)?;
         let chance = texts.cells.chance();
@@ -96,18 +88,8 @@ impl Made<'_> {
         for (latent, (scores, ((((written, nearest), partner), encoder_decoder), output_score))) in
             scores.into_iter().zip(beside).enumerate()
         {
-            features.push(Feature {
-                latent,
-                adjusted: scores.explained.adjusted(chance),
-                input_score: input_score(&scores, &written),
-                output_score,
-                scores,
-                written,
-                nearest,
-                partner,
-                encoder_decoder,
-                ..Feature::default()
-            });
+            let of = Feature::of(latent, scores, written, chance);
+            features.push(Feature { output_score, nearest, partner, encoder_decoder, ..of });
         }
         self.describe(&readers, &texts, &mut features, &latents, saved)?;
         if let Some(rows) = self.rows().filter(|_| ablate > 0) {
@@ -145,10 +127,6 @@ impl Made<'_> {
         Ok([own, null])
     }
 
-    fn classes(&self) -> Classes {
-        Classes::new((0..self.model.config().vocab_size as u32).map(|id| self.vocabulary.text(id)))
-    }
-
     /// Explains some latents.
     fn describe(
         &self,
@@ -158,7 +136,7 @@ impl Made<'_> {
         latents: &[usize],
         saved: &str,
     ) -> Result<()> {
-        let classes = self.classes();
+        let classes = legibility::classes(self.model, self.vocabulary);
         let mut stage = self.progress.stage("explain", latents.len() as u64, "latents");
         let found = explaining::described(readers, texts, &classes, features, latents, &mut stage, saved)?;
         found.into_iter().for_each(|(latent, described)| features[latent].described = described);
@@ -269,11 +247,12 @@ impl Made<'_> {
         let mut stage = Progress::Quiet.stage("score", 1, "latents");
         let mut features: Vec<Feature> =
             (0..sae.d_sae()).map(|latent| Feature { latent, ..Feature::default() }).collect();
-        let classes = self.classes();
+        let (classes, chance) = (legibility::classes(self.model, self.vocabulary), texts.cells.chance());
         let mut explain = |features: &mut [Feature], of: usize| -> Result<()> {
             let scores = readers.scores(&[of], &mut stage, "nothing is written")?.remove(0);
-            let written = self.written(&ablation::written(sae).narrow(0, of, 1)).remove(0);
-            features[of] = Feature { latent: of, scores, written, ..Feature::default() };
+            let row = ablation::written(sae).narrow(0, of, 1);
+            let written = weights::written_at(self.model, self.place.site, &row).remove(0);
+            features[of] = Feature::of(of, scores, written, chance);
             let beside: Vec<usize> = [latent].into_iter().chain((of != latent).then_some(of)).collect();
             let found =
                 explaining::described(&readers, &texts, &classes, features, &beside, &mut stage, "nothing is written")?;
@@ -291,8 +270,6 @@ impl Made<'_> {
             }
         }
         let mut feature = features.swap_remove(latent);
-        feature.adjusted = feature.scores.explained.adjusted(texts.cells.chance());
-        feature.input_score = input_score(&feature.scores, &feature.written);
         feature.nearest = nearest_to(sae, latent, NEAREST);
         feature.encoder_decoder = encoder_decoder_cosines(sae)[latent];
         if let Some(rows) = self.rows() {
@@ -314,12 +291,6 @@ impl Made<'_> {
         let text = terminal::text(&feature, found.as_ref(), self.vocabulary, self.tokens());
         output::result(text + &markdown::notes(&notes))
     }
-}
-
-/// The input score; `None` too of a latent that writes no tokens.
-fn input_score(scores: &assay_probes::features::Scores, written: &[(u32, f32)]) -> Option<f64> {
-    let ids: Vec<u32> = written.iter().map(|(id, _)| *id).collect();
-    scores.input_score(&ids).filter(|_| !ids.is_empty())
 }
 
 /// BLAKE3 of all that an SAE's code is computed with.

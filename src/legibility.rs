@@ -1,0 +1,168 @@
+//! What the latents of a sweep's SAEs mean, as scores that SAEs can be compared by: those of `assay features`, of a sample of latents on the
+//! held-out sequences.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use assay_models::vocabulary::Vocabulary;
+use assay_models::{Decoder, Site, TokenSource};
+use assay_probes::ablation;
+use assay_probes::features::explanation::{Classes, Method};
+use assay_probes::features::sample;
+use assay_probes::latents::encoder_decoder_cosines;
+use assay_probes::stats::{Estimate, Resamples, mean};
+use assay_sae::Sae;
+use burn::tensor::{Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::events::{Contents, Events, Store, TOKENS, Tokens, hash_file, separators};
+use crate::features::firings::{Readers, Texts};
+use crate::features::pass::Pass;
+use crate::features::{Feature, explaining, weights};
+use crate::frames::{Bootstrap, OTHER};
+use crate::progress::Progress;
+
+/// Whether a latent fires in enough windows to be explained: its mean is the share of latents that do.
+pub const EXPLAINED: &str = "explained";
+
+/// The scores of some latents of an SAE.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Legibility {
+    /// The latents, ascending: drawn at random from those that fire.
+    pub latents: Vec<usize>,
+    /// What the scores are called.
+    pub scores: Vec<String>,
+    /// Of each score its value of each latent; null where it is undefined.
+    pub values: Vec<Vec<Option<f64>>>,
+}
+
+impl Legibility {
+    fn of(features: &[&Feature]) -> Self {
+        let mut found = Self { latents: features.iter().map(|f| f.latent).collect(), scores: vec![], values: vec![] };
+        let mut add = |name: String, of: &dyn Fn(&Feature) -> Option<f64>| {
+            found.scores.push(name);
+            found.values.push(features.iter().map(|feature| of(feature)).collect());
+        };
+        for method in Method::ALL {
+            let name = detection(method);
+            add(name.clone(), &|f| f.detection(method)?.own.auroc);
+            add(name + OTHER, &|f| f.detection(method)?.other.auroc);
+        }
+        add(EXPLAINED.to_owned(), &|f| Some(f64::from(u8::from(!f.described.is_empty()))));
+        add("token_entropy".to_owned(), &|f| f.scores.token_entropy);
+        add("purity".to_owned(), &|f| f.scores.purity);
+        for (at, (name, _)) in Feature::default().adjusted.named().into_iter().enumerate() {
+            add(format!("eta2_{name}"), &|f| f.adjusted.named()[at].1);
+        }
+        add("input_score".to_owned(), &|f| f.input_score);
+        add("encoder_decoder".to_owned(), &|f| f.encoder_decoder);
+        found
+    }
+
+    /// The mean of a score over the latents that have one, with an interval that resamples latents.
+    pub fn mean(&self, score: &str, bootstrap: Bootstrap) -> Option<Estimate> {
+        let values = &self.values[self.scores.iter().position(|name| name == score)?];
+        let Bootstrap { resamples, level, seed } = bootstrap;
+        let drawn = Resamples::draw(values.len(), resamples, seed);
+        Some(Estimate::over_rows(&drawn, level, |rows| {
+            mean(&rows.iter().filter_map(|&row| values[row as usize]).collect::<Vec<f64>>())
+        }))
+    }
+}
+
+/// How well a method's explanations detect their latents: the AUROC on held-out windows.
+pub fn detection(method: Method) -> String {
+    format!("detection_{}", method.name())
+}
+
+/// An SAE in its model, and the text that its latents are to be read on.
+pub struct Subject<'a> {
+    /// The model.
+    pub model: &'a Decoder,
+    /// The SAE.
+    pub sae: &'a Sae,
+    /// Where it reads.
+    pub reads: Site,
+    /// Where it writes.
+    pub site: Site,
+    /// Contexts, each the beginning of a document.
+    pub source: &'a TokenSource,
+    /// How many of them.
+    pub sequences: usize,
+    /// Contexts of a forward pass.
+    pub batch: usize,
+    /// The token that contexts begin with, if they do.
+    pub bos: Option<u32>,
+    /// The texts of the model's tokens.
+    pub classes: &'a Classes,
+}
+
+/// The texts of a model's tokens.
+pub fn classes(model: &Decoder, vocabulary: &Vocabulary) -> Classes {
+    Classes::new((0..model.config().vocab_size as u32).map(|id| vocabulary.text(id)))
+}
+
+impl Subject<'_> {
+    /// Scores `latents` of the latents that fire, or all if they are not so many. The firings lie below `scratch` meanwhile.
+    ///
+    /// # Errors
+    /// If an activation is not finite, a file can't be written, or the work is interrupted; `saved` says what stays then.
+    pub fn measure(&self, latents: usize, scratch: &Path, saved: &str) -> Result<Legibility> {
+        std::fs::create_dir_all(scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+        let dir = tempfile::tempdir_in(scratch).with_context(|| format!("cannot write to {}", scratch.display()))?;
+        let events = self.events(dir.path(), saved)?;
+        let texts = Texts::read(&events, self.model.config().vocab_size)?;
+        let readers = Readers::open(&events, &texts)?;
+        let d_sae = self.sae.d_sae();
+        let alive = (0..d_sae).filter(|latent| events.firings(*latent) > 0).collect();
+        let drawn = sample(alive, latents);
+        let mut stage = Progress::Quiet.stage("score", drawn.len() as u64, "latents");
+        let (chance, cosines) = (texts.cells.chance(), encoder_decoder_cosines(self.sae));
+        let mut features: Vec<Feature> = (0..d_sae).map(|latent| Feature { latent, ..Feature::default() }).collect();
+        let scores = readers.scores(&drawn, &mut stage, saved)?;
+        for ((&latent, scores), written) in drawn.iter().zip(scores).zip(self.written(&drawn)) {
+            features[latent] =
+                Feature { encoder_decoder: cosines[latent], ..Feature::of(latent, scores, written, chance) };
+        }
+        let found = explaining::described(&readers, &texts, self.classes, &features, &drawn, &mut stage, saved)?;
+        found.into_iter().for_each(|(latent, described)| features[latent].described = described);
+        Ok(Legibility::of(&drawn.iter().map(|&latent| &features[latent]).collect::<Vec<_>>()))
+    }
+
+    /// Every firing of the SAE on the sequences.
+    fn events(&self, dir: &Path, saved: &str) -> Result<Events> {
+        let (config, source, sequences) = (self.model.config(), self.source, self.sequences);
+        let contents = Contents {
+            model: String::new(),
+            weights: String::new(),
+            sae: String::new(),
+            sae_weights: String::new(),
+            hook: self.reads.to_string(),
+            device: String::new(),
+            tokens: Tokens::hash(source, sequences)?,
+            sequences,
+            context_size: source.context_size(),
+            batch: self.batch,
+            bos: self.bos,
+            is_text: false,
+            separators: separators(config, self.bos),
+            d_sae: self.sae.d_sae(),
+        };
+        let mut store = Store::open(dir, contents)?;
+        let Self { model, sae, reads, batch, .. } = *self;
+        let mut stage = Progress::Quiet.stage("encode", sequences as u64, "sequences");
+        Pass { model, sae, reads, source, sequences, batch }.run(&mut store, &mut stage, saved)?;
+        Tokens::write(dir, source, sequences)?;
+        store.finish(hash_file(&dir.join(TOKENS))?, &mut |_| ())?;
+        Events::open(dir)
+    }
+
+    /// The token ids that each latent writes; none where what it writes is not in the residual stream.
+    fn written(&self, latents: &[usize]) -> Vec<Vec<(u32, f32)>> {
+        let rows = ablation::written(self.sae);
+        let places: Vec<i32> = latents.iter().map(|&latent| latent as i32).collect();
+        let places = Tensor::<1, Int>::from_data(TensorData::from(places.as_slice()), &rows.device());
+        weights::written_at(self.model, self.site, &rows.select(0, places))
+    }
+}
