@@ -23,7 +23,9 @@ fn spec(dir: &Path) -> PathBuf {
 
 /// Two budgets, and no state but by time or on a signal; a training is far shorter than the two minutes after which one is saved by time.
 fn unsaved_spec(dir: &Path) -> PathBuf {
-    write_spec(dir, &[("[20480]", "[81792, 81920]"), ("buffer_tokens = 2048\ncheckpoint_tokens = 2048\n", "")])
+    // Steps are slow enough that no training has ended before the other has begun, however late that is.
+    let slow = ("expansion = 2", "expansion = 8");
+    write_spec(dir, &[("[20480]", "[81792, 81920]"), slow, ("buffer_tokens = 2048\ncheckpoint_tokens = 2048\n", "")])
 }
 
 fn whole() -> &'static Path {
@@ -276,7 +278,7 @@ fn passes_are_halved_where_the_memory_is_full() {
 fn workers_save_when_they_are_interrupted_or_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (spec, out) = (unsaved_spec(dir.path()), dir.path().join("out/tiny"));
-    for (name, code, at) in [("-INT", Some(130), 5_000), ("-TERM", Some(143), 12_000), ("-KILL", None, 20_000)] {
+    for (name, code, at) in [("-INT", Some(130), 2_000), ("-TERM", Some(143), 4_000), ("-KILL", None, 6_000)] {
         let mut child = start(&spec, &out);
         wait_until(&mut child, "two groups in training", |child| {
             let looks = looks(&out);
