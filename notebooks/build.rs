@@ -32,16 +32,22 @@ fn function(path: &Path) -> Result<String, Box<dyn Error>> {
             Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
             _ => return Err(format!("{stem}: cell {number} has no source").into()),
         };
-        let mut lines: Vec<&str> = source.lines().filter(|line| !line.starts_with(':')).collect();
-        // A block whose value is shown would be a statement without one here.
-        if let (Some(&"}"), Some(start)) = (lines.last(), lines.iter().rposition(|line| *line == "{")) {
-            lines[start] = "let _ = {";
+        let mut lines: Vec<String> = source.lines().filter(|line| !line.starts_with(':')).map(str::to_owned).collect();
+        // The last expression of a cell is what it shows: a line, or a block.
+        let block = lines.iter().rposition(|line| line == "{");
+        let first = match (lines.last().map(String::as_str), block) {
+            (Some("}"), block) => block,
+            (Some(last), _) if !last.ends_with([';', '}']) => Some(lines.len() - 1),
+            _ => None,
+        };
+        if let Some(first) = first {
+            lines[first].insert_str(0, "let shown = ");
+            lines.push("; shown.evcxr_display();".to_owned());
         }
-        // The last expression of a cell is what it shows.
-        body += &format!("    // cell {number}\n    {}\n    ;\n", lines.join("\n    "));
+        body += &format!("    crate::outputs::cell({number});\n    {}\n    ;\n", lines.join("\n    "));
     }
     let name = stem.replace('-', "_");
     Ok(format!(
-        "/// The cells of `{stem}.ipynb`.\n#[test]\nfn notebook_{name}() -> Result<(), Box<dyn std::error::Error>> {{\n{body}    Ok(())\n}}\n\n"
+        "/// The cells of `{stem}.ipynb`.\n#[test]\nfn notebook_{name}() -> Result<(), Box<dyn std::error::Error>> {{\n{body}    crate::outputs::end();\n    Ok(())\n}}\n\n"
     ))
 }
