@@ -86,6 +86,8 @@ fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
 pub struct Sources {
     /// The directory or GGUF file of each of the spec's models; `None` where the spec doesn't say where it is.
     pub models: Vec<Option<PathBuf>>,
+    /// The same of each model before its training.
+    pub step0: Vec<Option<PathBuf>>,
     /// File, directory or pattern of the training text.
     pub text: PathBuf,
     /// The commits that were at the revisions of the spec's names.
@@ -103,19 +105,21 @@ pub fn sources(spec: &SweepSpec, progress: Progress) -> Result<Sources> {
         commits.push((name, commit));
         Ok(path)
     };
-    let mut models = Vec::new();
+    let (mut models, mut step0) = (Vec::new(), Vec::new());
     for model in &spec.models {
-        models.push(match model.hub_name()? {
-            Some(name) => Some(get(Want::Model, name).with_context(|| format!("model `{}`", model.name))?),
-            None => model.path.clone(),
-        });
+        let mut place = |name, path: &Option<PathBuf>| -> Result<Option<PathBuf>> {
+            let Some(name) = name else { return Ok(path.clone()) };
+            get(Want::Model, name).map(Some).with_context(|| format!("model `{}`", model.name))
+        };
+        models.push(place(model.hub_name()?, &model.path)?);
+        step0.push(place(model.step0_name()?, &model.step0)?);
     }
     ensure!(models.iter().any(Option::is_some), "no model has a path or a name on the hub");
     let text = match (spec.tokens.hub_name()?, &spec.tokens.train) {
         (Some(name), _) => get(Want::Dataset, name).context("[tokens] dataset")?,
         (None, path) => path.clone().context("[tokens]: give `train` or `dataset`")?,
     };
-    Ok(Sources { models, text, commits })
+    Ok(Sources { models, step0, text, commits })
 }
 
 /// What [`sources`] would download.
@@ -125,7 +129,9 @@ pub fn sources(spec: &SweepSpec, progress: Progress) -> Result<Sources> {
 pub fn pending(spec: &SweepSpec) -> Result<Vec<(HubName, Pending)>> {
     let mut names = Vec::new();
     for model in &spec.models {
-        names.extend(model.hub_name()?.map(|name| (Want::Model, name)));
+        for name in [model.hub_name()?, model.step0_name()?] {
+            names.extend(name.map(|name| (Want::Model, name)));
+        }
     }
     names.extend(spec.tokens.hub_name()?.map(|name| (Want::Dataset, name)));
     let hub = Hub::new(Settings::from_env(), &readable);

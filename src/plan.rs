@@ -6,7 +6,7 @@ mod tokens;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, HookPoint, ModelFiles, Site};
@@ -24,7 +24,7 @@ pub use tokens::{SweepTokens, information_contexts};
 
 /// All that a sweep will do.
 pub struct Plan {
-    /// The models that have a place, in the order of the spec; each is followed by the random one where that is a control.
+    /// The models that have a place, in the order of the spec; each is followed by those that are controls.
     pub models: Vec<PlannedModel>,
     /// Names of the others.
     pub missing: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Plan {
 pub struct PlannedModel {
     /// Its name in tables.
     pub name: String,
-    /// What makes it a control: [`SweepControl::RandomModel`], or nothing.
+    /// What makes it a control, one that is of models, or nothing.
     pub control: Option<SweepControl>,
     /// Its checkpoint.
     pub files: Rc<ModelFiles>,
@@ -84,13 +84,14 @@ impl Plan {
     /// a setting can't be, training and evaluation text overlap, or two models are one.
     pub fn open(spec: &SweepSpec, sources: &Sources, opened: &OpenDevice, progress: Progress) -> Result<Self> {
         let mut plan = Self { models: Vec::new(), missing: Vec::new() };
-        for (model, checkpoint) in spec.models.iter().zip(&sources.models) {
+        for ((model, checkpoint), step0) in spec.models.iter().zip(&sources.models).zip(&sources.step0) {
             match checkpoint {
                 Some(path) => {
                     let planned = plan.model(spec, model, path, sources, progress)?;
                     let random = spec.controls.contains(&SweepControl::RandomModel);
-                    let random = random.then(|| planned.randomly_drawn()).into_iter();
-                    for model in std::iter::once(planned).chain(random) {
+                    let random = random.then(|| planned.randomly_drawn());
+                    let step0 = step0.as_deref().map(|path| planned.before_training(path)).transpose()?;
+                    for model in [Some(planned), random, step0].into_iter().flatten() {
                         plan.models.push(model.with_groups(spec, opened)?);
                     }
                 }
@@ -221,6 +222,23 @@ impl PlannedModel {
         }
     }
 
+    /// The model before its training.
+    fn before_training(&self, path: &Path) -> Result<Self> {
+        let opening = || format!("[[models]] {}: step0 (a path is relative to the spec)", self.name);
+        let files = ModelFiles::open(path).with_context(opening)?;
+        files.check_values().with_context(opening)?;
+        ensure!(
+            files.config() == self.files.config(),
+            "{}: {} is a model of another shape or other settings, and no earlier state of it",
+            opening(),
+            path.display()
+        );
+        let weights = files.weights_hash();
+        ensure!(weights != self.weights, "{}: {} has the weights of the model itself", opening(), path.display());
+        let of = self.randomly_drawn();
+        Ok(Self { control: Some(SweepControl::Step0), files: Rc::new(files), weights, ..of })
+    }
+
     /// With a group for each budget.
     fn with_groups(self, spec: &SweepSpec, opened: &OpenDevice) -> Result<Self> {
         let of_budget = |&training_tokens: &u64| {
@@ -306,10 +324,10 @@ fn runs(
     let config = files.config();
     let contexts = tokens::contexts_of(training_tokens, spec);
     let train_tokens = tokens.hash_of(contexts).context("every budget's tokens were hashed")?;
-    let of_models = |control: &SweepControl| *control != SweepControl::RandomModel;
+    let of_saes = |control: &SweepControl| !control.is_of_model();
     let controls: Vec<Option<SweepControl>> = match control {
         Some(control) => vec![Some(*control)],
-        None => std::iter::once(None).chain(spec.controls.iter().copied().filter(of_models).map(Some)).collect(),
+        None => std::iter::once(None).chain(spec.controls.iter().copied().filter(of_saes).map(Some)).collect(),
     };
     let mut runs = Vec::new();
     for control in controls {

@@ -38,9 +38,9 @@ pub struct SweepSpec {
     /// Which SAEs are trained, where `k` alone does not say it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coders: Vec<CoderSpec>,
-    /// What stands beside every SAE: `random-model`, an SAE of the model with its matrices drawn anew; `frozen-decoder`, an SAE whose decoder
-    /// stays as it was drawn; `permuted-decoder`, the SAE itself with its decoder's rows permuted. The first two cost a training each, the last an
-    /// evaluation [default: none].
+    /// What stands beside every SAE: `random-model`, an SAE of the model with its matrices drawn anew; `step-0`, an SAE of a model's `step0`;
+    /// `frozen-decoder`, an SAE whose decoder stays as it was drawn; `permuted-decoder`, the SAE itself with its decoder's rows permuted. The last
+    /// costs an evaluation, each other a training [default: none].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<SweepControl>,
     /// Seeds of initialisation and batch order.
@@ -100,6 +100,12 @@ pub struct ModelSpec {
     /// Branch, tag or commit of `hub` [default: main].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The same model before it was trained, or hardly, for the control `step-0`: a path as `path` is, or by `step0_hub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step0: Option<PathBuf>,
+    /// Its name on the hub, `org/name@step0`, instead of `step0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step0_hub: Option<String>,
     /// Layers by the name of their depth, instead of the sweep's `depths`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<BTreeMap<String, usize>>,
@@ -254,6 +260,14 @@ impl ModelSpec {
     /// If it is no name.
     pub fn hub_name(&self) -> Result<Option<HubName>> {
         hub_name(self.hub.as_deref(), self.revision.as_deref())
+    }
+
+    /// That of the model before its training; `None` where the spec gives a path, or nothing.
+    ///
+    /// # Errors
+    /// If it is no name.
+    pub fn step0_name(&self) -> Result<Option<HubName>> {
+        hub_name(self.step0_hub.as_deref(), None)
     }
 }
 

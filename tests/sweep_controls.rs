@@ -5,8 +5,11 @@ use std::sync::OnceLock;
 
 use assay::frames::{self, Grid, RunResult};
 use burn::tensor::Tensor;
+use safetensors::SafeTensors;
 
-use crate::common::{cpu, files, killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep};
+use crate::common::{
+    bundled, copy_dir, cpu, files, killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep,
+};
 
 const ALL: &str = r#"controls = ["permuted-decoder", "random-model", "frozen-decoder"]
 coders = [{ architecture = "topk", k = [4] }, { architecture = "hierarchical", ks = [2, 8] }]"#;
@@ -126,11 +129,95 @@ fn what_is_no_control_is_refused() {
     for (controls, part) in [
         (
             r#"["random"]"#,
-            "unknown variant `random`, expected one of `random-model`, `frozen-decoder`, `permuted-decoder`",
+            "unknown variant `random`, expected one of `random-model`, `step-0`, `frozen-decoder`, `permuted-decoder`",
         ),
         (r#"["random-model", "random-model"]"#, "controls: a value is listed twice (random-model)"),
     ] {
         let spec = spec_of(&format!("controls = {controls}\nk = [4]"), dir.path());
         refused(&mut sweep(&spec, &dir.path().join("out")), &[part]);
+    }
+}
+
+/// The bundled model with the values of every matrix in reverse order: of its shape, and without what it learned.
+fn untrained(dir: &Path) -> PathBuf {
+    copy_dir(&bundled("small"), dir);
+    let path = dir.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    for (name, info) in metadata.tensors() {
+        if info.shape.len() < 2 {
+            continue;
+        }
+        let size = info.dtype.bitsize() / 8;
+        let data = &mut bytes[8 + header..][info.data_offsets.0..info.data_offsets.1];
+        assert!(data.len() % size == 0, "{name}");
+        data.reverse();
+        data.chunks_mut(size).for_each(|value| value.reverse());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    dir.to_owned()
+}
+
+/// A spec with models whose `step0` is as given.
+fn with_step0(dir: &Path, controls: &str, step0: &str) -> PathBuf {
+    let spec = spec_of(&format!("controls = {controls}\nk = [4]"), dir);
+    let text = std::fs::read_to_string(&spec).unwrap();
+    std::fs::write(&spec, text.replace("layers = { mid = 3 }", &format!("layers = {{ mid = 3 }}\n{step0}"))).unwrap();
+    spec
+}
+
+#[test]
+fn a_model_before_its_training_is_a_control() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, again) = (dir.path().join("out/tiny"), dir.path().join("out/again"));
+    untrained(&dir.path().join("before"));
+    let spec = with_step0(dir.path(), r#"["step-0"]"#, "step0 = 'before'");
+    stdout_of(&mut sweep(&spec, &out));
+    let grid = frames::read(&out).unwrap();
+    assert_eq!((grid.runs.len(), grid.controls.len()), (1, 1));
+    for (run, before) in pairs(&grid, "step-0") {
+        assert!(value(run, "ce_orig") < 6.0 && value(before, "ce_orig") > 7.5, "{}", value(before, "ce_orig"));
+        // No other numbers than of the SAE of a sweep of that model.
+        let of_before = dir.path().join("alone.toml");
+        let text = std::fs::read_to_string(&spec).unwrap().replace("controls = [\"step-0\"]", "");
+        let path = bundled("small").display().to_string();
+        std::fs::write(&of_before, text.replace("step0 = 'before'", "").replace(&path, "before")).unwrap();
+        stdout_of(&mut sweep(&of_before, &dir.path().join("out/alone")));
+        let alone = frames::read(&dir.path().join("out/alone")).unwrap();
+        assert_eq!(alone.runs[0].values, before.values);
+    }
+    // From where it is recorded the path leads to the same place.
+    stdout_of(&mut sweep(&out.join("sweep.toml"), &again));
+    let runs = |of: &Path| std::fs::read(of.join("runs.parquet")).unwrap();
+    assert!(runs(&out) == runs(&again));
+}
+
+#[test]
+fn what_is_no_earlier_state_of_the_model_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (small, medium) = (bundled("small").display().to_string(), bundled("medium").display().to_string());
+    for (controls, step0, parts) in [
+        (r#"["step-0"]"#, String::new(), ["`step-0`", "belong together"]),
+        ("[]", format!("step0 = '{small}'"), ["`step-0`", "belong together"]),
+        (
+            r#"["step-0"]"#,
+            format!("step0 = '{small}'"),
+            ["[[models]] small: step0", "has the weights of the model itself"],
+        ),
+        (
+            r#"["step-0"]"#,
+            format!("step0 = '{medium}'"),
+            ["[[models]] small: step0", "of another shape or other settings"],
+        ),
+        (r#"["step-0"]"#, "step0 = 'nowhere'".to_owned(), ["[[models]] small: step0", "nowhere"]),
+        (
+            r#"["step-0"]"#,
+            format!("step0 = '{small}'\nstep0_hub = 'a/b@step0'"),
+            ["`step0` and `step0_hub`", "exclude"],
+        ),
+    ] {
+        let out = dir.path().join("out");
+        refused(&mut sweep(&with_step0(dir.path(), controls, &step0), &out), &parts);
+        assert!(!out.exists());
     }
 }

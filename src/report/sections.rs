@@ -86,7 +86,7 @@ const SECTIONS: [Section; 23] = [
         figures: &[],
         tables: &["what-controls-have", "against-controls"],
         caveats: "A control has the place, setting, seed and tokens of its SAE. `random-model`: an SAE of the model with every matrix drawn anew, of the same mean and standard deviation; \
-                  its scores are of that model, whose own loss is another, so that a CE_rec near 1 there says that little was to be lost. `frozen-decoder`: an SAE whose decoder's \
+                  its scores are of that model, whose own loss is another, so that a CE_rec near 1 there says that little was to be lost. `step-0`: likewise of the model before its training. `frozen-decoder`: an SAE whose decoder's \
                   rows stay as they were drawn. `permuted-decoder`: the SAE itself with the rows of its decoder permuted; L0 and the share of latents alive are of the encoder \
                   and the same by construction. `SAEs` and `control's` are medians over models, depths, settings and budgets. A score that a control reaches was not learned; one \
                   that it falls short of need not mean that latents can be understood.",

@@ -7,7 +7,7 @@ use assay_models::{DecoderConfig, HookPoint, Site};
 use assay_probes::metrics::Subset;
 use assay_sae::{Loss, Objective};
 
-use super::{ModelSpec, SweepSpec, objective_on};
+use super::{ModelSpec, SweepControl, SweepSpec, objective_on};
 use crate::spelling::closest;
 use crate::transcode::Transcode;
 
@@ -70,7 +70,18 @@ impl SweepSpec {
                 model.name
             );
             model.hub_name().with_context(|| format!("[[models]] {}", model.name))?;
+            ensure!(
+                model.step0.is_none() || model.step0_hub.is_none(),
+                "[[models]] {}: `step0` and `step0_hub` exclude each other",
+                model.name
+            );
+            model.step0_name().with_context(|| format!("[[models]] {}: step0_hub", model.name))?;
         }
+        let has_step0 = self.models.iter().any(|model| model.step0.is_some() || model.step0_hub.is_some());
+        ensure!(
+            has_step0 == self.controls.contains(&SweepControl::Step0),
+            "controls: `step-0` and the place of the untrained model, [[models]] step0 or step0_hub, belong together; give both or none"
+        );
         self.tokens.hub_name().context("[tokens] dataset")?;
         ensure!(
             self.tokens.train.is_some() != self.tokens.dataset.is_some(),

@@ -12,6 +12,10 @@ pub enum SweepControl {
     /// An SAE trained on, and put into, the model with every matrix drawn anew with its mean and standard deviation
     /// ([`ModelFiles::load_redrawn`](assay_models::ModelFiles::load_redrawn)), by [`Self::REDRAWN`].
     RandomModel,
+    /// An SAE trained on, and put into, the model as it was before its training ([`ModelSpec::step0`](super::ModelSpec::step0)), where the
+    /// spec says where that is.
+    #[serde(rename = "step-0")]
+    Step0,
     /// An SAE trained with its decoder's rows as they were drawn ([`TrainConfig::frozen_decoder`](assay_sae::TrainConfig::frozen_decoder)).
     FrozenDecoder,
     /// The SAE itself with the rows of its decoder permuted ([`permuted_decoder`](crate::controls::permuted_decoder)), by its own seed.
@@ -20,14 +24,20 @@ pub enum SweepControl {
 
 impl SweepControl {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::RandomModel, Self::FrozenDecoder, Self::PermutedDecoder];
+    pub const ALL: [Self; 4] = [Self::RandomModel, Self::Step0, Self::FrozenDecoder, Self::PermutedDecoder];
     /// The seed by which a model is drawn anew: one random model for all seeds of SAEs.
     pub const REDRAWN: u64 = 0;
+
+    /// Whether it is of SAEs of another model, which is planned beside the spec's.
+    pub fn is_of_model(self) -> bool {
+        matches!(self, Self::RandomModel | Self::Step0)
+    }
 
     /// Its name in specs, tables and files.
     pub fn name(self) -> &'static str {
         match self {
             Self::RandomModel => "random-model",
+            Self::Step0 => "step-0",
             Self::FrozenDecoder => "frozen-decoder",
             Self::PermutedDecoder => "permuted-decoder",
         }

@@ -65,7 +65,9 @@ impl SpecDocument {
             toml::from_str(&self.document.to_string()).map_err(|error| explain(&error, &self.source()))?;
         spec.check().with_context(|| format!("{}", self.path.display()))?;
         for model in &mut spec.models {
-            model.path = model.path.take().map(|p| self.place(&p));
+            for path in [&mut model.path, &mut model.step0] {
+                *path = path.take().map(|p| self.place(&p));
+            }
         }
         spec.tokens.train = spec.tokens.train.map(|p| self.place(&p));
         spec.tokens.eval = spec.tokens.eval.map(|p| self.place(&p));
@@ -97,26 +99,31 @@ impl SpecDocument {
             }
             Ok(())
         };
-        let pinned = |table: &mut dyn TableLike, key: &str| -> Result<()> {
+        let pinned = |table: &mut dyn TableLike, key: &str, beside: Option<&str>| -> Result<()> {
             let Some(name) = table.get(key).and_then(Item::as_str) else { return Ok(()) };
-            let revision = table.get("revision").and_then(Item::as_str);
+            let revision = beside.and_then(|beside| table.get(beside)).and_then(Item::as_str);
             let name = name.parse::<HubName>()?.at(revision)?;
             let Some((_, commit)) = commits.iter().find(|(known, _)| *known == name) else { return Ok(()) };
             let name = name.at_commit(commit)?.to_string();
-            table.remove("revision");
+            if let Some(beside) = beside {
+                table.remove(beside);
+            }
             table.get_mut(key).into_iter().for_each(|item| replace(item, name.as_str().into()));
             Ok(())
         };
         if let Some(item) = document.get_mut("models") {
             for model in tables_of(item) {
-                model.get_mut("path").map_or(Ok(()), moved)?;
-                pinned(model, "hub")?;
+                for key in ["path", "step0"] {
+                    model.get_mut(key).map_or(Ok(()), moved)?;
+                }
+                pinned(model, "step0_hub", None)?;
+                pinned(model, "hub", Some("revision"))?;
             }
         }
         if let Some(tokens) = document.get_mut("tokens").and_then(Item::as_table_like_mut) {
             tokens.get_mut("train").map_or(Ok(()), moved)?;
             tokens.get_mut("eval").map_or(Ok(()), moved)?;
-            pinned(tokens, "dataset")?;
+            pinned(tokens, "dataset", Some("revision"))?;
         }
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let text = document.to_string();
