@@ -1,7 +1,7 @@
 //! What the latents of a sweep's SAEs mean, as scores that SAEs can be compared by: those of `assay features`, of a sample of latents on the
 //! held-out sequences.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use assay_models::vocabulary::Vocabulary;
@@ -76,26 +76,26 @@ pub fn detection(method: Method) -> String {
     format!("detection_{}", method.name())
 }
 
-/// An SAE in its model, and the text that its latents are to be read on.
-pub struct Subject<'a> {
+/// A model, and the text on which it is read what latents mean.
+pub struct LatentReader<'a> {
     /// The model.
     pub model: &'a Decoder,
-    /// The SAE.
-    pub sae: &'a Sae,
-    /// Where it reads.
-    pub reads: Site,
-    /// Where it writes.
-    pub site: Site,
+    /// The texts of its tokens.
+    pub classes: Classes,
     /// Contexts, each the beginning of a document.
-    pub source: &'a TokenSource,
+    pub source: TokenSource,
     /// How many of them.
     pub sequences: usize,
     /// Contexts of a forward pass.
     pub batch: usize,
     /// The token that contexts begin with, if they do.
     pub bos: Option<u32>,
-    /// The texts of the model's tokens.
-    pub classes: &'a Classes,
+    /// How many latents of each SAE are read.
+    pub latents: usize,
+    /// Below which directory firings lie while they are read.
+    pub scratch: PathBuf,
+    /// What stays if somebody interrupts.
+    pub saved: String,
 }
 
 /// The texts of a model's tokens.
@@ -103,66 +103,67 @@ pub fn classes(model: &Decoder, vocabulary: &Vocabulary) -> Classes {
     Classes::new((0..model.config().vocab_size as u32).map(|id| vocabulary.text(id)))
 }
 
-impl Subject<'_> {
-    /// Scores `latents` of the latents that fire, or all if they are not so many. The firings lie below `scratch` meanwhile.
+impl LatentReader<'_> {
+    /// Scores some latents of an SAE, of those that fire, or all if they are not so many.
     ///
     /// # Errors
-    /// If an activation is not finite, a file can't be written, or the work is interrupted; `saved` says what stays then.
-    pub fn measure(&self, latents: usize, scratch: &Path, saved: &str) -> Result<Legibility> {
+    /// If an activation is not finite, a file can't be written, or the work is interrupted.
+    pub fn read(&self, sae: &Sae, reads: Site, site: Site) -> Result<Legibility> {
+        let (scratch, saved) = (&self.scratch, &self.saved);
         std::fs::create_dir_all(scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
         let dir = tempfile::tempdir_in(scratch).with_context(|| format!("cannot write to {}", scratch.display()))?;
-        let events = self.events(dir.path(), saved)?;
+        let events = self.events(sae, reads, dir.path())?;
         let texts = Texts::read(&events, self.model.config().vocab_size)?;
         let readers = Readers::open(&events, &texts)?;
-        let d_sae = self.sae.d_sae();
-        let alive = (0..d_sae).filter(|latent| events.firings(*latent) > 0).collect();
-        let drawn = sample(alive, latents);
+        let alive = (0..sae.d_sae()).filter(|latent| events.firings(*latent) > 0).collect();
+        let drawn = sample(alive, self.latents);
         let mut stage = Progress::Quiet.stage("score", drawn.len() as u64, "latents");
-        let (chance, cosines) = (texts.cells.chance(), encoder_decoder_cosines(self.sae));
-        let mut features: Vec<Feature> = (0..d_sae).map(|latent| Feature { latent, ..Feature::default() }).collect();
         let scores = readers.scores(&drawn, &mut stage, saved)?;
-        for ((&latent, scores), written) in drawn.iter().zip(scores).zip(self.written(&drawn)) {
-            features[latent] =
-                Feature { encoder_decoder: cosines[latent], ..Feature::of(latent, scores, written, chance) };
+        let (chance, cosines) = (texts.cells.chance(), encoder_decoder_cosines(sae));
+        let mut features: Vec<Feature> =
+            (0..sae.d_sae()).map(|latent| Feature { latent, ..Feature::default() }).collect();
+        for ((&latent, scores), written) in drawn.iter().zip(scores).zip(self.written(sae, site, &drawn)) {
+            let of = Feature::of(latent, scores, written, chance);
+            features[latent] = Feature { encoder_decoder: cosines[latent], ..of };
         }
-        let found = explaining::described(&readers, &texts, self.classes, &features, &drawn, &mut stage, saved)?;
+        let found = explaining::described(&readers, &texts, &self.classes, &features, &drawn, &mut stage, saved)?;
         found.into_iter().for_each(|(latent, described)| features[latent].described = described);
         Ok(Legibility::of(&drawn.iter().map(|&latent| &features[latent]).collect::<Vec<_>>()))
     }
 
-    /// Every firing of the SAE on the sequences.
-    fn events(&self, dir: &Path, saved: &str) -> Result<Events> {
-        let (config, source, sequences) = (self.model.config(), self.source, self.sequences);
+    /// Every firing of an SAE on the sequences.
+    fn events(&self, sae: &Sae, reads: Site, dir: &Path) -> Result<Events> {
+        let &Self { model, ref source, sequences, batch, bos, .. } = self;
         let contents = Contents {
+            // Who reads them knows what they are of, and nobody resumes.
             model: String::new(),
             weights: String::new(),
             sae: String::new(),
             sae_weights: String::new(),
-            hook: self.reads.to_string(),
             device: String::new(),
+            hook: reads.to_string(),
             tokens: Tokens::hash(source, sequences)?,
             sequences,
             context_size: source.context_size(),
-            batch: self.batch,
-            bos: self.bos,
+            batch,
+            bos,
             is_text: false,
-            separators: separators(config, self.bos),
-            d_sae: self.sae.d_sae(),
+            separators: separators(model.config(), bos),
+            d_sae: sae.d_sae(),
         };
         let mut store = Store::open(dir, contents)?;
-        let Self { model, sae, reads, batch, .. } = *self;
         let mut stage = Progress::Quiet.stage("encode", sequences as u64, "sequences");
-        Pass { model, sae, reads, source, sequences, batch }.run(&mut store, &mut stage, saved)?;
+        Pass { model, sae, reads, source, sequences, batch }.run(&mut store, &mut stage, &self.saved)?;
         Tokens::write(dir, source, sequences)?;
         store.finish(hash_file(&dir.join(TOKENS))?, &mut |_| ())?;
         Events::open(dir)
     }
 
-    /// The token ids that each latent writes; none where what it writes is not in the residual stream.
-    fn written(&self, latents: &[usize]) -> Vec<Vec<(u32, f32)>> {
-        let rows = ablation::written(self.sae);
+    /// The token ids that latents write; none where what they write is not in the residual stream.
+    fn written(&self, sae: &Sae, site: Site, latents: &[usize]) -> Vec<Vec<(u32, f32)>> {
+        let rows = ablation::written(sae);
         let places: Vec<i32> = latents.iter().map(|&latent| latent as i32).collect();
         let places = Tensor::<1, Int>::from_data(TensorData::from(places.as_slice()), &rows.device());
-        weights::written_at(self.model, self.site, &rows.select(0, places))
+        weights::written_at(self.model, site, &rows.select(0, places))
     }
 }

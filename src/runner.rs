@@ -248,17 +248,20 @@ impl<'a> ModelAtWork<'a> {
             return Err(sweep.interrupted(&saved).into());
         };
         let eval_seconds = started.elapsed().as_secs_f64() / missing.len() as f64;
-        let mut reading = self.reading(group, &label, missing.len())?;
+        let reader = self.latent_reader(group)?;
+        let mut stage =
+            reader.as_ref().map(|_| progress.stage(format!("{label} read latents"), missing.len() as u64, "SAEs"));
         for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
             let job = job_of(run);
-            let legibility = match reading.as_mut().map(|reading| reading.read(run, sae)).transpose() {
+            let legibility = reader.as_ref().map(|reader| reader.read(sae, run.reads, run.site)).transpose();
+            if legibility.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
                 // Training took longer than this.
-                Err(error) if error.is::<Interrupted>() => {
-                    save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
-                    return Err(error);
-                }
-                legibility => legibility?,
-            };
+                save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
+            }
+            let legibility = legibility?;
+            if let Some(stage) = &mut stage {
+                stage.advance(1, String::new);
+            }
             if spec.train.save_saes {
                 let dir = results.join("saes").join(group.name_of(run));
                 save_sae(sweep, model, run, (&job.trainer, group.training_tokens), sae, &dir)?;
@@ -270,8 +273,8 @@ impl<'a> ModelAtWork<'a> {
             let shares = [jobs.len(), job.runs.len()];
             record.save(results, timing_of(sweep, group, run, &trained, shares, eval_seconds))?;
         }
-        if let Some(reading) = reading {
-            reading.finish();
+        if let Some(stage) = stage {
+            stage.finish("");
         }
         remove_state(&state_dir(results, &group.id()))
     }
