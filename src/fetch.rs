@@ -8,6 +8,7 @@ use assay_models::DecoderConfig;
 use indicatif::DecimalBytes;
 
 use crate::catalogue;
+use crate::files::from_home;
 use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::spec::SweepSpec;
@@ -59,10 +60,13 @@ pub fn anything(text: &Path, progress: Progress) -> Result<PathBuf> {
 
 /// What is there is a path; anything else may be a name.
 fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
+    let text = &from_home(text);
     if text.exists() {
-        return Ok(text.to_owned());
+        return Ok(text.clone());
     }
     let shown = text.to_string_lossy();
+    // No name on the hub begins so.
+    ensure!(!shown.starts_with(['/', '.', '$']), missing(text));
     if matches!(want, Want::Sae | Want::ModelOrSae)
         && let Some((entry, name)) = catalogue::find(&shown)?
     {

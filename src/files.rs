@@ -2,11 +2,19 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
+
+/// A path that begins with `~/`, from the home directory; any other as it is.
+pub fn from_home(path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
 
 /// Writes a file beside its place and renames it into it: it is there whole or not at all.
 ///

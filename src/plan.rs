@@ -6,7 +6,7 @@ mod tokens;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, HookPoint, ModelFiles, Site};
@@ -18,6 +18,7 @@ use crate::frames::MSE;
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey, short};
 use crate::spec::{ModelSpec, SweepControl, SweepSpec};
+use crate::spelling::missing;
 
 pub use outline::{GroupOutline, Outline, PLAN, RunOutline};
 pub use tokens::{SweepTokens, information_contexts};
@@ -133,6 +134,8 @@ impl Plan {
         progress: Progress,
     ) -> Result<PlannedModel> {
         let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
+        let there = if path.exists() { Ok(()) } else { Err(anyhow!(missing(path))) };
+        there.with_context(opening)?;
         let files = ModelFiles::open(path).with_context(opening)?;
         files.check_values().with_context(opening)?;
         let config = files.config();

@@ -60,9 +60,10 @@ pub struct Stage {
     label: String,
     total: u64,
     done: u64,
-    /// What was done before this process.
-    before: u64,
     started: Instant,
+    /// When the first units were done, and how many were then. The pace is reckoned from there: the first may hold what comes once, such as
+    /// a buffer that is filled.
+    first: Option<(Instant, u64)>,
     last_line: Instant,
     display: Display,
 }
@@ -122,14 +123,14 @@ impl Progress {
             }
         };
         let now = Instant::now();
-        Stage { label, total, done: 0, before: 0, started: now, last_line: now, display }
+        Stage { label, total, done: 0, started: now, first: None, last_line: now, display }
     }
 }
 
 impl Stage {
     /// Begins with `done` units that an earlier process did: no time is reckoned for them.
     pub fn resume(&mut self, done: u64) {
-        (self.done, self.before) = (done, done);
+        self.done = done;
         if let Display::Bar(bar) = &self.display {
             bar.set_position(done);
             bar.reset_eta();
@@ -138,17 +139,19 @@ impl Stage {
 
     /// How long the rest will take at the pace so far; empty where nobody can say.
     fn left(&self) -> String {
-        let done = self.done.saturating_sub(self.before) as f64;
+        let Some((since, before)) = self.first else { return String::new() };
+        let done = self.done.saturating_sub(before) as f64;
         let left = self.total.saturating_sub(self.done) as f64;
         if done == 0.0 || left == 0.0 {
             return String::new();
         }
-        format!(", about {} left", duration(self.started.elapsed().as_secs_f64() * left / done))
+        format!(", about {} left", duration(since.elapsed().as_secs_f64() * left / done))
     }
 
     /// Adds `n` units; `note` says something about the state, and is only asked for when it is shown.
     pub fn advance(&mut self, n: u64, note: impl FnOnce() -> String) {
         self.done += n;
+        self.first.get_or_insert_with(|| (Instant::now(), self.done));
         match &self.display {
             Display::Bar(bar) => {
                 bar.inc(n);
@@ -207,9 +210,12 @@ mod tests {
     fn what_is_left_is_reckoned_from_what_this_process_did() {
         let mut stage = Progress::Quiet.stage("a stage", 100, "steps");
         assert_eq!(stage.left(), "", "nothing is known yet");
-        stage.resume(40);
+        stage.resume(30);
         assert_eq!(stage.left(), "");
-        stage.started = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        stage.advance(10, String::new);
+        assert_eq!(stage.left(), "", "the first may have taken any time");
+        let (since, done) = stage.first.unwrap();
+        stage.first = Some((since.checked_sub(Duration::from_secs(60)).unwrap(), done));
         stage.advance(20, String::new);
         // 20 steps took a minute; 40 are left.
         assert_eq!(stage.left(), ", about 2 min left");

@@ -14,12 +14,16 @@ pub(crate) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>, 
 /// What is said of a path that leads nowhere: `results/dem: no such file or directory; did you mean results/demo?`
 pub(crate) fn missing(path: &Path) -> String {
     let meant = nearby(path).map(|meant| format!("; did you mean {}?", meant.display())).unwrap_or_default();
-    format!("{}: no such file or directory{meant}", path.display())
+    let shown = path.display().to_string();
+    let expanded = if shown.contains('$') { "; variables are not expanded here, only `~/` is" } else { "" };
+    format!("{shown}: no such file or directory{expanded}{meant}")
 }
 
 /// What lies where a path first goes astray, under a name like the one that is not there.
 pub(crate) fn nearby(path: &Path) -> Option<PathBuf> {
-    let astray = path.ancestors().take_while(|part| !part.exists()).last()?;
+    // The last ancestor of a relative path is the empty one: the directory that we are in.
+    let is_astray = |part: &&Path| !part.as_os_str().is_empty() && !part.exists();
+    let astray = path.ancestors().take_while(is_astray).last()?;
     let name = astray.file_name()?.to_str()?;
     let parent = astray.parent()?;
     let dir = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
@@ -52,6 +56,8 @@ mod tests {
         assert_eq!(near("first"), there("first.toml"));
         assert_eq!(near("models/bundled/other"), None);
         assert_eq!(near("models/bundled/small"), None, "it is there");
+        assert_eq!(nearby(Path::new("Cargo.tom")), Some(PathBuf::from("Cargo.toml")), "here");
+        assert!(missing(Path::new("$HOME/x")).contains("variables are not expanded"));
         let said = missing(&dir.path().join("first2.toml"));
         assert!(said.contains("no such file or directory; did you mean") && said.ends_with("first.toml?"), "{said}");
     }

@@ -284,7 +284,11 @@ fn an_unknown_key_is_named_with_the_one_that_was_meant() {
 fn more_training_tokens_than_there_are_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spec = write_spec(dir.path(), &[("[20480]", "[12800000]")]);
-    spec_refused(&spec, &[], &["training tokens", "train.parquet", "200000 contexts", "lower the budget"]);
+    spec_refused(
+        &spec,
+        &[],
+        &["training tokens", "train.parquet", "200000 are asked for", "lower training_tokens = 12800000 to "],
+    );
 }
 
 #[test]

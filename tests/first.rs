@@ -141,3 +141,58 @@ fn a_new_spec_fits_the_model_and_the_text_and_runs() {
     refused(&mut new("a b"), &["a b", "name of a directory"]);
     assert!(!dir.path().join("a b.toml").exists());
 }
+
+/// What the options say of the text is in the spec, and what they can't mean is said before a file is written.
+#[test]
+fn a_text_is_read_and_held_out_as_the_options_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let line =
+        |at: usize| serde_json::json!({ "id": at, "content": format!("Line {at} of a text. ").repeat(60) }).to_string();
+    let lines: Vec<String> = (0..12).map(line).collect();
+    std::fs::write(dir.path().join("content.jsonl"), lines.join("\n")).unwrap();
+    std::fs::write(dir.path().join("broken.jsonl"), format!("{{\n{}", lines.join("\n"))).unwrap();
+    std::fs::write(dir.path().join("short.txt"), "A few words.").unwrap();
+    let command = |args: &[&str]| {
+        let mut command = assay();
+        command.args(args).arg("--model").arg(bundled("small")).current_dir(dir.path());
+        command
+    };
+    let spec = |name: &str, args: &[&str]| {
+        stdout_of(command(&["new", name]).args(args));
+        std::fs::read_to_string(dir.path().join(format!("{name}.toml"))).unwrap()
+    };
+    let content = ["--text", "content.jsonl", "--column", "content"];
+    let text = spec("own", &[&content[..], &["--eval-sequences", "3"]].concat());
+    assert!(text.contains("column = \"content\"\n") && text.contains("sequences = 3  #"), "{text}");
+    let text = spec("lines", &["--text", "broken.jsonl", "--column", "content", "--skip-bad-lines"]);
+    // Some forty contexts of which a fifth is held out.
+    assert!(text.contains("skip_bad_lines = true") && !text.contains("sequences = 64"), "{text}");
+    stdout_of(assay().args(["sweep", "lines.toml", "--dry-run"]).current_dir(dir.path()));
+    // Of a held-out text of its own all contexts of a row, as of the other.
+    let eval = bundled("eval.parquet").display().to_string();
+    let train = bundled("train.parquet").display().to_string();
+    let text = spec("both", &["--text", &train, "--eval-text", &eval]);
+    assert!(text.contains("eval_rows = \"split\"") && text.contains("sequences = 64  #"), "{text}");
+    stdout_of(assay().args(["sweep", "both.toml", "--dry-run"]).current_dir(dir.path()));
+    for (eval, parts) in [
+        ("nope.txt", ["--eval-text nope.txt", "no such file or directory"]),
+        ("content.json", ["--eval-text content.json", "did you mean content.jsonl?"]),
+        ("short.txt", ["--eval-text short.txt", "it has 0 contexts of 128 tokens"]),
+    ] {
+        refused(command(&["new", "bad", "--text", &train]).args(["--eval-text", eval]), &parts);
+    }
+    refused(
+        command(&["new", "bad", "--text", &train, "--eval-text", &eval]).args(["--eval-sequences", "5000"]),
+        &["5000 are asked for", "--eval-sequences"],
+    );
+    assert!(!dir.path().join("bad.toml").exists());
+    // `--set` says the same as the option.
+    let mut held =
+        command(&["train", "--text", "content.jsonl", "--dry-run", "--json", "--set", "tokens.column=content"]);
+    let outlook: serde_json::Value =
+        serde_json::from_str(&stdout_of(held.args(["--set", "eval.sequences=2"]))).unwrap();
+    let trained = outlook["runs"][0]["training_tokens"].as_u64().unwrap();
+    let mut held = command(&["train", "--dry-run", "--json", "--eval-sequences", "12"]);
+    let outlook: serde_json::Value = serde_json::from_str(&stdout_of(held.args(content))).unwrap();
+    assert_eq!(trained - outlook["runs"][0]["training_tokens"].as_u64().unwrap(), 10 * 128);
+}

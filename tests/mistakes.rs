@@ -80,3 +80,58 @@ fn an_override_that_is_wrong_is_named_as_it_was_given() {
     let mut command = sweep(&spec, &dir.path().join("out"));
     refused(command.args(["--set", "seeds=[1]"]), &["TOML parse error at line", "training"]);
 }
+
+/// What can't be a name on the hub is not taken for one, and `~/` is the home directory wherever a path may be given.
+#[test]
+fn a_path_is_not_taken_for_a_name_on_the_hub() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = golden("eval-small/tokens.safetensors");
+    std::fs::write(dir.path().join("text.jsonl"), "{\"text\": \"A text.\"}").unwrap();
+    let refused_here = |command: &mut Command, parts: &[&str]| {
+        let output = command.current_dir(dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)) && !said.contains("hub"), "{said}");
+    };
+    refused_here(&mut eval(Path::new("./nothing"), &tokens), &["./nothing: no such file or directory"]);
+    refused_here(&mut eval(Path::new("$HOME/model"), &tokens), &["variables are not expanded here", "`~/`"]);
+    refused_here(
+        assay().args(["train", "--text", "text.json", "--model"]).arg(bundled("small")),
+        &["text.json: no such file or directory; did you mean text.jsonl?"],
+    );
+    let mut home = eval(Path::new("~/small"), &tokens);
+    home.env("HOME", bundled("")).args(["--sequences", "2"]);
+    stdout_of(&mut home);
+    // In a spec as well.
+    for (from, to, parts) in [
+        ("bundled/small", "bundled/smal", ["[[models]] small", "did you mean"]),
+        ("eval.parquet", "eval.parqet", ["[tokens] eval", "did you mean"]),
+        ("train.parquet", "tain.parquet", ["[tokens] train", "did you mean"]),
+    ] {
+        let spec = write_spec(dir.path(), &[(from, to)]);
+        refused(&mut sweep(&spec, &dir.path().join("out")), &parts);
+    }
+}
+
+#[test]
+fn a_file_that_is_something_else_is_said_to_be_it() {
+    let readme = root().join("README.md");
+    refused(assay().arg("report").arg(&readme), &["README.md is a file; give the directory of results"]);
+    let mut command = assay();
+    command
+        .args(["eval", "--model"])
+        .arg(bundled("small"))
+        .arg("--tokens")
+        .arg(golden("eval-small/tokens.safetensors"));
+    refused(command.arg("--sae").arg(&readme), &["README.md", "it is no file of an SAE"]);
+    let mut command = assay();
+    command
+        .args(["eval", "--model"])
+        .arg(bundled("small"))
+        .arg("--tokens")
+        .arg(golden("eval-small/tokens.safetensors"));
+    refused(command.arg("--sae").arg(bundled("small")), &["small: a model, and no SAE"]);
+    let mut probe = assay();
+    probe.args(["probe", "--model"]).arg(bundled("small")).arg("--sae").arg(golden("eval-small/L3_k8"));
+    refused(probe.args(["--tasks", "bundled", "--k", "1,5000"]), &["--k 5000: the SAE has 1024 latents"]);
+}

@@ -222,7 +222,7 @@ pub enum ModelError {
         why: String,
     },
     /// Fewer tokens than asked for.
-    #[error("{}: {wanted} contexts of {context_size} tokens are asked for, starting at context {first}, but there are only {available}; lower the budget or give more text", path.display())]
+    #[error("{}: {wanted} contexts of {context_size} tokens are asked for{}, and there are {available}; ask for fewer, or give more text", path.display(), after(*first))]
     TooFewTokens {
         /// The file.
         path: PathBuf,
@@ -235,6 +235,11 @@ pub enum ModelError {
         /// Tokens a context.
         context_size: usize,
     },
+}
+
+/// Where contexts are asked for that are not the first.
+fn after(first: usize) -> String {
+    if first == 0 { String::new() } else { format!(" after the first {first}") }
 }
 
 impl ModelError {

@@ -96,7 +96,7 @@ const MAX_BATCH: usize = 8;
 
 /// A parser of whole numbers in a range. `why` says what is wrong with those below it.
 pub(super) fn whole(low: u64, high: u64, why: &'static str) -> impl Fn(&str) -> Result<u64, String> + Clone {
-    move |text| match text.parse::<u64>() {
+    move |text| match text.replace('_', "").parse::<u64>() {
         Ok(number) if (low..=high).contains(&number) => Ok(number),
         Ok(number) if number < low => Err(format!("{why}; give {low} or more")),
         Ok(_) => Err(format!("give {high} or less")),

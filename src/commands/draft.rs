@@ -1,8 +1,9 @@
 //! What SAEs are to be trained on, as it is said on the command line, and looked at before a spec is made of it.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::{Reading, RowUse, Texts, TokenSource};
 use assay_models::{DecoderConfig, HookKind, ModelError, ModelFiles};
 
@@ -10,9 +11,10 @@ use super::contexts::whole;
 use crate::fetch;
 use crate::progress::Progress;
 use crate::spec::draft::{Budget, CONTEXT_SIZE, Coders, Draft, EVAL_SEQUENCES, Layers, MOST_TOKENS, Place, budget};
+use crate::spelling::missing;
 
 /// The model, the text, and how much of it.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(super) struct DraftArgs {
     /// Model: a Hugging Face checkpoint directory, a GGUF file, or its name on the hub, org/name[@revision][:FILE.gguf]
     #[arg(long, value_name = "DIR|FILE|NAME")]
@@ -24,6 +26,15 @@ pub(super) struct DraftArgs {
     /// Held-out text or token ids [default: what follows the training tokens in the same text]
     #[arg(long, visible_alias = "eval-tokens", value_name = "PATH")]
     pub eval_text: Option<PathBuf>,
+    /// Held-out sequences [default: 64, or a fifth of a text that has less than twice as many; of --eval-text what there is, up to 64]
+    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 20, "there would be nothing to evaluate on"))]
+    eval_sequences: Option<u64>,
+    /// Column or field of the text or the token ids, if not `text`, `tokens` or `input_ids`
+    #[arg(long, value_name = "NAME")]
+    column: Option<String>,
+    /// Leave out lines of JSON that can't be read, and count them
+    #[arg(long)]
+    skip_bad_lines: bool,
     /// Where in a layer the SAE reads: resid_post, resid_pre, resid_mid, attn_out, mlp_out, z, mlp_in or mlp_normalized
     #[arg(long, value_name = "NAME", default_value_t = HookKind::ResidPost)]
     hook: HookKind,
@@ -48,6 +59,7 @@ pub(super) struct Inputs {
     pub is_tokens: bool,
     context_size: usize,
     budget: Budget,
+    eval_sequences: usize,
     /// What the text holds, a sentence.
     held: String,
 }
@@ -65,10 +77,13 @@ impl DraftArgs {
         assay_models::decoder::check_context(context_size, &config).context("--context-size")?;
         let place = fetch::text(&self.text, progress)?;
         let texts = Some(Texts::of(&checkpoint, &config));
-        let source = TokenSource::open_as(&place, context_size, RowUse::Split, texts, &Reading::default())?;
-        let held_out = if self.eval_text.is_some() { 0 } else { EVAL_SEQUENCES };
+        let reading = self.reading();
+        let open = |place: &Path| TokenSource::open_as(place, context_size, RowUse::Split, texts, &reading);
+        let source = open(&place)?;
         let asked = self.training_tokens.unwrap_or(MOST_TOKENS);
-        let wanted = size(asked.div_ceil(context_size as u64)).saturating_add(held_out);
+        let own = self.eval_text.as_deref().map(|path| self.evaluated(path, &open)).transpose()?;
+        let most = if own.is_some() { 0 } else { self.eval_sequences.map_or(EVAL_SEQUENCES, size) };
+        let wanted = size(asked.div_ceil(context_size as u64)).saturating_add(most);
         if source.is_made_on_the_way() {
             progress.say(&format!("counting the tokens of {}", self.text.display()));
         }
@@ -77,11 +92,20 @@ impl DraftArgs {
             checked => checked.map(|()| (wanted, false))?,
         };
         let shown = self.text.display();
+        // Of a short text not most of it.
+        let is_short = self.eval_sequences.is_none() && contexts < 2 * most;
+        let held_out = if is_short { (contexts / 5).max(1) } else { most };
         ensure!(
             contexts > held_out,
             "{shown} has {contexts} contexts of {context_size} tokens, and {held_out} are held out for the evaluation; give more text, \
-             --eval-text, or a smaller --context-size"
+             --eval-text, fewer --eval-sequences, or a smaller --context-size"
         );
+        if is_short {
+            progress.say(&format!(
+                "{shown} has {contexts} contexts of {context_size} tokens: {held_out} are held out for the evaluation, whose intervals are \
+                 wide; more text, or --eval-text, makes them narrow"
+            ));
+        }
         let left = ((contexts - held_out) * context_size) as u64;
         ensure!(
             self.training_tokens.is_none_or(|asked| asked <= left),
@@ -90,7 +114,7 @@ impl DraftArgs {
         let budget = budget(left.min(asked)).with_context(|| format!("{shown}"))?;
         if self.training_tokens.is_some_and(|asked| asked != budget.tokens) {
             progress.say(&format!(
-                "--training-tokens {asked}: trained on {}, which are whole steps of {} tokens",
+                "--training-tokens {asked}: {} will be trained on, which are whole steps of {} tokens",
                 budget.tokens, budget.batch
             ));
         }
@@ -98,7 +122,52 @@ impl DraftArgs {
         let count = if is_all { found } else { format!("at least {found}") };
         let held = format!("{shown}: {count} tokens in whole contexts of {context_size}.");
         let is_tokens = !source.is_made_on_the_way();
-        Ok(Inputs { config, model_name: name_of(&self.model), is_tokens, context_size, budget, held })
+        let eval_sequences = own.unwrap_or(held_out);
+        Ok(Inputs { config, model_name: name_of(&self.model), is_tokens, context_size, budget, eval_sequences, held })
+    }
+
+    /// The same with what `--set` says of the keys that these options stand for.
+    ///
+    /// # Errors
+    /// If a value is none of its key.
+    pub fn with_overrides(mut self, overrides: &[String]) -> Result<Self> {
+        for (key, value) in overrides.iter().filter_map(|text| text.split_once('=')) {
+            let (key, value) = (key.trim(), value.trim().trim_matches(['"', '\'']));
+            let no_number = || format!("--set {key}={value}: no whole number from 1 up");
+            match key {
+                "eval.sequences" => {
+                    let sequences: NonZeroU64 = value.parse().with_context(no_number)?;
+                    self.eval_sequences = Some(sequences.get());
+                }
+                "tokens.column" => self.column = Some(value.to_owned()),
+                "tokens.skip_bad_lines" => self.skip_bad_lines = value == "true",
+                _ => {}
+            }
+        }
+        Ok(self)
+    }
+
+    fn reading(&self) -> Reading {
+        Reading { wanted: None, column: self.column.clone(), skip_bad_lines: self.skip_bad_lines }
+    }
+
+    /// How many sequences of a held-out text of its own are evaluated on.
+    fn evaluated(&self, path: &Path, open: &dyn Fn(&Path) -> Result<TokenSource, ModelError>) -> Result<usize> {
+        ensure!(path.exists() || fetch::is_pattern(path), "--eval-text {}", missing(path));
+        let asked = self.eval_sequences.and_then(|asked| usize::try_from(asked).ok());
+        let source = open(path).context("--eval-text")?;
+        let wanted = asked.unwrap_or(EVAL_SEQUENCES);
+        match source.check_range(0, wanted) {
+            Err(ModelError::TooFewTokens { available, context_size, .. }) if asked.is_some() || available == 0 => {
+                bail!(
+                    "--eval-text {}: it has {available} contexts of {context_size} tokens, and {wanted} are asked for; give fewer \
+                 --eval-sequences, a smaller --context-size, or more text",
+                    path.display()
+                )
+            }
+            Err(ModelError::TooFewTokens { available, .. }) => Ok(available),
+            checked => Ok(checked.map(|()| wanted)?),
+        }
     }
 
     /// A spec for it.
@@ -106,7 +175,7 @@ impl DraftArgs {
     /// # Errors
     /// If a path is not UTF-8.
     pub fn draft<'a>(
-        &self,
+        &'a self,
         found: &'a Inputs,
         name: &'a str,
         layers: Layers,
@@ -129,6 +198,9 @@ impl DraftArgs {
             coders,
             seed,
             budget: found.budget,
+            eval_sequences: found.eval_sequences,
+            column: self.column.as_deref(),
+            skip_bad_lines: self.skip_bad_lines,
             context_size: found.context_size,
             expansion: usize::try_from(self.expansion).unwrap_or(usize::MAX),
         })

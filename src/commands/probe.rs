@@ -5,7 +5,7 @@ mod read;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use assay_probes::probing::Protocol;
 use assay_probes::stats::Resamples;
 use serde_json::json;
@@ -19,7 +19,6 @@ use super::given::GivenArgs;
 use crate::controls::Control;
 use crate::files::check_writable;
 use crate::frames::{Probes, write_probes};
-use crate::interrupt::{self, Interrupted};
 use crate::output;
 use crate::probe::{
     Means, Measures, Pooling, Row, Wanted, check_memory, json as rows_json, measure, numbered, tasks, text,
@@ -66,7 +65,7 @@ pub struct ProbeArgs {
     /// Orders of the texts over which the code is averaged; 0 for no code
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole(0, 1000, ""))]
     orders: u64,
-    /// Also compute the code of probes on all columns: minutes per task of a thousand texts
+    /// Also compute the code of probes on more than 512 columns, and on all: minutes per task of a thousand texts
     #[arg(long)]
     code_all: bool,
     /// Bootstrap replicates of the intervals
@@ -129,8 +128,11 @@ impl ProbeArgs {
             }
         }
         ensure!(!all.is_empty(), "there is no task: {}", notes.join("; "));
-        interrupt::listen()?;
         let models = Models::open(self, device_name, &names, model_name, progress)?;
+        let d_sae = models.d_sae();
+        if let Some(k) = self.k.iter().filter_map(|k| k.0).find(|k| *k > d_sae) {
+            bail!("--k {k}: the SAE has {d_sae} latents; give numbers up to that, or `all`");
+        }
         notes.splice(0..0, models.notes.iter().cloned());
         let measures = Measures {
             protocol: self.protocol,
@@ -157,9 +159,6 @@ impl ProbeArgs {
             let drawn = Resamples::draw(*documents, measures.resamples, self.seed.wrapping_add(at as u64));
             let mut stage = progress.stage(format!("probe {}", set.name), of_set.len() as u64, "tasks");
             for task in of_set {
-                if interrupt::requested() {
-                    return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
-                }
                 let rows = measure(task, &used, &representations, &drawn, &measures);
                 means.add(&rows, at, task);
                 found.push(rows);

@@ -26,6 +26,8 @@ impl ReportArgs {
     /// # Errors
     /// If the directory has no results or can't be written.
     pub fn run(&self) -> Result<()> {
+        let shown = self.results.display();
+        ensure!(!self.results.is_file(), "{shown} is a file; give the directory of results, which `assay sweep` wrote");
         ensure!(self.results.is_dir(), missing(&self.results));
         report::write(&self.results)?;
         output::result_line(self.results.join("report.md").display())

@@ -64,7 +64,8 @@ impl TrainArgs {
             self.architecture,
             known.join(", ")
         );
-        let found = self.draft.look(progress)?;
+        let draft = self.draft.clone().with_overrides(&self.options.overrides)?;
+        let found = draft.look(progress)?;
         let layers = found.config.n_layers();
         let layer = self.layer.unwrap_or(layers / 2);
         ensure!(layer < layers, "--layer {layer}: {} has layers 0 to {}", self.draft.model.display(), layers - 1);
@@ -73,7 +74,7 @@ impl TrainArgs {
             .clone()
             .unwrap_or_else(|| format!("{}-L{layer}-{}-{}", found.model_name, self.architecture, self.k));
         let coders = Coders { architecture: self.architecture.clone(), l0: vec![self.k] };
-        let text = self.draft.draft(&found, &name, Layers::One(layer), coders, self.seed)?.text();
+        let text = draft.draft(&found, &name, Layers::One(layer), coders, self.seed)?.text();
         let label = Path::new("assay train");
         let document = SpecDocument::of(label, &text, &self.options.overrides)?;
         let results = self.options.results(&document.spec()?);

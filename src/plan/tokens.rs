@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use assay_models::decoder::{check_context, check_tokens};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{DecoderConfig, Reading, TokenSource};
+use assay_models::{DecoderConfig, ModelError, Reading, TokenSource};
 use ndarray::Array2;
 
 use crate::belonging::missing_bos;
+use crate::fetch::is_pattern;
 use crate::overlap::Overlap;
 use crate::progress::Progress;
 use crate::record::short;
 use crate::spec::SweepSpec;
+use crate::spelling::missing;
 
 /// Contexts that are read at a time when all are looked at.
 const CHUNK: usize = 1024;
@@ -46,21 +48,26 @@ impl SweepTokens {
         text: &Path,
         progress: Progress,
     ) -> Result<Self> {
-        let open = |path: &Path, context, rows, reading: &Reading| {
-            TokenSource::open_as(path, context, rows, Some(texts), reading)
+        let open = |path: &Path, context, rows, reading: &Reading| -> Result<TokenSource> {
+            ensure!(path.exists() || is_pattern(path), missing(path));
+            Ok(TokenSource::open_as(path, context, rows, Some(texts), reading)?)
         };
         let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())
             .context("[tokens] train (a path is relative to the spec)")?;
         let source = if spec.tokens.repeat { source.repeating() } else { source };
         let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
-        make_tokens(&source, train_contexts, model, progress).context("[tokens] train: training tokens")?;
+        make_tokens(&source, train_contexts, model, progress)
+            .map_err(|error| too_few(error, |has| fewer_trained(has, most, spec)))
+            .context("[tokens] train: training tokens")?;
         source.notes().iter().for_each(|note| progress.say(&format!("training tokens: {note}")));
         let mut bos = source.bos();
         let eval = match &spec.tokens.eval {
             Some(path) => {
                 let source = open(path, spec.eval.context_size, spec.tokens.eval_rows, &spec.tokens.eval_reading())?;
-                let read = source.read(0, spec.eval.sequences);
+                let read = source.read(0, spec.eval.sequences).map_err(|error| {
+                    too_few(error.into(), |has| format!("lower [eval] sequences to {has}, or give more text"))
+                });
                 bos = bos.or(source.bos());
                 source.notes().iter().for_each(|note| progress.say(&format!("evaluation tokens: {note}")));
                 read
@@ -68,7 +75,15 @@ impl SweepTokens {
             None if spec.tokens.repeat => {
                 bail!("[tokens]: with `repeat` the training text leaves none over; give tokens.eval")
             }
-            None => source.read(train_contexts, spec.eval.sequences),
+            None => source.read(train_contexts, spec.eval.sequences).map_err(|error| {
+                too_few(error.into(), |has| {
+                    format!(
+                        "{train_contexts} of them are trained on, and {} left to be evaluated on; lower [eval] sequences or training_tokens, or \
+                         give more text",
+                        has.saturating_sub(train_contexts)
+                    )
+                })
+            }),
         }
         .context("[tokens] eval: evaluation tokens (a path is relative to the spec)")?;
         let eval_hash = hash_sequences(&eval);
@@ -174,6 +189,30 @@ pub(super) fn contexts_of(training_tokens: u64, spec: &SweepSpec) -> usize {
 /// Contexts that mutual information is estimated on, if it is asked for.
 pub fn information_contexts(spec: &SweepSpec) -> Option<usize> {
     spec.information.as_ref().map(|settings| settings.tokens.div_ceil(spec.tokens.context_size))
+}
+
+/// The error of too little text with what to do about it, by the number of contexts that there are; any other error as it is.
+fn too_few(error: Error, remedy: impl Fn(usize) -> String) -> Error {
+    match error.downcast_ref::<ModelError>() {
+        Some(ModelError::TooFewTokens { path, wanted, available, context_size, .. }) => anyhow!(
+            "{}: it has {available} contexts of {context_size} tokens, and {wanted} are asked for; {}",
+            path.display(),
+            remedy(*available)
+        ),
+        _ => error,
+    }
+}
+
+/// What to do where so many contexts are there, and a budget has more.
+fn fewer_trained(available: usize, budget: u64, spec: &SweepSpec) -> String {
+    let batch = spec.train.batch_size as u64;
+    // What is evaluated comes from the same text, if from no other.
+    let left = available.saturating_sub(if spec.tokens.eval.is_some() { 0 } else { spec.eval.sequences });
+    let most = (left * spec.tokens.context_size) as u64 / batch * batch;
+    match most {
+        0 => format!("training_tokens = {budget} is more than the text has; give more text"),
+        most => format!("lower training_tokens = {budget} to {most} at most, or give more text"),
+    }
 }
 
 /// Checks that there are contexts enough to train on. What is made from text is made now.

@@ -76,7 +76,7 @@ pub struct Measures {
     pub ks: Vec<usize>,
     /// Whether probes of all columns are fitted too.
     pub all: bool,
-    /// Whether probes of all columns code the labels too, which takes the third power of the texts.
+    /// Whether probes of all columns, or of more than [`CODED`], code the labels too, which takes the third power of the texts.
     pub code_all: bool,
     /// Orders of the prequential code; 0: no code.
     pub orders: usize,
@@ -192,6 +192,8 @@ impl Weights<'_> {
     }
 }
 
+/// Columns of a probe, at most, that codes the labels without being asked to: a code fits some dozen probes.
+pub const CODED: usize = 512;
 /// Permutations of the labels that a control is the mean over.
 pub const PERMUTATIONS: usize = 20;
 
@@ -239,7 +241,8 @@ impl Job<'_> {
         if let [probed] = probed.as_slice() {
             (row.columns, row.c) = (probed.columns.clone().unwrap_or_default(), Some(probed.c));
         }
-        if !orders.is_empty() && (self.k.is_some() || measures.code_all) {
+        let is_narrow = self.k.is_some_and(|k| k <= CODED);
+        if !orders.is_empty() && (is_narrow || measures.code_all) {
             let (per_label, bits, failed) = self.code(&labels, orders, measures);
             let replicates = weights.replicates(|counts| {
                 let weight = |row: usize| counts[task.documents[row]];

@@ -9,6 +9,7 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::SweepSpec;
 use super::check::{Source, explain};
+use crate::files::from_home;
 use crate::spelling::missing;
 
 /// How a recorded spec begins.
@@ -135,10 +136,7 @@ impl SpecDocument {
 
     /// Where a path in the spec leads: from its directory, or from the home directory where it begins with `~/`.
     fn place(&self, path: &Path) -> PathBuf {
-        match (path.strip_prefix("~"), std::env::home_dir()) {
-            (Ok(rest), Some(home)) => home.join(rest),
-            _ => self.path.parent().unwrap_or(Path::new("")).join(path),
-        }
+        self.path.parent().unwrap_or(Path::new("")).join(from_home(path))
     }
 }
 

@@ -53,6 +53,12 @@ pub struct Draft<'a> {
     pub text: Place,
     /// Held-out text of its own.
     pub eval: Option<String>,
+    /// Held-out sequences.
+    pub eval_sequences: usize,
+    /// What the column or field of both texts is called, where that has to be said.
+    pub column: Option<&'a str>,
+    /// Whether lines that can't be read are left out.
+    pub skip_bad_lines: bool,
     /// What the text was found to hold, a sentence.
     pub held: &'a str,
     /// Which layers get SAEs.
@@ -111,7 +117,9 @@ fn depths(n_layers: usize) -> Vec<(&'static str, usize)> {
 impl Draft<'_> {
     /// The text, with a comment on each choice.
     pub fn text(&self) -> String {
-        let Self { name, config, context_size, expansion, seed, budget: Budget { tokens, batch }, .. } = *self;
+        let Self {
+            name, config, context_size, expansion, seed, eval_sequences, budget: Budget { tokens, batch }, ..
+        } = *self;
         let depths = depths(config.n_layers());
         let (words, numbers): (Vec<&str>, Vec<String>) = depths.iter().map(|(d, l)| (*d, l.to_string())).unzip();
         let width = if self.hook == HookKind::Z { "the heads' outputs together" } else { "d_model" };
@@ -172,19 +180,28 @@ impl Draft<'_> {
             Place::Hub(hub) => writeln!(text, "\n[tokens]\ndataset = {}", quoted(hub)),
         };
         _ = match &self.eval {
-            Some(eval) => writeln!(text, "eval = {}", quoted(eval)),
+            Some(eval) => writeln!(text, "eval = {}\neval_rows = \"split\"  # as `rows`, of this", quoted(eval)),
             None => writeln!(
                 text,
                 "# eval = \"held-out.jsonl\"  # without it, the evaluation takes what follows the training text in `train`"
             ),
         };
+        if let Some(column) = self.column {
+            _ = writeln!(text, "column = {}", quoted(column));
+            if self.eval.is_some() {
+                _ = writeln!(text, "eval_column = {}", quoted(column));
+            }
+        }
+        if self.skip_bad_lines {
+            _ = writeln!(text, "skip_bad_lines = true");
+        }
         _ = write!(
             text,
             "rows = \"split\"  # all contexts of a row of token ids; text is packed into contexts\ncontext_size = {context_size}\n\n\
              [train]\nrecipe = \"assay\"  # learning rate, warm-up and the rest; \"saelens\" for what SAELens does\n\
              expansion = {expansion}  # latents for each dimension of the activation, {width}\nbatch_size = {batch}  # tokens per step\n\
              save_saes = true  # under saes/, for `assay eval`, `assay features` and SAELens\n\n\
-             [eval]\nsequences = {EVAL_SEQUENCES}  # held out; intervals narrow with their square root\ncontext_size = {context_size}\n\
+             [eval]\nsequences = {eval_sequences}  # held out; intervals narrow with their square root\ncontext_size = {context_size}\n\
              fisher_samples = 1  # for the metrics `fwd` and `kl_pred`; 0 leaves them out and is faster\n"
         );
         text

@@ -103,6 +103,9 @@ pub(super) fn find(path: &Path) -> Result<SaeFiles> {
     if !dir.is_dir() {
         return Err(SaeError::config(dir, "there is no such directory"));
     }
+    if path.is_file() {
+        return Err(SaeError::config(path, "it is no file of an SAE; give an SAE's directory, or its file of weights"));
+    }
     let below = saes_below(dir);
     let has = |name: &str| dir.join(name).is_file();
     let alone = Format::ALL.into_iter().find(|format| has(format.weights()));
@@ -114,6 +117,11 @@ pub(super) fn find(path: &Path) -> Result<SaeFiles> {
         format!("no SAE: {weights} ({format}) is there, but {missing}")
     } else if has("conf.yaml") && has("latest_ckpt.safetensors") {
         saelens::TEMPORAL.to_owned()
+    } else if has("config.json")
+        && (has("model.safetensors") || has("model.safetensors.index.json"))
+        && !is_crosscoder(dir)
+    {
+        "a model, and no SAE".to_owned()
     } else if is_crosscoder(dir) {
         "a crosscoder of several models: each latent is a sum over the activations of all of them, so that it is no SAE of one, and it is not \
          supported"

@@ -101,6 +101,11 @@ impl Models {
         Reading { model, vocabulary: &self.vocabulary, context: self.context, pooling: self.pooling }
     }
 
+    /// Latents of the widest SAE.
+    pub(super) fn d_sae(&self) -> usize {
+        self.saes.iter().map(|(_, _, sae, _)| sae.d_sae()).max().unwrap_or(0)
+    }
+
     /// The representations that [`Self::read`] gives, by kind and columns.
     pub(super) fn representations(&self) -> Vec<(RepresentationKind, usize)> {
         let sae = &self.saes[0].2;
