@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use anyhow::Result;
 use assay_hub::HubName;
+use assay_models::loss::{scored_log_probs, token_cross_entropy};
 use assay_models::place::own_names;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{DecoderConfig, HookPoint};
+use assay_models::{Decoder, DecoderConfig, HookPoint};
 use assay_sae::Metadata;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, s};
 
 /// What an SAE is used with.
 pub struct Used<'a> {
@@ -139,6 +141,24 @@ pub fn missing_bos(vocabulary: &Vocabulary, tokens: ArrayView2<'_, u32>) -> Opti
         "the model's tokenizer begins texts with token {bos} ({}), and these contexts don't all begin with it; they are used as they are",
         vocabulary.text(bos)
     ))
+}
+
+/// What is to be said of sequences that a model predicts no better than a uniform guess would, by its loss at the beginning of the first few.
+///
+/// # Errors
+/// If the model refuses the tokens.
+pub fn foreign(model: &Decoder, tokens: ArrayView2<'_, u32>) -> Result<Option<String>> {
+    let some = tokens.slice(s![..tokens.nrows().min(4), ..tokens.ncols().min(64)]);
+    let losses = token_cross_entropy(scored_log_probs(model.forward(some)?), some, model.device());
+    let losses: Vec<f64> = losses.into_data().iter::<f64>().collect();
+    let vocab_size = model.config().vocab_size;
+    let (loss, uniform) = (losses.iter().sum::<f64>() / losses.len() as f64, (vocab_size as f64).ln());
+    Ok((loss >= uniform).then(|| {
+        format!(
+            "on the first held-out sequences its loss is {loss:.2} nats per token, where a uniform guess among {vocab_size} tokens costs {uniform:.2}. \
+             Were they made with this model's tokenizer? If not, what is trained and measured on them says nothing of this model"
+        )
+    }))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, HookPoint, ModelFiles, Site};
 use assay_sae::{Knob, TrainConfig};
 
+use crate::belonging::foreign;
 use crate::device::OpenDevice;
 use crate::fetch::Sources;
 use crate::frames::MSE;
@@ -269,6 +270,15 @@ impl PlannedModel {
             _ => self.files.load(&opened.device),
         };
         loaded.with_context(|| format!("model `{}`", self.name))
+    }
+
+    /// What is to be said of held-out tokens that are not this model's text; nothing of one that never learned any.
+    ///
+    /// # Errors
+    /// If the model refuses them.
+    pub fn foreign(&self, decoder: &Decoder) -> Result<Option<String>> {
+        let found = if self.control.is_none() { foreign(decoder, self.tokens.eval.view())? } else { None };
+        Ok(found.map(|note| format!("model `{}`: {note}", self.name)))
     }
 
     /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information. A control has none.

@@ -164,6 +164,7 @@ impl<'a> ModelAtWork<'a> {
         }
         let Sweep { spec, opened, progress, .. } = *self.sweep;
         let decoder = self.model.load(opened)?;
+        self.model.foreign(&decoder)?.iter().for_each(|note| progress.warn(note));
         if let Some(why) = decoder.why_no_bf16().filter(|_| spec.precision == Precision::Bf16) {
             progress
                 .say(&format!("{}: activations are captured in f32, which takes longer: {why}", self.model.shown()));

@@ -135,3 +135,30 @@ fn a_file_that_is_something_else_is_said_to_be_it() {
     probe.args(["probe", "--model"]).arg(bundled("small")).arg("--sae").arg(golden("eval-small/L3_k8"));
     refused(probe.args(["--tasks", "bundled", "--k", "1,5000"]), &["--k 5000: the SAE has 1024 latents"]);
 }
+
+/// Said before anything is trained, and in a dry run.
+#[test]
+fn tokens_of_another_tokenizer_are_noticed_before_the_training() {
+    let dir = tempfile::tempdir().unwrap();
+    // Ids that the model knows, in an order that no text has.
+    let tokens: Vec<Vec<u32>> =
+        (0..200_u32).map(|row| (0..64).map(|at| (row * 911 + at * at * 37) % 4096).collect()).collect();
+    let lines: Vec<String> = tokens.iter().map(|tokens| serde_json::json!({ "tokens": tokens }).to_string()).collect();
+    std::fs::write(dir.path().join("other.jsonl"), lines.join("\n")).unwrap();
+    let eval = bundled("eval.parquet").display().to_string();
+    for (path, is_foreign) in [("other.jsonl", true), (eval.as_str(), false)] {
+        let spec = write_spec(
+            dir.path(),
+            &[(&format!("eval = '{eval}'"), &format!("eval = '{path}'")), ("[20480]", "[2048]")],
+        );
+        let out = dir.path().join(format!("out-{is_foreign}"));
+        for dry in [&["--dry-run"][..], &[]] {
+            let output = sweep(&spec, &out).args(dry).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+            let warned = said.find("Were they made with this model's tokenizer?");
+            assert_eq!(warned.is_some(), is_foreign, "{said}");
+            assert!(warned <= said.find(" train ").or(warned), "{said}");
+        }
+    }
+}

@@ -19,6 +19,7 @@ use crate::frames::MSE;
 use crate::markdown::{self, counted, tokens_text};
 use crate::output;
 use crate::plan::{Plan, PlannedModel, Run};
+use crate::progress::Progress;
 use crate::progress::duration;
 use crate::record::{Failure, RunRecord};
 use crate::spec::{SweepControl, SweepSpec, TopologySpec};
@@ -178,7 +179,11 @@ impl Outlook {
             if can && !todo.is_empty() {
                 let decoder = match loaded.take().filter(|(other, _)| std::ptr::eq(*other, model)) {
                     Some((_, decoder)) => decoder,
-                    None => model.load(opened)?,
+                    None => {
+                        let decoder = model.load(opened)?;
+                        model.foreign(&decoder)?.iter().for_each(|note| Progress::Quiet.warn(note));
+                        decoder
+                    }
                 };
                 seconds.add(spec, group, &todo, &decoder, &model.tokens, opened)?;
                 loaded = Some((model, decoder));
