@@ -65,6 +65,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("phase2", budgets::phase2(analysis)),
         ("trend", uncertainty::trend(analysis)),
         ("seeds", budgets::seeds(analysis)),
+        ("sequences-needed", uncertainty::sequences_needed(analysis)),
         ("power", uncertainty::power(analysis)),
         ("influence", uncertainty::influence(analysis)),
         ("geometry", geometry::geometry(analysis.grid)),
@@ -159,7 +160,7 @@ mod tests {
         let tables = all(&analysis);
         let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
         let pairwise = "hypotheses delta-by-k behaviours behaviour-signs equal-r2 equal-training correlations \
-                        choices beyond-swd controls architectures trend power influence overlap phase2";
+                        choices beyond-swd controls architectures trend sequences-needed power influence overlap phase2";
         for name in pairwise.split_whitespace() {
             assert!(!names.contains(&name), "{name}: {names:?}");
         }
