@@ -29,9 +29,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use assay_probes::metrics::{Metric, Subset, Sums, metric, ratio, total};
-use assay_probes::stats::{
-    Interval, SeedResamples, end_errors, jackknife_variance, mean, sample_sd, t_interval,
-};
+use assay_probes::stats::{Interval, SeedResamples, end_errors, jackknife_variance, mean, sample_sd, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};

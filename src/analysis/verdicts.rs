@@ -1,7 +1,7 @@
 //! The hypotheses: each rule's numbers and what follows from them.
 
-use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, Evidence, HYPOTHESES, Hypothesis, h0, h1, h2, h3};
 use assay_probes::stats::holm;
+use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, Evidence, HYPOTHESES, Hypothesis, h0, h1, h2, h3};
 
 use super::{Analysis, Given, Score, Trend, behaviour, leaderboard, mismatch_and_failure, models_at_equal, trends};
 use crate::markdown::{p_value, signed_with_interval, tokens_text};

@@ -237,7 +237,9 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
     });
     let sequences = grid.runs.iter().map(|run| run.sequences.len()).min().unwrap_or(0);
     if sequences < MIN_SEQUENCES {
-        out.push(format!("{sequences} evaluation sequences are few: below {MIN_SEQUENCES} intervals come out too narrow."));
+        out.push(format!(
+            "{sequences} evaluation sequences are few: below {MIN_SEQUENCES} intervals come out too narrow."
+        ));
     }
     let models = grid.models();
     if let [first, .., last] = models.as_slice() {

@@ -76,7 +76,10 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("grid", grid::grid(analysis)),
         ("everything", grid::everything(analysis)),
     ];
-    tables.into_iter().filter(|(_, table)| !table.is_empty()).collect()
+    // What tells SAEs apart is more than a k where there are several architectures or objectives.
+    let has_classes = analysis.names.classes().is_some();
+    let named = |table: Table| if has_classes { table.renamed("k", "SAE") } else { table };
+    tables.into_iter().filter(|(_, table)| !table.is_empty()).map(|(name, table)| (name, named(table))).collect()
 }
 
 /// `0.340 [0.169, 0.469]`.
@@ -188,14 +191,14 @@ mod tests {
         let tables = all(&Analysis::new(&grid));
         let table = |name: &str| &tables.iter().find(|(n, _)| *n == name).unwrap().1;
         for (name, rows, key) in [
-            ("delta-by-k", 36, vec!["k", "depth"]),
-            ("alive", 36, vec!["depth", "k"]),
-            ("grid", 72, vec!["depth", "model", "k"]),
-            ("subsets", 72, vec!["model", "depth", "k"]),
-            ("headline", 8, vec!["model", "depth", "k"]),
-            ("three-model", 24, vec!["model", "depth", "k"]),
+            ("delta-by-k", 36, vec!["SAE", "depth"]),
+            ("alive", 36, vec!["depth", "SAE"]),
+            ("grid", 72, vec!["depth", "model", "SAE"]),
+            ("subsets", 72, vec!["model", "depth", "SAE"]),
+            ("headline", 8, vec!["model", "depth", "SAE"]),
+            ("three-model", 24, vec!["model", "depth", "SAE"]),
             ("k-star", 72, vec!["depth", "architecture", "target t"]),
-            ("architectures", 36, vec!["model", "depth", "k"]),
+            ("architectures", 36, vec!["model", "depth", "SAE"]),
             ("correlations", 6, vec!["depth"]),
         ] {
             let table = table(name);

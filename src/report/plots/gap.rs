@@ -74,8 +74,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR² above ΔCE_rec (pooled), {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² names the \
-             wrong SAE by this metric. The rows have different units: their heights can't be compared.",
+            "ΔR² above ΔCE_rec (pooled), {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² and CE_rec \
+             name different SAEs as the better one. The rows have different units, so their heights can't be compared.",
             context.difference(),
             context.seeds(),
             context.trained(),
@@ -127,7 +127,8 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
     rows.iter_mut().for_each(|row| share_y(row));
     let (columns, panels) = in_rows(rows);
     let (seeds, bands, anchor) = (context.seeds(), context.intervals("bands"), &context.anchor);
-    let schedule = "A learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.";
+    let schedule =
+        "A learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.";
     let (title, legend, caption) = if several_models {
         let caption = format!(
             "ΔR² and ΔCE_rec ({}) against training tokens at depth {anchor}, a column per k; below, CE_rec of each model ({seeds}); {bands}. CE_rec is pooled. \

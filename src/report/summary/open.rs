@@ -106,7 +106,10 @@ fn hypotheses(analysis: &Analysis<'_>) -> String {
         format!("{name}{} is {}{}", claim.unwrap_or_default(), listed(&parts), why.unwrap_or_default())
     };
     let all: Vec<String> = names.into_iter().map(of).collect();
-    format!("By rules fixed in advance, {} (the section \"Hypothesis tests\" has the claims and rules).", all.join("; "))
+    format!(
+        "By rules fixed in advance, {} (the section \"Hypothesis tests\" has the claims and rules).",
+        all.join("; ")
+    )
 }
 
 /// Differences in CE_rec at equal k whose sign is open, and what the sweep could have found; `None` where all are decided.

@@ -4,9 +4,7 @@ use assay_probes::stats::Components;
 use assay_probes::stats::hypotheses::CE_REC_MARGIN;
 
 use super::{budget, excludes, pair, percent, signed, sort_by_axes};
-use crate::analysis::{
-    self, Against, Analysis, Score, behaviour, gaps, pairs, precisions, seed_components, trends,
-};
+use crate::analysis::{self, Against, Analysis, Score, behaviour, gaps, pairs, precisions, seed_components, trends};
 use crate::markdown::{NONE, signed as with_sign};
 use crate::markdown::{Table, score};
 
