@@ -2,8 +2,7 @@
 
 use assay_probes::stats::hypotheses::CE_REC_MARGIN;
 
-use super::classes::{at_equal_l0, opposed};
-use super::{Analysis, Cell, Score, behaviour, pairs};
+use super::{Analysis, Cell, Score, behaviour, contrasts, pairs};
 use crate::frames::Class;
 
 /// What a cell is compared with.
@@ -11,7 +10,9 @@ pub enum Against<'a> {
     /// An earlier model's cell at equal k.
     Model(&'a Cell),
     /// The SAEs of an earlier class at equal L0.
-    Class(Class),
+    ClassAtL0(Class),
+    /// The same at equal k, where the L0 lies outside of what was measured of the class.
+    ClassAtK(Class),
 }
 
 /// A comparison by the pooled CE_rec.
@@ -34,7 +35,7 @@ impl Precision<'_> {
     }
 }
 
-/// Every comparison of two models at equal site, budget and setting, and of two classes at equal model, site, budget and L0.
+/// Every comparison of two models at equal site, budget and setting, and of two classes at equal model, site, budget and L0, or else k.
 pub fn precisions<'a>(analysis: &'a Analysis<'_>) -> Vec<Precision<'a>> {
     let metric = behaviour("ce_rec_pooled");
     let sequences = |cell: &Cell| analysis.runs(cell).map(|run| run.sequences.len()).min().unwrap_or(0);
@@ -42,9 +43,14 @@ pub fn precisions<'a>(analysis: &'a Analysis<'_>) -> Vec<Precision<'a>> {
     let models = pairs(analysis)
         .into_iter()
         .map(|(from, to)| of(to, Against::Model(from), analysis.improvement(from, to, metric)));
-    let classes = opposed(analysis).filter_map(|(cell, against)| {
-        let difference = at_equal_l0(analysis, cell, &against, metric.turned())?;
-        Some(of(cell, Against::Class(against), difference))
+    let classes = contrasts(analysis).into_iter().filter_map(|contrast| {
+        let class = contrast.against;
+        let (against, difference) = match (contrast.ce_rec.at_l0, contrast.ce_rec.at_k) {
+            (Some(difference), _) => (Against::ClassAtL0(class), difference),
+            (None, Some(difference)) => (Against::ClassAtK(class), difference),
+            (None, None) => return None,
+        };
+        Some(of(contrast.cell, against, difference))
     });
     models.chain(classes).collect()
 }

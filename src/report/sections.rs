@@ -156,7 +156,7 @@ const SECTIONS: [Section; 22] = [
         caveats: &[
             (
                 "sequences-needed",
-                "`sequences-needed` has a row for each comparison of two models at equal k and of two architectures or objectives at equal L0. A true difference as large as the \
+                "`sequences-needed` has a row for each comparison of two models at equal k and of two architectures or objectives at equal L0, or at equal k where the L0 of one lies outside of what was measured of the other. A true difference as large as the \
                  *smallest difference found* would come out as different from 0 in four of five samples; a true difference of 0 would be shown to lie within the *smallest margin* in as \
                  many. *Sequences needed* is the number of evaluation sequences with which that margin is ±0.01, as far as sequences decide it. More sequences don't bring it below the \
                  *smallest margin of the seeds alone*; for that it takes more training seeds.",

@@ -5,6 +5,7 @@ use assay_probes::stats::hypotheses::CE_REC_MARGIN;
 
 use super::{budget, excludes, pair, percent, signed, sort_by_axes};
 use crate::analysis::{self, Against, Analysis, Score, behaviour, gaps, pairs, precisions, seed_components, trends};
+use crate::frames::Class;
 use crate::markdown::{NONE, signed as with_sign};
 use crate::markdown::{Table, score};
 
@@ -73,12 +74,14 @@ pub fn sequences_needed(analysis: &Analysis<'_>) -> Table {
     let mut found = precisions(analysis);
     sort_by_axes(analysis, &mut found, |of| of.cell);
     for of in found {
-        let (difference, model, equal) = match &of.against {
-            Against::Model(from) => (pair(from, of.cell), NONE.to_owned(), "k"),
-            Against::Class(class) => {
-                let names = [&of.cell.setting.class(), class].map(|class| analysis.names.class(class));
-                (names.join(" − "), of.cell.model.clone(), "L0")
-            }
+        let classes = |class: &Class| {
+            let names = [&of.cell.setting.class(), class].map(|class| analysis.names.class(class));
+            (names.join(" − "), of.cell.model.clone())
+        };
+        let ((difference, model), equal) = match &of.against {
+            Against::Model(from) => ((pair(from, of.cell), NONE.to_owned()), "k"),
+            Against::ClassAtL0(class) => (classes(class), "L0"),
+            Against::ClassAtK(class) => (classes(class), "k"),
         };
         table.row([
             difference,
