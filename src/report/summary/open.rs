@@ -147,9 +147,8 @@ fn enough(analysis: &Analysis<'_>) -> Option<String> {
     };
     let takes = if least == most { format!("{least}") } else { format!("{least} to {most}") };
     Some(format!(
-        "To show with 80 % power that two SAEs are equally good, to within ±{CE_REC_MARGIN} of CE_rec, takes {takes} evaluation sequences by the comparison; \
-         {used} were used, which suffice in {suffice} of {} comparisons.{seeds} \
-         ([`tables/sequences-needed.md`](tables/sequences-needed.md))",
+        "To show with 80 % power that two equally good SAEs are so, to within ±{CE_REC_MARGIN} of CE_rec, takes {takes} evaluation sequences, by the comparison; \
+         {used} were used, which suffice in {suffice} of {} comparisons.{seeds} The table [`sequences-needed`](tables/sequences-needed.md) has each of them.",
         needed.len(),
     ))
 }
