@@ -16,6 +16,7 @@ mod leaderboard;
 mod legibility;
 mod loops;
 mod norms;
+mod precision;
 mod score;
 mod sequences;
 mod spread;
@@ -29,9 +30,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use assay_probes::metrics::{Metric, Subset, Sums, metric, ratio, total};
-use assay_probes::stats::{
-    Interval, SeedResamples, StandardError, end_errors, jackknife_variance, mean, sample_sd, t_interval,
-};
+use assay_probes::stats::{Interval, SeedResamples, end_errors, jackknife_variance, mean, sample_sd, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
@@ -46,6 +45,7 @@ pub use leaderboard::{PROXIES, Proxy, ProxyRank, Reciprocal, beyond_swd, leaderb
 pub use legibility::{ASKED, BEYOND, Legible, OverSeeds, legible};
 pub use loops::{CloudLoops, MetricLoops, cloud_loops, kinds_of_clouds};
 pub use norms::{NormPoint, norm_profile};
+pub use precision::{Against, Precision, precisions};
 pub use score::Score;
 pub use sequences::{Influence, influence, seed_components};
 pub use spread::{Overlap, SequenceSpread, monotone, overlap, overlaps, sequence_sd, sequence_spread};
@@ -211,7 +211,8 @@ impl<'a> Analysis<'a> {
             bootstrap: Some(interval),
             end_errors: None,
             over_seeds: None,
-            error: of_sequences(&without).and_then(|part| StandardError::satterthwaite(&[part])),
+            of_sequences: of_sequences(&without),
+            of_seeds: None,
             seeds: 1,
             level: self.grid.bootstrap.level,
         }))
@@ -277,20 +278,15 @@ impl<'a> Analysis<'a> {
         let draw = SeedResamples::draw(seeds, bootstrap.resamples, bootstrap.seed);
         let replicates = replicated(Resampling::Bootstrap, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
         let without = replicated(Resampling::LeaveOneOut, &|per_seed| Some(means(per_seed))).unwrap_or_default();
-        let sequences = of_sequences(&without);
-        let of_seeds = || {
-            let values = by_seed.as_ref()?;
-            Some((sample_sd(values)?.powi(2) / seeds as f64, seeds as f64 - 1.0))
-        };
-        let parts: Option<Vec<(f64, f64)>> =
-            if seeds == 1 { sequences.map(|s| vec![s]) } else { of_seeds().zip(sequences).map(|(a, b)| vec![a, b]) };
+        let spread = by_seed.as_ref().and_then(|values| sample_sd(values));
         let level = bootstrap.level;
         Score::new(score::Sources {
             value,
             bootstrap: Interval::percentile(&replicates, level),
             end_errors: end_errors(&replicates, level),
             over_seeds: by_seed.as_ref().and_then(|values| t_interval(values, level)),
-            error: parts.and_then(|parts| StandardError::satterthwaite(&parts)),
+            of_sequences: of_sequences(&without),
+            of_seeds: spread.map(|sd| (sd.powi(2) / seeds as f64, seeds as f64 - 1.0)),
             seeds,
             level,
         })
@@ -336,10 +332,11 @@ impl<'a> Analysis<'a> {
         self.runs(a).filter(|run| self.runs(b).any(|other| other.seed == run.seed)).count()
     }
 
-    /// The depth that the reference texts speak of most: `mid` if it is there, else the first.
+    /// The depth that a report shows where it shows one: `mid`, of which the reference texts speak most, or else the middle one.
     pub fn anchor_depth(&self) -> Option<String> {
         let depths = self.grid.depths();
-        depths.iter().find(|d| *d == "mid").or(depths.first()).cloned()
+        let middle = depths.get(depths.len().saturating_sub(1) / 2);
+        depths.iter().find(|d| *d == "mid").or(middle).cloned()
     }
 
     /// The sites at that depth: one per kind of hook.

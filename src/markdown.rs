@@ -36,6 +36,13 @@ impl Table {
         &self.rows
     }
 
+    /// The same with another name for a column.
+    #[must_use]
+    pub fn renamed(mut self, column: &str, name: &str) -> Self {
+        self.head.iter_mut().filter(|head| *head == column).for_each(|head| name.clone_into(head));
+        self
+    }
+
     /// Those of its rows at these places, in this order.
     #[must_use]
     pub fn part(&self, rows: &[usize]) -> Self {

@@ -33,12 +33,13 @@ pub struct Choices {
     pub by: [Named; JUDGES.len()],
 }
 
-/// Every proxy that was measured, over all comparisons of a cell with an earlier class of the spec at equal model, site, budget and L0
+/// Every proxy that was measured, over all comparisons of a cell of one token budget with an earlier class of the spec at equal model, site, budget and L0
 /// ([`super::contrasts`]) in which the judge's interval excludes 0; most right ones first, by the first judge. Empty with one class. Also the
 /// number of comparisons, decided or not.
-pub fn choices(analysis: &Analysis<'_>) -> (Vec<Choices>, usize) {
+pub fn choices(analysis: &Analysis<'_>, budget: u64) -> (Vec<Choices>, usize) {
     let judges = JUDGES.map(behaviour);
     let compared: Vec<_> = opposed(analysis)
+        .filter(|(cell, _)| cell.budget == budget)
         .filter_map(|(cell, against)| {
             let behaves = judges.map(|judge| at_equal_l0(analysis, cell, &against, judge.turned()));
             behaves[0]?;

@@ -1,7 +1,12 @@
 //! A value with all that is known of its uncertainty.
 
 use assay_probes::stats::hypotheses::Difference;
-use assay_probes::stats::{Excludes, Interval, StandardError};
+use assay_probes::stats::{Excludes, Interval, StandardError, equivalence_margin, minimum_detectable, values_needed};
+
+/// The level of the tests whose power is told.
+const LEVEL: f64 = 0.05;
+/// The power that is usually asked of a test.
+const POWER: f64 = 0.8;
 
 /// A value and its intervals.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -18,6 +23,10 @@ pub struct Score {
     pub over_seeds: Option<Interval>,
     /// Of sequences by the jackknife, with that of seeds where there are several.
     pub error: Option<StandardError>,
+    /// The sequences' part of it.
+    pub of_sequences: Option<StandardError>,
+    /// The seeds' part of it: the standard error of the mean over seeds, each on all sequences. `None` for one.
+    pub of_seeds: Option<StandardError>,
     /// Monte-Carlo standard errors of the ends of [`Self::interval`]: 0 where it is no bootstrap's, `None` where they are unknown.
     pub end_errors: Option<[f64; 2]>,
 }
@@ -28,20 +37,30 @@ pub(super) struct Sources {
     pub bootstrap: Option<Interval>,
     pub end_errors: Option<[f64; 2]>,
     pub over_seeds: Option<Interval>,
-    pub error: Option<StandardError>,
+    /// The variance of the mean that comes from sequences, and its degrees of freedom.
+    pub of_sequences: Option<(f64, f64)>,
+    /// Likewise from seeds.
+    pub of_seeds: Option<(f64, f64)>,
     pub seeds: usize,
     pub level: f64,
 }
 
 impl Score {
     pub(super) fn new(from: Sources) -> Self {
-        let crossed = from.error.filter(|_| from.seeds > 1).and_then(|error| error.interval(from.value, from.level));
+        let alone = |part: Option<(f64, f64)>| StandardError::satterthwaite(&[part?]);
+        let error = match from.seeds {
+            1 => alone(from.of_sequences),
+            _ => from.of_seeds.zip(from.of_sequences).and_then(|(a, b)| StandardError::satterthwaite(&[a, b])),
+        };
+        let crossed = error.filter(|_| from.seeds > 1).and_then(|error| error.interval(from.value, from.level));
         Self {
             value: Some(from.value),
             interval: crossed.or(from.bootstrap),
             bootstrap: from.bootstrap,
             over_seeds: from.over_seeds,
-            error: from.error,
+            error,
+            of_sequences: alone(from.of_sequences),
+            of_seeds: alone(from.of_seeds),
             end_errors: if crossed.is_some() { Some([0.0; 2]) } else { from.end_errors },
         }
     }
@@ -71,7 +90,32 @@ impl Score {
         Some(Difference { test: self.at_level(0.95)?, equivalence: self.at_level(0.90)? })
     }
 
-    /// After an increasing map of values, such as exp after a logarithm. The standard error has no image.
+    /// The smallest true value that a two-sided test at 5 % tells from 0 with a power of 80 %: the minimum detectable effect.
+    pub fn smallest_difference(&self) -> Option<f64> {
+        minimum_detectable(self.error?, LEVEL, POWER)
+    }
+
+    /// The smallest margin around 0 within which two one-sided tests at 5 % place a value that is truly 0, with a power of 80 %.
+    pub fn smallest_margin(&self) -> Option<f64> {
+        equivalence_margin(self.error?, LEVEL, POWER)
+    }
+
+    /// The smallest margin that such tests can show at all: of an estimate of exactly 0.
+    pub fn smallest_margin_at_best(&self) -> Option<f64> {
+        equivalence_margin(self.error?, LEVEL, 0.0)
+    }
+
+    /// [`Self::smallest_margin`] if sequences were unlimited, so that only seeds differ. `None` for one seed.
+    pub fn smallest_margin_of_seeds(&self) -> Option<f64> {
+        equivalence_margin(self.of_seeds?, LEVEL, POWER)
+    }
+
+    /// The number of sequences with whose error alone [`Self::smallest_margin`] is `margin`.
+    pub fn sequences_needed(&self, margin: f64) -> Option<u64> {
+        values_needed(self.of_sequences?, margin, LEVEL, POWER)
+    }
+
+    /// After an increasing map of values, such as exp after a logarithm. Standard errors have no image.
     pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {
         let both = |i: Interval| Interval { low: increasing(i.low), high: increasing(i.high) };
         Self {
@@ -80,6 +124,8 @@ impl Score {
             bootstrap: self.bootstrap.map(both),
             over_seeds: self.over_seeds.map(both),
             error: None,
+            of_sequences: None,
+            of_seeds: None,
             end_errors: None,
         }
     }

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | [`Answer::Models`] | ΔR² and ΔCE_rec (pooled) of the last model against the first, at equal k | 0, both of them |
 //! | [`Answer::EqualR2`] | ΔCE_rec (pooled) of the same at equal R² | 0 |
-//! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) against the first class of the spec, at equal L0 | 0, both of them |
+//! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) of a class against each earlier one of the spec, at equal L0 | 0, both of them |
 //! | [`Answer::Kept`] | R² minus the loss score under mean ablation, which have the same 0 and 1 ([`crate::verdict`]) | ±[`DIFFER`], or within ±[`AGREE`] |
 //! | [`Answer::FewTokens`] | R² minus R² without outliers, or without position 0 | ±[`GAP`] |
 //! | [`Answer::Proxy`] | Pearson's correlation of a proxy with CE_rec within fixed site and setting, minus that of R² | 0, and the swap test by Holm |
@@ -97,8 +97,8 @@ pub enum Answer<'a> {
         all: [Score; 2],
         /// The same without them.
         without: [Score; 2],
-        /// Of SAEs and subsets.
-        tally: Tally,
+        /// Without outliers, and without position 0.
+        tallies: [(Subset, Tally); 2],
     },
     /// Does a proxy rank SAEs as CE_rec does better than R²? Above: it does; below: it does worse.
     Proxy {
@@ -235,14 +235,13 @@ fn equal_r2<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     Some(Strong { strength, answer: Answer::EqualR2 { cell, earlier, difference, tally } })
 }
 
+/// Of the same comparisons as [`super::choices`] at the largest budget.
 fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
-    let classes = analysis.grid.classes();
     let budget = analysis.largest_budget();
     let (mut tally, mut alike, mut opposite) = (Tally::default(), Best(None), Best(None));
     for contrast in contrasts(analysis) {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
-        let compared = Some(&contrast.against) == classes.first() && contrast.cell.budget == budget;
-        let Some((r2, ce_rec)) = at_l0.filter(|_| compared) else { continue };
+        let Some((r2, ce_rec)) = at_l0.filter(|_| contrast.cell.budget == budget) else { continue };
         tally.of += 1;
         match both_apart(&r2, &ce_rec) {
             Some((true, strength)) => {
@@ -295,9 +294,10 @@ fn sequences(analysis: &Analysis<'_>, cell: &Cell) -> usize {
 fn few_tokens<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let budget = analysis.largest_budget();
     let metrics = ["r2", "ce_rec_pooled"].map(on_all);
-    let (mut tally, mut best) = (Tally::default(), Best(None));
+    let mut tallies = [Subset::NoOutlier, Subset::NoFirst].map(|subset| (subset, Tally::default()));
+    let mut best = Best(None);
     for cell in analysis.cells.iter().filter(|c| c.budget == budget) {
-        for subset in [Subset::NoOutlier, Subset::NoFirst] {
+        for &mut (subset, ref mut tally) in &mut tallies {
             let [(r2, _), _] = metrics;
             let parts = [(cell, (r2, Subset::All)), (cell, (r2, subset))];
             let difference = analysis.derived(&parts, |v| Some(v[0] - v[1]));
@@ -320,7 +320,7 @@ fn few_tokens<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let of = |subset| metrics.map(|(metric, _)| analysis.score(cell, (metric, subset)));
     Some(Strong {
         strength,
-        answer: Answer::FewTokens { cell, subset, all: of(Subset::All), without: of(subset), tally },
+        answer: Answer::FewTokens { cell, subset, all: of(Subset::All), without: of(subset), tallies },
     })
 }
 
@@ -483,9 +483,11 @@ mod tests {
             let analysis = Analysis::new(&grid);
             let found = strongest(&analysis);
             assert_eq!(names(&found), if there { vec!["few tokens"] } else { vec![] });
-            if let Some(Answer::FewTokens { subset, all, without, tally, .. }) = found.first().map(|s| &s.answer) {
-                // Of two SAEs without outliers and without position 0.
-                assert_eq!((*subset, *tally), (Subset::NoOutlier, Tally { above: 2, of: 4, ..Tally::default() }));
+            if let Some(Answer::FewTokens { subset, all, without, tallies, .. }) = found.first().map(|s| &s.answer) {
+                // Of two SAEs: both without outliers, neither without position 0.
+                let two = Tally { of: 2, ..Tally::default() };
+                assert_eq!(*subset, Subset::NoOutlier);
+                assert_eq!(*tallies, [(Subset::NoOutlier, Tally { above: 2, ..two }), (Subset::NoFirst, two)]);
                 assert!((all[0].value.unwrap() - without[0].value.unwrap() - 0.3).abs() < 0.02);
             }
         }
@@ -547,6 +549,10 @@ mod tests {
             panic!("{:?}", names(&found))
         };
         assert_eq!(*tally, Tally { below: 3, of: 3, ..Tally::default() });
+        // The table of what each proxy names counts the same.
+        let (of_proxies, compared) = super::super::choices(&analysis, 1000);
+        let r2 = of_proxies.iter().find(|choices| choices.proxy.name == "R²").unwrap().by[0];
+        assert_eq!((r2.right, r2.wrong, compared), (tally.above, tally.below, tally.of));
         assert_eq!(
             (contrast.cell.setting.architecture.as_str(), contrast.against.architecture.as_str()),
             ("groupmax", "topk")

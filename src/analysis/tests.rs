@@ -321,7 +321,7 @@ fn an_architecture_that_is_better_at_every_l0_is_so_by_as_much() {
             assert!(contrast.ce_rec.at_k.unwrap().value.unwrap() < 0.06, "fewer latents at equal k");
         }
         // R² names the other one in all three.
-        let (found, compared) = choices(&analysis);
+        let (found, compared) = choices(&analysis, 1000);
         let r2 = found.iter().find(|choices| choices.proxy.name == "R²").unwrap();
         assert_eq!((r2.by[0], compared), (Named { right: 0, wrong: 3, open: 0 }, 3));
     }

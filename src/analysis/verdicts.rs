@@ -1,7 +1,7 @@
 //! The hypotheses: each rule's numbers and what follows from them.
 
+use assay_probes::stats::holm;
 use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, Evidence, HYPOTHESES, Hypothesis, h0, h1, h2, h3};
-use assay_probes::stats::{equivalence_margin, holm};
 
 use super::{Analysis, Given, Score, Trend, behaviour, leaderboard, mismatch_and_failure, models_at_equal, trends};
 use crate::markdown::{p_value, signed_with_interval, tokens_text};
@@ -55,7 +55,7 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
         let numbers = [
             Some(format!("ΔCE_rec {}", shown(trend.difference))),
             trend.change.map(|change| format!("changed by the last budget by {}", shown(change))),
-            trend.difference.error.and_then(|error| equivalence_margin(error, 0.05, 0.8)).map(|margin| {
+            trend.difference.smallest_margin().map(|margin| {
                 format!("±{margin:.3} is the margin that it has 80 % power for (the rule's is ±{CE_REC_MARGIN})")
             }),
         ];

@@ -185,12 +185,15 @@ impl<'a> Context<'a> {
         self.lines.iter().map(|line| Key::line(name(line), line.look)).collect()
     }
 
-    /// What there is a line of.
+    /// What there is a line of: `model`, `model, architecture and objective`, of one model `objective`.
     fn per_line(&self) -> String {
-        self.analysis
-            .names
-            .classes()
-            .map_or_else(|| "model".to_owned(), |classes| format!("model and {}", classes.replace(", ", " and ")))
+        let model = (self.models.len() > 1).then_some("model");
+        let classes = self.analysis.names.classes().into_iter().flat_map(|classes| classes.split(", "));
+        match model.into_iter().chain(classes).collect::<Vec<_>>()[..] {
+            [] => "model".to_owned(),
+            [one] => one.to_owned(),
+            [ref others @ .., last] => format!("{} and {last}", others.join(", ")),
+        }
     }
 
     /// What every figure must carry with it when it leaves its page.

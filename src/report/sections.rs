@@ -13,204 +13,310 @@ struct Section {
     question: &'static str,
     figures: &'static [&'static str],
     tables: &'static [&'static str],
-    caveats: &'static str,
+    /// What to know when reading them.
+    caveats: &'static [Caveat],
 }
+
+/// The table that sentences are about, or [`ALWAYS`], and the sentences.
+type Caveat = (&'static str, &'static str);
+
+const ALWAYS: &str = "";
+
+/// The section whose question depends on what the sweep varied.
+const TRAINING: &str = "What do longer training and other seeds change?";
 
 const SECTIONS: [Section; 23] = [
     Section {
         question: "Does R² rise with the model while behaviour gets worse?",
         figures: &["curves", "gap"],
         tables: &["delta-by-k"],
-        caveats: "Differences are later model minus earlier at equal depth, k and tokens. The budget is equal in tokens, not in tokens per \
-                  latent: the larger model's SAE has more latents and is trained less. Models differ in their own loss too, by which CE_rec is \
-                  normalised. ΔR² and ΔCE_rec have different units: compare their signs, or look at either at equal values of the other, \
-                  below. ΔR²/ΔCE_rec is the reference texts'.",
+        caveats: &[(
+            ALWAYS,
+            "Differences are the later model minus the earlier at equal depth, k and tokens. Equal tokens are not equal tokens per latent: an SAE with more latents is trained less. \
+             CE_rec is also normalised by each model's own loss. ΔR² and ΔCE_rec have different units: compare their signs, or, in the section on equal R² below, one of them where the \
+             other is equal. The quotient ΔR²/ΔCE_rec is there because the reference texts have it.",
+        )],
     },
     Section {
         question: "Do the behaviour metrics agree?",
         figures: &["paths-by-metric"],
         tables: &["behaviour-signs", "behaviours"],
-        caveats: "Every metric is turned so that a positive difference means that the later model's SAE is better. They disagree because they divide \
-                  by different losses, which stand under \"What was measured\": CE_rec by the model's own, the loss score under zero ablation by how \
-                  bad it is to put 0 in place of the activation, that under mean ablation by how bad the mean is there, ΔL and KL by nothing. A model \
-                  that suffers much from losing the layer is forgiven more. A claim about behaviour holds if the metrics that its reader may \
-                  mean share its sign.",
+        caveats: &[(
+            ALWAYS,
+            "Every metric is turned so that a positive difference means that the later model's SAE is better. The metrics disagree because they divide by different losses, which stand \
+             under \"What was measured\": CE_rec divides by the model's own loss, the loss score under zero ablation by what it costs to put 0 in place of the activation, the loss score \
+             under mean ablation by what the mean in its place costs, and ΔL and KL by nothing. So the loss scores are lenient with a model that loses much when the layer is taken away. \
+             A claim about behaviour is safe only if all metrics that a reader may have in mind share its sign.",
+        )],
     },
     Section {
         question: "How do the models differ at equal R²?",
         figures: &[],
         tables: &["equal-r2"],
-        caveats: "The later model's SAE at each k against the earlier model's path through (R², behaviour), linear between neighbouring k; rows whose R² lies beyond the path's \
-                  ends are left out. This compares in one unit, which ΔR² − ΔCE_rec does not: where one curve leads from R² to behaviour in \
-                  both models, that difference measures the slope of the curve and how far along it each model has come.",
+        caveats: &[(
+            ALWAYS,
+            "The later model's SAE at each k is compared with the earlier model's path through (R², behaviour), which is linear between neighbouring k. Where the R² lies beyond the ends \
+             of that path, there is no number. This compares in one unit, which ΔR² − ΔCE_rec does not: where one curve leads from R² to behaviour in both models, that difference \
+             measures the slope of the curve and how far along it each model has come.",
+        )],
     },
     Section {
         question: "Which architecture or objective keeps more at equal L0?",
         figures: &["frontier", "contrasts"],
         tables: &["architectures"],
-        caveats: "The SAE of the row minus those of the architecture or objective that it is set against, at one model, depth and budget; KL is better when lower. At equal L0 the other's path is read at the row's measured L0, linear in \
-                  ln L0 between neighbouring SAEs; where the L0 lies beyond the path's ends there is no number. At equal k the measured L0 of the two may differ. The recipe and its \
-                  learning rate are the same for both, which may suit one of them better.",
+        caveats: &[(
+            ALWAYS,
+            "Each row is an SAE minus the SAEs that it is set against, at one model, depth and budget; a lower KL is better. At equal L0, the others' path is read at the row's \
+             measured L0, linear in ln L0 between neighbouring SAEs; where the L0 lies beyond the path's ends, there is no number. At equal k the measured L0 of the two may differ. Both \
+             were trained by the same recipe and learning rate, which may suit one of them better.",
+        )],
     },
     Section {
         question: "Does a cheap number name the better SAE?",
         figures: &[],
         tables: &["choices"],
-        caveats: "Pairs of SAEs of two architectures or objectives at one model, depth, budget and equal L0, of which the interval of the difference in behaviour excludes 0. A \
-                  proxy names the same SAE, the opposite one, or none, its own interval containing 0. Within a model and depth the loss scores and ΔL order SAEs as the pooled CE_rec does. \
-                  Pairs share SAEs and text, so the counts have no interval: they say what happened here.",
+        caveats: &[(
+            ALWAYS,
+            "`comparisons` counts the pairs of SAEs of two architectures or objectives at one model, depth, budget and equal L0. Of them a behaviour metric decides those in which \
+             the interval of its difference excludes 0, and only these are counted further: a proxy names the same SAE as the better one, or the opposite one, or is undecided because its \
+             own interval contains 0. What the summary says of R² and CE_rec is the row of R² at the largest budget. Within a model and depth the loss scores and ΔL order SAEs as the \
+             pooled CE_rec does. Pairs share SAEs and text, so the counts have no interval: they say what happened here.",
+        )],
     },
     Section {
         question: "Hypothesis tests",
         figures: &[],
         tables: &["hypotheses"],
-        caveats: "Decision rules are fixed in advance; each row shows the number that its rule looks at. Where seeds or budgets are too few the verdict \
-                  is `undecided`, whatever the number. An estimate of mutual information comes from one seed of its critic, whose noise H3 does not \
-                  know.",
+        caveats: &[(
+            ALWAYS,
+            "The rules were fixed before the data were seen; each row shows the number that its rule looks at. Where there are too few seeds or budgets the verdict is `undecided`, \
+             whatever the number. Estimates of mutual information are from one seed of the critic, and H3 does not know how far another seed would move them.",
+        )],
     },
     Section {
         question: "What was measured",
         figures: &[],
         tables: &["setup", "failed"],
-        caveats: "Losses are in nats per token: of the model as it is, and with 0 or the evaluation set's mean in place of the activation.",
+        caveats: &[(
+            ALWAYS,
+            "`tokens`, here and below, is the number of training tokens. Losses are in nats per token: `ce_orig` is the model's own, `ce_zero` that with 0 in place of the activation, and \
+             `ce_mean` that with the mean of the evaluation set in its place.",
+        )],
     },
     Section {
         question: "How good is each SAE?",
         figures: &[],
         tables: &["headline", "three-model", "monotone"],
-        caveats: "`headline` has the smallest k, as the reference texts begin; don't rely on one row, check signs across k. `CE_rec` is 2 − L_recon/L_orig per sequence, averaged, as \
-                  they have it: 1 is perfect, 0 a doubled loss. Badly modelled sequences score higher, and easy ones lead its mean; pooled over tokens none does.",
+        caveats: &[
+            (
+                "headline",
+                "`headline` shows the smallest k, as the reference texts begin. Don't rely on one row; check that signs hold across k.",
+            ),
+            (
+                ALWAYS,
+                "`CE_rec` is here the mean over sequences of 2 − L_recon/L_orig, as the reference texts have it. Sequences that the model predicts badly score higher by it, and easy \
+                 sequences dominate the mean; pooled over tokens neither happens.",
+            ),
+        ],
     },
     Section {
         question: "What do SAEs have that their controls don't?",
         figures: &[],
         tables: &["what-controls-have", "against-controls"],
-        caveats: "A control has the place, setting, seed and tokens of its SAE. `random-model`: an SAE of the model with every matrix drawn anew, of the same mean and standard deviation; \
-                  its scores are of that model, whose own loss is another, so that a CE_rec near 1 there says that little was to be lost. `step-0`: likewise of the model before its training. `frozen-decoder`: an SAE whose decoder's \
-                  rows stay as they were drawn. `permuted-decoder`: the SAE itself with the rows of its decoder permuted; L0 and the share of latents alive are of the encoder \
-                  and the same by construction. `SAEs` and `control's` are medians over models, depths, settings and budgets. A score that a control reaches was not learned; one \
-                  that it falls short of need not mean that latents can be understood.",
+        caveats: &[(
+            ALWAYS,
+            "A control has the place, setting, seed and tokens of its SAE. `random-model` is an SAE of the model with every matrix drawn anew, with the same mean and standard deviation; \
+             its scores are of that model, which has another loss of its own, so that a CE_rec near 1 there means that there was little to lose. `step-0` is likewise of the model before its training. `frozen-decoder` is an SAE whose decoder \
+             rows stay as they were drawn. `permuted-decoder` is the SAE itself with the rows of its decoder permuted; its L0 and its share of alive latents come from the encoder and are \
+             the same by construction. The columns `SAEs` and `control's` are medians over models, depths, settings and budgets. A score that a control reaches as well was not learned; a \
+             score that no control reaches does not show that latents can be understood.",
+        )],
     },
     Section {
         question: "Can latents be read, and do R² or behaviour say so?",
         figures: &[],
         tables: &["legibility"],
-        caveats: "Scores of a sample of the latents that fire, on the held-out text, by the definitions of `assay features`; each is the mean over all SAEs, with the t interval over seeds. \
-                  `detection_X` is the AUROC with which an explanation made by X, without a language model, tells windows in which its latent fires from others; `another latent's` is the same with the \
-                  explanation of a latent drawn at random. `SAEs − control` is paired by condition and seed. ICC is the share of a score's variance, among SAEs of one model, depth and k, that lies between \
-                  kinds of SAEs (class, objective, budget) and not between seeds: near 0 or below, the score does not tell these SAEs apart, and its p is of the F test, adjusted for the number of scores. \
-                  `beyond random-model` asks the same of what is left when the score of the same kind of SAE on a model without training is taken off. r is Pearson's over those kinds within one model, \
-                  depth and k, with Fisher's interval: kinds are few, and intervals wide. SAEs whose setting fixes no k are in none of these but the means.",
+        caveats: &[(
+            ALWAYS,
+            "Scores of a sample of the latents that fire, on the held-out text, by the definitions of `assay features`. Each is the mean over all SAEs, with the t interval over seeds. \
+             `detection_X` is the AUROC with which an explanation made by X, without a language model, tells windows in which its latent fires from others; `another latent's` is the same with the \
+             explanation of a latent drawn at random. `SAEs − control` is paired by condition and seed. ICC is the share of a score's variance, among SAEs of one model, depth and k, that lies between \
+             kinds of SAEs (class, objective, budget) and not between seeds: near 0 or below, the score does not tell these SAEs apart. Its p is of the F test, adjusted for the number of scores. \
+             `beyond random-model` asks the same of what is left when the score of the same kind of SAE on a model without training is taken off. r is Pearson's over those kinds within one model, \
+             depth and k, with Fisher's interval: kinds are few, and intervals wide. SAEs whose setting fixes no k are in none of these but the means.",
+        )],
     },
     Section {
-        question: "What do longer training and other seeds change?",
+        question: TRAINING,
         figures: &["gap-by-budget", "loss"],
         tables: &["trend", "phase2", "equal-training", "budgets", "seeds"],
-        caveats: "Each budget is a training run of its own. `phase2` has the columns of the reference text and CE_rec per sequence. Intervals cover seeds and sequences \
-                  together; the t interval covers seeds alone and the two-level bootstrap is too narrow for few seeds. No asymptote is fitted: \
-                  two or three budgets can't contradict one.",
+        caveats: &[
+            (
+                "budgets",
+                "Each budget is a training run of its own. No asymptote is fitted: two or three budgets could not contradict one.",
+            ),
+            ("phase2", "`phase2` has the columns of the reference text, with CE_rec per sequence."),
+            (
+                "seeds",
+                "Intervals cover seeds and sequences together. In `seeds` two others stand beside them: the t interval covers seeds alone, and the two-level bootstrap is too narrow for \
+                 few seeds.",
+            ),
+        ],
     },
     Section {
         question: "What could have been found?",
         figures: &[],
-        tables: &["power", "influence", "overlap", "spread"],
-        caveats: "Overlapping intervals of two values are a weak test; the paired difference is the sharper one. d is over evaluation \
-                  sequences with the pooled unpaired SD, which is large because sequences differ in difficulty; d_z is paired by sequence. Components are of ΔCE_rec per sequence, a plain mean. A sequence's influence is what leaving it out changes; with many \
-                  positive and few negative contributions the top tenth may carry more than all of the difference.",
+        tables: &["sequences-needed", "power", "influence", "overlap", "spread"],
+        caveats: &[
+            (
+                "sequences-needed",
+                "`sequences-needed` has a row for each comparison of two models at equal k and of two architectures or objectives at equal L0, or at equal k where the L0 of one lies outside of what was measured of the other. A true difference as large as the \
+                 *smallest difference found* would come out as different from 0 in four of five samples; a true difference of 0 would be shown to lie within the *smallest margin* in as \
+                 many. *Sequences needed* is the number of evaluation sequences with which that margin is ±0.01, as far as sequences decide it. More sequences don't bring it below the \
+                 *smallest margin of the seeds alone*; for that it takes more training seeds.",
+            ),
+            (
+                "power",
+                "`power` divides the uncertainty of ΔCE_rec per sequence, a plain mean, into what seeds, sequences and both together contribute.",
+            ),
+            (
+                "influence",
+                "A sequence's influence is what leaving it out changes. With many positive and few negative contributions the top tenth may carry more than all of the difference.",
+            ),
+            (
+                "overlap",
+                "That two intervals overlap is a weak test; the paired difference is the sharper one. d is over evaluation sequences with the pooled unpaired SD, which is large because \
+                 sequences differ in difficulty; d_z is paired by sequence.",
+            ),
+            ("spread", "`spread` has the standard deviation of CE_rec over sequences and over seeds."),
+        ],
     },
     Section {
         question: "How well do R² and behaviour go together?",
         figures: &[],
         tables: &["correlations"],
-        caveats: "The reference texts' table, with CE_rec per sequence. Rows are the runs at one depth; intervals resample blocks of one k with all of its models \
-                  and seeds, and are left out below 12 cells (model, depth, k). Within fixed k the mean of each k is subtracted: with two models this \
-                  is mostly a sign.",
+        caveats: &[(
+            ALWAYS,
+            "This is the reference texts' table, with CE_rec per sequence. Rows are the runs at one depth. Intervals resample blocks of one k with all of its models and seeds, and are \
+             left out below 12 cells (model, depth, k). Within fixed k the mean of each k is subtracted; with two models little more than a sign is left.",
+        )],
     },
     Section {
         question: "Which proxy predicts behaviour?",
         figures: &["leaderboard"],
         tables: &["leaderboard", "leaderboard-by-behaviour", "beyond-swd", "leaderboard-reference"],
-        caveats: "Pooled correlations mostly say that more active latents are better, which every proxy captures; within fixed depth and k is \
-                  the harder test. Distortions are turned as −x, since R² is straight in its squared error, too; `leaderboard-reference` has 1/x, by which \
-                  Pearson's correlation punishes SWD for a curve of the reciprocal's making. Intervals resample blocks of one depth and k and are left out below 12 \
-                  cells. With one model what varies within fixed depth and k is the seed alone. The swap test's p-values are not adjusted here for the number of proxies; in the \
-                  hypothesis tests they are. It takes what two models prefer throughout for a merit of the proxy. Ranks within fixed k are left out below three models, where they are only signs.",
+        caveats: &[(
+            ALWAYS,
+            "Pooled correlations mostly say that more active latents are better, which every proxy captures; within fixed depth and k is the harder test. There, with one model, SAEs \
+             differ in nothing but their seed. Distortions are turned as −x, because R² is linear in its squared error too. `leaderboard-reference` has 1/x, a curve for which Pearson's \
+             correlation penalises SWD. Intervals resample blocks of one depth and k and are left out below 12 cells. The swap test's p-values are not adjusted here for the number of \
+             proxies; in the hypothesis tests they are. The test counts what sets two models apart throughout in a proxy's favour. Ranks within fixed k are left out below three models, \
+             where they are only signs.",
+        )],
     },
     Section {
         question: "Do first and second order predict what happens?",
         figures: &[],
         tables: &["fisher"],
-        caveats: "gᵀδ and the Fisher quadratic form are local; errors of SAEs are not small, so predictions may be far off, and by how much is \
-                  the point. FWD is one token's error at a time, the predicted KL (which contains the ½ of the second order already) all of a sequence's together.",
+        caveats: &[(
+            ALWAYS,
+            "gᵀδ and the Fisher quadratic form are local approximations. Errors of SAEs are not small, so the predictions may be far off; the table shows how far. FWD takes the error of \
+             one token at a time, the predicted KL (which contains the ½ of the second order already) those of a whole sequence together.",
+        )],
     },
     Section {
         question: "Rate–distortion",
         figures: &["rate-distortion"],
         tables: &["rate-distortion"],
-        caveats: "Bits are a proxy: indices entropy-coded one by one and 8 bits per value. They compare codes of one kind, and are no mutual \
-                  information.",
+        caveats: &[(
+            ALWAYS,
+            "Bits are a proxy: indices are entropy-coded one by one, and values have 8 bits. They compare codes of one kind and are not mutual information.",
+        )],
     },
     Section {
         question: "Is it the normalisation by variance?",
         figures: &[],
         tables: &["sst-inflation", "three-model-proxies"],
-        caveats: "The smallest k. R² divides by SST; cosine and relative error don't.",
+        caveats: &[(ALWAYS, "These rows are of the smallest k. R² divides by SST; cosine and relative error do not.")],
     },
     Section {
         question: "How much of R² is a few directions or a few tokens?",
         figures: &["few-tokens", "controls", "errors-by-norm"],
         tables: &["controls", "subsets"],
-        caveats: "Directions are the top eigenvectors of the covariance on the evaluation set, projected out of errors and activations alike. \
-                  Outliers are tokens whose ‖a‖ exceeds 10 × the median; each subset's R² is centred on its own mean. Eight controls at several depths and k are many \
-                  looks: one sign among them that changes shows nothing.",
+        caveats: &[
+            (
+                "controls",
+                "Directions are the top eigenvectors of the covariance on the evaluation set, projected out of errors and activations alike. Eight controls at several depths and k are many \
+                 looks: that a sign changes in one of them shows nothing.",
+            ),
+            (
+                ALWAYS,
+                "Outliers are tokens whose ‖a‖ exceeds 10 times the median. R² on each subset of tokens is centred on the mean of that subset.",
+            ),
+        ],
     },
     Section {
         question: "What k does it take?",
         figures: &["k-star"],
         tables: &["k-star", "k-star-reference"],
-        caveats: "First crossing, straight in ln k between the grid's k, of the pooled CE_rec; `k-star-reference` is straight in k, of CE_rec per sequence, as the \
-                  reference texts have it, and higher where the curve is straight in ln k (by 1 to 10 % for the same metric in a simulation). `≤` marks a target met at the smallest k, `never` one that no k \
-                  reaches; a ratio needs both models between grid points, its interval in every replicate.",
+        caveats: &[(
+            ALWAYS,
+            "k* is where the pooled CE_rec first reaches the target, linear in ln k between the grid's k. `k-star-reference` is linear in k, of CE_rec per sequence, as the reference texts \
+             have it; where the curve is straight in ln k it is too high (by 1 to 10 % for the same metric in a simulation). `≤` marks a target that the smallest k meets, and `never` one \
+             that no k reaches. A ratio of two models is given where both lie between grid points, and its interval where they do so in every replicate.",
+        )],
     },
     Section {
         question: "How many latents are alive?",
         figures: &[],
         tables: &["alive"],
-        caveats: "On the evaluation set. Low shares suggest that the SAE is undertrained at this budget, which confounds every comparison of models \
-                  above.",
+        caveats: &[(
+            ALWAYS,
+            "A latent is alive if it fires on the evaluation set. Low shares suggest that an SAE is undertrained at its budget, which then confounds every comparison above.",
+        )],
     },
     Section {
         question: "How many directions hold the variance?",
         figures: &["geometry"],
         tables: &["geometry", "information"],
-        caveats: "A raw participation ratio near 1 means that one direction holds nearly all variance: there R² mostly says how well that \
-                  direction is reconstructed. Mutual information, where it was asked for, is of activations and the logits' principal components, by critics trained \
-                  on part of the text and read off the rest. InfoNCE can't exceed its cap; SMILE is no bound at all, and above ln(held-out pairs) it is too high to be a \
-                  measurement; both fall short with few tokens. At the last layer the logits follow from the activation: the true value is infinite. The \
-                  inferred dimensionality can hardly exceed the number of principal components asked for.",
+        caveats: &[
+            (
+                "geometry",
+                "A raw participation ratio near 1 means that one direction holds nearly all variance: there R² mostly says how well that direction is reconstructed.",
+            ),
+            (
+                "information",
+                "Mutual information is between activations and the principal components of the logits, by critics that were trained on one part of the text and read off the rest. InfoNCE \
+                 can't exceed its cap. SMILE is not a bound, and above ln(held-out pairs) it is too high to be a measurement. Both fall short with few tokens. At the last layer the logits \
+                 are a function of the activation, so that the true value is infinite. The inferred dimensionality can hardly exceed the number of principal components asked for.",
+            ),
+        ],
     },
     Section {
         question: "Is there more of a loop than in clouds without one?",
         figures: &["loops"],
         tables: &["loops", "loops-by-cloud"],
-        caveats: "Persistent homology (Vietoris-Rips, Z/2) of a sample of each cloud, beside draws of nulls that go through the same steps. pi is the largest death/birth of a bar of dimension 1. A \
-                  p in one metric is the largest over nulls and seeds, that of all metrics together is by Westfall and Young's min-P, and q is by Benjamini and Hochberg over all clouds of the \
-                  sweep. Clouds of one model share text and shapes, so that they are not independent. With B draws no p is below 1/(B + 1): of m clouds one alone can stand only \
-                  where m/(B + 1) ≤ α. `ratio_author` is an earlier rule, for comparison; ratios of different metrics or numbers of points can't be compared. Rows of a decoder or columns of an encoder are of the latents that fire \
-                  on the evaluation set. Activations are one token of each evaluation sequence, never its first, about their mean.\n\n\
-                  **Not claimed:**\n\n\
-                  - that a cloud that stands has a loop: a sphere, a Swiss roll in space, gaps between clusters and sparse codes can have more of one than these nulls as well;\n\
-                  - how many loops there are, or that they are the same in two clouds;\n\
-                  - that a loop stands for a cyclic concept, or that the model uses it: labels with an order (`assay circles`) or turning the plane would have to show that;\n\
-                  - that a cloud that does not stand has no loop: a short one, or one under noise in many dimensions, is not seen with so few points;\n\
-                  - that loops of decoder rows are those of activations: rows say which directions there are, not where tokens lie;\n\
-                  - that a loop of activations is of meaning: position, repeated tokens, few distinct contexts and a few dimensions of huge activations make shapes of their own.",
+        caveats: &[(
+            ALWAYS,
+            "Each cloud's persistent homology (Vietoris-Rips, Z/2, of a sample) stands beside that of draws of null clouds that went through the same steps. pi is the largest death/birth of \
+             a bar of dimension 1. The p of one metric is the largest over nulls and seeds, that of all metrics together is by Westfall and Young's min-P, and q is by Benjamini and Hochberg \
+             over all clouds of the sweep. Clouds of one model share text and shapes, so they are not independent. With B draws no p is below 1/(B + 1): of m clouds a single one can \
+             stand only where m/(B + 1) ≤ α. `ratio_author` is an earlier rule, kept for comparison; ratios of different metrics or numbers of points can't be compared. Rows of a decoder \
+             or columns of an encoder are those of latents that fire on the evaluation set. Activations are one token of each evaluation sequence, never its first, minus their mean.\n\n\
+             **Not claimed:**\n\n\
+             - that a cloud that stands has a loop: a sphere, a Swiss roll in space, gaps between clusters and sparse codes can have more of one than these nulls as well;\n\
+             - how many loops there are, or that they are the same in two clouds;\n\
+             - that a loop stands for a cyclic concept, or that the model uses it: labels with an order (`assay circles`) or turning the plane would have to show that;\n\
+             - that a cloud that does not stand has no loop: a short one, or one under noise in many dimensions, is not seen with so few points;\n\
+             - that loops of decoder rows are those of activations: rows say which directions there are, not where tokens lie;\n\
+             - that a loop of activations is of meaning: position, repeated tokens, few distinct contexts and a few dimensions of huge activations make shapes of their own.",
+        )],
     },
     Section {
         question: "Everything",
         figures: &[],
         tables: &["grid", "everything"],
-        caveats: "Intervals in these tables are of single runs, over sequences.",
+        caveats: &[(ALWAYS, "Intervals in these tables are of single runs, over sequences.")],
     },
 ];
 
@@ -243,7 +349,7 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
         if found.is_empty() {
             continue;
         }
-        out.push(Block::Heading(section.question));
+        out.push(Block::Heading(question(analysis, section)));
         if section.tables.contains(&"hypotheses") {
             if let Some(text) = undecidable(analysis) {
                 out.push(Block::Text(text));
@@ -263,9 +369,22 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
         if section.tables.contains(&"delta-by-k") {
             out.extend(monte_carlo(analysis).map(Block::Text));
         }
-        out.push(Block::Text(section.caveats.to_owned()));
+        let there = |name: &str| name == ALWAYS || tables.iter().any(|(table, _)| *table == name);
+        let caveats: Vec<&str> =
+            section.caveats.iter().filter(|(name, _)| there(name)).map(|(_, caveat)| *caveat).collect();
+        out.push(Block::Text(caveats.join(" ")));
     }
     out
+}
+
+/// What a section asks: of training only what the sweep varied.
+fn question(analysis: &Analysis<'_>, section: &Section) -> &'static str {
+    let grid = analysis.grid;
+    match (section.question == TRAINING, grid.budgets().len() > 1, grid.seeds().len() > 1) {
+        (true, true, false) => "What does longer training change?",
+        (true, false, true) => "What do other seeds change?",
+        _ => section.question,
+    }
 }
 
 /// As much of a table as the report shows: all rows, or those that carry the point, or none.

@@ -24,14 +24,56 @@ const SHOWN: usize = 3;
 const FIGURES: [&str; 2] = ["few-tokens", "paths"];
 
 /// What a reader has to know to read the findings.
-const READING: &str = "**How to read it.** R² is the share of the activations' variance that the reconstructions have. CE_rec is 2 − L_recon/L_orig, the model's loss with the \
-                       reconstruction in place over its own: 1 if nothing is lost, 0 if the loss doubles, negative if it more than doubles. The loss score under mean ablation is 1 if \
-                       nothing is lost and 0 if it is as bad as the mean activation in place. KL is that of the model's predictions, in nats per token. All terms: the glossary at the end.";
+fn reading(analysis: &Analysis<'_>) -> String {
+    let names = &analysis.names;
+    let mut out = "**How to read it.** R² is the share of the activations' variance that the reconstructions explain. CE_rec is 2 − L_recon/L_orig, where L_recon is the model's loss \
+                   with the reconstruction in place of the activation, and L_orig its own: 1 if nothing is lost, 0 if the loss doubles, negative if it more than doubles; here it is pooled \
+                   over tokens. The loss score under mean ablation is 1 if nothing is lost and 0 if the reconstruction is as bad as the mean activation in its place. KL is that of the model's \
+                   predictions, in nats per token."
+        .to_owned();
+    let class = names.classes().map_or_else(String::new, |classes| format!(", {classes}"));
+    out += &format!(
+        " A condition is one model, depth{class} and {}, with all of its training seeds",
+        if analysis.grid.is_by_k() { "k" } else { "sparsity" },
+    );
+    out += if analysis.grid.budgets().len() > 1 { ", at the largest token budget." } else { "." };
+    let objectives = analysis.grid.objectives();
+    let has = |part: &str| objectives.iter().any(|name| name.split([' ', '+']).any(|word| word == part));
+    if names.has_objectives() && objectives.iter().any(|name| name != "mse") {
+        let said: Vec<&str> = [
+            ("mse", "`mse` trains for the squared error"),
+            ("fvu", "`fvu` for the squared error over the variance"),
+            ("kl", "`kl` for the KL divergence of the model's predictions"),
+            ("no_first", "`no_first` leaves the first token of each sequence out of the loss"),
+            ("no_outlier", "`no_outlier` leaves tokens of outlying norm out of it"),
+        ]
+        .into_iter()
+        .filter(|(part, _)| has(part))
+        .map(|(_, what)| what)
+        .collect();
+        let last = if objectives.iter().any(|name| name.starts_with("kl+mse")) {
+            "; `kl+mse` adds the KL in the last part of the training"
+        } else {
+            ""
+        };
+        out += &format!(" In names of objectives {}{last}.", said.join(", "));
+    }
+    out + " The glossary at the end has all terms."
+}
+
+/// What two SAEs that are compared differ in.
+fn kinds_of_classes(analysis: &Analysis<'_>) -> &'static str {
+    match (analysis.names.has_architectures(), analysis.names.has_objectives()) {
+        (_, false) => "architectures",
+        (false, true) => "objectives",
+        (true, true) => "architectures or objectives",
+    }
+}
 
 /// The blocks of the summary.
 pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Drawn]) -> Vec<Block<'a>> {
     let grid = analysis.grid;
-    let mut out = vec![Block::Text(format!("**What was run.** {}", run(analysis))), Block::Text(READING.to_owned())];
+    let mut out = vec![Block::Text(format!("**What was run.** {}", run(analysis))), Block::Text(reading(analysis))];
     for model in &grid.missing {
         out.push(Block::Text(format!(
             "**{0} is missing**: the spec names it without a path, and none was given with `--set models.{model}.path=DIR`. Everything \
@@ -59,13 +101,26 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
             format!("**{name}**\n\n{}", list.collect::<Vec<_>>().join("\n"))
         }
     }));
+    // Its caption stands above it.
     let glance = tables.iter().find(|(name, table)| *name == "glance" && table.rows().len() <= ROWS);
-    out.extend(glance.map(|(name, table)| Block::Table(Shown { name, table, part: Part::Whole })));
+    if let Some((name, table)) = glance {
+        out.push(Block::Text(glance_caption(analysis)));
+        out.push(Block::Table(Shown { name, table, part: Part::Whole }));
+    }
     out.extend(figures.iter().filter(|drawn| FIGURES.contains(&drawn.stem)).map(Block::Figure));
     out.push(Block::Text(format!("**Undecided.** {}", undecided(analysis, &strong))));
     let caveats: Vec<String> = caveats(analysis).into_iter().map(|caveat| format!("- {caveat}")).collect();
     out.push(Block::Text(format!("**Caveats.**\n\n{}", caveats.join("\n"))));
     out
+}
+
+/// What the table at a glance shows.
+fn glance_caption(analysis: &Analysis<'_>) -> String {
+    let budgets = if analysis.grid.budgets().len() > 1 { " at the largest token budget" } else { "" };
+    format!(
+        "**At a glance.** From the lowest to the highest value over all SAEs of a model and depth{budgets}, each the mean over its seeds. *Tokens of outlying \
+         norm* are those of the evaluation text whose norm exceeds 10 times the median; R² and L0 stand beside the same without them. CE_rec is over all tokens."
+    )
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -164,8 +219,8 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
     let grid = analysis.grid;
     let level = 100.0 * grid.bootstrap.level;
     let mut out = vec![
-        "Each finding shows the condition in which it is clearest: where the effect lies farthest from what it is decided against, for the width of its interval. The clearest of many \
-         conditions flatters a finding: read in how many it holds."
+        "The clearest condition of a finding is the one in which the effect is largest for the width of its interval. The clearest of many conditions flatters: \
+         look at the number of conditions in which the finding holds."
             .to_owned(),
     ];
     out.push(if grid.seeds().len() > 1 {
@@ -182,7 +237,9 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
     });
     let sequences = grid.runs.iter().map(|run| run.sequences.len()).min().unwrap_or(0);
     if sequences < MIN_SEQUENCES {
-        out.push(format!("{sequences} evaluation sequences are few: intervals are too narrow below {MIN_SEQUENCES}."));
+        out.push(format!(
+            "{sequences} evaluation sequences are few: below {MIN_SEQUENCES} intervals come out too narrow."
+        ));
     }
     let models = grid.models();
     if let [first, .., last] = models.as_slice() {
@@ -191,19 +248,20 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
             percent(cells.filter_map(|c| analysis.column(c, "alive_frac")).reduce(f64::min))
         };
         out.push(format!(
-            "SAEs of different models had as many tokens, not as many per latent: at worst {} of the latents of {} are alive, and {} of those of {}.",
+            "SAEs of different models were trained on equally many tokens, not on equally many per latent. In the worst case {} of the latents of {} are alive, and {} of \
+             those of {}.",
             alive(first),
             code(first),
             alive(last),
             code(last),
         ));
         out.push(
-            "CE_rec (here pooled over tokens) divides by the model's own loss, and each other metric of behaviour by another one, so that models can change places from metric to metric."
+            "CE_rec divides by the model's own loss, and other metrics of behaviour divide by other losses or by none, so that models can change places from metric to metric."
                 .to_owned(),
         );
     }
     out.push(
-        "Results are of the models named, not of larger ones of their families or of those that small models stand for."
+        "The results are of the models named. They say nothing of larger models of the same families, nor of models that a small stand-in imitates."
             .to_owned(),
     );
     out

@@ -67,6 +67,7 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("phase2", budgets::phase2(analysis)),
         ("trend", uncertainty::trend(analysis)),
         ("seeds", budgets::seeds(analysis)),
+        ("sequences-needed", uncertainty::sequences_needed(analysis)),
         ("power", uncertainty::power(analysis)),
         ("influence", uncertainty::influence(analysis)),
         ("geometry", geometry::geometry(analysis.grid)),
@@ -77,7 +78,10 @@ pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
         ("grid", grid::grid(analysis)),
         ("everything", grid::everything(analysis)),
     ];
-    tables.into_iter().filter(|(_, table)| !table.is_empty()).collect()
+    // What tells SAEs apart is more than a k where there are several architectures or objectives.
+    let has_classes = analysis.names.classes().is_some();
+    let named = |table: Table| if has_classes { table.renamed("k", "SAE") } else { table };
+    tables.into_iter().filter(|(_, table)| !table.is_empty()).map(|(name, table)| (name, named(table))).collect()
 }
 
 /// `0.340 [0.169, 0.469]`.
@@ -161,7 +165,7 @@ mod tests {
         let tables = all(&analysis);
         let names: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
         let pairwise = "hypotheses delta-by-k behaviours behaviour-signs equal-r2 equal-training correlations \
-                        choices beyond-swd controls architectures trend power influence overlap phase2";
+                        choices beyond-swd controls architectures trend sequences-needed power influence overlap phase2";
         for name in pairwise.split_whitespace() {
             assert!(!names.contains(&name), "{name}: {names:?}");
         }
@@ -189,14 +193,14 @@ mod tests {
         let tables = all(&Analysis::new(&grid));
         let table = |name: &str| &tables.iter().find(|(n, _)| *n == name).unwrap().1;
         for (name, rows, key) in [
-            ("delta-by-k", 36, vec!["k", "depth"]),
-            ("alive", 36, vec!["depth", "k"]),
-            ("grid", 72, vec!["depth", "model", "k"]),
-            ("subsets", 72, vec!["model", "depth", "k"]),
-            ("headline", 8, vec!["model", "depth", "k"]),
-            ("three-model", 24, vec!["model", "depth", "k"]),
+            ("delta-by-k", 36, vec!["SAE", "depth"]),
+            ("alive", 36, vec!["depth", "SAE"]),
+            ("grid", 72, vec!["depth", "model", "SAE"]),
+            ("subsets", 72, vec!["model", "depth", "SAE"]),
+            ("headline", 8, vec!["model", "depth", "SAE"]),
+            ("three-model", 24, vec!["model", "depth", "SAE"]),
             ("k-star", 72, vec!["depth", "architecture", "target t"]),
-            ("architectures", 36, vec!["model", "depth", "k"]),
+            ("architectures", 36, vec!["model", "depth", "SAE"]),
             ("correlations", 6, vec!["depth"]),
         ] {
             let table = table(name);

@@ -5,7 +5,7 @@
 //! - [`StandardError`], [`Components`], [`jackknife_variance`]: training seeds and sequences together, by Satterthwaite.
 //! - [`SeedResamples`], [`t_interval`]: over training seeds alone, and the two-level bootstrap.
 //! - [`mean`], [`sample_sd`], [`cohen_d`], [`cohen_d_z`]: effect sizes.
-//! - [`minimum_detectable`], [`equivalence_margin`]: what a measurement could have shown.
+//! - [`minimum_detectable`], [`equivalence_margin`], [`values_needed`]: what a measurement could have shown, and how many values it takes.
 //! - [`pearson`], [`spearman`], [`partial`], [`demean_by`], [`Estimate`]: correlations over the rows of a grid; [`swap_test`]: two of them.
 //! - [`reliability`], [`correlation_within`]: whether a score tells kinds apart beyond their replicates, and goes with another within groups.
 //! - [`clopper_pearson`], [`wilson`]: shares; [`holm`], [`benjamini_hochberg`]: several tests.
@@ -35,7 +35,7 @@ pub use effect::{cohen_d, cohen_d_z, mean, sample_sd};
 pub use monte_carlo::{Excludes, end_errors};
 pub use multiplicity::{benjamini_hochberg, holm};
 pub use path::{along, along_or_beyond};
-pub use power::{equivalence_margin, minimum_detectable};
+pub use power::{equivalence_margin, minimum_detectable, values_needed};
 pub use proportion::{clopper_pearson, wilson};
 pub use quantile::{median, quantile};
 pub use reliability::{Reliability, correlation_within, reliability};
@@ -86,7 +86,15 @@ pub const TERMS: &[(&str, &str)] = &[
     ),
     ("ΔR²/ΔCE_rec", "ratio of the differences of means, of different units; undefined where ΔCE_rec is 0"),
     (
+        "smallest difference found",
+        "the smallest true difference that a two-sided test at 5 % finds in four of five samples (80 % power) with such an error: (t₀.₉₇₅ + t₀.₈)·error (Bloom 1995); the minimum detectable effect",
+    ),
+    (
         "smallest margin",
         "what two one-sided tests at 5 % (Schuirmann 1987) could show with such an error if the true difference were 0, at best and with 80 % power",
+    ),
+    (
+        "sequences needed",
+        "evaluation sequences like those used with which the sequences' error alone has a smallest margin of ±0.01 at 80 % power (Chow et al. 2018). Seeds have an error of their own, which more sequences do not lessen: its smallest margin stands beside",
     ),
 ];

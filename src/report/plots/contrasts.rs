@@ -71,8 +71,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
         },
         caption: format!(
             "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what}, minus that of {first}, at one model, depth, budget and L0 ({}, {}); {}. A hollow \
-             point is at equal k: its L0 lies beyond what was measured of {first}. Where R² falls and KL falls too, R² names the wrong SAE. \
-             The rows have different units: their heights can't be compared.",
+             point is at equal k: its L0 lies beyond what was measured of {first}. Where R² falls and KL falls too, the two name different SAEs as the better one. \
+             The rows have different units, so their heights can't be compared.",
             context.seeds(),
             context.trained(),
             context.intervals("bands"),

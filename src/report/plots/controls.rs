@@ -59,7 +59,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR² ({}) at depth {} as it is and with something taken away, with the pooled ΔCE_rec below; a panel per k ({}, {}); {}. Compare signs: the \
+            "ΔR² ({}) at depth {} as it is and without some directions or tokens, and the pooled ΔCE_rec below; a panel per k ({}, {}); {}. Compare signs: the \
              units of ΔR² and ΔCE_rec differ.",
             context.difference(),
             context.anchor,

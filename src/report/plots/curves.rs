@@ -44,6 +44,7 @@ fn panels(context: &Context<'_>, metrics: &[Row]) -> (usize, Vec<Panel>) {
 /// Both metrics of every grid.
 pub fn plot(context: &Context<'_>) -> Plot {
     let (columns, panels) = panels(context, &[RECONSTRUCTION, BEHAVIOUR]);
+    let next = if context.models.len() > 1 { " and shown in the next figure" } else { "" };
     Plot {
         figure: Figure {
             title: "Reconstruction (R²) and behaviour (CE_rec)".to_owned(),
@@ -54,8 +55,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "R² and pooled CE_rec against k, a column per depth ({}, {}); {}. The bands are of each model alone: that two overlap says little \
-             of their difference, which is paired and stands in the next figure. The rows have axes of their own, and axes are truncated.",
+            "R² and pooled CE_rec against k, a column per depth ({}, {}); {}. The bands are of each model alone: that two of them overlap says little \
+             about the difference, which is paired{next}. Each row has an axis of its own, and axes are truncated.",
             context.seeds(),
             context.trained(),
             context.intervals("bands"),
@@ -78,8 +79,8 @@ pub fn frontier(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "R² and pooled CE_rec, of which more is better, and KL and SWD, of which less is, against the active latents per token, by {}, a column \
-             per depth ({}, {}); {}. Differences at equal L0, paired by sequence, stand in the next figure and in `tables/architectures.md`.",
+            "R² and pooled CE_rec, for which higher is better, and KL and SWD, for which lower is better, against the active latents per token, by {}, a column \
+             per depth ({}, {}); {}. The next figure and `tables/architectures.md` have the differences at equal L0, paired by sequence.",
             context.per_line(),
             context.seeds(),
             context.trained(),

@@ -52,10 +52,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Top: how much of Σ‖δ‖² falls on each bin of tokens in order of ‖a‖, over the bin's share of the tokens (1, the line, is a fair share). \
-             Below: the mean increase of cross-entropy at the token's own position. Depth {}, the smallest and largest k ({}, {}); bins are twentieths of \
-             the tokens, and the largest 1 % and 0.1 % apart. No intervals: bins are summed over sequences; those with fewer than {FEW} tokens are left \
-             out, and what an error costs later positions is counted there.",
+            "Top: the share of Σ‖δ‖² that falls on each bin of tokens in order of ‖a‖, over the bin's share of the tokens (the line, 1, is a fair share). \
+             Below: the mean increase of cross-entropy at the token's own position; what an error costs at later positions is counted at those. Depth {}, the smallest and \
+             largest k ({}, {}). Bins are twentieths of the tokens, with the largest 1 % and 0.1 % apart; bins with fewer than {FEW} tokens are left out. There are no \
+             intervals, since bins are summed over sequences.",
             context.anchor,
             context.seeds().replace("mean over", "sums over"),
             context.trained(),

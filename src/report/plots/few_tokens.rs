@@ -76,7 +76,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         },
         caption: format!(
             "R²{of} on all tokens, without position 0 of each context, and without tokens whose norm exceeds 10 times the median, beside the pooled \
-             CE_rec, which leaves out nothing ({}, {}); {}. Where the first line lies far above the others, R² is about those tokens. R² and CE_rec have \
+             CE_rec, which leaves out nothing ({}, {}); {}. Where the first line lies far above the others, R² is decided by those tokens. R² and CE_rec have \
              different units: compare how they move, not their heights.",
             context.seeds(),
             context.trained(),

@@ -74,8 +74,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR² above ΔCE_rec (pooled), {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² names the \
-             wrong SAE by this metric. The rows have different units: their heights can't be compared.",
+            "ΔR² above ΔCE_rec (pooled), {} at equal k and budget ({}, {}); {}. Where one lies above zero and the other below, R² and CE_rec \
+             name different SAEs as the better one. The rows have different units, so their heights can't be compared.",
             context.difference(),
             context.seeds(),
             context.trained(),
@@ -84,7 +84,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
     }
 }
 
-/// Against the token budget, a column per setting: the differences above, CE_rec of every model below; at the anchor depth.
+/// Against the token budget, a column per setting, at the anchor depth: the differences above where there are several models, CE_rec of every model below.
+/// Empty where no setting was trained at two budgets.
 pub fn by_budget(context: &Context<'_>) -> Plot {
     let budgets = context.analysis.grid.budgets();
     let text = |b: &u64| tokens_text(*b).replace(" tokens", "");
@@ -125,23 +126,31 @@ pub fn by_budget(context: &Context<'_>) -> Plot {
     }
     rows.iter_mut().for_each(|row| share_y(row));
     let (columns, panels) = in_rows(rows);
+    let (seeds, bands, anchor) = (context.seeds(), context.intervals("bands"), &context.anchor);
+    let schedule =
+        "A learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.";
+    let (title, legend, caption) = if several_models {
+        let caption = format!(
+            "ΔR² and ΔCE_rec ({}) against training tokens at depth {anchor}, a column per k; below, CE_rec of each model ({seeds}); {bands}. CE_rec is pooled. \
+             Budgets are equal in tokens, so that an SAE with more latents is the less trained one. {schedule}",
+            context.difference(),
+        );
+        ("ΔR² and ΔCE_rec", [keys(), context.model_keys()].concat(), caption)
+    } else {
+        let caption = format!(
+            "CE_rec (pooled) against training tokens at depth {anchor}, a column per k, a row per class where there are several ({seeds}); {bands}. {schedule}"
+        );
+        ("CE_rec", context.model_keys(), caption)
+    };
     Plot {
         figure: Figure {
-            title: format!("ΔR² and ΔCE_rec against training tokens, {}", context.anchor),
+            title: format!("{title} against training tokens, {anchor}"),
             subtitle: context.subtitle_of(&budgets),
-            legend: if several_models { [keys(), context.model_keys()].concat() } else { context.model_keys() },
+            legend,
             columns,
             panel: if columns > 4 { (220, 200) } else { (300, 210) },
             panels,
         },
-        caption: format!(
-            "ΔR² and ΔCE_rec ({}) against training tokens at depth {}, a column per k; below, CE_rec of each model ({}); {}. CE_rec is pooled. \
-             Budgets are equal in tokens, so that a larger model's SAE, having more latents, is the less trained of the two, and a \
-             learning-rate schedule that ends with the budget makes each point a run of its own, not a moment of one.",
-            context.difference(),
-            context.anchor,
-            context.seeds(),
-            context.intervals("bands"),
-        ),
+        caption,
     }
 }

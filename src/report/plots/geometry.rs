@@ -38,9 +38,9 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: "Participation ratio of hook_resid_post's covariance on the evaluation tokens by relative depth, (layer + 1)/layers, \
-                  as it is and without its top eigenvalue, by model; one measurement of a model without seeds or \
-                  intervals. Near 1 a single direction holds nearly all variance, and R² speaks of little else; a dip that goes \
-                  with the first eigenvalue was that direction's, not the layer's."
+                  as it is and without its top eigenvalue, by model; one measurement per model, without seeds or \
+                  intervals. Near 1 a single direction holds nearly all variance, and R² says little about anything else; where a dip vanishes \
+                  with the first eigenvalue, it came from that one direction."
             .to_owned(),
     }
 }

@@ -56,8 +56,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "k\\*(t), the smallest k at which the pooled CE_rec reaches t, straight in ln k between the grid's, by {}, a panel per depth ({}, {}); {}. \
-             A left-pointing mark is an upper bound, a right-pointing one means never, and an interval that reaches “never” has no \
+            "k\\*(t), the smallest k at which the pooled CE_rec reaches t, linear in ln k between the grid's k, by {}, a panel per depth ({}, {}); {}. \
+             A mark that points left is an upper bound, one that points right means that no k of the grid reaches t, and an interval that reaches “never” has no \
              upper end.",
             context.per_line(),
             context.seeds(),

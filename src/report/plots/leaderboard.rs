@@ -46,6 +46,13 @@ pub fn plot(context: &Context<'_>) -> Plot {
     });
     let panels = panels.collect();
     let keys = boards.iter().map(|(label, look, _)| Key::mark(label.clone(), *look));
+    let what_is_left = match context.models.len() {
+        1 => "With one model only seeds differ within a depth and k.",
+        2 => {
+            "With two models this asks how well the size of their difference is followed from k to k; the models are the same throughout."
+        }
+        _ => "What is left within a depth and k are the models and their seeds.",
+    };
     let percent = (100.0 * context.analysis.grid.bootstrap.level).round();
     Plot {
         figure: Figure {
@@ -57,9 +64,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Pearson's correlation of each proxy with the pooled CE_rec, each depth's and k's mean subtracted, one row per seed ({}); right, minus \
-             that of R². Bars are {percent} % bootstrap intervals over blocks of one depth and k; none below 12 cells. With two models this asks \
-             how well the size of their difference is followed from k to k, and the models are the same throughout.",
+            "Pearson's correlation of each proxy with the pooled CE_rec over the runs, with the mean of each depth and k subtracted ({}); right, the same minus that \
+             of R². Bars are {percent} % bootstrap intervals over blocks of one depth and k; there are none below 12 cells. {what_is_left}",
             context.trained(),
         ),
     }

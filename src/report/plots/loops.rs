@@ -22,9 +22,9 @@ pub fn plot(context: &Context<'_>) -> Plot {
     Plot {
         figure,
         caption: format!(
-            "Each bar at its birth and death, of up to {MOST} clouds, the metric of each in which its p is least, and the first seed. Lines: what 95 % of a null's draws stay \
-             below with every bar, by death/birth (full) and by death − birth (dashed). A bar above a line is longer than the longest of most draws; which \
-             clouds stand beside all that were looked at, the table says."
+            "Each bar at its birth and death, of up to {MOST} clouds, in the metric in which the p of the cloud is least, for the first seed. The lines are what all bars of 95 % of a null's draws \
+             stay below, by death/birth (full) and by death − birth (dashed). A bar above a line is longer than the longest of most draws. The table says which \
+             clouds stand when all that were looked at are counted."
         ),
     }
 }

@@ -47,7 +47,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         caption: format!(
             "Reconstruction loss of single training batches by step, thinned, a column per model, a row per depth, darker for larger k \
              (seed {seed}, {}). Losses are in each model's own units: compare where lines flatten, not their heights; a line that \
-             still falls at the end belongs to an undertrained SAE.",
+             still falls at the end is of an SAE that was not trained to the end.",
             context.trained(),
         ),
     }

@@ -57,7 +57,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}). Where the paths coincide, equal R² means equal \
+            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}). Where paths coincide, equal R² means equal \
              behaviour, and differences at equal k only say how far along the path each has come.{lower} Axes are truncated.",
             context.per_line(),
             context.seeds(),
@@ -84,7 +84,7 @@ pub fn by_metric(context: &Context<'_>) -> Plot {
             panels: context.analysis.anchor_sites().iter().flat_map(of_site).collect(),
         },
         caption: format!(
-            "Six metrics of behaviour against R² at depth {}, a path per {} along k ({}, {}), up is better. They are normalised by \
+            "Six metrics of behaviour against R² at depth {}, a path per {} along k ({}, {}); higher is better in all. They are normalised by \
              different losses, so models can change places from panel to panel. Axes are truncated.",
             context.anchor,
             context.per_line(),

@@ -51,8 +51,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
         },
         caption: format!(
             "Distortion against bits per token (entropy-coded latents, 8 bits per value), a row per depth, a point per k ({}, {}); lower is \
-             better; {}. SWD and FWD have units of the model's own gradients: compare shapes and crossings between models, not \
-             heights. A column has one vertical axis; columns have none in common.",
+             better; {}. SWD and FWD are in units of the model's own gradients: between models, compare shapes and crossings, not \
+             heights. The panels of a column share their vertical axis; different columns do not.",
             context.seeds(),
             context.trained(),
             context.intervals("bands"),

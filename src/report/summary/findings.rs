@@ -2,10 +2,10 @@
 
 use assay_probes::metrics::Subset;
 
-use super::{by, listed, place, plain, signed, way};
-use crate::analysis::{Analysis, Answer, Contrary, Contrast, Gap, Strong, Tally};
+use super::{by, kinds_of_classes, listed, place, plain, signed, way};
+use crate::analysis::{Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally};
 use crate::markdown::{code, signed_with_interval, tokens_text, with_interval};
-use crate::verdict::{AGREE, DIFFER};
+use crate::verdict::{AGREE, DIFFER, GAP};
 
 /// A finding as sentences.
 pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
@@ -13,13 +13,14 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
         Answer::Models { gap, tally, contrary } => models(analysis, gap, *tally, contrary),
         Answer::EqualR2 { cell, earlier, difference, tally } => {
             let sign = if difference.value.is_some_and(|v| v > 0.0) { 1 } else { -1 };
-            let ways = [("more", tally.above, 1), ("less", tally.below, -1)];
+            let ways = [("higher", tally.above, 1), ("lower", tally.below, -1)];
             let mut ways: Vec<_> = ways.into_iter().filter(|(_, count, _)| *count > 0).collect();
             ways.sort_by_key(|(.., way)| -sign * way);
             let ways: Vec<String> =
                 ways.into_iter().map(|(what, count, _)| format!("{what} {}", in_conditions(count, tally.of))).collect();
             format!(
-                "At equal R², SAEs of {} keep, compared with those of {}, {} (the interval of ΔCE_rec excludes 0): most clearly at {}, by {}.",
+                "At equal R², CE_rec of SAEs of {} is, compared with that of {}, {} (the interval of the difference excludes 0). The clearest: at {}, the \
+                 difference is {}.",
                 code(&cell.model),
                 code(earlier),
                 listed(&ways),
@@ -29,75 +30,63 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
         Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{} (at the largest budget, by the loss score under mean ablation: within {AGREE} they agree, beyond {DIFFER} they do not). The clearest: at {} of {}, R² is {} and the loss score {}.",
+            "{} This compares R² with the loss score under mean ablation, which has the same 0 and 1: a difference within ±{AGREE} is agreement, \
+             one beyond ±{DIFFER} is not. The clearest: at {} of {}, R² is {} and the loss score {}.",
             kept_by(*tally),
             place(analysis, cell),
             code(&cell.model),
             plain(r2),
             plain(kept),
         ),
-        Answer::FewTokens { cell, subset, all, without, tally } => {
-            let [r2, ce_rec] = all;
-            let [r2_without, ce_rec_without] = without;
-            format!(
-                "A few tokens {} R²: at {} of {} it is {} on all tokens and {} without {}, while CE_rec is {} and {}. This is so of {} of {} comparisons (each \
-                 SAE without position 0, and without outliers){}.",
-                if r2.value > r2_without.value { "raise" } else { "lower" },
-                place(analysis, cell),
-                code(&cell.model),
-                plain(r2),
-                plain(r2_without),
-                match subset {
-                    Subset::NoFirst => "the first token of each sequence",
-                    _ => "the tokens whose norm exceeds 10 times the median",
-                },
-                plain(ce_rec),
-                plain(ce_rec_without),
-                if r2.value > r2_without.value { tally.above } else { tally.below },
-                tally.of,
-                match if r2.value > r2_without.value { tally.below } else { tally.above } {
-                    0 => String::new(),
-                    others => format!(", the opposite of {others}"),
-                },
-            )
+        Answer::FewTokens { cell, subset, all, without, tallies } => {
+            few_tokens(analysis, cell, *subset, [*all, *without], tallies)
         }
         Answer::Proxy { rank, r2, tally } => {
             let advantage = rank.advantage.unwrap_or(*r2);
             let better = advantage.value.is_some_and(|v| v > 0.0);
             format!(
-                "{}, {} ranks SAEs as CE_rec does {} than R²: Pearson's correlation is {} against {}, a difference of {}. Of {} other metrics {} are \
-                 better than R² and {} worse, after Holm's correction.",
+                "{}, {} follows CE_rec {} closely than R² does: Pearson's correlation with CE_rec is {} against {}, a difference of {}. Of the {} \
+                 metrics that were compared with R², {} closer to CE_rec and {} farther from it, after Holm's correction for their number.",
                 match analysis.grid.models().len() {
                     1 => "Among SAEs that differ in nothing but their seed",
-                    _ => "Within fixed depth and k",
+                    _ => "Among SAEs of one depth and k",
                 },
                 rank.proxy.explained(),
-                if better { "better" } else { "worse" },
+                if better { "more" } else { "less" },
                 with_interval(rank.pearson_within.value, rank.pearson_within.interval),
                 with_interval(r2.value, r2.interval),
                 signed_with_interval(advantage.value, advantage.interval),
                 tally.of,
-                tally.above,
-                tally.below,
+                are(tally.above),
+                are(tally.below),
             )
         }
         Answer::Training { trend, tally } => format!(
-            "More training still changes how the models differ: the last increase of the budget, to {}, moved ΔCE_rec ({} − {}) by {} at {}, to {}. It moved up in {} and down \
-             in {} of {} conditions.",
+            "More training still changes how the models differ: the last increase of the budget, to {}, moved ΔCE_rec ({} − {}) by {} at {}, to {}. Of {} conditions, \
+             it surely moved ΔCE_rec up in {} and down in {}.",
             tokens_text(trend.to.budget),
             code(&trend.to.model),
             code(&trend.from.model),
             trend.change.as_ref().map_or_else(String::new, signed),
             place(analysis, trend.to),
             signed(&trend.difference),
+            tally.of,
             tally.above,
             tally.below,
-            tally.of,
         ),
     }
 }
 
-/// `R² understates what 11 of 24 SAEs keep of the model's loss and agrees with it for 3; 10 are undecided`.
+/// `none is`, `1 is`, `2 are`.
+fn are(count: usize) -> String {
+    match count {
+        0 => "none is".to_owned(),
+        1 => "1 is".to_owned(),
+        count => format!("{count} are"),
+    }
+}
+
+/// `R² understates what SAEs keep of the model's loss in 11 of 24 conditions and agrees with it in 3; 10 are undecided.`
 fn kept_by(tally: Tally) -> String {
     let Tally { above, below, equal, of } = tally;
     let ways = [("understates", below), ("overstates", above), ("agrees with", equal)];
@@ -105,18 +94,53 @@ fn kept_by(tally: Tally) -> String {
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .enumerate()
-        .map(|(at, (verb, count))| match (at, verb) {
-            (0, _) => format!("{verb} what {count} of {of} SAEs keep of the model's loss"),
-            (_, "agrees with") => format!("agrees with it for {count}"),
-            _ => format!("{verb} it for {count}"),
+        .map(|(at, (verb, count))| match at {
+            0 => format!("{verb} what SAEs keep of the model's loss {}", in_conditions(count, of)),
+            _ => format!("{verb} it in {count}"),
         })
         .collect();
     let open = match of - above - below - equal {
         0 => String::new(),
-        1 => "; 1 is undecided".to_owned(),
-        open => format!("; {open} are undecided"),
+        open => format!("; {} undecided", are(open)),
     };
-    format!("R² {}{open}", listed(&said))
+    format!("R² {}{open}.", listed(&said))
+}
+
+/// R² and CE_rec of a cell on all tokens, and without some.
+fn few_tokens(
+    analysis: &Analysis<'_>,
+    cell: &Cell,
+    subset: Subset,
+    [[r2, ce_rec], [r2_without, ce_rec_without]]: [[Score; 2]; 2],
+    tallies: &[(Subset, Tally)],
+) -> String {
+    let changes = |&(subset, Tally { above, below, of, .. }): &(Subset, Tally)| {
+        let ways = [("lower", above), ("higher", below)].into_iter().filter(|(_, count)| *count > 0);
+        let ways: Vec<String> =
+            ways.map(|(way, count)| format!("{way} by more than {GAP} {}", in_conditions(count, of))).collect();
+        let said = if ways.is_empty() { format!("changed by more than {GAP} in none") } else { listed(&ways) };
+        let tokens = match subset {
+            Subset::NoFirst => "the first token of each sequence",
+            _ => "the tokens of outlying norm (more than 10 times the median)",
+        };
+        format!("without {tokens} it is {said}")
+    };
+    let changes: Vec<String> = tallies.iter().map(changes).collect();
+    format!(
+        "R² depends on a few tokens: {} (with the whole interval). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
+         {} over all predictions and {} over those that are not made at these tokens.",
+        changes.join("; "),
+        place(analysis, cell),
+        code(&cell.model),
+        plain(&r2),
+        plain(&r2_without),
+        match subset {
+            Subset::NoFirst => "first tokens",
+            _ => "outliers",
+        },
+        plain(&ce_rec),
+        plain(&ce_rec_without),
+    )
 }
 
 /// `in 12 of 18 conditions`.
@@ -163,24 +187,31 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
     let names = &analysis.names;
     let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
     let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), by(&kl)));
-    let ways = [("name the same SAE as the better", tally.above), ("name opposite ones", tally.below)];
-    let said: Vec<String> =
-        ways.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{what} in {count}")).collect();
+    let ways = [("agree on the better SAE", tally.above), ("contradict each other", tally.below)];
+    let said: Vec<String> = ways
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .enumerate()
+        .map(|(at, (what, count))| match at {
+            0 => format!("{what} in {count} of {} comparisons of two {}", tally.of, kinds_of_classes(analysis)),
+            _ => format!("{what} in {count}"),
+        })
+        .collect();
     let open = match tally.of - tally.above - tally.below {
         0 => String::new(),
-        open => format!("; {open} are open"),
+        open => format!("; {} open", are(open)),
     };
     format!(
-        "At equal L0, in {} comparisons of another architecture or objective with {}, R² and CE_rec {} (both intervals exclude 0){open}. The clearest: at {} of {} (L0 {}), R² is \
-         {} by {}, CE_rec {} by {}{}.",
-        tally.of,
-        code(&names.class(&contrast.against)),
+        "At equal L0, R² and CE_rec {} (the intervals of both differences exclude 0){open}. The clearest {}: at {} of {} (L0 {}), R² is {} by {} than that \
+         of {}, CE_rec {} by {}{}.",
         listed(&said),
+        if tally.below > 0 { "contradiction" } else { "agreement" },
         place(analysis, contrast.cell),
         code(&contrast.cell.model),
         contrast.l0.value.map_or_else(|| "unknown".to_owned(), |l0| format!("{l0:.1}")),
         way(&r2),
         by(&r2),
+        code(&names.class(&contrast.against)),
         way(&ce_rec),
         by(&ce_rec),
         kl.unwrap_or_default(),

@@ -1,10 +1,9 @@
 //! What a sweep leaves undecided, why, and what would decide it.
 
-use assay_probes::stats::hypotheses::{Decision, MIN_SEEDS};
-use assay_probes::stats::minimum_detectable;
+use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, HYPOTHESES, MIN_SEEDS};
 
-use super::listed;
-use crate::analysis::{Analysis, Answer, Gap, Strong, behaviour, findings, gaps};
+use super::{kinds_of_classes, listed};
+use crate::analysis::{Analysis, Answer, Gap, Precision, Strong, findings, gaps, precisions};
 
 /// What the decision rules of the hypotheses lack, whatever the numbers are; empty where they can decide.
 fn lacking(analysis: &Analysis<'_>) -> Vec<String> {
@@ -61,14 +60,20 @@ pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> Strin
         Answer::Classes { tally, .. } => {
             let open = tally.of - tally.above - tally.below;
             (open > 0).then(|| {
-                format!("{open} of {} comparisons of classes and objectives at equal L0 are open: an interval of R² or CE_rec contains 0.", tally.of)
+                let are = if open == 1 { "is" } else { "are" };
+                format!(
+                    "{open} of {} comparisons of two {} at equal L0 {are} open: an interval of R² or CE_rec contains 0.",
+                    tally.of,
+                    kinds_of_classes(analysis)
+                )
             })
         }
         _ => None,
     }));
     if out.is_empty() {
-        out.push("No question that this report asks of the sweep was left open by its numbers.".to_owned());
+        out.push("Nothing that this report asks of the sweep was left open by its numbers.".to_owned());
     }
+    out.extend(enough(analysis));
     out.join(" ")
 }
 
@@ -92,13 +97,19 @@ fn hypotheses(analysis: &Analysis<'_>) -> String {
             .map(|(what, n)| format!("{what} in {n} of {}", of_it.len()))
             .collect();
         let why = of_it.iter().find_map(|verdict| match verdict {
-            Decision::Undecided(reason) => Some(format!(" ({reason})")),
+            Decision::Undecided(reason) => Some(format!(", since {reason}")),
             _ => None,
         });
-        format!("{name} is {}{}", listed(&parts), why.unwrap_or_default())
+        // Of "Optimisation only: the difference …" what stands before the colon.
+        let claim = HYPOTHESES.iter().find(|h| h.name == name).and_then(|h| h.claim.split(':').next());
+        let claim = claim.map(|short| format!(" ({})", short.to_lowercase()));
+        format!("{name}{} is {}{}", claim.unwrap_or_default(), listed(&parts), why.unwrap_or_default())
     };
     let all: Vec<String> = names.into_iter().map(of).collect();
-    format!("By rules fixed in advance, {}.", all.join("; "))
+    format!(
+        "By rules fixed in advance, {} (the section \"Hypothesis tests\" has the claims and rules).",
+        all.join("; ")
+    )
 }
 
 /// Differences in CE_rec at equal k whose sign is open, and what the sweep could have found; `None` where all are decided.
@@ -107,14 +118,37 @@ fn too_small(analysis: &Analysis<'_>) -> Option<String> {
     let all: Vec<Gap<'_>> = gaps(analysis).into_iter().filter(|gap| gap.to.budget == budget).collect();
     let open = |gap: &&Gap<'_>| gap.behaviours[0].difference.interval.is_some_and(|i| !i.excludes_zero());
     let open: Vec<&Gap<'_>> = all.iter().filter(open).collect();
-    let detectable = |gap: &&Gap<'_>| minimum_detectable(gap.behaviours[0].difference.error?, 0.05, 0.8);
-    let detectable: Vec<f64> = open.iter().filter_map(detectable).collect();
+    let detectable: Vec<f64> =
+        open.iter().filter_map(|gap| gap.behaviours[0].difference.smallest_difference()).collect();
     let (smallest, largest) =
         (detectable.iter().copied().reduce(f64::min)?, detectable.iter().copied().reduce(f64::max)?);
     Some(format!(
-        "The sign of ΔCE_rec ({}) is open in {} of {} conditions at equal k; differences below {smallest:.3} to {largest:.3}, by condition, could not be found there with 80 % power.",
-        behaviour("ce_rec_pooled").name.trim_start_matches("CE_rec (").trim_end_matches(')'),
+        "The sign of ΔCE_rec at equal k is open in {} of {} conditions; true differences smaller than {smallest:.3} to {largest:.3}, by condition, could \
+         not have been found there with 80 % power.",
         open.len(),
         all.len(),
+    ))
+}
+
+/// Whether the evaluation sequences suffice to call two SAEs equally good, and where seeds stand in the way; `None` where nothing is compared.
+fn enough(analysis: &Analysis<'_>) -> Option<String> {
+    let budget = analysis.largest_budget();
+    let all: Vec<Precision<'_>> = precisions(analysis).into_iter().filter(|of| of.cell.budget == budget).collect();
+    let used = all.iter().map(|of| of.sequences).min()?;
+    let needed: Vec<u64> = all.iter().filter_map(Precision::needed).collect();
+    let (least, most) = (*needed.iter().min()?, *needed.iter().max()?);
+    let suffice = needed.iter().filter(|&&n| n <= used as u64).count();
+    let beyond = |of: &&Precision<'_>| of.difference.smallest_margin_of_seeds().is_some_and(|m| m > CE_REC_MARGIN);
+    let seeds = match all.iter().filter(beyond).count() {
+        0 => String::new(),
+        count => format!(
+            " In {count} of them the training seeds differ too much to show it with this number of seeds, however many the sequences."
+        ),
+    };
+    let takes = if least == most { format!("{least}") } else { format!("{least} to {most}") };
+    Some(format!(
+        "To show with 80 % power that two equally good SAEs are so, to within ±{CE_REC_MARGIN} of CE_rec, takes {takes} evaluation sequences, by the comparison; \
+         {used} were used, which suffice in {suffice} of {} comparisons.{seeds} The table [`sequences-needed`](tables/sequences-needed.md) has each of them.",
+        needed.len(),
     ))
 }

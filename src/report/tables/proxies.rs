@@ -46,25 +46,23 @@ fn scopes(analysis: &Analysis<'_>) -> Vec<(u64, Option<Site>)> {
     analysis.grid.budgets().into_iter().flat_map(of_budget).collect()
 }
 
-/// How often each proxy names the better of two classes' SAEs at equal L0.
+/// How often each proxy names the better of two classes' SAEs at equal L0, at each token budget.
 pub fn choices(analysis: &Analysis<'_>) -> Table {
-    let mut head = vec!["proxy".to_owned()];
+    let mut head = vec!["proxy".to_owned(), "tokens".to_owned(), "comparisons".to_owned()];
     for judge in JUDGES {
         let name = behaviour(judge).name;
-        head.extend(["same as", "opposite to"].map(|what| format!("{what} {name}")));
-        head.push("undecided".to_owned());
         head.push(format!("decided by {name}"));
+        head.extend(["same", "opposite", "undecided"].map(|what| format!("{what}, of those decided by {name}")));
     }
     let mut table = Table::new(head);
-    let (found, compared) = analysis::choices(analysis);
-    for choices in found {
-        let counts = choices.by.iter().flat_map(|by| {
-            [by.right, by.wrong, by.open]
-                .map(|n| n.to_string())
-                .into_iter()
-                .chain([format!("{} of {compared}", by.decided())])
-        });
-        table.row(std::iter::once(choices.proxy.name.to_owned()).chain(counts));
+    for budget_of in analysis.grid.budgets() {
+        let (found, compared) = analysis::choices(analysis, budget_of);
+        for choices in found {
+            let counts = choices.by.iter().flat_map(|by| [by.decided(), by.right, by.wrong, by.open]);
+            let counts = counts.map(|n| n.to_string());
+            let first = [choices.proxy.name.to_owned(), budget(budget_of), compared.to_string()];
+            table.row(first.into_iter().chain(counts));
+        }
     }
     table
 }

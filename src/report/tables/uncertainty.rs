@@ -1,9 +1,11 @@
 //! How sure differences are: seeds, sequences, power, and what a larger budget changes.
 
-use assay_probes::stats::{Components, equivalence_margin, minimum_detectable};
+use assay_probes::stats::Components;
+use assay_probes::stats::hypotheses::CE_REC_MARGIN;
 
 use super::{budget, excludes, pair, percent, signed, sort_by_axes};
-use crate::analysis::{self, Analysis, Score, behaviour, gaps, pairs, seed_components, trends};
+use crate::analysis::{self, Against, Analysis, Score, behaviour, gaps, pairs, precisions, seed_components, trends};
+use crate::frames::Class;
 use crate::markdown::{NONE, signed as with_sign};
 use crate::markdown::{Table, score};
 
@@ -32,7 +34,6 @@ pub fn trend(analysis: &Analysis<'_>) -> Table {
         score.at_level(0.90).map_or_else(|| NONE.to_owned(), |i| format!("[{:+.3}, {:+.3}]", i.low, i.high))
     };
     for trend in found {
-        let margin = |power| score(trend.difference.error.and_then(|e| equivalence_margin(e, 0.05, power)));
         let change = trend.change;
         table.row([
             pair(trend.from, trend.to),
@@ -45,8 +46,57 @@ pub fn trend(analysis: &Analysis<'_>) -> Table {
             change.map_or_else(|| NONE.to_owned(), signed),
             change.as_ref().map_or_else(|| NONE.to_owned(), equivalence),
             excludes(change.and_then(|c| c.excludes_zero())),
-            margin(0.0),
-            margin(0.8),
+            score(trend.difference.smallest_margin_at_best()),
+            score(trend.difference.smallest_margin()),
+        ]);
+    }
+    table
+}
+
+/// What each comparison could have shown, and how many evaluation sequences it takes to call two SAEs equally good.
+pub fn sequences_needed(analysis: &Analysis<'_>) -> Table {
+    let needed = format!("sequences needed for ±{CE_REC_MARGIN}");
+    let mut table = Table::new([
+        "difference",
+        "model",
+        "depth",
+        "k",
+        "tokens",
+        "at equal",
+        "seeds",
+        "sequences used",
+        "ΔCE_rec (pooled)",
+        "smallest difference found, 80 % power",
+        "smallest margin, 80 % power",
+        needed.as_str(),
+        "smallest margin of the seeds alone",
+    ]);
+    let mut found = precisions(analysis);
+    sort_by_axes(analysis, &mut found, |of| of.cell);
+    for of in found {
+        let classes = |class: &Class| {
+            let names = [&of.cell.setting.class(), class].map(|class| analysis.names.class(class));
+            (names.join(" − "), of.cell.model.clone())
+        };
+        let ((difference, model), equal) = match &of.against {
+            Against::Model(from) => ((pair(from, of.cell), NONE.to_owned()), "k"),
+            Against::ClassAtL0(class) => (classes(class), "L0"),
+            Against::ClassAtK(class) => (classes(class), "k"),
+        };
+        table.row([
+            difference,
+            model,
+            analysis.site(of.cell),
+            analysis.setting(of.cell),
+            budget(of.cell.budget),
+            equal.to_owned(),
+            of.cell.runs.len().to_string(),
+            of.sequences.to_string(),
+            signed(of.difference),
+            score(of.difference.smallest_difference()),
+            score(of.difference.smallest_margin()),
+            of.needed().map_or_else(|| NONE.to_owned(), |n| n.to_string()),
+            score(of.difference.smallest_margin_of_seeds()),
         ]);
     }
     table
@@ -64,8 +114,8 @@ pub fn power(analysis: &Analysis<'_>) -> Table {
         "SD of seed × sequence",
         "seeds",
         "sequences",
-        "standard error of ΔCE_rec",
-        "smallest difference found with 80 % power",
+        "standard error of ΔCE_rec (per sequence)",
+        "smallest difference found, 80 % power",
         "standard error with twice the seeds",
         "with 4 × the sequences",
     ]);
@@ -87,7 +137,7 @@ pub fn power(analysis: &Analysis<'_>) -> Table {
             seeds.to_string(),
             sequences.to_string(),
             score(difference.error.map(|e| e.value)),
-            score(difference.error.and_then(|e| minimum_detectable(e, 0.05, 0.8))),
+            score(difference.smallest_difference()),
             error(2 * seeds, sequences),
             error(seeds, 4 * sequences),
         ]);
