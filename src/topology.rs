@@ -4,17 +4,24 @@ mod files;
 mod sweep;
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use assay_models::memory;
 use assay_probes::topology::{
-    Audit, AuthorRule, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit, author_rule,
+    Audit, AuthorRule, Drawable, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit, author_rule,
     over_metrics,
 };
 use burn::tensor::Device;
 use indicatif::DecimalBytes;
-use ndarray::ArrayView2;
+use ndarray::{Array2, ArrayView2, s};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+
+use crate::interrupt;
 
 pub use files::{CloudFound, Place, check_writable_in, remove, write};
 pub use sweep::{Task, TopologyRecord, measure, tasks};
@@ -27,6 +34,12 @@ const MOST_IN_DIMENSION_2: usize = 300;
 const AUTHOR_RUNS: usize = 8;
 /// Points of the smallest loop.
 const LEAST: usize = 4;
+/// Points of the smallest cloud that is timed, how much larger each next one is, and the seconds from which on a time says enough.
+const TIMED_FROM: usize = 50;
+const TIMED_STEP: f64 = 1.25;
+const TIMED_SECONDS: f64 = 0.3;
+/// The power of the number of points that bars of random directions in 576 dimensions take from 200 to 300 points.
+const MOST_POWER: f64 = 6.0;
 
 /// How a cloud is audited.
 #[derive(Clone, Debug, Serialize)]
@@ -142,7 +155,7 @@ impl Settings {
             "with {draws} {} no p is below {floor:.3}, so none reaches {alpha} {}; give {draws} {} or more",
             self.draws,
             self.alpha,
-            (1.0 / self.alpha).ceil() as usize - 1
+            draws_for(1, self.alpha)
         );
         ensure!(self.rows > 0, "{} 0: give 1 or more", named("rows"));
         ensure!(self.landmarks.is_none_or(|landmarks| landmarks.count > 0), "{} 0: give 1 or more", named("landmarks"));
@@ -193,21 +206,50 @@ impl Settings {
         }
     }
 
-    /// Audits a cloud in one metric; `rows` is how many it was chosen from. Of fewer points than a loop has nothing is drawn. `tick` is told of draws as they are
-    /// made, and may stop it.
+    /// Seconds of all draws of a cloud in one metric on all cores, about: of each null one draw is timed on as many of its first points as take
+    /// long enough to be timed, and its time carried on to all points as a power of their number. Where more points make bars harder to find than
+    /// that, as in many dimensions, it takes longer.
     ///
     /// # Errors
-    /// If the cloud is not one of the metric, or those of `tick`.
+    /// If the cloud is not one of the metric.
+    pub fn seconds(&self, metric: Metric, cloud: ArrayView2<'_, f64>) -> Result<f64> {
+        let pipeline = self.pipeline(metric, cloud.ncols());
+        let mut seconds = 0.0;
+        for &null in self.nulls.iter().filter(|_| cloud.nrows() >= LEAST) {
+            let draw = Drawable::of(null, cloud, self.seed)?.draw(&mut ChaCha8Rng::seed_from_u64(self.seed));
+            seconds += seconds_of_bars(&pipeline, draw.view())? * self.draws as f64;
+        }
+        Ok(seconds / rayon::current_num_threads().min(self.draws.max(1)) as f64)
+    }
+
+    /// Audits a cloud in one metric; `rows` is how many it was chosen from. Of fewer points than a loop has nothing is drawn. `tick` is told of draws
+    /// as they are made. `None` as soon as somebody asks to stop: what was begun is left behind.
+    ///
+    /// # Errors
+    /// If the cloud is not one of the metric.
     pub fn audit(
+        &self,
+        metric: Metric,
+        cloud: &Arc<Array2<f64>>,
+        rows: usize,
+        tick: impl FnMut(usize),
+    ) -> Result<Option<Audited>> {
+        let (settings, cloud) = (self.clone(), Arc::clone(cloud));
+        let work = move |said: &Sender<usize>| settings.whole_audit(metric, cloud.view(), rows, said);
+        interrupt::unless_requested(work, tick)?.transpose()
+    }
+
+    fn whole_audit(
         &self,
         metric: Metric,
         cloud: ArrayView2<'_, f64>,
         rows: usize,
-        tick: impl FnMut(usize) -> Result<()>,
+        said: &Sender<usize>,
     ) -> Result<Audited> {
         let nulls = if cloud.nrows() < LEAST { &[] } else { &self.nulls[..] };
         let pipeline = self.pipeline(metric, cloud.ncols());
         let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
+        let tick = |made| said.send(made).context("nobody waits for the rest");
         let audit = audit::<anyhow::Error>(cloud, &pipeline, nulls, &draws, tick)?;
         // It looks at halves of the cloud.
         let half = cloud.nrows().div_ceil(2);
@@ -234,10 +276,104 @@ impl Settings {
     }
 }
 
+/// Seconds of a cloud's bars on one core, as [`Settings::seconds`] has them. Where landmarks stand for the cloud, it is their number that grows.
+fn seconds_of_bars(pipeline: &Pipeline, cloud: ArrayView2<'_, f64>) -> Result<f64> {
+    let all = pipeline.landmarks.map_or(cloud.nrows(), |landmarks| landmarks.count.min(cloud.nrows()));
+    let timed = |points: usize| -> Result<f64> {
+        let started = Instant::now();
+        match pipeline.landmarks {
+            Some(landmarks) => {
+                let fewer = Landmarks { count: points, ..landmarks };
+                Pipeline { landmarks: Some(fewer), ..pipeline.clone() }.diagram(cloud)?
+            }
+            None => pipeline.diagram(cloud.slice(s![..points, ..]))?,
+        };
+        Ok(started.elapsed().as_secs_f64())
+    };
+    let mut times: Vec<(usize, f64)> = Vec::new();
+    let mut points = TIMED_FROM.min(all);
+    loop {
+        times.push((points, timed(points)?));
+        if points == all {
+            return Ok(times[times.len() - 1].1);
+        }
+        if times.len() > 2 && times[times.len() - 1].1 >= TIMED_SECONDS {
+            break;
+        }
+        points = ((points as f64 * TIMED_STEP) as usize).min(all);
+    }
+    let [(few, short), _, (many, long)] = times[times.len() - 3..] else { unreachable!("three were timed") };
+    // A busy machine makes times, and so the power, as large as it likes.
+    let power = ((long / short).ln() / (many as f64 / few as f64).ln()).clamp(2.0, MOST_POWER);
+    Ok(long * (all as f64 / many as f64).powf(power))
+}
+
+/// What to say where one of `tests` that stands out alone can't be told from chance: its p, once all are looked at together, is `tests/(draws + 1)`,
+/// in which `draws` is what was asked for by the setting of that name. `None` where it can.
+pub fn too_few_draws(
+    tests: usize,
+    what: &str,
+    draws: usize,
+    alpha: f64,
+    named: impl Fn(&str) -> String,
+) -> Option<String> {
+    let least = tests as f64 / (draws + 1) as f64;
+    (least > alpha).then(|| {
+        format!(
+            "of {tests} {what} looked at together, one that stands out alone has a p of {least:.3} at best with {} {draws}, above {} {alpha}; \
+             {} {} would do",
+            named("draws"),
+            named("alpha"),
+            named("draws"),
+            draws_for(tests, alpha)
+        )
+    })
+}
+
+/// The fewest draws with which the least p of a test, times so many `tests`, is at most `alpha`.
+fn draws_for(tests: usize, alpha: f64) -> usize {
+    // Of 1/0.05 the quotient is 20 exactly; of others it may be a last bit above the whole number that it is.
+    (tests as f64 / alpha * (1.0 - 1e-12)).ceil() as usize - 1
+}
+
 /// Gives what was found of one cloud in several metrics the p of all of them together.
 pub fn together(found: &mut [Audited]) {
     let audits: Vec<&Audit> = found.iter().map(|found| &found.audit).collect();
     if let Some(together) = over_metrics(&audits, Statistic::Pi) {
         found.iter_mut().zip(together).for_each(|(found, p)| found.p_over_metrics = Some(p));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_suffice_for_tests_that_are_looked_at_together() {
+        let named = |name: &str| format!("--{name}");
+        // 10/200 is 0.05, and 11/200 more.
+        assert_eq!(too_few_draws(10, "clouds", 199, 0.05, named), None);
+        let text = too_few_draws(11, "clouds", 199, 0.05, named).unwrap();
+        assert!(text.starts_with("of 11 clouds") && text.contains("--draws 219 would do"), "{text}");
+        for (tests, alpha) in [(1, 0.05), (1, 0.1), (1, 0.01), (3, 0.05), (7, 0.01), (49, 0.001), (12, 0.3)] {
+            let enough = draws_for(tests, alpha);
+            let least = |draws: usize| tests as f64 / (draws + 1) as f64;
+            assert!(
+                least(enough) <= alpha * (1.0 + 1e-9) && least(enough - 1) > alpha * (1.0 + 1e-9),
+                "{tests} {alpha}"
+            );
+            assert_eq!(too_few_draws(tests, "", enough, alpha, named), None);
+        }
+    }
+
+    #[test]
+    fn a_time_that_is_carried_on_is_of_the_size_of_one_that_is_measured() {
+        let cloud = Array2::from_shape_fn((400, 3), |(i, j)| ((i * 7919 + j * 104_729) % 1000) as f64 / 1000.0);
+        let pipeline = Pipeline::plain(Metric::Euclidean);
+        let guessed = seconds_of_bars(&pipeline, cloud.view()).unwrap();
+        let started = Instant::now();
+        pipeline.diagram(cloud.view()).unwrap();
+        let measured = started.elapsed().as_secs_f64();
+        assert!(guessed > measured / 20.0 && guessed < measured * 20.0, "{guessed} and {measured}");
     }
 }

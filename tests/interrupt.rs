@@ -5,7 +5,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::common::{assay, files, reference_sweep, stdout_of, sweep, write_spec};
+use rand::{Rng, SeedableRng};
+
+use crate::common::{assay, files, npy_bytes, reference_sweep, stdout_of, sweep, write_spec};
 
 /// With the default settings of buffer and checkpoints: one round holds all tokens.
 fn spec(dir: &Path) -> PathBuf {
@@ -159,4 +161,69 @@ fn a_state_is_saved_by_time() {
     let said = wait(start(&spec, &out)).1;
     assert!(said.contains("resuming"), "{said}");
     assert_same(&out);
+}
+
+/// Bars of directions in many dimensions take minutes a draw, within which nothing can be asked: what was begun is left.
+#[test]
+fn an_audit_whose_draws_take_minutes_is_left_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cloud, out) = (dir.path().join("cloud.npy"), dir.path().join("out"));
+    let rng = &mut rand_chacha::ChaCha8Rng::seed_from_u64(6);
+    let values: Vec<f32> = (0..600 * 128).map(|_| rng.random::<f32>() - 0.5).collect();
+    std::fs::write(&cloud, npy_bytes(&values, "(600, 128)")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_assay"))
+        .args(["topology", "--metric", "angular", "--out"])
+        .args([&out, &cloud])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Past the estimate, within the first draws.
+    std::thread::sleep(Duration::from_secs(12));
+    let (output, said) = ends_soon(child, "-INT");
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted; nothing is written"), "{said}");
+    assert!(said.contains("about ") && said.contains("--rows chooses fewer points"), "{said}");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "a file is left");
+}
+
+/// The same in a sweep: what was finished before stays, and it goes on from there.
+#[test]
+fn a_sweep_leaves_a_draw_that_takes_minutes() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("tiny");
+    const SECTION: &str =
+        "[topology]\nclouds = ['activations', 'encoder']\nmetrics = ['angular']\nrows = 500\ndraws = 19\n\n[eval]";
+    let saved = ("lr = 3e-3", "lr = 3e-3\nsave_saes = true");
+    let many = [("expansion = 2", "expansion = 6"), ("k = [2, 4]", "k = [64]"), ("sequences = 4", "sequences = 24")];
+    let mut changes = vec![saved, ("[eval]", SECTION)];
+    changes.extend(many);
+    let spec = write_spec(dir.path(), &changes);
+    let audits = || {
+        let records = std::fs::read_dir(out.join("runs")).into_iter().flatten().flatten();
+        records.filter(|record| record.file_name().to_string_lossy().ends_with(".topology.json")).count()
+    };
+    let mut child = start(&spec, &out);
+    wait_until(&mut child, "the audit of activations", || audits() == 1);
+    std::thread::sleep(Duration::from_secs(3));
+    let (output, said) = ends_soon(child, "-TERM");
+    assert_eq!(output.status.code(), Some(143), "{said}");
+    assert!(said.contains("interrupted; small: its finished runs are saved"), "{said}");
+    assert_eq!(audits(), 1);
+    // With fewer points the rest is soon done; nothing is trained again.
+    let text = std::fs::read_to_string(&spec).unwrap().replace("rows = 500", "rows = 24");
+    std::fs::write(&spec, text).unwrap();
+    let (output, said) = wait(start(&spec, &out));
+    assert!(output.status.success() && !said.contains("small train"), "{said}");
+    assert!(out.join("topology.parquet").exists());
+}
+
+/// Signals a process, which has to end within two seconds.
+#[track_caller]
+fn ends_soon(child: Child, name: &str) -> (Output, String) {
+    signal(&child, name);
+    let asked = Instant::now();
+    let (output, said) = wait(child);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{} s: {said}", asked.elapsed().as_secs_f64());
+    (output, said)
 }

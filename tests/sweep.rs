@@ -343,6 +343,26 @@ fn files_that_no_sweep_wrote_are_not_overwritten() {
 }
 
 #[test]
+fn a_sweep_of_another_name_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = [("[20480]", "[2048]"), ("[2, 4]", "[2]")];
+    let spec = write_spec(dir.path(), &short);
+    let out = dir.path().join("tiny");
+    stdout_of(&mut sweep(&spec, &out));
+    let before = files(&out);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = write_spec(elsewhere.path(), &[short[0], short[1], ("\"tiny\"", "\"other\"")]);
+    let parts = ["holds the sweep `tiny`", "this one, `other`", "give another --out", "--set name=tiny"];
+    for more in [&[][..], &["--dry-run"], &["--group", "0"], &["--devices", "cpu,cpu"], &["--slurm"]] {
+        crate::common::refused(sweep(&other, &out).args(more), &parts);
+        assert!(files(&out) == before, "{more:?} changed a file");
+    }
+    // A spec of its name goes on there, changed or not.
+    stdout_of(sweep(&other, &out).args(["--set", "name=tiny", "--set", "k=[2, 4]"]));
+    assert_eq!(frames::read(&out).unwrap().runs.len(), 2);
+}
+
+#[test]
 fn mutual_information_follows_from_all_text_that_it_reads() {
     // 256 contexts are read, 32 are trained on: what changes lies beyond the first budget.
     let dir = tempfile::tempdir().unwrap();

@@ -156,12 +156,26 @@ fn clouds_that_cannot_be_audited_are_refused() {
         ("[topology]\nmetrics = ['euclid']\n\n[eval]", ["`euclid` is no metric", "euclidean"]),
         ("[topology]\nclouds = ['latents']\n\n[eval]", ["latents", "decoder"]),
         ("[topology]\nseeds = [1, 1]\n\n[eval]", ["[topology] seeds", "listed twice"]),
-        ("[topology]\nrows = 5000000\n\n[eval]", ["5000000 points take about", "choose fewer with [topology] rows"]),
     ] {
         refused(&mut dry(&[SAVED, asked(section)]), &parts);
     }
     let text = stdout_of(&mut dry(&[SAVED, ("[eval]", SECTION)]));
     assert!(text.contains("beside it the topology of 5 clouds, up to 152 draws of each"), "{text}");
+
+    // Rows are at most so many: it is the clouds that have to fit into memory, and these are of 256 latents.
+    let most = "[topology]\nrows = 5000000\n\n[eval]";
+    let text = stdout_of(&mut dry(&[SAVED, asked(most)]));
+    assert!(text.contains("beside it the topology of 2 clouds"), "{text}");
+    let wide = [SAVED, asked(most), ("expansion = 2", "expansion = 4000")];
+    refused(&mut dry(&wide), &["512000 points take about", "choose fewer with [topology] rows", " decoder"]);
+
+    // Five clouds, of which one alone could not stand with 19 draws.
+    let said = dry(&[SAVED, ("[eval]", SECTION)]).output().unwrap().stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(said.contains("warning: of 5 clouds") && said.contains("[topology] draws = 99 would do"), "{said}");
+    let enough = SECTION.replace("draws = 19", "draws = 99");
+    let said = dry(&[SAVED, ("[eval]", &enough)]).output().unwrap().stderr;
+    assert!(!String::from_utf8_lossy(&said).contains("looked at together"));
 
     // An SAE that was not saved is named, with what would train it again.
     let out = dir.path().join("unsaved");

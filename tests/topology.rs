@@ -6,10 +6,13 @@ use serde_json::Value;
 
 use crate::common::{assay, golden, npy_bytes, refused, stdout_of, write_floats};
 
-/// A cloud and its runs, as ripser.py and GUDHI have them; another directory where `ASSAY_GOLDEN_TOPOLOGY` names it.
+/// A cloud and its runs, as ripser.py and GUDHI have them.
 fn cloud(name: &str) -> Value {
-    let text = std::fs::read_to_string(golden(&format!("topology/{name}.json"))).unwrap();
-    serde_json::from_str(&text).unwrap()
+    read(&golden(&format!("topology/{name}.json")))
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
 fn points(cloud: &Value) -> (Vec<f64>, [usize; 2]) {
@@ -43,13 +46,15 @@ fn bars(value: &Value) -> Vec<(f64, f64)> {
 #[test]
 fn bars_of_files_are_those_of_gudhi() {
     let dir = tempfile::tempdir().unwrap();
+    let given = std::env::var_os("ASSAY_GOLDEN_TOPOLOGY").map(PathBuf::from);
+    let dirs = [given.unwrap_or_else(|| golden("topology")), golden("topology-others")];
     let mut names: Vec<PathBuf> =
-        std::fs::read_dir(golden("topology")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.retain(|path| !path.ends_with("pairs.json"));
+        dirs.iter().flat_map(|dir| std::fs::read_dir(dir).unwrap()).map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|e| e == "json") && !path.ends_with("pairs.json"));
     names.sort();
-    assert_eq!(names.len(), 6);
+    assert!(names.len() >= 13, "{names:?}");
     for path in names {
-        let cloud = cloud(path.file_stem().unwrap().to_str().unwrap());
+        let cloud = read(&path);
         let file = dir.path().join("cloud.npy");
         npy(&file, &cloud);
         for run in cloud["runs"].as_array().unwrap() {
@@ -121,6 +126,11 @@ fn a_cloud_is_read_from_files_of_every_kind() {
     refused(&mut topology("c.npy", &["--draws", "5"]), &["--draws 5", "give --draws 19"]);
     refused(&mut topology("c.npy", &["--metric", "jaccard"]), &["none of the metric jaccard", "--nulls columns"]);
     refused(&mut topology("c.npy", &["--metric", "jaccard", "--nulls", "none"]), &["0 or 1"]);
+    // More points than fit into any memory; `--rows` alone is no reason.
+    let tall = vec![0.0; 1_000_000];
+    std::fs::write(at("tall.npy"), npy_bytes(&tall, "(1000000, 1)")).unwrap();
+    refused(&mut topology("tall.npy", &["--rows", "1000000"]), &["1000000 points take about", "--rows or --landmarks"]);
+    stdout_of(&mut topology("c.npy", &["--rows", "1000000", "--draws", "19"]));
     let mut broken = narrow.clone();
     broken[3] = f32::NAN;
     std::fs::write(at("nan.npy"), npy_bytes(&broken, &format!("({n}, {d})"))).unwrap();
@@ -161,6 +171,15 @@ fn a_circle_is_told_from_nulls() {
         // No draw reaches the circle in either metric, so that both together have the least p that there is.
         assert_eq!(metric["p_over_metrics"], 1.0 / 40.0);
     }
+    // What is there is not replaced.
+    let mut again = assay();
+    again.arg("topology").arg(&file).args(["--nulls", "none", "--out"]).arg(dir.path().join("one"));
+    refused(&mut again, &["topology.parquet is there already", "another directory"]);
+    // Three metrics want more draws than 39, and that is said.
+    let mut many = assay();
+    many.arg("topology").arg(&file).args(["--draws", "39", "--metric", "euclidean,cityblock,chebyshev"]);
+    let said = String::from_utf8(many.output().unwrap().stderr).unwrap();
+    assert!(said.contains("warning: of 3 metrics") && said.contains("--draws 59 would do"), "{said}");
     let mut command = assay();
     command.arg("topology").arg(&file).args(["--draws", "39"]);
     let text = stdout_of(&mut command);

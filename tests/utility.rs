@@ -94,3 +94,25 @@ fn one_label_may_be_a_row_and_too_few_points_name_the_option() {
     assert_eq!((report["labels"].as_u64(), report["points"].as_u64()), (Some(1), Some(320)));
     refused(&mut run(&["--rows", "30"]), &["--neighbours 40 needs 41 points", "there are 30", "--rows"]);
 }
+
+#[test]
+fn what_does_not_vary_is_said_to() {
+    let dir = tempfile::tempdir().unwrap();
+    clouds(dir.path());
+    let (points, label) = (dir.path().join("points.npy"), dir.path().join("label.npy"));
+    let run = |value: f32, more: &[&str]| {
+        std::fs::write(&label, npy_bytes(&[value; 320], "(320, 1)")).unwrap();
+        let mut command = assay();
+        command.arg("utility").arg(&points).arg("--labels").arg(&label);
+        stdout_of(command.args(["--draws", "3", "--neighbours", "20"]).args(more))
+    };
+    for (value, why, shown) in [(1.0, "constant", "the same at every point"), (0.0, "no_rows", "none has a label")] {
+        let report: Value = serde_json::from_str(&run(value, &["--json"])).unwrap();
+        for target in report["found"][0]["targets"].as_array().unwrap() {
+            assert_eq!(target["undefined"], why, "{target}");
+            assert!(["r2", "gain", "gain_spearman", "p"].iter().all(|key| target[key].is_null()), "{target}");
+        }
+        let text = run(value, &[]);
+        assert!(text.contains("Nothing can be said where") && text.matches(shown).count() == 3, "{text}");
+    }
+}

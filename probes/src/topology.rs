@@ -54,8 +54,10 @@ pub use similar::{linked, spectral};
 pub use spectrum::{Axes, ledoit_wolf, principal_scores};
 pub use statistics::{BarStatistics, Statistic};
 pub use turning::Turning;
-pub use utility::{Splits, Surroundings, Target, Utility, folds, random_projection, utility};
+pub use utility::{Splits, Surroundings, Target, Undefined, Utility, folds, random_projection, utility};
 
+#[cfg(test)]
+mod answers_tests;
 #[cfg(test)]
 mod circles_tests;
 #[cfg(test)]

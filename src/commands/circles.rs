@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result, ensure};
 use assay_models::vocabulary::Vocabulary;
@@ -143,10 +144,13 @@ impl CirclesArgs {
         stage.finish("");
         let settings = Settings { draws: self.draws as usize, seed: self.seed };
         let mut stage = progress.stage(format!("loops, {name}"), 2 * self.draws, "draws");
-        let measured = Measured::of(activations.view(), &case.labels, classes, &settings, |done| {
-            stage.advance(done as u64, String::new);
-            go_on()
-        })?;
+        let (points, labels) = (activations.clone(), case.labels.clone());
+        let work = move |said: &Sender<usize>| {
+            let tick = |made| said.send(made).context("nobody waits for the rest");
+            Measured::of(points.view(), &labels, classes, &settings, tick)
+        };
+        let measured = interrupt::unless_requested(work, |made| stage.advance(made as u64, String::new))?;
+        let measured = measured.ok_or_else(Interrupted::with_nothing_written)??;
         stage.finish("");
         if self.without_turns {
             return Ok(Of { measured, turned: None });
@@ -164,12 +168,7 @@ impl CirclesArgs {
 }
 
 fn go_on() -> Result<()> {
-    if interrupt::requested() {
-        return Err(
-            Interrupted { saved: "nothing is written; the same command starts from the beginning".to_owned() }.into()
-        );
-    }
-    Ok(())
+    if interrupt::requested() { Err(Interrupted::with_nothing_written().into()) } else { Ok(()) }
 }
 
 impl CirclesReport {

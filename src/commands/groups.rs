@@ -146,8 +146,9 @@ impl GroupsArgs {
         let checkpoint = fetch::model(&self.model, progress)?;
         let inside = ModelWithSae::open(&checkpoint, fetch::sae(&self.sae, progress)?, &device)?;
         let (source, sequences) = self.contexts.open(inside.config(), &checkpoint, None)?;
-        interrupt::listen()?;
+        // A signal ends this at once: nothing is written.
         let all = self.grouped(&inside)?;
+        interrupt::listen()?;
         let mut chosen = all.clone();
         chosen.retain(|group| group.len() as u64 <= self.largest);
         chosen.truncate(self.groups as usize);
@@ -157,8 +158,7 @@ impl GroupsArgs {
         let gathered = inside.groups(&chosen, &source, read, |done| {
             stage.advance(done, String::new);
             if interrupt::requested() {
-                let saved = "nothing is written; the same command starts from the beginning".to_owned();
-                return Err(Interrupted { saved }.into());
+                return Err(Interrupted::with_nothing_written().into());
             }
             Ok(())
         })?;

@@ -117,6 +117,7 @@ impl SweepArgs {
         let spec = document.spec()?;
         let results = self.options.results(&spec);
         ResultsDir::check(&results)?;
+        check_name(&results, &spec.name)?;
         if let Some(devices) = &self.devices {
             return self.run_on(devices, &spec, &results, progress, started);
         }
@@ -131,9 +132,6 @@ impl SweepArgs {
         } else {
             computes.map(|()| None)?
         };
-        if let Some(topology) = &spec.topology {
-            topology.check_size()?;
-        }
         if self.worker {
             Message::Opened { class: opened.class.clone() }.send()?;
         }
@@ -145,8 +143,12 @@ impl SweepArgs {
         }
         let sources = fetch::sources(&spec, progress).with_context(|| format!("{}", self.spec.display()))?;
         let plan = Plan::open(&spec, &sources, &opened, progress)?;
+        let too_few = spec.topology.as_ref().map(|topology| topology.check_clouds(&plan)).transpose()?.flatten();
         if !self.worker {
             warn_of_missing(&plan.missing);
+            if let Some(why) = too_few {
+                progress.warn(&why);
+            }
         }
         if self.options.dry_run {
             if why_not.is_none() {
@@ -272,6 +274,24 @@ fn finish(claimed: &ResultsDir, progress: Progress, started: Instant) -> Result<
     let (seconds, page) = (started.elapsed().as_secs_f64(), claimed.path().join("report.html"));
     progress.say(&format!("{} in {seconds:.1} s; {} opens in a browser", counted(runs, "run"), page.display()));
     output::result_line(claimed.path().join("report.md").display())
+}
+
+/// Checks that a results directory is not that of a sweep of another name. One of the same name may have changed since: it goes on.
+fn check_name(results: &Path, name: &str) -> Result<()> {
+    let recorded = results.join("sweep.toml");
+    // What can't be read as a spec of this version says nothing of its name.
+    let there = SpecDocument::read(&recorded, &[]).and_then(|document| document.spec());
+    if let Ok(there) = there {
+        ensure!(
+            there.name == name,
+            "{} holds the sweep `{}`, whose plan, tables and report this one, `{name}`, would replace. Nothing is changed: give another --out, \
+             or --set name={} to go on from there with what this spec asks for",
+            results.display(),
+            there.name,
+            there.name
+        );
+    }
+    Ok(())
 }
 
 /// Says which models have no place. It is no progress, which --quiet would hide: the results lack something that the spec asks for.

@@ -3,6 +3,8 @@
 mod text;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result, ensure};
 use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, Statistic, subsample};
@@ -13,10 +15,10 @@ use ndarray::Array2;
 
 use crate::files::{check_writable, write_atomic};
 use crate::interrupt::{self, Interrupted};
-use crate::progress::Progress;
+use crate::progress::{Progress, duration};
 use crate::report::figure::Figure;
 use crate::report::loops::{Envelope, LoopPanel, figure as loop_figure};
-use crate::topology::{self, Audited, CloudFound, Components, Settings};
+use crate::topology::{self, Audited, CloudFound, Components, Settings, too_few_draws};
 use crate::{cloud, fetch, output};
 
 /// Ask whether a cloud of points has more of a loop than clouds without one.
@@ -88,6 +90,9 @@ pub struct TopologyArgs {
     json: bool,
 }
 
+/// Seconds from which on it is said how long it will take.
+const WORTH_SAYING: f64 = 10.0;
+
 /// Points of an SAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
@@ -119,20 +124,17 @@ impl TopologyArgs {
             whole.dim()
         );
         settings.check_size(rows, "--rows or --landmarks")?;
-        let cloud = subsample(whole.view(), self.rows, self.seed);
+        let cloud = Arc::new(subsample(whole.view(), self.rows, self.seed));
         interrupt::listen()?;
+        self.say_what_comes(&settings, &cloud, progress)?;
         let mut found = Vec::new();
         for &metric in &self.metric {
             let draws = (settings.nulls.len() * self.draws) as u64;
             let mut stage = progress.stage(metric.name(), draws, "draws");
-            let audited = settings.audit(metric, cloud.view(), rows, |done| {
-                stage.advance(done as u64, String::new);
-                let stopped = || Interrupted {
-                    saved: "nothing is written; the same command starts from the beginning".to_owned(),
-                };
-                if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
-            });
-            found.push(audited.with_context(|| format!("{}", self.cloud.display()))?);
+            let tick = |made| stage.advance(made as u64, String::new);
+            let audited =
+                settings.audit(metric, &cloud, rows, tick).with_context(|| self.cloud.display().to_string())?;
+            found.push(audited.ok_or_else(Interrupted::with_nothing_written)?);
             stage.finish("");
         }
         topology::together(&mut found);
@@ -144,6 +146,33 @@ impl TopologyArgs {
             topology::write(out, &[CloudFound { cloud: self.cloud.display().to_string(), place: None, found }])?;
         }
         output::result_line(text)
+    }
+
+    /// How long it will take, where somebody would wait for it, and whether metrics are too many for the draws.
+    fn say_what_comes(&self, settings: &Settings, cloud: &Arc<Array2<f64>>, progress: Progress) -> Result<()> {
+        if settings.nulls.is_empty() {
+            return Ok(());
+        }
+        let metrics = self.metric.len();
+        if let Some(why) = too_few_draws(metrics, "metrics", self.draws, self.alpha, |name| format!("--{name}")) {
+            progress.warn(&why);
+        }
+        if progress == Progress::Quiet {
+            return Ok(());
+        }
+        let (settings, cloud, metrics) = (settings.clone(), Arc::clone(cloud), self.metric.clone());
+        let timed = move |_: &Sender<()>| -> Result<f64> {
+            metrics.iter().map(|&metric| settings.seconds(metric, cloud.view())).sum()
+        };
+        let timed = interrupt::unless_requested(timed, |()| {})?.ok_or_else(Interrupted::with_nothing_written)?;
+        let seconds = timed.with_context(|| self.cloud.display().to_string())?;
+        if seconds >= WORTH_SAYING {
+            progress.say(&format!(
+                "about {} here, by a little of each null's draws; --rows chooses fewer points",
+                duration(seconds)
+            ));
+        }
+        Ok(())
     }
 
     fn nulls(&self) -> Result<Vec<Null>> {

@@ -1,10 +1,14 @@
 //! `assay utility`: does the topology of a point's neighbourhood add to what its geometry says of labels?
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result, ensure};
-use assay_probes::topology::{Metric, Splits, Surroundings, Utility, principal_scores, random_projection, utility};
-use ndarray::{Array2, ArrayView2, Axis};
+use assay_probes::topology::{
+    Metric, Splits, Surroundings, Undefined, Utility, principal_scores, random_projection, utility,
+};
+use ndarray::{Array2, Axis};
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
@@ -106,8 +110,10 @@ impl UtilityArgs {
             labels = labels.reversed_axes();
         }
         let beside = self.beside.as_ref().map(|path| cloud::read(path, self.beside_key.as_deref())).transpose()?;
-        let named = [Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
+        let named =
+            [Some((&self.cloud, &whole)), Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
         for (path, other) in named.into_iter().flatten() {
+            ensure!(other.ncols() > 0, "{} has no columns", path.display());
             ensure!(
                 other.nrows() == whole.nrows(),
                 "{} has {} rows, and {} has {}: a row is a point in both",
@@ -116,11 +122,6 @@ impl UtilityArgs {
                 self.cloud.display(),
                 whole.nrows()
             );
-        }
-        let named =
-            [Some((&self.cloud, &whole)), Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
-        for (path, matrix) in named.into_iter().flatten() {
-            ensure!(matrix.ncols() > 0, "{} has no columns", path.display());
         }
         let count = (self.rows as usize).min(whole.nrows());
         ensure!(
@@ -159,9 +160,10 @@ impl UtilityArgs {
         };
         let mut found = Vec::new();
         for (representation, points) in representations {
-            let targets = self.asked(&representation, points.view(), labels.view(), &splits, progress);
+            let dimensions = points.ncols();
+            let targets = self.asked(&representation, points, &labels, &splits, progress);
             let targets = targets.with_context(|| representation.clone())?;
-            found.push(Found { representation, dimensions: points.ncols(), targets });
+            found.push(Found { representation, dimensions, targets });
         }
         let report = UtilityReport {
             metric: self.metric,
@@ -178,20 +180,22 @@ impl UtilityArgs {
     fn asked(
         &self,
         representation: &str,
-        points: ArrayView2<'_, f64>,
-        labels: ArrayView2<'_, bool>,
+        points: Array2<f64>,
+        labels: &Array2<bool>,
         splits: &Splits,
         progress: Progress,
     ) -> Result<Vec<Utility>> {
         let mut stage = progress.stage(representation, 4, "steps");
-        let surroundings = Surroundings::of(points, self.metric, self.neighbours as usize)?;
-        let mut done = || {
-            stage.advance(1, String::new);
-            let stopped = || Interrupted { saved: "nothing is written; the same command begins anew".to_owned() };
-            if interrupt::requested() { Err(anyhow::Error::from(stopped())) } else { Ok(()) }
+        let (labels, splits) = (labels.clone(), splits.clone());
+        let (metric, neighbours) = (self.metric, self.neighbours as usize);
+        let work = move |said: &Sender<()>| -> Result<Vec<Utility>> {
+            let mut done = || said.send(()).context("nobody waits for the rest");
+            let surroundings = Surroundings::of(points.view(), metric, neighbours)?;
+            done()?;
+            utility(&surroundings, labels.view(), &splits, &mut done)
         };
-        done()?;
-        let found = utility(&surroundings, labels, splits, &mut done)?;
+        let found = interrupt::unless_requested(work, |()| stage.advance(1, String::new))?;
+        let found = found.ok_or_else(Interrupted::with_nothing_written)??;
         stage.finish("");
         Ok(found)
     }
@@ -213,8 +217,13 @@ impl UtilityReport {
             "exchanged: 5 %, median, 95 %",
             "p",
         ]);
+        let mut undefined = String::new();
         for found in &self.found {
             for of in &found.targets {
+                if let Some(why) = of.undefined {
+                    let (target, of) = (of.target.name(), &found.representation);
+                    let _ = write!(undefined, "\n- {target} of {of}: {}", why_undefined(why));
+                }
                 let r2 = |at: usize| number(of.r2.map(|r2| r2[at]));
                 let permuted = of.permuted.map(|values| values.map(|value| number(Some(value))).join(", "));
                 table.row([
@@ -232,11 +241,26 @@ impl UtilityReport {
                 ]);
             }
         }
+        if !undefined.is_empty() {
+            undefined.insert_str(0, "\n\nNothing can be said where — stands:\n");
+        }
         format!(
             "{} of {} points with {} labels, {} neighbours each, metric {}; {folds} folds of whole clusters ({clusters} at most), {repeats} times; {permutations} exchanges within clusters.\n\n{table}\n\
              Gain: R²(both) − R²(geometry), the mean over splits. Three targets of each representation are tested, and no p is corrected for that. A gain says that bars of neighbourhoods \
-             go with how labels lie, not that there is a loop or that a loop is why. — stands where a target does not vary, or too few points could be fitted.",
+             go with how labels lie, not that there is a loop or that a loop is why.{undefined}",
             self.points, self.rows, self.labels, self.neighbours, self.metric
         )
+    }
+}
+
+fn why_undefined(why: Undefined) -> &'static str {
+    match why {
+        Undefined::NoRows => "it is defined for no point, as none has a label",
+        Undefined::Constant => {
+            "it is the same at every point, so that there is nothing to predict; give labels that vary"
+        }
+        Undefined::NoSplit => {
+            "no fold has points to fit it on and others among which it varies; give more points, or fewer --clusters or --folds"
+        }
     }
 }

@@ -36,16 +36,20 @@ pub struct Place {
     pub what: String,
 }
 
-/// Makes a directory, and checks that the files can be written there and are not those of a sweep.
+/// Makes a directory, and checks that the files can be written there and replace none, of a sweep or of another audit.
 ///
 /// # Errors
-/// If they can't.
+/// If they can't or do.
 pub fn check_writable_in(out: &Path) -> Result<()> {
     ensure!(
         !out.join(RUNS).exists(),
         "{} holds the results of a sweep, whose {LOOPS} this would replace; give another directory",
         out.display()
     );
+    for path in [LOOPS, BARS].map(|name| out.join(name)) {
+        let is_there = path.symlink_metadata().is_ok();
+        ensure!(!is_there, "{} is there already; remove it, or give another directory", path.display());
+    }
     std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     check_writable(&out.join(LOOPS))
 }

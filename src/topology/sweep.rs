@@ -1,9 +1,9 @@
 //! The clouds of a sweep: of each trained SAE what its latents write and read, and the activations where SAEs sit.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Error, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use assay_models::{Decoder, HookPoint, Site};
 use assay_probes::topology::{Filtration, subsample};
 use assay_sae::formats;
@@ -13,14 +13,17 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Audited, Components, Place, Settings, together};
+use super::{Audited, Components, Place, Settings, together, too_few_draws};
 use crate::cloud::{as_f64, places};
 use crate::files::{read_json, write_atomic};
 use crate::interrupt::{self, Interrupted};
-use crate::plan::name_of_run;
+use crate::plan::{Plan, name_of_run};
 use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey, RunRecord, short};
 use crate::spec::{CloudOf, SweepControl, TopologySpec};
+
+/// Which setting chooses fewer points.
+const REMEDY: &str = "[topology] rows";
 
 /// What a cloud's audit follows from.
 #[derive(Serialize)]
@@ -86,28 +89,33 @@ impl TopologySpec {
         self.settings(0).check(&self.metrics, |name| format!("[topology] {name} ="))
     }
 
-    /// Checks that so many points fit into the memory of this machine.
+    /// Checks that the clouds of a plan fit into the memory of this machine. Gives what to say where one of them could not stand alone.
     ///
     /// # Errors
     /// With the figure.
-    pub fn check_size(&self) -> Result<()> {
-        self.settings(0).check_size(self.rows, "[topology] rows")
+    pub fn check_clouds(&self, plan: &Plan) -> Result<Option<String>> {
+        let mut clouds = 0;
+        for (model, group) in plan.groups() {
+            let runs = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
+            for task in tasks(Some(self), &group.model, runs, model.is_first(group))? {
+                let sequences = model.tokens.eval.nrows();
+                self.settings(0).check_size(task.most_points(sequences), REMEDY).with_context(|| task.cloud)?;
+                clouds += 1;
+            }
+        }
+        Ok(too_few_draws(clouds, "clouds", self.draws, self.alpha, |name| format!("[topology] {name} =")))
     }
 
-    /// Seconds of a draw of a cloud so wide, of the metrics on average and with all cores at work: by an audit of a uniform cloud with a few draws.
+    /// Seconds of all draws of a cloud of so many points and dimensions, about, with all cores at work: of a uniform cloud, as there is no other yet.
     ///
     /// # Errors
     /// If its bars can't be found.
-    pub fn seconds_of_draw(&self, width: usize) -> Result<f64> {
+    pub fn seconds_of_cloud(&self, points: usize, width: usize) -> Result<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let cloud = Array2::from_shape_fn((self.rows, width), |_| rng.random::<f64>());
-        let draws = rayon::current_num_threads();
-        let settings = Settings { draws, alpha: 1.0, ..self.settings(0) };
-        let started = Instant::now();
-        for &metric in &self.metrics {
-            settings.audit(metric, cloud.view(), self.rows, |_| Ok(()))?;
-        }
-        Ok(started.elapsed().as_secs_f64() / (self.metrics.len() * self.nulls.len() * draws) as f64)
+        let cloud = Array2::from_shape_fn((points.min(self.rows), width), |_| rng.random::<f64>());
+        let of_metric = |&metric| self.settings(0).seconds(metric, cloud.view());
+        let of_seed = self.metrics.iter().map(of_metric).sum::<Result<f64>>()?;
+        Ok(of_seed * self.seeds.len() as f64)
     }
 
     /// Draws of one cloud, at most.
@@ -187,6 +195,11 @@ impl Task {
         self.key.train.d_model
     }
 
+    /// Points that there can be at most: an SAE's latents, or held-out sequences.
+    pub fn most_points(&self, sequences: usize) -> usize {
+        if self.what == CloudOf::Activations { sequences } else { self.key.train.d_sae }
+    }
+
     /// Where the audit lies in a results directory.
     pub fn path(&self, results: &Path) -> PathBuf {
         results.join("runs").join(format!("{}.topology.json", self.id))
@@ -241,30 +254,45 @@ impl Task {
         Ok(rows.select(Axis(0), &living))
     }
 
-    /// One token of each held-out sequence, about their mean.
-    fn of_site(&self, decoder: &Decoder, tokens: ArrayView2<'_, u32>, seed: u64) -> Result<Array2<f64>> {
+    /// For each seed one token of each held-out sequence, about their mean.
+    fn of_site(
+        &self,
+        decoder: &Decoder,
+        tokens: ArrayView2<'_, u32>,
+        seeds: &[u64],
+        stopped: impl Fn() -> Interrupted,
+    ) -> Result<Vec<Array2<f64>>> {
         let site = Site { center: self.key.center_residual, ..self.key.hook.parse::<HookPoint>()?.into() };
-        let mut rows: Vec<f64> = Vec::new();
+        let mut rows: Vec<Vec<f64>> = vec![Vec::new(); seeds.len()];
         let mut width = 0;
         for (at, batch) in tokens.axis_chunks_iter(Axis(0), self.key.eval_batch).enumerate() {
+            if interrupt::requested() {
+                return Err(stopped().into());
+            }
             let x = as_f64(decoder.capture(batch, &[site])?.remove(0).flatten(0, 1))?;
             width = x.ncols();
             for sequence in 0..batch.nrows() {
-                let place = places(seed, at * self.key.eval_batch + sequence, [1, batch.ncols()], 1)[0];
-                rows.extend(x.row(sequence * batch.ncols() + place));
+                for (rows, &seed) in rows.iter_mut().zip(seeds) {
+                    let place = places(seed, at * self.key.eval_batch + sequence, [1, batch.ncols()], 1)[0];
+                    rows.extend(x.row(sequence * batch.ncols() + place));
+                }
             }
         }
-        let cloud = Array2::from_shape_vec((tokens.nrows(), width), rows)?;
-        ensure!(cloud.iter().all(|value| value.is_finite()), "an activation at {site} is not finite");
-        let mean = cloud.mean_axis(Axis(0)).context("there is a sequence")?;
-        Ok(cloud - mean)
+        let about_mean = |rows: Vec<f64>| {
+            let cloud = Array2::from_shape_vec((tokens.nrows(), width), rows)?;
+            ensure!(cloud.iter().all(|value| value.is_finite()), "an activation at {site} is not finite");
+            let mean = cloud.mean_axis(Axis(0)).context("there is a sequence")?;
+            Ok(cloud - mean)
+        };
+        rows.into_iter().map(about_mean).collect()
     }
 }
 
-/// Audits the clouds of a group that were not, and records each. SAEs are read where they are saved.
+/// Audits the clouds of a group that were not, and records each. SAEs are read where they are saved, once, as held-out text is.
 ///
 /// # Errors
-/// If an SAE is not there, a cloud is not one of a metric, a record can't be read or written, or somebody interrupts: `stopped` says what stays.
+/// If an SAE is not there, a cloud is not one of a metric or does not fit into memory, a record can't be read or written, or somebody interrupts:
+/// `stopped` says what stays.
 pub fn measure<'a>(
     spec: &TopologySpec,
     tasks: &[Task],
@@ -279,25 +307,22 @@ pub fn measure<'a>(
             continue;
         }
         let mut stage = progress.stage(format!("{} topology", task.cloud), spec.draws_of_cloud() as u64, "draws");
+        // The points of all seeds, or of each.
+        let clouds = match task.what {
+            CloudOf::Activations => task.of_site(decoder()?, tokens, &spec.seeds, &stopped)?,
+            CloudOf::Decoder | CloudOf::Encoder => vec![task.of_sae(results)?],
+        };
         let mut found = Vec::new();
-        for &seed in &spec.seeds {
-            let whole = match task.what {
-                CloudOf::Activations => task.of_site(decoder()?, tokens, seed)?,
-                CloudOf::Decoder | CloudOf::Encoder => task.of_sae(results)?,
-            };
+        for (&seed, whole) in spec.seeds.iter().zip(clouds.iter().cycle()) {
             let settings = spec.settings(seed);
-            let cloud = subsample(whole.view(), settings.rows, seed);
+            let named = || format!("[topology] {}", task.cloud);
+            settings.check_size(whole.nrows(), REMEDY).with_context(named)?;
+            let cloud = Arc::new(subsample(whole.view(), settings.rows, seed));
             let mut of_seed = Vec::new();
             for &metric in &spec.metrics {
-                let audited = settings.audit(metric, cloud.view(), whole.nrows(), |made| {
-                    stage.advance(made as u64, String::new);
-                    if interrupt::requested() { Err(stopped().into()) } else { Ok(()) }
-                });
-                let named = |error: Error| match error.is::<Interrupted>() {
-                    true => error,
-                    false => error.context(format!("[topology] {}", task.cloud)),
-                };
-                of_seed.push(audited.map_err(named)?);
+                let tick = |made| stage.advance(made as u64, String::new);
+                let audited = settings.audit(metric, &cloud, whole.nrows(), tick).with_context(named)?;
+                of_seed.push(audited.ok_or_else(&stopped)?);
             }
             together(&mut of_seed);
             found.append(&mut of_seed);

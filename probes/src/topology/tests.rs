@@ -1,23 +1,29 @@
 use std::path::PathBuf;
 
 use ndarray::Array2;
-use rayon::prelude::*;
 use serde_json::Value;
 
 use super::*;
 
-/// Clouds with the diagrams that ripser.py and GUDHI give.
+/// Clouds with the diagrams that ripser.py and GUDHI give, in the layout that `tests/golden/README.md` tells.
 fn golden() -> PathBuf {
     let given = std::env::var_os("ASSAY_GOLDEN_TOPOLOGY").map(PathBuf::from);
     given.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/topology"))
 }
 
+/// Those of [`golden`], and others, some of which are barely clouds.
 fn clouds() -> Vec<Value> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|e| e == "json") && !path.ends_with("pairs.json"));
-    paths.sort();
-    assert!(paths.len() >= 3, "{paths:?}");
-    paths.iter().map(|path| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()).collect()
+    let others = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/topology-others");
+    let in_dir = |dir: PathBuf| {
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|e| e == "json") && !path.ends_with("pairs.json"));
+        paths.sort();
+        paths
+    };
+    let (given, others) = (in_dir(golden()), in_dir(others));
+    assert!(given.len() >= 3 && others.len() == 10, "{given:?}");
+    let read = |path: &PathBuf| serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    given.iter().chain(&others).map(read).collect()
 }
 
 fn points(cloud: &Value) -> Array2<f64> {
@@ -62,7 +68,11 @@ fn diagrams_agree_with_gudhi_and_ripser() {
                 assert_same(&diagram.bars[dimension], &bars(&run["ripser"][name]), 1e-6, &what);
             }
             let (found, stats) = (BarStatistics::of(&diagram.finite(1)), &run["stats"]);
-            assert_eq!(Some(found.count as u64), stats["n"].as_u64());
+            // Ties that rounding breaks make bars of its length, which count, and are no two engines' the same.
+            let is_long = |(birth, death): (f64, f64)| death - birth > 1e-9;
+            let counts =
+                diagram.finite(1).into_iter().all(is_long) && bars(&run["gudhi"]["H1"]).into_iter().all(is_long);
+            assert!(!counts || Some(found.count as u64) == stats["n"].as_u64(), "{}", cloud["name"]);
             let close = |found: Option<f64>, key: &str| {
                 let Some(expected) = stats[key].as_f64() else {
                     assert_eq!(found.filter(|_| key != "total"), None, "{key}");
@@ -74,13 +84,17 @@ fn diagrams_agree_with_gudhi_and_ripser() {
             close(distances.enclosing_radius(), "enclosing_radius");
             close(Some(distances.diameter()), "diameter");
             close(found.max, "max");
-            close(found.mean, "mean");
-            close(found.p95, "p95");
             close(found.entropy, "entropy_nats");
             close(found.pi, "max_death_over_birth");
             if found.count > 0 {
                 close(Some(found.total), "total");
                 close(Some(found.total_squared), "total_squared");
+            }
+            if counts {
+                close(found.mean, "mean");
+                close(found.p95, "p95");
+            }
+            if counts && found.count > 0 {
                 let top: Vec<f64> = serde_json::from_value(stats["top"].clone()).unwrap();
                 assert_eq!(found.longest.len(), top.len());
                 assert!(found.longest.iter().zip(&top).all(|(f, e)| (f - e).abs() < 1e-9));
@@ -134,7 +148,7 @@ fn landmarks_and_neighbourhoods_agree_with_numpy() {
             seen[1] += 1;
         }
     }
-    assert!(std::env::var_os("ASSAY_GOLDEN_TOPOLOGY").is_some() || seen == [2, 5], "{seen:?}");
+    assert!(std::env::var_os("ASSAY_GOLDEN_TOPOLOGY").is_some() || seen == [6, 5], "{seen:?}");
 }
 
 #[test]
@@ -157,7 +171,7 @@ fn distances_of_diagrams_agree_with_gudhi() {
     }
 }
 
-mod clouds {
+pub(super) mod clouds {
     //! Clouds of which it is known what must be said (Obiohagwu's audit, extended).
 
     use ndarray::Array2;
@@ -405,78 +419,85 @@ fn metrics_together_have_a_p_of_their_own() {
     assert_eq!(over_metrics(&[&bare], Statistic::Pi), None);
 }
 
-/// The rates of the known answers over clouds without a loop, 200 of each kind or as many as `ASSAY_CLOUDS` says, side by side on all cores:
-/// `cargo test --release -p assay-probes --lib -- --ignored --nocapture rates_over_200`. What is rejected at α 0.05 by π against both nulls must
-/// lie within the binomial's 99.9 % of at most α; the earlier rule, whose ratio calls a loop robust above 1, stands beside it.
-#[test]
-#[ignore = "takes half an hour of one core"]
-fn rates_over_200_null_clouds_are_what_was_asked_for() {
-    type Made = fn(&mut rand_chacha::ChaCha8Rng) -> Array2<f64>;
-    let kinds: [(&str, Made); 3] = [
-        ("Gaussian in 8 dimensions", |rng| clouds::gaussian(100, 8, rng)),
-        ("10 clusters in 3 dimensions", |rng| clouds::clusters(100, 3, 10, rng)),
-        ("10 clusters in 32 dimensions", |rng| clouds::clusters(100, 32, 10, rng)),
-    ];
-    let count: u64 = std::env::var("ASSAY_CLOUDS").map_or(200, |text| text.parse().unwrap());
-    let nulls = [Null::Gaussian, Null::Axes];
-    let pipeline = Pipeline::plain(Metric::Euclidean);
-    let of_cloud = |(kind, seed): (usize, u64)| {
-        let cloud = kinds[kind].1(&mut clouds::rng(7000 + seed));
-        let draws = Draws { count: 39, stop_after: 4, seed };
-        let found = audit::<TopologyError>(cloud.view(), &pipeline, &nulls, &draws, |_| Ok(())).unwrap();
-        let author = author_rule(cloud.view(), &pipeline, &[Null::Columns, Null::Gaussian], [8, 50], seed).unwrap();
-        (found.exceeds(Statistic::Pi, 0.05).unwrap(), author.ratio.is_some_and(|ratio| ratio > 1.0))
-    };
-    let all: Vec<(usize, u64)> = (0..kinds.len()).flat_map(|kind| (0..count).map(move |seed| (kind, seed))).collect();
-    let found: Vec<(bool, bool)> = all.into_par_iter().map(of_cloud).collect();
-    // The largest count that a rate of α gives with a chance of 0.001 or more: of 200, 21.
-    let most = most_at(0.05, count, 0.001);
-    println!(
-        "| cloud without a loop | clouds | p of pi ≤ 0.05 against both nulls | rate, 95 % (Clopper and Pearson) | ratio_author > 1 |"
-    );
-    println!("| --- | --- | --- | --- | --- |");
-    let mut too_many = Vec::new();
-    for ((name, _), found) in kinds.iter().zip(found.chunks(count as usize)) {
-        let rejected = found.iter().filter(|(rejected, _)| *rejected).count();
-        let author = found.iter().filter(|(_, author)| *author).count();
-        let interval = crate::stats::clopper_pearson(rejected, found.len(), 0.95).unwrap();
-        println!("| {name} | {count} | {rejected} | [{:.3}, {:.3}] | {author} |", interval.low, interval.high);
-        too_many.extend((rejected as u64 > most).then_some((*name, rejected)));
-    }
-    assert!(too_many.is_empty(), "more than {most} of {count}: {too_many:?}");
-}
-
-/// The largest k of which a binomial of `trials` and `rate` has k or more with a probability of at least `chance`.
-fn most_at(rate: f64, trials: u64, chance: f64) -> u64 {
-    let mut of = (1.0 - rate).powi(trials as i32);
-    let mut at_least = 1.0;
-    let mut k = 0;
-    while at_least - of >= chance && k < trials {
-        at_least -= of;
-        of *= (trials - k) as f64 / (k + 1) as f64 * rate / (1.0 - rate);
-        k += 1;
-    }
-    k
-}
-
-/// scipy 1.17.1: `binom.sf(20, 200, 0.05)`, the chance of 21 or more, is 0.00116, and that of 22 or more 0.00048.
-#[test]
-fn the_bound_of_rates_is_the_binomials() {
-    assert_eq!(most_at(0.05, 200, 0.001), 21);
-}
-
 mod properties {
     use super::super::*;
     use super::clouds::{gaussian, rng};
     use ndarray::{Array2, Axis};
     use proptest::prelude::*;
+    use rand::Rng as _;
 
     fn bars(cloud: &Array2<f64>) -> Diagram {
         persistence(&Distances::between(cloud.view(), Metric::Euclidean).unwrap(), 1, None).unwrap()
     }
 
+    /// Bars by the textbook: the columns of the boundary matrix of all simplices up to triangles, in the order of the filtration, are reduced from left to right
+    /// (Edelsbrunner, Letscher and Zomorodian 2002). It shares nothing with the engine.
+    fn by_reduction(distances: &Distances, threshold: f64) -> Vec<Vec<(f64, f64)>> {
+        let n = distances.len();
+        let mut simplices: Vec<(f64, Vec<usize>)> = (0..n).map(|i| (0.0, vec![i])).collect();
+        for i in 0..n {
+            for j in 0..i {
+                simplices.push((distances.at(i, j), vec![j, i]));
+                simplices.extend((0..j).map(|k| {
+                    let longest = distances.at(i, j).max(distances.at(i, k)).max(distances.at(j, k));
+                    (longest, vec![k, j, i])
+                }));
+            }
+        }
+        simplices.retain(|(scale, _)| *scale <= threshold);
+        simplices.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.len().cmp(&b.1.len())).then(a.1.cmp(&b.1)));
+        let place = |vertices: &[usize]| simplices.iter().position(|(_, of)| of == vertices).unwrap();
+        let mut owner: Vec<Option<Vec<usize>>> = vec![None; simplices.len()];
+        let mut dies = vec![f64::INFINITY; simplices.len()];
+        let mut is_birth = vec![true; simplices.len()];
+        for (at, (scale, vertices)) in simplices.iter().enumerate().filter(|(_, (_, vertices))| vertices.len() > 1) {
+            let without = |left: usize| vertices.iter().copied().filter(|&v| v != vertices[left]).collect::<Vec<_>>();
+            let mut column: Vec<usize> = (0..vertices.len()).map(|left| place(&without(left))).collect();
+            column.sort_unstable();
+            while let Some(other) = column.last().and_then(|&low| owner[low].as_ref()) {
+                // Their sum modulo 2.
+                let (mine, both): (Vec<usize>, Vec<usize>) = column.iter().partition(|row| !other.contains(row));
+                column = mine.into_iter().chain(other.iter().copied().filter(|row| !both.contains(row))).collect();
+                column.sort_unstable();
+            }
+            if let Some(&low) = column.last() {
+                dies[low] = *scale;
+                is_birth[at] = false;
+                owner[low] = Some(column);
+            }
+        }
+        let of = |dimension: usize| {
+            let born = (0..simplices.len()).filter(|&at| is_birth[at] && simplices[at].1.len() == dimension + 1);
+            let mut bars: Vec<(f64, f64)> = born.map(|at| (simplices[at].0, dies[at])).filter(|(b, d)| d > b).collect();
+            bars.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+            bars
+        };
+        vec![of(0), of(1)]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Two engines, on matrices that are no distances of points: whole numbers, so that there are ties, zeros and pairs that never meet.
+        #[test]
+        fn two_engines_agree(seed in 0u64..1000, n in 0usize..12, values in 1u8..9, never in 0u8..3, cut in 0u8..9) {
+            let mut rng = rng(seed);
+            let mut draw = || rng.random_range(0..values + never);
+            let distances = Distances::from_fn(n, |_, _| {
+                let value = draw();
+                if value < values { f64::from(value) } else { f64::INFINITY }
+            });
+            // Among pairs that never meet, the threshold is the longest that do.
+            for threshold in [None, Some(f64::from(cut))] {
+                let found = persistence(&distances, 1, threshold).unwrap();
+                let finite = distances.condensed().iter().copied().filter(|d| d.is_finite()).fold(0.0, f64::max);
+                let expected = by_reduction(&distances, threshold.unwrap_or(finite));
+                for (found, expected) in found.bars.iter().zip(&expected) {
+                    let found: Vec<_> = found.iter().map(|b| (b.birth, b.death.unwrap_or(f64::INFINITY))).collect();
+                    prop_assert_eq!(&found, expected);
+                }
+            }
+        }
 
         /// Orders, rigid motions and scales do not change a diagram but for the scale.
         #[test]

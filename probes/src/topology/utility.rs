@@ -16,7 +16,7 @@ use super::distances::Distances;
 use super::error::{Result, TopologyError};
 use super::local::{Neighbourhood, neighbourhood};
 use super::metric::Metric;
-use super::ridge::ridge;
+use super::ridge::{ridge, vary};
 use super::similar::spectral_labels;
 use crate::stats::mean;
 
@@ -166,6 +166,18 @@ impl Default for Splits {
     }
 }
 
+/// Why nothing can be said of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undefined {
+    /// It is defined for no row.
+    NoRows,
+    /// It is the same for all rows, but for rounding.
+    Constant,
+    /// In no split there are rows to fit it on and others among which it varies.
+    NoSplit,
+}
+
 /// What the topology of neighbourhoods adds to their geometry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Utility {
@@ -173,11 +185,13 @@ pub struct Utility {
     pub target: Target,
     /// Rows for which it is defined.
     pub rows: usize,
+    /// Why there are no values, where there are none.
+    pub undefined: Option<Undefined>,
     /// Splits with an R² of all three.
     pub splits: usize,
     /// R² by geometry, by topology and by both, means over splits.
     pub r2: Option<[f64; 3]>,
-    /// R²(both) − R²(geometry), the mean over splits.
+    /// R²(both) − R²(geometry), the mean over splits; a difference that may be rounding is 0.
     pub gain: Option<f64>,
     /// The share of splits in which that is above 0.
     pub share_positive: Option<f64>,
@@ -209,6 +223,14 @@ pub fn utility<E: From<TopologyError>>(
         tick()?;
     }
     Ok(found)
+}
+
+/// Differences of R² below this, or below this share of it, are rounding.
+const ROUNDING: f64 = 1e-9;
+
+/// a − b, or 0 where that may be rounding.
+fn difference(a: f64, b: f64) -> f64 {
+    if (a - b).abs() <= ROUNDING * a.abs().max(b.abs()).max(1.0) { 0.0 } else { a - b }
 }
 
 /// A split: the rows that are fitted, and those that are tested.
@@ -243,10 +265,10 @@ fn of_target(
     let [by_geometry, by_topology, by_both] = [fits(geometry)?, fits(topology)?, fits(both.view())?];
     let gains: Vec<f64> = (0..all.len())
         .filter(|&at| by_topology[at].r2.is_some())
-        .filter_map(|at| Some(by_both[at].r2? - by_geometry[at].r2?))
+        .filter_map(|at| Some(difference(by_both[at].r2?, by_geometry[at].r2?)))
         .collect();
     let mean_r2 = |fits: &[super::ridge::Fit]| mean(&fits.iter().filter_map(|fit| fit.r2).collect::<Vec<_>>());
-    let of_ranks = |at: usize| Some(by_both[at].spearman? - by_geometry[at].spearman?);
+    let of_ranks = |at: usize| Some(difference(by_both[at].spearman?, by_geometry[at].spearman?));
     let gain = mean(&gains);
     let base: Vec<Option<f64>> = by_geometry.iter().map(|fit| fit.r2).collect();
     let exchanged = |draw: usize| -> Result<Option<f64>> {
@@ -255,7 +277,15 @@ fn of_target(
         let other = topology.select(Axis(0), &order);
         let both = concatenate(Axis(1), &[geometry, other.view()]).expect("a row of each for each point");
         let fits = fits(both.view())?;
-        Ok(mean(&fits.iter().zip(&base).filter_map(|(fit, base)| Some(fit.r2? - (*base)?)).collect::<Vec<_>>()))
+        let gains = fits.iter().zip(&base).filter_map(|(fit, base)| Some(difference(fit.r2?, (*base)?)));
+        Ok(mean(&gains.collect::<Vec<_>>()))
+    };
+    let defined: Vec<f64> = values.iter().copied().flatten().collect();
+    let undefined = match gain {
+        _ if defined.is_empty() => Some(Undefined::NoRows),
+        _ if !vary(&defined) => Some(Undefined::Constant),
+        None => Some(Undefined::NoSplit),
+        Some(_) => None,
     };
     let draws = if gain.is_some() { splits.permutations } else { 0 };
     let drawn = (0..draws).into_par_iter().map(exchanged).collect::<Result<Vec<_>>>()?;
@@ -265,6 +295,7 @@ fn of_target(
     Ok(Utility {
         target,
         rows: rows.len(),
+        undefined,
         splits: gains.len(),
         r2: mean_r2(&by_geometry).zip(mean_r2(&by_topology)).zip(mean_r2(&by_both)).map(|((g, t), b)| [g, t, b]),
         gain,

@@ -140,3 +140,34 @@ fn the_analysis_is_the_same_on_any_number_of_threads() {
     };
     assert_eq!(with(1), with(4));
 }
+
+/// Targets that are the same everywhere are said to be, whatever rounding makes of them, and columns that say nothing gain nothing.
+#[test]
+fn what_does_not_vary_is_said_to_and_rounding_gains_nothing() {
+    let splits = Splits { clusters: 12, permutations: 19, ..Splits::default() };
+    let of = |surroundings: &Surroundings, labels: &Array2<bool>| {
+        utility::<TopologyError>(surroundings, labels.view(), &splits, || Ok(())).unwrap()
+    };
+    let (mut surroundings, labels) = made(0.0);
+    let n = labels.nrows();
+    // One label of all: each target is 1, 1 and 0. None at all: the first two are undefined, and so is the third, as no label is active.
+    for (there, expected) in [(true, [Undefined::Constant; 3]), (false, [Undefined::NoRows; 3])] {
+        let found = of(&surroundings, &Array2::from_elem((n, 1), there));
+        assert_eq!(found.iter().map(|of| of.undefined.unwrap()).collect::<Vec<_>>(), expected);
+        assert!(found.iter().all(|of| of.r2.is_none() && of.gain.is_none() && of.p.is_none()), "{found:?}");
+        assert!(found.iter().all(|of| of.gain_spearman.is_none() && of.permuted.is_none()), "{found:?}");
+    }
+    // Topology of one value, and of one value but for its last bits.
+    for last_bits in [0.0, 1e-16] {
+        let rng = &mut ChaCha8Rng::seed_from_u64(9);
+        surroundings.topology.mapv_inplace(|_| 0.1 + last_bits * f64::from(rng.random_range(0..4_u8)));
+        for found in of(&surroundings, &labels).iter().filter(|of| of.undefined.is_none()) {
+            assert_eq!((found.gain, found.share_positive, found.p), (Some(0.0), Some(0.0), Some(1.0)), "{found:?}");
+        }
+    }
+    // 0.1 + 0.2 and 0.3 are one value.
+    let x = Array2::from_shape_fn((8, 2), |(i, j)| ((i * 3 + j) % 5) as f64);
+    let y = [0.3, 0.1 + 0.2, 0.3, 0.3, 0.1 + 0.2, 0.3, 0.1 + 0.2, 0.3];
+    let found = ridge(x.view(), &y, &[0, 1, 2, 3], &[4, 5, 6, 7]).unwrap();
+    assert_eq!((found.r2, found.spearman), (None, None));
+}

@@ -86,7 +86,7 @@ struct Audits {
     clouds: usize,
     /// Of each, at most.
     draws: usize,
-    /// Of all of them, at most, by bars of uniform clouds as large; bars of others may take longer.
+    /// Of all of them, about, by bars of uniform clouds as large; bars of others may take longer.
     seconds: f64,
 }
 
@@ -191,7 +191,7 @@ impl Outlook {
             let keys = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
             for task in topology::tasks(spec.topology.as_ref(), &group.model, keys, model.is_first(group))? {
                 if can && task.load(results)?.is_none() {
-                    audits.push(task.width());
+                    audits.push([task.most_points(model.tokens.eval.nrows()), task.width()]);
                 }
             }
             groups.push(PlannedGroup { name: group.name(), runs: group.runs.len(), todo: can.then_some(todo.len()) });
@@ -229,20 +229,19 @@ impl Outlook {
 }
 
 impl Audits {
-    /// Of clouds of these widths.
-    fn of(spec: &TopologySpec, widths: &[usize]) -> Result<Self> {
-        let draws = spec.draws_of_cloud();
-        let mut timed: BTreeMap<usize, f64> = BTreeMap::new();
+    /// Of clouds of at most so many points and so many dimensions.
+    fn of(spec: &TopologySpec, clouds: &[[usize; 2]]) -> Result<Self> {
+        let mut timed: BTreeMap<[usize; 2], f64> = BTreeMap::new();
         let mut seconds = 0.0;
-        for &width in widths {
-            let of_draw = match timed.get(&width) {
+        for &shape @ [points, width] in clouds {
+            let of_cloud = match timed.get(&shape) {
                 Some(&seconds) => seconds,
-                None => spec.seconds_of_draw(width)?,
+                None => spec.seconds_of_cloud(points, width)?,
             };
-            timed.insert(width, of_draw);
-            seconds += of_draw * draws as f64;
+            timed.insert(shape, of_cloud);
+            seconds += of_cloud;
         }
-        Ok(Self { clouds: widths.len(), draws, seconds })
+        Ok(Self { clouds: clouds.len(), draws: spec.draws_of_cloud(), seconds })
     }
 }
 
@@ -315,7 +314,10 @@ impl fmt::Display for Outlook {
         }
         if let Some(Audits { clouds, draws, seconds }) = self.topology.as_ref().filter(|audits| audits.clouds > 0) {
             let (clouds, about) = (counted(*clouds, "cloud"), duration(*seconds));
-            writeln!(f, "beside it the topology of {clouds}, up to {draws} draws of each: about {about} at most")?;
+            writeln!(
+                f,
+                "beside it the topology of {clouds}, up to {draws} draws of each: about {about}, by uniform clouds; others take less or more"
+            )?;
         }
         write!(
             f,
