@@ -1,6 +1,6 @@
 //! On grids made up for the purpose, whose differences are known.
 
-use assay_probes::stats::{Between, Excludes, sample_sd, t_interval};
+use assay_probes::stats::{Between, Excludes, StandardError, sample_sd, t_interval};
 
 use super::made::{MODELS, Made, Place, Whole, grid, grid_of, noise, number};
 use super::*;
