@@ -1,6 +1,6 @@
 //! Do scores of what latents mean tell SAEs apart, and do R² and the model's behaviour say what they will be?
 
-use assay_probes::stats::{Interval, Reliability, correlation_within, holm, mean, reliability, t_interval};
+use assay_probes::stats::{Interval, Reliability, correlation_within, demean_by, holm, mean, reliability, t_interval};
 
 use super::{Analysis, Cell, Controlled, controlled, on_all};
 use crate::frames::{LEGIBILITY, OTHER, RunResult, Site};
@@ -37,7 +37,8 @@ pub struct Legible {
     pub p: Option<f64>,
     /// The same of what [`BEYOND`] has less.
     pub beyond: Option<Reliability>,
-    /// Pearson's correlation with each of [`ASKED`] over those kinds, means over seeds, within one model, site and k.
+    /// Pearson's correlation with each of [`ASKED`] over those kinds, means over seeds, within one model, site and k, and with the logarithm of
+    /// the measured L0 held fixed where kinds of one k differ in it.
     pub with: [(Option<f64>, Option<Interval>); 2],
 }
 
@@ -116,15 +117,19 @@ fn told_apart(values: &[(&Cell, &RunResult, f64)]) -> Option<Reliability> {
 
 /// The correlation of a score with a metric over kinds.
 fn with(analysis: &Analysis<'_>, column: &str, metric: &str) -> (Option<f64>, Option<Interval>) {
-    let (mut blocks, mut x, mut y) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut blocks, mut x, mut y, mut l0) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for cell in &analysis.cells {
         let of = block(cell).zip(analysis.column(cell, column)).zip(analysis.score(cell, on_all(metric)).value);
-        let Some(((block, score), metric)) = of else { continue };
+        let Some((((block, score), metric), of_l0)) = of.zip(analysis.column(cell, "l0")) else { continue };
+        l0.push(of_l0.ln());
         blocks.push(block);
         x.push(score);
         y.push(metric);
     }
-    correlation_within(&x, &y, &blocks, analysis.grid.bootstrap.level)
+    // TopK has as many active latents as its k, but for those that are not positive.
+    let differ = demean_by(&l0, &blocks).is_some_and(|left| left.iter().any(|left| left.abs() > 1e-3));
+    let held: &[&[f64]] = if differ { &[&l0] } else { &[] };
+    correlation_within(&x, &y, &blocks, held, analysis.grid.bootstrap.level)
 }
 
 #[cfg(test)]

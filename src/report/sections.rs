@@ -142,8 +142,9 @@ const SECTIONS: [Section; 23] = [
              `detection_X` is the AUROC with which an explanation made by X, without a language model, tells windows in which its latent fires from others; `another latent's` is the same with the \
              explanation of a latent drawn at random. `SAEs − control` is paired by condition and seed. ICC is the share of a score's variance, among SAEs of one model, depth and k, that lies between \
              kinds of SAEs (class, objective, budget) and not between seeds: near 0 or below, the score does not tell these SAEs apart. Its p is of the F test, adjusted for the number of scores. \
-             `beyond random-model` asks the same of what is left when the score of the same kind of SAE on a model without training is taken off. r is Pearson's over those kinds within one model, \
-             depth and k, with Fisher's interval: kinds are few, and intervals wide. SAEs whose setting fixes no k are in none of these but the means.",
+             `beyond random-model` asks the same of what is left when the score of the same kind of SAE on a model without training is taken off. Kinds of one k may still differ in the L0 that is measured, \
+             as BatchTopK's does, and a score may tell them apart by that. r is Pearson's over those kinds within one model, depth and k, with the logarithm of the measured L0 held fixed where \
+             it differs, and with Fisher's interval: kinds are few, and intervals wide. SAEs whose setting fixes no k are in none of these but the means.",
         )],
     },
     Section {

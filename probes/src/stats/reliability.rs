@@ -3,7 +3,7 @@
 use statrs::distribution::{ContinuousCDF, FisherSnedecor, Normal};
 
 use super::bootstrap::Interval;
-use super::correlation::{demean_by, pearson};
+use super::correlation::{demean_by, partial};
 use super::effect::mean;
 
 /// A one-way analysis of variance of kinds with replicates, within blocks whose means may differ.
@@ -69,16 +69,27 @@ pub fn reliability<B: Ord, K: Ord>(scores: &[(B, K, f64)]) -> Option<Reliability
     Some(Reliability { icc, f, p, freedom: [of_kinds, of_replicates] })
 }
 
-/// Pearson's correlation within groups, with the interval of Fisher's z (1921): means of groups are subtracted, and each costs a degree of
-/// freedom, so that z has the standard error 1/√(n − g − 2) for n values in g groups, 1/√(n − 3) in one. The interval is `None` below four
-/// values more than groups have means, and both where nothing varies within groups.
-pub fn correlation_within<G: Ord>(x: &[f64], y: &[f64], groups: &[G], level: f64) -> (Option<f64>, Option<Interval>) {
+/// Pearson's correlation within groups, of what is left of both after regression on `held` within groups, with the interval of Fisher's z
+/// (1921, 1924): the mean of a group and what is held fixed cost a degree of freedom each, so that z has the standard error
+/// 1/√(n − g − h − 2) for n values in g groups and h held fixed, 1/√(n − 3) in one group alone. Both are `None` where nothing is left to vary, the
+/// interval also where no degree of freedom is.
+pub fn correlation_within<G: Ord>(
+    x: &[f64],
+    y: &[f64],
+    groups: &[G],
+    held: &[&[f64]],
+    level: f64,
+) -> (Option<f64>, Option<Interval>) {
     let within = |values: &[f64]| demean_by(values, groups);
-    let Some(r) = within(x).zip(within(y)).and_then(|(x, y)| pearson(&x, &y)) else { return (None, None) };
+    let held: Option<Vec<Vec<f64>>> = held.iter().map(|held| within(held)).collect();
+    let Some(((x, y), held)) = within(x).zip(within(y)).zip(held) else { return (None, None) };
+    let controls: Vec<&[f64]> = held.iter().map(Vec::as_slice).collect();
     let mut distinct: Vec<&G> = groups.iter().collect();
     distinct.sort_unstable();
     distinct.dedup();
-    let free = x.len() as f64 - distinct.len() as f64 - 2.0;
+    let free = x.len() as f64 - (distinct.len() + held.len()) as f64 - 2.0;
+    // With fewer values it is ±1, whatever they are.
+    let Some(r) = partial(&x, &y, &controls).filter(|_| free >= 0.0) else { return (None, None) };
     let interval = (free > 0.0).then(|| {
         let normal = Normal::new(0.0, 1.0).expect("a standard normal");
         let half = normal.inverse_cdf((1.0 + level) / 2.0) / free.sqrt();
@@ -145,13 +156,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_fixed_is_taken_out_of_both() {
+        let column = |judge: usize| JUDGED.map(|row| row[judge]);
+        // scipy 1.17.1: pearsonr of the residuals of linregress(z, x) and linregress(z, y), z the second judge, and the ends of its z, with
+        // the standard error 1/√(6 − 4).
+        let (r, interval) = correlation_within(&column(0), &column(2), &[0; 6], &[&column(1)], 0.95);
+        assert!((r.unwrap() - 0.1956559480312315).abs() < 1e-12, "{r:?}");
+        let interval = interval.unwrap();
+        assert!((interval.low + 0.829861776889067).abs() < 1e-9, "{interval:?}");
+        assert!((interval.high - 0.9192421707238891).abs() < 1e-9, "{interval:?}");
+        assert_eq!(correlation_within(&column(0), &column(0), &[0; 6], &[&column(0)], 0.95), (None, None));
+    }
+
+    #[test]
     fn a_correlation_within_one_group_is_pearsons() {
         let column = |judge: usize| JUDGED.map(|row| row[judge]);
         // scipy.stats.pearsonr and its confidence_interval (1.17.1).
         for (level, low, high) in
             [(0.95, -0.2102951356372084, 0.967375196398472), (0.9, -0.03154060318580807, 0.9533908242941564)]
         {
-            let (r, interval) = correlation_within(&column(0), &column(2), &[0; 6], level);
+            let (r, interval) = correlation_within(&column(0), &column(2), &[0; 6], &[], level);
             let interval = interval.unwrap();
             assert!((r.unwrap() - 0.725).abs() < 1e-12);
             assert!((interval.low - low).abs() < 1e-9 && (interval.high - high).abs() < 1e-9, "{interval:?}");
@@ -160,12 +184,12 @@ mod tests {
         let of = |shift: f64| [column(0), column(0).map(|x| x + shift)].concat();
         let y = [column(2), column(2)].concat();
         let groups = [[0; 6], [1; 6]].concat();
-        let (r, interval) = correlation_within(&of(100.0), &y, &groups, 0.95);
+        let (r, interval) = correlation_within(&of(100.0), &y, &groups, &[], 0.95);
         assert!((r.unwrap() - 0.725).abs() < 1e-12);
         let width = |free: f64| (0.725_f64.atanh() + 1.959963984540054 / free.sqrt()).tanh();
         assert!((interval.unwrap().high - width(8.0)).abs() < 1e-9);
-        let (r, interval) = correlation_within(&[1.0, 2.0, 4.0], &[1.0, 3.0, 4.0], &[0; 3], 0.95);
+        let (r, interval) = correlation_within(&[1.0, 2.0, 4.0], &[1.0, 3.0, 4.0], &[0; 3], &[], 0.95);
         assert!(r.is_some() && interval.is_none());
-        assert_eq!(correlation_within(&[1.0; 4], &[1.0, 2.0, 3.0, 5.0], &[0; 4], 0.95), (None, None));
+        assert_eq!(correlation_within(&[1.0; 4], &[1.0, 2.0, 3.0, 5.0], &[0; 4], &[], 0.95), (None, None));
     }
 }
