@@ -295,7 +295,11 @@ fn more_training_tokens_than_there_are_is_refused() {
 fn more_evaluation_sequences_than_there_are_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spec = write_spec(dir.path(), &[("sequences = 4", "sequences = 4000")]);
-    spec_refused(&spec, &[], &["evaluation tokens", "eval.parquet", "4000 contexts", "give more text"]);
+    spec_refused(
+        &spec,
+        &[],
+        &["evaluation tokens", "eval.parquet", "4000 are asked for", "lower [eval] sequences to 48"],
+    );
     let mut command = eval(&bundled("small"), &sae(), &tokens());
     refused(command.args(["--sequences", "25"]), &["tokens.safetensors", "24 sequences of 128", "25 are asked for"]);
 }

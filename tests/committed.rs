@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use assay::frames;
 use assay::record::RunKey;
-use assay::spec::SpecDocument;
+use assay::spec::{LegibilitySpec, SpecDocument};
 use assay_probes::metrics::Subset;
 use polars::prelude::DataFrame;
 
@@ -55,6 +55,7 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
         let reads = frame.column("reads").ok().map(|column| column.str().unwrap());
         let begins = frame.column("bos").ok().map(|column| column.u32().unwrap());
         let objectives = frame.column("objective").ok().map(|column| column.str().unwrap());
+        let latents = frame.column("legibility_latents").ok().map(|column| column.u64().unwrap());
         let controls = frame.column("control").ok().map(|column| column.str().unwrap());
         for at in 0..frame.height() {
             // An objective names the tokens that were left out of the loss.
@@ -81,7 +82,9 @@ fn ids_are_those_of_the_runs_that_were_recorded() {
                 reads: reads.and_then(|reads| reads.get(at)).map(|name| name.parse().unwrap()),
                 bos: begins.and_then(|bos| bos.get(at)),
                 loss_tokens: Subset::ALL.into_iter().find(left_out).unwrap_or(Subset::All),
-                legibility: None,
+                legibility: latents
+                    .and_then(|of| of.get(at))
+                    .map(|latents| LegibilitySpec { latents: latents as usize }),
                 control: controls.and_then(|of| of.get(at)).map(|name| serde_json::from_value(name.into()).unwrap()),
             };
             assert_eq!(key.id(), ids[at], "{}, row {at}", dir.display());

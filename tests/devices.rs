@@ -321,7 +321,7 @@ fn what_no_worker_can_do_is_said_once() {
     }
     refused(
         devices("cpu,cpu").args(["--set", "training_tokens=[999999872]"]),
-        &["no worker could begin; cpu #", "15624998 contexts of 64 tokens"],
+        &["no worker could begin; cpu #", "15624998 are asked for"],
     );
     let both = devices("cpu").args(["--group", "0"]).output().unwrap();
     assert_eq!(both.status.code(), Some(2));

@@ -150,7 +150,8 @@ fn a_text_is_read_and_held_out_as_the_options_say() {
         |at: usize| serde_json::json!({ "id": at, "content": format!("Line {at} of a text. ").repeat(60) }).to_string();
     let lines: Vec<String> = (0..12).map(line).collect();
     std::fs::write(dir.path().join("content.jsonl"), lines.join("\n")).unwrap();
-    std::fs::write(dir.path().join("broken.jsonl"), format!("{{\n{}", lines.join("\n"))).unwrap();
+    std::fs::write(dir.path().join("broken.jsonl"), format!("{}\nno JSON\n{}", lines[0], lines[1..].join("\n")))
+        .unwrap();
     std::fs::write(dir.path().join("short.txt"), "A few words.").unwrap();
     let command = |args: &[&str]| {
         let mut command = assay();

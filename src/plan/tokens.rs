@@ -64,7 +64,8 @@ impl SweepTokens {
         let mut bos = source.bos();
         let eval = match &spec.tokens.eval {
             Some(path) => {
-                let source = open(path, spec.eval.context_size, spec.tokens.eval_rows, &spec.tokens.eval_reading())?;
+                let source = open(path, spec.eval.context_size, spec.tokens.eval_rows, &spec.tokens.eval_reading())
+                    .context("[tokens] eval (a path is relative to the spec)")?;
                 let read = source.read(0, spec.eval.sequences).map_err(|error| {
                     too_few(error.into(), |has| format!("lower [eval] sequences to {has}, or give more text"))
                 });

@@ -103,7 +103,7 @@ pub(super) fn find(path: &Path) -> Result<SaeFiles> {
     if !dir.is_dir() {
         return Err(SaeError::config(dir, "there is no such directory"));
     }
-    if path.is_file() {
+    if path.is_file() && !is_sae(path) {
         return Err(SaeError::config(path, "it is no file of an SAE; give an SAE's directory, or its file of weights"));
     }
     let below = saes_below(dir);

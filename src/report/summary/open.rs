@@ -141,14 +141,14 @@ fn enough(analysis: &Analysis<'_>) -> Option<String> {
     let beyond = |of: &&Precision<'_>| of.difference.smallest_margin_of_seeds().is_some_and(|m| m > CE_REC_MARGIN);
     let seeds = match all.iter().filter(beyond).count() {
         0 => String::new(),
-        count => format!(
-            " In {count} of them the training seeds differ too much to show it with this number of seeds, however many the sequences."
-        ),
+        count => {
+            format!(" In {count} of them the training seeds alone differ too much: there it takes more seeds as well.")
+        }
     };
     let takes = if least == most { format!("{least}") } else { format!("{least} to {most}") };
     Some(format!(
         "To show with 80 % power that two equally good SAEs are so, to within ±{CE_REC_MARGIN} of CE_rec, takes {takes} evaluation sequences, by the comparison; \
-         {used} were used, which suffice in {suffice} of {} comparisons.{seeds} The table [`sequences-needed`](tables/sequences-needed.md) has each of them.",
+         {used} were used, enough as far as sequences go in {suffice} of {} comparisons.{seeds} The table [`sequences-needed`](tables/sequences-needed.md) has each of them.",
         needed.len(),
     ))
 }
