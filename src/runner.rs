@@ -255,7 +255,7 @@ impl<'a> ModelAtWork<'a> {
         for ((&run, sae), found) in missing.iter().zip(&saes).zip(&found) {
             let job = job_of(run);
             let legibility = reader.as_ref().map(|reader| reader.read(sae, run.reads, run.site)).transpose();
-            if legibility.as_ref().is_err_and(|error| error.is::<Interrupted>()) {
+            if legibility.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
                 // Training took longer than this.
                 save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
             }

@@ -1,5 +1,6 @@
 //! Controls as rows of a sweep: what each leaves as it is and what it takes away, that they change nothing of the SAEs, and that they resume.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -144,15 +145,15 @@ fn untrained(dir: &Path) -> PathBuf {
     let path = dir.join("model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-    for (name, info) in metadata.tensors() {
+    for (name, info) in metadata.tensors().into_iter().collect::<BTreeMap<_, _>>() {
         if info.shape.len() < 2 {
             continue;
         }
         let size = info.dtype.bitsize() / 8;
         let data = &mut bytes[8 + header..][info.data_offsets.0..info.data_offsets.1];
-        assert!(data.len() % size == 0, "{name}");
+        assert!(data.len().is_multiple_of(size), "{name}");
         data.reverse();
-        data.chunks_mut(size).for_each(|value| value.reverse());
+        data.chunks_mut(size).for_each(<[u8]>::reverse);
     }
     std::fs::write(&path, bytes).unwrap();
     dir.to_owned()
