@@ -76,7 +76,7 @@ pub struct Measures {
     pub ks: Vec<usize>,
     /// Whether probes of all columns are fitted too.
     pub all: bool,
-    /// Whether probes of all columns, or of more than [`CODED`], code the labels too, which takes the third power of the texts.
+    /// Whether probes of all columns, or of more than 512 columns (`CODED`), code the labels too, which takes the third power of the texts.
     pub code_all: bool,
     /// Orders of the prequential code; 0: no code.
     pub orders: usize,
