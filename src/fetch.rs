@@ -36,7 +36,7 @@ pub fn sae(text: &Path, progress: Progress) -> Result<PathBuf> {
 /// As [`model`].
 pub fn text(text: &Path, progress: Progress) -> Result<PathBuf> {
     if is_pattern(text) {
-        return Ok(text.to_owned());
+        return Ok(from_home(text));
     }
     place(Want::Dataset, text, progress)
 }
@@ -53,7 +53,7 @@ pub fn is_pattern(text: &Path) -> bool {
 /// As [`model`].
 pub fn anything(text: &Path, progress: Progress) -> Result<PathBuf> {
     if is_pattern(text) {
-        return Ok(text.to_owned());
+        return Ok(from_home(text));
     }
     place(Want::ModelOrSae, text, progress)
 }

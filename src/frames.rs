@@ -15,6 +15,7 @@ mod read;
 mod write;
 
 pub use axes::{CONTROL, Class, MSE, Names, RECONSTRUCTION, RESID_POST, Setting, Site, TOPK, kind_of};
+pub(crate) use grid::distinct;
 pub use grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
 pub use loops::{LoopBar, LoopTest, Loops};
 pub use parquet::{guarded, open};

@@ -6,7 +6,7 @@ mod tokens;
 use std::path::Path;
 use std::rc::Rc;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, HookKind, HookPoint, ModelFiles, Site};
@@ -135,10 +135,7 @@ impl Plan {
         progress: Progress,
     ) -> Result<PlannedModel> {
         let opening = || format!("[[models]] {} (a path is relative to the spec)", model.name);
-        let there = if path.exists() { Ok(()) } else { Err(anyhow!(missing(path))) };
-        there.with_context(opening)?;
-        let files = ModelFiles::open(path).with_context(opening)?;
-        files.check_values().with_context(opening)?;
+        let files = opened_model(path).with_context(opening)?;
         let config = files.config();
         let sites = spec.sites(model, config)?;
         for (_, site) in &sites {
@@ -229,8 +226,7 @@ impl PlannedModel {
     /// The model before its training.
     fn before_training(&self, path: &Path) -> Result<Self> {
         let opening = || format!("[[models]] {}: step0 (a path is relative to the spec)", self.name);
-        let files = ModelFiles::open(path).with_context(opening)?;
-        files.check_values().with_context(opening)?;
+        let files = opened_model(path).with_context(opening)?;
         ensure!(
             files.config() == self.files.config(),
             "{}: {} is a model of another shape or other settings, and no earlier state of it",
@@ -325,6 +321,14 @@ pub fn name_of_run(model: &str, hook: HookPoint, key: &RunKey) -> String {
     let control = key.control.map_or_else(String::new, |control| format!("{control}-"));
     let Knob { key, value } = train.architecture.knob();
     format!("{model}-L{}-{kind}{class}{objective}{control}{key}{value}-seed{seed}-{training_tokens}tokens", hook.layer)
+}
+
+/// A model whose weights are finite.
+fn opened_model(path: &Path) -> Result<ModelFiles> {
+    ensure!(path.exists(), missing(path));
+    let files = ModelFiles::open(path)?;
+    files.check_values()?;
+    Ok(files)
 }
 
 /// The runs of a group.

@@ -187,6 +187,12 @@ fn a_text_is_read_and_held_out_as_the_options_say() {
         &["5000 are asked for", "--eval-sequences"],
     );
     assert!(!dir.path().join("bad.toml").exists());
+    // From the home directory, in the options and in the spec that is written.
+    let mut home = assay();
+    home.args(["new", "home", "--model", "~/small", "--text", "~/train.parquet", "--eval-text", "~/eval.parquet"]);
+    stdout_of(home.env("HOME", bundled("")).current_dir(dir.path()));
+    let text = std::fs::read_to_string(dir.path().join("home.toml")).unwrap();
+    assert!(text.contains("path = \"~/small\"") && text.contains("train = \"~/train.parquet\""), "{text}");
     // `--set` says the same as the option.
     let row = |args: &[&str]| {
         let shown = stdout_of(command(&["train", "--text", "content.jsonl", "--dry-run"]).args(args));

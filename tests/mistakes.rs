@@ -117,20 +117,13 @@ fn a_path_is_not_taken_for_a_name_on_the_hub() {
 fn a_file_that_is_something_else_is_said_to_be_it() {
     let readme = root().join("README.md");
     refused(assay().arg("report").arg(&readme), &["README.md is a file; give the directory of results"]);
-    let mut command = assay();
-    command
-        .args(["eval", "--model"])
-        .arg(bundled("small"))
-        .arg("--tokens")
-        .arg(golden("eval-small/tokens.safetensors"));
-    refused(command.arg("--sae").arg(&readme), &["README.md", "it is no file of an SAE"]);
-    let mut command = assay();
-    command
-        .args(["eval", "--model"])
-        .arg(bundled("small"))
-        .arg("--tokens")
-        .arg(golden("eval-small/tokens.safetensors"));
-    refused(command.arg("--sae").arg(bundled("small")), &["small: a model, and no SAE"]);
+    for (sae, parts) in
+        [(&readme, &["README.md", "it is no file of an SAE"][..]), (&bundled("small"), &["small: a model, and no SAE"])]
+    {
+        let mut command = assay();
+        command.args(["eval", "--model"]).arg(bundled("small")).arg("--sae").arg(sae);
+        refused(command.arg("--tokens").arg(golden("eval-small/tokens.safetensors")), parts);
+    }
     let mut probe = assay();
     probe.args(["probe", "--model"]).arg(bundled("small")).arg("--sae").arg(golden("eval-small/L3_k8"));
     refused(probe.args(["--tasks", "bundled", "--k", "1,5000"]), &["--k 5000: the SAE has 1024 latents"]);

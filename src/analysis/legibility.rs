@@ -3,7 +3,7 @@
 use assay_probes::stats::{Interval, Reliability, correlation_within, demean_by, holm, mean, reliability, t_interval};
 
 use super::{Analysis, Cell, Controlled, controlled, on_all};
-use crate::frames::{LEGIBILITY, OTHER, RunResult, Site};
+use crate::frames::{LEGIBILITY, OTHER, RunResult, Site, distinct};
 
 /// The control whose scores are taken off before SAEs are told apart once more.
 pub const BEYOND: &str = "random-model";
@@ -49,14 +49,9 @@ fn block(cell: &Cell) -> Option<(&str, &Site, u64)> {
 
 /// Every score that the runs have; empty where a sweep asked for none.
 pub fn legible(analysis: &Analysis<'_>) -> Vec<Legible> {
-    let mut names: Vec<&str> = Vec::new();
-    for column in analysis.grid.runs.iter().flat_map(|run| run.values.keys()) {
-        let Some(name) = column.strip_prefix(LEGIBILITY) else { continue };
-        let is_beside = ["_low", "_high", OTHER].iter().any(|end| name.ends_with(end));
-        if !is_beside && !names.contains(&name) {
-            names.push(name);
-        }
-    }
+    let columns = analysis.grid.runs.iter().flat_map(|run| run.values.keys());
+    let scores = columns.filter_map(|column| column.strip_prefix(LEGIBILITY));
+    let names = distinct(scores.filter(|name| !["_low", "_high", OTHER].iter().any(|end| name.ends_with(end))));
     let all = controlled(analysis);
     let mut found: Vec<Legible> = names.into_iter().map(|name| of(analysis, &all, name)).collect();
     let p: Vec<f64> = found.iter().filter_map(|of| of.p).collect();

@@ -9,6 +9,7 @@ use assay_models::{DecoderConfig, HookKind, ModelError, ModelFiles};
 
 use super::contexts::whole;
 use crate::fetch;
+use crate::files::from_home;
 use crate::progress::Progress;
 use crate::spec::draft::{Budget, CONTEXT_SIZE, Coders, Draft, EVAL_SEQUENCES, Layers, MOST_TOKENS, Place, budget};
 use crate::spelling::missing;
@@ -153,6 +154,7 @@ impl DraftArgs {
 
     /// How many sequences of a held-out text of its own are evaluated on.
     fn evaluated(&self, path: &Path, open: &dyn Fn(&Path) -> Result<TokenSource, ModelError>) -> Result<usize> {
+        let path = &from_home(path);
         ensure!(path.exists() || fetch::is_pattern(path), "--eval-text {}", missing(path));
         let asked = self.eval_sequences.and_then(|asked| usize::try_from(asked).ok());
         let source = open(path).context("--eval-text")?;
@@ -182,8 +184,12 @@ impl DraftArgs {
         coders: Coders,
         seed: u64,
     ) -> Result<Draft<'a>> {
-        let model = if self.model.exists() { Place::Path(utf8(&self.model)?) } else { Place::Hub(utf8(&self.model)?) };
-        let is_here = self.text.exists() || fetch::is_pattern(&self.text);
+        let model = if from_home(&self.model).exists() {
+            Place::Path(utf8(&self.model)?)
+        } else {
+            Place::Hub(utf8(&self.model)?)
+        };
+        let is_here = from_home(&self.text).exists() || fetch::is_pattern(&self.text);
         let text = if is_here { Place::Path(utf8(&self.text)?) } else { Place::Hub(utf8(&self.text)?) };
         Ok(Draft {
             name,

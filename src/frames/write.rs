@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::axes::{CONTROL, MSE};
 use super::columns::{fields, frame, numbers, text, whole, write_frame};
-use super::grid::{Bootstrap, Estimated};
+use super::grid::{Bootstrap, Estimated, distinct};
 use super::{
     CURVES, FAILURES, GEOMETRY, INFORMATION, LATENTS, LEGIBILITY, MODELS, NORMS, RUNS, SEQUENCES, TIMINGS, column_name,
 };
@@ -212,13 +212,7 @@ fn runs_frame(spec: &SweepSpec, records: &[RunRecord], measured: &[Measured<'_>]
 fn legibility(records: &[RunRecord], bootstrap: Bootstrap) -> Vec<Column> {
     let wanted = records.iter().map(|r| r.key.legibility.map(|of| of.latents as u64)).collect::<Vec<Option<u64>>>();
     let mut columns = vec![Column::from(Series::new("legibility_latents".into(), wanted))];
-    let mut names: Vec<&String> = Vec::new();
-    for name in records.iter().flat_map(|r| r.legibility.iter().flat_map(|of| &of.scores)) {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    for name in names {
+    for name in distinct(records.iter().flat_map(|r| r.legibility.iter().flat_map(|of| &of.scores))) {
         let found: Vec<Option<Estimate>> =
             records.iter().map(|r| r.legibility.as_ref()?.mean(name, bootstrap)).collect();
         let interval = |end: fn(Interval) -> f64| found.iter().map(move |of| of.and_then(|of| of.interval).map(end));

@@ -117,15 +117,12 @@ pub(super) fn find(path: &Path) -> Result<SaeFiles> {
         format!("no SAE: {weights} ({format}) is there, but {missing}")
     } else if has("conf.yaml") && has("latest_ckpt.safetensors") {
         saelens::TEMPORAL.to_owned()
-    } else if has("config.json")
-        && (has("model.safetensors") || has("model.safetensors.index.json"))
-        && !is_crosscoder(dir)
-    {
-        "a model, and no SAE".to_owned()
     } else if is_crosscoder(dir) {
         "a crosscoder of several models: each latent is a sum over the activations of all of them, so that it is no SAE of one, and it is not \
          supported"
             .to_owned()
+    } else if has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json")) {
+        "a model, and no SAE".to_owned()
     } else if has("cfg.json") {
         "no SAE: cfg.json is there, but neither sae_weights.safetensors (SAELens) nor sae.safetensors (sparsify) beside it".to_owned()
     } else {
