@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::effect::mean;
+use super::inverse;
 use super::quantile::quantile;
 
 /// A confidence interval, in the unit of what it is about. An end may be infinite.
@@ -53,7 +54,7 @@ impl Interval {
             return None;
         }
         let normal = Normal::standard();
-        let z0 = normal.inverse_cdf(share);
+        let z0 = inverse::normal(share)?;
         let a = acceleration(&jackknife.iter().copied().collect::<Option<Vec<_>>>()?)?;
         let adjusted = |z: f64| {
             let from = z0 + z;
@@ -61,7 +62,7 @@ impl Interval {
             // Beyond this pole the transformation, and with it Efron's argument, no longer holds.
             (stretch > 0.0).then(|| normal.cdf(z0 + from / stretch))
         };
-        let z = normal.inverse_cdf((1.0 - level) / 2.0);
+        let z = inverse::normal((1.0 - level) / 2.0)?;
         Self::between(&sorted, adjusted(z)?, adjusted(-z)?)
     }
 

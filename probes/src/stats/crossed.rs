@@ -4,10 +4,10 @@
 //! for S seeds and n sequences.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::bootstrap::Interval;
 use super::effect::mean;
+use super::inverse;
 
 /// A standard error and the degrees of freedom that it is known with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl StandardError {
 
     /// The quantile of Student's t with these degrees of freedom.
     pub fn quantile(&self, p: f64) -> Option<f64> {
-        Some(StudentsT::new(0.0, 1.0, self.df).ok()?.inverse_cdf(p))
+        inverse::student_t(self.df, p)
     }
 
     /// `estimate` ± t · error, at `level` (0.95 for 95 %).

@@ -17,6 +17,7 @@ mod correlation;
 mod crossed;
 mod effect;
 pub mod hypotheses;
+pub(crate) mod inverse;
 mod monte_carlo;
 mod multiplicity;
 mod path;

@@ -1,23 +1,22 @@
 //! Intervals of a share of independent trials.
 
-use statrs::distribution::{Beta, ContinuousCDF, Normal};
-
 use super::bootstrap::Interval;
+use super::inverse;
 
 /// The exact interval of `level` for the probability behind `hits` of `trials` (Clopper and Pearson 1934), which contains it at
 /// least that often. `None` without trials or with more hits than trials.
 pub fn clopper_pearson(hits: usize, trials: usize, level: f64) -> Option<Interval> {
     (trials > 0 && hits <= trials).then_some(())?;
     let (k, n, tail) = (hits as f64, trials as f64, (1.0 - level) / 2.0);
-    let low = if hits == 0 { 0.0 } else { Beta::new(k, n - k + 1.0).ok()?.inverse_cdf(tail) };
-    let high = if hits == trials { 1.0 } else { Beta::new(k + 1.0, n - k).ok()?.inverse_cdf(1.0 - tail) };
+    let low = if hits == 0 { 0.0 } else { inverse::beta(k, n - k + 1.0, tail)? };
+    let high = if hits == trials { 1.0 } else { inverse::beta(k + 1.0, n - k, 1.0 - tail)? };
     Some(Interval { low, high })
 }
 
 /// Wilson's score interval of `level` (Wilson 1927): shorter than [`clopper_pearson`], at its level on average. `None` as there.
 pub fn wilson(hits: usize, trials: usize, level: f64) -> Option<Interval> {
     (trials > 0 && hits <= trials).then_some(())?;
-    let (n, z) = (trials as f64, Normal::standard().inverse_cdf((1.0 + level) / 2.0));
+    let (n, z) = (trials as f64, inverse::normal((1.0 + level) / 2.0)?);
     let share = hits as f64 / n;
     let middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();

@@ -1,10 +1,11 @@
 //! Does a score tell kinds of things apart, or only what would differ between two of one kind?
 
-use statrs::distribution::{ContinuousCDF, FisherSnedecor, Normal};
+use statrs::distribution::{ContinuousCDF, FisherSnedecor};
 
 use super::bootstrap::Interval;
 use super::correlation::{demean_by, partial};
 use super::effect::mean;
+use super::inverse;
 
 /// A one-way analysis of variance of kinds with replicates, within blocks whose means may differ.
 ///
@@ -90,9 +91,8 @@ pub fn correlation_within<G: Ord>(
     let free = x.len() as f64 - (distinct.len() + held.len()) as f64 - 2.0;
     // With fewer values it is ±1, whatever they are.
     let Some(r) = partial(&x, &y, &controls).filter(|_| free >= 0.0) else { return (None, None) };
-    let interval = (free > 0.0).then(|| {
-        let normal = Normal::new(0.0, 1.0).expect("a standard normal");
-        let half = normal.inverse_cdf((1.0 + level) / 2.0) / free.sqrt();
+    let interval = inverse::normal((1.0 + level) / 2.0).filter(|_| free > 0.0).map(|z| {
+        let half = z / free.sqrt();
         let end = |z: f64| (r.clamp(-1.0, 1.0).atanh() + z).tanh();
         Interval { low: end(-half), high: end(half) }
     });

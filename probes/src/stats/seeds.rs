@@ -2,10 +2,10 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::bootstrap::Interval;
 use super::effect::{mean, sample_sd};
+use super::inverse;
 
 /// Student's t interval of `level` for the mean over training seeds (Student 1908): mean ± t s/√n with n − 1 degrees of
 /// freedom. `None` for fewer than two values, or if one is not finite.
@@ -13,7 +13,7 @@ use super::effect::{mean, sample_sd};
 /// It holds at its level even for three seeds if the values are about normal; it takes the evaluation set as given.
 pub fn t_interval(values: &[f64], level: f64) -> Option<Interval> {
     let (mean, sd, n) = (mean(values)?, sample_sd(values)?, values.len() as f64);
-    let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?.inverse_cdf((1.0 + level) / 2.0);
+    let t = inverse::student_t(n - 1.0, (1.0 + level) / 2.0)?;
     let half = t * sd / n.sqrt();
     Some(Interval { low: mean - half, high: mean + half })
 }

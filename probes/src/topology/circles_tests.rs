@@ -47,8 +47,7 @@ fn indices_of_planes_agree_with_scikit_learn_and_a_grid() {
 /// Of 4000 normal quantiles along a line almost all directions see the same Gaussian: erf(0.1/√2) = 0.0797 at ε 0.1.
 #[test]
 fn a_gaussian_on_a_line_has_the_mixture_of_its_density() {
-    let normal = statrs::distribution::Normal::new(0.0, 1.0).unwrap();
-    let quantile = |i: usize| statrs::distribution::ContinuousCDF::inverse_cdf(&normal, (i as f64 + 0.5) / 4000.0);
+    let quantile = |i: usize| crate::stats::inverse::normal((i as f64 + 0.5) / 4000.0).unwrap();
     let line = Array2::from_shape_fn((4000, 2), |(i, axis)| if axis == 0 { quantile(i) } else { 0.5 * quantile(i) });
     // At a right angle to the line all projections are 0 but for rounding: no direction of the 180 is there exactly.
     let found = mixture(line.view(), EPSILON).unwrap();
