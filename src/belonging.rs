@@ -26,8 +26,9 @@ pub struct Used<'a> {
 }
 
 impl Used<'_> {
-    /// Where the SAE's metadata names something else than what it is used with, a sentence for each.
-    pub fn notes(&self, metadata: &Metadata, tokens: ArrayView2<'_, u32>) -> Vec<String> {
+    /// Where the SAE's metadata names another model or another hook than it is used with, a sentence for each: its scores may be those of a
+    /// mistake.
+    pub fn doubts(&self, metadata: &Metadata) -> Vec<String> {
         let mut notes = Vec::new();
         let used = self.model.display();
         if let Some(model) = &metadata.model_name
@@ -38,6 +39,21 @@ impl Used<'_> {
                  those of the SAE"
             ));
         }
+        if let Some(hook) = metadata.hook_name.as_ref().filter(|hook| **hook != self.hook.to_string()) {
+            notes.push(format!("the SAE names the hook {hook}, and is evaluated at {}", self.hook));
+        }
+        if let Some((hook, out)) = metadata.hook_name_out.as_ref().zip(self.hook_out)
+            && *hook != out.to_string()
+        {
+            notes.push(format!("the transcoder names the hook {hook} as what it predicts, and is evaluated at {out}"));
+        }
+        notes
+    }
+
+    /// [`Self::doubts`], and where the metadata names another revision, length of contexts or beginning than it is used with.
+    pub fn notes(&self, metadata: &Metadata, tokens: ArrayView2<'_, u32>) -> Vec<String> {
+        let mut notes = self.doubts(metadata);
+        let used = self.model.display();
         if let Some(revision) = metadata.revision() {
             let name = self.model.to_string_lossy().parse::<HubName>().ok().filter(|_| !self.model.exists());
             match name {
@@ -50,14 +66,6 @@ impl Used<'_> {
                     "the SAE names the model's revision {revision}; whether {used} is that one is not known"
                 )),
             }
-        }
-        if let Some(hook) = metadata.hook_name.as_ref().filter(|hook| **hook != self.hook.to_string()) {
-            notes.push(format!("the SAE names the hook {hook}, and is evaluated at {}", self.hook));
-        }
-        if let Some((hook, out)) = metadata.hook_name_out.as_ref().zip(self.hook_out)
-            && *hook != out.to_string()
-        {
-            notes.push(format!("the transcoder names the hook {hook} as what it predicts, and is evaluated at {out}"));
         }
         if let Some(trained) = metadata.context_size.filter(|size| *size != tokens.ncols()) {
             notes.push(format!(

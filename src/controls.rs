@@ -3,7 +3,7 @@
 //! - [`random_dictionary`]: directions by chance instead of learned ones, as sparse as the SAE.
 //! - [`permuted_decoder`]: every latent writes what another one should. What depends on the encoder alone does not move; what depends on the
 //!   reconstruction is lost.
-//! - A random model is [`assay_models::ModelFiles::load_redrawn`]: the same SAE on a model that has learned nothing.
+//! - A random model is [`assay_models::LoadedWeights::Redrawn`]: the same SAE on a model that has learned nothing.
 //!
 //! Which of the usual scores tell trained from random is not known beforehand (Heap et al. 2025; Korznikov et al. 2025), so a score stands
 //! beside that of its control.

@@ -6,6 +6,7 @@
 //! - [`weights`]: which tokens a latent writes, and the latents beside it.
 //! - [`effects`]: what the model says without it.
 //! - [`explaining`]: what can be said of it without a language model, and how well that detects it.
+//! - [`judge`]: what a language model of the user's says of it, if one is asked.
 //! - [`table`]: all of that as Parquet.
 //! - [`topics`]: what they do with each frequent token id.
 //! - [`exports`]: what other tools read.
@@ -16,6 +17,7 @@ pub mod effects;
 pub mod explaining;
 pub mod exports;
 pub mod firings;
+pub mod judge;
 pub mod pass;
 pub mod table;
 pub mod terminal;

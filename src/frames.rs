@@ -3,6 +3,7 @@
 mod axes;
 #[cfg(feature = "workbench")]
 pub(crate) mod columns;
+mod copies;
 mod grid;
 mod loops;
 mod parquet;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, HookKind, HookPoint, ModelFiles, Site};
+use assay_models::{Decoder, HookKind, HookPoint, LoadedWeights, ModelFiles, Site};
 use assay_sae::{Knob, TrainConfig};
 
 use crate::belonging::foreign;
@@ -90,10 +90,10 @@ impl Plan {
             match checkpoint {
                 Some(path) => {
                     let planned = plan.model(spec, model, path, sources, progress)?;
-                    let random = spec.controls.contains(&SweepControl::RandomModel);
-                    let random = random.then(|| planned.randomly_drawn());
+                    let drawn = [SweepControl::RandomModel, SweepControl::GaussianInputs]
+                        .map(|control| spec.controls.contains(&control).then(|| planned.of_control(control)));
                     let step0 = step0.as_deref().map(|path| planned.before_training(path)).transpose()?;
-                    for model in [Some(planned), random, step0].into_iter().flatten() {
+                    for model in [Some(planned)].into_iter().chain(drawn).chain([step0]).flatten() {
                         plan.models.push(model.with_groups(spec, opened)?);
                     }
                 }
@@ -210,11 +210,11 @@ impl Run {
 }
 
 impl PlannedModel {
-    /// The same model, to be drawn anew.
-    fn randomly_drawn(&self) -> Self {
+    /// The same files, for the SAEs of a control.
+    fn of_control(&self, control: SweepControl) -> Self {
         Self {
             name: self.name.clone(),
-            control: Some(SweepControl::RandomModel),
+            control: Some(control),
             files: Rc::clone(&self.files),
             weights: self.weights.clone(),
             tokens: Rc::clone(&self.tokens),
@@ -235,8 +235,7 @@ impl PlannedModel {
         );
         let weights = files.weights_hash();
         ensure!(weights != self.weights, "{}: {} has the weights of the model itself", opening(), path.display());
-        let of = self.randomly_drawn();
-        Ok(Self { control: Some(SweepControl::Step0), files: Rc::new(files), weights, ..of })
+        Ok(Self { files: Rc::new(files), weights, ..self.of_control(SweepControl::Step0) })
     }
 
     /// With a group for each budget.
@@ -261,11 +260,8 @@ impl PlannedModel {
     pub fn load(&self, opened: &OpenDevice) -> Result<Decoder> {
         // Weights are f32 whatever the spec's precision: captures for training say which precision they want (`StreamConfig`), and
         // everything else is computed in f32.
-        let loaded = match self.control {
-            Some(SweepControl::RandomModel) => self.files.load_redrawn(&opened.device, SweepControl::REDRAWN),
-            _ => self.files.load(&opened.device),
-        };
-        loaded.with_context(|| format!("model `{}`", self.name))
+        let weights = self.control.map_or(LoadedWeights::OfFiles, SweepControl::weights);
+        self.files.load_with(weights, &opened.device).with_context(|| format!("model `{}`", self.name))
     }
 
     /// What is to be said of held-out tokens that are not this model's text; nothing of one that never learned any.

@@ -38,9 +38,9 @@ pub struct SweepSpec {
     /// Which SAEs are trained, where `k` alone does not say it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coders: Vec<CoderSpec>,
-    /// What stands beside every SAE: `random-model`, an SAE of the model with its matrices drawn anew; `step-0`, an SAE of a model's `step0`;
-    /// `frozen-decoder`, an SAE whose decoder stays as it was drawn; `permuted-decoder`, the SAE itself with its decoder's rows permuted. The last
-    /// costs an evaluation, each other a training [default: none].
+    /// What stands beside every SAE: `random-model`, an SAE of the model with its matrices drawn anew; `gaussian-inputs`, the same with a random vector
+    /// for every occurrence of a token; `step-0`, an SAE of a model's `step0`; `frozen-decoder`, an SAE whose decoder stays as it was drawn;
+    /// `permuted-decoder`, the SAE itself with its decoder's rows permuted. The last costs an evaluation, each other a training [default: none].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<SweepControl>,
     /// Seeds of initialisation and batch order.

@@ -210,6 +210,9 @@ impl Evidence<'_> {
             Outcome::Overstates => format!("{keeps}; R² overstates that{r2_is}."),
             Outcome::Understates => format!("{keeps}; R² understates that{r2_is}."),
             Outcome::Undecided => match r2.zip(kept) {
+                Some((r2, _)) if self.value(R2).is_some_and(|value| value <= 0.0) => format!(
+                    "{keeps}, while R² is negative ({r2}): its reconstructions lie farther from the activations than their mean does."
+                ),
                 Some((r2, _)) => format!("{keeps}; whether R² ({r2}) tells that is undecided."),
                 None => "It is undecided whether R² tells what the SAE keeps of the model on this text.".to_owned(),
             },

@@ -95,6 +95,7 @@ mod hub;
 mod information;
 mod inputs;
 mod interrupt;
+mod judge;
 mod kernel_cache;
 mod kills;
 mod load;

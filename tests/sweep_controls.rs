@@ -12,7 +12,7 @@ use crate::common::{
     bundled, copy_dir, cpu, files, killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep,
 };
 
-const ALL: &str = r#"controls = ["permuted-decoder", "random-model", "frozen-decoder"]
+const ALL: &str = r#"controls = ["permuted-decoder", "random-model", "gaussian-inputs", "frozen-decoder"]
 coders = [{ architecture = "topk", k = [4] }, { architecture = "hierarchical", ks = [2, 8] }]"#;
 
 fn spec(dir: &Path) -> PathBuf {
@@ -43,7 +43,7 @@ fn value(run: &RunResult, column: &str) -> f64 {
 #[test]
 fn a_permuted_decoder_moves_what_is_of_the_reconstruction_and_nothing_of_the_encoder() {
     let grid = frames::read(whole()).unwrap();
-    assert_eq!((grid.runs.len(), grid.controls.len()), (3, 9));
+    assert_eq!((grid.runs.len(), grid.controls.len()), (3, 12));
     for (run, permuted) in pairs(&grid, "permuted-decoder") {
         for encoder in ["l0", "alive_frac", "bits_per_token", "bits_bernoulli", "no_first.l0", "n_dead", "final_loss"] {
             assert_eq!(value(run, encoder).to_bits(), value(permuted, encoder).to_bits(), "{encoder}");
@@ -88,6 +88,19 @@ fn a_random_model_has_another_loss_and_a_frozen_decoder_the_rows_that_were_drawn
     }
 }
 
+/// Each SAE of a random model reconstructs one of the few thousand vectors of its tokens, on their way; where every occurrence has a
+/// vector of its own, there is nothing to learn, and the share that 4 of 512 directions have of 128 dimensions is all that is left.
+#[test]
+fn without_tokens_to_learn_an_sae_reconstructs_less() {
+    let grid = frames::read(whole()).unwrap();
+    for ((run, random), (_, noise)) in pairs(&grid, "random-model").into_iter().zip(pairs(&grid, "gaussian-inputs")) {
+        assert!(value(noise, "ce_orig") > 7.5);
+        let [own, random, noise] = [run, random, noise].map(|run| value(run, "r2_deflated_8"));
+        println!("{own} {random} {noise}");
+        assert!(noise < random, "{own} {random} {noise}");
+    }
+}
+
 /// Records and ids of the SAEs are those of a sweep without controls, whose files know nothing of them.
 #[test]
 fn controls_change_no_byte_of_the_saes() {
@@ -107,9 +120,12 @@ fn controls_change_no_byte_of_the_saes() {
     assert!(!files(&out).keys().any(|path| path.to_string_lossy().contains("against-controls")));
     let report = text(whole(), "report.md");
     assert!(report.contains("What do SAEs have that their controls don't?"), "{report}");
-    assert!(report.contains("beside them 9 controls (permuted-decoder, frozen-decoder, random-model)"), "{report}");
+    assert!(
+        report.contains("beside them 12 controls (permuted-decoder, frozen-decoder, random-model, gaussian-inputs)"),
+        "{report}"
+    );
     let table = text(whole(), "tables/against-controls.md");
-    for control in ["none: the SAE", "permuted-decoder", "frozen-decoder", "random-model"] {
+    for control in ["none: the SAE", "permuted-decoder", "frozen-decoder", "random-model", "gaussian-inputs"] {
         assert_eq!(table.matches(control).count(), 3, "{control}: {table}");
     }
     assert_eq!(text(whole(), "tables/grid.md").matches("random-model").count(), 3);
@@ -130,7 +146,7 @@ fn what_is_no_control_is_refused() {
     for (controls, part) in [
         (
             r#"["random"]"#,
-            "unknown variant `random`, expected one of `random-model`, `step-0`, `frozen-decoder`, `permuted-decoder`",
+            "unknown variant `random`, expected one of `random-model`, `gaussian-inputs`, `step-0`, `frozen-decoder`, `permuted-decoder`",
         ),
         (r#"["random-model", "random-model"]"#, "controls: a value is listed twice (random-model)"),
     ] {

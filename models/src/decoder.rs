@@ -11,6 +11,7 @@ mod linear;
 mod load;
 mod mlp;
 mod norm;
+mod occurrences;
 mod parts;
 mod positions;
 mod redrawn;
@@ -36,7 +37,9 @@ pub use cut::Cut;
 use linear::widened;
 use load::Loader;
 use norm::NormWeights;
+use occurrences::Occurrences;
 use positions::Positions;
+use redrawn::Normal;
 
 /// A language model.
 pub struct Decoder {
@@ -44,6 +47,8 @@ pub struct Decoder {
     device: Device,
     /// `[vocab_size, d_model]`, like all matrices perhaps of two bytes per number.
     embed: Tensor<2>,
+    /// What is read in the place of its rows, if they are not.
+    occurrences: Option<Occurrences>,
     /// `[max_positions, d_model]`, if positions are embedded.
     position_embed: Option<Tensor<2>>,
     layers: Vec<Block>,
@@ -60,6 +65,31 @@ pub struct Decoder {
     packed: OnceLock<Vec<PackedBlock>>,
 }
 
+/// Which weights a model is loaded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadedWeights {
+    /// Those of its files.
+    OfFiles,
+    /// Every matrix drawn anew with this seed, embeddings too: independent normal numbers with that matrix' mean and standard deviation.
+    /// Vectors, which are gains and biases, stay. It is the control of Heap et al. (2025, "Automated interpretability metrics do not
+    /// distinguish trained and random transformers"): what a score has here, it does not have from training.
+    Redrawn(u64),
+    /// As [`Self::Redrawn`], and each occurrence of a token is given a vector of its own, of normal numbers with the mean and standard
+    /// deviation of the embedding, in the place of that token's row. No latent can be of a token then: what a score has here it
+    /// has neither from training nor from text (Heap et al. 2025, their control).
+    GaussianInputs(u64),
+}
+
+impl LoadedWeights {
+    /// The seed of matrices that are drawn anew.
+    fn redrawn(self) -> Option<u64> {
+        match self {
+            Self::OfFiles => None,
+            Self::Redrawn(seed) | Self::GaussianInputs(seed) => Some(seed),
+        }
+    }
+}
+
 impl Decoder {
     /// Loads a Hugging Face checkpoint directory.
     ///
@@ -70,11 +100,18 @@ impl Decoder {
         ModelFiles::open(dir)?.load(device)
     }
 
-    pub(crate) fn from_files(files: &ModelFiles, device: &Device, redrawn: Option<u64>) -> Result<Self> {
+    pub(crate) fn from_files(files: &ModelFiles, device: &Device, weights: LoadedWeights) -> Result<Self> {
         let ModelFiles { config, checkpoint, inventory } = files;
+        let redrawn = weights.redrawn();
         let load = Loader { checkpoint, config, names: &inventory.names, device, redrawn };
         let embed = load.rows(&inventory.embed)?;
         let unembed = if inventory.is_tied() { embed.clone().transpose() } else { load.unembed(&inventory.unembed)? };
+        let occurrences = match weights {
+            LoadedWeights::GaussianInputs(seed) => {
+                Some(Occurrences { normal: Normal::of(&checkpoint.read(&inventory.embed)?), seed })
+            }
+            _ => None,
+        };
         let position_embed = inventory.names.positions.as_ref().map(|name| load.rows(name)).transpose()?;
         let layers = (0..config.n_layers()).map(|index| load.block(index)).collect::<Result<_>>()?;
         let final_norm = load.norm(&inventory.names.final_norm)?;
@@ -83,6 +120,7 @@ impl Decoder {
             config: config.clone(),
             device: device.clone(),
             embed,
+            occurrences,
             position_embed,
             layers,
             final_norm,
@@ -161,9 +199,18 @@ impl Decoder {
         check_tokens(tokens, self.config.vocab_size)?;
         let (batch, context) = tokens.dim();
         check_context(context, &self.config)?;
-        let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
-        let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
-        let mut x = widened(embedding(self.embed.clone(), ids));
+        let mut x = match &self.occurrences {
+            Some(occurrences) => {
+                let d_model = self.config.d_model;
+                let rows = TensorData::new(occurrences.rows(tokens, d_model), [batch, context, d_model]);
+                Tensor::from_data(rows, &self.device)
+            }
+            None => {
+                let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
+                let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [batch, context]), &self.device);
+                widened(embedding(self.embed.clone(), ids))
+            }
+        };
         if self.config.ends.embed_scale != 1.0 {
             x = x * self.buffers.round(self.config.ends.embed_scale as f32);
         }

@@ -198,18 +198,22 @@ pub enum ModelError {
         hook: HookPoint,
     },
     /// A hook name that cannot be parsed.
-    #[error("`{name}` is not a hook point; expected for example blocks.3.hook_resid_post, or another of {known}")]
+    #[error("`{name}` is not a hook point{meant}; one is blocks.3.hook_resid_post, and others end in {known}")]
     HookName {
         /// The text.
         name: String,
+        /// Which one is probably meant, as a remark, or nothing.
+        meant: String,
         /// The kinds' names.
         known: String,
     },
     /// A text that names no kind of hook.
-    #[error("`{name}` is no kind of hook; there are {known}")]
+    #[error("`{name}` is no kind of hook{meant}; there are {known}")]
     HookKindName {
         /// The text.
         name: String,
+        /// Which one is probably meant, as a remark, or nothing.
+        meant: String,
         /// The kinds' names.
         known: String,
     },

@@ -155,8 +155,12 @@ impl FromStr for HookKind {
     /// From either name: `resid_post` or `hook_resid_post`.
     fn from_str(name: &str) -> Result<Self> {
         let kind = Self::ALL.into_iter().find(|kind| kind.short_name() == name || kind.name() == name);
+        let meant = |HookPoint { layer, kind }: HookPoint| {
+            format!(" (did you mean `{}`? The layer, {layer}, is given beside it)", kind.short_name())
+        };
         kind.ok_or_else(|| ModelError::HookKindName {
             name: name.to_owned(),
+            meant: meant_by(name).map(meant).unwrap_or_default(),
             known: Self::ALL.map(Self::short_name).join(", "),
         })
     }
@@ -237,14 +241,62 @@ impl FromStr for HookPoint {
         };
         parse().ok_or_else(|| ModelError::HookName {
             name: name.to_owned(),
+            meant: meant_by(name).map(|hook| format!(" (did you mean {hook}?)")).unwrap_or_default(),
             known: HookKind::ALL.map(HookKind::name).join(", "),
         })
     }
 }
 
+/// The hook point that a name of another notation stands for: `resid_post.3`, or a module of transformers, whose output it is, such as
+/// `gpt_neox.layers.3` or `model.layers.3.mlp`.
+fn meant_by(name: &str) -> Option<HookPoint> {
+    let digits = |c: char| c.is_ascii_digit();
+    let from = name.find(digits)?;
+    let layer = name[from..].split(|c| !digits(c)).next()?.parse().ok()?;
+    let of_ours =
+        KINDS.iter().filter(|(_, long, short)| name.contains(long) || (short.len() > 1 && name.contains(short)));
+    let of_a_module = || {
+        let parts: Vec<&str> = name.split('.').collect();
+        let has = |names: &[&str]| parts.iter().any(|part| names.contains(part));
+        let kind = match parts.last() {
+            Some(&"mlp") => HookKind::MlpOut,
+            Some(&("attention" | "attn" | "self_attn")) => HookKind::AttnOut,
+            Some(last) if last.parse::<usize>().is_ok() => HookKind::ResidPost,
+            _ => return None,
+        };
+        has(&["layers", "h", "blocks"]).then_some(kind)
+    };
+    let kind =
+        of_ours.map(|(kind, long, _)| (long.len(), *kind)).max_by_key(|(length, _)| *length).map(|(_, kind)| kind);
+    Some(HookPoint { layer, kind: kind.or_else(of_a_module)? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_notations_are_understood_enough_to_ask() {
+        for (name, meant) in [
+            ("resid_post.3", Some("blocks.3.hook_resid_post")),
+            ("blocks.12.resid_mid", Some("blocks.12.hook_resid_mid")),
+            ("3.mlp_out", Some("blocks.3.hook_mlp_out")),
+            ("gpt_neox.layers.3", Some("blocks.3.hook_resid_post")),
+            ("model.layers.30.mlp", Some("blocks.30.hook_mlp_out")),
+            ("transformer.h.0.attn", Some("blocks.0.hook_attn_out")),
+            ("layers.3", Some("blocks.3.hook_resid_post")),
+            ("blocks.3.attn.hook_q", None),
+            ("embed", None),
+            ("layers.99999999999999999999999", None),
+            ("pythia-70m", None),
+        ] {
+            assert_eq!(meant_by(name).map(|hook| hook.to_string()).as_deref(), meant, "{name}");
+            let error = name.parse::<HookPoint>().unwrap_err().to_string();
+            assert_eq!(error.contains("did you mean"), meant.is_some(), "{error}");
+        }
+        let error = "blocks.3.hook_resid_post".parse::<HookKind>().unwrap_err().to_string();
+        assert!(error.contains("did you mean `resid_post`? The layer, 3, is given beside it"), "{error}");
+    }
 
     #[test]
     fn names_round_trip() {

@@ -56,7 +56,7 @@ pub use assay_kernels::Precision;
 pub use config::{DecoderConfig, Family};
 pub use contexts::ContextStream;
 pub use corpus::objects::{objects, whole_text};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, LoadedWeights};
 pub use device::{runs_on_cpu, runs_on_cuda, side_by_side};
 pub use divergence::{CleanPass, clean_pass_bytes, kl_divergence};
 pub use error::ModelError;

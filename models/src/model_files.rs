@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use crate::config::DecoderConfig;
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, LoadedWeights};
 use crate::error::Result;
 use crate::families;
 use crate::fingerprint::fingerprint;
@@ -74,18 +74,15 @@ impl ModelFiles {
     /// # Errors
     /// If they do not fit, or one of them is not finite.
     pub fn load(&self, device: &Device) -> Result<Decoder> {
-        self.check_memory(device)?;
-        Decoder::from_files(self, device, None)
+        self.load_with(LoadedWeights::OfFiles, device)
     }
 
-    /// The same model with every matrix drawn anew, embeddings too: independent normal numbers with that matrix' mean and standard
-    /// deviation. Vectors, which are gains and biases, stay. It is the control of Heap et al. (2025, "Sparse autoencoders can interpret
-    /// randomly initialized transformers"): what a score has here, it does not have from training.
+    /// The same, or a model like it that learned nothing.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_redrawn(&self, device: &Device, seed: u64) -> Result<Decoder> {
+    pub fn load_with(&self, weights: LoadedWeights, device: &Device) -> Result<Decoder> {
         self.check_memory(device)?;
-        Decoder::from_files(self, device, Some(seed))
+        Decoder::from_files(self, device, weights)
     }
 }

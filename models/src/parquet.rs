@@ -368,7 +368,7 @@ fn metadata(path: &Path) -> Result<(File, FileMetadata)> {
 
 fn bad(path: &Path) -> impl Fn(PolarsError) -> ModelError {
     let path = path.to_owned();
-    move |e| ModelError::data(&path, e.to_string())
+    move |e| ModelError::data(&path, format!("it is damaged or no Parquet file ({e}); copy or download it again"))
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ pub fn grid_of(
     }
     let bootstrap = Bootstrap { resamples: 500, level: 0.95, seed: 0 };
     Grid {
+        copies: Vec::new(),
         runs,
         controls: Vec::new(),
         geometry: Vec::new(),

@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result, ensure};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, HookPoint, ModelFiles, Site};
+use assay_models::{Decoder, HookPoint, LoadedWeights, ModelFiles, Site};
 use assay_probes::topology::{Statistic, Turning, class_means};
 use serde::Serialize;
 
@@ -116,7 +116,7 @@ impl CirclesArgs {
             draws: self.draws as usize,
             seed: self.seed,
             of_model: of(&files.load(&device)?, "model")?,
-            of_random_model: of(&files.load_redrawn(&device, self.seed)?, "random model")?,
+            of_random_model: of(&files.load_with(LoadedWeights::Redrawn(self.seed), &device)?, "random model")?,
         };
         if let Some(plot) = &self.plot {
             let columns = [("model", &found.of_model.measured), ("random model", &found.of_random_model.measured)];

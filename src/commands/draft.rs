@@ -94,7 +94,7 @@ impl DraftArgs {
         };
         let shown = self.text.display();
         // Of a short text not most of it.
-        let is_short = self.eval_sequences.is_none() && contexts < 2 * most;
+        let is_short = is_all && self.eval_sequences.is_none() && contexts < 2 * most;
         let held_out = if is_short { (contexts / 5).max(1) } else { most };
         ensure!(
             contexts > held_out,

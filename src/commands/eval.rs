@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use assay_models::{ModelFiles, Site};
+use assay_models::{LoadedWeights, ModelFiles, Site};
 use assay_probes::stats::Resamples;
 use assay_probes::{EvalConfig, ProbeError, Survey, evaluate};
 use assay_sae::{Sae, formats};
@@ -186,6 +186,8 @@ impl EvalArgs {
                 hook_out: place.hook_out(),
                 starts: starts(bos, model.config()),
             };
+            // Said before the verdict, and in the notes after it.
+            used.doubts(&loaded.metadata).iter().for_each(|doubt| progress.warn(doubt));
             loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         }
         let (sequences, context_size) = tokens.dim();
@@ -243,7 +245,7 @@ impl EvalArgs {
             .map(|((c, of), found)| (c, of, found))
             .collect();
         if self.controls.contains(&Control::RandomModel) {
-            let redrawn = files.load_redrawn(&device, self.seed)?;
+            let redrawn = files.load_with(LoadedWeights::Redrawn(self.seed), &device)?;
             let mut stage = progress.stage("evaluate random-model", sequences as u64, "sequences");
             let mut advance = |n: usize| {
                 stage.advance(n as u64, String::new);

@@ -1,5 +1,6 @@
 //! `assay features`: what each latent means.
 
+mod judge;
 mod made;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use burn::tensor::Device;
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
 
+use self::judge::{JudgeArgs, JudgeReport};
 use self::made::Made;
 use super::contexts::{ALL_SEQUENCES, CONTEXT_OF_SAE, ContextArgs};
 use super::eval::named::model_of;
@@ -89,6 +91,8 @@ pub struct FeaturesArgs {
     json: bool,
     #[command(flatten)]
     given: GivenArgs,
+    #[command(flatten)]
+    judge: JudgeArgs,
 }
 
 impl FeaturesArgs {
@@ -99,6 +103,7 @@ impl FeaturesArgs {
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         Store::check(&self.out)?;
         check_writable(&self.out.join(INDEX))?;
+        let judge = self.judge.open(&self.out)?;
         let model_name = model_of(self.model.as_deref(), std::slice::from_ref(&self.sae))?;
         let opened = device::open(device_name)?;
         let device = opened.device;
@@ -173,7 +178,9 @@ impl FeaturesArgs {
         if self.delphi {
             delphi::write(&self.out.join(delphi::DIR), &mut events.again()?)?;
         }
-        self.report(&made, &features, &found, compared, is_folder, agreement)
+        let judged =
+            judge.map(|judge| self.judge.run(&judge, &made, &features, &self.out, &self.saved())).transpose()?;
+        self.report(&made, &features, &found, compared, is_folder, agreement, judged)
     }
 
     /// The SAE whose latents are matched.
@@ -230,6 +237,7 @@ impl FeaturesArgs {
         compared: Compared,
         is_folder: bool,
         agreement: Option<[Agreement; 2]>,
+        judged: Option<JudgeReport>,
     ) -> Result<()> {
         let contents = made.events.contents();
         let tokens = (contents.sequences * contents.context_size) as u64;
@@ -271,6 +279,7 @@ impl FeaturesArgs {
                 "topics": {
                     "topics": shared.topics, "learned": shared.learned, "latents": shared.split, "absorbed": shared.absorbed,
                 },
+                "judge": judged,
                 "partners": { "every": compared.every, "share": compared.share }, "contents": contents, "notes": notes,
             });
             return output::result_line(serde_json::to_string_pretty(&object)?);
@@ -288,6 +297,7 @@ impl FeaturesArgs {
             explained.row([found.method.name().to_owned(), own, balanced, latents, other, others]);
         }
         let twins = agreement.map_or_else(String::new, |[own, null]| twins_table(own, null, shared_of(features)));
+        let judged = judged.map_or_else(String::new, |judged| format!("\n{}", judged.text()));
         let page = match (self.no_dashboard, is_folder) {
             (true, _) => String::new(),
             (false, true) => format!(", {FOLDER}/{} to look at in a browser", dashboard::INDEX),
@@ -296,7 +306,7 @@ impl FeaturesArgs {
         output::result(format_args!(
             "{}: {} firings on {tokens} tokens of {alive} of {} latents\n{TABLE} has a row for each latent{page}\n\n{table}\nDetection of held-out windows by explanations, \
              medians; {WINDOWS} of each kind of window at most\n\n{explained}\nPartners, latents that fire \
-             together, were looked for in {compared}.\n{}\n{twins}{}",
+             together, were looked for in {compared}.\n{}\n{twins}{judged}{}",
             self.out.display(),
             made.events.total(),
             features.len(),

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::Feature;
 use super::firings::{GROUP, Reader, Readers, Texts};
+use super::judge::Judgeable;
 use crate::interrupt::{self, Interrupted};
 use crate::progress::Stage;
 
@@ -152,6 +153,25 @@ pub fn described(
     }
     found.sort_by_key(|(latent, _)| *latent);
     Ok(found)
+}
+
+/// The windows of some latents that have been explained, for a judge.
+///
+/// # Errors
+/// If the store can't be read.
+pub fn judgeable(
+    readers: &Readers<'_>,
+    texts: &Texts,
+    features: &[Feature],
+    latents: &[usize],
+) -> Result<Vec<Judgeable>> {
+    let of = |(latent, windows): (&usize, Option<Windows>)| {
+        let Windows { by, held_out } = windows?;
+        let tokens = features[*latent].detection(Method::Tokens).map(|described| described.explanation.clone());
+        Some(Judgeable { latent: *latent, by, held_out, tokens })
+    };
+    let windows = readers.map(latents, |reader, latent| windows(reader, texts, &features[latent]))?;
+    Ok(latents.iter().zip(windows).filter_map(of).collect())
 }
 
 /// The windows of a latent; `None` if there are too few of a kind.

@@ -119,6 +119,8 @@ pub struct Bootstrap {
 pub struct Grid {
     /// In the order of the spec: models, budgets, hooks, seeds, settings.
     pub runs: Vec<RunResult>,
+    /// SAEs that are one of those, bit for bit, under another name, as where a loss without outliers met none. They are in no number.
+    pub copies: Vec<RunResult>,
     /// Controls of them, in the same order: what compares runs leaves them out.
     pub controls: Vec<ControlRun>,
     /// Geometry by model.

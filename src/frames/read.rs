@@ -9,6 +9,7 @@ use assay_probes::metrics::{Subset, Sums};
 use assay_probes::profile::NormBin;
 
 use super::axes::{CONTROL, MSE, Setting, Site, TOPK};
+use super::copies::{controls_of_others, without_copies};
 use super::grid::{Bootstrap, ControlRun, Estimated, FailedRun, Grid, RunResult};
 use super::loops::read_loops;
 use super::parquet::Frame;
@@ -118,10 +119,13 @@ pub fn read(results: &Path) -> Result<Grid> {
     let named = models.text("model")?.into_iter().zip(models.flags("found")?);
     let missing = named.filter(|(_, found)| !found).map(|(name, _)| name).collect();
     let failed = read_failures(results)?;
+    let (runs, copies) = without_copies(out);
+    let controls = controls_of_others(of_controls, &copies);
     Ok(Grid {
         bootstrap,
-        runs: out,
-        controls: of_controls,
+        runs,
+        copies,
+        controls,
         geometry: read_geometry(results)?,
         information,
         loops: read_loops(results)?,

@@ -126,7 +126,7 @@ const SECTIONS: [Section; 23] = [
         caveats: &[(
             ALWAYS,
             "A control has the place, setting, seed and tokens of its SAE. `random-model` is an SAE of the model with every matrix drawn anew, with the same mean and standard deviation; \
-             its scores are of that model, which has another loss of its own, so that a CE_rec near 1 there means that there was little to lose. `step-0` is likewise of the model before its training. `frozen-decoder` is an SAE whose decoder \
+             its scores are of that model, which has another loss of its own, so that a CE_rec near 1 there means that there was little to lose. `gaussian-inputs` is such a model that moreover reads a random vector for every occurrence of a token, so that no latent can be of a token. `step-0` is likewise of the model before its training. `frozen-decoder` is an SAE whose decoder \
              rows stay as they were drawn. `permuted-decoder` is the SAE itself with the rows of its decoder permuted; its L0 and its share of alive latents come from the encoder and are \
              the same by construction. The columns `SAEs` and `control's` are medians over models, depths, settings and budgets. A score that a control reaches as well was not learned; a \
              score that no control reaches does not show that latents can be understood.",

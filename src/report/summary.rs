@@ -1,5 +1,6 @@
 //! The first minute of a report: what was run, the strongest findings, what is undecided and why, and what limits them.
 
+mod controls;
 mod findings;
 mod open;
 
@@ -108,6 +109,7 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
         out.push(Block::Table(Shown { name, table, part: Part::Whole }));
     }
     out.extend(figures.iter().filter(|drawn| FIGURES.contains(&drawn.stem)).map(Block::Figure));
+    out.extend([controls::controls(analysis), controls::legibility(analysis)].into_iter().flatten().map(Block::Text));
     out.push(Block::Text(format!("**Undecided.** {}", undecided(analysis, &strong))));
     let caveats: Vec<String> = caveats(analysis).into_iter().map(|caveat| format!("- {caveat}")).collect();
     out.push(Block::Text(format!("**Caveats.**\n\n{}", caveats.join("\n"))));
@@ -156,6 +158,16 @@ fn run(analysis: &Analysis<'_>) -> String {
         parts.push(format!(
             "beside them {} ({names}), which are in a section of their own and in the lists of all runs",
             counted(grid.controls.len(), "control")
+        ));
+    }
+    if !grid.copies.is_empty() {
+        let mut names: Vec<&str> = grid.copies.iter().map(|run| run.setting.objective.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        parts.push(format!(
+            "beside them {} ({}) in no number: each is one of these, bit for bit, because its loss left out no token",
+            counted(grid.copies.len(), "SAE"),
+            no_tags(&names.join(", "))
         ));
     }
     let all = grid.runs.first().map_or(&[][..], |run| &run.sequences);

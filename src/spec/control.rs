@@ -1,5 +1,6 @@
 //! `controls`: what stands beside every SAE of a sweep, to say what its scores are without what they are to measure.
 
+use assay_models::LoadedWeights;
 use serde::{Deserialize, Serialize};
 
 /// A control. Each SAE of the sweep gets one, of the same place, setting, seed and tokens.
@@ -10,8 +11,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub enum SweepControl {
     /// An SAE trained on, and put into, the model with every matrix drawn anew with its mean and standard deviation
-    /// ([`ModelFiles::load_redrawn`](assay_models::ModelFiles::load_redrawn)), by [`Self::REDRAWN`].
+    /// ([`LoadedWeights::Redrawn`]), by [`Self::REDRAWN`].
     RandomModel,
+    /// As [`Self::RandomModel`], of a model that reads a vector of its own for every occurrence of a token ([`LoadedWeights::GaussianInputs`]).
+    GaussianInputs,
     /// An SAE trained on, and put into, the model as it was before its training ([`ModelSpec::step0`](super::ModelSpec::step0)), where the
     /// spec says where that is.
     #[serde(rename = "step-0")]
@@ -24,19 +27,30 @@ pub enum SweepControl {
 
 impl SweepControl {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::RandomModel, Self::Step0, Self::FrozenDecoder, Self::PermutedDecoder];
+    pub const ALL: [Self; 5] =
+        [Self::RandomModel, Self::GaussianInputs, Self::Step0, Self::FrozenDecoder, Self::PermutedDecoder];
     /// The seed by which a model is drawn anew: one random model for all seeds of SAEs.
     pub const REDRAWN: u64 = 0;
 
     /// Whether it is of SAEs of another model, which is planned beside the spec's.
     pub fn is_of_model(self) -> bool {
-        matches!(self, Self::RandomModel | Self::Step0)
+        matches!(self, Self::RandomModel | Self::GaussianInputs | Self::Step0)
+    }
+
+    /// Which weights its model is loaded with.
+    pub fn weights(self) -> LoadedWeights {
+        match self {
+            Self::RandomModel => LoadedWeights::Redrawn(Self::REDRAWN),
+            Self::GaussianInputs => LoadedWeights::GaussianInputs(Self::REDRAWN),
+            Self::Step0 | Self::FrozenDecoder | Self::PermutedDecoder => LoadedWeights::OfFiles,
+        }
     }
 
     /// Its name in specs, tables and files.
     pub fn name(self) -> &'static str {
         match self {
             Self::RandomModel => "random-model",
+            Self::GaussianInputs => "gaussian-inputs",
             Self::Step0 => "step-0",
             Self::FrozenDecoder => "frozen-decoder",
             Self::PermutedDecoder => "permuted-decoder",

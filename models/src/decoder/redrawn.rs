@@ -3,23 +3,41 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Replaces the values of the tensor `name` by independent normal numbers with their mean and standard deviation. The seed and the name say which.
-pub(super) fn redraw(values: &mut [f32], name: &str, seed: u64) {
-    let n = values.len().max(1) as f64;
-    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-    let deviation = variance.sqrt();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
-    let mut rng = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
-    for pair in values.chunks_mut(2) {
-        // Two normal numbers of two uniform ones (Box and Muller 1958); 1 − u is never 0.
-        let (radius, angle) =
-            ((-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt(), rng.random::<f64>() * std::f64::consts::TAU);
-        for (value, normal) in pair.iter_mut().zip([radius * angle.cos(), radius * angle.sin()]) {
-            *value = (mean + deviation * normal) as f32;
+/// Independent normal numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Normal {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Normal {
+    /// With the mean and the standard deviation of `values`.
+    pub(super) fn of(values: &[f32]) -> Self {
+        let n = values.len().max(1) as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        Self { mean, deviation: variance.sqrt() }
+    }
+
+    /// Two normal numbers of two uniform ones (Box and Muller 1958).
+    pub(super) fn fill(&self, values: &mut [f32], rng: &mut ChaCha8Rng) {
+        for pair in values.chunks_mut(2) {
+            // 1 − u is never 0.
+            let (radius, angle) =
+                ((-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt(), rng.random::<f64>() * std::f64::consts::TAU);
+            for (value, normal) in pair.iter_mut().zip([radius * angle.cos(), radius * angle.sin()]) {
+                *value = (self.mean + self.deviation * normal) as f32;
+            }
         }
     }
+}
+
+/// Replaces the values of the tensor `name` by independent normal numbers with their mean and standard deviation. The seed and the name say which.
+pub(super) fn redraw(values: &mut [f32], name: &str, seed: u64) {
+    let normal = Normal::of(values);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
+    normal.fill(values, &mut ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()));
 }
 
 #[cfg(test)]

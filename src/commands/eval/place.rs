@@ -71,8 +71,8 @@ impl Named<'_> {
         };
         match name.parse() {
             Ok(hook) => Ok((hook, format!("{sae}: {key} is {hook}"))),
-            Err(ModelError::HookName { .. }) => {
-                bail!("{sae} names the hook `{name}`, which is none of this model's ({key}); {hint}")
+            Err(ModelError::HookName { meant, .. }) => {
+                bail!("{sae} names the hook `{name}`{meant}, which is none of this model's ({key}); {hint}")
             }
             Err(error) => Err(error).context(sae.to_string()),
         }

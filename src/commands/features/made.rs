@@ -21,13 +21,14 @@ use crate::events::Events;
 use crate::features::dashboard::Page;
 use crate::features::exports::neuronpedia::{self, Source};
 use crate::features::firings::{COMPARED, Compared, Readers, Texts, Together};
+use crate::features::judge::{Calibration, Endpoint, Judged, judged};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, explaining, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
 use crate::legibility;
 use crate::markdown;
 use crate::output;
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage};
 
 /// Nearest decoder rows of a latent that are kept.
 const NEAREST: usize = 5;
@@ -142,6 +143,22 @@ impl Made<'_> {
         found.into_iter().for_each(|(latent, described)| features[latent].described = described);
         stage.finish("");
         Ok(())
+    }
+
+    /// What a judge makes of some latents, all of which have been explained.
+    pub fn judged(
+        &self,
+        judge: &Endpoint,
+        features: &[Feature],
+        latents: &[usize],
+        stage: &mut Stage,
+        saved: &str,
+    ) -> Result<(Calibration, Vec<Judged>)> {
+        let texts = self.texts()?;
+        let readers = Readers::open(self.events, &texts)?;
+        let judgeable = explaining::judgeable(&readers, &texts, features, latents)?;
+        let classes = legibility::classes(self.model, self.vocabulary);
+        judged(judge, &judgeable, &|id| self.vocabulary.text(id), &classes, stage, saved)
     }
 
     /// The output score of each latent, by what it writes; `None` where ablations are not defined either, and of all latents where none fires at

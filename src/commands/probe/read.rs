@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, DecoderConfig, ModelFiles, Site};
+use assay_models::{Decoder, DecoderConfig, LoadedWeights, ModelFiles, Site};
 use assay_probes::probing::principal;
 use assay_sae::{LoadedSae, Sae, formats};
 use burn::tensor::Device;
@@ -82,7 +82,7 @@ impl Models {
             saes.push(("permuted decoder".to_owned(), RepresentationKind::PermutedDecoder, permuted, first));
         }
         let redrawn = args.controls.contains(&Control::RandomModel);
-        let redrawn = redrawn.then(|| files.load_redrawn(&device, args.seed)).transpose()?;
+        let redrawn = redrawn.then(|| files.load_with(LoadedWeights::Redrawn(args.seed), &device)).transpose()?;
         let model = files.load(&device)?;
         Ok(Self {
             model_name: of_path(model_name),

@@ -30,7 +30,7 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
         Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{} This compares R² with the loss score under mean ablation, which has the same 0 and 1: a difference within ±{AGREE} is agreement, \
+            "{} This compares R² with the loss score under mean ablation, which is 0 for the mean activation and 1 for a perfect reconstruction as R² is: a difference within ±{AGREE} is agreement, \
              one beyond ±{DIFFER} is not. The clearest: at {} of {}, R² is {} and the loss score {}.",
             kept_by(*tally),
             place(analysis, cell),
@@ -127,7 +127,7 @@ fn few_tokens(
     };
     let changes: Vec<String> = tallies.iter().map(changes).collect();
     format!(
-        "R² depends on a few tokens: {} (with the whole interval). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
+        "R² depends on a few tokens: {} (and so is the whole interval of the difference). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
          {} over all predictions and {} over those that are not made at these tokens.",
         changes.join("; "),
         place(analysis, cell),

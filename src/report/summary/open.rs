@@ -68,6 +68,15 @@ pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> Strin
                 )
             })
         }
+        Answer::Kept { tally, .. } => {
+            let open = tally.of - tally.above - tally.below - tally.equal;
+            (open > 0).then(|| {
+                format!(
+                    "In {open} of {} conditions it is open whether R² tells what SAEs keep: the interval of their difference reaches beyond a limit.",
+                    tally.of
+                )
+            })
+        }
         _ => None,
     }));
     if out.is_empty() {
