@@ -254,7 +254,7 @@ fn points_of_a_label_are_compared_with_shuffled_labels() {
     let found: Value = serde_json::from_str(&found).unwrap();
     assert_eq!((&found["points"], &found["nulls"][0]["null"]), (&(2 * n).into(), &"labels".into()));
     refused(&mut topology(&["--nulls", "labels"]), &["--labels FILE"]);
-    refused(&mut topology(&["--labels", "labels.npy", "--label", "2"]), &["--label 2", "2 labels"]);
+    refused(&mut topology(&["--labels", "labels.npy", "--label", "2"]), &["--label 2", "columns 0 to 1"]);
     refused(&mut topology(&["--labels", "all.npy"]), &["0 or 1"]);
 }
 

@@ -180,10 +180,10 @@ impl TopologyArgs {
         let labels = cloud::read_labels(path, self.labels_key.as_deref(), &whole, &self.cloud)?;
         ensure!(
             self.label < labels.ncols(),
-            "--label {}: {} has {} labels, from 0",
+            "--label {}: the labels of {} are its columns 0 to {}",
             self.label,
             path.display(),
-            labels.ncols()
+            labels.ncols() - 1
         );
         let of_label: Vec<usize> = (0..whole.nrows()).filter(|&row| labels[[row, self.label]]).collect();
         ensure!(!of_label.is_empty(), "no point has label {} of {}", self.label, path.display());
