@@ -40,6 +40,41 @@ pub fn read(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
     found.with_context(|| format!("cannot read a cloud of points from {}", path.display()))
 }
 
+/// Reads the labels of a cloud's points, `[n, labels]`: zeros and ones in a file as [`read`] reads it, a column each; one label may be a row.
+///
+/// # Errors
+/// As [`read`], or if the file has not a row for each point of `cloud`, which was read from `path_of_cloud`, or other values.
+pub fn read_labels(path: &Path, key: Option<&str>, cloud: &Array2<f64>, path_of_cloud: &Path) -> Result<Array2<bool>> {
+    let mut labels = read(path, key)?;
+    if labels.nrows() == 1 && labels.ncols() == cloud.nrows() {
+        labels = labels.reversed_axes();
+    }
+    check_rows(path, &labels, cloud, path_of_cloud)?;
+    ensure!(
+        labels.iter().all(|&value| value == 0.0 || value == 1.0),
+        "{}: labels are 0 or 1, a column each",
+        path.display()
+    );
+    Ok(labels.mapv(|value| value > 0.5))
+}
+
+/// Checks that a file has columns, and a row for each point of a cloud.
+///
+/// # Errors
+/// If not.
+pub fn check_rows(path: &Path, matrix: &Array2<f64>, cloud: &Array2<f64>, path_of_cloud: &Path) -> Result<()> {
+    ensure!(matrix.ncols() > 0, "{} has no columns", path.display());
+    ensure!(
+        matrix.nrows() == cloud.nrows(),
+        "{} has {} rows, and {} has {}: a row is a point in both",
+        path.display(),
+        matrix.nrows(),
+        path_of_cloud.display(),
+        cloud.nrows()
+    );
+    Ok(())
+}
+
 /// Places of at most `most` tokens of a context, ascending, chosen at random by a seed and the number of the context among those from `from` up to
 /// `to`.
 pub fn places(seed: u64, context: usize, [from, to]: [usize; 2], most: usize) -> Vec<usize> {

@@ -11,8 +11,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use assay_models::memory;
 use assay_probes::topology::{
-    Audit, AuthorRule, Drawable, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit, author_rule,
-    over_metrics,
+    Audit, AuthorRule, Cloud, Drawable, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit,
+    author_rule, over_metrics,
 };
 use burn::tensor::Device;
 use indicatif::DecimalBytes;
@@ -29,7 +29,7 @@ pub use sweep::{Task, TopologyRecord, measure, tasks};
 /// Principal components that are kept by default.
 const COMPONENTS: usize = 50;
 /// Points up to which dimension 2 is computed.
-const MOST_IN_DIMENSION_2: usize = 300;
+pub const MOST_IN_DIMENSION_2: usize = 300;
 /// Subsamples of the earlier rule.
 const AUTHOR_RUNS: usize = 8;
 /// Points of the smallest loop.
@@ -91,6 +91,24 @@ impl FromStr for Components {
     }
 }
 
+/// Points that are audited.
+#[derive(Clone, Debug)]
+pub struct Points {
+    /// Those themselves.
+    pub cloud: Arc<Array2<f64>>,
+    /// How many there were before so many were chosen.
+    pub rows: usize,
+    /// All points of the file, where those of a label are audited.
+    pub all: Option<Arc<Array2<f64>>>,
+}
+
+impl Points {
+    /// As a null sees them.
+    pub fn cloud(&self) -> Cloud<'_> {
+        Cloud { points: self.cloud.view(), all: self.all.as_ref().unwrap_or(&self.cloud).view() }
+    }
+}
+
 /// What was found of a cloud in one metric.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Audited {
@@ -143,8 +161,8 @@ impl Settings {
         if let Some(metric) = metrics.iter().find(|&&metric| is_of_sets(metric)) {
             let shown: Vec<String> = self.nulls.iter().map(ToString::to_string).collect();
             ensure!(
-                self.nulls.iter().all(|null| *null == Null::Columns),
-                "a draw of {} is none of the metric {metric}: give {nulls} columns, or none",
+                self.nulls.iter().all(|null| matches!(null, Null::Columns | Null::Labels)),
+                "a draw of {} is none of the metric {metric}: give {nulls} columns or labels, or none",
                 shown.join(",")
             );
         }
@@ -212,50 +230,39 @@ impl Settings {
     ///
     /// # Errors
     /// If the cloud is not one of the metric.
-    pub fn seconds(&self, metric: Metric, cloud: ArrayView2<'_, f64>) -> Result<f64> {
-        let pipeline = self.pipeline(metric, cloud.ncols());
+    pub fn seconds<'a>(&self, metric: Metric, cloud: impl Into<Cloud<'a>>) -> Result<f64> {
+        let cloud = cloud.into();
+        let pipeline = self.pipeline(metric, cloud.points.ncols());
         let mut seconds = 0.0;
-        for &null in self.nulls.iter().filter(|_| cloud.nrows() >= LEAST) {
+        for &null in self.nulls.iter().filter(|_| cloud.points.nrows() >= LEAST) {
             let draw = Drawable::of(null, cloud, self.seed)?.draw(&mut ChaCha8Rng::seed_from_u64(self.seed));
             seconds += seconds_of_bars(&pipeline, draw.view())? * self.draws as f64;
         }
         Ok(seconds / rayon::current_num_threads().min(self.draws.max(1)) as f64)
     }
 
-    /// Audits a cloud in one metric; `rows` is how many it was chosen from. Of fewer points than a loop has nothing is drawn. `tick` is told of draws
-    /// as they are made. `None` as soon as somebody asks to stop: what was begun is left behind.
+    /// Audits a cloud in one metric. Of fewer points than a loop has nothing is drawn. `tick` is told of draws as they are made. `None` as soon as somebody asks to stop: what was begun is left behind.
     ///
     /// # Errors
     /// If the cloud is not one of the metric.
-    pub fn audit(
-        &self,
-        metric: Metric,
-        cloud: &Arc<Array2<f64>>,
-        rows: usize,
-        tick: impl FnMut(usize),
-    ) -> Result<Option<Audited>> {
-        let (settings, cloud) = (self.clone(), Arc::clone(cloud));
-        let work = move |said: &Sender<usize>| settings.whole_audit(metric, cloud.view(), rows, said);
+    pub fn audit(&self, metric: Metric, points: &Points, tick: impl FnMut(usize)) -> Result<Option<Audited>> {
+        let (settings, points) = (self.clone(), points.clone());
+        let work = move |said: &Sender<usize>| settings.whole_audit(metric, &points, said);
         interrupt::unless_requested(work, tick)?.transpose()
     }
 
-    fn whole_audit(
-        &self,
-        metric: Metric,
-        cloud: ArrayView2<'_, f64>,
-        rows: usize,
-        said: &Sender<usize>,
-    ) -> Result<Audited> {
+    fn whole_audit(&self, metric: Metric, points: &Points, said: &Sender<usize>) -> Result<Audited> {
+        let cloud = points.cloud.view();
         let nulls = if cloud.nrows() < LEAST { &[] } else { &self.nulls[..] };
         let pipeline = self.pipeline(metric, cloud.ncols());
         let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
         let tick = |made| said.send(made).context("nobody waits for the rest");
-        let audit = audit::<anyhow::Error>(cloud, &pipeline, nulls, &draws, tick)?;
+        let audit = audit::<anyhow::Error>(points.cloud(), &pipeline, nulls, &draws, tick)?;
         // It looks at halves of the cloud.
         let half = cloud.nrows().div_ceil(2);
         let author = (!nulls.is_empty() && half >= LEAST).then(|| {
             let of = [AUTHOR_RUNS, half];
-            let pipeline = Pipeline { components: None, ..pipeline.clone() };
+            let pipeline = Pipeline { components: None, max_dim: 1, ..pipeline.clone() };
             author_rule(cloud, &pipeline, &author_nulls(metric), of, self.seed)
         });
         Ok(Audited {
@@ -263,7 +270,7 @@ impl Settings {
             filtration: self.filtration.to_string(),
             points: audit.points,
             dimensions: cloud.ncols(),
-            rows,
+            rows: points.rows,
             components: pipeline.components,
             landmarks: self.landmarks.map(|landmarks| landmarks.count),
             draws: self.draws,

@@ -153,6 +153,7 @@ fn clouds_that_cannot_be_audited_are_refused() {
     for (section, parts) in [
         ("[topology]\ndraws = 5\n\n[eval]", ["[topology] draws = 5", "or more"]),
         ("[topology]\nmetrics = ['jaccard']\n\n[eval]", ["[topology] metrics", "jaccard is of sets"]),
+        ("[topology]\nnulls = ['labels']\n\n[eval]", ["[topology] nulls", "assay topology --labels"]),
         ("[topology]\nmetrics = ['euclid']\n\n[eval]", ["`euclid` is no metric", "euclidean"]),
         ("[topology]\nclouds = ['latents']\n\n[eval]", ["latents", "decoder"]),
         ("[topology]\nseeds = [1, 1]\n\n[eval]", ["[topology] seeds", "listed twice"]),

@@ -188,6 +188,76 @@ fn a_circle_is_told_from_nulls() {
     }
 }
 
+/// Points of a sphere, one turn of the golden angle after another.
+fn sphere(count: usize) -> Vec<f32> {
+    let turn = std::f64::consts::PI * (3.0 - 5.0_f64.sqrt());
+    let point = |i: usize| {
+        let (height, angle) = (1.0 - (2 * i + 1) as f64 / count as f64, turn * i as f64);
+        let radius = (1.0 - height * height).sqrt();
+        [radius * angle.cos(), radius * angle.sin(), height]
+    };
+    (0..count).flat_map(point).map(|v| v as f32).collect()
+}
+
+/// What dimension 2 says is printed and written: a sphere has a void, a circle has none.
+#[test]
+fn dimension_2_tells_a_void() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    std::fs::write(at("sphere.npy"), npy_bytes(&sphere(60), "(60, 3)")).unwrap();
+    npy(&at("circle.npy"), &cloud("circle"));
+    let topology = |file: &str, arguments: &[&str]| {
+        let mut command = assay();
+        command.arg("topology").arg(at(file)).args(["--draws", "19"]).args(arguments);
+        stdout_of(&mut command)
+    };
+    let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let out = at("out").display().to_string();
+    let found = read(&topology("sphere.npy", &["--max-dim", "2", "--json", "--out", &out]));
+    assert_eq!(found["is_explained_by_a_void"], true, "{found}");
+    let tests = found["nulls"][0]["tests"].as_array().unwrap();
+    assert_eq!((tests.len(), &tests[5]["statistic"], &tests[5]["p"]), (6, &"void".into(), &0.05.into()));
+    assert_eq!(tests[5]["observed"], found["voids"]["pi"]);
+    assert!(at("out/topology.parquet").exists());
+    // Without dimension 2 the verdict says how to ask; with it, what was found.
+    let text = topology("circle.npy", &[]);
+    assert!(text.contains("--max-dim 2 tells whether a void explains it"), "{text}");
+    let text = topology("circle.npy", &["--max-dim", "2"]);
+    assert!(text.contains("No void explains it"), "{text}");
+}
+
+/// Points that have a label, against as many of all.
+#[test]
+fn points_of_a_label_are_compared_with_shuffled_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let (circle, [n, _]) = points(&cloud("circle"));
+    // Twice as many others, in a square about it.
+    let others = (0..2 * n).flat_map(|i| [(i * 37 % 101) as f64 / 25.0 - 2.0, (i * 61 % 103) as f64 / 25.0 - 2.0]);
+    let values: Vec<f32> = circle.iter().copied().chain(others).map(|v| v as f32).collect();
+    std::fs::write(at("all.npy"), npy_bytes(&values, &format!("({}, 2)", 3 * n))).unwrap();
+    let labels: Vec<f32> = (0..3 * n).flat_map(|i| [f32::from(u8::from(i >= n)), f32::from(u8::from(i < n))]).collect();
+    std::fs::write(at("labels.npy"), npy_bytes(&labels, &format!("({}, 2)", 3 * n))).unwrap();
+    let topology = |arguments: &[&str]| {
+        let mut command = assay();
+        command.current_dir(dir.path()).args(["topology", "all.npy", "--draws", "19"]).args(arguments);
+        command
+    };
+    let of_label = ["--labels", "labels.npy", "--label", "1", "--nulls", "labels,gaussian"];
+    let text = stdout_of(&mut topology(&of_label));
+    for part in
+        ["# all.npy, label 1 of labels.npy, euclidean", "There is more of a loop than in each of 2 nulls", "60 points"]
+    {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let found = stdout_of(topology(&["--labels", "labels.npy", "--nulls", "labels"]).arg("--json"));
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!((&found["points"], &found["nulls"][0]["null"]), (&(2 * n).into(), &"labels".into()));
+    refused(&mut topology(&["--nulls", "labels"]), &["--labels FILE"]);
+    refused(&mut topology(&["--labels", "labels.npy", "--label", "2"]), &["--label 2", "columns 0 to 1"]);
+    refused(&mut topology(&["--labels", "all.npy"]), &["0 or 1"]);
+}
+
 #[test]
 fn the_decoder_of_an_sae_is_a_cloud() {
     let sae = golden("eval-small/L3_k8");

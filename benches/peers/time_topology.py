@@ -6,7 +6,8 @@
 
 Clouds: a power-law Gaussian in 512 dimensions, as activations are, and a torus in space. ripser.py and giotto-ph are given distances, and their
 computation is in their time, by numpy; assay's is that of the whole program: start, file, distances and bars. Times are CPU seconds of user and
-system, so that a machine that does other things too gives nearly the same; the least of three is shown, of ours and of theirs by turns.
+system, which a machine that does other things too changes less, and in brackets those of a clock on the wall; the least of several (--repeats) is shown of each,
+of ours and of theirs by turns. Of 5000 points (--large) one. Peak memory is of a process; theirs is not shown, as both share one with numpy.
 """
 
 import argparse
@@ -38,69 +39,73 @@ def distances(x):
     return np.sqrt(np.maximum(squares[:, None] + squares - 2 * x @ x.T, 0) * (1 - np.eye(len(x))))
 
 
-def cpu(run):
-    """CPU seconds of this process, and what was found."""
-    start = time.process_time()
+def timed(run):
+    """CPU and wall seconds of this process, and what was found."""
+    starts = time.process_time(), time.perf_counter()
     result = run()
-    return time.process_time() - start, result
+    return time.process_time() - starts[0], time.perf_counter() - starts[1], result
 
 
 def child(command):
-    """CPU seconds and peak MiB of a program, and what it prints."""
+    """CPU and wall seconds and peak MiB of a program, and what it prints."""
+    start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"{' '.join(command)} failed")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, printed
+    return usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1024, printed
+
+
+def longest(bars):
+    return max((death - birth for birth, death in bars), default=0.0)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assay", default="target/release/assay")
     parser.add_argument("--points", default="500,1000,2000", help="numbers of points")
-    parser.add_argument("--large", action="store_true", help="also 5000 points of the first cloud, once, by assay alone")
+    parser.add_argument("--repeats", type=int, default=3, help="times that each cloud is timed")
+    parser.add_argument("--large", action="store_true", help="also 5000 points of the first cloud, once")
     parser.add_argument("--audit", action="store_true", help="also audits: of 500 points with 199 draws, and one of the size of an earlier study")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     print(f"load of the machine: {os.getloadavg()[0]:.1f}\n")
-    print("| cloud | n | assay, s | MiB | ripser.py, s | giotto-ph, s | longest bars agree |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| cloud | n | assay, s | MiB | ripser.py, s | giotto-ph, s | assay / ripser.py | longest bars agree |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "cloud.npy")
+        command = [args.assay, "topology", path, "--nulls", "none", "--rows", "1000000", "--threads", "1", "--json", "--quiet"]
 
-        def assay():
-            seconds, mib, printed = child(
-                [args.assay, "topology", path, "--nulls", "none", "--rows", "1000000", "--threads", "1", "--json", "--quiet"]
+        def row(name, x, repeats):
+            np.save(path, x)
+            times = []
+            for _ in range(repeats):
+                *ours, mib, printed = child(command)
+                *ripsers, bars = timed(lambda: ripser(distances(x), distance_matrix=True, maxdim=1))
+                *giottos, _ = timed(lambda: ripser_parallel(distances(x), metric="precomputed", maxdim=1, n_threads=1))
+                times.append([ours, ripsers, giottos])
+            ours, ripsers, giottos = np.min(times, axis=0)
+            agree = abs(longest(json.loads(printed)["h1"]) - longest(bars["dgms"][1])) < 1e-5
+            show = lambda pair: f"{pair[0]:.2f} ({pair[1]:.2f})"
+            print(
+                f"| {name} | {len(x)} | {show(ours)} | {mib:.0f} | {show(ripsers)} | {show(giottos)} | {ours[0] / ripsers[0]:.2f} | {'yes' if agree else 'NO'} |",
+                flush=True,
             )
-            return seconds, mib, json.loads(printed)
 
         for name, make in [("power-law Gaussian, 512 dimensions", power_law), ("torus in space", torus)]:
             for n in map(int, args.points.split(",")):
-                x = make(n, rng)
-                np.save(path, x)
-                times = []
-                for _ in range(3):
-                    ours, mib, found = assay()
-                    ripsers, bars = cpu(lambda: ripser(distances(x), distance_matrix=True, maxdim=1))
-                    giottos, _ = cpu(lambda: ripser_parallel(distances(x), metric="precomputed", maxdim=1, n_threads=1))
-                    times.append([ours, ripsers, giottos])
-                ours, ripsers, giottos = np.min(times, axis=0)
-                longest = lambda bars: max((death - birth for birth, death in bars), default=0.0)
-                agree = abs(longest(found["h1"]) - longest(bars["dgms"][1])) < 1e-5
-                print(f"| {name} | {n} | {ours:.2f} | {mib:.0f} | {ripsers:.2f} | {giottos:.2f} | {'yes' if agree else 'NO'} |", flush=True)
+                row(name, make(n, rng), args.repeats)
         if args.large:
-            np.save(path, power_law(5000, rng))
-            ours, mib, _ = assay()
-            print(f"\n5000 points of the power law: {ours:.1f} CPU s, {mib:.0f} MiB")
+            row("power-law Gaussian, 512 dimensions", power_law(5000, rng), 1)
         if args.audit:
             for what, points, more in [
                 ("500 points, 2 metrics, 3 nulls, 199 draws", 500, ["--metric", "euclidean,angular", "--nulls", "gaussian,axes,clusters"]),
                 ("1000 points, 2 metrics, 2 nulls, 12 draws: 48 diagrams", 1000, ["--metric", "euclidean,cosine", "--nulls", "gaussian,columns", "--draws", "12", "--alpha", "0.1"]),
             ]:
                 np.save(path, power_law(points, rng))
-                start = time.perf_counter()
-                seconds, _, _ = child([args.assay, "topology", path, "--json", "--quiet", *more])
-                print(f"\nAudit of {what}: {seconds:.0f} CPU s in {time.perf_counter() - start:.0f} s on {os.cpu_count()} cores")
+                seconds, wall, _, _ = child([args.assay, "topology", path, "--json", "--quiet", *more])
+                print(f"\nAudit of {what}: {seconds:.0f} CPU s in {wall:.0f} s on {os.cpu_count()} cores", flush=True)
     print(f"\nload of the machine: {os.getloadavg()[0]:.1f}")
 
 

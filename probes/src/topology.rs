@@ -5,9 +5,9 @@
 //!
 //! - [`Metric`], [`Distances`], [`Filtration`]: how far points are apart, and what scales are.
 //! - [`persistence`], [`Diagram`], [`Bar`]: bars; [`BarStatistics`], [`Statistic`]: what is said of them in a number.
-//! - [`Null`], [`Drawable`]: what is drawn; [`Axes`], [`principal_scores`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
+//! - [`Null`], [`Cloud`], [`Drawable`]: what is drawn; [`Axes`], [`principal_scores`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
 //! - [`subsample`], [`landmarks()`], [`without_outliers`]: a few points for many.
-//! - [`author_rule`]: an earlier rule, for comparison.
+//! - [`author_rule`]: an earlier rule, for comparison; [`universal_p`]: a screen that needs no draws.
 //! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
 //! - [`neighbourhood`], [`Surroundings`], [`utility()`], [`ridge()`]: features of each point's surroundings, and whether topology adds to geometry;
 //!   [`random_projection`], [`principal_scores`]: others of as many dimensions.
@@ -33,6 +33,7 @@ mod spectrum;
 mod statistics;
 mod together;
 mod turning;
+mod universal;
 mod utility;
 
 pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule, over_metrics};
@@ -45,7 +46,7 @@ pub use landmarks::{landmarks, subsample, without_outliers};
 pub use local::{Neighbourhood, neighbourhood};
 pub use matching::{bottleneck, wasserstein_1, wasserstein_2};
 pub use metric::Metric;
-pub use nulls::{Drawable, Null};
+pub use nulls::{Cloud, Drawable, Null};
 pub use order::{AmongOrders, OrderTest, among_orders, class_means, order_test};
 pub use planes::{EPSILON, Plane, mixture, planes, separability};
 pub use ridge::{Fit, ridge};
@@ -54,12 +55,17 @@ pub use similar::{linked, spectral};
 pub use spectrum::{Axes, ledoit_wolf, principal_scores};
 pub use statistics::{BarStatistics, Statistic};
 pub use turning::Turning;
+pub use universal::universal_p;
 pub use utility::{Splits, Surroundings, Target, Undefined, Utility, folds, random_projection, utility};
 
 #[cfg(test)]
 mod answers_tests;
 #[cfg(test)]
 mod circles_tests;
+#[cfg(test)]
+mod known_clouds;
+#[cfg(test)]
+mod rates_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

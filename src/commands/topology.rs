@@ -11,14 +11,14 @@ use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, S
 use assay_sae::formats;
 use burn::tensor::Device;
 use clap::ValueEnum;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use crate::files::{check_writable, write_atomic};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{Progress, duration};
 use crate::report::figure::Figure;
 use crate::report::loops::{Envelope, LoopPanel, figure as loop_figure};
-use crate::topology::{self, Audited, CloudFound, Components, Settings, too_few_draws};
+use crate::topology::{self, Audited, CloudFound, Components, Points, Settings, too_few_draws};
 use crate::{cloud, fetch, output};
 
 /// Ask whether a cloud of points has more of a loop than clouds without one.
@@ -40,6 +40,15 @@ pub struct TopologyArgs {
     /// Which points of an SAE
     #[arg(long, value_enum, default_value_t = What::Decoder)]
     what: What,
+    /// Only points that have a label: a file of zeros and ones, a row a point and a column a label
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Which array, tensor or column of it
+    #[arg(long, value_name = "NAME", requires = "labels")]
+    labels_key: Option<String>,
+    /// Which label: the number of its column, from 0
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "labels")]
+    label: usize,
     /// How far points are apart: euclidean, cosine (1 − cos), angular (its arc), cityblock, chebyshev, jaccard or tanimoto; several are
     /// separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "euclidean")]
@@ -48,7 +57,7 @@ pub struct TopologyArgs {
     #[arg(long, value_name = "NAME", default_value = "plain")]
     filtration: Filtration,
     /// What to compare with: gaussian, axes (shuffled along each principal axis), columns, clusters[:K] (a Gaussian in each, which
-    /// keeps a loop that runs through several), separated by commas; or none
+    /// keeps a loop that runs through several), labels (as many of all points, as of shuffled labels), separated by commas; or none
     #[arg(long, value_name = "NAMES", default_value = "gaussian,axes")]
     nulls: String,
     /// Draws of each null; p is at least 1/(draws + 1)
@@ -116,40 +125,74 @@ impl TopologyArgs {
             check_writable(plot)?;
         }
         let whole = self.read(progress)?;
-        let rows = whole.nrows();
         ensure!(
-            rows > 0 && whole.ncols() > 0,
+            whole.nrows() > 0 && whole.ncols() > 0,
             "{} has no points: its shape is {:?}",
             self.cloud.display(),
             whole.dim()
         );
-        settings.check_size(rows, "--rows or --landmarks")?;
-        let cloud = Arc::new(subsample(whole.view(), self.rows, self.seed));
+        let points = self.points(whole)?;
+        settings.check_size(points.rows, "--rows or --landmarks")?;
         interrupt::listen()?;
-        self.say_what_comes(&settings, &cloud, progress)?;
+        self.say_what_comes(&settings, &points, progress)?;
+        let name = self.name();
         let mut found = Vec::new();
         for &metric in &self.metric {
             let draws = (settings.nulls.len() * self.draws) as u64;
             let mut stage = progress.stage(metric.name(), draws, "draws");
             let tick = |made| stage.advance(made as u64, String::new);
-            let audited =
-                settings.audit(metric, &cloud, rows, tick).with_context(|| self.cloud.display().to_string())?;
+            let audited = settings.audit(metric, &points, tick).with_context(|| self.cloud.display().to_string())?;
             found.push(audited.ok_or_else(Interrupted::with_nothing_written)?);
             stage.finish("");
         }
         topology::together(&mut found);
-        let text = if self.json { text::json(&found)? } else { text::tables(&self.cloud, &found) };
+        let text = if self.json { text::json(&found)? } else { text::tables(&name, &found) };
         if let Some(plot) = &self.plot {
-            write_atomic(plot, figure(&self.cloud, &found).svg()?.as_bytes())?;
+            write_atomic(plot, figure(&self.title(), &found).svg()?.as_bytes())?;
         }
         if let Some(out) = &self.out {
-            topology::write(out, &[CloudFound { cloud: self.cloud.display().to_string(), place: None, found }])?;
+            topology::write(out, &[CloudFound { cloud: name, place: None, found }])?;
         }
         output::result_line(text)
     }
 
+    /// What the cloud is called.
+    fn name(&self) -> String {
+        self.labelled(&self.cloud)
+    }
+
+    /// The same without directories.
+    fn title(&self) -> String {
+        self.labelled(Path::new(self.cloud.file_name().unwrap_or(self.cloud.as_os_str())))
+    }
+
+    fn labelled(&self, cloud: &Path) -> String {
+        let label = self.labels.as_ref().map(|path| format!(", label {} of {}", self.label, path.display()));
+        format!("{}{}", cloud.display(), label.unwrap_or_default())
+    }
+
+    /// Those of the label, if one was given, and of them so many as were asked for.
+    fn points(&self, whole: Array2<f64>) -> Result<Points> {
+        let chosen = |from: &Array2<f64>| Arc::new(subsample(from.view(), self.rows, self.seed));
+        let Some(path) = &self.labels else {
+            return Ok(Points { cloud: chosen(&whole), rows: whole.nrows(), all: None });
+        };
+        let labels = cloud::read_labels(path, self.labels_key.as_deref(), &whole, &self.cloud)?;
+        ensure!(
+            self.label < labels.ncols(),
+            "--label {}: the labels of {} are its columns 0 to {}",
+            self.label,
+            path.display(),
+            labels.ncols() - 1
+        );
+        let of_label: Vec<usize> = (0..whole.nrows()).filter(|&row| labels[[row, self.label]]).collect();
+        ensure!(!of_label.is_empty(), "no point has label {} of {}", self.label, path.display());
+        let cloud = chosen(&whole.select(Axis(0), &of_label));
+        Ok(Points { cloud, rows: of_label.len(), all: Some(Arc::new(whole)) })
+    }
+
     /// How long it will take, where somebody would wait for it, and whether metrics are too many for the draws.
-    fn say_what_comes(&self, settings: &Settings, cloud: &Arc<Array2<f64>>, progress: Progress) -> Result<()> {
+    fn say_what_comes(&self, settings: &Settings, points: &Points, progress: Progress) -> Result<()> {
         if settings.nulls.is_empty() {
             return Ok(());
         }
@@ -160,9 +203,9 @@ impl TopologyArgs {
         if progress == Progress::Quiet {
             return Ok(());
         }
-        let (settings, cloud, metrics) = (settings.clone(), Arc::clone(cloud), self.metric.clone());
+        let (settings, points, metrics) = (settings.clone(), points.clone(), self.metric.clone());
         let timed = move |_: &Sender<()>| -> Result<f64> {
-            metrics.iter().map(|&metric| settings.seconds(metric, cloud.view())).sum()
+            metrics.iter().map(|&metric| settings.seconds(metric, points.cloud())).sum()
         };
         let timed = interrupt::unless_requested(timed, |()| {})?.ok_or_else(Interrupted::with_nothing_written)?;
         let seconds = timed.with_context(|| self.cloud.display().to_string())?;
@@ -201,6 +244,10 @@ impl TopologyArgs {
             threshold: self.threshold,
         };
         settings.check(&self.metric, |name| format!("--{name}"))?;
+        ensure!(
+            self.labels.is_some() || !settings.nulls.contains(&Null::Labels),
+            "--nulls labels: give --labels FILE, which says which points have a label"
+        );
         Ok(settings)
     }
 
@@ -232,8 +279,7 @@ fn has_extension_of_points(path: &Path) -> bool {
 }
 
 /// A panel a metric.
-fn figure(cloud: &Path, found: &[Audited]) -> Figure {
-    let name = cloud.file_name().unwrap_or(cloud.as_os_str()).to_string_lossy();
+fn figure(name: &str, found: &[Audited]) -> Figure {
     let panel = |found: &Audited| LoopPanel {
         title: found.metric.to_string(),
         metric: None,

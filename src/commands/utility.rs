@@ -104,24 +104,11 @@ impl UtilityArgs {
     /// If a file can't be read, files have different numbers of rows, there are too few points, or somebody interrupts.
     pub fn run(&self, progress: Progress) -> Result<()> {
         let whole = cloud::read(&self.cloud, self.key.as_deref())?;
-        let mut labels = cloud::read(&self.labels, self.labels_key.as_deref())?;
-        if labels.nrows() == 1 && labels.ncols() == whole.nrows() {
-            // One label, as a row.
-            labels = labels.reversed_axes();
-        }
+        cloud::check_rows(&self.cloud, &whole, &whole, &self.cloud)?;
+        let labels = cloud::read_labels(&self.labels, self.labels_key.as_deref(), &whole, &self.cloud)?;
         let beside = self.beside.as_ref().map(|path| cloud::read(path, self.beside_key.as_deref())).transpose()?;
-        let named =
-            [Some((&self.cloud, &whole)), Some((&self.labels, &labels)), self.beside.as_ref().zip(beside.as_ref())];
-        for (path, other) in named.into_iter().flatten() {
-            ensure!(other.ncols() > 0, "{} has no columns", path.display());
-            ensure!(
-                other.nrows() == whole.nrows(),
-                "{} has {} rows, and {} has {}: a row is a point in both",
-                path.display(),
-                other.nrows(),
-                self.cloud.display(),
-                whole.nrows()
-            );
+        if let (Some(path), Some(beside)) = (&self.beside, &beside) {
+            cloud::check_rows(path, beside, &whole, &self.cloud)?;
         }
         let count = (self.rows as usize).min(whole.nrows());
         ensure!(
@@ -131,16 +118,11 @@ impl UtilityArgs {
             self.neighbours + 1,
             if count < whole.nrows() { ", or more --rows" } else { "" }
         );
-        ensure!(
-            labels.iter().all(|&value| value == 0.0 || value == 1.0),
-            "{}: labels are 0 or 1, a column each",
-            self.labels.display()
-        );
         // The same rows of all.
         let mut rows = sample(&mut ChaCha8Rng::seed_from_u64(self.seed), whole.nrows(), count).into_vec();
         rows.sort_unstable();
         let chosen = |matrix: &Array2<f64>| matrix.select(Axis(0), &rows);
-        let (points, labels) = (chosen(&whole), chosen(&labels).mapv(|value| value > 0.5));
+        let (points, labels) = (chosen(&whole), labels.select(Axis(0), &rows));
         let dimensions = points.ncols();
         let mut representations = vec![(self.cloud.display().to_string(), points)];
         if let (Some(path), Some(beside)) = (&self.beside, &beside) {

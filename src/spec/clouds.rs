@@ -87,6 +87,11 @@ impl TopologySpec {
             anyhow::bail!("[topology] metrics: {metric} is of sets or counts, which weights and activations are not");
         }
         ensure!(
+            !self.nulls.contains(&Null::Labels),
+            "[topology] nulls: labels is of points that have labels, which no cloud of a sweep has; write them with `assay cloud` and give them to \
+             `assay topology --labels`"
+        );
+        ensure!(
             save_saes || self.clouds.iter().all(|cloud| *cloud == CloudOf::Activations),
             "[topology] clouds: {} is read of the SAEs that are saved; set [train] save_saes = true",
             self.clouds.iter().find(|cloud| **cloud != CloudOf::Activations).unwrap_or(&CloudOf::Decoder)

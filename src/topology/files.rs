@@ -112,8 +112,8 @@ pub fn write(out: &Path, clouds: &[CloudFound]) -> Result<()> {
 
 fn tests_of<'a>(of: &'a CloudFound, found: &'a Audited) -> Vec<TestRow<'a>> {
     if found.audit.nulls.is_empty() {
-        let alone = |statistic| TestRow { of, found, statistic, against: None };
-        return Statistic::ALL.map(alone).into();
+        let alone = |(statistic, _)| TestRow { of, found, statistic, against: None };
+        return found.audit.observed().map(alone).collect();
     }
     let against = |null: &'a AgainstNull| {
         null.tests.iter().map(move |test| TestRow { of, found, statistic: test.statistic, against: Some((null, test)) })
@@ -183,7 +183,10 @@ fn test_columns(rows: &[TestRow<'_>]) -> Vec<Column> {
         whole("seed", all().map(|row| row.found.seed)),
         numbers("alpha", all().map(|row| Some(row.found.alpha))),
         text("statistic", all().map(|row| row.statistic.name().to_owned())),
-        numbers("observed", all().map(|row| row.statistic.of(&row.found.audit.statistics))),
+        numbers(
+            "observed",
+            all().map(|row| row.statistic.of(&row.found.audit.statistics, row.found.audit.voids.as_ref())),
+        ),
         numbers("null_p05", null(0)),
         numbers("null_median", null(1)),
         numbers("null_p95", null(2)),

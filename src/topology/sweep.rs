@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Audited, Components, Place, Settings, together, too_few_draws};
+use super::{Audited, Components, Place, Points, Settings, together, too_few_draws};
 use crate::cloud::{as_f64, places};
 use crate::files::{read_json, write_atomic};
 use crate::interrupt::{self, Interrupted};
@@ -318,10 +318,11 @@ pub fn measure<'a>(
             let named = || format!("[topology] {}", task.cloud);
             settings.check_size(whole.nrows(), REMEDY).with_context(named)?;
             let cloud = Arc::new(subsample(whole.view(), settings.rows, seed));
+            let points = Points { cloud, rows: whole.nrows(), all: None };
             let mut of_seed = Vec::new();
             for &metric in &spec.metrics {
                 let tick = |made| stage.advance(made as u64, String::new);
-                let audited = settings.audit(metric, &cloud, whole.nrows(), tick).with_context(named)?;
+                let audited = settings.audit(metric, &points, tick).with_context(named)?;
                 of_seed.push(audited.ok_or_else(&stopped)?);
             }
             together(&mut of_seed);

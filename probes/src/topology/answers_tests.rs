@@ -1,114 +1,41 @@
-//! Clouds of which it is known what must be said, and how often it is said of clouds without a loop.
+//! Clouds of which it is known what must be said.
 
-use std::f64::consts::{PI, TAU};
-
-use ndarray::{Array1, Array2, ArrayView2};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution as _, StandardNormal, StudentT};
 use rayon::prelude::*;
 
-use super::tests::clouds;
+use super::known_clouds::{self as known, Made};
 use super::*;
-
-type Made = fn(&mut ChaCha8Rng) -> Array2<f64>;
+use crate::stats::clopper_pearson;
 
 /// What must be said of a cloud.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Verdict {
     /// More than the nulls by π, and so many bars that are longer than the nulls' of the same rank.
     Loops(usize),
-    /// Anything: there is no loop in the cloud, and yet it has a shape that neither null has, so that some draws of it have more than both.
-    Open,
+    /// Nothing of a single draw: there is no loop in the cloud, and yet a shape that neither null has, so that some draws have more than both. How
+    /// often they do is the answer, which `rates_tests.rs` has.
+    Rate,
     /// No more than both nulls by π.
     None,
 }
 
 const N: usize = 150;
 
-fn of_rows<const D: usize>(mut row: impl FnMut() -> [f64; D]) -> Array2<f64> {
-    Array2::from((0..N).map(|_| row()).collect::<Vec<_>>())
-}
-
-fn torus(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    // Uniform in area.
-    of_rows(|| {
-        loop {
-            let (around, across) = (rng.random::<f64>() * TAU, rng.random::<f64>() * TAU);
-            let radius = 2.0 + across.cos();
-            if rng.random::<f64>() * 3.0 < radius {
-                return [radius * around.cos(), radius * around.sin(), across.sin()];
-            }
-        }
-    })
-}
-
-fn sphere(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    of_rows(|| {
-        let at: [f64; 3] = std::array::from_fn(|_| rng.sample(StandardNormal));
-        let norm = at.iter().map(|v| v * v).sum::<f64>().sqrt();
-        at.map(|v| v / norm)
-    })
-}
-
-fn swiss_roll(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    of_rows(|| {
-        let turn = 1.5 * PI * (1.0 + 2.0 * rng.random::<f64>());
-        [turn * turn.cos(), 10.0 * rng.random::<f64>(), turn * turn.sin()]
-    })
-}
-
-fn power_law(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    clouds::gaussian(N, 64, rng) * &Array1::from_shape_fn(64, |j| (j as f64 + 1.0).powf(-0.75))
-}
-
-fn heavy_tails(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    let tails = StudentT::new(3.0).unwrap();
-    Array2::from_shape_fn((N, 16), |_| tails.sample(rng))
-}
-
-fn outliers(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    let mut cloud = clouds::gaussian(N, 32, rng);
-    for row in 0..N / 50 {
-        cloud.row_mut(row * 50).mapv_inplace(|v| v * 10.0);
-    }
-    cloud
-}
-
-fn cube(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    of_rows::<3>(|| std::array::from_fn(|_| rng.random()))
-}
-
-fn disc(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    of_rows(|| {
-        let (radius, angle) = (rng.random::<f64>().sqrt(), rng.random::<f64>() * TAU);
-        [radius * angle.cos(), radius * angle.sin()]
-    })
-}
-
-fn circle_beside_clusters(rng: &mut ChaCha8Rng) -> Array2<f64> {
-    let mut cloud = Array2::zeros((N, 16));
-    cloud.slice_mut(ndarray::s![..60, ..2]).assign(&clouds::circles(60, &[0.0], 0.03, rng));
-    cloud.slice_mut(ndarray::s![60.., ..]).assign(&clouds::clusters(N - 60, 16, 6, rng));
-    cloud
-}
-
 const KNOWN: [(&str, Made, Verdict); 15] = [
-    ("circle, noise 0.05", |rng| clouds::circles(N, &[0.0], 0.05, rng), Verdict::Loops(1)),
-    ("figure eight", |rng| clouds::circles(N, &[-1.0, 1.0], 0.03, rng), Verdict::Loops(2)),
-    ("torus in space", torus, Verdict::Loops(3)),
-    ("circle beside 6 clusters, 16 dimensions", circle_beside_clusters, Verdict::Loops(0)),
-    ("sphere", sphere, Verdict::Open),
-    ("Swiss roll", swiss_roll, Verdict::None),
-    ("Gaussian, 8 dimensions", |rng| clouds::gaussian(N, 8, rng), Verdict::None),
-    ("power law, 64 dimensions", power_law, Verdict::None),
-    ("10 clusters, 3 dimensions", |rng| clouds::clusters(N, 3, 10, rng), Verdict::None),
-    ("10 clusters, 32 dimensions", |rng| clouds::clusters(N, 32, 10, rng), Verdict::None),
-    ("Student t of 3, 16 dimensions", heavy_tails, Verdict::None),
-    ("2 % outliers, 32 dimensions", outliers, Verdict::None),
-    ("ReLU code, 64 dimensions", |rng| clouds::gaussian(N, 64, rng).mapv(|v| (v - 1.0).max(0.0)), Verdict::None),
-    ("cube in space", cube, Verdict::Open),
-    ("disc", disc, Verdict::Open),
+    ("circle, noise 0.05", |n, rng| known::circles(n, &[0.0], 0.05, rng), Verdict::Loops(1)),
+    ("figure eight", |n, rng| known::circles(n, &[-1.0, 1.0], 0.03, rng), Verdict::Loops(2)),
+    ("torus in space", known::torus, Verdict::Loops(3)),
+    ("circle beside 6 clusters, 16 dimensions", known::circle_beside_clusters, Verdict::Loops(0)),
+    ("sphere", known::sphere, Verdict::Rate),
+    ("Swiss roll", known::swiss_roll, Verdict::Rate),
+    ("Gaussian, 8 dimensions", |n, rng| known::gaussian(n, 8, rng), Verdict::None),
+    ("power law, 64 dimensions", known::power_law, Verdict::None),
+    ("10 clusters, 3 dimensions", |n, rng| known::clusters(n, 3, 10, rng), Verdict::None),
+    ("10 clusters, 32 dimensions", |n, rng| known::clusters(n, 32, 10, rng), Verdict::None),
+    ("Student t of 3, 16 dimensions", known::heavy_tails, Verdict::None),
+    ("2 % outliers, 32 dimensions", known::outliers, Verdict::None),
+    ("ReLU code, 64 dimensions", known::relu_code, Verdict::Rate),
+    ("cube in space", known::cube, Verdict::Rate),
+    ("disc", known::disc, Verdict::Rate),
 ];
 
 /// The table of `results/topology/README.md`: `cargo test --release -p assay-probes --lib -- --nocapture the_table_of_known_answers`.
@@ -118,7 +45,7 @@ fn the_table_of_known_answers_says_what_it_must() {
     let pipeline = Pipeline::plain(Metric::Euclidean);
     let draws = Draws { count: 99, stop_after: 20, seed: 0 };
     let of_cloud = |(at, (_, make, _)): (usize, &(&str, Made, Verdict))| {
-        let cloud = make(&mut clouds::rng(100 + at as u64));
+        let cloud = make(N, &mut known::rng(100 + at as u64));
         let found = audit::<TopologyError>(cloud.view(), &pipeline, &nulls, &draws, |_| Ok(())).unwrap();
         let author = author_rule(cloud.view(), &pipeline, &[Null::Columns, Null::Gaussian], [8, N / 2], 0).unwrap();
         (found, author.ratio)
@@ -149,7 +76,7 @@ fn the_table_of_known_answers_says_what_it_must() {
         );
         let as_expected = match *expected {
             Verdict::Loops(count) => more && bars == count,
-            Verdict::Open => true,
+            Verdict::Rate => true,
             Verdict::None => !more,
         };
         wrong.extend((!as_expected).then_some(*name));
@@ -157,24 +84,30 @@ fn the_table_of_known_answers_says_what_it_must() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// A sphere, which may pass by the plain test without a loop, has a bar of dimension 2 that is longer than all of dimension 1.
+/// A sphere may have more of a loop than the nulls without one: its void explains it. The loops of a circle and a torus are longer than any void.
 #[test]
-fn a_sphere_is_told_by_dimension_2() {
-    let of = |cloud: ArrayView2<'_, f64>, max_dim: usize| {
-        persistence(&Distances::between(cloud, Metric::Euclidean).unwrap(), max_dim, None).unwrap()
+fn a_void_explains_a_sphere_and_no_loop() {
+    let explained = |make: Made, seed: u64| {
+        let pipeline = Pipeline { max_dim: 2, ..Pipeline::plain(Metric::Euclidean) };
+        let draws = Draws { count: 19, stop_after: 19, seed };
+        let cloud = make(100, &mut known::rng(31 + seed));
+        let found =
+            audit::<TopologyError>(cloud.view(), &pipeline, &[Null::Gaussian, Null::Axes], &draws, |_| Ok(())).unwrap();
+        assert_eq!(found.nulls[0].tests.last().unwrap().statistic, Statistic::Void);
+        found.is_explained_by_a_void(0.05)
     };
-    let longest = |diagram: &Diagram, dimension: usize| {
-        diagram.finite(dimension).iter().map(|(birth, death)| death - birth).fold(0.0, f64::max)
-    };
-    let sphere = of(sphere(&mut clouds::rng(31)).view(), 2);
-    assert!(longest(&sphere, 2) > 1.5 * longest(&sphere, 1), "{} {}", longest(&sphere, 2), longest(&sphere, 1));
+    for seed in 0..2 {
+        assert_eq!(explained(known::sphere, seed), Some(true), "sphere {seed}");
+    }
+    assert_eq!(explained(known::torus, 0), Some(false));
+    assert_eq!(explained(|n, rng| known::circles(n, &[0.0], 0.05, rng), 0), Some(false));
 }
 
 /// p of 200 clouds that are draws of the null itself are uniform among the twentieths: Kolmogorov and Smirnov's distance is below its 99 % point.
 #[test]
 fn p_values_of_the_null_are_uniform() {
     let p = |seed: u64| {
-        let cloud = clouds::gaussian(40, 4, &mut clouds::rng(3000 + seed));
+        let cloud = known::gaussian(40, 4, &mut known::rng(3000 + seed));
         let draws = Draws { count: 19, stop_after: 19, seed };
         let pipeline = Pipeline::plain(Metric::Euclidean);
         let found = audit::<TopologyError>(cloud.view(), &pipeline, &[Null::Gaussian], &draws, |_| Ok(())).unwrap();
@@ -186,65 +119,8 @@ fn p_values_of_the_null_are_uniform() {
         let farthest = (1..=20).map(|k| f64::from(k) / 20.0).map(|p| (share(p) - p).abs()).fold(0.0, f64::max);
         // 1.628/√200; of a law with steps the distance is smaller yet.
         assert!(farthest < 0.115, "{statistic}: {farthest}");
+        // The rate of false positives itself: α within the binomial's interval.
+        let interval = clopper_pearson((share(0.05) * 200.0).round() as usize, 200, 0.999).unwrap();
+        assert!((interval.low..=interval.high).contains(&0.05), "{statistic}: {}", share(0.05));
     }
-}
-
-/// The rates of the known answers over clouds without a loop, 200 of each kind or as many as `ASSAY_CLOUDS` says, side by side on all cores:
-/// `cargo test --release -p assay-probes --lib -- --ignored --nocapture rates_over_200`. What is rejected at α 0.05 by π against both nulls must
-/// lie within the binomial's 99.9 % of at most α; the earlier rule, whose ratio calls a loop robust above 1, stands beside it.
-#[test]
-#[ignore = "takes half an hour of one core"]
-fn rates_over_200_null_clouds_are_what_was_asked_for() {
-    type Made = fn(&mut rand_chacha::ChaCha8Rng) -> Array2<f64>;
-    let kinds: [(&str, Made); 3] = [
-        ("Gaussian in 8 dimensions", |rng| clouds::gaussian(100, 8, rng)),
-        ("10 clusters in 3 dimensions", |rng| clouds::clusters(100, 3, 10, rng)),
-        ("10 clusters in 32 dimensions", |rng| clouds::clusters(100, 32, 10, rng)),
-    ];
-    let count: u64 = std::env::var("ASSAY_CLOUDS").map_or(200, |text| text.parse().unwrap());
-    let nulls = [Null::Gaussian, Null::Axes];
-    let pipeline = Pipeline::plain(Metric::Euclidean);
-    let of_cloud = |(kind, seed): (usize, u64)| {
-        let cloud = kinds[kind].1(&mut clouds::rng(7000 + seed));
-        let draws = Draws { count: 39, stop_after: 4, seed };
-        let found = audit::<TopologyError>(cloud.view(), &pipeline, &nulls, &draws, |_| Ok(())).unwrap();
-        let author = author_rule(cloud.view(), &pipeline, &[Null::Columns, Null::Gaussian], [8, 50], seed).unwrap();
-        (found.exceeds(Statistic::Pi, 0.05).unwrap(), author.ratio.is_some_and(|ratio| ratio > 1.0))
-    };
-    let all: Vec<(usize, u64)> = (0..kinds.len()).flat_map(|kind| (0..count).map(move |seed| (kind, seed))).collect();
-    let found: Vec<(bool, bool)> = all.into_par_iter().map(of_cloud).collect();
-    // The largest count that a rate of α gives with a chance of 0.001 or more: of 200, 21.
-    let most = most_at(0.05, count, 0.001);
-    println!(
-        "| cloud without a loop | clouds | p of pi ≤ 0.05 against both nulls | rate, 95 % (Clopper and Pearson) | ratio_author > 1 |"
-    );
-    println!("| --- | --- | --- | --- | --- |");
-    let mut too_many = Vec::new();
-    for ((name, _), found) in kinds.iter().zip(found.chunks(count as usize)) {
-        let rejected = found.iter().filter(|(rejected, _)| *rejected).count();
-        let author = found.iter().filter(|(_, author)| *author).count();
-        let interval = crate::stats::clopper_pearson(rejected, found.len(), 0.95).unwrap();
-        println!("| {name} | {count} | {rejected} | [{:.3}, {:.3}] | {author} |", interval.low, interval.high);
-        too_many.extend((rejected as u64 > most).then_some((*name, rejected)));
-    }
-    assert!(too_many.is_empty(), "more than {most} of {count}: {too_many:?}");
-}
-
-/// The largest k of which a binomial of `trials` and `rate` has k or more with a probability of at least `chance`.
-fn most_at(rate: f64, trials: u64, chance: f64) -> u64 {
-    let mut of = (1.0 - rate).powi(trials as i32);
-    let mut at_least = 1.0;
-    let mut k = 0;
-    while at_least - of >= chance && k < trials {
-        at_least -= of;
-        of *= (trials - k) as f64 / (k + 1) as f64 * rate / (1.0 - rate);
-        k += 1;
-    }
-    k
-}
-
-/// scipy 1.17.1: `binom.sf(20, 200, 0.05)`, the chance of 21 or more, is 0.00116, and that of 22 or more 0.00048.
-#[test]
-fn the_bound_of_rates_is_the_binomials() {
-    assert_eq!(most_at(0.05, 200, 0.001), 21);
 }

@@ -12,7 +12,7 @@ use super::error::Result;
 use super::filtration::Filtration;
 use super::landmarks::{landmarks, without_outliers};
 use super::metric::Metric;
-use super::nulls::{Drawable, Null};
+use super::nulls::{Cloud, Drawable, Null};
 use super::rips::{Bar, Diagram, persistence};
 use super::spectrum::principal_scores;
 use super::statistics::{BarStatistics, Statistic};
@@ -82,11 +82,23 @@ impl Pipeline {
         persistence(&self.distances(cloud)?, self.max_dim, self.threshold)
     }
 
-    /// Of a diagram's bars in dimension 1; those that live at the threshold are as long as it lets them be, in the cloud and in draws alike.
-    fn statistics(&self, diagram: &Diagram) -> BarStatistics {
+    /// Of a diagram's bars in one dimension, if that was computed; those that live at the threshold are as long as it lets them be, in the cloud
+    /// and in draws alike.
+    fn statistics(&self, diagram: &Diagram, dimension: usize) -> Option<BarStatistics> {
         let ends = |bar: &Bar| Some((bar.birth, bar.death.or(self.threshold)?));
-        let bars = diagram.bars.get(1).into_iter().flatten().filter_map(ends);
-        BarStatistics::of(&bars.filter(|(birth, death)| death > birth).collect::<Vec<_>>())
+        let bars = diagram.bars.get(dimension)?.iter().filter_map(ends);
+        Some(BarStatistics::of(&bars.filter(|(birth, death)| death > birth).collect::<Vec<_>>()))
+    }
+
+    /// Of a diagram's bars in dimension 1.
+    fn loops(&self, diagram: &Diagram) -> BarStatistics {
+        self.statistics(diagram, 1).unwrap_or_else(|| BarStatistics::of(&[]))
+    }
+
+    /// What is compared with nulls, in the order of [`Statistic::up_to`].
+    fn compared(&self, diagram: &Diagram) -> Vec<Option<f64>> {
+        let (loops, voids) = (self.loops(diagram), self.statistics(diagram, 2));
+        Statistic::up_to(self.max_dim).iter().map(|statistic| statistic.of(&loops, voids.as_ref())).collect()
     }
 }
 
@@ -130,7 +142,7 @@ pub struct AgainstNull {
     pub null: Null,
     /// Draws made.
     pub draws: usize,
-    /// A test for each [`Statistic`], in their order.
+    /// A test for each statistic, in the order of [`Statistic::up_to`].
     pub tests: Vec<Test>,
     /// The longest bar of each draw, in the order of draws.
     pub maxima: Vec<f64>,
@@ -146,6 +158,9 @@ pub struct Audit {
     pub diagram: Diagram,
     /// Of those of dimension 1.
     pub statistics: BarStatistics,
+    /// Of those of dimension 2, where that was computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voids: Option<BarStatistics>,
     /// How many points the complex was built on.
     pub points: usize,
     /// The scales: the largest distance, and the enclosing radius.
@@ -157,6 +172,20 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// The statistics that were looked at, with the cloud's values.
+    pub fn observed(&self) -> impl Iterator<Item = (Statistic, Option<f64>)> {
+        let statistics = Statistic::up_to(if self.voids.is_some() { 2 } else { 1 });
+        statistics.iter().map(|&statistic| (statistic, statistic.of(&self.statistics, self.voids.as_ref())))
+    }
+
+    /// Whether a void explains what there is of loops: π of dimension 2 is above every null at level `alpha`, too, and the longest bar there is
+    /// longer than any of dimension 1. The surface of a sphere is so: caps about its points leave holes between them before they close it. A torus
+    /// is not, whose loops outlive its void. `None` without nulls or dimension 2.
+    pub fn is_explained_by_a_void(&self, alpha: f64) -> Option<bool> {
+        let longest = self.voids.as_ref()?.max;
+        Some(self.exceeds(Statistic::Void, alpha)? && longest > self.statistics.max)
+    }
+
     /// Whether a statistic is above every null at level `alpha`: an intersection-union test, which needs no correction. `None` without nulls. It
     /// says that there is more of a loop than in these nulls, not that there is a loop: a sphere passes, too.
     pub fn exceeds(&self, statistic: Statistic, alpha: f64) -> Option<bool> {
@@ -174,9 +203,10 @@ impl Audit {
 /// nulls. `audits` are of one cloud, with the same nulls and seed, so that their draws are the same; of nulls that one stopped drawing from
 /// earlier, its draws count. `None` without nulls.
 pub fn over_metrics(audits: &[&Audit], statistic: Statistic) -> Option<Vec<f64>> {
-    let s = Statistic::ALL.iter().position(|&s| s == statistic)?;
+    let s = audits.first()?.observed().position(|(s, _)| s == statistic)?;
     let nulls = audits.iter().map(|audit| audit.nulls.len()).min().filter(|&nulls| nulls > 0)?;
-    let observed: Vec<Option<f64>> = audits.iter().map(|audit| statistic.of(&audit.statistics)).collect();
+    let observed: Vec<Option<f64>> =
+        audits.iter().map(|audit| statistic.of(&audit.statistics, audit.voids.as_ref())).collect();
     let of_null = |null: usize| {
         let draws = audits.iter().map(|audit| audit.nulls[null].draws).min().unwrap_or(0);
         let of_draw = |draw: usize| audits.iter().map(|audit| audit.nulls[null].statistics[draw][s]).collect();
@@ -190,41 +220,41 @@ pub fn over_metrics(audits: &[&Audit], statistic: Statistic) -> Option<Vec<f64>>
 /// Draws at a time; whether to go on is asked in between. No result depends on it, or on threads.
 const BLOCK: usize = 16;
 
-/// Audits a cloud `[n, d]`. Each draw has a random stream of its own and goes through the whole pipeline. `tick` is called after every block of
+/// Audits a cloud. Each draw has a random stream of its own and goes through the whole pipeline. `tick` is called after every block of
 /// draws with how many there were, and may stop it with an error of its own.
 ///
 /// # Errors
 /// As [`Pipeline::diagram`], or `tick`'s.
-pub fn audit<E: From<super::TopologyError>>(
-    cloud: ArrayView2<'_, f64>,
+pub fn audit<'a, E: From<super::TopologyError>>(
+    cloud: impl Into<Cloud<'a>>,
     pipeline: &Pipeline,
     nulls: &[Null],
     draws: &Draws,
     mut tick: impl FnMut(usize) -> std::result::Result<(), E>,
 ) -> std::result::Result<Audit, E> {
-    let distances = pipeline.distances(cloud)?;
+    let cloud = cloud.into();
+    let distances = pipeline.distances(cloud.points)?;
     let diagram = persistence(&distances, pipeline.max_dim, pipeline.threshold)?;
-    let statistics = pipeline.statistics(&diagram);
-    let observed = Statistic::ALL.map(|statistic| statistic.of(&statistics));
+    let observed = pipeline.compared(&diagram);
     let mut against = Vec::with_capacity(nulls.len());
     for (index, &null) in nulls.iter().enumerate() {
         let drawable = Drawable::of(null, cloud, draws.seed)?;
-        let mut found: Vec<[Option<f64>; Statistic::ALL.len()]> = Vec::new();
+        let mut found: Vec<Vec<Option<f64>>> = Vec::new();
         while found.len() < draws.count && !is_decided(&observed, &found, draws.stop_after) {
             let block = found.len()..(found.len() + BLOCK).min(draws.count);
             let of_draw = |draw: usize| -> Result<_> {
                 let mut rng = stream(draws.seed, index, draw);
-                let bars = pipeline.statistics(&pipeline.diagram(drawable.draw(&mut rng).view())?);
-                Ok(Statistic::ALL.map(|statistic| statistic.of(&bars)))
+                Ok(pipeline.compared(&pipeline.diagram(drawable.draw(&mut rng).view())?))
             };
             let made = block.len();
             found.extend(block.into_par_iter().map(of_draw).collect::<Result<Vec<_>>>()?);
             tick(made)?;
         }
-        against.push(against_null(null, &observed, &found, draws.stop_after));
+        against.push(against_null(null, Statistic::up_to(pipeline.max_dim), &observed, found, draws.stop_after));
     }
     Ok(Audit {
-        statistics,
+        statistics: pipeline.loops(&diagram),
+        voids: pipeline.statistics(&diagram, 2),
         points: distances.len(),
         diameter: distances.diameter(),
         enclosing_radius: distances.enclosing_radius(),
@@ -245,15 +275,16 @@ fn reaches(draw: Option<f64>, observed: Option<f64>) -> bool {
     draw >= observed
 }
 
-fn is_decided<const S: usize>(observed: &[Option<f64>; S], draws: &[[Option<f64>; S]], stop_after: usize) -> bool {
+fn is_decided(observed: &[Option<f64>], draws: &[Vec<Option<f64>>], stop_after: usize) -> bool {
     let reached = |s: usize| draws.iter().filter(|draw| reaches(draw[s], observed[s])).count();
-    (0..S).all(|s| reached(s) >= stop_after)
+    (0..observed.len()).all(|s| reached(s) >= stop_after)
 }
 
-fn against_null<const S: usize>(
+fn against_null(
     null: Null,
-    observed: &[Option<f64>; S],
-    draws: &[[Option<f64>; S]],
+    statistics: &[Statistic],
+    observed: &[Option<f64>],
+    draws: Vec<Vec<Option<f64>>>,
     stop_after: usize,
 ) -> AgainstNull {
     let count = draws.len();
@@ -268,9 +299,8 @@ fn against_null<const S: usize>(
         }
         (1 + reached) as f64 / (count + 1) as f64
     };
-    let statistics: Vec<Vec<Option<f64>>> = draws.iter().map(|draw| draw.to_vec()).collect();
-    let together = adjusted(observed, &statistics);
-    let test = |(s, statistic): (usize, Statistic)| {
+    let together = adjusted(observed, &draws);
+    let test = |(s, &statistic): (usize, &Statistic)| {
         let mut values: Vec<f64> = draws.iter().map(|draw| draw[s].unwrap_or(0.0)).collect();
         values.sort_by(f64::total_cmp);
         let at = |q: f64| quantile(&values, q).unwrap_or(f64::NAN);
@@ -282,13 +312,13 @@ fn against_null<const S: usize>(
             p_adjusted: together[s].max(p(s)),
         }
     };
-    let longest = Statistic::ALL.iter().position(|&s| s == Statistic::Max).unwrap_or(0);
+    let longest = statistics.iter().position(|&s| s == Statistic::Max).unwrap_or(0);
     AgainstNull {
         null,
         draws: count,
-        tests: Statistic::ALL.into_iter().enumerate().map(test).collect(),
+        tests: statistics.iter().enumerate().map(test).collect(),
         maxima: draws.iter().map(|draw| draw[longest].unwrap_or(0.0)).collect(),
-        statistics,
+        statistics: draws,
     }
 }
 
@@ -317,7 +347,7 @@ pub fn author_rule(
     seed: u64,
 ) -> Result<AuthorRule> {
     let longest = |cloud: ArrayView2<'_, f64>| -> Result<f64> {
-        Ok(pipeline.statistics(&pipeline.diagram(cloud)?).max.unwrap_or(0.0))
+        Ok(pipeline.loops(&pipeline.diagram(cloud)?).max.unwrap_or(0.0))
     };
     let run = |run: usize| -> Result<(f64, Vec<f64>)> {
         let mut rng = stream(seed, usize::MAX >> 33, run);

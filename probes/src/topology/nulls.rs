@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ndarray::{Array2, ArrayView2, Axis};
 use rand::Rng;
 use rand::seq::SliceRandom;
+use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,23 @@ pub enum Null {
         /// How many.
         count: usize,
     },
+    /// Which points have the label: as many of all points, chosen at random, as of shuffled labels.
+    Labels,
+}
+
+/// Points, and all of those that they were chosen from because they have a label; without one they are the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Cloud<'a> {
+    /// `[n, d]`
+    pub points: ArrayView2<'a, f64>,
+    /// `[m, d]` with m ≥ n.
+    pub all: ArrayView2<'a, f64>,
+}
+
+impl<'a> From<ArrayView2<'a, f64>> for Cloud<'a> {
+    fn from(points: ArrayView2<'a, f64>) -> Self {
+        Self { points, all: points }
+    }
 }
 
 impl fmt::Display for Null {
@@ -40,6 +58,7 @@ impl fmt::Display for Null {
             Self::Axes => f.write_str("axes"),
             Self::Columns => f.write_str("columns"),
             Self::Clusters { count } => write!(f, "clusters:{count}"),
+            Self::Labels => f.write_str("labels"),
         }
     }
 }
@@ -54,6 +73,7 @@ impl FromStr for Null {
                 "axes" => return Ok(Self::Axes),
                 "columns" => return Ok(Self::Columns),
                 "clusters" => return Ok(Self::Clusters { count: 8 }),
+                "labels" => return Ok(Self::Labels),
                 _ => {}
             },
             Some(("clusters", count)) => {
@@ -63,7 +83,7 @@ impl FromStr for Null {
             }
             Some(_) => {}
         }
-        Err(format!("`{text}` is no null; there are gaussian, axes, columns and clusters[:K]"))
+        Err(format!("`{text}` is no null; there are gaussian, axes, columns, clusters[:K] and labels"))
     }
 }
 
@@ -76,6 +96,7 @@ enum Prepared {
     Groups(Vec<(Vec<usize>, Normal)>, [usize; 2]),
     Axes(Axes, Array2<f64>),
     Columns(Array2<f64>),
+    Subset(Array2<f64>, usize),
 }
 
 /// A Gaussian of a cloud's mean and shrunk covariance.
@@ -102,11 +123,12 @@ impl Normal {
 }
 
 impl Drawable {
-    /// What is kept of a cloud `[n, d]` with n ≥ 1. `seed` is of k-means alone.
+    /// What is kept of a cloud of a point or more. `seed` is of k-means alone.
     ///
     /// # Errors
     /// If eigenvalues can't be found.
-    pub fn of(null: Null, cloud: ArrayView2<'_, f64>, seed: u64) -> Result<Self> {
+    pub fn of<'a>(null: Null, cloud: impl Into<Cloud<'a>>, seed: u64) -> Result<Self> {
+        let Cloud { points: cloud, all } = cloud.into();
         let shape = [cloud.nrows(), cloud.ncols()];
         let kind = match null {
             Null::Gaussian => Prepared::Groups(vec![((0..shape[0]).collect(), Normal::of(cloud)?)], shape),
@@ -117,6 +139,7 @@ impl Drawable {
                 Prepared::Axes(axes, scores)
             }
             Null::Columns => Prepared::Columns(cloud.to_owned()),
+            Null::Labels => Prepared::Subset(all.to_owned(), shape[0]),
             Null::Clusters { count } => {
                 let labels = k_means(cloud, count, seed);
                 let groups = (0..count).map(|id| (0..shape[0]).filter(|&i| labels[i] == id).collect::<Vec<_>>());
@@ -143,6 +166,7 @@ impl Drawable {
             }
             Prepared::Axes(axes, scores) => axes.points(shuffled(scores, rng).view()),
             Prepared::Columns(cloud) => shuffled(cloud, rng),
+            Prepared::Subset(all, points) => all.select(Axis(0), &sample(rng, all.nrows(), *points).into_vec()),
         }
     }
 }

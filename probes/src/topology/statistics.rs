@@ -63,11 +63,20 @@ pub enum Statistic {
     Second,
     /// The third longest.
     Third,
+    /// π of dimension 2, where that is computed: a void, as a sphere has one. It is no more of a loop, but may be where one comes from.
+    Void,
 }
 
 impl Statistic {
-    /// All of them, the first choice first.
-    pub const ALL: [Self; 5] = [Self::Pi, Self::Max, Self::Total, Self::Second, Self::Third];
+    /// Those of dimension 1, the first choice first.
+    const OF_LOOPS: [Self; 5] = [Self::Pi, Self::Max, Self::Total, Self::Second, Self::Third];
+    /// And that of dimension 2.
+    const WITH_VOIDS: [Self; 6] = [Self::Pi, Self::Max, Self::Total, Self::Second, Self::Third, Self::Void];
+
+    /// Those that bars up to dimension `max_dim` have, in order.
+    pub fn up_to(max_dim: usize) -> &'static [Self] {
+        if max_dim < 2 { &Self::OF_LOOPS } else { &Self::WITH_VOIDS }
+    }
 
     /// Its name in tables.
     pub fn name(self) -> &'static str {
@@ -77,17 +86,19 @@ impl Statistic {
             Self::Total => "total",
             Self::Second => "second",
             Self::Third => "third",
+            Self::Void => "void",
         }
     }
 
-    /// Of a diagram's statistics; `None` where there are too few bars.
-    pub fn of(self, bars: &BarStatistics) -> Option<f64> {
+    /// Of the bars of dimension 1, and of dimension 2 where that was computed; `None` where there are too few.
+    pub fn of(self, loops: &BarStatistics, voids: Option<&BarStatistics>) -> Option<f64> {
         match self {
-            Self::Pi => bars.pi,
-            Self::Max => bars.max,
-            Self::Total => (bars.count > 0).then_some(bars.total),
-            Self::Second => bars.longest.get(1).copied(),
-            Self::Third => bars.longest.get(2).copied(),
+            Self::Pi => loops.pi,
+            Self::Max => loops.max,
+            Self::Total => (loops.count > 0).then_some(loops.total),
+            Self::Second => loops.longest.get(1).copied(),
+            Self::Third => loops.longest.get(2).copied(),
+            Self::Void => voids?.pi,
         }
     }
 }

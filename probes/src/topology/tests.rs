@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use ndarray::Array2;
 use serde_json::Value;
 
+use super::known_clouds as known;
 use super::*;
 
 /// Clouds with the diagrams that ripser.py and GUDHI give, in the layout that `tests/golden/README.md` tells.
@@ -171,44 +172,6 @@ fn distances_of_diagrams_agree_with_gudhi() {
     }
 }
 
-pub(super) mod clouds {
-    //! Clouds of which it is known what must be said (Obiohagwu's audit, extended).
-
-    use ndarray::Array2;
-    use rand::{Rng, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
-    use rand_distr::StandardNormal;
-    use std::f64::consts::TAU;
-
-    pub fn rng(seed: u64) -> ChaCha8Rng {
-        ChaCha8Rng::seed_from_u64(seed)
-    }
-
-    pub fn gaussian(n: usize, d: usize, rng: &mut ChaCha8Rng) -> Array2<f64> {
-        Array2::from_shape_fn((n, d), |_| rng.sample(StandardNormal))
-    }
-
-    /// Points of unit circles about the given centres, in turn, with noise.
-    pub fn circles(n: usize, centres: &[f64], noise: f64, rng: &mut ChaCha8Rng) -> Array2<f64> {
-        let mut cloud = gaussian(n, 2, rng) * noise;
-        for (i, mut row) in cloud.rows_mut().into_iter().enumerate() {
-            let angle = rng.random::<f64>() * TAU;
-            row[0] += angle.cos() + centres[i % centres.len()];
-            row[1] += angle.sin();
-        }
-        cloud
-    }
-
-    pub fn clusters(n: usize, d: usize, count: usize, rng: &mut ChaCha8Rng) -> Array2<f64> {
-        let centres = gaussian(count, d, rng) * 4.0;
-        let mut cloud = gaussian(n, d, rng) * 0.3;
-        for (i, mut row) in cloud.rows_mut().into_iter().enumerate() {
-            row += &centres.row(i % count);
-        }
-        cloud
-    }
-}
-
 fn audited(cloud: &Array2<f64>, seed: u64) -> Audit {
     let draws = Draws { count: 39, stop_after: 10, seed };
     let nulls = [Null::Gaussian, Null::Axes];
@@ -218,19 +181,19 @@ fn audited(cloud: &Array2<f64>, seed: u64) -> Audit {
 /// What must be said of clouds that have loops, and of some that have none but are not Gaussian.
 #[test]
 fn known_clouds_get_known_answers() {
-    let rng = &mut clouds::rng(5);
+    let rng = &mut known::rng(5);
     let loops = |cloud: Array2<f64>| audited(&cloud, 1);
-    let circle = loops(clouds::circles(80, &[0.0], 0.05, rng));
+    let circle = loops(known::circles(80, &[0.0], 0.05, rng));
     assert_eq!(circle.exceeds(Statistic::Pi, 0.05), Some(true));
     assert_eq!(circle.exceeds(Statistic::Max, 0.05), Some(true));
     assert!(circle.statistics.longest[0] > 1.0 && circle.statistics.longest.get(1).is_none_or(|&l| l < 0.2));
     // Two loops: the second bar is above the nulls', too.
-    let eight = loops(clouds::circles(120, &[-1.0, 1.0], 0.03, rng));
+    let eight = loops(known::circles(120, &[-1.0, 1.0], 0.03, rng));
     assert_eq!(eight.exceeds(Statistic::Second, 0.05), Some(true));
     for (name, cloud) in [
-        ("Gaussian", clouds::gaussian(80, 8, rng)),
-        ("clusters", clouds::clusters(80, 3, 10, rng)),
-        ("clusters in many dimensions", clouds::clusters(80, 32, 10, rng)),
+        ("Gaussian", known::gaussian(80, 8, rng)),
+        ("clusters", known::clusters(80, 3, 10, rng)),
+        ("clusters in many dimensions", known::clusters(80, 32, 10, rng)),
     ] {
         let found = loops(cloud);
         assert_eq!(found.exceeds(Statistic::Pi, 0.05), Some(false), "{name}: {:?}", found.largest_p(Statistic::Pi));
@@ -240,10 +203,10 @@ fn known_clouds_get_known_answers() {
 /// A circle beside clusters: the longest bar is no longer than the nulls', whose Gaussian fills the gaps; π sees it.
 #[test]
 fn a_circle_beside_clusters_is_seen_by_the_ratio_alone() {
-    let rng = &mut clouds::rng(7);
+    let rng = &mut known::rng(7);
     let mut cloud = Array2::zeros((140, 16));
-    cloud.slice_mut(ndarray::s![..60, ..2]).assign(&clouds::circles(60, &[0.0], 0.03, rng));
-    cloud.slice_mut(ndarray::s![60.., ..]).assign(&clouds::clusters(80, 16, 6, rng));
+    cloud.slice_mut(ndarray::s![..60, ..2]).assign(&known::circles(60, &[0.0], 0.03, rng));
+    cloud.slice_mut(ndarray::s![60.., ..]).assign(&known::clusters(80, 16, 6, rng));
     let found = audited(&cloud, 2);
     assert_eq!(found.exceeds(Statistic::Pi, 0.05), Some(true), "{:?}", found.largest_p(Statistic::Pi));
     assert_eq!(found.exceeds(Statistic::Max, 0.05), Some(false));
@@ -253,7 +216,7 @@ fn a_circle_beside_clusters_is_seen_by_the_ratio_alone() {
 #[test]
 fn the_error_rate_is_what_was_asked_for() {
     let rejected = |seed: u64| {
-        let cloud = clouds::gaussian(40, 5, &mut clouds::rng(1000 + seed));
+        let cloud = known::gaussian(40, 5, &mut known::rng(1000 + seed));
         let draws = Draws { count: 19, stop_after: 19, seed };
         let pipeline = Pipeline::plain(Metric::Euclidean);
         let found = audit::<TopologyError>(cloud.view(), &pipeline, &[Null::Gaussian], &draws, |_| Ok(())).unwrap();
@@ -266,7 +229,7 @@ fn the_error_rate_is_what_was_asked_for() {
 
 #[test]
 fn draws_do_not_depend_on_threads() {
-    let cloud = clouds::circles(50, &[0.0], 0.2, &mut clouds::rng(3));
+    let cloud = known::circles(50, &[0.0], 0.2, &mut known::rng(3));
     let with = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| serde_json::to_string(&audited(&cloud, 4)).unwrap())
@@ -276,13 +239,13 @@ fn draws_do_not_depend_on_threads() {
 
 #[test]
 fn nulls_keep_what_they_promise() {
-    let rng = &mut clouds::rng(11);
-    let mut cloud = clouds::gaussian(400, 4, rng);
+    let rng = &mut known::rng(11);
+    let mut cloud = known::gaussian(400, 4, rng);
     for mut row in cloud.rows_mut() {
         row[1] += 2.0 * row[0];
         row[3] = row[3].powi(3);
     }
-    let drawn = |null: Null| Drawable::of(null, cloud.view(), 0).unwrap().draw(&mut clouds::rng(12));
+    let drawn = |null: Null| Drawable::of(null, cloud.view(), 0).unwrap().draw(&mut known::rng(12));
     let sorted = |column: ndarray::ArrayView1<'_, f64>| {
         let mut values = column.to_vec();
         values.sort_by(f64::total_cmp);
@@ -307,12 +270,51 @@ fn nulls_keep_what_they_promise() {
     }
     // Clusters stay where they are.
     let two = {
-        let mut two = clouds::gaussian(60, 3, rng) * 0.1;
+        let mut two = known::gaussian(60, 3, rng) * 0.1;
         two.slice_mut(ndarray::s![..20, 0]).mapv_inplace(|v| v + 10.0);
         two
     };
-    let drawn = Drawable::of(Null::Clusters { count: 2 }, two.view(), 0).unwrap().draw(&mut clouds::rng(13));
+    let drawn = Drawable::of(Null::Clusters { count: 2 }, two.view(), 0).unwrap().draw(&mut known::rng(13));
     assert_eq!(drawn.column(0).iter().filter(|&&x| x > 5.0).count(), 20);
+}
+
+/// p of a label that means nothing is uniform, and that of points which lie on a circle among others is the least that there is.
+#[test]
+fn shuffled_labels_are_a_null_of_points_that_have_one() {
+    let p = |points: ndarray::ArrayView2<'_, f64>, all: ndarray::ArrayView2<'_, f64>, seed: u64| {
+        let draws = Draws { count: 19, stop_after: 19, seed };
+        let pipeline = Pipeline::plain(Metric::Euclidean);
+        let found =
+            audit::<TopologyError>(Cloud { points, all }, &pipeline, &[Null::Labels], &draws, |_| Ok(())).unwrap();
+        found.largest_p(Statistic::Pi).unwrap()
+    };
+    // All of them are one label's: a draw is the cloud itself in another order.
+    let all = known::gaussian(40, 3, &mut known::rng(21));
+    assert_eq!(p(all.view(), all.view(), 0), 1.0);
+    let of_nothing = |seed: u64| {
+        let all = known::gaussian(120, 3, &mut known::rng(4000 + seed));
+        p(all.slice(ndarray::s![..40, ..]), all.view(), seed) <= 0.2
+    };
+    let rejected = (0..60).filter(|&seed| of_nothing(seed)).count();
+    // 12 of 60 are expected, standard deviation 3.1.
+    assert!((3..=23).contains(&rejected), "{rejected} of 60");
+    let mut all = known::gaussian(120, 2, &mut known::rng(22));
+    all.slice_mut(ndarray::s![..40, ..]).assign(&known::circles(40, &[0.0], 0.03, &mut known::rng(23)));
+    assert_eq!(p(all.slice(ndarray::s![..40, ..]), all.view(), 0), 1.0 / 20.0);
+}
+
+/// scipy 1.17.1: with l = ln ln of the ratios, `40 * gumbel_l.sf(l.max() - l.mean() - euler_gamma)`.
+#[test]
+fn the_screen_without_draws_is_the_gumbel_laws() {
+    let with_largest = |largest: f64| {
+        let ratios = (1..40).map(|i| 1.0 + f64::from(i) / 50.0).chain([largest]);
+        universal_p(&ratios.map(|ratio| (2.0, 2.0 * ratio)).collect::<Vec<_>>())
+    };
+    assert_eq!(with_largest(3.5), Some(1.0));
+    for (largest, expected) in [(12.0, 0.2535301392610369), (30.0, 0.04140367343540772)] {
+        assert!((with_largest(largest).unwrap() - expected).abs() < 1e-12, "{largest}");
+    }
+    assert_eq!(universal_p(&[(1.0, 2.0); 29]), None);
 }
 
 /// `sklearn.covariance.ledoit_wolf_shrinkage` of scikit-learn 1.9.1.
@@ -379,7 +381,7 @@ fn resistance_is_that_of_the_graph() {
 /// Where there are fewer points than dimensions, the same distances by the points' products.
 #[test]
 fn scores_are_those_of_the_axes() {
-    let cloud = clouds::gaussian(9, 20, &mut clouds::rng(17));
+    let cloud = known::gaussian(9, 20, &mut known::rng(17));
     let [short, long] =
         [principal_scores(cloud.view(), 5).unwrap(), Axes::of(cloud.view()).unwrap().scores(cloud.view(), 5)];
     let of = |scores: &Array2<f64>| Distances::between(scores.view(), Metric::CityBlock).unwrap();
@@ -409,9 +411,9 @@ fn metrics_together_have_a_p_of_their_own() {
         })
     };
     let together = |audits: &[Audit; 2]| over_metrics(&[&audits[0], &audits[1]], Statistic::Pi).unwrap();
-    let circle = both(&clouds::circles(60, &[0.0], 0.05, &mut clouds::rng(4)));
+    let circle = both(&known::circles(60, &[0.0], 0.05, &mut known::rng(4)));
     assert_eq!(together(&circle), [1.0 / 40.0; 2]);
-    let gaussian = both(&clouds::gaussian(60, 6, &mut clouds::rng(5)));
+    let gaussian = both(&known::gaussian(60, 6, &mut known::rng(5)));
     for (audit, p) in gaussian.iter().zip(together(&gaussian)) {
         assert!(p >= audit.largest_p(Statistic::Pi).unwrap(), "{p}");
     }
@@ -420,8 +422,8 @@ fn metrics_together_have_a_p_of_their_own() {
 }
 
 mod properties {
+    use super::super::known_clouds::{gaussian, rng};
     use super::super::*;
-    use super::clouds::{gaussian, rng};
     use ndarray::{Array2, Axis};
     use proptest::prelude::*;
     use rand::Rng as _;

@@ -1,14 +1,13 @@
 //! What `assay topology` prints.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::Result;
-use assay_probes::topology::{Bar, Statistic};
+use assay_probes::topology::{Bar, BarStatistics, Statistic, universal_p};
 use serde_json::{Value, json};
 
 use crate::markdown::Table;
-use crate::topology::Audited;
+use crate::topology::{Audited, MOST_IN_DIMENSION_2};
 
 /// One object, or a list of them if there are several metrics.
 pub(super) fn json(found: &[Audited]) -> Result<String> {
@@ -24,7 +23,13 @@ pub(super) fn json(found: &[Audited]) -> Result<String> {
         let audit = &found.audit;
         object.insert("diameter".to_owned(), json!(audit.diameter));
         object.insert("enclosing_radius".to_owned(), json!(audit.enclosing_radius));
+        object.insert("p_universal".to_owned(), json!(universal_p(&audit.diagram.finite(1))));
         object.insert("statistics".to_owned(), serde_json::to_value(&audit.statistics)?);
+        if let Some(voids) = &audit.voids {
+            object.insert("voids".to_owned(), serde_json::to_value(voids)?);
+            let explained = audit.is_explained_by_a_void(found.alpha);
+            object.insert("is_explained_by_a_void".to_owned(), json!(explained));
+        }
         object.insert("nulls".to_owned(), serde_json::to_value(&audit.nulls)?);
         object.insert("exceeds_every_null".to_owned(), json!(audit.exceeds(Statistic::Pi, found.alpha)));
         for (dimension, of) in audit.diagram.bars.iter().enumerate() {
@@ -40,7 +45,7 @@ pub(super) fn json(found: &[Audited]) -> Result<String> {
 }
 
 /// A heading, a sentence and tables for each metric.
-pub(super) fn tables(cloud: &Path, found: &[Audited]) -> String {
+pub(super) fn tables(cloud: &str, found: &[Audited]) -> String {
     let mut text = String::new();
     for (at, found) in found.iter().enumerate() {
         let gap = if at == 0 { "" } else { "\n" };
@@ -59,10 +64,10 @@ pub(super) fn tables(cloud: &Path, found: &[Audited]) -> String {
     text.trim_end().to_owned()
 }
 
-fn one(cloud: &Path, found: &Audited) -> String {
+fn one(cloud: &str, found: &Audited) -> String {
     let audit = &found.audit;
     let statistics = &audit.statistics;
-    let mut text = format!("# {}, {}\n\n{}\n\n", cloud.display(), found.metric, verdict(found));
+    let mut text = format!("# {cloud}, {}\n\n{}\n\n", found.metric, verdict(found));
     let kept = found.components.map_or(String::new(), |k| format!(", {k} principal components of them"));
     let of = if found.points < found.rows { format!(" of {}", found.rows) } else { String::new() };
     let _ = writeln!(
@@ -77,6 +82,14 @@ fn one(cloud: &Path, found: &Audited) -> String {
     let longest: Vec<String> = statistics.longest.iter().map(|&length| number(length)).collect();
     if !longest.is_empty() {
         let _ = writeln!(text, "Longest: {}. Largest death/birth (pi): {}.", longest.join(", "), shown(statistics.pi));
+    }
+    if let Some(p) = universal_p(&audit.diagram.finite(1)) {
+        let _ = writeln!(
+            text,
+            "A screen without draws: p of pi is {} by the law that bars of noise are conjectured to follow (Bobrowski and Skraba 2023), times the \
+             number of bars.",
+            number(p)
+        );
     }
     if audit.nulls.is_empty() {
         return text;
@@ -122,13 +135,33 @@ fn verdict(found: &Audited) -> String {
     let count = found.audit.nulls.len();
     let nulls = if count == 1 { "the null".to_owned() } else { format!("each of {count} nulls") };
     if p <= found.alpha {
-        format!("There is more of a loop than in {nulls}: p of pi is at most {}.", number(p))
+        format!("There is more of a loop than in {nulls}: p of pi is at most {}.{}", number(p), by_a_void(found))
     } else {
         format!(
             "No more of a loop than in {nulls} can be shown: p of pi is up to {}, and {} is asked of every null.",
             number(p),
             found.alpha
         )
+    }
+}
+
+/// Whether a void explains it.
+fn by_a_void(found: &Audited) -> String {
+    let longest = |bars: Option<&BarStatistics>| shown(bars.and_then(|bars| bars.max));
+    let [void, loops] = [longest(found.audit.voids.as_ref()), longest(Some(&found.audit.statistics))];
+    let p = shown(found.audit.largest_p(Statistic::Void));
+    match found.audit.is_explained_by_a_void(found.alpha) {
+        Some(true) => format!(
+            " But a bar of dimension 2 explains it: it is {void} long, longer than any of dimension 1 ({loops}), and there is more of a void than in \
+             the nulls, too (p {p}). A closed surface such as a sphere is so, and has no loop."
+        ),
+        Some(false) => format!(
+            " No void explains it: the longest bar of dimension 2 is {void} long, that of dimension 1 {loops}, and p of a void is {p}."
+        ),
+        None if found.points <= MOST_IN_DIMENSION_2 => {
+            " A closed surface such as a sphere is so, too; --max-dim 2 tells whether a void explains it.".to_owned()
+        }
+        None => String::new(),
     }
 }
 
