@@ -9,7 +9,7 @@ use assay_probes::metrics::{Metric, metric};
 use assay_probes::stats::Interval;
 use serde_json::{Map, Value, json};
 
-use super::measured::{Measured, On, of_file};
+use super::measured::{EvaluatedOn, Measured, of_file};
 use super::named::shortened;
 use crate::frames::{Bootstrap, Published, PublishedSaes, write_published};
 use crate::markdown::{self, Table};
@@ -64,7 +64,7 @@ fn at_one_place(saes: &[Measured<'_>]) -> bool {
 }
 
 /// The tables, verdicts and notes.
-pub(super) fn text(saes: &[Measured<'_>], on: &On<'_>) -> String {
+pub(super) fn text(saes: &[Measured<'_>], on: &EvaluatedOn<'_>) -> String {
     let names: Vec<PathBuf> = saes.iter().map(|sae| sae.name.to_owned()).collect();
     let (common, names) = shortened(&names);
     let of = common.map(|common| format!(" of {}", common.display())).unwrap_or_default();
@@ -143,7 +143,7 @@ fn notes(saes: &[Measured<'_>], names: &[String]) -> Vec<String> {
 }
 
 /// One object: `saes` as [`Measured::json`] has each, and `differences`, each minus the first.
-pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
+pub(super) fn json(saes: &[Measured<'_>], on: &EvaluatedOn<'_>) -> Result<Value> {
     let differences: Vec<Value> = saes[1..]
         .iter()
         .map(|sae| {
@@ -169,7 +169,7 @@ pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
 pub(super) fn write(
     out: &Path,
     saes: &[Measured<'_>],
-    on: &On<'_>,
+    on: &EvaluatedOn<'_>,
     config: &DecoderConfig,
     bootstrap: Bootstrap,
 ) -> Result<()> {

@@ -16,7 +16,7 @@ use super::worker::{Message, Order};
 use crate::device;
 use crate::interrupt::{self, Interrupted};
 use crate::plan::{GroupOutline, Outline, PLAN};
-use crate::progress::{Progress, Together};
+use crate::progress::{Progress, WorkersDisplay};
 use crate::record::RunRecord;
 use crate::runner::{Passes, REMEDY};
 
@@ -100,7 +100,7 @@ struct Deal<'a> {
     /// Starts a worker, by its number.
     start: &'a dyn Fn(usize) -> Result<Worker>,
     workers: Vec<Worker>,
-    display: Together,
+    display: WorkersDisplay,
     /// Groups that nobody works on, the largest last; not known until a worker has written the plan.
     todo: Option<Vec<Order>>,
     /// Groups that a process works on that is none of the workers.
