@@ -241,7 +241,13 @@ impl<'a> Analysis<'a> {
     }
 
     /// The answer to a question; found only if nothing has asked it before.
-    fn remembered(&self, of: QuestionKind, cells: [&Cell; 2], quantity: Quantity, answer: impl FnOnce() -> Score) -> Score {
+    fn remembered(
+        &self,
+        of: QuestionKind,
+        cells: [&Cell; 2],
+        quantity: Quantity,
+        answer: impl FnOnce() -> Score,
+    ) -> Score {
         let [Some(from), Some(to)] = cells.map(|cell| cell.runs.first().copied()) else { return Score::default() };
         let question = (of, [from, to], quantity.0.name, quantity.1);
         let answers = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -384,3 +384,6 @@ fn runs(
     }
     Ok(runs)
 }
+
+#[cfg(test)]
+mod tests;

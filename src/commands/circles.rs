@@ -135,7 +135,14 @@ impl CirclesArgs {
         Case::ordered(texts, &self.order, self.then.clone())
     }
 
-    fn of(&self, model: &Decoder, vocabulary: &Vocabulary, case: &Case, name: &str, progress: Progress) -> Result<CirclesOfModel> {
+    fn of(
+        &self,
+        model: &Decoder,
+        vocabulary: &Vocabulary,
+        case: &Case,
+        name: &str,
+        progress: Progress,
+    ) -> Result<CirclesOfModel> {
         let (site, classes) = (Site::from(self.hook), case.classes.len());
         let reading = Reading { model, vocabulary, context: model.config().max_positions, pooling: Pooling::Last };
         let tokens = case.texts.iter().map(|text| reading.tokens(text)).collect::<Result<Vec<_>>>()?;

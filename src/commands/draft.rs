@@ -278,11 +278,17 @@ mod tests {
         };
         assert_eq!(read(&["train.lr=1e-3", "models.m.path=x"]), ("a".to_owned(), 5, false));
         for column in ["tokens.column=b c", "tokens.column='b c'", "tokens={ column = \"b c\" }"] {
-            assert_eq!(read(&[column, "eval.sequences=1_000", "tokens.skip_bad_lines=true"]), ("b c".to_owned(), 1000, true));
+            assert_eq!(
+                read(&[column, "eval.sequences=1_000", "tokens.skip_bad_lines=true"]),
+                ("b c".to_owned(), 1000, true)
+            );
         }
         assert_eq!(read(&["eval.sequences=3", "eval.sequences=4"]).1, 4, "the last one");
         for (wrong, expected) in [
-            ("eval.sequences=0", "--set eval.sequences=0: invalid value: integer `0`, expected a whole number from 1 up"),
+            (
+                "eval.sequences=0",
+                "--set eval.sequences=0: invalid value: integer `0`, expected a whole number from 1 up",
+            ),
             ("eval.sequences=few", "--set eval.sequences=few: invalid type: string \"few\", expected a whole number"),
             ("tokens.column=3", "--set tokens.column=3: invalid type: integer `3`, expected a string"),
             ("tokens", "--set tokens: expected key=value"),

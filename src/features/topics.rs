@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
-pub use assay_probes::features::topics::{TopicMeans, Topic};
+pub use assay_probes::features::topics::{Topic, TopicMeans};
 use polars::prelude::{NamedFrom as _, Series};
 
 use super::table::lists;

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::measured::{EvaluatedOn, Measured, of_file};
 use super::named::shortened;
+use crate::files::staging_beside;
 use crate::frames::{Bootstrap, Published, PublishedSaes, write_published};
 use crate::markdown::{self, Table};
 use crate::replicates::{LEVEL, paired_interval};
@@ -193,18 +194,13 @@ pub(super) fn write(
             })
             .collect(),
     };
-    let cannot = || format!("cannot write {}", out.display());
     // Without a slash at its end.
     let out: PathBuf = out.components().collect();
-    let mut staging = out.clone().into_os_string();
-    staging.push(format!(".partial-{}", std::process::id()));
-    let staging = PathBuf::from(staging);
-    std::fs::create_dir_all(&staging).with_context(cannot)?;
+    let staged = staging_beside(&out)?;
+    write_published(staged.path(), &published)?;
     // An empty directory may be in the place.
-    let written =
-        write_published(&staging, &published).and_then(|()| std::fs::rename(&staging, &out).with_context(cannot));
-    if written.is_err() {
-        _ = std::fs::remove_dir_all(&staging);
-    }
-    written
+    std::fs::rename(staged.path(), &out).with_context(|| format!("cannot write {}", out.display()))?;
+    // It is not there any more.
+    _ = staged.keep();
+    Ok(())
 }

@@ -254,8 +254,7 @@ impl Made<'_> {
             let written = weights::written_at(self.model, self.place.site, &row).remove(0);
             features[of] = Feature::of(of, scores, written, chance);
             let beside: Vec<usize> = [latent].into_iter().chain((of != latent).then_some(of)).collect();
-            let found =
-                explaining::described(&readers, &texts, &classes, features, &beside, &mut stage, saved)?;
+            let found = explaining::described(&readers, &texts, &classes, features, &beside, &mut stage, saved)?;
             found.into_iter().for_each(|(latent, described)| features[latent].described = described);
             Ok(())
         };
