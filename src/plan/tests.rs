@@ -67,7 +67,7 @@ fn a_run_is_known_by_what_changes_its_numbers() {
         let theirs: Vec<String> = ids(other.group(name)).iter().map(|&id| id.to_owned()).collect();
         theirs.iter().filter(|id| ours.contains(&id.as_str())).count()
     };
-    assert_eq!(same(&["name=other", "eval.resamples=30", "training_tokens=[64, 128]"], "a-128tokens"), 16);
+    assert_eq!(same(&["name=other", "eval.resamples=200", "training_tokens=[64, 128]"], "a-128tokens"), 16);
     assert_eq!(same(&["models.a.name=c"], "c-128tokens"), 16, "the weights say which model it is");
     assert_eq!(same(&["k=[4, 8]"], "a-128tokens"), 8);
     assert_eq!(same(&["seeds=[1, 2, 3]", "controls=[]"], "a-128tokens"), 4);

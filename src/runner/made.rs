@@ -5,7 +5,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use assay_models::ModelFiles;
 use assay_probes::geometry::ModelGeometry;
 use assay_probes::metrics::Sums;
 use tempfile::TempDir;
@@ -17,6 +16,7 @@ use crate::fetch;
 use crate::plan::{Group, Outline, Plan, Run};
 use crate::progress::Progress;
 use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
+use crate::results_dir::ResultsDir;
 use crate::spec::{SpecDocument, SweepSpec};
 
 /// Held-out sequences, and tokens of each.
@@ -48,7 +48,7 @@ impl MadeSweep {
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/families");
         let [sequences, context_size] = SEQUENCES;
         let mut text =
-            format!("{SPEC}[eval]\nsequences = {sequences}\ncontext_size = {context_size}\nresamples = 20\n");
+            format!("{SPEC}[eval]\nsequences = {sequences}\ncontext_size = {context_size}\nresamples = 100\n");
         for (name, of) in [("a", "gpt2"), ("b", "qwen3")] {
             writeln!(text, "[[models]]\nname = '{name}'\npath = '{}'", models.join(of).display()).unwrap();
         }
@@ -63,6 +63,8 @@ impl MadeSweep {
     /// A results directory with the plan and the spec as it is run.
     pub fn results(&self, name: &str) -> PathBuf {
         let results = self.dir.path().join(name);
+        // As a sweep does first, which marks the directory as one of its own.
+        drop(ResultsDir::claim(&results).unwrap());
         std::fs::create_dir_all(results.join("runs")).unwrap();
         let recorded = self.document.recorded(&results, &[]).unwrap();
         std::fs::write(results.join("sweep.toml"), &recorded).unwrap();
@@ -105,7 +107,7 @@ impl MadeSweep {
             model: group.model.clone(),
             depth: run.depth.clone(),
             layer: run.site.hook.layer,
-            n_layers: ModelFiles::config(&self.plan.models[0].files).n_layers(),
+            n_layers: self.plan.models[0].files.config().n_layers(),
             recipe: self.spec.train.recipe.to_string(),
             final_loss: 0.1,
             n_dead: 0,
