@@ -107,7 +107,7 @@ type Replicated = Vec<Option<f64>>;
 
 /// What a metric of one cell, or of two, is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Of {
+enum QuestionKind {
     Score,
     Difference,
     Ratio,
@@ -116,7 +116,7 @@ enum Of {
 }
 
 /// A question: what of which cells (by their first runs) and metric.
-type Question = (Of, [usize; 2], &'static str, Subset);
+type Question = (QuestionKind, [usize; 2], &'static str, Subset);
 
 /// A grid of runs with its bootstrap replicates, by one draw for all.
 pub struct Analysis<'a> {
@@ -194,7 +194,7 @@ impl<'a> Analysis<'a> {
 
     /// A metric of a cell. The bootstrap interval of a single run is the one that its results hold, without the errors of its ends.
     pub fn score(&self, cell: &Cell, quantity: Quantity) -> Score {
-        self.remembered(Of::Score, [cell, cell], quantity, || {
+        self.remembered(QuestionKind::Score, [cell, cell], quantity, || {
             let parts = [(cell, quantity)];
             self.stored(cell, quantity).unwrap_or_else(|| self.derived(&parts, |values| Some(values[0])))
         })
@@ -220,7 +220,7 @@ impl<'a> Analysis<'a> {
 
     /// The later minus the earlier cell's metric.
     pub fn difference(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
-        self.remembered(Of::Difference, [from, to], quantity, || {
+        self.remembered(QuestionKind::Difference, [from, to], quantity, || {
             self.derived(&[(from, quantity), (to, quantity)], |values| Some(values[1] - values[0]))
         })
     }
@@ -228,20 +228,26 @@ impl<'a> Analysis<'a> {
     /// The same of a metric of behaviour, positive where the later cell's SAEs are the better ones.
     pub fn improvement(&self, from: &Cell, to: &Cell, behaviour: &Behaviour) -> Score {
         let (quantity, sign) = behaviour.turned();
-        self.remembered(Of::Improvement, [from, to], quantity, || {
+        self.remembered(QuestionKind::Improvement, [from, to], quantity, || {
             self.derived(&[(from, quantity), (to, quantity)], |values| Some(sign * (values[1] - values[0])))
         })
     }
 
     /// The later over the earlier cell's metric.
     pub fn ratio(&self, from: &Cell, to: &Cell, quantity: Quantity) -> Score {
-        self.remembered(Of::Ratio, [from, to], quantity, || {
+        self.remembered(QuestionKind::Ratio, [from, to], quantity, || {
             self.derived(&[(from, quantity), (to, quantity)], |values| ratio(values[1], values[0]))
         })
     }
 
     /// The answer to a question; found only if nothing has asked it before.
-    fn remembered(&self, of: Of, cells: [&Cell; 2], quantity: Quantity, answer: impl FnOnce() -> Score) -> Score {
+    fn remembered(
+        &self,
+        of: QuestionKind,
+        cells: [&Cell; 2],
+        quantity: Quantity,
+        answer: impl FnOnce() -> Score,
+    ) -> Score {
         let [Some(from), Some(to)] = cells.map(|cell| cell.runs.first().copied()) else { return Score::default() };
         let question = (of, [from, to], quantity.0.name, quantity.1);
         let answers = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,6 @@
 //! another file of published numbers, and [`show`] prints both. No number is computed here but differences: what a results
 //! directory says comes from [`crate::analysis`].
 
-mod csv;
 mod measured;
 mod numbers;
 pub mod published;

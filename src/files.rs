@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// A path that begins with `~/`, from the home directory; any other as it is.
 pub fn from_home(path: &Path) -> PathBuf {
@@ -49,6 +49,24 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> Result<()
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A directory beside a place, to be renamed into it when it is whole; it is gone if it is not.
+///
+/// # Errors
+/// If it can't be made.
+pub fn staging_beside(path: &Path) -> Result<TempDir> {
+    let make = || -> std::io::Result<TempDir> {
+        let dir = directory_of(path);
+        std::fs::create_dir_all(dir)?;
+        let mut staging = tempfile::Builder::new();
+        staging.prefix(ON_ITS_WAY);
+        // A temporary directory is private; a result is not.
+        #[cfg(unix)]
+        staging.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        staging.tempdir_in(dir)
+    };
+    make().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The directory that a file is in, or would be.

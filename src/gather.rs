@@ -11,7 +11,7 @@ use assay_probes::geometry::ModelGeometry;
 use crate::frames::{self, Estimated, SweepRecords};
 use crate::markdown::counted;
 use crate::plan::{GroupOutline, Outline, PLAN};
-use crate::record::{Failure, GeometryRecord, RunRecord, Timing};
+use crate::record::{Failure, GeometryRecord, RunRecord, Standing, Timing};
 use crate::results_dir::ResultsDir;
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::topology::{self, CloudFound};
@@ -43,11 +43,8 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
         "{shown}: {PLAN} is not that of the sweep.toml beside it; run `assay sweep` there again, which skips what is finished"
     );
     let spec = SpecDocument::read(&results.join("sweep.toml"), &[])?.spec()?;
-    let mut gathered = Gathered::default();
-    for group in &outline.groups {
-        gathered.add(&spec, group, results)?;
-    }
-    let Gathered { records, failures, timings, geometry, information, loops, lacking } = gathered;
+    let found = Gathered::of(&outline, &spec, results)?;
+    let Gathered { records, failures, timings, geometry, information, loops, lacking } = found;
     if !lacking.is_empty() {
         bail!(
             "{shown}: {} of {} groups are not finished: {}; `assay sweep '{shown}/sweep.toml' --out '{shown}' --group NAME` works on one \
@@ -81,23 +78,28 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
 }
 
 impl Gathered {
+    /// Of all groups, in the plan's order whoever worked on them and when.
+    fn of(outline: &Outline, spec: &SweepSpec, results: &Path) -> Result<Self> {
+        let mut found = Self::default();
+        for group in &outline.groups {
+            found.add(spec, group, results)?;
+        }
+        Ok(found)
+    }
+
     fn add(&mut self, spec: &SweepSpec, group: &GroupOutline, results: &Path) -> Result<()> {
         let mut done = 0;
         for run in &group.runs {
-            let Some(mut record) = RunRecord::load(results, &run.key)? else {
-                let Some(mut failure) = Failure::load(results, &run.key)? else { continue };
-                failure.model.clone_from(&group.model);
-                failure.depth.clone_from(&run.depth);
-                self.failures.push(failure);
-                done += 1;
-                continue;
-            };
             // Names are the spec's: a record may have been made under others.
-            record.model.clone_from(&group.model);
-            record.depth.clone_from(&run.depth);
-            record.recipe = spec.train.recipe.to_string();
-            self.timings.extend(Timing::load(results, &record.id));
-            self.records.push(record);
+            let (model, depth) = (group.model.clone(), run.depth.clone());
+            match Standing::of(results, &run.key)? {
+                Standing::Finished(record) => {
+                    self.timings.extend(Timing::load(results, &record.id));
+                    self.records.push(RunRecord { model, depth, recipe: spec.train.recipe.to_string(), ..*record });
+                }
+                Standing::Failed(failure) => self.failures.push(Failure { model, depth, ..failure }),
+                Standing::Missing => continue,
+            }
             done += 1;
         }
         let mut lacks = Vec::new();
@@ -144,4 +146,133 @@ fn hooks(group: &GroupOutline) -> Result<Vec<(String, HookPoint)>> {
     }
     hooks.dedup();
     Ok(hooks)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::plan::Group;
+    use crate::runner::made::MadeSweep;
+
+    fn gathered(results: &Path) -> Result<usize> {
+        gather(&ResultsDir::claim(results)?)
+    }
+
+    fn copied(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from.join("runs")).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, to.join("runs").join(path.file_name().unwrap())).unwrap();
+        }
+    }
+
+    fn groups(made: &MadeSweep) -> Vec<&Group> {
+        made.plan.groups().map(|(_, group)| group).collect()
+    }
+
+    /// Whoever worked on a group, where, and in which order: the frames have the order of the plan and the same bytes.
+    #[test]
+    fn records_of_several_directories_are_one_sweep() {
+        let made = MadeSweep::new(&["k=[2]", "seeds=[0, 1]"]);
+        let alone = made.results("alone");
+        groups(&made).into_iter().for_each(|group| _ = made.carry_out(group, &alone));
+        let workers: [PathBuf; 2] = ["first", "second"].map(|name| made.results(name));
+        // The last group first, and one that was left in the middle by the one and finished by the other.
+        for (at, group) in groups(&made).into_iter().enumerate().rev() {
+            if at == 3 {
+                made.finish(group, &group.runs[1], &workers[0]);
+                copied(&workers[0], &workers[1]);
+            }
+            made.carry_out(group, &workers[at % 2]);
+        }
+        let together = made.results("together");
+        workers.iter().for_each(|worker| copied(worker, &together));
+        let runs: usize = groups(&made).iter().map(|group| group.runs.len()).sum();
+        for results in [&alone, &together] {
+            assert_eq!(gathered(results).unwrap(), runs);
+        }
+        for name in frames::FILES {
+            let [a, b] = [&alone, &together].map(|results| fs::read(results.join(name)).unwrap());
+            assert!(a == b, "{name} differs");
+        }
+        assert!(together.join("report.md").is_file());
+        let grid = frames::read(&together).unwrap();
+        let found: Vec<&str> =
+            grid.runs.iter().chain(grid.controls.iter().map(|of| &of.run)).map(|run| run.id.as_str()).collect();
+        let is_own = |run: &&crate::plan::Run| run.key.control.is_none();
+        let all = || groups(&made).into_iter().flat_map(|group| &group.runs);
+        let expected: Vec<&str> =
+            all().filter(is_own).chain(all().filter(|run| !is_own(run))).map(|run| run.id.as_str()).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_lacking_is_named_by_group() {
+        let made = MadeSweep::new(&["k=[2]", "seeds=[0]", "controls=[]"]);
+        let results = made.results("results");
+        let error = |parts: &[&str]| {
+            let error = format!("{:#}", gathered(&results).unwrap_err());
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+            assert!(!results.join(frames::RUNS).exists() && !results.join("report.md").exists(), "nothing is written");
+        };
+        error(&["4 of 4 groups are not finished", "a-128tokens (lacks 2 of 2 runs, the model's geometry)"]);
+        let [first, second, third, fourth] = groups(&made)[..] else { panic!("two models, two budgets") };
+        made.carry_out(second, &results);
+        made.finish(first, &first.runs[1], &results);
+        made.carry_out(third, &results);
+        error(&[
+            "2 of 4 groups",
+            "a-128tokens (lacks 1 of 2 runs, the model's geometry)",
+            "b-64tokens (lacks 2 of 2 runs)",
+        ]);
+        // A run that failed is not lacking.
+        made.carry_out(first, &results);
+        made.fail(fourth, &fourth.runs[0], &results);
+        error(&["1 of 4 groups", "b-64tokens (lacks 1 of 2 runs)"]);
+        made.carry_out(fourth, &results);
+        assert_eq!(gathered(&results).unwrap(), 7);
+        let grid = frames::read(&results).unwrap();
+        assert_eq!((grid.runs.len(), grid.failed.len()), (7, 1));
+    }
+
+    #[test]
+    fn what_another_spec_left_stays_and_is_left_out() {
+        let before = MadeSweep::new(&["k=[4]", "models.a.name=before", "controls=[]", "training_tokens=[64]"]);
+        let after = MadeSweep::new(&["k=[2, 4]", "controls=[]", "training_tokens=[64]", "seeds=[0]"]);
+        let results = after.results("results");
+        let theirs = before.results("theirs");
+        groups(&before).into_iter().for_each(|group| _ = before.carry_out(group, &theirs));
+        copied(&theirs, &results);
+        let done: Vec<usize> = groups(&after).into_iter().map(|group| after.carry_out(group, &results).len()).collect();
+        assert_eq!(done, [2, 2], "the runs of k 4 and seed 0 are there");
+        assert_eq!(gathered(&results).unwrap(), 8);
+        let grid = frames::read(&results).unwrap();
+        assert_eq!(grid.models(), ["a", "b"], "under the names of the spec");
+        assert!(grid.runs.iter().all(|run| run.seed == 0));
+        assert!(
+            fs::read_dir(&theirs.join("runs"))
+                .unwrap()
+                .all(|entry| results.join("runs").join(entry.unwrap().file_name()).exists())
+        );
+        // A spec that was changed by hand is not the one that was planned.
+        let recorded = results.join("sweep.toml");
+        let text = fs::read_to_string(&recorded).unwrap();
+        fs::write(&recorded, text.replace("seeds = [0]", "seeds = [0, 1]")).unwrap();
+        let error = gathered(&results).unwrap_err().to_string();
+        assert!(error.contains("plan.json is not that of the sweep.toml beside it"), "{error}");
+    }
+
+    #[test]
+    fn a_sweep_of_which_all_failed_says_why() {
+        let made = MadeSweep::new(&["k=[2]", "seeds=[0]", "controls=[]", "training_tokens=[64]", "depths=['mid']"]);
+        let results = made.results("results");
+        for group in groups(&made) {
+            group.runs.iter().for_each(|run| made.fail(group, run, &results));
+            made.carry_out(group, &results);
+        }
+        let error = gathered(&results).unwrap_err().to_string();
+        assert!(error.contains("all runs failed") && error.contains("at step 1: the loss is NaN"), "{error}");
+    }
 }

@@ -1,10 +1,10 @@
 //! What the latents of a sweep's SAEs mean, as scores that SAEs can be compared by: those of `assay features`, of a sample of latents on the
 //! held-out sequences.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, Site, TokenSource};
 use assay_probes::ablation;
 use assay_probes::features::explanation::{Classes, Method};
@@ -60,14 +60,16 @@ impl Legibility {
         found
     }
 
-    /// The mean of a score over the latents that have one, with an interval that resamples latents.
-    pub fn mean(&self, score: &str, bootstrap: Bootstrap) -> Option<Estimate> {
-        let values = &self.values[self.scores.iter().position(|name| name == score)?];
+    /// The mean of each score over the latents that have one, with an interval that resamples latents: one draw for all scores.
+    pub fn means(&self, bootstrap: Bootstrap) -> BTreeMap<&str, Estimate> {
         let Bootstrap { resamples, level, seed } = bootstrap;
-        let drawn = Resamples::draw(values.len(), resamples, seed);
-        Some(Estimate::over_rows(&drawn, level, |rows| {
-            mean(&rows.iter().filter_map(|&row| values[row as usize]).collect::<Vec<f64>>())
-        }))
+        let drawn = Resamples::draw(self.latents.len(), resamples, seed);
+        let mean_of = |values: &[Option<f64>]| {
+            Estimate::over_rows(&drawn, level, |rows| {
+                mean(&rows.iter().filter_map(|&row| values[row as usize]).collect::<Vec<f64>>())
+            })
+        };
+        self.scores.iter().zip(&self.values).map(|(score, values)| (score.as_str(), mean_of(values))).collect()
     }
 }
 
@@ -96,11 +98,6 @@ pub struct LatentReader<'a> {
     pub scratch: PathBuf,
     /// What stays if somebody interrupts.
     pub saved: String,
-}
-
-/// The texts of a model's tokens.
-pub fn classes(model: &Decoder, vocabulary: &Vocabulary) -> Classes {
-    Classes::new((0..model.config().vocab_size as u32).map(|id| vocabulary.text(id)))
 }
 
 impl LatentReader<'_> {

@@ -45,6 +45,7 @@ pub mod commands;
 pub mod compare;
 #[cfg(feature = "workbench")]
 pub mod controls;
+mod csv;
 #[cfg(feature = "workbench")]
 pub mod device;
 #[cfg(feature = "workbench")]

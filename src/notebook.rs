@@ -16,12 +16,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use polars::prelude::{AnyValue, DataFrame};
+use polars_core::prelude::{AnyValue, DataFrame};
 
 pub use crate::analysis::{self, Analysis};
 pub use crate::frames::{Grid, Setting, Site};
 pub use crate::report::figure;
-pub use polars;
+/// The crate of its frames.
+pub use polars_core as polars;
 
 use crate::frames;
 use crate::markdown::{self, NONE, Table};

@@ -380,3 +380,6 @@ fn runs(
     }
     Ok(runs)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Probing: how well labels of texts can be read off an SAE's latents, beside what else they can be read off.
 //!
-//! - [`Labelled`]: texts with labels, of a file (`labelled.rs`, `csv.rs`), the bundled text (`bundled.rs`) or sae-probes' data (`package.rs`).
+//! - [`Labelled`]: texts with labels, of a file (`labelled.rs`), the bundled text (`bundled.rs`) or sae-probes' data (`package.rs`).
 //! - [`Reading`], `pooled.rs`: one row per text, of latents, activations and words.
 //! - [`Task`], `task.rs`: one class against the others, its rows and their sides.
 //! - [`measure`]: every representation on a task, in scores and in bits; `measured.rs`: with intervals and differences; [`Means`], `means.rs`:
@@ -10,7 +10,6 @@
 //! The mathematics is [`assay_probes::probing`]'s.
 
 mod bundled;
-mod csv;
 mod labelled;
 mod means;
 mod measure;

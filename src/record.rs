@@ -158,6 +158,30 @@ impl RunRecord {
     }
 }
 
+/// What a results directory has of a run.
+#[derive(Debug)]
+pub enum Standing {
+    /// Its record: it is not trained again.
+    Finished(Box<RunRecord>),
+    /// That it came to nothing, which it would again.
+    Failed(Failure),
+    /// Neither.
+    Missing,
+}
+
+impl Standing {
+    /// Of the run of that key.
+    ///
+    /// # Errors
+    /// If a file is damaged, or is of another run than its name says.
+    pub fn of(results: &Path, key: &RunKey) -> Result<Self> {
+        if let Some(record) = RunRecord::load(results, key)? {
+            return Ok(Self::Finished(Box::new(record)));
+        }
+        Ok(Failure::load(results, key)?.map_or(Self::Missing, Self::Failed))
+    }
+}
+
 /// What a run left in a file of its own, as JSON; `None` if there is no file. `names` gives the run that it says it is of.
 ///
 /// # Errors

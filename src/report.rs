@@ -6,6 +6,7 @@ mod glossary;
 mod html;
 pub mod loops;
 mod plots;
+mod questions;
 mod sections;
 mod summary;
 mod tables;

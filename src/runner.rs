@@ -2,6 +2,9 @@
 
 mod feed;
 mod job;
+mod left;
+#[cfg(test)]
+pub(crate) mod made;
 mod passes;
 mod reading;
 mod state;
@@ -26,12 +29,13 @@ use crate::interrupt::{self, Interrupted};
 use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
-use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
+use crate::record::{GeometryKey, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::state_dir;
 use crate::spec::{SweepControl, SweepSpec};
 use crate::topology;
 pub(crate) use feed::distinct;
 use job::TrainingJob;
+use left::Left;
 pub use passes::{MemoryFull, Passes, REMEDY};
 use state::{Trained, remove_state, save_state};
 use training::train;
@@ -201,32 +205,10 @@ impl<'a> ModelAtWork<'a> {
     fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
         let Self { sweep, model, .. } = *self;
         let Sweep { spec, results, progress, .. } = *sweep;
-        let (mut missing, mut done, mut unsaved) = (Vec::new(), 0, 0);
-        for run in &group.runs {
-            let is_there = RunRecord::load(results, &run.key)?.is_some();
-            done += usize::from(is_there);
-            unsaved += usize::from(is_there && !results.join("saes").join(group.name_of(run)).exists());
-            if !is_there && Failure::load(results, &run.key)?.is_none() {
-                missing.push(run);
-            }
-        }
         let label = format!("{} {}", model.shown(), tokens_text(group.training_tokens));
-        if missing.is_empty() && done > 0 {
-            progress.say(&format!("{label}: {} finished before", counted(done, "run")));
-        }
-        if spec.train.save_saes && unsaved > 0 {
-            progress.say(&format!(
-                "{label}: of {} that finished before, under another `save_saes`, no SAE is in saes/ (remove runs/<id>.json to train again)",
-                counted(unsaved, "run")
-            ));
-        }
-        let failed = group.runs.len() - missing.len() - done;
-        if failed > 0 {
-            progress.say(&format!(
-                "{label}: {} failed before (remove runs/<id>.failed.json to train again)",
-                counted(failed, "run")
-            ));
-        }
+        let left = Left::of(group, results)?;
+        left.notes(spec.train.save_saes).iter().for_each(|note| progress.say(&format!("{label}: {note}")));
+        let Left { mut missing, finished, .. } = left;
         if missing.is_empty() {
             // A kill may have come between the last record and this.
             return remove_state(&state_dir(results, &group.id()));
@@ -245,7 +227,7 @@ impl<'a> ModelAtWork<'a> {
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
             save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
-            let saved = format!("{label}: its trained SAEs and {done} finished runs are saved");
+            let saved = format!("{label}: its trained SAEs and {finished} finished runs are saved");
             return Err(sweep.interrupted(&saved).into());
         };
         let eval_seconds = started.elapsed().as_secs_f64() / missing.len() as f64;

@@ -328,8 +328,8 @@ fn a_damaged_file_is_refused_with_line_and_column() {
     broken((3, ",8,", ",eight,"), &["line 3, column 8 (k)", "\"eight\" is no whole number"]);
     broken((4, ",low,", ",lower,"), &["line 4, column 12 (end)", "\"lower\" is neither value, low nor high"]);
     broken((5, "fast2,", "fast2"), &["line 5, column 15 (source)", "14 fields, the header 15"]);
-    broken((31, "\"part 1", "\"part\" 1"), &["line 31, column 15 (source)", "a quote stands inside it"]);
-    broken((224, "3x,", "\"3x,"), &["line 224, column 14 (text)", "its quote is not closed"]);
+    broken((31, "\"part 1", "\"part\" 1"), &["line 31, column 15 (source)", "a quotation mark stands inside it"]);
+    broken((224, "3x,", "\"3x,"), &["line 224, column 14 (text)", "its quotation mark is not closed"]);
     broken((1, "quantity", "metric"), &["line 1, column 11 (quantity)", "the header has metric"]);
     refused(assay().args(["compare", "no-such-directory"]), &["no-such-directory", "runs.parquet", "assay sweep"]);
     refused(

@@ -5,7 +5,8 @@ use std::path::Path;
 use assay_models::tokens::{Texts, read_token_file};
 use assay_models::{RowUse, TokenSource};
 use ndarray::{Array2, s};
-use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series};
+use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars_io::prelude::ParquetWriter;
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 
 use crate::common::{bundled, root, write_tokens};

@@ -161,15 +161,19 @@ fn link(blob: &Path, path: &Path, _depth: usize) -> std::io::Result<()> {
 
 /// Writes a small file such that others see the old one or the new one, whole.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = create_parent(path).and_then(|()| {
-        let mut file = File::create(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)
-    });
-    written.map_err(|e| HubError::write(path, e))
+    let write = || -> std::io::Result<()> {
+        create_parent(path)?;
+        let mut draft = tempfile::Builder::new();
+        // Others read the cache as well: what the umask lets them.
+        #[cfg(unix)]
+        draft.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut draft = draft.tempfile_in(path.parent().unwrap_or(Path::new(".")))?;
+        draft.write_all(text.as_bytes())?;
+        draft.as_file().sync_all()?;
+        draft.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|e| HubError::write(path, e))
 }
 
 #[cfg(test)]

@@ -1,5 +1,13 @@
 //! Models, datasets and SAEs by their name on the Hugging Face hub.
 //!
+//! ```
+//! let name: assay_hub::HubName = "EleutherAI/pythia-70m@step3000".parse()?;
+//! assert_eq!((name.repo(), name.revision(), name.path()), ("EleutherAI/pythia-70m", "step3000", None));
+//! # Ok::<(), assay_hub::HubError>(())
+//! ```
+//!
+//! What is there under a name is downloaded, where the cache lacks it:
+//!
 //! ```no_run
 //! use std::path::Path;
 //!

@@ -2,7 +2,7 @@
 
 use assay_probes::metrics;
 
-use super::{Analysis, BEHAVIOURS, Behaviour, Cell, Of, Score, on_all};
+use super::{Analysis, BEHAVIOURS, Behaviour, Cell, QuestionKind, Score, on_all};
 
 /// The difference between two models' SAEs.
 pub struct Gap<'a> {
@@ -87,7 +87,7 @@ pub fn gap<'a>(analysis: &Analysis<'_>, from: &'a Cell, to: &'a Cell) -> Gap<'a>
     let (r2, ce_rec) = (on_all("r2"), on_all("ce_rec"));
     let parts = [(from, r2), (to, r2), (from, ce_rec), (to, ce_rec)];
     let ce_rec = analysis.difference(from, to, ce_rec);
-    let ratio = analysis.remembered(Of::RatioOfGaps, [from, to], r2, || {
+    let ratio = analysis.remembered(QuestionKind::RatioOfGaps, [from, to], r2, || {
         analysis.derived(&parts, |v| metrics::ratio(v[1] - v[0], v[3] - v[2]))
     });
     // A quotient has no interval where its denominator may be 0.

@@ -80,16 +80,19 @@ fn of(analysis: &Analysis<'_>, all: &[Controlled<'_>], name: &str) -> Legible {
         });
         pairs.collect()
     };
+    let less: Vec<(&str, Vec<(&Cell, &RunResult, f64)>)> =
+        analysis.grid.control_names().into_iter().map(|control| (control, less(control))).collect();
+    let beyond = less.iter().find(|(control, _)| *control == BEYOND).and_then(|(_, less)| told_apart(less));
     let others: Vec<f64> = analysis.grid.runs.iter().filter_map(|run| run.value(&format!("{column}{OTHER}"))).collect();
     let ranks = told_apart(&own);
     Legible {
         name: name.to_owned(),
         saes: over_seeds(analysis, &own),
         other: mean(&others),
-        less: analysis.grid.control_names().into_iter().map(|name| over_seeds(analysis, &less(name))).collect(),
+        less: less.iter().map(|(_, less)| over_seeds(analysis, less)).collect(),
         ranks,
         p: ranks.map(|ranks| ranks.p),
-        beyond: told_apart(&less(BEYOND)),
+        beyond,
         with: ASKED.map(|(metric, _)| with(analysis, &column, metric)),
     }
 }

@@ -23,7 +23,7 @@ impl Made {
         Self { r2, ce_orig: 3.0, ce_rec, ce_mean: 8.0, l0: 1.0, few: 0.0 }
     }
 
-    fn sums(self) -> [Sums; 3] {
+    pub fn sums(self) -> [Sums; 3] {
         let ce_recon = (2.0 - self.ce_rec) * self.ce_orig;
         let sums = Sums {
             tokens: 1.0,

@@ -73,13 +73,13 @@ struct CirclesReport {
     texts: usize,
     draws: usize,
     seed: u64,
-    of_model: Of,
+    of_model: CirclesOfModel,
     /// The same of the model with its matrices drawn anew.
-    of_random_model: Of,
+    of_random_model: CirclesOfModel,
 }
 
 #[derive(Serialize)]
-struct Of {
+struct CirclesOfModel {
     measured: Measured,
     turned: Option<Turned>,
 }
@@ -135,7 +135,14 @@ impl CirclesArgs {
         Case::ordered(texts, &self.order, self.then.clone())
     }
 
-    fn of(&self, model: &Decoder, vocabulary: &Vocabulary, case: &Case, name: &str, progress: Progress) -> Result<Of> {
+    fn of(
+        &self,
+        model: &Decoder,
+        vocabulary: &Vocabulary,
+        case: &Case,
+        name: &str,
+        progress: Progress,
+    ) -> Result<CirclesOfModel> {
         let (site, classes) = (Site::from(self.hook), case.classes.len());
         let reading = Reading { model, vocabulary, context: model.config().max_positions, pooling: Pooling::Last };
         let tokens = case.texts.iter().map(|text| reading.tokens(text)).collect::<Result<Vec<_>>>()?;
@@ -153,7 +160,7 @@ impl CirclesArgs {
         let measured = measured.ok_or_else(Interrupted::with_nothing_written)??;
         stage.finish("");
         if self.without_turns {
-            return Ok(Of { measured, turned: None });
+            return Ok(CirclesOfModel { measured, turned: None });
         }
         let means = class_means(activations.view(), &case.labels, classes)?;
         let (ordered, random) = (Turning::of_order(means.view())?, Turning::random(means.view(), self.seed)?);
@@ -163,7 +170,7 @@ impl CirclesArgs {
             go_on()
         })?;
         stage.finish("");
-        Ok(Of { measured, turned })
+        Ok(CirclesOfModel { measured, turned })
     }
 }
 
@@ -183,8 +190,8 @@ impl CirclesReport {
             self.classes.join(", ")
         );
         let mut table = Table::new(["", "model", "random model"]);
-        let both = |of: &dyn Fn(&Of) -> String| [of(&self.of_model), of(&self.of_random_model)];
-        let mut row = |what: &str, of: &dyn Fn(&Of) -> String| {
+        let both = |of: &dyn Fn(&CirclesOfModel) -> String| [of(&self.of_model), of(&self.of_random_model)];
+        let mut row = |what: &str, of: &dyn Fn(&CirclesOfModel) -> String| {
             let [model, random] = both(of);
             table.row([what.to_owned(), model, random]);
         };
@@ -207,7 +214,7 @@ impl CirclesReport {
         row("p of that correlation, of other orders", &|of| {
             shown(of.measured.circle.as_ref().and_then(|circle| circle.p))
         });
-        let turned = |of: &Of, share: fn(&Turned) -> f64| shown(of.turned.as_ref().map(share));
+        let turned = |of: &CirclesOfModel, share: fn(&Turned) -> f64| shown(of.turned.as_ref().map(share));
         row("texts behind which the next class is named", &|of| turned(of, |t| t.named_next));
         row("turns that the named class follows", &|of| turned(of, |t| t.followed));
         row("the same, turned in a random plane", &|of| turned(of, |t| t.followed_random));
@@ -221,7 +228,7 @@ impl CirclesReport {
     }
 }
 
-fn planes(of: &Of, value: fn(&assay_probes::topology::Plane) -> f64) -> String {
+fn planes(of: &CirclesOfModel, value: fn(&assay_probes::topology::Plane) -> f64) -> String {
     of.measured.planes.iter().map(|plane| number(value(plane))).collect::<Vec<_>>().join(", ")
 }
 

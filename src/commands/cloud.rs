@@ -58,8 +58,8 @@ pub struct CloudArgs {
     #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "sae")]
     latents: Vec<usize>,
     /// What a point is
-    #[arg(long, value_enum, default_value_t = What::Activation)]
-    what: What,
+    #[arg(long, value_enum, default_value_t = PointKind::Activation)]
+    what: PointKind,
     /// Maximum number of points
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = whole(1, 1_000_000, "a cloud has a point"))]
     rows: u64,
@@ -76,7 +76,7 @@ pub struct CloudArgs {
 
 /// What a point is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum PointKind {
     /// The activation at the hook
     Activation,
     /// What the latents write there together: the sum of z times their decoder rows
@@ -117,7 +117,7 @@ impl CloudArgs {
         let out = self.out.display();
         ensure!(self.out.symlink_metadata().is_err(), "{out} is there already; remove it, or give another file");
         ensure!(
-            self.what == What::Activation || self.sae.is_some(),
+            self.what == PointKind::Activation || self.sae.is_some(),
             "--what reconstruction is of latents: give --sae and --latents"
         );
         check_writable(&self.out)?;
@@ -243,7 +243,7 @@ impl CloudArgs {
             let row = |&latent: &usize| host(written(sae).slice([latent..latent + 1, 0..sae.d_out()]));
             Ok(self.latents.iter().map(row).collect::<Result<Vec<_>>>()?.concat())
         };
-        let writes = (self.what == What::Reconstruction).then(rows).transpose()?;
+        let writes = (self.what == PointKind::Reconstruction).then(rows).transpose()?;
         Ok(Chooser { sae, latents: &self.latents, writes })
     }
 

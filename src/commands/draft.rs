@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::{Reading, RowUse, Texts, TokenSource};
 use assay_models::{DecoderConfig, HookKind, ModelError, ModelFiles};
+use serde::Deserialize;
 
 use super::contexts::whole;
 use crate::fetch;
 use crate::files::from_home;
 use crate::progress::Progress;
+use crate::spec::SpecDocument;
 use crate::spec::draft::{Budget, CONTEXT_SIZE, Coders, Draft, EVAL_SEQUENCES, Layers, MOST_TOKENS, Place, budget};
 use crate::spelling::missing;
 
@@ -63,6 +65,25 @@ pub(super) struct Inputs {
     eval_sequences: usize,
     /// What the text holds, a sentence.
     held: String,
+}
+
+/// The keys of a spec that some of the options stand for.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Overridden {
+    eval: OverriddenEval,
+    tokens: OverriddenTokens,
+}
+
+#[derive(Default, Deserialize)]
+struct OverriddenEval {
+    sequences: Option<NonZeroU64>,
+}
+
+#[derive(Default, Deserialize)]
+struct OverriddenTokens {
+    column: Option<String>,
+    skip_bad_lines: Option<bool>,
 }
 
 impl DraftArgs {
@@ -132,19 +153,10 @@ impl DraftArgs {
     /// # Errors
     /// If a value is none of its key.
     pub fn with_overrides(mut self, overrides: &[String]) -> Result<Self> {
-        for (key, value) in overrides.iter().filter_map(|text| text.split_once('=')) {
-            let (key, value) = (key.trim(), value.trim().trim_matches(['"', '\'']));
-            let no_number = || format!("--set {key}={value}: no whole number from 1 up");
-            match key {
-                "eval.sequences" => {
-                    let sequences: NonZeroU64 = value.parse().with_context(no_number)?;
-                    self.eval_sequences = Some(sequences.get());
-                }
-                "tokens.column" => self.column = Some(value.to_owned()),
-                "tokens.skip_bad_lines" => self.skip_bad_lines = value == "true",
-                _ => {}
-            }
-        }
+        let Overridden { eval, tokens } = SpecDocument::of(Path::new("--set"), "", overrides)?.parsed()?;
+        self.eval_sequences = eval.sequences.map(NonZeroU64::get).or(self.eval_sequences);
+        self.column = tokens.column.or(self.column);
+        self.skip_bad_lines = tokens.skip_bad_lines.unwrap_or(self.skip_bad_lines);
         Ok(self)
     }
 
@@ -230,6 +242,8 @@ fn name_of(model: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -242,6 +256,45 @@ mod tests {
             (".", "model"),
         ] {
             assert_eq!(name_of(Path::new(model)), expected);
+        }
+    }
+
+    /// As a spec would read them: a string with or without its quotes, and a value that is none is named with its override.
+    #[test]
+    fn overrides_stand_for_options() {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            draft: DraftArgs,
+        }
+        let line = ["assay", "--model", "m", "--text", "t", "--column", "a", "--eval-sequences", "5"];
+        let overridden = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
+            Command::parse_from(line).draft.with_overrides(&overrides)
+        };
+        let read = |overrides: &[&str]| {
+            let found = overridden(overrides).unwrap();
+            (found.column.unwrap(), found.eval_sequences.unwrap(), found.skip_bad_lines)
+        };
+        assert_eq!(read(&["train.lr=1e-3", "models.m.path=x"]), ("a".to_owned(), 5, false));
+        for column in ["tokens.column=b c", "tokens.column='b c'", "tokens={ column = \"b c\" }"] {
+            assert_eq!(
+                read(&[column, "eval.sequences=1_000", "tokens.skip_bad_lines=true"]),
+                ("b c".to_owned(), 1000, true)
+            );
+        }
+        assert_eq!(read(&["eval.sequences=3", "eval.sequences=4"]).1, 4, "the last one");
+        for (wrong, expected) in [
+            (
+                "eval.sequences=0",
+                "--set eval.sequences=0: invalid value: integer `0`, expected a whole number from 1 up",
+            ),
+            ("eval.sequences=few", "--set eval.sequences=few: invalid type: string \"few\", expected a whole number"),
+            ("tokens.column=3", "--set tokens.column=3: invalid type: integer `3`, expected a string"),
+            ("tokens", "--set tokens: expected key=value"),
+        ] {
+            let error = format!("{:#}", overridden(&["eval.level=0.9", wrong]).err().unwrap());
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

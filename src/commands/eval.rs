@@ -32,7 +32,7 @@ use crate::replicates::{LEVEL, Replicates};
 use crate::verdict::verdict;
 use crate::{device, fetch, output};
 use controls::{Controlled, made};
-use measured::{Measured, On, of_file};
+use measured::{EvaluatedOn, Measured, of_file};
 use named::{model_of, named, shortened};
 use pace::Pace;
 use place::PlaceArgs;
@@ -290,7 +290,7 @@ impl EvalArgs {
                 Controlled { control, of, found, replicates }
             })
             .collect();
-        let on = On { model: model_name, tokens: tokens.dim(), bos, vocab_size };
+        let on = EvaluatedOn { model: model_name, tokens: tokens.dim(), bos, vocab_size };
         let written = self.out.as_ref().map_or(Ok(()), |out| {
             let bootstrap = Bootstrap { resamples: self.resamples as usize, level: LEVEL, seed: self.seed };
             several::write(out, &saes, &on, model.config(), bootstrap)?;

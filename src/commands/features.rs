@@ -248,7 +248,7 @@ impl FeaturesArgs {
             (median_of(&values), values.len())
         };
         let detection = detections(features);
-        let shared = topics::Together::of(found);
+        let shared = topics::TopicMeans::of(found);
         let medians: [(&str, (Option<f64>, usize)); 9] = [
             ("token_entropy", median(|f| f.scores.token_entropy)),
             ("purity", median(|f| f.scores.purity)),

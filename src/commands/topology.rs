@@ -38,8 +38,8 @@ pub struct TopologyArgs {
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
     /// Which points of an SAE
-    #[arg(long, value_enum, default_value_t = What::Decoder)]
-    what: What,
+    #[arg(long, value_enum, default_value_t = SaeVectors::Decoder)]
+    what: SaeVectors,
     /// Only points that have a label: a file of zeros and ones, a row a point and a column a label
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -104,7 +104,7 @@ const WORTH_SAYING: f64 = 10.0;
 
 /// Points of an SAE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum SaeVectors {
     /// What each latent writes: the decoder's rows
     Decoder,
     /// What each latent reads: the encoder's columns
@@ -267,8 +267,8 @@ impl TopologyArgs {
         let loaded = formats::load(&fetch::sae(&self.cloud, progress)?, &Device::flex())?;
         let [encoder, decoder] = loaded.sae.weights();
         let rows = match self.what {
-            What::Decoder => decoder,
-            What::Encoder => encoder,
+            SaeVectors::Decoder => decoder,
+            SaeVectors::Encoder => encoder,
         };
         cloud::as_f64(rows)
     }

@@ -80,7 +80,7 @@ pub struct UtilityArgs {
 
 /// What was found of one representation of the points.
 #[derive(Serialize)]
-struct Found {
+struct UtilityOfRepresentation {
     representation: String,
     dimensions: usize,
     targets: Vec<Utility>,
@@ -94,7 +94,7 @@ struct UtilityReport {
     labels: usize,
     neighbours: u64,
     splits: Splits,
-    found: Vec<Found>,
+    found: Vec<UtilityOfRepresentation>,
 }
 
 impl UtilityArgs {
@@ -145,7 +145,7 @@ impl UtilityArgs {
             let dimensions = points.ncols();
             let targets = self.asked(&representation, points, &labels, &splits, progress);
             let targets = targets.with_context(|| representation.clone())?;
-            found.push(Found { representation, dimensions, targets });
+            found.push(UtilityOfRepresentation { representation, dimensions, targets });
         }
         let report = UtilityReport {
             metric: self.metric,

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use assay_probes::stats::Interval;
 
-use super::csv::{self, CsvRecord, Damage};
+use crate::csv::{self, Damage, Row};
 
 /// The columns; `results/reference/README.md` says what they hold.
 pub const COLUMNS: [&str; 15] = [
@@ -212,41 +212,41 @@ pub fn read_file(path: &Path) -> Result<Vec<Published>> {
 /// # Errors
 /// If the text is damaged; the message names line and column.
 pub fn read(text: &str, name: &str) -> Result<Vec<Published>> {
-    let damaged = |Damage { line, field, what }: Damage| anyhow::anyhow!("{name}: {}: {what}", place(line, field));
-    let records = csv::records(text).map_err(damaged)?;
-    let Some((head, rows)) = records.split_first() else {
+    let damaged = |Damage { line, cell, what }| anyhow::anyhow!("{name}: {}: {what}", place(line, cell));
+    let rows = csv::rows(text).collect::<Result<Vec<Row>, Damage>>().map_err(damaged)?;
+    let Some((head, rows)) = rows.split_first() else {
         bail!("{name} is empty; its first line is {}", COLUMNS.join(","));
     };
     for (at, column) in COLUMNS.into_iter().enumerate() {
-        let found = head.fields.get(at).map_or("nothing", String::as_str);
+        let found = head.cells.get(at).map_or("nothing", String::as_str);
         if found != column {
             bail!("{name}: {}: the header has {found}; its columns are {}", place(head.line, at), COLUMNS.join(","));
         }
     }
-    rows.iter().map(|record| row(record, name)).collect()
+    rows.iter().map(|of| row(of, name)).collect()
 }
 
 /// `line 7, column 12 (end)`.
-fn place(line: usize, field: usize) -> String {
-    let column = COLUMNS.get(field).map_or_else(String::new, |c| format!(" ({c})"));
-    format!("line {line}, column {}{column}", field + 1)
+fn place(line: usize, cell: usize) -> String {
+    let column = COLUMNS.get(cell).map_or_else(String::new, |c| format!(" ({c})"));
+    format!("line {line}, column {}{column}", cell + 1)
 }
 
-fn row(record: &CsvRecord, name: &str) -> Result<Published> {
-    let fields = &record.fields;
-    if fields.len() != COLUMNS.len() {
-        let at = fields.len().min(COLUMNS.len());
+fn row(row: &Row, name: &str) -> Result<Published> {
+    let cells = &row.cells;
+    if cells.len() != COLUMNS.len() {
+        let at = cells.len().min(COLUMNS.len());
         bail!(
-            "{name}: {}: the line has {} fields, the header {}; a field with a comma is to be in quotes",
-            place(record.line, at),
-            fields.len(),
+            "{name}: {}: the line has {} fields, the header {}; a field with a comma is to be in quotation marks",
+            place(row.line, at),
+            cells.len(),
             COLUMNS.len()
         );
     }
     let at = |column: &str| COLUMNS.iter().position(|c| *c == column).expect("a column of the file");
-    let text = |column: &str| fields[at(column)].as_str();
+    let text = |column: &str| cells[at(column)].as_str();
     let refused =
-        |column: &str, what: &str| format!("{name}: {}: {:?} is {what}", place(record.line, at(column)), text(column));
+        |column: &str, what: &str| format!("{name}: {}: {:?} is {what}", place(row.line, at(column)), text(column));
     let whole = |column: &str| -> Result<Option<u64>> {
         let value = Some(text(column)).filter(|t| !t.is_empty()).map(str::parse).transpose();
         value.ok().with_context(|| refused(column, "no whole number"))

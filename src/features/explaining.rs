@@ -1,6 +1,8 @@
 //! Explanations of latents from windows of a store, and how well they detect where the latents fire.
 
 use anyhow::Result;
+use assay_models::Decoder;
+use assay_models::vocabulary::Vocabulary;
 use assay_probes::features::explanation::{Classes, Detection, Example, Explanation, Method, detect, explain, written};
 use assay_probes::features::{ContextSample, Documents, sample};
 use rand::seq::SliceRandom;
@@ -77,6 +79,11 @@ impl Cut {
         let first = side(self.start(window));
         (first == side(self.start(window + 1) - 1)).then_some(first)
     }
+}
+
+/// The texts of a model's tokens, as explanations know them.
+pub fn classes(model: &Decoder, vocabulary: &Vocabulary) -> Classes {
+    Classes::new((0..model.config().vocab_size as u32).map(|id| vocabulary.text(id)))
 }
 
 /// Why no latent is explained, if documents are too few for that.

@@ -31,7 +31,7 @@ pub struct Compared {
 }
 
 /// All latents' firings on the tokens of some contexts, in memory.
-pub struct Together {
+pub struct ComparedFirings {
     /// Of each latent the places in `tokens`, ascending.
     firings: Vec<Vec<u32>>,
     /// The contexts, one after the other.
@@ -40,7 +40,7 @@ pub struct Together {
     pub compared: Compared,
 }
 
-impl Together {
+impl ComparedFirings {
     /// The latent that fires most where each does.
     pub fn partners(&self) -> Vec<Option<Partner>> {
         partners(&self.firings, self.tokens.len())
@@ -175,7 +175,7 @@ impl<'a> Readers<'a> {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn together(&self, events: &Events, most: u64) -> Result<Together> {
+    pub fn together(&self, events: &Events, most: u64) -> Result<ComparedFirings> {
         let contents = events.contents();
         let (context_size, every) = (contents.context_size, events.total().div_ceil(most).max(1) as usize);
         let latents: Vec<usize> = (0..contents.d_sae).collect();
@@ -196,6 +196,6 @@ impl<'a> Readers<'a> {
             .flat_map(|context| context * context_size..(context + 1) * context_size);
         let tokens = places.map(|place| read.at(place)).collect::<Result<Vec<u32>>>()?;
         let share = tokens.len() as f64 / (contents.sequences * context_size).max(1) as f64;
-        Ok(Together { firings, tokens, compared: Compared { every, share } })
+        Ok(ComparedFirings { firings, tokens, compared: Compared { every, share } })
     }
 }

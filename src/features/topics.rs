@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
-pub use assay_probes::features::topics::{Together, Topic};
-use polars::prelude::{NamedFrom as _, Series};
+pub use assay_probes::features::topics::{Topic, TopicMeans};
+use polars_core::prelude::{NamedFrom as _, Series};
 
 use super::table::lists;
 use crate::frames::columns::{frame, numbers, text, whole, write_frame};
@@ -35,8 +35,8 @@ pub fn write(path: &Path, topics: &[Topic], vocabulary: &Vocabulary) -> Result<(
 }
 
 /// What is said of all of them.
-pub fn sentence(together: Together) -> String {
-    let Together { topics, learned, split, absorbed } = together;
+pub fn sentence(together: TopicMeans) -> String {
+    let TopicMeans { topics, learned, split, absorbed } = together;
     if learned == 0 {
         return format!(
             "Of {topics} frequent tokens no set of latents finds one with F1 above 0.6: nothing is said of splitting and absorption."

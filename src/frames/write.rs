@@ -9,7 +9,7 @@ use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
 use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
 use assay_probes::stats::{Estimate, Interval, Resamples};
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
 use super::axes::{CONTROL, MSE};
@@ -212,9 +212,9 @@ fn runs_frame(spec: &SweepSpec, records: &[RunRecord], measured: &[Measured<'_>]
 fn legibility(records: &[RunRecord], bootstrap: Bootstrap) -> Vec<Column> {
     let wanted = records.iter().map(|r| r.key.legibility.map(|of| of.latents as u64)).collect::<Vec<Option<u64>>>();
     let mut columns = vec![Column::from(Series::new("legibility_latents".into(), wanted))];
+    let means: Vec<_> = records.iter().map(|r| r.legibility.as_ref().map(|of| of.means(bootstrap))).collect();
     for name in distinct(records.iter().flat_map(|r| r.legibility.iter().flat_map(|of| &of.scores))) {
-        let found: Vec<Option<Estimate>> =
-            records.iter().map(|r| r.legibility.as_ref()?.mean(name, bootstrap)).collect();
+        let found: Vec<Option<&Estimate>> = means.iter().map(|of| of.as_ref()?.get(name.as_str())).collect();
         let interval = |end: fn(Interval) -> f64| found.iter().map(move |of| of.and_then(|of| of.interval).map(end));
         columns.push(numbers(&format!("{LEGIBILITY}{name}"), found.iter().map(|of| of.and_then(|of| of.value))));
         columns.push(numbers(&format!("{LEGIBILITY}{name}_low"), interval(|i| i.low)));

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::{objects, open_regular, whole_text};
-use polars::prelude::{AnyValue, DataFrame, ParquetReader, SerReader};
+use polars_core::prelude::{AnyValue, DataFrame};
+use polars_io::prelude::{ParquetReader, SerReader};
 use serde_json::Value;
 
-use super::csv;
+use crate::csv::{self, Damage, Row};
 use crate::frames::guarded;
 
 /// Texts, each of one class.
@@ -205,15 +206,16 @@ fn of_csv(path: &Path, columns: &Columns) -> Result<Vec<Raw>> {
     let text = whole_text(path, MOST_CSV)?;
     let mut rows = csv::rows(&text);
     let shown = path.display();
-    let (_, head) = rows.next().with_context(|| format!("{shown} is empty"))?.with_context(|| shown.to_string())?;
+    let Row { cells: head, .. } =
+        rows.next().with_context(|| format!("{shown} is empty"))?.with_context(|| shown.to_string())?;
     let place = |name: &str, flag: &str| {
         let at = head.iter().position(|column| column == name);
         at.with_context(|| format!("{shown}: {}", missing(name, flag, head.iter().cloned())))
     };
     let (text, label) = (place(&columns.text, "--text-column")?, place(&columns.label, "--label-column")?);
     let document = columns.document.as_deref().map(|name| place(name, "--document-column")).transpose()?;
-    let row = |row: Result<csv::Row>| {
-        let (line, mut cells) = row.with_context(|| shown.to_string())?;
+    let row = |row: Result<Row, Damage>| {
+        let Row { line, mut cells } = row.with_context(|| shown.to_string())?;
         let found = cells.len();
         ensure!(found == head.len(), "{shown}: line {line} has {found} cells, and the first {}", head.len());
         let document = document.map(|at| cells[at].clone());
@@ -233,7 +235,8 @@ mod tests {
 
     #[test]
     fn the_same_rows_are_read_of_every_kind_of_file() {
-        use polars::prelude::{Column, NamedFrom as _, ParquetWriter, Series};
+        use polars_core::prelude::{Column, NamedFrom as _, Series};
+        use polars_io::prelude::ParquetWriter;
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);

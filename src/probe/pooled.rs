@@ -124,7 +124,7 @@ impl Reading<'_> {
         let of_last = Reading { pooling: Pooling::Last, ..*self };
         of_last.each_pass(texts, &[site], |pass| {
             if interrupt::requested() {
-                return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
+                return Err(Interrupted::with_nothing_written().into());
             }
             ensure!(pass.texts.len() == pass.read, "a text has no tokens");
             for (values, &text) in pass.values[0].chunks_exact(pass.widths[0]).zip(&pass.texts) {
@@ -155,7 +155,7 @@ impl Reading<'_> {
         let mut places = 0;
         self.each_pass(texts, &sites, |pass| {
             if interrupt::requested() {
-                return Err(Interrupted { saved: "nothing is written".to_owned() }.into());
+                return Err(Interrupted::with_nothing_written().into());
             }
             places += pass.texts.len();
             let width = pass.widths[0];

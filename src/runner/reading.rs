@@ -5,7 +5,8 @@ use assay_models::TokenSource;
 use assay_models::vocabulary::Vocabulary;
 
 use super::{ModelAtWork, Sweep};
-use crate::legibility::{self, LatentReader};
+use crate::features::explaining;
+use crate::legibility::LatentReader;
 use crate::plan::Group;
 use crate::results_dir::state_dir;
 
@@ -21,7 +22,7 @@ impl<'a> ModelAtWork<'a> {
         let vocabulary = Vocabulary::load(path).with_context(|| format!("model `{}`", self.model.name))?;
         Ok(Some(LatentReader {
             model,
-            classes: legibility::classes(model, &vocabulary),
+            classes: explaining::classes(model, &vocabulary),
             source: TokenSource::of(path, tokens.eval.view()),
             sequences: tokens.eval.nrows(),
             batch: self.passes.sequences(),

@@ -248,7 +248,8 @@ pub(super) enum Source<'a> {
 }
 
 /// What the TOML reader calls after Rust's types, and what it is called here.
-const TYPES: [(&str, &str); 7] = [
+const TYPES: [(&str, &str); 8] = [
+    ("expected a nonzero u64", "expected a whole number from 1 up"),
     ("expected usize", "expected a whole number"),
     ("expected u64", "expected a whole number"),
     ("expected u32", "expected a whole number"),

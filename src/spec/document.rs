@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use assay_hub::HubName;
 use assay_models::read_text;
+use serde::de::DeserializeOwned;
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use super::SweepSpec;
@@ -62,8 +63,7 @@ impl SpecDocument {
     /// # Errors
     /// If it has a key that is not known, or a value that can't be.
     pub fn spec(&self) -> Result<SweepSpec> {
-        let mut spec: SweepSpec =
-            toml::from_str(&self.document.to_string()).map_err(|error| explain(&error, &self.source()))?;
+        let mut spec: SweepSpec = self.parsed()?;
         spec.check().with_context(|| format!("{}", self.path.display()))?;
         for model in &mut spec.models {
             for path in [&mut model.path, &mut model.step0] {
@@ -75,11 +75,19 @@ impl SpecDocument {
         Ok(spec)
     }
 
+    /// What the text says in the form of `T`: the whole spec, or some of its keys.
+    ///
+    /// # Errors
+    /// If a value is none of its key, or a key is missing or not known.
+    pub fn parsed<T: DeserializeOwned>(&self) -> Result<T> {
+        toml::from_str(&self.document.to_string()).map_err(|error| explain(&error, &self.source::<T>()))
+    }
+
     /// Where the first mistake of its form was made: an override of the command line, or the file.
-    fn source(&self) -> Source<'_> {
+    fn source<T: DeserializeOwned>(&self) -> Source<'_> {
         let is_right = |count: usize| {
             let document = Self::of(&self.path, &self.written, &self.overrides[..count]);
-            document.is_ok_and(|document| toml::from_str::<SweepSpec>(&document.document.to_string()).is_ok())
+            document.is_ok_and(|document| toml::from_str::<T>(&document.document.to_string()).is_ok())
         };
         let wrong = (1..=self.overrides.len()).find(|&count| is_right(count - 1) && !is_right(count));
         wrong.map_or(Source::File(&self.path), |count| Source::Override(&self.overrides[count - 1]))

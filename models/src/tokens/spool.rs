@@ -1,9 +1,8 @@
 //! Tokens that are made once, in order, and then read in any order from a temporary file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{ModelError, Result};
@@ -74,7 +73,8 @@ impl State {
     fn append(&mut self, tokens: &[u32]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(unnamed()?),
+            // Without a name: it is gone when it is closed, however the program ends.
+            none => none.insert(tempfile::tempfile()?),
         };
         let bytes: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
         // Not where the file ends: a write that failed half-way is written over.
@@ -93,29 +93,10 @@ impl State {
     }
 }
 
-/// An anonymous temporary file, which is gone when it is closed, however the program ends.
-fn unnamed() -> io::Result<File> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let dir = std::env::temp_dir();
-    loop {
-        let name = format!("assay-tokens-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = dir.join(name);
-        match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-            Ok(file) => {
-                std::fs::remove_file(&path)?;
-                return Ok(file);
-            }
-            // Of a process of this number that was killed in between.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 

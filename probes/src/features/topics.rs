@@ -60,7 +60,7 @@ impl Topic {
 
 /// Means over the topics that an SAE has.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Together {
+pub struct TopicMeans {
     /// Token ids that are frequent enough.
     pub topics: usize,
     /// Those that the SAE has.
@@ -71,7 +71,7 @@ pub struct Together {
     pub absorbed: Option<f64>,
 }
 
-impl Together {
+impl TopicMeans {
     /// Of some topics.
     pub fn of(topics: &[Topic]) -> Self {
         let learned: Vec<&Topic> = topics.iter().filter(|topic| topic.is_learned()).collect();
@@ -86,7 +86,7 @@ impl Together {
 }
 
 /// Firings of a latent on a topic, by the number of the occurrence, ascending.
-struct On {
+struct FiringsOnTopic {
     latent: usize,
     occurrences: Vec<u32>,
 }
@@ -120,10 +120,10 @@ pub fn topics(
             }
         }
         by_topic.retain(|_, occurrences| occurrences.len() >= RARE);
-        by_topic.into_iter().map(|(id, occurrences)| (id, On { latent, occurrences })).collect::<Vec<_>>()
+        by_topic.into_iter().map(|(id, occurrences)| (id, FiringsOnTopic { latent, occurrences })).collect::<Vec<_>>()
     };
-    let mut by_topic: BTreeMap<u32, Vec<On>> = BTreeMap::new();
-    let found: Vec<Vec<(u32, On)>> = firings.par_iter().enumerate().map(on_topics).collect();
+    let mut by_topic: BTreeMap<u32, Vec<FiringsOnTopic>> = BTreeMap::new();
+    let found: Vec<Vec<(u32, FiringsOnTopic)>> = firings.par_iter().enumerate().map(on_topics).collect();
     for (id, on) in found.into_iter().flatten() {
         by_topic.entry(id).or_default().push(on);
     }
@@ -159,19 +159,19 @@ impl Set {
 fn topic(
     token: u32,
     places: &[u32],
-    on: &[On],
+    on: &[FiringsOnTopic],
     firings: &[Vec<u32>],
     tokens: usize,
     cosine: &impl Fn(usize, usize) -> f64,
 ) -> Topic {
     let occurrences = places.len();
     let f1 = |hits: usize, fired: usize| 2.0 * hits as f64 / (fired + occurrences) as f64;
-    let own = |on: &&On| on.occurrences.len() as f64 >= OWN * firings[on.latent].len() as f64;
-    let mut left: Vec<&On> = on.iter().filter(own).collect();
+    let own = |on: &&FiringsOnTopic| on.occurrences.len() as f64 >= OWN * firings[on.latent].len() as f64;
+    let mut left: Vec<&FiringsOnTopic> = on.iter().filter(own).collect();
     let (mut hit, mut fired) = (Set::below(occurrences), Set::below(tokens));
     let (mut counts, mut latents, mut reached) = ([0, 0], Vec::new(), Vec::new());
     while latents.len() < MOST {
-        let with = |on: &On| {
+        let with = |on: &FiringsOnTopic| {
             let counts = [counts[0] + hit.lacks(&on.occurrences), counts[1] + fired.lacks(&firings[on.latent])];
             (f1(counts[0], counts[1]), counts)
         };
@@ -194,13 +194,13 @@ fn topic(
         latents.push(chosen.latent);
     }
     let (absorbers, absorbed) = latents.first().map_or_else(Default::default, |&first| {
-        let is_absorber = |on: &&On| {
+        let is_absorber = |on: &&FiringsOnTopic| {
             let count = on.occurrences.len();
             !latents.contains(&on.latent)
                 && (count - hit.lacks(&on.occurrences)) as f64 <= SILENT * count as f64
                 && cosine(on.latent, first) > 0.0
         };
-        let found: Vec<&On> = on.iter().filter(is_absorber).collect();
+        let found: Vec<&FiringsOnTopic> = on.iter().filter(is_absorber).collect();
         let mut theirs = Set::below(occurrences);
         found.iter().for_each(|on| theirs.extend(&on.occurrences));
         let all = 0..occurrences as u32;
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!((&split.latents[..], split.f1), (&[1, 2][..], [2.0 / 3.0, 1.0]));
         assert_eq!((&absorbed.latents[..], &absorbed.absorbers[..], absorbed.absorbed), (&[3][..], &[4][..], 20));
         assert!((absorbed.absorbed_share() - 0.2).abs() < 1e-12 && (absorbed.f1[1] - 160.0 / 180.0).abs() < 1e-12);
-        let together = Together::of(&all[1..]);
+        let together = TopicMeans::of(&all[1..]);
         assert_eq!((together.learned, together.split), (3, Some(4.0 / 3.0)));
         assert!((together.absorbed.unwrap() - 0.2 / 3.0).abs() < 1e-12);
     }
@@ -278,6 +278,6 @@ mod tests {
         assert_eq!(found(0.5, &[0, 3]).iter().map(|topic| topic.token).collect::<Vec<_>>(), [1, 2]);
         assert!(topics(&[vec![0, 1]], &[7; FEWEST - 1], &[], |_, _| 1.0).is_empty());
         let silent = topics(&[Vec::new()], &[7; FEWEST], &[], |_, _| 1.0);
-        assert_eq!((silent.len(), silent[0].f1, Together::of(&silent).split), (1, [0.0, 0.0], None));
+        assert_eq!((silent.len(), silent[0].f1, TopicMeans::of(&silent).split), (1, [0.0, 0.0], None));
     }
 }

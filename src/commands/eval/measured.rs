@@ -15,7 +15,7 @@ use crate::replicates::Replicates;
 use crate::verdict::Verdict;
 
 /// What SAEs were evaluated on.
-pub(super) struct On<'a> {
+pub(super) struct EvaluatedOn<'a> {
     pub model: &'a Path,
     /// Sequences and tokens of each.
     pub tokens: (usize, usize),
@@ -23,7 +23,7 @@ pub(super) struct On<'a> {
     pub vocab_size: usize,
 }
 
-impl On<'_> {
+impl EvaluatedOn<'_> {
     /// `32 sequences of 128 tokens, the first BOS`.
     pub fn shown(&self) -> String {
         let (sequences, context_size) = self.tokens;
@@ -49,7 +49,7 @@ impl Measured<'_> {
     }
 
     /// One object: `sae` is the name as it was given, `name` a short one.
-    pub fn json(&self, on: &On<'_>) -> Result<Value> {
+    pub fn json(&self, on: &EvaluatedOn<'_>) -> Result<Value> {
         let Self { name, loaded, place, found, replicates, verdict } = self;
         let (sae, (sequences, context_size)) = (&loaded.sae, on.tokens);
         let short = published(name)?.map(|entry| entry.name()).or_else(|| of_file(name));
@@ -68,7 +68,7 @@ impl Measured<'_> {
         Ok(Value::Object(object))
     }
 
-    pub fn text(&self, on: &On<'_>, all: bool) -> String {
+    pub fn text(&self, on: &EvaluatedOn<'_>, all: bool) -> String {
         let Self { name, loaded, place, found, replicates, verdict } = self;
         format!(
             "{}\n\n{} {place}, {}\n{}\n\n{}{}",

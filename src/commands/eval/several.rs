@@ -9,8 +9,9 @@ use assay_probes::metrics::{Metric, metric};
 use assay_probes::stats::Interval;
 use serde_json::{Map, Value, json};
 
-use super::measured::{Measured, On, of_file};
+use super::measured::{EvaluatedOn, Measured, of_file};
 use super::named::shortened;
+use crate::files::staging_beside;
 use crate::frames::{Bootstrap, Published, PublishedSaes, write_published};
 use crate::markdown::{self, Table};
 use crate::replicates::{LEVEL, paired_interval};
@@ -64,7 +65,7 @@ fn at_one_place(saes: &[Measured<'_>]) -> bool {
 }
 
 /// The tables, verdicts and notes.
-pub(super) fn text(saes: &[Measured<'_>], on: &On<'_>) -> String {
+pub(super) fn text(saes: &[Measured<'_>], on: &EvaluatedOn<'_>) -> String {
     let names: Vec<PathBuf> = saes.iter().map(|sae| sae.name.to_owned()).collect();
     let (common, names) = shortened(&names);
     let of = common.map(|common| format!(" of {}", common.display())).unwrap_or_default();
@@ -143,7 +144,7 @@ fn notes(saes: &[Measured<'_>], names: &[String]) -> Vec<String> {
 }
 
 /// One object: `saes` as [`Measured::json`] has each, and `differences`, each minus the first.
-pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
+pub(super) fn json(saes: &[Measured<'_>], on: &EvaluatedOn<'_>) -> Result<Value> {
     let differences: Vec<Value> = saes[1..]
         .iter()
         .map(|sae| {
@@ -169,7 +170,7 @@ pub(super) fn json(saes: &[Measured<'_>], on: &On<'_>) -> Result<Value> {
 pub(super) fn write(
     out: &Path,
     saes: &[Measured<'_>],
-    on: &On<'_>,
+    on: &EvaluatedOn<'_>,
     config: &DecoderConfig,
     bootstrap: Bootstrap,
 ) -> Result<()> {
@@ -193,18 +194,13 @@ pub(super) fn write(
             })
             .collect(),
     };
-    let cannot = || format!("cannot write {}", out.display());
     // Without a slash at its end.
     let out: PathBuf = out.components().collect();
-    let mut staging = out.clone().into_os_string();
-    staging.push(format!(".partial-{}", std::process::id()));
-    let staging = PathBuf::from(staging);
-    std::fs::create_dir_all(&staging).with_context(cannot)?;
+    let staged = staging_beside(&out)?;
+    write_published(staged.path(), &published)?;
     // An empty directory may be in the place.
-    let written =
-        write_published(&staging, &published).and_then(|()| std::fs::rename(&staging, &out).with_context(cannot));
-    if written.is_err() {
-        _ = std::fs::remove_dir_all(&staging);
-    }
-    written
+    std::fs::rename(staged.path(), &out).with_context(|| format!("cannot write {}", out.display()))?;
+    // It is not there any more.
+    _ = staged.keep();
+    Ok(())
 }

@@ -20,12 +20,11 @@ use crate::controls::random_rows;
 use crate::events::Events;
 use crate::features::dashboard::Page;
 use crate::features::exports::neuronpedia::{self, Source};
-use crate::features::firings::{COMPARED, Compared, Readers, Texts, Together};
+use crate::features::firings::{COMPARED, Compared, ComparedFirings, Readers, Texts};
 use crate::features::judge::{Calibration, Endpoint, Judged, judged};
 use crate::features::windows::shown;
 use crate::features::{Feature, effects, explaining, table, terminal, weights};
 use crate::interrupt::{self, Interrupted};
-use crate::legibility;
 use crate::markdown;
 use crate::output;
 use crate::progress::{Progress, Stage};
@@ -107,7 +106,7 @@ impl Made<'_> {
     }
 
     /// What latents do with each token id that is often there, but for those that begin or separate documents.
-    fn topics(&self, together: &Together) -> Vec<Topic> {
+    fn topics(&self, together: &ComparedFirings) -> Vec<Topic> {
         let contents = self.events.contents();
         let left_out: Vec<u32> = contents.separators.iter().copied().chain(contents.bos).collect();
         let cosine = decoder_cosine(&self.loaded.sae);
@@ -137,7 +136,7 @@ impl Made<'_> {
         latents: &[usize],
         saved: &str,
     ) -> Result<()> {
-        let classes = legibility::classes(self.model, self.vocabulary);
+        let classes = explaining::classes(self.model, self.vocabulary);
         let mut stage = self.progress.stage("explain", latents.len() as u64, "latents");
         let found = explaining::described(readers, texts, &classes, features, latents, &mut stage, saved)?;
         found.into_iter().for_each(|(latent, described)| features[latent].described = described);
@@ -157,7 +156,7 @@ impl Made<'_> {
         let texts = self.texts()?;
         let readers = Readers::open(self.events, &texts)?;
         let judgeable = explaining::judgeable(&readers, &texts, features, latents)?;
-        let classes = legibility::classes(self.model, self.vocabulary);
+        let classes = explaining::classes(self.model, self.vocabulary);
         judged(judge, &judgeable, &|id| self.vocabulary.text(id), &classes, stage, saved)
     }
 
@@ -264,15 +263,15 @@ impl Made<'_> {
         let mut stage = Progress::Quiet.stage("score", 1, "latents");
         let mut features: Vec<Feature> =
             (0..sae.d_sae()).map(|latent| Feature { latent, ..Feature::default() }).collect();
-        let (classes, chance) = (legibility::classes(self.model, self.vocabulary), texts.cells.chance());
+        let (classes, chance) = (explaining::classes(self.model, self.vocabulary), texts.cells.chance());
+        let saved = &Interrupted::with_nothing_written().saved;
         let mut explain = |features: &mut [Feature], of: usize| -> Result<()> {
-            let scores = readers.scores(&[of], &mut stage, "nothing is written")?.remove(0);
+            let scores = readers.scores(&[of], &mut stage, saved)?.remove(0);
             let row = ablation::written(sae).narrow(0, of, 1);
             let written = weights::written_at(self.model, self.place.site, &row).remove(0);
             features[of] = Feature::of(of, scores, written, chance);
             let beside: Vec<usize> = [latent].into_iter().chain((of != latent).then_some(of)).collect();
-            let found =
-                explaining::described(&readers, &texts, &classes, features, &beside, &mut stage, "nothing is written")?;
+            let found = explaining::described(&readers, &texts, &classes, features, &beside, &mut stage, saved)?;
             found.into_iter().for_each(|(latent, described)| features[latent].described = described);
             Ok(())
         };

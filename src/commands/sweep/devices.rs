@@ -16,8 +16,8 @@ use super::worker::{Message, Order};
 use crate::device;
 use crate::interrupt::{self, Interrupted};
 use crate::plan::{GroupOutline, Outline, PLAN};
-use crate::progress::{Progress, Together};
-use crate::record::RunRecord;
+use crate::progress::{Progress, WorkersDisplay};
+use crate::record::{Failure, RunRecord};
 use crate::runner::{Passes, REMEDY};
 
 /// Workers that may die of a group before it is given up.
@@ -43,9 +43,11 @@ pub(super) fn named(text: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// How much work a group has left, in multiplications of an SAE's step: tokens × width × latents, summed over the runs without a record.
+/// How much work a group has left, in multiplications of an SAE's step: tokens × width × latents, summed over the runs without a record, be it
+/// that of a failure.
 fn left(results: &Path, group: &GroupOutline) -> u128 {
-    let missing = group.runs.iter().filter(|run| !RunRecord::path(results, &run.key.id()).exists());
+    let is_missing = |id: &str| !RunRecord::path(results, id).exists() && !Failure::path(results, id).exists();
+    let missing = group.runs.iter().filter(|run| is_missing(&run.key.id()));
     let cost = |d_model: usize, d_sae: usize, tokens: u64| u128::from(tokens) * d_model as u128 * d_sae as u128;
     missing.map(|run| cost(run.key.train.d_model, run.key.train.d_sae, run.key.training_tokens)).sum()
 }
@@ -72,6 +74,17 @@ pub(super) fn deal(
     progress: Progress,
 ) -> Result<()> {
     interrupt::listen()?;
+    deal_until(devices, command, results, progress, &interrupt::requested)
+}
+
+/// The same, until `stop` says that somebody interrupts.
+fn deal_until(
+    devices: &[String],
+    command: impl Fn(&str) -> Command,
+    results: &Path,
+    progress: Progress,
+    stop: &dyn Fn() -> bool,
+) -> Result<()> {
     let (sender, events) = channel();
     let labels = labels(devices);
     let start = |at: usize| Worker::start(command(&devices[at]), labels[at].clone(), at, &sender);
@@ -91,7 +104,7 @@ pub(super) fn deal(
         failures: Vec::new(),
         died: Vec::new(),
     };
-    deal.run(&events)
+    deal.run(&events, stop)
 }
 
 /// Groups on their way to workers.
@@ -100,7 +113,7 @@ struct Deal<'a> {
     /// Starts a worker, by its number.
     start: &'a dyn Fn(usize) -> Result<Worker>,
     workers: Vec<Worker>,
-    display: Together,
+    display: WorkersDisplay,
     /// Groups that nobody works on, the largest last; not known until a worker has written the plan.
     todo: Option<Vec<Order>>,
     /// Groups that a process works on that is none of the workers.
@@ -121,10 +134,10 @@ struct Deal<'a> {
 }
 
 impl Deal<'_> {
-    fn run(&mut self, events: &Receiver<(usize, Event)>) -> Result<()> {
+    fn run(&mut self, events: &Receiver<(usize, Event)>, stop: &dyn Fn() -> bool) -> Result<()> {
         let mut stopped = false;
         while self.workers.iter().any(|worker| !worker.is_gone) {
-            if interrupt::requested() && !stopped {
+            if stop() && !stopped {
                 stopped = true;
                 self.display.say("interrupted; the workers save what they have");
                 self.workers.iter_mut().for_each(Worker::stop);
@@ -320,19 +333,5 @@ impl Deal<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_names_and_are_told_apart() {
-        assert_eq!(named("cpu").unwrap(), ["cpu"]);
-        assert_eq!(named("cuda:0, cuda:1").unwrap(), ["cuda:0", "cuda:1"]);
-        for text in ["", "cpu,", "cpu,tpu", "cuda:x"] {
-            let error = format!("{:#}", named(text).unwrap_err());
-            assert!(error.contains("--devices"), "{error}");
-        }
-        let names = ["cpu", "cuda:0", "cpu"].map(str::to_owned);
-        assert_eq!(labels(&names), ["cpu #1", "cuda:0", "cpu #2"]);
-    }
-}
+#[cfg(all(test, unix))]
+mod tests;

@@ -21,7 +21,7 @@ use crate::output;
 use crate::plan::{Plan, PlannedModel, Run};
 use crate::progress::Progress;
 use crate::progress::duration;
-use crate::record::{Failure, RunRecord};
+use crate::record::Standing;
 use crate::spec::{SweepControl, SweepSpec, TopologySpec};
 use crate::topology;
 
@@ -145,8 +145,7 @@ impl Outlook {
             for run in &group.runs {
                 let train = &run.key.train;
                 let matrix = (train.d_model * train.d_sae) as f64;
-                let done = can
-                    && (RunRecord::load(results, &run.key)?.is_some() || Failure::load(results, &run.key)?.is_some());
+                let done = can && !matches!(Standing::of(results, &run.key)?, Standing::Missing);
                 if !done {
                     // Those of one SAE cost its training once.
                     if todo.iter().all(|other: &&Run| !run.trains_as(other)) {

@@ -8,9 +8,9 @@ use crate::report::figure::{
 };
 
 /// A difference of a contrast.
-type Of = fn(&Contrast<'_>) -> Differences;
+type DifferenceOf = fn(&Contrast<'_>) -> Differences;
 
-const DIFFERENCES: [(&str, Of); 3] = [("ΔR²", |c| c.r2), ("ΔCE_rec", |c| c.ce_rec), ("ΔKL", |c| c.kl)];
+const DIFFERENCES: [(&str, DifferenceOf); 3] = [("ΔR²", |c| c.r2), ("ΔCE_rec", |c| c.ce_rec), ("ΔKL", |c| c.kl)];
 
 /// Against the measured L0 or k, a column per depth, a row per difference (and kind of hook), a line per model and later class; empty with
 /// one class.

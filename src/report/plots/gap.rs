@@ -18,14 +18,14 @@ fn keys() -> Vec<Key> {
 }
 
 /// A difference of a gap.
-type Of = fn(&Gap<'_>) -> Score;
+type DifferenceOf = fn(&Gap<'_>) -> Score;
 
 /// Both differences, each with its look: they have units of their own, so each has an axis of its own.
-const DIFFERENCES: [(&str, Style, Of); 2] =
+const DIFFERENCES: [(&str, Style, DifferenceOf); 2] =
     [("ΔR²", R2, |g| g.r2), ("ΔCE_rec", CE_REC, |g| g.behaviours[0].difference)];
 
 /// A difference of some gaps, each at its x, as a line.
-fn line(look: Style, of: Of, gaps: &[(f64, &Gap<'_>)]) -> Series {
+fn line(look: Style, of: DifferenceOf, gaps: &[(f64, &Gap<'_>)]) -> Series {
     let points = gaps.iter().filter_map(|(x, gap)| point(*x, of(gap))).collect();
     Series { look, points, joined: true, spread: Spread::Band }
 }

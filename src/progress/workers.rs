@@ -9,7 +9,7 @@ use super::{LINE_EVERY, Progress, Report};
 use crate::output;
 
 /// Several processes, each with a line of its own on a terminal, and how many groups they have finished together.
-pub struct Together {
+pub struct WorkersDisplay {
     progress: Progress,
     labels: Vec<String>,
     /// What each is at.
@@ -24,7 +24,7 @@ pub struct Together {
 
 impl Progress {
     /// The display of processes with these labels.
-    pub fn together(self, labels: &[String]) -> Together {
+    pub fn together(self, labels: &[String]) -> WorkersDisplay {
         let bars = (self == Self::Bars).then(|| {
             let all = MultiProgress::new();
             let style = ProgressStyle::with_template("{prefix:10} {bar:20} {percent:>3} %  {wide_msg}");
@@ -34,7 +34,7 @@ impl Progress {
             let bars = labels.iter().map(String::as_str).chain(["groups"]).map(bar).collect();
             (all, bars)
         });
-        Together {
+        WorkersDisplay {
             progress: self,
             labels: labels.to_vec(),
             at: vec![None; labels.len()],
@@ -47,7 +47,7 @@ impl Progress {
     }
 }
 
-impl Together {
+impl WorkersDisplay {
     /// A message, above the bars.
     pub fn say(&self, text: &str) {
         match &self.bars {

@@ -1,0 +1,173 @@
+//! Workers are processes that say what a worker says, and work by copying records that were made up.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::plan::Group;
+use crate::runner::made::MadeSweep;
+
+#[test]
+fn devices_are_names_and_are_told_apart() {
+    assert_eq!(named("cpu").unwrap(), ["cpu"]);
+    assert_eq!(named("cuda:0, cuda:1").unwrap(), ["cuda:0", "cuda:1"]);
+    for text in ["", "cpu,", "cpu,tpu", "cuda:x"] {
+        let error = format!("{:#}", named(text).unwrap_err());
+        assert!(error.contains("--devices"), "{error}");
+    }
+    let names = ["cpu", "cuda:0", "cpu"].map(str::to_owned);
+    assert_eq!(labels(&names), ["cpu #1", "cuda:0", "cpu #2"]);
+}
+
+/// A worker: for each order a line in the file `$LOG`, and then what is to come of it. Where its input ends, it ends.
+const WORKER: &str = r#"
+printf '{"opened":{"class":"%s"}}\n"ready"\n' "$CLASS"
+while read -r order; do
+    group=${order#*'"group":"'}; group=${group%%'"'*}
+    echo "$group" >> "$LOG"
+    case "$group" in
+    $FAILS) printf '{"failed":{"group":"%s","error":"the text is damaged"}}\n' "$group" ;;
+    $DIES) echo "a last word" >&2; exit 3 ;;
+    *) cp "$MADE/$group/runs/"* "$RESULTS/runs/"; printf '{"done":"%s"}\n' "$group" ;;
+    esac
+done
+"#;
+
+/// What groups come to, by a pattern of their names; none matches nothing.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    fails: &'static str,
+    dies: &'static str,
+}
+
+/// A sweep of which each group was carried out in a directory of its own, from which workers take it.
+struct Dealt {
+    made: MadeSweep,
+    results: PathBuf,
+    log: PathBuf,
+}
+
+impl Dealt {
+    fn new() -> Self {
+        let made = MadeSweep::new(&["k=[2]", "seeds=[0]", "controls=['random-model']"]);
+        let results = made.results("results");
+        let log = results.join("log");
+        for (_, group) in made.plan.groups() {
+            made.carry_out(group, &made.results(&format!("made/{}", group.name())));
+        }
+        Self { made, results, log }
+    }
+
+    fn deal(&self, devices: &[&str], fate: Fate, stop: &dyn Fn() -> bool) -> Result<()> {
+        let devices: Vec<String> = devices.iter().map(|&name| name.to_owned()).collect();
+        let command = |device: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", WORKER]).env("CLASS", device.split(':').next().unwrap());
+            command
+                .env("LOG", &self.log)
+                .env("MADE", self.results.with_file_name("made"))
+                .env("RESULTS", &self.results);
+            command.env("FAILS", fate.fails).env("DIES", fate.dies);
+            command
+        };
+        deal_until(&devices, command, &self.results, Progress::Quiet, stop)
+    }
+
+    /// The groups that workers were given since this was asked last.
+    fn given(&self) -> Vec<String> {
+        let given = fs::read_to_string(&self.log).unwrap_or_default();
+        _ = fs::remove_file(&self.log);
+        given.lines().map(str::to_owned).collect()
+    }
+
+    fn is_done(&self, group: &Group) -> bool {
+        group.runs.iter().all(|run| RunRecord::path(&self.results, &run.id).exists())
+    }
+
+    /// The names of groups that are done.
+    fn done(&self) -> Vec<String> {
+        self.made.plan.groups().filter(|(_, group)| self.is_done(group)).map(|(_, group)| group.name()).collect()
+    }
+}
+
+#[test]
+fn the_largest_group_comes_first_and_each_once() {
+    let sweep = Dealt::new();
+    sweep.deal(&["cpu"], Fate::default(), &|| false).unwrap();
+    let given = sweep.given();
+    let large = ["a-128tokens", "a-random-model-128tokens", "b-128tokens", "b-random-model-128tokens"];
+    assert_eq!(given[..4], large, "those of the larger budget, in the plan's order");
+    assert_eq!(given[4..], large.map(|name| name.replace("128", "64")));
+    assert_eq!(sweep.done().len(), 8);
+    // Two share them, and none is done twice.
+    let sweep = Dealt::new();
+    sweep.deal(&["cpu", "cpu"], Fate::default(), &|| false).unwrap();
+    let mut shared = sweep.given();
+    shared.sort();
+    let mut all = given;
+    all.sort();
+    assert_eq!(shared, all);
+}
+
+#[test]
+fn what_is_left_of_a_sweep_is_dealt_before_what_is_done() {
+    let sweep = Dealt::new();
+    let [done, failed] = ["a-128tokens", "b-128tokens"].map(|name| sweep.made.group(name));
+    sweep.made.carry_out(done, &sweep.results);
+    failed.runs.iter().for_each(|run| sweep.made.fail(failed, run, &sweep.results));
+    sweep.deal(&["cpu"], Fate::default(), &|| false).unwrap();
+    let given = sweep.given();
+    assert_eq!(given[..2], ["a-random-model-128tokens", "b-random-model-128tokens"]);
+    assert_eq!(given[6..], ["a-128tokens", "b-128tokens"], "nothing is left of them");
+}
+
+#[test]
+fn a_group_that_fails_does_not_stop_the_others() {
+    let sweep = Dealt::new();
+    let error =
+        sweep.deal(&["cpu", "cpu"], Fate { fails: "b-128tokens", dies: "" }, &|| false).unwrap_err().to_string();
+    assert!(error.contains("not all groups are finished; the same command resumes them"), "{error}");
+    assert!(error.contains("b-128tokens: the text is damaged") && !error.contains("a-128tokens"), "{error}");
+    assert_eq!((sweep.given().len(), sweep.done().len()), (8, 7));
+    assert!(!sweep.is_done(sweep.made.group("b-128tokens")));
+    // The same command does what is left first.
+    sweep.deal(&["cpu"], Fate::default(), &|| false).unwrap();
+    assert_eq!((sweep.given()[0].as_str(), sweep.done().len()), ("b-128tokens", 8));
+}
+
+#[test]
+fn a_group_that_kills_its_workers_is_given_up() {
+    let sweep = Dealt::new();
+    let error =
+        sweep.deal(&["cpu", "cpu"], Fate { fails: "", dies: "a-128tokens" }, &|| false).unwrap_err().to_string();
+    assert!(error.contains("while it worked on a-128tokens, as 1 before: a last word"), "{error}");
+    let given = sweep.given();
+    assert_eq!((given.iter().filter(|group| *group == "a-128tokens").count(), given.len()), (ATTEMPTS, 7 + ATTEMPTS));
+    assert_eq!(sweep.done().len(), 7);
+}
+
+#[test]
+fn workers_of_different_classes_are_refused() {
+    let sweep = Dealt::new();
+    let error = sweep.deal(&["cpu", "cuda-sm90:0"], Fate::default(), &|| false).unwrap_err().to_string();
+    assert!(error.contains("the runs of a sweep are of one class of devices"), "{error}");
+}
+
+/// Between two groups: what is done stays, what is not begun is not, and the same command resumes.
+#[test]
+fn an_interrupt_between_groups_leaves_the_others() {
+    let sweep = Dealt::new();
+    let first = sweep.made.group("a-128tokens");
+    let error = sweep.deal(&["cpu"], Fate::default(), &|| sweep.is_done(first)).unwrap_err();
+    assert!(error.is::<Interrupted>() && error.to_string().contains("the same command resumes"), "{error}");
+    let mut done = sweep.done();
+    assert!(done.contains(&"a-128tokens".to_owned()) && done.len() < 8, "{done:?}");
+    done.sort();
+    let mut given = sweep.given();
+    given.sort();
+    assert_eq!(given, done);
+    sweep.deal(&["cpu"], Fate::default(), &|| false).unwrap();
+    let given = sweep.given();
+    assert!(given[..8 - done.len()].iter().all(|group| !done.contains(group)), "{given:?}");
+    assert_eq!(sweep.done().len(), 8);
+}
