@@ -16,13 +16,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use polars_core::prelude::{AnyValue, DataFrame};
+use polars::prelude::{AnyValue, DataFrame};
 
 pub use crate::analysis::{self, Analysis};
 pub use crate::frames::{Grid, Setting, Site};
 pub use crate::report::figure;
-/// The crate of its frames.
-pub use polars_core as polars;
+pub use polars;
 
 use crate::frames;
 use crate::markdown::{self, NONE, Table};

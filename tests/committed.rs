@@ -6,7 +6,7 @@ use assay::frames;
 use assay::record::RunKey;
 use assay::spec::{LegibilitySpec, SpecDocument};
 use assay_probes::metrics::Subset;
-use polars_core::prelude::DataFrame;
+use polars::prelude::DataFrame;
 
 use crate::common::root;
 

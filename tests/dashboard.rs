@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use polars_io::prelude::{ParquetReader, SerReader as _};
+use polars::prelude::{ParquetReader, SerReader as _};
 use serde_json::{Map, Value};
 
 use crate::common::{assay, bundled, copy_dir, golden, skipped, stdout_of};

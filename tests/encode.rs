@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use assay::shards::{Contents, Dtype, Shards};
 use assert_cmd::Command;
-use polars_core::prelude::{Column, DataFrame, NamedFrom as _, Series};
-use polars_io::prelude::ParquetWriter;
+use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use crate::common::{
     Reference, Tensors, assay, assert_close, bundled, golden, npy_bytes, refused, stdout_of, write_floats,

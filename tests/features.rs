@@ -17,7 +17,7 @@ use assay_probes::features::topics::topics;
 use assay_probes::features::{Cells, Scores, Tally, partners};
 use assay_sae::formats::Format;
 use assert_cmd::Command;
-use polars_io::prelude::{ParquetReader, SerReader as _};
+use polars::prelude::{ParquetReader, SerReader as _};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -192,7 +192,7 @@ fn firings(dir: &Path) -> Vec<Vec<(u32, f32)>> {
     offsets.windows(2).map(of).collect()
 }
 
-fn frame(dir: &Path) -> polars_core::prelude::DataFrame {
+fn frame(dir: &Path) -> polars::prelude::DataFrame {
     ParquetReader::new(std::fs::File::open(dir.join("features.parquet")).unwrap()).finish().unwrap()
 }
 

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use assay::frames;
-use polars_core::prelude::DataFrame;
-use polars_io::prelude::{ParquetReader, SerReader as _};
+use polars::prelude::{DataFrame, ParquetReader, SerReader as _};
 
 use crate::common::{
     assay, bundled, files, killed_and_resumed, reference_sweep, refused, spec_of, stdout_of, sweep, write_spec,

@@ -5,8 +5,7 @@ use std::path::Path;
 use assay_models::tokens::{Texts, read_token_file};
 use assay_models::{RowUse, TokenSource};
 use ndarray::{Array2, s};
-use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
-use polars_io::prelude::ParquetWriter;
+use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 
 use crate::common::{bundled, root, write_tokens};

@@ -8,11 +8,12 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use polars_compute::cast::cast_unchecked;
-use polars_core::prelude::{ArrowDataType, ArrowField, PlSmallStr, PolarsError, Series};
-use polars_io::parquet::metadata::FileMetadata;
-use polars_io::parquet::read::_internal::to_deserializer;
-use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader};
+use polars::io::parquet::metadata::FileMetadata;
+use polars::io::parquet::read::_internal::to_deserializer;
+use polars::polars_compute::cast::cast_unchecked;
+use polars::prelude::{
+    ArrowDataType, ArrowField, ParallelStrategy, ParquetReader, PlSmallStr, PolarsError, SerReader, Series,
+};
 
 use crate::corpus::padding;
 use crate::error::{ModelError, Result};
@@ -372,8 +373,7 @@ fn bad(path: &Path) -> impl Fn(PolarsError) -> ModelError {
 
 #[cfg(test)]
 mod tests {
-    use polars_core::prelude::{Column, DataFrame, NamedFrom as _};
-    use polars_io::prelude::ParquetWriter;
+    use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter};
 
     use super::*;
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
 use assay_probes::features::Explained;
 use assay_probes::features::explanation::Method;
-use polars_core::prelude::{Column, NamedFrom, Series};
+use polars::prelude::{Column, NamedFrom, Series};
 
 use super::Feature;
 use super::firings::Compared;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
 pub use assay_probes::features::topics::{Topic, TopicMeans};
-use polars_core::prelude::{NamedFrom as _, Series};
+use polars::prelude::{NamedFrom as _, Series};
 
 use super::table::lists;
 use crate::frames::columns::{frame, numbers, text, whole, write_frame};

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
-use polars_io::prelude::{ParquetWriter, StatisticsOptions};
+use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series, StatisticsOptions};
 use serde::Serialize;
 
 use crate::files::write_atomic;

@@ -5,8 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use polars_core::prelude::{DataFrame, PolarsResult, Series};
-use polars_io::prelude::{ParquetReader, SerReader};
+use polars::prelude::{DataFrame, ParquetReader, PolarsResult, SerReader, Series};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -67,7 +66,7 @@ impl Frame {
     }
 
     pub fn numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
-        let cast = self.column(name)?.cast(&polars_core::prelude::DataType::Float64);
+        let cast = self.column(name)?.cast(&polars::prelude::DataType::Float64);
         let cast = cast.with_context(|| format!("{}: column {name} is not numeric", self.name))?;
         Ok(cast.f64().with_context(|| format!("{}: column {name}", self.name))?.iter().collect())
     }
@@ -90,7 +89,7 @@ impl Frame {
 
     /// The same where a number may be missing.
     pub fn whole_or_null(&self, name: &str) -> Result<Vec<Option<u64>>> {
-        let cast = self.column(name)?.cast(&polars_core::prelude::DataType::UInt64);
+        let cast = self.column(name)?.cast(&polars::prelude::DataType::UInt64);
         let cast = cast.with_context(|| format!("{}: column {name} is not whole numbers", self.name))?;
         Ok(cast.u64().with_context(|| format!("{}: column {name}", self.name))?.iter().collect())
     }

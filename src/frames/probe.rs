@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use assay_probes::probing::SCORES;
 use assay_probes::stats::Interval;
-use polars_core::prelude::{Column, NamedFrom, Series};
+use polars::prelude::{Column, NamedFrom, Series};
 
 use super::columns::{frame, numbers, text, whole, write_frame};
 use crate::probe::{Measured, Row};

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use assay_models::{DecoderConfig, Site};
 use assay_probes::Evaluation;
-use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::columns::{frame, numbers, text, whole, write_frame};
 use super::grid::Bootstrap;

@@ -222,7 +222,7 @@ mod tests {
     use super::super::columns::{text, write_frame};
     use super::super::open;
     use super::*;
-    use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
+    use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
     /// A copy of committed results, which name no architecture, with a change of `runs.parquet`.
     fn changed(change: impl Fn(&mut DataFrame)) -> Result<Grid> {

@@ -9,7 +9,7 @@ use assay_probes::metrics::{DEFLATIONS, METRICS, Subset, Sums, total};
 use assay_probes::profile::NormBin;
 use assay_probes::rate::Firing;
 use assay_probes::stats::{Estimate, Interval, Resamples};
-use polars_core::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use rayon::prelude::*;
 
 use super::axes::{CONTROL, MSE};

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::{objects, open_regular, whole_text};
-use polars_core::prelude::{AnyValue, DataFrame};
-use polars_io::prelude::{ParquetReader, SerReader};
+use polars::prelude::{AnyValue, DataFrame, ParquetReader, SerReader};
 use serde_json::Value;
 
 use crate::csv::{self, Damage, Row};
@@ -235,8 +234,7 @@ mod tests {
 
     #[test]
     fn the_same_rows_are_read_of_every_kind_of_file() {
-        use polars_core::prelude::{Column, NamedFrom as _, Series};
-        use polars_io::prelude::ParquetWriter;
+        use polars::prelude::{Column, NamedFrom as _, ParquetWriter, Series};
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);

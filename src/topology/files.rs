@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use assay_probes::topology::{AgainstNull, Statistic, Test};
-use polars_core::prelude::Column;
+use polars::prelude::Column;
 
 use super::Audited;
 use crate::files::check_writable;

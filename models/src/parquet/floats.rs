@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use polars_compute::cast::cast_unchecked;
-use polars_core::prelude::{ArrowDataType, PlSmallStr, Series};
-use polars_io::parquet::metadata::FileMetadata;
-use polars_io::prelude::{ParallelStrategy, ParquetReader, SerReader};
+use polars::io::parquet::metadata::FileMetadata;
+use polars::polars_compute::cast::cast_unchecked;
+use polars::prelude::{ArrowDataType, ParallelStrategy, ParquetReader, PlSmallStr, SerReader, Series};
 
 use super::{bad, metadata, words};
 use crate::error::{ModelError, Result};

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ndarray::Array2;
-use polars_core::prelude::{Column, DataFrame, NamedFrom as _, Series};
-use polars_io::prelude::ParquetWriter;
+use polars::prelude::{Column, DataFrame, NamedFrom as _, ParquetWriter, Series};
 
 use super::{Reading, RowUse, Texts, TokenSource, describe};
 use crate::reading::LeftOut;
