@@ -96,10 +96,12 @@ fn wrong(kind: &Kind, found: &[Audit]) -> Vec<String> {
     }
     for (count, earlier) in by_pi.into_iter().zip(kind.earlier) {
         let Some([least, most, of]) = earlier else { continue };
-        let ours = clopper_pearson(count, found.len(), 0.999).unwrap();
-        let [least, most] = [least, most].map(|count| count as f64 / of as f64);
-        if ours.high < least || ours.low > most {
-            wrong.push(format!("{}: {count} of {}, earlier {least} to {most}", kind.name, found.len()));
+        // Both are counts with an error of their own: their 95 % intervals have to meet.
+        let ours = clopper_pearson(count, found.len(), 0.95).unwrap();
+        let low = clopper_pearson(least, of, 0.95).unwrap().low;
+        let high = clopper_pearson(most, of, 0.95).unwrap().high;
+        if ours.high < low || ours.low > high {
+            wrong.push(format!("{}: {count} of {}, earlier {least} to {most} of {of}", kind.name, found.len()));
         }
     }
     wrong
