@@ -97,7 +97,7 @@ impl Gathered {
                     self.timings.extend(Timing::load(results, &record.id));
                     self.records.push(RunRecord { model, depth, recipe: spec.train.recipe.to_string(), ..*record });
                 }
-                Standing::Failed(failure) => self.failures.push(Failure { model, depth, ..failure }),
+                Standing::Failed(failure) => self.failures.push(Failure { model, depth, ..*failure }),
                 Standing::Missing => continue,
             }
             done += 1;
