@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(grid.models(), ["a", "b"], "under the names of the spec");
         assert!(grid.runs.iter().all(|run| run.seed == 0));
         assert!(
-            fs::read_dir(&theirs.join("runs"))
+            fs::read_dir(theirs.join("runs"))
                 .unwrap()
                 .all(|entry| results.join("runs").join(entry.unwrap().file_name()).exists())
         );
