@@ -97,7 +97,7 @@ impl Gathered {
                     self.timings.extend(Timing::load(results, &record.id));
                     self.records.push(RunRecord { model, depth, recipe: spec.train.recipe.to_string(), ..*record });
                 }
-                Standing::Failed(failure) => self.failures.push(Failure { model, depth, ..failure }),
+                Standing::Failed(failure) => self.failures.push(Failure { model, depth, ..*failure }),
                 Standing::Missing => continue,
             }
             done += 1;
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(grid.models(), ["a", "b"], "under the names of the spec");
         assert!(grid.runs.iter().all(|run| run.seed == 0));
         assert!(
-            fs::read_dir(&theirs.join("runs"))
+            fs::read_dir(theirs.join("runs"))
                 .unwrap()
                 .all(|entry| results.join("runs").join(entry.unwrap().file_name()).exists())
         );

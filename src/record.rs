@@ -164,7 +164,7 @@ pub enum Standing {
     /// Its record: it is not trained again.
     Finished(Box<RunRecord>),
     /// That it came to nothing, which it would again.
-    Failed(Failure),
+    Failed(Box<Failure>),
     /// Neither.
     Missing,
 }
@@ -178,7 +178,7 @@ impl Standing {
         if let Some(record) = RunRecord::load(results, key)? {
             return Ok(Self::Finished(Box::new(record)));
         }
-        Ok(Failure::load(results, key)?.map_or(Self::Missing, Self::Failed))
+        Ok(Failure::load(results, key)?.map_or(Self::Missing, |failure| Self::Failed(Box::new(failure))))
     }
 }
 

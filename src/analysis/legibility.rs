@@ -80,8 +80,7 @@ fn of(analysis: &Analysis<'_>, all: &[Controlled<'_>], name: &str) -> Legible {
         });
         pairs.collect()
     };
-    let less: Vec<(&str, Vec<(&Cell, &RunResult, f64)>)> =
-        analysis.grid.control_names().into_iter().map(|control| (control, less(control))).collect();
+    let less = analysis.grid.control_names().into_iter().map(|control| (control, less(control))).collect::<Vec<_>>();
     let beyond = less.iter().find(|(control, _)| *control == BEYOND).and_then(|(_, less)| told_apart(less));
     let others: Vec<f64> = analysis.grid.runs.iter().filter_map(|run| run.value(&format!("{column}{OTHER}"))).collect();
     let ranks = told_apart(&own);

@@ -62,7 +62,7 @@ impl Dealt {
         let devices: Vec<String> = devices.iter().map(|&name| name.to_owned()).collect();
         let command = |device: &str| {
             let mut command = Command::new("sh");
-            command.args(["-c", WORKER]).env("CLASS", device.split(':').next().unwrap());
+            command.args(["-c", WORKER]).env("CLASS", device.split_once(':').map_or(device, |(class, _)| class));
             command
                 .env("LOG", &self.log)
                 .env("MADE", self.results.with_file_name("made"))
