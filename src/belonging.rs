@@ -259,11 +259,11 @@ mod tests {
         let main = ["step512", "main"];
         expect(
             &notes("org/pythia-70m@main", &metadata, &tokens(7)),
-            &[model, main, hook, context, ["prepend_bos", "don't"]],
+            &[model, hook, main, context, ["prepend_bos", "don't"]],
         );
         metadata.prepend_bos = Some(false);
         metadata.model_name = None;
         let found = notes("/hub/somewhere", &metadata, &tokens(0));
-        expect(&found, &[["step512", "not known"], hook, context, ["is false", "end-of-text"]]);
+        expect(&found, &[hook, ["step512", "not known"], context, ["is false", "end-of-text"]]);
     }
 }

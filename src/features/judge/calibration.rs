@@ -64,10 +64,10 @@ const KNOWN: [(&str, [&str; 5]); 6] = [
     (
         "text in French",
         [
-            "Le chat dort sur la chaise près de la fenêtre.",
+            "Le chat dort devant la porte de la cuisine.",
             "Nous avons mangé du pain et du fromage.",
             "La gare se trouve derrière la mairie.",
-            "Elle habite une petite maison au bord de la mer.",
+            "Elle habite une petite maison près de la mer.",
             "Il pleut depuis ce matin dans la vallée.",
         ],
     ),

@@ -21,12 +21,13 @@ pub(super) fn controls(analysis: &Analysis<'_>) -> Option<String> {
                 Some(format!("{} is better in {sae} of {all}{worse}", outcome.score.name))
             })
             .collect();
-        format!("than of `{control}` {}", listed(&said))
+        format!("against `{control}`, {}", listed(&said))
     };
     let said: Vec<String> = analysis.grid.control_names().into_iter().map(of).collect();
     (!said.is_empty()).then(|| {
         format!(
-            "**Controls.** Of the SAEs, by conditions and by intervals that exclude 0: {}. The tables `what-controls-have` and `against-controls` have more.",
+            "**Controls.** In how many conditions the SAEs have more than what they are set against, by intervals that exclude 0: {}. The tables `what-controls-have` and \
+             `against-controls` have more.",
             said.join("; ")
         )
     })
@@ -67,11 +68,9 @@ pub(super) fn legibility(analysis: &Analysis<'_>) -> Option<String> {
         };
         let (with, against) = (goes(1.0), goes(-1.0));
         out += &format!(
-            " Among kinds of SAEs of one k, {} go with {metric} ({}) and {} against it ({}); of the others the sign is open.",
-            with.len(),
-            names(&with),
-            against.len(),
-            names(&against),
+            " Among kinds of SAEs of one k, {} with {metric} and {} against it; of the others the sign is open.",
+            go(&with),
+            go(&against),
         );
     }
     Some(out + " The table `legibility` has them all.")
@@ -79,6 +78,15 @@ pub(super) fn legibility(analysis: &Analysis<'_>) -> Option<String> {
 
 fn random_model(grid: &Grid) -> Option<usize> {
     grid.control_names().iter().position(|name| *name == BEYOND)
+}
+
+/// `none goes`, `1 (`purity`) goes`, `4 (…) go`.
+fn go(of: &[&Legible]) -> String {
+    match of.len() {
+        0 => "none goes".to_owned(),
+        1 => format!("1 ({}) goes", names(of)),
+        n => format!("{n} ({}) go", names(of)),
+    }
 }
 
 fn names(of: &[&Legible]) -> String {
