@@ -212,7 +212,14 @@ fn parquet(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
         frame.columns().iter().filter(|c| is_list(c.dtype())).map(|c| c.name().to_string()).collect();
     if key.is_some() || !lists.is_empty() {
         let name = one_of(&lists, key)?;
-        return lists_of(frame.column(name)?.as_materialized_series()).with_context(|| format!("column `{name}`"));
+        let column = frame.column(name)?;
+        // Labels are whole numbers, too; ids of tokens are neither labels nor places.
+        let is_whole = matches!(column.dtype(), DataType::List(of) if of.is_integer());
+        ensure!(
+            !(is_whole && ["input_ids", "tokens", "token_ids"].contains(&name)),
+            "`{name}` holds ids of tokens, which are no points; `assay capture` writes activations"
+        );
+        return lists_of(column.as_materialized_series()).with_context(|| format!("column `{name}`"));
     }
     let numeric: Vec<_> = frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric()).collect();
     ensure!(!numeric.is_empty(), "it has no column of numbers or of lists of numbers");

@@ -54,7 +54,7 @@ fn what_is_not_in_the_list_gets_what_is_close() {
     of(&["--model", "gema-2-2b"], &["--model gema-2-2b: no SAE of such a model is known; did you mean gemma-2-2b?"]);
     of(&["--hook", "resid_past"], &["--hook resid_past: no SAE reads it", "hook_resid_post"]);
     of(&["gpt2-small-res-jbb"], &["no SAE has `gpt2-small-res-jbb` in its name", "did you mean gpt2-small-res-jb"]);
-    of(&["--model", "gpt2", "--hook", "hook_embed"], &["no SAE fits all of what is asked for"]);
+    of(&["--model", "gpt2", "--hook", "hook_embed"], &["no SAE fits --model gpt2, --hook hook_embed together"]);
 }
 
 /// As without anything on the command line.

@@ -55,6 +55,11 @@ fn a_path_that_misses_is_led_to_what_is_there() {
     let meant = format!("did you mean {}?", spec.display());
     refused(&mut sweep(&spec.with_extension(""), &dir.path().join("out")), &[&meant, "`assay new` writes a spec"]);
     refused(assay().arg("report").arg(root().join("results/exmple")), &["did you mean", "results/example?"]);
+    let results = root().join("results");
+    refused(assay().arg("report").arg(&results), &["has no results itself", "results/example, "]);
+    std::fs::copy(&spec, dir.path().join("sweep.toml")).unwrap();
+    let of_results = format!("which of these results is {}", dir.path().join("sweep.toml").display());
+    refused(&mut sweep(dir.path(), &dir.path().join("out")), &["is a directory", &of_results]);
     refused(assay().arg("inspect").arg(bundled("")), &["several things", "bundled/medium (model)", "small (model)"]);
     let found = stdout_of(assay().arg("inspect").arg(&spec));
     assert!(found.contains("spec of a sweep") && found.contains("| small"), "{found}");

@@ -256,7 +256,9 @@ fn what_cannot_be_probed_is_named_before_anything_is_read() {
         command
     };
     refused(&mut probe(&["--data", &few]), &["no task", "few is left out", "8"]);
-    refused(&mut probe(&["--data", "/no/such/file.jsonl"]), &["/no/such/file.jsonl"]);
+    refused(&mut probe(&["--data", "/no/such/file.jsonl"]), &["/no/such/file.jsonl: no such file"]);
+    let empty = write("empty.jsonl", "");
+    refused(&mut probe(&["--data", &empty]), &["empty.jsonl", "it holds no text with a label"]);
     refused(&mut probe(&["--data", &few, "--label-column", "stars"]), &["`stars`", "`label`", "--label-column"]);
     refused(&mut probe(&["--tasks", "bundled", "--task", "sauce"]), &["sauce", "source"]);
     refused(

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::common::{assay, golden, npy_bytes, refused, stdout_of, write_floats};
+use crate::common::{assay, bundled, golden, npy_bytes, refused, stdout_of, write_floats};
 
 /// A cloud and its runs, as ripser.py and GUDHI have them.
 fn cloud(name: &str) -> Value {
@@ -120,6 +120,7 @@ fn a_cloud_is_read_from_files_of_every_kind() {
     refused(&mut topology("z.npz", &[]), &["z.npz", "--key", "a, b"]);
     refused(&mut topology("t.safetensors", &["--key", "c"]), &["no `c`", "a, b"]);
     refused(&mut topology("gone.npy", &[]), &["gone.npy"]);
+    refused(assay().arg("topology").arg(bundled("eval.parquet")), &["eval.parquet", "`tokens` holds ids of tokens"]);
     let damaged = std::fs::read(at("c.npy")).unwrap();
     std::fs::write(at("short.npy"), &damaged[..damaged.len() - 3]).unwrap();
     refused(&mut topology("short.npy", &[]), &["short.npy", "[60, 2]"]);

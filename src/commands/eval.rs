@@ -178,6 +178,7 @@ impl EvalArgs {
         }
         let trained = opened.iter().filter_map(|(loaded, _)| loaded.metadata.context_size).min();
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, trained, progress)?;
+        let mut doubts = Vec::new();
         for (loaded, place) in &mut opened {
             let used = Used {
                 model: model_name,
@@ -186,8 +187,7 @@ impl EvalArgs {
                 hook_out: place.hook_out(),
                 starts: starts(bos, model.config()),
             };
-            // Said before the verdict, and in the notes after it.
-            used.doubts(&loaded.metadata).iter().for_each(|doubt| progress.warn(doubt));
+            doubts.extend(used.doubts(&loaded.metadata));
             loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
         }
         let (sequences, context_size) = tokens.dim();
@@ -313,6 +313,9 @@ impl EvalArgs {
                     [sae] => sae.text(&on, self.all),
                     saes => several::text(saes, &on),
                 };
+                // Said before the verdict, and in the notes after it.
+                doubts.dedup();
+                doubts.iter().for_each(|doubt| progress.warn(doubt));
                 output::result(text + &controls::text(&saes, &shortened(&names).1, &controlled))?;
                 if let [name] = names.as_slice() {
                     progress.say(&self.next(model_name, name));

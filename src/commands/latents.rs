@@ -135,7 +135,19 @@ impl<'a> PromptReport<'a> {
                 let [with_text, alone_text] = shown;
                 losses.row([readable(token), with_text, alone_text, format!("{:+.3}", alone - with)]);
             }
-            text.push_str(&format!("Without latent {}: {}\n\n{losses}", without.latent, said(&without.next)));
+            let fires = self.prompt.active.iter().map(|active| active.iter().any(|a| a.latent == without.latent));
+            let fires: Vec<bool> = fires.collect();
+            // A token's loss is of what is predicted before it.
+            let note = match fires.split_last() {
+                Some((true, before)) if !before.contains(&true) => {
+                    "\nIt fires on the last token alone, so that only what comes next can change.\n"
+                }
+                Some((false, before)) if !before.contains(&true) => {
+                    "\nIt fires on no token of this prompt, so that nothing changes.\n"
+                }
+                _ => "",
+            };
+            text.push_str(&format!("Without latent {}: {}\n{note}\n{losses}", without.latent, said(&without.next)));
         }
         text
     }

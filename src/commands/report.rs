@@ -1,9 +1,10 @@
 //! `assay report`: tables, plots and report of a results directory, from its parquet files alone.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
+use crate::frames::RUNS;
 use crate::spelling::missing;
 use crate::{output, report};
 
@@ -29,7 +30,22 @@ impl ReportArgs {
         let shown = self.results.display();
         ensure!(!self.results.is_file(), "{shown} is a file; give the directory of results, which `assay sweep` wrote");
         ensure!(self.results.is_dir(), missing(&self.results));
+        let below = below(&self.results);
+        ensure!(
+            self.results.join(RUNS).exists() || below.is_empty(),
+            "{shown} has no results itself; directories in it have: {}",
+            below.join(", ")
+        );
         report::write(&self.results)?;
         output::result_line(self.results.join("report.md").display())
     }
+}
+
+/// The directories in one that are results.
+fn below(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let of_results = entries.filter(|entry| entry.path().join(RUNS).is_file());
+    let mut below: Vec<String> = of_results.map(|entry| entry.path().display().to_string()).collect();
+    below.sort();
+    below
 }

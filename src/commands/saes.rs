@@ -155,6 +155,18 @@ impl<'a> Wanted<'a> {
         model == *wanted || model.rsplit('/').next() == Some(wanted)
     }
 
+    /// What is asked for, as the user wrote it.
+    fn asked(&self) -> Vec<String> {
+        let pattern = self.pattern.as_ref().map(|pattern| match pattern {
+            Pattern::Part(text, _) => format!("`{text}`"),
+            Pattern::Whole(pattern) => format!("`{pattern}`"),
+        });
+        let [model, hook] = [("--model", self.model.as_deref()), ("--hook", self.hook)]
+            .map(|(flag, of)| of.map(|of| format!("{flag} {of}")));
+        let layer = self.layer.map(|layer| format!("--layer {layer}"));
+        [pattern, model, hook, layer].into_iter().flatten().collect()
+    }
+
     /// The error where nothing fits: what there is that is called something like it.
     fn nothing(&self) -> Result<()> {
         let releases = &catalogue().releases;
@@ -177,7 +189,7 @@ impl<'a> Wanted<'a> {
         }
         let name = match &self.pattern {
             Some(Pattern::Part(text, _)) => *text,
-            _ => bail!("no SAE fits all of what is asked for; leave one thing out"),
+            _ => bail!("no SAE fits {} together; leave one of them out", self.asked().join(", ")),
         };
         let head = name.split_once('/').map_or(name, |(head, _)| head);
         let close = closest(head, releases.iter().map(|release| release.name), 3);

@@ -56,6 +56,7 @@ impl Labelled {
     /// If it can't be read, a column is missing, there are not two classes, or more than fifty.
     pub fn read(path: &Path, columns: &Columns) -> Result<Self> {
         use std::io::Read as _;
+        ensure!(path.exists(), crate::spelling::missing(path));
         let mut begin = [0; 4];
         let read = open_regular(path)?.read(&mut begin);
         read.with_context(|| format!("cannot read {}", path.display()))?;
@@ -85,11 +86,8 @@ impl Labelled {
         let mut classes: Vec<String> = rows.iter().map(|row| row.label.clone()).collect();
         classes.sort_unstable();
         classes.dedup();
-        ensure!(
-            classes.len() >= 2,
-            "there is one class, {}; a probe tells two or more apart",
-            classes.first().map_or("and no row", String::as_str)
-        );
+        ensure!(!rows.is_empty(), "it holds no text with a label");
+        ensure!(classes.len() >= 2, "all texts have the label {}; a probe tells two or more apart", classes[0]);
         ensure!(
             classes.len() <= MOST_CLASSES,
             "there are {} labels, {}, {} and others; a label with more than {MOST_CLASSES} values is no class: name another column \

@@ -32,7 +32,16 @@ impl SpecDocument {
     /// If the file is unreadable or not TOML, or an override names no place in it.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let shown = path.display();
-        ensure!(!path.is_dir(), "{shown} is a directory; give the TOML file of a sweep");
+        let of_results = path.join("sweep.toml");
+        ensure!(
+            !path.is_dir(),
+            "{shown} is a directory; give the TOML file of a sweep{}",
+            if of_results.is_file() {
+                format!(", which of these results is {}", of_results.display())
+            } else {
+                String::new()
+            }
+        );
         ensure!(
             path.exists(),
             "{}; `assay new` writes a spec for your model and text, and `assay demo` runs the demonstration's",
