@@ -197,7 +197,7 @@ pub(super) fn write(
     // Without a slash at its end.
     let out: PathBuf = out.components().collect();
     let staged = staging_beside(&out)?;
-    write_published(staged.path(), &published)?;
+    write_published(staged.path(), &published).with_context(|| format!("cannot write {}", out.display()))?;
     // An empty directory may be in the place.
     std::fs::rename(staged.path(), &out).with_context(|| format!("cannot write {}", out.display()))?;
     // It is not there any more.
