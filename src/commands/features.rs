@@ -180,7 +180,7 @@ impl FeaturesArgs {
         }
         let judged =
             judge.map(|judge| self.judge.run(&judge, &made, &features, &self.out, &self.saved())).transpose()?;
-        self.report(&made, &features, &found, compared, is_folder, agreement, judged)
+        self.report(&made, &features, &found, compared, is_folder, (agreement, judged))
     }
 
     /// The SAE whose latents are matched.
@@ -236,8 +236,7 @@ impl FeaturesArgs {
         found: &[Topic],
         compared: Compared,
         is_folder: bool,
-        agreement: Option<[Agreement; 2]>,
-        judged: Option<JudgeReport>,
+        (agreement, judged): (Option<[Agreement; 2]>, Option<JudgeReport>),
     ) -> Result<()> {
         let contents = made.events.contents();
         let tokens = (contents.sequences * contents.context_size) as u64;

@@ -1,5 +1,7 @@
 //! SAEs that a setting of training did not change.
 
+use assay_probes::metrics::Sums;
+
 use super::grid::{ControlRun, RunResult};
 
 /// Runs without those that are others under another name, and these.
@@ -9,7 +11,7 @@ use super::grid::{ControlRun, RunResult};
 /// architecture, k and seed, trained for something else, has the same sums on every sequence; it is taken out where all seeds of its condition are.
 pub(super) fn without_copies(runs: Vec<RunResult>) -> (Vec<RunResult>, Vec<RunResult>) {
     let bits = |run: &RunResult| -> Vec<u64> {
-        run.sequences.iter().flatten().flat_map(|sums| sums.values()).map(f64::to_bits).collect()
+        run.sequences.iter().flatten().flat_map(Sums::values).map(f64::to_bits).collect()
     };
     let could_be = |first: &RunResult, run: &RunResult| {
         let (a, b) = (&first.setting, &run.setting);

@@ -269,7 +269,7 @@ mod tests {
             assert!(error.contains(name), "{error}");
             assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         };
-        refuse("one.jsonl", "{\"text\": \"a\", \"label\": 1}\n", &["one class, 1"]);
+        refuse("one.jsonl", "{\"text\": \"a\", \"label\": 1}\n", &["all texts have the label 1"]);
         refuse("none.jsonl", "{\"body\": \"a\", \"label\": 1}\n", &["line 1", "`text`", "`body`", "--text-column"]);
         refuse("list.jsonl", "{\"text\": \"a\", \"label\": [1]}\n", &["line 1", "`label`", "neither"]);
         refuse("cells.csv", "text,label\na,1\nb\n", &["line 3", "1 cells"]);
