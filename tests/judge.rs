@@ -126,7 +126,7 @@ fn said(request: &Value, manner: Manner, at: usize) -> String {
     };
     let excerpts: Vec<&str> = asked["excerpts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
     assert!(!excerpts.is_empty() && excerpts.len() <= 5);
-    if manner == Manner::Mumbling && description.starts_with("tokens: ") && at % 2 == 0 {
+    if manner == Manner::Mumbling && description.starts_with("tokens: ") && at.is_multiple_of(2) {
         return "I should say 1, or else 0.".to_owned();
     }
     let fits = |text: &&str| u8::from(manner == Manner::AlwaysYes || fits(description, text));
