@@ -96,7 +96,6 @@ fn without_tokens_to_learn_an_sae_reconstructs_less() {
     for ((run, random), (_, noise)) in pairs(&grid, "random-model").into_iter().zip(pairs(&grid, "gaussian-inputs")) {
         assert!(value(noise, "ce_orig") > 7.5);
         let [own, random, noise] = [run, random, noise].map(|run| value(run, "r2_deflated_8"));
-        println!("{own} {random} {noise}");
         assert!(noise < random, "{own} {random} {noise}");
     }
 }
