@@ -46,6 +46,8 @@ pub struct PlannedModel {
     pub tokens: Rc<SweepTokens>,
     /// Where its SAEs sit, with the names of the depths.
     pub sites: Vec<(String, Site)>,
+    /// Its token budgets.
+    budgets: Vec<u64>,
     /// One for each token budget.
     pub groups: Vec<Group>,
 }
@@ -58,9 +60,16 @@ pub struct Group {
     pub control: Option<SweepControl>,
     /// The budget.
     pub training_tokens: u64,
+    /// The site, where it is a part of a group.
+    part: Option<HookPoint>,
     /// Its runs, by site, seed and setting; those that are controls of others come last.
     pub runs: Vec<Run>,
+    /// Of a group with several sites, the runs at each of them: they can be worked on apart, where each part captures for itself.
+    pub parts: Vec<Group>,
 }
+
+/// Stands between the name of a group and the site of a part of it.
+pub const PART: char = '@';
 
 /// One run: an SAE to train and evaluate.
 #[derive(Clone, Debug)]
@@ -121,6 +130,10 @@ impl Plan {
         if let Some((_, found)) = self.groups().enumerate().find(is_wanted) {
             return Ok(found);
         }
+        let parts = self.groups().flat_map(|(model, group)| group.parts.iter().map(move |part| (model, part)));
+        if let Some(found) = parts.into_iter().find(|(_, part)| part.name() == wanted) {
+            return Ok(found);
+        }
         let known: Vec<String> =
             self.groups().enumerate().map(|(at, (_, group))| format!("{at} ({})", group.name())).collect();
         bail!("--group {wanted}: this sweep has no such group; there are {}", known.join(", "))
@@ -140,7 +153,7 @@ impl Plan {
         let sites = spec.sites(model, config)?;
         for (_, site) in &sites {
             for coder in &spec.all_coders() {
-                for &tokens in &spec.training_tokens {
+                for &tokens in spec.budgets(model) {
                     let width = site.hook.width(config);
                     let train = spec.train.config(width, coder, tokens, spec.precision)?;
                     let reads = coder.transcode.map_or(*site, |transcode| transcode.reads_at(*site));
@@ -176,7 +189,8 @@ impl Plan {
         tokens.check(config).with_context(|| format!("model `{}`", model.name))?;
         let weights = files.weights_hash();
         let (name, files) = (model.name.clone(), Rc::new(files));
-        Ok(PlannedModel { name, control: None, files, weights, tokens, sites, groups: Vec::new() })
+        let budgets = spec.budgets(model).to_vec();
+        Ok(PlannedModel { name, control: None, files, weights, tokens, sites, budgets, groups: Vec::new() })
     }
 
     /// Two models of the same weights would have the same runs.
@@ -219,6 +233,7 @@ impl PlannedModel {
             weights: self.weights.clone(),
             tokens: Rc::clone(&self.tokens),
             sites: self.sites.clone(),
+            budgets: self.budgets.clone(),
             groups: Vec::new(),
         }
     }
@@ -242,9 +257,9 @@ impl PlannedModel {
     fn with_groups(self, spec: &SweepSpec, opened: &OpenDevice) -> Result<Self> {
         let of_budget = |&training_tokens: &u64| {
             let runs = runs(spec, &self, training_tokens, opened)?;
-            Ok(Group { model: self.name.clone(), control: self.control, training_tokens, runs })
+            Ok(Group::new(self.name.clone(), self.control, training_tokens, runs))
         };
-        let groups = spec.training_tokens.iter().map(of_budget).collect::<Result<_>>()?;
+        let groups = self.budgets.iter().map(of_budget).collect::<Result<_>>()?;
         Ok(Self { groups, ..self })
     }
 
@@ -273,29 +288,62 @@ impl PlannedModel {
         Ok(found.map(|note| format!("model `{}`: {note}", self.name)))
     }
 
-    /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information. A control has none.
+    /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information, or its first part is.
+    /// A control has none.
     pub fn is_first(&self, group: &Group) -> bool {
-        self.control.is_none() && self.groups.first().is_some_and(|first| std::ptr::eq(first, group))
+        let first = self.groups.first().filter(|_| self.control.is_none());
+        first.is_some_and(|first| {
+            std::ptr::eq(first, group) || first.parts.first().is_some_and(|part| std::ptr::eq(part, group))
+        })
     }
 }
 
 impl Group {
-    /// What its state is known by: the hash of its runs' ids.
-    pub fn id(&self) -> String {
-        let ids: String = self.runs.iter().map(|r| r.id.as_str()).collect();
-        short(blake3::hash(ids.as_bytes()))
+    fn new(model: String, control: Option<SweepControl>, training_tokens: u64, runs: Vec<Run>) -> Self {
+        let mut hooks: Vec<HookPoint> = Vec::new();
+        for run in &runs {
+            if !hooks.contains(&run.site.hook) {
+                hooks.push(run.site.hook);
+            }
+        }
+        let part = |hook: HookPoint| Self {
+            model: model.clone(),
+            control,
+            training_tokens,
+            part: Some(hook),
+            runs: runs.iter().filter(|run| run.site.hook == hook).cloned().collect(),
+            parts: Vec::new(),
+        };
+        let parts = if hooks.len() > 1 { hooks.into_iter().map(part).collect() } else { Vec::new() };
+        Self { model, control, training_tokens, part: None, runs, parts }
     }
 
-    /// What it is called on the command line: `small-61440tokens`.
+    /// What its state is known by: the hash of its runs' ids.
+    pub fn id(&self) -> String {
+        group_id(self.runs.iter().map(|run| run.id.clone()))
+    }
+
+    /// What it is called on the command line: `small-61440tokens`, and a part of it `small-61440tokens@blocks.3.hook_resid_post`.
     pub fn name(&self) -> String {
         let control = self.control.map_or_else(String::new, |control| format!("{control}-"));
-        format!("{}-{control}{}tokens", self.model, self.training_tokens)
+        let part = self.part.map_or_else(String::new, |hook| format!("{PART}{hook}"));
+        format!("{}-{control}{}tokens{part}", self.model, self.training_tokens)
+    }
+
+    /// What stands behind its model and budget where its work is shown: the site of a part, ` blocks.3.hook_resid_post`.
+    pub fn part_shown(&self) -> String {
+        self.part.map_or_else(String::new, |hook| format!(" {hook}"))
     }
 
     /// What a directory of one of its runs is called.
     pub fn name_of(&self, run: &Run) -> String {
         name_of_run(&self.model, run.site.hook, &run.key)
     }
+}
+
+/// The hash of the ids of a group's runs.
+fn group_id(runs: impl Iterator<Item = String>) -> String {
+    short(blake3::hash(runs.collect::<String>().as_bytes()))
 }
 
 /// What a directory of a run is called, by its model, where it is patched in, and what it is known by: readable, and no other run's of the

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::files::remove_abandoned;
 use crate::frames;
-use crate::plan::PLAN;
+use crate::plan::{PART, PLAN};
 use crate::spec::RECORDED_BY;
 
 /// What the file `.lock` holds, so that a directory is known as a sweep's from its first moment on.
@@ -29,8 +29,8 @@ pub struct ResultsDir {
     _lock: File,
 }
 
-/// A group that this process works on, and no other as long as this lives.
-pub struct HeldGroup(#[expect(dead_code, reason = "it is locked for as long as it is open")] File);
+/// A group, or a part of one, that this process works on, and no other as long as this lives.
+pub struct HeldGroup(#[expect(dead_code, reason = "they are locked for as long as they are open")] Vec<File>);
 
 impl ResultsDir {
     /// Creates the directory, or takes one that an earlier sweep left, and keeps other processes out for as long as this lives.
@@ -96,17 +96,27 @@ impl ResultsDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Takes a group for as long as the result lives; `None` where another process works on it.
+    /// Takes a group, or a part of one, for as long as the result lives; `None` where another process works on it.
     ///
     /// # Errors
     /// If its file can't be written or locked.
     pub fn hold(&self, group: &str) -> Result<Option<HeldGroup>> {
         let locks = self.path.join(LOCKS);
         std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
-        let name = locks.join(group);
-        let file = OpenOptions::new().create(true).append(true).open(&name);
-        let file = file.with_context(|| format!("cannot write {}", name.display()))?;
-        Ok(taken(file.try_lock(), &self.path)?.then_some(HeldGroup(file)))
+        let open = |name: &str| {
+            let name = locks.join(name);
+            let file = OpenOptions::new().create(true).append(true).open(&name);
+            file.with_context(|| format!("cannot write {}", name.display()))
+        };
+        let mut held = vec![open(group)?];
+        let mut is_taken = taken(held[0].try_lock(), &self.path)?;
+        if let Some((whole, _)) = group.split_once(PART) {
+            // Its other parts are left to others, but nobody works on all of it.
+            let whole = open(whole)?;
+            is_taken = is_taken && taken(whole.try_lock_shared(), &self.path)?;
+            held.push(whole);
+        }
+        Ok(is_taken.then_some(HeldGroup(held)))
     }
 
     /// Whether [`Self::claim`] would refuse the directory for what is in it; nothing is written.

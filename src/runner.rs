@@ -37,6 +37,7 @@ pub(crate) use feed::distinct;
 use job::TrainingJob;
 use left::Left;
 pub use passes::{MemoryFull, Passes, REMEDY};
+pub use state::has_state;
 use state::{Trained, remove_state, save_state};
 use training::train;
 
@@ -131,6 +132,10 @@ impl<'a> ModelAtWork<'a> {
     /// If tokens can't be read, a file can't be written, or somebody interrupts ([`Interrupted`]).
     fn work_on(&self, group: &Group) -> Result<()> {
         let Sweep { spec, results, progress, .. } = *self.sweep;
+        // Somebody who worked on its parts was stopped.
+        if !has_state(results, &group.id()) && group.parts.iter().any(|part| has_state(results, &part.id())) {
+            group.parts.iter().try_for_each(|part| self.work_on(part))?;
+        }
         let mut geometry =
             group.runs.first().filter(|_| self.model.is_first(group)).map(|run| GeometryKey::of(&run.key));
         if let Some(key) = &geometry
@@ -205,7 +210,7 @@ impl<'a> ModelAtWork<'a> {
     fn run_missing(&self, group: &Group, layers: bool) -> Result<()> {
         let Self { sweep, model, .. } = *self;
         let Sweep { spec, results, progress, .. } = *sweep;
-        let label = format!("{} {}", model.shown(), tokens_text(group.training_tokens));
+        let label = format!("{} {}{}", model.shown(), tokens_text(group.training_tokens), group.part_shown());
         let left = Left::of(group, results)?;
         left.notes(spec.train.save_saes).iter().for_each(|note| progress.say(&format!("{label}: {note}")));
         let Left { mut missing, finished, .. } = left;

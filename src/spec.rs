@@ -46,7 +46,8 @@ pub struct SweepSpec {
     /// Seeds of initialisation and batch order.
     #[serde(default = "default_seeds")]
     pub seeds: Vec<u64>,
-    /// Token budgets; each is a training run of its own.
+    /// Token budgets of every model without `training_tokens` of its own; each is a training run of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub training_tokens: Vec<u64>,
     /// Depths that every model without `layers` of its own is probed at: `early`, `mid`, `late`
     /// (1/6, 1/2 and 5/6 of its layers, rounded; 1, 3, 5 of 6 and 4, 12, 20 of 24).
@@ -109,6 +110,9 @@ pub struct ModelSpec {
     /// Layers by the name of their depth, instead of the sweep's `depths`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<BTreeMap<String, usize>>,
+    /// Its token budgets, instead of the sweep's: models of several widths, for instance, with as many tokens per latent each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_tokens: Option<Vec<u64>>,
 }
 
 /// Where tokens come from. Paths are relative to the spec, or to the home directory if they begin with `~/`.
@@ -250,6 +254,17 @@ impl SweepSpec {
     /// Their classes.
     pub fn architectures(&self) -> Vec<Architecture> {
         self.all_coders().into_iter().map(|coder| coder.architecture).collect()
+    }
+
+    /// The token budgets of a model.
+    pub fn budgets<'a>(&'a self, model: &'a ModelSpec) -> &'a [u64] {
+        model.training_tokens.as_deref().unwrap_or(&self.training_tokens)
+    }
+
+    /// Those of all models that have a place.
+    pub fn all_budgets(&self) -> impl Iterator<Item = u64> {
+        let placed = self.models.iter().filter(|model| model.path.is_some() || model.hub.is_some());
+        placed.flat_map(|model| self.budgets(model).iter().copied())
     }
 }
 

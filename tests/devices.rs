@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use assay::frames;
 use serde_json::Value;
 
-use crate::common::{assert_same_results, bundled, reference_sweep, refused, stdout_of, sweep, write_spec};
+use crate::common::{assay, assert_same_results, bundled, reference_sweep, refused, stdout_of, sweep, write_spec};
 
 /// Two models, two budgets: four groups.
 fn spec(dir: &Path) -> PathBuf {
@@ -130,6 +130,61 @@ fn two_workers_write_the_files_of_one_process() {
     let again = stdout_of(sweep(&spec, &out).args(["--devices", "cpu,cpu"]));
     assert_eq!(again.trim(), out.join("report.md").display().to_string());
     assert_same(&out);
+}
+
+/// One model at two sites, and one budget: one group, which two workers share.
+fn shared_spec(dir: &Path) -> PathBuf {
+    write_spec(dir, &[("layers = { mid = 3 }", "layers = { early = 1, mid = 3 }")])
+}
+
+fn shared_whole() -> &'static Path {
+    static DONE: OnceLock<PathBuf> = OnceLock::new();
+    DONE.get_or_init(|| reference_sweep("devices-shared", shared_spec))
+}
+
+#[test]
+fn two_workers_share_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (shared_spec(dir.path()), dir.path().join("out/tiny"));
+    let one = shared_whole();
+    let output = start(&spec, &out).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert_same_results(&out, one);
+    for layer in [1, 3] {
+        let part = format!("small 20k tokens blocks.{layer}.hook_resid_post train 2 SAEs: done");
+        assert_eq!(said.matches(&part).count(), 1, "{said}");
+    }
+    // A part by itself, by any launcher; then the other, whose name a mistake does not find.
+    let parts = dir.path().join("parts/tiny");
+    let part = |name: &str| {
+        let mut command = sweep(&spec, &parts);
+        command.args(["--group", &format!("small-20480tokens@{name}")]);
+        command
+    };
+    stdout_of(&mut part("blocks.3.hook_resid_post"));
+    refused(&mut part("blocks.2.hook_resid_post"), &["no such group", "0 (small-20480tokens)"]);
+    stdout_of(&mut part("blocks.1.hook_resid_post"));
+    stdout_of(assay().arg("gather").arg(&parts));
+    assert_same_results(&parts, one);
+}
+
+/// What was trained of the parts of a group is not lost on one who goes on with all of it.
+#[test]
+#[cfg(target_os = "linux")]
+fn one_process_goes_on_with_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (shared_spec(dir.path()), dir.path().join("out/tiny"));
+    let mut child = start(&spec, &out);
+    wait_until(&mut child, "a state", |_| is_saved(&out));
+    signal("-INT", child.id());
+    child.wait().unwrap();
+    assert!(is_saved(&out));
+    let output = sweep(&spec, &out).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("resuming after"), "{said}");
+    assert_same_results(&out, shared_whole());
+    assert!(!out.join(".state").exists(), "{said}");
 }
 
 #[test]

@@ -149,7 +149,10 @@ fn spec(path: &Path, facts: &mut Facts) -> Result<()> {
     facts.add("models", spec.models.iter().map(|model| model.name.clone()).collect::<Vec<_>>());
     facts.add("hooks", spec.hooks.iter().map(ToString::to_string).collect::<Vec<_>>());
     facts.add("seeds", spec.seeds.clone());
-    facts.add("training tokens", spec.training_tokens.clone());
+    let mut budgets: Vec<u64> = spec.models.iter().flat_map(|model| spec.budgets(model).iter().copied()).collect();
+    budgets.sort_unstable();
+    budgets.dedup();
+    facts.add("training tokens", budgets);
     facts.add("evaluation sequences", spec.eval.sequences);
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
+use super::{PART, Plan, group_id};
 use crate::files::{read_json, write_atomic};
 use crate::information;
 use crate::record::{GeometryKey, RunKey, short};
@@ -42,6 +42,32 @@ pub struct GroupOutline {
     pub information: Option<String>,
     /// Its runs.
     pub runs: Vec<RunOutline>,
+}
+
+impl GroupOutline {
+    /// Its runs at each of its sites, where there are several, by the names of these parts. What is the model's alone is left out of them.
+    pub fn parts(&self) -> Vec<Self> {
+        let mut parts: Vec<Self> = Vec::new();
+        for run in &self.runs {
+            let name = format!("{}{PART}{}", self.name, run.key.hook);
+            match parts.iter_mut().find(|part| part.name == name) {
+                Some(part) => part.runs.push(run.clone()),
+                None => parts.push(Self {
+                    name,
+                    model: self.model.clone(),
+                    geometry: None,
+                    information: None,
+                    runs: vec![run.clone()],
+                }),
+            }
+        }
+        if parts.len() > 1 { parts } else { Vec::new() }
+    }
+
+    /// What the state of its training is known by.
+    pub fn id(&self) -> String {
+        group_id(self.runs.iter().map(|run| run.key.id()))
+    }
 }
 
 /// A run of a group.

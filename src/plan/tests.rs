@@ -56,6 +56,33 @@ fn a_group_goes_by_its_number_or_its_name() {
     }
 }
 
+#[test]
+fn a_group_is_the_sum_of_its_parts() {
+    let made = MadeSweep::new(&[]);
+    let outline = made.outline("# of\nspec");
+    for ((model, group), outlined) in made.plan.groups().zip(&outline.groups) {
+        assert_eq!(group.parts.len(), 2);
+        let mut all: Vec<&str> = group.parts.iter().flat_map(ids).collect();
+        all.sort_unstable();
+        let mut runs = ids(group);
+        runs.sort_unstable();
+        assert_eq!(all, runs);
+        for (part, depth) in group.parts.iter().zip(["early", "mid"]) {
+            assert!(part.runs.iter().all(|run| run.depth == depth));
+            // The command line finds it, and the same numbers are left out of no part.
+            assert!(std::ptr::eq(made.group(&part.name()), part));
+            assert_eq!(model.is_first(part), model.is_first(group) && depth == "early");
+        }
+        // What is known without models is the same.
+        let parts = outlined.parts();
+        let known = |parts: &[Group]| parts.iter().map(|part| (part.name(), part.id())).collect::<Vec<_>>();
+        assert_eq!(parts.iter().map(|part| (part.name.clone(), part.id())).collect::<Vec<_>>(), known(&group.parts));
+        assert_eq!(outlined.id(), group.id());
+    }
+    let one = MadeSweep::new(&["depths=['mid']"]);
+    assert!(one.group("a-128tokens").parts.is_empty() && one.outline("# of\nspec").groups[0].parts().is_empty());
+}
+
 /// So that what is done already is not done again, whatever the spec asks for besides and whatever it calls it.
 #[test]
 fn a_run_is_known_by_what_changes_its_numbers() {

@@ -55,7 +55,7 @@ impl SweepTokens {
         let source = open(text, spec.tokens.context_size, spec.tokens.rows, &spec.tokens.reading())
             .context("[tokens] train (a path is relative to the spec)")?;
         let source = if spec.tokens.repeat { source.repeating() } else { source };
-        let most = spec.training_tokens.iter().copied().max().unwrap_or(0);
+        let most = spec.all_budgets().max().unwrap_or(0);
         let train_contexts = contexts_of(most, spec);
         make_tokens(&source, train_contexts, model, progress)
             .map_err(|error| too_few(error, |has| fewer_trained(has, most, spec)))
@@ -89,7 +89,7 @@ impl SweepTokens {
         .context("[tokens] eval: evaluation tokens (a path is relative to the spec)")?;
         let eval_hash = hash_sequences(&eval);
         let mut tokens = Self { source, eval, tokenizer, bos, hashes: Vec::new(), eval_hash, largest: 0 };
-        let budgets = spec.training_tokens.iter().map(|&budget| contexts_of(budget, spec)).collect();
+        let budgets = spec.all_budgets().map(|budget| contexts_of(budget, spec)).collect();
         tokens.hash(budgets, information_contexts(spec))?;
         Ok(tokens)
     }

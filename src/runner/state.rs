@@ -15,6 +15,7 @@ use super::job::{Losses, TrainingJob};
 use crate::events::hash_file;
 use crate::files::{read_json, sync_dir, write_atomic};
 use crate::plan::Run;
+use crate::results_dir::state_dir;
 
 /// The file that points to the state.
 const GROUP: &str = "group.json";
@@ -130,6 +131,11 @@ pub(super) fn save_state(dir: &Path, jobs: &[TrainingJob<'_>], trained: &Trained
         }
     }
     Ok(())
+}
+
+/// Whether a state of a group is there, by the id of the group.
+pub fn has_state(results: &Path, group: &str) -> bool {
+    state_dir(results, group).join(GROUP).exists()
 }
 
 /// An SAE as it was saved last, if it was.

@@ -40,12 +40,17 @@ impl SweepSpec {
         }
         ensure!(!self.hooks.is_empty(), "hooks: at least one value is needed");
         ensure!(!self.seeds.is_empty(), "seeds: at least one value is needed");
-        ensure!(!self.training_tokens.is_empty(), "training_tokens: at least one value is needed");
+        for model in &self.models {
+            ensure!(
+                !self.budgets(model).is_empty(),
+                "training_tokens: at least one value is needed, for all models or in [[models]] {}",
+                model.name
+            );
+        }
         let coders = self.named_coders()?;
         for (what, values) in [
             (if self.coders.is_empty() { "k" } else { "[[coders]]" }, coders),
             ("seeds", self.seeds.iter().map(ToString::to_string).collect()),
-            ("training_tokens", self.training_tokens.iter().map(ToString::to_string).collect()),
             ("hooks", self.hooks.iter().map(ToString::to_string).collect()),
             ("controls", self.controls.iter().map(ToString::to_string).collect()),
         ] {
@@ -95,12 +100,16 @@ impl SweepSpec {
             self.train.expansion
         );
         ensure!(self.train.contexts_per_pass > 0, "[train]: contexts_per_pass must be at least 1");
-        for &tokens in &self.training_tokens {
-            ensure!(
-                tokens >= batch as u64 && tokens % batch as u64 == 0,
-                "training_tokens = {tokens} is not a multiple of batch_size = {batch}; {} would be",
-                (tokens / batch as u64).max(1) * batch as u64
-            );
+        let of_models = self.models.iter().filter_map(|model| model.training_tokens.as_ref());
+        for budgets in [&self.training_tokens].into_iter().chain(of_models) {
+            for (at, &tokens) in budgets.iter().enumerate() {
+                ensure!(!budgets[..at].contains(&tokens), "training_tokens: a value is listed twice ({tokens})");
+                ensure!(
+                    tokens >= batch as u64 && tokens % batch as u64 == 0,
+                    "training_tokens = {tokens} is not a multiple of batch_size = {batch}; {} would be",
+                    (tokens / batch as u64).max(1) * batch as u64
+                );
+            }
         }
         let eval = &self.eval;
         ensure!(

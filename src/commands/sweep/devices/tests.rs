@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::plan::Group;
+use crate::results_dir::state_dir;
 use crate::runner::made::MadeSweep;
 
 #[test]
@@ -49,10 +50,15 @@ struct Dealt {
 
 impl Dealt {
     fn new() -> Self {
-        let made = MadeSweep::new(&["k=[2]", "seeds=[0]", "controls=['random-model']"]);
+        Self::of(&["k=[2]", "seeds=[0]", "controls=['random-model']"])
+    }
+
+    fn of(overrides: &[&str]) -> Self {
+        let made = MadeSweep::new(overrides);
         let results = made.results("results");
         let log = results.join("log");
-        for (_, group) in made.plan.groups() {
+        let groups = made.plan.groups().map(|(_, group)| group);
+        for group in groups.flat_map(|group| [group].into_iter().chain(&group.parts)) {
             made.carry_out(group, &made.results(&format!("made/{}", group.name())));
         }
         Self { made, results, log }
@@ -107,6 +113,40 @@ fn the_largest_group_comes_first_and_each_once() {
     let mut all = given;
     all.sort();
     assert_eq!(shared, all);
+}
+
+/// A group that is more than a device's share is dealt in parts; one that somebody has begun to train goes on as it was begun.
+#[test]
+fn a_large_group_is_dealt_in_its_parts() {
+    let overrides = ["k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]", "training_tokens=[64]"];
+    let sweep = Dealt::of(&overrides);
+    let [early, mid] = [0, 1].map(|at| sweep.made.group("a-256tokens").parts[at].name());
+    assert!(early.ends_with("@blocks.0.hook_resid_post"), "{early}");
+    let whole = ["a-256tokens", "b-64tokens"].map(str::to_owned);
+    let deal = |sweep: &Dealt, devices: &[&str]| {
+        sweep.deal(devices, Fate::default(), &|| false).unwrap();
+        sweep.given()
+    };
+    assert_eq!(deal(&sweep, &["cpu"]), whole);
+    assert_eq!(deal(&sweep, &["cpu", "cpu"]).len(), 2, "nothing is left of either");
+    let sweep = Dealt::of(&overrides);
+    let mut given = deal(&sweep, &["cpu", "cpu"]);
+    given.sort();
+    assert_eq!(given, [early.clone(), mid.clone(), whole[1].clone()]);
+    assert_eq!(sweep.done(), whole);
+    let begun = |sweep: &Dealt, group: &str| {
+        let state = state_dir(&sweep.results, &sweep.made.group(group).id());
+        fs::create_dir_all(&state).unwrap();
+        fs::write(state.join("group.json"), "{}").unwrap();
+    };
+    let sweep = Dealt::of(&overrides);
+    begun(&sweep, &mid);
+    assert_eq!(deal(&sweep, &["cpu"]), [early, mid, whole[1].clone()]);
+    let sweep = Dealt::of(&overrides);
+    begun(&sweep, "a-256tokens");
+    let mut given = deal(&sweep, &["cpu", "cpu"]);
+    given.sort();
+    assert_eq!(given, whole);
 }
 
 #[test]
