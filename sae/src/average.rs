@@ -12,7 +12,6 @@ use burn::tensor::{Device, Tensor};
 use crate::coder::Params;
 use crate::config::{DecoderNorm, TrainConfig};
 use crate::kernels;
-use crate::trainer::take;
 
 /// w̄ of every parameter.
 pub(crate) struct Average {
@@ -57,5 +56,6 @@ impl Average {
 
 /// Moves a mean the share of the way to what is new.
 fn towards<const D: usize>(mean: &mut Tensor<D>, new: &Tensor<D>, share: f64) {
-    *mean = take(mean).mul_scalar(1.0 - share) + new.clone().mul_scalar(share);
+    let old = std::mem::replace(mean, new.clone());
+    *mean = old.mul_scalar(1.0 - share) + new.clone().mul_scalar(share);
 }

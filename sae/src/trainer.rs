@@ -371,12 +371,6 @@ fn initial_vectors(config: &TrainConfig, device: &Device) -> Vec<Tensor<1>> {
     vectors.into_iter().map(|(_, start)| Tensor::full([config.d_sae], start, device)).collect()
 }
 
-/// Takes a tensor out of its place, so that an operation may write into its memory.
-pub(crate) fn take<const D: usize>(place: &mut Tensor<D>) -> Tensor<D> {
-    let empty = Tensor::empty([0; D], &place.device());
-    std::mem::replace(place, empty)
-}
-
 fn adam_in_place<const D: usize>(
     param: &mut Tensor<D>,
     grad: Tensor<D>,
@@ -386,6 +380,9 @@ fn adam_in_place<const D: usize>(
     step: AdamStep,
     unit_rows: bool,
 ) {
-    let moments = (take(first), take(second));
-    (*param, (*first, *second)) = kernels::adam(take(param), grad, moments, clip.clone(), step, unit_rows);
+    // Out of their places, so that the kernel may write into their memory; the gradient stands there meanwhile, as an empty tensor would be
+    // an allocation, of which a step of a small SAE had a dozen.
+    let taken = |place: &mut Tensor<D>| std::mem::replace(place, grad.clone());
+    let (old, moments) = (taken(param), (taken(first), taken(second)));
+    (*param, (*first, *second)) = kernels::adam(old, grad, moments, clip.clone(), step, unit_rows);
 }
