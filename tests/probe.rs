@@ -200,7 +200,7 @@ fn a_bundled_set_is_probed_with_its_controls_and_the_same_seed_gives_the_same_by
     let answer = text.lines().next().unwrap();
     assert!(
         answer.contains(" with SAE L3_k8: ")
-            && answer.contains("bag of words (")
+            && answer.contains(" a bag of words (")
             && !answer.contains("permuted labels")
     );
     assert!(text.lines().all(|line| !line.starts_with('|') || line.chars().count() <= 120), "{text}");

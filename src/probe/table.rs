@@ -120,18 +120,16 @@ pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, a
     if means.is_empty() || all {
         tasks.iter().for_each(|rows| add(&title(rows), rows));
     }
-    text.push_str(
-        "\nIntervals are at 95 %, over documents; Δ is minus the SAE's or the bag of words' row with as many columns, on the same texts. ",
-    );
     if !all {
         text.push_str(
-            "Fewer bits are better.\n--all shows the other numbers of columns, all scores, the controls and the table of every task; --json \
+            "\nIntervals are at 95 %, over documents; Δ is minus the first SAE's row, on the same texts. Fewer bits are better.\n--all shows the other numbers of columns, all scores, the controls and the table of every task; --json \
              and --out have every number.\n",
         );
         return text + &markdown::notes(notes);
     }
     text.push_str(&format!(
-        "`smallest` is the smallest true difference to the SAE that such a measurement finds with the chance 80 %. Fewer bits are better; \
+        "\nIntervals are at 95 %, over documents; Δ is minus the SAE's or the bag of words' row with as many columns, on the same texts. \
+         `smallest` is the smallest true difference to the SAE that such a measurement finds with the chance 80 %. Fewer bits are better; \
          compression is the bits without a representation over those with it. Permuted labels are a mean over {PERMUTATIONS} permutations, \
          the bits over one per order; the chance that remains is not in the intervals.\n"
     ));
@@ -158,7 +156,7 @@ fn answer(rows: &[Row], k: Option<usize>, protocol: Protocol) -> Option<String> 
             Some(Interval { low, .. }) if low > 0.0 => &mut below,
             _ => &mut open,
         };
-        side.push(format!("{} ({})", row.representation, markdown::score(score.value)));
+        side.push(format!("{} ({})", in_a_sentence(row), markdown::score(score.value)));
     }
     let parts = [("higher than with", above), ("lower than with", below), ("not told apart from", open)];
     let parts: Vec<String> = parts
@@ -173,6 +171,20 @@ fn answer(rows: &[Row], k: Option<usize>, protocol: Protocol) -> Option<String> 
     };
     let others = if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) };
     Some(format!("A probe of {columns} has {name} {} with {}{others}.", shown(&sae.scores[at]), sae.representation))
+}
+
+/// A representation's name with an article.
+fn in_a_sentence(row: &Row) -> &str {
+    match row.kind {
+        RepresentationKind::Residual => "the residual stream",
+        RepresentationKind::Principal => "its principal components",
+        RepresentationKind::Words => "a bag of words",
+        RepresentationKind::RandomDictionary => "a random dictionary",
+        RepresentationKind::RandomModel => "a random model",
+        RepresentationKind::RandomResidual => "a random model's residual stream",
+        RepresentationKind::PermutedDecoder => "the permuted decoder",
+        RepresentationKind::Sae | RepresentationKind::Permuted => &row.representation,
+    }
 }
 
 /// Of each representation the row at `k` columns: the score, what it has less the SAE's, and the bits.
