@@ -5,9 +5,9 @@
 //!
 //! | question | effect | decided against |
 //! | --- | --- | --- |
-//! | [`Answer::Models`] | ΔR² and ΔCE_rec (pooled) of the last model against the first, at equal k | 0, both of them |
+//! | [`Answer::Models`] | ΔR² and ΔCE_rec (pooled) of the last model against the first, at equal k | 0, both of them, and [`LEAST`] |
 //! | [`Answer::EqualR2`] | ΔCE_rec (pooled) of the same at equal R² | 0 |
-//! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) of a class against each earlier one of the spec, at equal L0 | 0, both of them |
+//! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) of a class against each earlier one of the spec, at equal L0 | 0, both of them, and [`LEAST`] |
 //! | [`Answer::Kept`] | R² minus the loss score under mean ablation, which have the same 0 and 1 ([`crate::verdict`]) | ±[`DIFFER`], or within ±[`AGREE`] |
 //! | [`Answer::FewTokens`] | R² minus R² without outliers, or without position 0 | ±[`GAP`] |
 //! | [`Answer::Proxy`] | Pearson's correlation of a proxy with CE_rec within fixed site and setting, minus that of R² | 0, and the swap test by Holm |
@@ -17,13 +17,17 @@
 //! where the interval just touches. Where two effects are needed, the weaker counts. An effect is decided where its whole interval lies
 //! on one side (and, of differences between SAEs, by more than twice the Monte-Carlo error of its end).
 //!
+//! **Size.** That R² and behaviour name the same SAE or different ones is said only where both differences are at least [`LEAST`]: many
+//! sequences decide a difference of 0.0001 that nobody would choose an SAE by. Where one is smaller, the two SAEs are about the same to one of
+//! the two scores, and there is no contradiction.
+//!
 //! **Choice.** A question is shown at its strongest decided condition and is as strong as that; one without a decided condition is no
 //! finding. Where some conditions contradict R² (opposite signs, scores that differ, a better proxy) and others don't, the strongest of
 //! those that do is shown: they answer whether R² can be relied on. Findings are sorted by strength, ties by the order of the table. The
 //! strongest of many conditions flatters, so every finding counts its conditions.
 
 use assay_probes::metrics::Subset;
-use assay_probes::stats::hypotheses::ALPHA;
+use assay_probes::stats::hypotheses::{ALPHA, CE_REC_MARGIN};
 use assay_probes::stats::{Estimate, Interval, holm};
 
 use super::{
@@ -31,6 +35,11 @@ use super::{
     models_at_equal, on_all, trends,
 };
 use crate::verdict::{AGREE, DIFFER, GAP, MIN_SEQUENCES};
+
+/// The smallest difference of R² or CE_rec between two SAEs that somebody would choose one of them by: a hundredth of the variance, and of the
+/// model's own loss, which is what CE_rec is in units of. It is the margin within which the hypotheses' rules, fixed before any data were seen,
+/// call two values of CE_rec equal.
+pub const LEAST: f64 = CE_REC_MARGIN;
 
 /// How conditions of a question came out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +56,8 @@ pub struct Tally {
 
 /// The answer to a question, with its strongest condition.
 pub enum Answer<'a> {
-    /// Do R² and behaviour name the same model's SAE at equal k? Above: R² and CE_rec have the same sign; below: opposite signs.
+    /// Do R² and behaviour name the same model's SAE at equal k? Above: R² and CE_rec have the same sign; below: opposite signs; equal: one of
+    /// them is smaller than [`LEAST`].
     Models {
         /// The strongest condition.
         gap: Gap<'a>,
@@ -67,7 +77,7 @@ pub enum Answer<'a> {
         /// Above: the later model's is higher.
         tally: Tally,
     },
-    /// Do R² and behaviour name the same class at equal L0? Above: the same sign; below: opposite signs.
+    /// Do R² and behaviour name the same class at equal L0? As for [`Self::Models`].
     Classes {
         /// The strongest condition.
         contrast: Box<Contrast<'a>>,
@@ -173,6 +183,20 @@ fn both_apart(a: &Score, b: &Score) -> Option<(bool, f64)> {
     Some((sign_a == sign_b, of_a.min(of_b)))
 }
 
+/// Whether a difference is one that somebody would act on.
+fn matters(score: &Score) -> bool {
+    score.value.is_some_and(|value| value.abs() >= LEAST)
+}
+
+/// What a decided pair of differences counts as, in a [`Tally`], and whether it is an example to show.
+fn count<'t>(tally: &'t mut Tally, a: &Score, b: &Score, same: bool) -> (&'t mut usize, bool) {
+    match (matters(a) && matters(b), same) {
+        (false, _) => (&mut tally.equal, false),
+        (true, true) => (&mut tally.above, true),
+        (true, false) => (&mut tally.below, true),
+    }
+}
+
 /// Keeps the strongest of some decided conditions; the first of equals.
 struct Best<T>(Option<(f64, T)>);
 
@@ -194,10 +218,14 @@ fn models<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let found: Vec<Gap<'a>> = gaps(analysis).into_iter().filter(|g| of_ends(analysis, g.from, g.to)).collect();
     let (mut tally, mut alike, mut opposite) = (Tally { of: found.len(), ..Tally::default() }, Best(None), Best(None));
     for (at, gap) in found.iter().enumerate() {
-        let Some((same, strength)) = both_apart(&gap.r2, &gap.behaviours[0].difference) else { continue };
-        let (count, best) = if same { (&mut tally.above, &mut alike) } else { (&mut tally.below, &mut opposite) };
-        *count += 1;
-        best.offer(strength, at);
+        let behaves = &gap.behaviours[0].difference;
+        let Some((same, strength)) = both_apart(&gap.r2, behaves) else { continue };
+        let (counted, is_shown) = count(&mut tally, &gap.r2, behaves, same);
+        *counted += 1;
+        let best = if same { &mut alike } else { &mut opposite };
+        if is_shown {
+            best.offer(strength, at);
+        }
     }
     let contrary = (0..BEHAVIOURS.len()).map(|at| contrary(&found, at)).filter(|c| c.opposite > 0).collect();
     let (strength, at) = opposite.0.or(alike.0)?;
@@ -243,16 +271,12 @@ fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
         let Some((r2, ce_rec)) = at_l0.filter(|_| contrast.cell.budget == budget) else { continue };
         tally.of += 1;
-        match both_apart(&r2, &ce_rec) {
-            Some((true, strength)) => {
-                tally.above += 1;
-                alike.offer(strength, contrast);
-            }
-            Some((false, strength)) => {
-                tally.below += 1;
-                opposite.offer(strength, contrast);
-            }
-            None => {}
+        let Some((same, strength)) = both_apart(&r2, &ce_rec) else { continue };
+        let (counted, is_shown) = count(&mut tally, &r2, &ce_rec, same);
+        *counted += 1;
+        let best = if same { &mut alike } else { &mut opposite };
+        if is_shown {
+            best.offer(strength, contrast);
         }
     }
     let (strength, contrast) = opposite.0.or(alike.0)?;
@@ -428,6 +452,22 @@ mod tests {
             // Every metric of behaviour is a map of the same loss here.
             assert_eq!(contrary.len(), if opposite { BEHAVIOURS.len() } else { 0 });
             assert!(contrary.iter().all(|c| (c.opposite, c.decided) == (3, 3) && c.example.is_some()));
+        }
+    }
+
+    /// However sure it is that a difference is not 0.
+    #[test]
+    fn a_difference_that_nobody_would_act_on_is_no_contradiction() {
+        for (r2, ce_rec, expected) in [(0.004, -0.05, None), (0.05, -0.004, None), (0.02, -0.05, Some(3))] {
+            let grid = grid(&MODELS, &[4, 8, 16], &[1000], 1, 12, differing(r2, ce_rec));
+            let analysis = Analysis::new(&grid);
+            assert!(gaps(&analysis).iter().all(|gap| both_apart(&gap.r2, &gap.behaviours[0].difference).is_some()));
+            let found = strongest(&analysis);
+            let below = found.iter().find_map(|strong| match strong.answer {
+                Answer::Models { tally, .. } => Some(tally.below),
+                _ => None,
+            });
+            assert_eq!(below, expected, "{r2} {ce_rec}");
         }
     }
 

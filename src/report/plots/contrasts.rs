@@ -12,7 +12,7 @@ type DifferenceOf = fn(&Contrast<'_>) -> Differences;
 
 const DIFFERENCES: [(&str, DifferenceOf); 3] = [("ΔR²", |c| c.r2), ("ΔCE_rec", |c| c.ce_rec), ("ΔKL", |c| c.kl)];
 
-/// Against the measured L0 or k, a column per depth, a row per difference (and kind of hook), a line per model and later class; empty with
+/// Against the measured L0, a column per depth, a row per difference (and kind of hook), a line per model and later class; empty with
 /// one class.
 pub fn plot(context: &Context<'_>) -> Plot {
     let (analysis, names) = (context.analysis, &context.analysis.names);
@@ -31,7 +31,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
                         if cell.site == *site && cell.model == line.model && cell.setting.is_of(&line.class) {
                             let Differences { at_l0, at_k } = of(contrast);
                             let shown = at_l0.map(|score| (score, false)).or(at_k.map(|score| (score, true)));
-                            let place = analysis.sparsity(cell).zip(shown);
+                            let place = contrast.l0.value.zip(shown);
                             points.extend(
                                 place.and_then(|(x, (score, hollow))| Some(Point { hollow, ..point(x, score)? })),
                             );
@@ -42,7 +42,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
                 });
                 let title = format!("{label}, {}", names.site(site));
                 let y = Axis::new(label, Scale::Linear);
-                Panel::new(title, context.k_axis(), y, lines.collect()).rule(Rule::Level(0.0))
+                Panel::new(title, context.l0_axis(), y, lines.collect()).rule(Rule::Level(0.0))
             };
             let mut row: Vec<Panel> = sites.iter().map(panel).collect();
             share_y(&mut row);
@@ -70,8 +70,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what}, minus that of {first}, at one model, depth, budget and L0 ({}, {}); {}. A hollow \
-             point is at equal k: its L0 lies beyond what was measured of {first}. Where R² falls and KL falls too, the two name different SAEs as the better one. \
+            "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what}, minus that of {first}, at one model, depth, budget and L0, against that L0 ({}, {}); {}. A \
+             hollow point is at equal k instead: its L0 lies beyond what was measured of {first}. Where R² falls and KL falls too, the two name different SAEs as the better one. \
              The rows have different units, so their heights can't be compared.",
             context.seeds(),
             context.trained(),

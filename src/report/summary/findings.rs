@@ -2,9 +2,9 @@
 
 use assay_probes::metrics::Subset;
 
-use super::{by, kinds_of_classes, listed, place, plain, signed, way};
-use crate::analysis::{Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally};
-use crate::markdown::{code, signed_with_interval, tokens_text, with_interval};
+use super::{by, kinds_of_classes, place, plain, signed, way};
+use crate::analysis::{Analysis, Answer, Cell, Contrary, Contrast, Gap, LEAST, Score, Strong, Tally};
+use crate::markdown::{code, listed, signed_with_interval, tokens_text, with_interval};
 use crate::verdict::{AGREE, DIFFER, GAP};
 
 /// A finding as sentences.
@@ -29,10 +29,15 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             )
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
-        Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{} This compares R² with the loss score under mean ablation, which is 0 for the mean activation and 1 for a perfect reconstruction as R² is: a difference within ±{AGREE} is agreement, \
-             one beyond ±{DIFFER} is not. The clearest: at {} of {}, R² is {} and the loss score {}.",
+        Answer::Kept { cell, r2, kept, difference, tally } => format!(
+            "{} This compares R² with the loss score under mean ablation, which like R² is 0 for the mean activation and 1 for a perfect reconstruction: a difference within ±{AGREE} is \
+             agreement, one beyond ±{DIFFER} is not. The clearest {}: at {} of {}, R² is {} and the loss score {}.",
             kept_by(*tally),
+            match difference.value {
+                Some(value) if value > DIFFER => "overstatement",
+                Some(value) if value < -DIFFER => "understatement",
+                _ => "agreement",
+            },
             place(analysis, cell),
             code(&cell.model),
             plain(r2),
@@ -75,6 +80,11 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             tally.below,
         ),
     }
+}
+
+/// What is said where one of two differences is too small to act on.
+fn about_the_same() -> String {
+    format!("find too small a difference to matter (below {LEAST} in R² or in CE_rec)")
 }
 
 /// `none is`, `1 is`, `2 are`.
@@ -127,7 +137,7 @@ fn few_tokens(
     };
     let changes: Vec<String> = tallies.iter().map(changes).collect();
     format!(
-        "R² depends on a few tokens: {} (and so is the whole interval of the difference). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
+        "R² depends on a few tokens: {} (the whole interval of the difference lies beyond {GAP}). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
          {} over all predictions and {} over those that are not made at these tokens.",
         changes.join("; "),
         place(analysis, cell),
@@ -145,7 +155,11 @@ fn few_tokens(
 
 /// `in 12 of 18 conditions`.
 fn in_conditions(count: usize, of: usize) -> String {
-    if count == of { format!("in all {of} conditions") } else { format!("in {count} of {of} conditions") }
+    match (count, of) {
+        (1, 1) => "in the only condition".to_owned(),
+        _ if count == of => format!("in all {of} conditions"),
+        _ => format!("in {count} of {of} conditions"),
+    }
 }
 
 fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Contrary<'_>]) -> String {
@@ -156,6 +170,9 @@ fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Cont
     }
     if tally.above > 0 {
         said.push(format!("name the same model as the better one {}", in_conditions(tally.above, tally.of)));
+    }
+    if tally.equal > 0 {
+        said.push(format!("{} {}", about_the_same(), in_conditions(tally.equal, tally.of)));
     }
     let mut out = format!(
         "At equal k and tokens, R² and CE_rec {} (both intervals exclude 0). At {}, {} minus {} is {} in R² and {} in CE_rec.",
@@ -187,7 +204,12 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
     let names = &analysis.names;
     let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
     let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), by(&kl)));
-    let ways = [("agree on the better SAE", tally.above), ("contradict each other", tally.below)];
+    let same = about_the_same();
+    let ways = [
+        ("agree on the better SAE", tally.above),
+        ("contradict each other", tally.below),
+        (same.as_str(), tally.equal),
+    ];
     let said: Vec<String> = ways
         .into_iter()
         .filter(|(_, count)| *count > 0)
@@ -197,7 +219,7 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
             _ => format!("{what} in {count}"),
         })
         .collect();
-    let open = match tally.of - tally.above - tally.below {
+    let open = match tally.of - tally.above - tally.below - tally.equal {
         0 => String::new(),
         open => format!("; {} open", are(open)),
     };
