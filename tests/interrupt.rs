@@ -198,7 +198,7 @@ fn an_evaluation_that_is_interrupted_says_so() {
     };
     let text = crate::common::bundled("train.parquet").display().to_string();
     for args in [
-        &["eval", "--tokens", &text, "--sequences", "6000", "--context-size", "128"][..],
+        &["eval", "--tokens", &text, "--sequences", "768"][..],
         &["probe", "--tasks", "bundled", "--texts", "1000", "--orders", "20"],
     ] {
         let child = begin(args);

@@ -184,7 +184,7 @@ fn a_prompt_is_answered_before_what_fires_on_it() {
     ] {
         let shown = stdout_of(&mut latents(&["--ablate", &latent.to_string()]));
         assert!(shown.contains(part) && shown.contains("loss, nats") == has_losses, "{latent}: {shown}");
-        assert!(shown.find("Without latent") < shown.find("| token | latents"), "{shown}");
+        assert!(shown.find("Without latent") < shown.find("latents that fire"), "{shown}");
     }
     let output = latents(&["--ablate", "foo"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("known by its number, from 0"));

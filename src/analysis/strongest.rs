@@ -18,16 +18,19 @@
 //! on one side (and, of differences between SAEs, by more than twice the Monte-Carlo error of its end).
 //!
 //! **Size.** That R² and behaviour name the same SAE or different ones is said only where both differences are at least [`LEAST`]: many
-//! sequences decide a difference of 0.0001 that nobody would choose an SAE by. Where one is smaller, the two SAEs are about the same to one of
-//! the two scores, and there is no contradiction.
+//! sequences decide a difference of 0.0001 that nobody would choose an SAE by. Where the whole interval of R² lies within ±LEAST, and behaviour
+//! differs by more, R² does not see the difference, which is no contradiction and speaks against it too; where that of behaviour lies within,
+//! the two are alike.
 //!
 //! **Choice.** A question is shown at its strongest decided condition and is as strong as that; one without a decided condition is no
 //! finding. Where some conditions contradict R² (opposite signs, scores that differ, a better proxy) and others don't, the strongest of
 //! those that do is shown: they answer whether R² can be relied on. Findings are sorted by strength, ties by the order of the table. The
 //! strongest of many conditions flatters, so every finding counts its conditions.
 
+mod compared;
+
 use assay_probes::metrics::Subset;
-use assay_probes::stats::hypotheses::{ALPHA, CE_REC_MARGIN};
+use assay_probes::stats::hypotheses::ALPHA;
 use assay_probes::stats::{Estimate, Interval, holm};
 
 use super::{
@@ -35,11 +38,8 @@ use super::{
     models_at_equal, on_all, trends,
 };
 use crate::verdict::{AGREE, DIFFER, GAP, MIN_SEQUENCES};
-
-/// The smallest difference of R² or CE_rec between two SAEs that somebody would choose one of them by: a hundredth of the variance, and of the
-/// model's own loss, which is what CE_rec is in units of. It is the margin within which the hypotheses' rules, fixed before any data were seen,
-/// call two values of CE_rec equal.
-pub const LEAST: f64 = CE_REC_MARGIN;
+use compared::Compared;
+pub use compared::LEAST;
 
 /// How conditions of a question came out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Tally {
     pub below: usize,
     /// Decided to be neither, where there is such a decision.
     pub equal: usize,
+    /// Of these, differences that behaviour has and R² has not: it calls the two about the same.
+    pub unseen: usize,
     /// All that the question applies to.
     pub of: usize,
 }
@@ -57,7 +59,7 @@ pub struct Tally {
 /// The answer to a question, with its strongest condition.
 pub enum Answer<'a> {
     /// Do R² and behaviour name the same model's SAE at equal k? Above: R² and CE_rec have the same sign; below: opposite signs; equal: one of
-    /// them is smaller than [`LEAST`].
+    /// them is surely smaller than [`LEAST`].
     Models {
         /// The strongest condition.
         gap: Gap<'a>,
@@ -183,20 +185,6 @@ fn both_apart(a: &Score, b: &Score) -> Option<(bool, f64)> {
     Some((sign_a == sign_b, of_a.min(of_b)))
 }
 
-/// Whether a difference is one that somebody would act on.
-fn matters(score: &Score) -> bool {
-    score.value.is_some_and(|value| value.abs() >= LEAST)
-}
-
-/// What a decided pair of differences counts as, in a [`Tally`], and whether it is an example to show.
-fn count<'t>(tally: &'t mut Tally, a: &Score, b: &Score, same: bool) -> (&'t mut usize, bool) {
-    match (matters(a) && matters(b), same) {
-        (false, _) => (&mut tally.equal, false),
-        (true, true) => (&mut tally.above, true),
-        (true, false) => (&mut tally.below, true),
-    }
-}
-
 /// Keeps the strongest of some decided conditions; the first of equals.
 struct Best<T>(Option<(f64, T)>);
 
@@ -216,19 +204,12 @@ fn of_ends(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> bool {
 
 fn models<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let found: Vec<Gap<'a>> = gaps(analysis).into_iter().filter(|g| of_ends(analysis, g.from, g.to)).collect();
-    let (mut tally, mut alike, mut opposite) = (Tally { of: found.len(), ..Tally::default() }, Best(None), Best(None));
+    let (mut tally, mut compared) = (Tally { of: found.len(), ..Tally::default() }, Compared::new());
     for (at, gap) in found.iter().enumerate() {
-        let behaves = &gap.behaviours[0].difference;
-        let Some((same, strength)) = both_apart(&gap.r2, behaves) else { continue };
-        let (counted, is_shown) = count(&mut tally, &gap.r2, behaves, same);
-        *counted += 1;
-        let best = if same { &mut alike } else { &mut opposite };
-        if is_shown {
-            best.offer(strength, at);
-        }
+        compared.add(&mut tally, &gap.r2, &gap.behaviours[0].difference, at);
     }
     let contrary = (0..BEHAVIOURS.len()).map(|at| contrary(&found, at)).filter(|c| c.opposite > 0).collect();
-    let (strength, at) = opposite.0.or(alike.0)?;
+    let (strength, at) = compared.shown()?;
     let gap = found.into_iter().nth(at)?;
     Some(Strong { strength, answer: Answer::Models { gap, tally, contrary } })
 }
@@ -266,20 +247,14 @@ fn equal_r2<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
 /// Of the same comparisons as [`super::choices`] at the largest budget.
 fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let budget = analysis.largest_budget();
-    let (mut tally, mut alike, mut opposite) = (Tally::default(), Best(None), Best(None));
+    let (mut tally, mut compared) = (Tally::default(), Compared::new());
     for contrast in contrasts(analysis) {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
         let Some((r2, ce_rec)) = at_l0.filter(|_| contrast.cell.budget == budget) else { continue };
         tally.of += 1;
-        let Some((same, strength)) = both_apart(&r2, &ce_rec) else { continue };
-        let (counted, is_shown) = count(&mut tally, &r2, &ce_rec, same);
-        *counted += 1;
-        let best = if same { &mut alike } else { &mut opposite };
-        if is_shown {
-            best.offer(strength, contrast);
-        }
+        compared.add(&mut tally, &r2, &ce_rec, contrast);
     }
-    let (strength, contrast) = opposite.0.or(alike.0)?;
+    let (strength, contrast) = compared.shown()?;
     Some(Strong { strength, answer: Answer::Classes { contrast: Box::new(contrast), tally } })
 }
 
@@ -458,16 +433,17 @@ mod tests {
     /// However sure it is that a difference is not 0.
     #[test]
     fn a_difference_that_nobody_would_act_on_is_no_contradiction() {
-        for (r2, ce_rec, expected) in [(0.004, -0.05, None), (0.05, -0.004, None), (0.02, -0.05, Some(3))] {
-            let grid = grid(&MODELS, &[4, 8, 16], &[1000], 1, 12, differing(r2, ce_rec));
+        let three = |equal, unseen, below| Some(Tally { equal, unseen, below, above: 0, of: 3 });
+        for (r2, ce_rec, expected) in
+            [(0.002, -0.05, three(3, 3, 0)), (0.05, -0.002, None), (0.02, -0.05, three(0, 0, 3))]
+        {
+            let grid = grid(&MODELS, &[4, 8, 16], &[1000], 1, 40, differing(r2, ce_rec));
             let analysis = Analysis::new(&grid);
-            assert!(gaps(&analysis).iter().all(|gap| both_apart(&gap.r2, &gap.behaviours[0].difference).is_some()));
-            let found = strongest(&analysis);
-            let below = found.iter().find_map(|strong| match strong.answer {
-                Answer::Models { tally, .. } => Some(tally.below),
+            let found = strongest(&analysis).into_iter().find_map(|strong| match strong.answer {
+                Answer::Models { tally, .. } => Some(tally),
                 _ => None,
             });
-            assert_eq!(below, expected, "{r2} {ce_rec}");
+            assert_eq!(found, expected, "{r2} {ce_rec}");
         }
     }
 

@@ -24,12 +24,17 @@ fn lines() -> [Line; 5] {
     ]
 }
 
+/// Whether SAEs of a class are trained for the squared error, alone or beside a divergence of predictions.
+fn reconstructs(class: &Class) -> bool {
+    class.objective.split([' ', '+']).any(|part| ["mse", "fvu"].contains(&part))
+}
+
 /// Lines lie so far apart sideways, as a ratio of L0, that markers at one height are side by side.
 const APART: f64 = 1.06;
 
 /// R² on each subset of tokens, and without the top direction, and the pooled CE_rec against sparsity, of the class whose R² changes most with
-/// the tokens: a column per depth, a row per model. Empty where none changes by [`SHOWN_FROM`]. A class whose R² is nowhere above 0, such as one
-/// that is trained for the KL alone, does not reconstruct, and there is nothing in its R² that tokens could make.
+/// the tokens: a column per depth, a row per model. Empty where none changes by [`SHOWN_FROM`]. A class that is not trained to reconstruct is not
+/// shown: there is nothing in its R² that tokens could make.
 pub fn plot(context: &Context<'_>) -> Plot {
     let analysis = context.analysis;
     let classes = analysis.grid.classes();
@@ -39,12 +44,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
         let left = [no_first, no_outlier].into_iter().filter_map(|some| Some(r2(all)? - r2(some)?));
         left.fold(f64::NEG_INFINITY, f64::max)
     };
-    let cells = |class: &Class| -> Vec<&Cell> {
-        analysis.cells.iter().filter(|cell| cell.budget == context.budget && cell.setting.is_of(class)).collect()
+    let most = |class: &Class| {
+        let cells = analysis.cells.iter().filter(|cell| cell.budget == context.budget && cell.setting.is_of(class));
+        cells.map(change).fold(f64::NEG_INFINITY, f64::max)
     };
-    let reconstructs =
-        |class: &Class| cells(class).iter().any(|cell| analysis.score(cell, all).value.is_some_and(|r2| r2 > 0.0));
-    let most = |class: &Class| cells(class).into_iter().map(change).fold(f64::NEG_INFINITY, f64::max);
     // The first of equals.
     let shown = classes
         .iter()

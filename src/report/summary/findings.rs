@@ -82,9 +82,14 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
     }
 }
 
-/// What is said where one of two differences is too small to act on.
-fn about_the_same() -> String {
-    format!("find too small a difference to matter (below {LEAST} in R² or in CE_rec)")
+/// What is said of differences that are too small to act on; empty where there are none.
+fn too_small(tally: Tally) -> String {
+    let Tally { equal, unseen, .. } = tally;
+    let parts = [
+        (unseen, format!("CE_rec differs by {LEAST} or more where R² surely differs by less: to R² the two are alike")),
+        (equal - unseen, format!("CE_rec surely differs by less than {LEAST}, too little to act on")),
+    ];
+    parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(" In {count} {what}.")).collect()
 }
 
 /// `none is`, `1 is`, `2 are`.
@@ -98,7 +103,7 @@ fn are(count: usize) -> String {
 
 /// `R² understates what SAEs keep of the model's loss in 11 of 24 conditions and agrees with it in 3; 10 are undecided.`
 fn kept_by(tally: Tally) -> String {
-    let Tally { above, below, equal, of } = tally;
+    let Tally { above, below, equal, of, .. } = tally;
     let ways = [("understates", below), ("overstates", above), ("agrees with", equal)];
     let said: Vec<String> = ways
         .into_iter()
@@ -171,12 +176,13 @@ fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Cont
     if tally.above > 0 {
         said.push(format!("name the same model as the better one {}", in_conditions(tally.above, tally.of)));
     }
-    if tally.equal > 0 {
-        said.push(format!("{} {}", about_the_same(), in_conditions(tally.equal, tally.of)));
+    if said.is_empty() {
+        said.push(format!("name the same model or different ones in none of {} conditions", tally.of));
     }
     let mut out = format!(
-        "At equal k and tokens, R² and CE_rec {} (both intervals exclude 0). At {}, {} minus {} is {} in R² and {} in CE_rec.",
+        "At equal k and tokens, R² and CE_rec {} (both differences are at least {LEAST} in size, and their intervals exclude 0).{} At {}, {} minus {} is {} in R² and {} in CE_rec.",
         listed(&said),
+        too_small(tally),
         place(analysis, gap.to),
         code(&gap.to.model),
         code(&gap.from.model),
@@ -204,30 +210,36 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
     let names = &analysis.names;
     let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
     let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), by(&kl)));
-    let same = about_the_same();
-    let ways = [
-        ("agree on the better SAE", tally.above),
-        ("contradict each other", tally.below),
-        (same.as_str(), tally.equal),
-    ];
-    let said: Vec<String> = ways
+    let ways = [("agree on the better SAE", tally.above), ("contradict each other", tally.below)];
+    let all = format!("of {} comparisons of two {}", tally.of, kinds_of_classes(analysis));
+    let mut said: Vec<String> = ways
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .enumerate()
-        .map(|(at, (what, count))| match at {
-            0 => format!("{what} in {count} of {} comparisons of two {}", tally.of, kinds_of_classes(analysis)),
-            _ => format!("{what} in {count}"),
-        })
+        .map(
+            |(at, (what, count))| {
+                if at == 0 { format!("{what} in {count} {all}") } else { format!("{what} in {count}") }
+            },
+        )
         .collect();
+    if said.is_empty() {
+        said.push(format!("agree or contradict each other in none {all}"));
+    }
     let open = match tally.of - tally.above - tally.below - tally.equal {
         0 => String::new(),
-        open => format!("; {} open", are(open)),
+        1 => " 1 is open.".to_owned(),
+        open => format!(" {open} are open."),
     };
     format!(
-        "At equal L0, R² and CE_rec {} (the intervals of both differences exclude 0){open}. The clearest {}: at {} of {} (L0 {}), R² is {} by {} than that \
+        "At equal L0, R² and CE_rec {} (both differences are at least {LEAST} in size, and their intervals exclude 0).{}{open} The clearest {}: at {} of {} (L0 {}), R² is {} by {} than that \
          of {}, CE_rec {} by {}{}.",
         listed(&said),
-        if tally.below > 0 { "contradiction" } else { "agreement" },
+        too_small(tally),
+        match tally {
+            Tally { below: 1.., .. } => "contradiction",
+            Tally { unseen: 1.., .. } => "difference that R² does not show",
+            _ => "agreement",
+        },
         place(analysis, contrast.cell),
         code(&contrast.cell.model),
         contrast.l0.value.map_or_else(|| "unknown".to_owned(), |l0| format!("{l0:.1}")),

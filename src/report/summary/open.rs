@@ -3,7 +3,7 @@
 use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, HYPOTHESES, MIN_SEEDS};
 
 use super::kinds_of_classes;
-use crate::analysis::{Against, Analysis, Answer, Gap, Precision, Strong, findings, gaps, precisions};
+use crate::analysis::{Against, Analysis, Answer, Gap, LEAST, Precision, Strong, findings, gaps, precisions};
 use crate::markdown::listed;
 
 /// What the decision rules of the hypotheses lack, whatever the numbers are; empty where they can decide.
@@ -63,7 +63,7 @@ pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> Strin
             (open > 0).then(|| {
                 let are = if open == 1 { "is" } else { "are" };
                 format!(
-                    "{open} of {} comparisons of two {} at equal L0 {are} open: an interval of R² or CE_rec contains 0.",
+                    "{open} of {} comparisons of two {} at equal L0 {are} open: an interval of R² or CE_rec contains 0, or reaches across {LEAST}.",
                     tally.of,
                     kinds_of_classes(analysis)
                 )
