@@ -55,7 +55,7 @@ mod tests {
     fn what_is_close_is_spelt_alike_or_short_for_the_other() {
         let known = ["models", "tokens", "train", "eval", "k"];
         assert_eq!(closest("evaluation", known, 1), ["eval"]);
-        assert_eq!(closest("trian", known, 1), ["train"]);
+        assert_eq!(closest("tokes", known, 1), ["tokens"]);
         assert_eq!(closest("tok", known, 1), ["tokens"]);
         assert!(closest("seeds", known, 1).is_empty() && closest("key", known, 1).is_empty());
     }

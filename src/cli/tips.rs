@@ -54,7 +54,7 @@ mod tests {
         };
         for (line, expected) in [
             (&["topology", "x.npy", "--points", "20"][..], "'--rows'"),
-            (&["features", "--ouput", "x"], "'--out'"),
+            (&["features", "--outputs", "x"], "'--out'"),
             (&["train", "--lr", "1e-3"], "'--set train.lr=VALUE'"),
             (&["train", "--steps=9"], "'--training-tokens'"),
             (&["eval", "--seqences", "3"], "'--sequences'"),
