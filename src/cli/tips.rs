@@ -57,7 +57,7 @@ mod tests {
             (&["features", "--outputs", "x"], "'--out'"),
             (&["train", "--lr", "1e-3"], "'--set train.lr=VALUE'"),
             (&["train", "--steps=9"], "'--training-tokens'"),
-            (&["eval", "--seqences", "3"], "'--sequences'"),
+            (&["eval", "--sequence", "3"], "'--sequences'"),
         ] {
             let said = said(line);
             assert!(said.contains("tip:") && said.contains(expected), "{line:?}: {said}");
