@@ -49,7 +49,7 @@ pub use precision::{Against, Precision, precisions};
 pub use score::Score;
 pub use sequences::{Influence, influence, seed_components};
 pub use spread::{Overlap, SequenceSpread, monotone, overlap, overlaps, sequence_sd, sequence_spread};
-pub use strongest::{Answer, Contrary, Strong, Tally, strongest};
+pub use strongest::{Answer, Contrary, LEAST, Strong, Tally, strongest};
 pub use thresholds::{TARGETS, Threshold, k_star_ratio, ratio_of_k_star, threshold, thresholds};
 pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod tips;
+
 use clap::{Parser, Subcommand};
 
 use crate::commands::capture::CaptureArgs;
@@ -84,6 +86,15 @@ enum Command {
 }
 
 impl Cli {
+    /// The command line of this process, or what is wrong with it and what may have been meant.
+    ///
+    /// # Errors
+    /// If it is none of the program's, or asks for help or the version.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let words: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        Self::try_parse().map_err(|mistake| tips::with_tip(mistake, &words))
+    }
+
     /// Runs the command that was asked for.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use read::Events;
 pub use tokens::Tokens;
 
+use crate::differences::differences;
 use crate::files::{ON_ITS_WAY, read_json, sync_dir, write_atomic};
 use chunk::Gathered;
 
@@ -138,11 +139,8 @@ impl Store {
             let (model, sae) = (contents.model.clone(), contents.sae.clone());
             let same = Contents { model, sae, ..there.contents.clone() };
             if same != contents {
-                let (old, new) = (serde_json::to_value(&same)?, serde_json::to_value(&contents)?);
-                let differs = new.as_object().into_iter().flatten().filter(|(key, value)| old[*key] != **value);
-                let differs: Vec<String> =
-                    differs.map(|(key, value)| format!("{key} is {} there, {value} here", old[key])).collect();
-                bail!("{} has other firings: {}; give another --out", dir.display(), differs.join("; "));
+                let differs = differences(&serde_json::to_value(&same)?, &serde_json::to_value(&contents)?);
+                bail!("{} has other firings: {differs}; give another --out", dir.display());
             }
             finished = there.finished.filter(|_| dir.join(EVENTS).is_file() && dir.join(TOKENS).is_file());
             chunks = there.chunks;

@@ -82,7 +82,11 @@ impl ModelWithSae {
         };
         site.check(model.config()).with_context(|| path.display().to_string())?;
         let (d_in, width) = (loaded.sae.d_in(), hook.width(model.config()));
-        ensure!(d_in == width, "{}: d_in is {d_in}, {hook} of the model is {width} wide", path.display());
+        ensure!(
+            d_in == width,
+            "{}: it reads activations {d_in} wide, and {hook} of the model is {width} wide; it was trained on another model or at another hook",
+            path.display()
+        );
         let sae = loaded.sae;
         ensure!(
             !sae.is_transcoder(),
@@ -127,7 +131,10 @@ impl ModelWithSae {
         let ids = self.vocabulary.encode(text)?;
         ensure!(!ids.is_empty(), "the prompt is empty");
         let first = self.vocabulary.bos().or(self.model.config().eos);
-        self.read_tokens(first.into_iter().chain(ids).collect())
+        let tokens: Vec<u32> = first.into_iter().chain(ids).collect();
+        let (length, most) = (tokens.len(), self.model.config().max_positions);
+        ensure!(length <= most, "the prompt has {length} tokens, and the model takes {most}; give a shorter one");
+        self.read_tokens(tokens)
     }
 
     /// The same of token ids as they are.

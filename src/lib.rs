@@ -49,6 +49,8 @@ mod csv;
 #[cfg(feature = "workbench")]
 pub mod device;
 #[cfg(feature = "workbench")]
+mod differences;
+#[cfg(feature = "workbench")]
 pub mod events;
 #[cfg(feature = "workbench")]
 pub mod features;

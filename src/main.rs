@@ -6,10 +6,9 @@ use anyhow::Error;
 use assay::cli::Cli;
 use assay::interrupt::{self, Interrupted};
 use assay::output::{self, ReaderGone};
-use clap::Parser;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::try_parse() {
+    let outcome = match Cli::of_process() {
         Ok(cli) => cli.run(),
         // Help and version are results; clap would ignore that they can't be written.
         Err(request) if !request.use_stderr() => output::result(request.render()),

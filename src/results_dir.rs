@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::files::remove_abandoned;
 use crate::frames;
@@ -33,12 +33,12 @@ pub struct ResultsDir {
 pub struct HeldGroup(#[expect(dead_code, reason = "they are locked for as long as they are open")] Vec<File>);
 
 impl ResultsDir {
-    /// Creates the directory, or takes one that an earlier sweep left, and keeps other processes out for as long as this lives.
-    /// Files of others in it are never touched: where one has the name of a result, the directory is refused.
+    /// Creates the directory, or takes one that is empty or that an earlier sweep left, and keeps other processes out for as long as this
+    /// lives. Files of others that lie there since are never touched: where one has the name of a result, the directory is refused.
     ///
     /// # Errors
-    /// If another process works in it, it holds a file that a sweep would overwrite and that no sweep wrote, or it can't be
-    /// written.
+    /// If another process works in it, no sweep worked there before and it is not empty (hidden files do not count), it holds a file
+    /// that a sweep would overwrite and that no sweep wrote, or it can't be written.
     pub fn claim(path: &Path) -> Result<Self> {
         let mut lock = open_lock(path)?;
         ensure!(
@@ -130,12 +130,20 @@ impl ResultsDir {
             path.exists() || path.symlink_metadata().is_err(),
             "{shown} is a link to nothing; remove it, or give another --out"
         );
+        // Listed before the mark is looked for: another process, which works here, marks the directory before it writes anything else.
+        let others = visible(path);
         let strangers = strangers(path);
         ensure!(
             strangers.is_empty(),
             "{shown} holds {}, which no sweep wrote and this one would overwrite; give another --out, or move what is there",
             strangers.join(", ")
         );
+        if let Some(other) = others.first().filter(|_| !is_ours(path)) {
+            bail!(
+                "{shown} is no results directory and has files already, such as {other}; a sweep needs a directory of its own, such as --out {}",
+                path.join("results").display()
+            );
+        }
         Ok(())
     }
 
@@ -197,13 +205,18 @@ pub fn unfinished(path: &Path) -> Option<Unfinished> {
     if !is_ours(path) {
         return None;
     }
-    let records = entries(&path.join("runs")).filter(|record| is_record(record)).count();
+    let records = recorded_runs(path);
     let tokens = |state: PathBuf| {
         let text = std::fs::read_to_string(state.join("group.json")).ok()?;
         serde_json::from_str::<serde_json::Value>(&text).ok()?.get("tokens")?.as_u64()
     };
     let trained_tokens = entries(&path.join(STATE)).filter(|state| is_state(state)).filter_map(tokens).max();
     Some(Unfinished { records, trained_tokens })
+}
+
+/// How many runs have a record in a directory.
+pub fn recorded_runs(results: &Path) -> usize {
+    entries(&results.join("runs")).filter(|record| is_record(record)).count()
 }
 
 /// Where the state of a group's training lies, by the id of the group.
@@ -258,6 +271,14 @@ fn is_ours(path: &Path) -> bool {
     results && (recorded || only_records)
 }
 
+/// The names of what is in a directory, in their order, but for hidden files, which say nothing of what the directory is for.
+fn visible(dir: &Path) -> Vec<String> {
+    let name = |path: PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names: Vec<String> = entries(dir).map(name).filter(|name| !name.starts_with('.')).collect();
+    names.sort_unstable();
+    names
+}
+
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
 }
@@ -306,6 +327,8 @@ mod tests {
             (vec![(".lock", "pid 12")], ".lock"),
             (vec![("plots/me.png", "mine"), ("runs/0123456789abcdef.json", "{}")], "plots"),
             (vec![("runs/mine.json", "{}")], "runs"),
+            (vec![("notes.md", "mine")], "notes.md"),
+            (vec![("bundled/small/config.json", "{}")], "bundled"),
         ] {
             let dir = dir_with(&files);
             let error = format!("{:#}", ResultsDir::claim(dir.path()).err().expect(named));
@@ -320,9 +343,9 @@ mod tests {
     fn what_a_sweep_left_is_taken_up_again() {
         for files in [
             vec![],
-            vec![("notes.md", "mine")],
+            vec![(".gitignore", "*")],
             vec![("runs/0123456789abcdef.json", "{}")],
-            vec![("sweep.toml", RECORDED), ("runs.parquet", ""), ("report.md", "")],
+            vec![("sweep.toml", RECORDED), ("runs.parquet", ""), ("report.md", ""), ("notes.md", "mine")],
             vec![("sweep.toml", RECORDED), (".lock", ""), (".state/0123456789abcdef/group.json", "{}")],
         ] {
             let dir = dir_with(&files);

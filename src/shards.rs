@@ -14,6 +14,7 @@ use half::bf16;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::differences::differences;
 use crate::files::{ON_ITS_WAY, read_json, write_atomic, write_atomic_with};
 
 /// The name of the tensor.
@@ -137,11 +138,8 @@ impl Shards {
             // A model may be named otherwise and be the same.
             let same = Contents { model: contents.model.clone(), ..there.contents.clone() };
             if same != contents {
-                let (old, new) = (serde_json::to_value(&same)?, serde_json::to_value(&contents)?);
-                let differs = new.as_object().into_iter().flatten().filter(|(key, value)| old[*key] != **value);
-                let differs: Vec<String> =
-                    differs.map(|(key, value)| format!("{key} is {} there, {value} here", old[key])).collect();
-                bail!("{} has other activations: {}; give another --out", dir.display(), differs.join("; "));
+                let differs = differences(&serde_json::to_value(&same)?, &serde_json::to_value(&contents)?);
+                bail!("{} has other activations: {differs}; give another --out", dir.display());
             }
             shards = there.shards;
         }

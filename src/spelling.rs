@@ -2,10 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+/// How alike two names are, from 0 to 1, of which one may be meant by the other.
+const CLOSE: f64 = 0.6;
+
 /// The `most` names that are closest to a text, the closest first; none that is very different from it.
 pub(crate) fn closest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
-    let scored = known.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(text, name), name));
-    let mut close: Vec<(f64, &str)> = scored.filter(|(score, _)| *score >= 0.6).collect();
+    // An abbreviation, or what it is short for: `eval` of `evaluation`.
+    let is_short = |a: &str, b: &str| a.len() >= 3 && b.starts_with(a);
+    let score = |name: &str| match strsim::normalized_damerau_levenshtein(text, name) {
+        score if is_short(text, name) || is_short(name, text) => score.max(CLOSE),
+        score => score,
+    };
+    let mut close: Vec<(f64, &str)> =
+        known.into_iter().map(|name| (score(name), name)).filter(|(score, _)| *score >= CLOSE).collect();
     // Stable, so that of two that are equally close the first is taken.
     close.sort_by(|a, b| b.0.total_cmp(&a.0));
     close.into_iter().take(most).map(|(_, name)| name).collect()
@@ -41,6 +50,15 @@ pub(crate) fn nearby(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_close_is_spelt_alike_or_short_for_the_other() {
+        let known = ["models", "tokens", "train", "eval", "k"];
+        assert_eq!(closest("evaluation", known, 1), ["eval"]);
+        assert_eq!(closest("tokes", known, 1), ["tokens"]);
+        assert_eq!(closest("tok", known, 1), ["tokens"]);
+        assert!(closest("seeds", known, 1).is_empty() && closest("key", known, 1).is_empty());
+    }
 
     #[test]
     fn a_path_that_goes_astray_is_led_back_as_far_as_there_is_something() {

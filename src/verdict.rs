@@ -54,7 +54,7 @@ use assay_probes::metrics::{Subset, total};
 use assay_probes::stats::Resamples;
 use serde::Serialize;
 
-use crate::frames::{Bootstrap, RunResult};
+use crate::frames::{Bootstrap, RunResult, Setting};
 use crate::markdown;
 use crate::replicates::Replicates;
 use compare::{CE_REC, Difference, Evidence, LOSS_SCORE, LOSS_SCORE_MEAN, R2};
@@ -133,12 +133,17 @@ pub struct Verdict {
 /// Judges a run of a sweep on the held-out text that it was evaluated on, by the sweep's own bootstrap.
 pub fn of_run(run: &RunResult, bootstrap: Bootstrap, vocab_size: usize) -> Verdict {
     let counts = Resamples::draw(run.sequences.len(), bootstrap.resamples, bootstrap.seed).counts();
-    verdict(&run.sequences, &Replicates::new(&run.sequences, &counts), vocab_size)
+    judge(&run.sequences, &Replicates::new(&run.sequences, &counts), vocab_size, Some(&run.setting))
 }
 
 /// Judges an evaluation by the sums of its sequences and their bootstrap replicates. `vocab_size` is the model's.
 pub fn verdict(sequences: &[[Sums; 3]], replicates: &Replicates, vocab_size: usize) -> Verdict {
-    let evidence = Evidence { sequences: sequences.len(), totals: total(sequences), replicates, vocab_size };
+    judge(sequences, replicates, vocab_size, None)
+}
+
+/// The same of an SAE that was trained here with a setting, or of which nobody knows how it was trained.
+fn judge(sequences: &[[Sums; 3]], replicates: &Replicates, vocab_size: usize, trained: Option<&Setting>) -> Verdict {
+    let evidence = Evidence { sequences: sequences.len(), totals: total(sequences), replicates, vocab_size, trained };
     let comparisons: Vec<Comparison> =
         [LOSS_SCORE_MEAN, CE_REC, LOSS_SCORE].into_iter().map(|score| evidence.comparison(score)).collect();
     let main = evidence.difference(R2, LOSS_SCORE_MEAN);

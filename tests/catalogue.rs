@@ -54,6 +54,10 @@ fn what_is_not_in_the_list_gets_what_is_close() {
     of(&["--model", "gema-2-2b"], &["--model gema-2-2b: no SAE of such a model is known; did you mean gemma-2-2b?"]);
     of(&["--hook", "resid_past"], &["--hook resid_past: no SAE reads it", "hook_resid_post"]);
     of(&["gpt2-small-res-jbb"], &["no SAE has `gpt2-small-res-jbb` in its name", "did you mean gpt2-small-res-jb"]);
+    of(
+        &["--model", "gemma-2-2b", "--layer", "99"],
+        &["--layer 99: the known SAEs of gemma-2-2b are of layers 0 to 25"],
+    );
     of(&["--model", "gpt2", "--hook", "hook_embed"], &["no SAE fits --model gpt2, --hook hook_embed together"]);
 }
 

@@ -268,6 +268,8 @@ fn a_store_holds_what_encode_finds_and_the_table_counts_it() {
     );
     let other = ["--tokens", &tokens(), "--sequences", "3"];
     refused(&mut features(&out, &other), &["other firings", "sequences is 24 there, 3 here", "--out"]);
+    let error = features(&out, &other).output().unwrap().stderr;
+    assert!(!String::from_utf8_lossy(&error).contains("tokens is"), "hashes say nothing");
     let events = out.join("events.safetensors");
     let mut bytes = std::fs::read(&events).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

@@ -69,9 +69,12 @@ fn an_sae_is_trained_without_a_spec_and_kept() {
         "{said}"
     );
     assert!(
-        said.contains("R²") && said.contains("| ce_loss_score_mean |") && said.contains("next: `assay eval"),
+        said.contains("R²")
+            && said.contains("| ce_loss_score_mean |")
+            && said.contains("next, on text that it was not trained on: `assay eval"),
         "{said}"
     );
+    assert!(said.contains("23 steps of 128 tokens are few") && said.contains("nothing to do"), "{said}");
     let grid = assay::frames::read(&dir.path().join("results/small-L3-topk-8")).unwrap();
     let r2 = format!("| r2                 | {:.4} |", grid.runs[0].value("r2").unwrap());
     assert!(said.contains(&r2), "{r2} is not in {said}");
@@ -124,14 +127,21 @@ fn a_new_spec_fits_the_model_and_the_text_and_runs() {
     };
     assert_eq!(stdout_of(&mut new("mine")), "mine.toml\n");
     let text = std::fs::read_to_string(dir.path().join("mine.toml")).unwrap();
-    for part in
-        ["8 layers", "d_model 256", "layers 1, 4, 7", "training_tokens = [19968]", "at least 28", "save_saes = true"]
-    {
+    for part in [
+        "8 layers",
+        "d_model 256",
+        "layers 1, 4, 7",
+        "training_tokens = [19968]",
+        "at least 28",
+        "save_saes = true",
+        "seeds = [0, 1, 2]  # a training for each",
+    ] {
         assert!(text.contains(part), "`{part}` is not in {text}");
     }
     let outlook = stdout_of(assay().args(["sweep", "mine.toml", "--dry-run", "--json"]).current_dir(dir.path()));
     let outlook: serde_json::Value = serde_json::from_str(&outlook).unwrap();
-    assert_eq!(outlook["runs"].as_array().unwrap().len(), 9);
+    // Three k at three depths, each trained three times.
+    assert_eq!(outlook["runs"].as_array().unwrap().len(), 27);
 
     // The file's name is as good as the sweep's.
     refused(&mut new("mine"), &["mine.toml is there already"]);

@@ -187,6 +187,29 @@ fn an_audit_whose_draws_take_minutes_is_left_at_once() {
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0, "a file is left");
 }
 
+/// Commands that write at their end alone say that there is nothing.
+#[test]
+fn an_evaluation_that_is_interrupted_says_so() {
+    let begin = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
+        command.args(["--device", "cpu"]).args(args).arg("--model").arg(crate::common::bundled("small"));
+        command.arg("--sae").arg(crate::common::golden("eval-small/L3_k8"));
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let text = crate::common::bundled("train.parquet").display().to_string();
+    for args in [
+        &["eval", "--tokens", &text, "--sequences", "768"][..],
+        &["probe", "--tasks", "bundled", "--texts", "1000", "--orders", "20"],
+    ] {
+        let child = begin(args);
+        std::thread::sleep(Duration::from_secs(10));
+        signal(&child, "-INT");
+        let (output, said) = wait(child);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("interrupted; nothing is written"), "{said}");
+    }
+}
+
 /// The same in a sweep: what was finished before stays, and it goes on from there.
 #[test]
 fn a_sweep_leaves_a_draw_that_takes_minutes() {

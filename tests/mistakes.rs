@@ -83,7 +83,7 @@ fn an_override_that_is_wrong_is_named_as_it_was_given() {
     }
     std::fs::write(&spec, std::fs::read_to_string(&spec).unwrap().replace("[train]", "[training]")).unwrap();
     let mut command = sweep(&spec, &dir.path().join("out"));
-    refused(command.args(["--set", "seeds=[1]"]), &["TOML parse error at line", "training"]);
+    refused(command.args(["--set", "seeds=[1]"]), &["TOML parse error at line", "training", "did you mean `train`?"]);
 }
 
 /// What can't be a name on the hub is not taken for one, and `~/` is the home directory wherever a path may be given.
@@ -132,6 +132,64 @@ fn a_file_that_is_something_else_is_said_to_be_it() {
     let mut probe = assay();
     probe.args(["probe", "--model"]).arg(bundled("small")).arg("--sae").arg(golden("eval-small/L3_k8"));
     refused(probe.args(["--tasks", "bundled", "--k", "1,5000"]), &["--k 5000: the SAE has 1024 latents"]);
+}
+
+/// Two sweeps of one's own are the first thing that the name of `assay compare` suggests; and nothing is not compared in silence.
+#[test]
+fn what_cannot_be_compared_is_said() {
+    let example = root().join("results/example");
+    let mut command = assay();
+    command.arg("compare").arg(&example).arg(root().join("results/classes"));
+    refused(
+        &mut command,
+        &["results/classes", "published numbers here, not with one another", "`assay eval --sae A B`"],
+    );
+    let found = stdout_of(assay().arg("compare").arg(&example).args(["--reference", "fast2"]));
+    assert!(found.starts_with("None of the ") && found.contains("`--map small="), "{found}");
+}
+
+/// A prompt's answer comes first, and a latent that can't change anything is said to.
+#[test]
+fn a_prompt_is_answered_before_what_fires_on_it() {
+    let on = |sae: &str, args: &[&str]| {
+        let mut command = assay();
+        command.args(["latents", "--model"]).arg(bundled("small")).arg("--sae").arg(golden(sae)).args(args);
+        command
+    };
+    let latents = |args: &[&str]| on("eval-small/L3_k8", &[&["--prompt", "The museum was opened in"], args].concat());
+    let shown = stdout_of(&mut latents(&[]));
+    let place = |part: &str| shown.find(part).unwrap_or_else(|| panic!("{part} is not in {shown}"));
+    assert!(place("Next token: ") < place("| token") && place("| token") < place("| latent |"), "{shown}");
+    let rows =
+        |shown: &str| shown.split("| latent |").nth(1).unwrap().lines().filter(|line| line.starts_with('|')).count();
+    let all = stdout_of(&mut latents(&["--all"]));
+    // The head's rest is no row of the table; the line below it is.
+    assert_eq!(rows(&shown), 11);
+    assert!(rows(&all) > 11 && shown.contains("--all shows what the other") && !all.contains("--all"), "{shown}");
+
+    let found: serde_json::Value = serde_json::from_str(&stdout_of(&mut latents(&["--json"]))).unwrap();
+    let tokens = found["tokens"].as_array().unwrap();
+    let fires = |latent: u64, at: usize| {
+        let active = tokens[at]["active"].as_array().unwrap();
+        active.iter().any(|active| active["latent"] == latent)
+    };
+    let last = tokens.len() - 1;
+    let of_last = (0..1024).find(|&latent| fires(latent, last) && !(0..last).any(|at| fires(latent, at))).unwrap();
+    let before = (0..1024).find(|&latent| fires(latent, last - 1)).unwrap();
+    let none = (0..1024).find(|&latent| !(0..=last).any(|at| fires(latent, at))).unwrap();
+    for (latent, part, has_losses) in [
+        (of_last, "the last token alone", false),
+        (none, "no token of this prompt", false),
+        (before, "loss, nats", true),
+    ] {
+        let shown = stdout_of(&mut latents(&["--ablate", &latent.to_string()]));
+        assert!(shown.contains(part) && shown.contains("loss, nats") == has_losses, "{latent}: {shown}");
+        assert!(shown.find("Without latent") < shown.find("latents that fire"), "{shown}");
+    }
+    let output = latents(&["--ablate", "foo"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("known by its number, from 0"));
+    let long = "word ".repeat(4000);
+    refused(&mut on("eval-small/L3_k8", &["--prompt", &long]), &["the prompt has ", "the model takes 2048"]);
 }
 
 /// Said before anything is trained, and in a dry run.

@@ -195,6 +195,18 @@ fn a_bundled_set_is_probed_with_its_controls_and_the_same_seed_gives_the_same_by
     ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
+    // The answer is first, and the table is that of the widest sparse probe; `--all` has the others and the controls.
+    assert!(text.starts_with("A probe of the best 5 columns has accuracy ") && text.contains("(L0 8"), "{text}");
+    let answer = text.lines().next().unwrap();
+    assert!(
+        answer.contains(" with SAE L3_k8: ")
+            && answer.contains(" a bag of words (")
+            && !answer.contains("permuted labels")
+    );
+    assert!(text.lines().all(|line| !line.starts_with('|') || line.chars().count() <= 120), "{text}");
+    assert!(!text.contains("smallest") && text.contains("--all shows"), "{text}");
+    let all = stdout_of(&mut command(&["--tasks", "bundled", "--task", "capital", "--texts", "100", "--all"]));
+    assert!(all.starts_with("A probe of ") && all.contains("smallest") && all.contains("SAE − control"), "{all}");
     let frame = assay::frames::open(&dir.path().join("a/probe.parquet")).unwrap();
     for column in
         ["task", "representation", "k", "auroc_minus_sae_low", "accuracy_minus_words_smallest", "bits", "compression"]

@@ -333,13 +333,23 @@ fn files_that_no_sweep_wrote_are_not_overwritten() {
     let before = files(&out);
     crate::common::refused(&mut sweep(&spec, &out), &["report.md", ".state", "no sweep wrote", "--out"]);
     assert_eq!(files(&out), before);
-    // Beside files of other names it works, and leaves them.
+    // A directory with files of other names is not a sweep's either, and stays as it is.
     std::fs::rename(out.join("report.md"), out.join("notes.md")).unwrap();
     std::fs::rename(out.join(".state"), out.join("state")).unwrap();
-    stdout_of(&mut sweep(&spec, &out));
-    assert_eq!(std::fs::read_to_string(out.join("notes.md")).unwrap(), "my own report");
+    let before = files(&out);
+    let own = format!("--out {}", out.join("results").display());
+    for more in [&[][..], &["--dry-run"], &["--group", "0"], &["--devices", "cpu,cpu"]] {
+        let parts = ["no results directory", "such as notes.md", &own];
+        crate::common::refused(sweep(&spec, &out).args(more), &parts);
+        assert!(files(&out) == before, "{more:?} changed a file");
+    }
+    // Where that leads it works, and what somebody puts beside its results is left.
+    let own = out.join("results");
+    stdout_of(&mut sweep(&spec, &own));
+    std::fs::rename(out.join("notes.md"), own.join("notes.md")).unwrap();
+    stdout_of(&mut sweep(&spec, &own));
+    assert_eq!(std::fs::read_to_string(own.join("notes.md")).unwrap(), "my own report");
     assert_eq!(std::fs::read_to_string(out.join("state/drafts/one")).unwrap(), "my own draft");
-    assert!(std::fs::read_to_string(out.join("report.md")).unwrap().starts_with("# "));
 }
 
 #[test]
@@ -360,6 +370,34 @@ fn a_sweep_of_another_name_is_not_replaced() {
     // A spec of its name goes on there, changed or not.
     stdout_of(sweep(&other, &out).args(["--set", "name=tiny", "--set", "k=[2, 4]"]));
     assert_eq!(frames::read(&out).unwrap().runs.len(), 2);
+}
+
+/// What was trained for a wider spec is kept, and said to be there.
+#[test]
+fn a_report_that_becomes_smaller_says_how_the_earlier_one_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = write_spec(dir.path(), &[("[20480]", "[2048]")]);
+    let out = dir.path().join("tiny");
+    let aloud = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_assay"));
+        command.args(["--device", "cpu", "sweep"]).arg(&spec).arg("--out").arg(&out).args(more);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let said = aloud(&[]);
+    assert!(said.contains("2 runs in ") && !said.contains("more run"), "{said}");
+    let report = std::fs::read(out.join("report.md")).unwrap();
+    let said = aloud(&["--set", "k=[2]"]);
+    assert!(said.contains("nothing to do, 1 run finished before"), "{said}");
+    assert!(said.contains("tiny has 1 more run") && said.contains("another --out keeps both"), "{said}");
+    assert_eq!(frames::read(&out).unwrap().runs.len(), 1);
+    let said = aloud(&["--set", "k=[2, 8]"]);
+    assert!(said.contains("2 runs in ") && said.contains("1 of them trained now"), "{said}");
+    let said = aloud(&[]);
+    assert!(said.contains("nothing to do, 2 runs finished before") && said.contains("1 more run"), "{said}");
+    assert!(std::fs::read(out.join("report.md")).unwrap() == report, "it is back, byte for byte");
 }
 
 #[test]

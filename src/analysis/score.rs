@@ -115,6 +115,23 @@ impl Score {
         values_needed(self.of_sequences?, margin, LEVEL, POWER)
     }
 
+    /// The same value as it is, or with a `sign` of −1 turned about 0.
+    #[must_use]
+    pub fn turned(self, sign: f64) -> Self {
+        if sign > 0.0 {
+            return self;
+        }
+        let turn = |i: Interval| Interval { low: -i.high, high: -i.low };
+        Self {
+            value: self.value.map(|value| -value),
+            interval: self.interval.map(turn),
+            bootstrap: self.bootstrap.map(turn),
+            over_seeds: self.over_seeds.map(turn),
+            end_errors: self.end_errors.map(|[low, high]| [high, low]),
+            ..self
+        }
+    }
+
     /// After an increasing map of values, such as exp after a logarithm. Standard errors have no image.
     pub fn map(self, increasing: impl Fn(f64) -> f64) -> Self {
         let both = |i: Interval| Interval { low: increasing(i.low), high: increasing(i.high) };

@@ -5,9 +5,9 @@
 //!
 //! | question | effect | decided against |
 //! | --- | --- | --- |
-//! | [`Answer::Models`] | ΔR² and ΔCE_rec (pooled) of the last model against the first, at equal k | 0, both of them |
+//! | [`Answer::Models`] | ΔR² and ΔCE_rec (pooled) of the last model against the first, at equal k | 0, both of them, and [`LEAST`] |
 //! | [`Answer::EqualR2`] | ΔCE_rec (pooled) of the same at equal R² | 0 |
-//! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) of a class against each earlier one of the spec, at equal L0 | 0, both of them |
+//! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) of a class against each earlier one of the spec, at equal L0 | 0, both of them, and [`LEAST`] |
 //! | [`Answer::Kept`] | R² minus the loss score under mean ablation, which have the same 0 and 1 ([`crate::verdict`]) | ±[`DIFFER`], or within ±[`AGREE`] |
 //! | [`Answer::FewTokens`] | R² minus R² without outliers, or without position 0 | ±[`GAP`] |
 //! | [`Answer::Proxy`] | Pearson's correlation of a proxy with CE_rec within fixed site and setting, minus that of R² | 0, and the swap test by Holm |
@@ -17,10 +17,17 @@
 //! where the interval just touches. Where two effects are needed, the weaker counts. An effect is decided where its whole interval lies
 //! on one side (and, of differences between SAEs, by more than twice the Monte-Carlo error of its end).
 //!
+//! **Size.** That R² and behaviour name the same SAE or different ones is said only where both differences are at least [`LEAST`]: many
+//! sequences decide a difference of 0.0001 that nobody would choose an SAE by. Where the whole interval of R² lies within ±LEAST, and behaviour
+//! differs by more, R² does not see the difference, which is no contradiction and speaks against it too; where that of behaviour lies within,
+//! the two are alike.
+//!
 //! **Choice.** A question is shown at its strongest decided condition and is as strong as that; one without a decided condition is no
 //! finding. Where some conditions contradict R² (opposite signs, scores that differ, a better proxy) and others don't, the strongest of
 //! those that do is shown: they answer whether R² can be relied on. Findings are sorted by strength, ties by the order of the table. The
 //! strongest of many conditions flatters, so every finding counts its conditions.
+
+mod compared;
 
 use assay_probes::metrics::Subset;
 use assay_probes::stats::hypotheses::ALPHA;
@@ -31,6 +38,8 @@ use super::{
     models_at_equal, on_all, trends,
 };
 use crate::verdict::{AGREE, DIFFER, GAP, MIN_SEQUENCES};
+use compared::Compared;
+pub use compared::LEAST;
 
 /// How conditions of a question came out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,13 +50,16 @@ pub struct Tally {
     pub below: usize,
     /// Decided to be neither, where there is such a decision.
     pub equal: usize,
+    /// Of these, differences that behaviour has and R² has not: it calls the two about the same.
+    pub unseen: usize,
     /// All that the question applies to.
     pub of: usize,
 }
 
 /// The answer to a question, with its strongest condition.
 pub enum Answer<'a> {
-    /// Do R² and behaviour name the same model's SAE at equal k? Above: R² and CE_rec have the same sign; below: opposite signs.
+    /// Do R² and behaviour name the same model's SAE at equal k? Above: R² and CE_rec have the same sign; below: opposite signs; equal: one of
+    /// them is surely smaller than [`LEAST`].
     Models {
         /// The strongest condition.
         gap: Gap<'a>,
@@ -67,7 +79,7 @@ pub enum Answer<'a> {
         /// Above: the later model's is higher.
         tally: Tally,
     },
-    /// Do R² and behaviour name the same class at equal L0? Above: the same sign; below: opposite signs.
+    /// Do R² and behaviour name the same class at equal L0? As for [`Self::Models`].
     Classes {
         /// The strongest condition.
         contrast: Box<Contrast<'a>>,
@@ -192,15 +204,12 @@ fn of_ends(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> bool {
 
 fn models<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let found: Vec<Gap<'a>> = gaps(analysis).into_iter().filter(|g| of_ends(analysis, g.from, g.to)).collect();
-    let (mut tally, mut alike, mut opposite) = (Tally { of: found.len(), ..Tally::default() }, Best(None), Best(None));
+    let (mut tally, mut compared) = (Tally { of: found.len(), ..Tally::default() }, Compared::new());
     for (at, gap) in found.iter().enumerate() {
-        let Some((same, strength)) = both_apart(&gap.r2, &gap.behaviours[0].difference) else { continue };
-        let (count, best) = if same { (&mut tally.above, &mut alike) } else { (&mut tally.below, &mut opposite) };
-        *count += 1;
-        best.offer(strength, at);
+        compared.add(&mut tally, &gap.r2, &gap.behaviours[0].difference, at);
     }
     let contrary = (0..BEHAVIOURS.len()).map(|at| contrary(&found, at)).filter(|c| c.opposite > 0).collect();
-    let (strength, at) = opposite.0.or(alike.0)?;
+    let (strength, at) = compared.shown()?;
     let gap = found.into_iter().nth(at)?;
     Some(Strong { strength, answer: Answer::Models { gap, tally, contrary } })
 }
@@ -238,24 +247,14 @@ fn equal_r2<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
 /// Of the same comparisons as [`super::choices`] at the largest budget.
 fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let budget = analysis.largest_budget();
-    let (mut tally, mut alike, mut opposite) = (Tally::default(), Best(None), Best(None));
+    let (mut tally, mut compared) = (Tally::default(), Compared::new());
     for contrast in contrasts(analysis) {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
         let Some((r2, ce_rec)) = at_l0.filter(|_| contrast.cell.budget == budget) else { continue };
         tally.of += 1;
-        match both_apart(&r2, &ce_rec) {
-            Some((true, strength)) => {
-                tally.above += 1;
-                alike.offer(strength, contrast);
-            }
-            Some((false, strength)) => {
-                tally.below += 1;
-                opposite.offer(strength, contrast);
-            }
-            None => {}
-        }
+        compared.add(&mut tally, &r2, &ce_rec, contrast);
     }
-    let (strength, contrast) = opposite.0.or(alike.0)?;
+    let (strength, contrast) = compared.shown()?;
     Some(Strong { strength, answer: Answer::Classes { contrast: Box::new(contrast), tally } })
 }
 
@@ -428,6 +427,23 @@ mod tests {
             // Every metric of behaviour is a map of the same loss here.
             assert_eq!(contrary.len(), if opposite { BEHAVIOURS.len() } else { 0 });
             assert!(contrary.iter().all(|c| (c.opposite, c.decided) == (3, 3) && c.example.is_some()));
+        }
+    }
+
+    /// However sure it is that a difference is not 0.
+    #[test]
+    fn a_difference_that_nobody_would_act_on_is_no_contradiction() {
+        let three = |equal, unseen, below| Some(Tally { equal, unseen, below, above: 0, of: 3 });
+        for (r2, ce_rec, expected) in
+            [(0.002, -0.05, three(3, 3, 0)), (0.05, -0.002, None), (0.02, -0.05, three(0, 0, 3))]
+        {
+            let grid = grid(&MODELS, &[4, 8, 16], &[1000], 1, 40, differing(r2, ce_rec));
+            let analysis = Analysis::new(&grid);
+            let found = strongest(&analysis).into_iter().find_map(|strong| match strong.answer {
+                Answer::Models { tally, .. } => Some(tally),
+                _ => None,
+            });
+            assert_eq!(found, expected, "{r2} {ce_rec}");
         }
     }
 

@@ -21,7 +21,7 @@ pub fn figure(case: &Case, title: String, columns: &[(&str, &Measured)]) -> Figu
         None => Panel::blank(),
     });
     let panels = planes.chain(loops).collect();
-    let subtitle = "outlines: texts; filled: means of a class, joined in their order".to_owned();
+    let subtitle = "above, outlines: texts, filled: means of a class, joined in their order; below: each text along the longest loop (0 and 1 are one place)".to_owned();
     Figure { subtitle, columns: columns.len(), panel: (SIDE, SIDE), ..Figure::new(title, legend, panels) }
 }
 

@@ -21,6 +21,9 @@ pub struct CompareArgs {
     /// A directory that `assay sweep` wrote, or a CSV file like results/reference/proxy-gap.csv
     #[arg(value_name = "RESULTS")]
     results: PathBuf,
+    /// Somebody who wants to compare two sweeps gives two.
+    #[arg(hide = true)]
+    others: Vec<PathBuf>,
     /// The published numbers: fast2, fast3, budget-k32-100m, budget-k8-50m, phase2, geometry, all, or a CSV file
     #[arg(long, value_name = "EXPERIMENT", default_value = "all")]
     reference: String,
@@ -72,6 +75,15 @@ impl CompareArgs {
     /// If the results or the reference can't be read, or, with `--check`, a number differs by more than the tolerance or there is
     /// nothing to compare.
     pub fn run(&self) -> Result<()> {
+        if let Some(other) = self.others.first() {
+            bail!(
+                "{} and {}: results are compared with published numbers here, not with one another. A spec with the models, coders or \
+                 settings of both has a report that compares them; `assay eval --sae A B` compares SAEs of one model; \
+                 `--reference FILE.csv` is for numbers of your own",
+                self.results.display(),
+                other.display()
+            );
+        }
         let reference = published::selected(&self.reference)?;
         self.check_published(&reference)?;
         if self.results.is_file() {

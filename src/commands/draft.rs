@@ -11,9 +11,12 @@ use serde::Deserialize;
 use super::contexts::whole;
 use crate::fetch;
 use crate::files::from_home;
+use crate::markdown::counted;
 use crate::progress::Progress;
 use crate::spec::SpecDocument;
-use crate::spec::draft::{Budget, CONTEXT_SIZE, Coders, Draft, EVAL_SEQUENCES, Layers, MOST_TOKENS, Place, budget};
+use crate::spec::draft::{
+    Budget, CONTEXT_SIZE, Coders, Draft, EVAL_SEQUENCES, Layers, MOST_TOKENS, Place, STEPS, budget,
+};
 use crate::spelling::missing;
 
 /// The model, the text, and how much of it.
@@ -40,7 +43,7 @@ pub(super) struct DraftArgs {
     skip_bad_lines: bool,
     /// Where in a layer the SAE reads: resid_post, resid_pre, resid_mid, attn_out, mlp_out, z, mlp_in or mlp_normalized
     #[arg(long, value_name = "NAME", default_value_t = HookKind::ResidPost)]
-    hook: HookKind,
+    pub hook: HookKind,
     /// Tokens to train on [default: all of the text but the held-out tokens, up to 2,000,000]
     #[arg(long, value_name = "N", value_parser = whole(1, 1 << 40, "nothing would be trained"))]
     training_tokens: Option<u64>,
@@ -140,6 +143,15 @@ impl DraftArgs {
                 budget.tokens, budget.batch
             ));
         }
+        let steps = budget.tokens / budget.batch;
+        if steps < STEPS {
+            progress.say(&format!(
+                "{} of {} tokens are few to train an SAE: thousands are usual, and what is measured after fewer says little of the SAE that \
+                 it would become; give more text, or a larger --training-tokens",
+                counted(usize::try_from(steps)?, "step"),
+                budget.batch
+            ));
+        }
         let found = (contexts * context_size).to_string();
         let count = if is_all { found } else { format!("at least {found}") };
         let held = format!("{shown}: {count} tokens in whole contexts of {context_size}.");
@@ -194,7 +206,7 @@ impl DraftArgs {
         name: &'a str,
         layers: Layers,
         coders: Coders,
-        seed: u64,
+        seeds: Vec<u64>,
     ) -> Result<Draft<'a>> {
         let model = if from_home(&self.model).exists() {
             Place::Path(utf8(&self.model)?)
@@ -214,7 +226,7 @@ impl DraftArgs {
             layers,
             hook: self.hook,
             coders,
-            seed,
+            seeds,
             budget: found.budget,
             eval_sequences: found.eval_sequences,
             column: self.column.as_deref(),

@@ -10,7 +10,6 @@ mod saebench;
 mod several;
 pub(super) mod show;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -27,6 +26,7 @@ use crate::catalogue::assumptions::complete;
 use crate::controls::Control;
 use crate::files::check_writable;
 use crate::frames::Bootstrap;
+use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::replicates::{LEVEL, Replicates};
 use crate::verdict::verdict;
@@ -207,13 +207,14 @@ impl EvalArgs {
         if let Some(reconstructions) = &mut reconstructions {
             subjects[0].observers.push(reconstructions);
         }
+        interrupt::listen()?;
         let mut pace = Pace::new(sequences, context_size);
         let mut advance = |n: usize| {
             if let Some(estimate) = pace.after(n) {
                 progress.say(&estimate);
             }
             stage.advance(n as u64, String::new);
-            ControlFlow::Continue(())
+            interrupt::flow()
         };
         let mut sites: Vec<Site> = Vec::new();
         for (_, place) in &opened {
@@ -233,9 +234,10 @@ impl EvalArgs {
             let on = format!("model {}, tokens {}", model_name.display(), self.contexts.path().display());
             anyhow::Error::from(error).context(format!("SAE {of}, {on}"))
         };
-        let mut found = Survey::new(&model, tokens.view(), &sites, &[], batch, |_| advance(0))
-            .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
-            .map_err(named_in)?;
+        let found = Survey::new(&model, tokens.view(), &sites, &[], batch, |_| advance(0))
+            .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance));
+        let mut found =
+            interrupt::unless_stopped(found).map_err(named_in)?.ok_or_else(Interrupted::with_nothing_written)?;
         let of_made = found.split_off(opened.len());
         stage.finish("");
         let mut of_controls: Vec<_> = made
@@ -249,13 +251,13 @@ impl EvalArgs {
             let mut stage = progress.stage("evaluate random-model", sequences as u64, "sequences");
             let mut advance = |n: usize| {
                 stage.advance(n as u64, String::new);
-                ControlFlow::Continue(())
+                interrupt::flow()
             };
             let mut subjects: Vec<_> = opened.iter().map(|(loaded, place)| place.subject(&loaded.sae)).collect();
             let found = Survey::new(&redrawn, tokens.view(), &sites, &[], batch, |_| advance(0))
-                .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance))
-                .map_err(named_in)
-                .context("random-model")?;
+                .and_then(|survey| evaluate(&survey, &mut subjects, config, &mut advance));
+            let found = interrupt::unless_stopped(found).map_err(named_in).context("random-model")?;
+            let found = found.ok_or_else(Interrupted::with_nothing_written)?;
             stage.finish("");
             of_controls.extend(found.into_iter().enumerate().map(|(of, found)| (Control::RandomModel, of, found)));
         }

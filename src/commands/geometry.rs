@@ -1,6 +1,5 @@
 //! `assay geometry`: the residual stream of every layer.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -8,6 +7,7 @@ use assay_models::Decoder;
 use assay_probes::geometry::{ModelGeometry, model_geometry};
 
 use super::contexts::ContextArgs;
+use crate::interrupt::{self, Interrupted};
 use crate::progress::Progress;
 use crate::{device, fetch, markdown, output};
 
@@ -46,11 +46,14 @@ impl GeometryArgs {
         let tokens = self.contexts.read(&model, &checkpoint, None, progress)?.tokens;
         let batch = self.contexts.batch(tokens.ncols(), model.config().vocab_size);
         let mut stage = progress.stage("geometry", tokens.nrows() as u64, "sequences");
+        interrupt::listen()?;
         let found = model_geometry(&model, tokens.view(), batch, self.center_residual, |n| {
             stage.advance(n as u64, String::new);
-            ControlFlow::Continue(())
-        })
-        .with_context(|| format!("model {}, tokens {}", self.model.display(), self.contexts.path().display()))?;
+            interrupt::flow()
+        });
+        let found = interrupt::unless_stopped(found)
+            .with_context(|| format!("model {}, tokens {}", self.model.display(), self.contexts.path().display()))?;
+        let found = found.ok_or_else(Interrupted::with_nothing_written)?;
         stage.finish("");
         if self.json {
             output::result_line(serde_json::to_string_pretty(&found)?)

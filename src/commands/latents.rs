@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::contexts::whole;
 use super::eval::named::model_of;
 use crate::features::terminal::{readable, token};
-use crate::inside::{ModelWithSae, Prompt, Scored};
-use crate::markdown::{Table, number, percent};
+use crate::inside::{Active, ModelWithSae, Prompt, Scored};
+use crate::markdown::{Table, counted, number, percent};
 use crate::progress::Progress;
 use crate::{device, fetch, output};
 
@@ -35,11 +35,19 @@ pub struct LatentsArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1, 1000, "at least one is shown"))]
     top: u64,
     /// Also print what the model predicts with this latent patched out
-    #[arg(long, value_name = "LATENT")]
+    #[arg(long, value_name = "LATENT", value_parser = latent)]
     ablate: Option<usize>,
-    /// Print one JSON object
+    /// Print what every latent of the table writes, not only ten
     #[arg(long)]
+    all: bool,
+    /// Print one JSON object, of all of them
+    #[arg(long, conflicts_with = "all")]
     json: bool,
+}
+
+/// A latent by its number.
+fn latent(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a latent is known by its number, from 0".to_owned())
 }
 
 impl LatentsArgs {
@@ -58,7 +66,8 @@ impl LatentsArgs {
             ensure!(latent < d_sae, "--ablate {latent}: the SAE has {d_sae} latents, from 0");
         }
         let prompt = inside.read(&self.prompt)?;
-        let found = PromptReport::new(&inside, &prompt, self.top as usize, self.ablate)?;
+        let most = if self.all || self.json { usize::MAX } else { WRITERS };
+        let found = PromptReport::new(&inside, &prompt, self.top as usize, self.ablate, most)?;
         if self.json {
             return output::result_line(serde_json::to_string_pretty(&found.json())?);
         }
@@ -80,18 +89,38 @@ struct PromptReport<'a> {
     top: usize,
     /// What each latent that is shown writes; empty where that is not in the residual stream.
     writes: BTreeMap<usize, Vec<Scored>>,
+    /// Latents among those shown of some token of which it is not said what they write.
+    left_out: usize,
     next: Vec<Scored>,
     without: Option<Without>,
 }
 
-impl<'a> PromptReport<'a> {
-    fn new(inside: &ModelWithSae, prompt: &'a Prompt, top: usize, ablate: Option<usize>) -> Result<Self> {
-        let mut writes = BTreeMap::new();
-        let strongest = prompt.active.iter().flat_map(|active| active.iter().take(top));
-        for latent in strongest.map(|active| active.latent).chain(ablate) {
-            if inside.has_lens() && !writes.contains_key(&latent) {
-                writes.insert(latent, inside.writes(latent, top)?);
+/// Latents of which it is said what they write, unless all are asked for.
+const WRITERS: usize = 10;
+
+/// At most `most` of the `top` strongest latents of each token: the strongest of the last token, which decides what comes next, then of the one
+/// before it, and so on, then the second of each. By their values alone they might all be of the first token, whose activation is the
+/// largest in many models.
+fn writers(prompt: &Prompt, top: usize, most: usize) -> (Vec<usize>, usize) {
+    let mut all: Vec<usize> = Vec::new();
+    for rank in 0..top {
+        for active in prompt.active.iter().rev().filter_map(|active| active.get(rank)) {
+            if !all.contains(&active.latent) {
+                all.push(active.latent);
             }
+        }
+    }
+    let left_out = all.len().saturating_sub(most);
+    all.truncate(most);
+    (all, left_out)
+}
+
+impl<'a> PromptReport<'a> {
+    fn new(inside: &ModelWithSae, prompt: &'a Prompt, top: usize, ablate: Option<usize>, most: usize) -> Result<Self> {
+        let mut writes = BTreeMap::new();
+        let (shown, left_out) = if inside.has_lens() { writers(prompt, top, most) } else { (Vec::new(), 0) };
+        for latent in shown.into_iter().chain(ablate.filter(|_| inside.has_lens())) {
+            writes.insert(latent, inside.writes(latent, top)?);
         }
         let without = |latent| -> Result<Without> {
             let next = inside.says_without(prompt, latent, top)?;
@@ -102,12 +131,18 @@ impl<'a> PromptReport<'a> {
             prompt,
             top,
             writes,
+            left_out,
             next: inside.says(prompt, top),
             without: ablate.map(without).transpose()?,
         })
     }
 
+    /// What comes next, with the latent and without, before what fires and what that writes.
     fn text(&self) -> String {
+        let mut text = format!("At {}\n\nNext token: {}\n", self.hook, said(&self.next));
+        if let Some(without) = &self.without {
+            text.push_str(&self.ablated(without));
+        }
         let mut fires = Table::new(["token", "latents that fire, and how much"]);
         for (text, active) in self.prompt.texts.iter().zip(&self.prompt.active) {
             let shown = active.iter().take(self.top);
@@ -117,39 +152,41 @@ impl<'a> PromptReport<'a> {
             let more = if more > 0 { format!(", {more} more") } else { String::new() };
             fires.row([token(text), format!("{}{more}", shown.join(", "))]);
         }
-        let mut writes = Table::new(["latent", "writes (logit lens)"]);
-        for (latent, tokens) in &self.writes {
-            let tokens: Vec<String> = tokens.iter().map(|t| format!("{} {:.2}", token(&t.text), t.value)).collect();
-            writes.row([latent.to_string(), tokens.join("  ")]);
-        }
-        let writes = if self.writes.is_empty() { String::new() } else { format!("\n{writes}") };
-        let said = |next: &[Scored]| -> String {
-            let words = next.iter().map(|t| format!("{} {}", token(&t.text), percent(Some(f64::from(t.value)))));
-            words.collect::<Vec<_>>().join("  ")
-        };
-        let mut text = format!("At {}\n\n{fires}{writes}\nNext token: {}\n", self.hook, said(&self.next));
-        if let Some(without) = &self.without {
-            let mut losses = Table::new(["token", "loss, nats", "without", "difference"]);
-            for (token, [with, alone]) in self.prompt.texts[1..].iter().zip(&without.losses) {
-                let shown = [*with, *alone].map(|loss| number(Some(f64::from(loss))));
-                let [with_text, alone_text] = shown;
-                losses.row([readable(token), with_text, alone_text, format!("{:+.3}", alone - with)]);
+        text.push_str(&format!("\n{fires}"));
+        if !self.writes.is_empty() {
+            let mut writes = Table::new(["latent", "writes (logit lens)"]);
+            for (latent, tokens) in &self.writes {
+                let tokens: Vec<String> = tokens.iter().map(|t| format!("{} {:.2}", token(&t.text), t.value)).collect();
+                writes.row([latent.to_string(), tokens.join("  ")]);
             }
-            let fires = self.prompt.active.iter().map(|active| active.iter().any(|a| a.latent == without.latent));
-            let fires: Vec<bool> = fires.collect();
-            // A token's loss is of what is predicted before it.
-            let note = match fires.split_last() {
-                Some((true, before)) if !before.contains(&true) => {
-                    "\nIt fires on the last token alone, so that only what comes next can change.\n"
-                }
-                Some((false, before)) if !before.contains(&true) => {
-                    "\nIt fires on no token of this prompt, so that nothing changes.\n"
-                }
-                _ => "",
-            };
-            text.push_str(&format!("Without latent {}: {}\n{note}\n{losses}", without.latent, said(&without.next)));
+            text.push_str(&format!("\n{writes}"));
+        }
+        if self.left_out > 0 {
+            text.push_str(&format!("\n--all shows what the other {} write.\n", counted(self.left_out, "latent")));
         }
         text
+    }
+
+    /// What the model says without a latent, or why that can be nothing else.
+    fn ablated(&self, without: &Without) -> String {
+        let mut text = format!("Without latent {}: {}\n", without.latent, said(&without.next));
+        let fires = |active: &Vec<Active>| active.iter().any(|a| a.latent == without.latent);
+        let Some((last, before)) = self.prompt.active.split_last() else { return text };
+        // A token's loss is of what is predicted before it.
+        if !before.iter().any(fires) {
+            text.push_str(if fires(last) {
+                "It fires on the last token alone, so that only what comes next can change.\n"
+            } else {
+                "It fires on no token of this prompt, so that nothing changes.\n"
+            });
+            return text;
+        }
+        let mut losses = Table::new(["token", "loss, nats", "without", "difference"]);
+        for (token, [with, alone]) in self.prompt.texts[1..].iter().zip(&without.losses) {
+            let [with_text, alone_text] = [*with, *alone].map(|loss| number(Some(f64::from(loss))));
+            losses.row([readable(token), with_text, alone_text, format!("{:+.3}", alone - with)]);
+        }
+        text + &format!("\n{losses}")
     }
 
     fn json(&self) -> Value {
@@ -174,4 +211,10 @@ impl<'a> PromptReport<'a> {
             })),
         })
     }
+}
+
+/// Tokens with their probabilities.
+fn said(next: &[Scored]) -> String {
+    let words = next.iter().map(|t| format!("{} {}", token(&t.text), percent(Some(f64::from(t.value)))));
+    words.collect::<Vec<_>>().join("  ")
 }

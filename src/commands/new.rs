@@ -31,6 +31,8 @@ pub struct NewArgs {
 
 /// Active latents per token of the SAEs that are proposed.
 const K: [u64; 3] = [16, 32, 64];
+/// Seeds that are proposed: the fewest of which a spread says something.
+const SEEDS: [u64; 3] = [0, 1, 2];
 
 impl NewArgs {
     /// Runs the command.
@@ -52,7 +54,7 @@ impl NewArgs {
         );
         let found = self.draft.look(progress)?;
         let coders = Coders { architecture: "topk".to_owned(), l0: K.to_vec() };
-        let text = self.draft.draft(&found, name, Layers::Depths, coders, 0)?.text();
+        let text = self.draft.draft(&found, name, Layers::Depths, coders, SEEDS.to_vec())?.text();
         SpecDocument::of(&path, &text, &[])?.spec()?;
         write_atomic(&path, text.as_bytes())?;
         progress.say(&format!("next: assay sweep {} --dry-run", quoted(&path.to_string_lossy())));

@@ -19,6 +19,7 @@ use super::given::GivenArgs;
 use crate::controls::Control;
 use crate::files::check_writable;
 use crate::frames::{Probes, write_probes};
+use crate::interrupt::{self, Interrupted};
 use crate::output;
 use crate::probe::{
     Means, Measures, Pooling, Row, Wanted, check_memory, json as rows_json, measure, numbered, tasks, text,
@@ -83,7 +84,7 @@ pub struct ProbeArgs {
     /// Write every number to DIR/probe.parquet, which must not exist yet
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Print the table of every task, not only their mean
+    /// Print every number of columns, score and control, and the table of every task, not only their mean
     #[arg(long)]
     all: bool,
     /// Print one JSON object instead of tables
@@ -97,7 +98,8 @@ impl ProbeArgs {
     /// Runs the command.
     ///
     /// # Errors
-    /// If the labelled texts, the model or an SAE are unusable or don't belong together, or `--out` holds such a file already.
+    /// If the labelled texts, the model or an SAE are unusable or don't belong together, `--out` holds such a file already, or somebody
+    /// interrupts ([`Interrupted`]).
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         let out = self.out.as_ref().map(|out| out.join("probe.parquet"));
         if let Some(out) = &out {
@@ -146,6 +148,7 @@ impl ProbeArgs {
         if measures.all {
             check_memory(all.iter().flat_map(|(_, of_set, _)| of_set), &models.representations())?;
         }
+        interrupt::listen()?;
         let mut found: Vec<Vec<Row>> = Vec::new();
         let mut means = Means::default();
         let mut l0 = Vec::new();
@@ -159,7 +162,8 @@ impl ProbeArgs {
             let drawn = Resamples::draw(*documents, measures.resamples, self.seed.wrapping_add(at as u64));
             let mut stage = progress.stage(format!("probe {}", set.name), of_set.len() as u64, "tasks");
             for task in of_set {
-                let rows = measure(task, &used, &representations, &drawn, &measures);
+                let rows = measure(task, &used, &representations, &drawn, &measures)
+                    .ok_or_else(Interrupted::with_nothing_written)?;
                 means.add(&rows, at, task);
                 found.push(rows);
                 stage.advance(1, || task.name.clone());

@@ -155,6 +155,13 @@ impl<'a> Wanted<'a> {
         model == *wanted || model.rsplit('/').next() == Some(wanted)
     }
 
+    /// The first and the last layer that SAEs of the model read, if a layer is known of any.
+    fn layers(&self) -> Option<(usize, usize)> {
+        let of_model = catalogue().entries().filter(|entry| self.of_model(entry.release));
+        let layers: BTreeSet<usize> = of_model.filter_map(|entry| layer_of(entry.sae.hook?)).collect();
+        layers.first().copied().zip(layers.last().copied())
+    }
+
     /// What is asked for, as the user wrote it.
     fn asked(&self) -> Vec<String> {
         let pattern = self.pattern.as_ref().map(|pattern| match pattern {
@@ -186,6 +193,10 @@ impl<'a> Wanted<'a> {
             if !catalogue().entries().any(|entry| entry.sae.hook.is_some_and(|hook| is_hook(hook, wanted))) {
                 bail!("--hook {wanted}: no SAE reads it; there are some of {}", known.join(", "));
             }
+        }
+        if let Some((layer, (first, last))) = self.layer.zip(self.layers()).filter(|(layer, (_, last))| layer > last) {
+            let of = self.model.as_deref().unwrap_or("all models");
+            bail!("--layer {layer}: the known SAEs of {of} are of layers {first} to {last}");
         }
         let name = match &self.pattern {
             Some(Pattern::Part(text, _)) => *text,

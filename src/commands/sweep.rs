@@ -19,7 +19,7 @@ use crate::gather::gather;
 use crate::markdown::counted;
 use crate::plan::{Outline, Plan};
 use crate::progress::Progress;
-use crate::results_dir::{ResultsDir, SLURM};
+use crate::results_dir::{ResultsDir, SLURM, recorded_runs};
 use crate::runner::{ModelAtWork, Sweep};
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{device, fetch, interrupt, output};
@@ -120,8 +120,9 @@ impl SweepArgs {
         let results = self.options.results(&spec);
         ResultsDir::check(&results)?;
         check_name(&results, &spec.name)?;
+        let start = Start { at: started, recorded: recorded_runs(&results) };
         if let Some(devices) = &self.devices {
-            return self.run_on(devices, &spec, &results, progress, started);
+            return self.run_on(devices, &spec, &results, progress, start);
         }
         if self.slurm.slurm {
             return self.submit(device_name, document, &spec, results, progress);
@@ -218,7 +219,7 @@ impl SweepArgs {
                 at_work.run(group)?;
             }
         }
-        finish(&claimed, progress, started)
+        finish(&claimed, progress, start)
     }
 
     /// Submits it to Slurm. All is opened and checked here before; the CPU does for that.
@@ -244,14 +245,7 @@ impl SweepArgs {
     }
 
     /// Has workers on several devices do it.
-    fn run_on(
-        &self,
-        names: &str,
-        spec: &SweepSpec,
-        results: &Path,
-        progress: Progress,
-        started: Instant,
-    ) -> Result<()> {
+    fn run_on(&self, names: &str, spec: &SweepSpec, results: &Path, progress: Progress, start: Start) -> Result<()> {
         let devices = devices::named(names)?;
         // Once, and not by every worker; they take it from the cache.
         fetch::sources(spec, progress).with_context(|| format!("{}", self.spec.display()))?;
@@ -266,16 +260,38 @@ impl SweepArgs {
             command
         };
         devices::deal(&devices, command, results, progress)?;
-        finish(&ResultsDir::claim(results)?, progress, started)
+        finish(&ResultsDir::claim(results)?, progress, start)
     }
 }
 
-/// Gathers a sweep that is done.
-fn finish(claimed: &ResultsDir, progress: Progress, started: Instant) -> Result<()> {
+/// How a sweep began.
+#[derive(Clone, Copy)]
+struct Start {
+    at: Instant,
+    /// Runs that had a record.
+    recorded: usize,
+}
+
+/// Gathers a sweep that is done, and says what was done of it now and what the directory has besides.
+fn finish(claimed: &ResultsDir, progress: Progress, start: Start) -> Result<()> {
     let runs = gather(claimed)?;
-    let (seconds, page) = (started.elapsed().as_secs_f64(), claimed.path().join("report.html"));
-    progress.say(&format!("{} in {seconds:.1} s; {} opens in a browser", counted(runs, "run"), page.display()));
-    output::result_line(claimed.path().join("report.md").display())
+    let results = claimed.path();
+    let (seconds, recorded) = (start.at.elapsed().as_secs_f64(), recorded_runs(results));
+    let done = match (recorded - recorded.min(start.recorded), counted(runs, "run")) {
+        (0, all) => format!("nothing to do, {all} finished before; report made anew in {seconds:.1} s"),
+        (new, all) if new < runs => format!("{all} in {seconds:.1} s, {new} of them trained now"),
+        (_, all) => format!("{all} in {seconds:.1} s"),
+    };
+    progress.say(&format!("{done}; {} opens in a browser", results.join("report.html").display()));
+    if recorded > runs {
+        progress.say(&format!(
+            "{} has {}, of an earlier spec or of this one with other settings, which this report leaves out; the command that asked for \
+             them makes their report again, without training, and another --out keeps both",
+            results.display(),
+            counted(recorded - runs, "more run")
+        ));
+    }
+    output::result_line(results.join("report.md").display())
 }
 
 /// Checks that a results directory is not that of a sweep of another name. One of the same name may have changed since: it goes on.

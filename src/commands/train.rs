@@ -69,12 +69,19 @@ impl TrainArgs {
         let layers = found.config.n_layers();
         let layer = self.layer.unwrap_or(layers / 2);
         ensure!(layer < layers, "--layer {layer}: {} has layers 0 to {}", self.draft.model.display(), layers - 1);
+        let width = HookPoint { layer, kind: self.draft.hook }.width(&found.config);
+        if self.k > width as u64 {
+            progress.say(&format!(
+                "--k {}: the activation has {width} dimensions, and a code with more active latents than that is not sparse; 16 to 64 are usual",
+                self.k
+            ));
+        }
         let name = self
             .name
             .clone()
             .unwrap_or_else(|| format!("{}-L{layer}-{}-{}", found.model_name, self.architecture, self.k));
         let coders = Coders { architecture: self.architecture.clone(), l0: vec![self.k] };
-        let text = draft.draft(&found, &name, Layers::One(layer), coders, self.seed)?.text();
+        let text = draft.draft(&found, &name, Layers::One(layer), coders, vec![self.seed])?.text();
         let label = Path::new("assay train");
         let document = SpecDocument::of(label, &text, &self.options.overrides)?;
         let results = self.options.results(&document.spec()?);
@@ -94,10 +101,12 @@ impl TrainArgs {
                 let sae = results.join("saes").join(name_of_run(&group.model, hook, &run.key));
                 output::result_line(sae.display())?;
                 let [model, sae] = [&self.draft.model, &sae].map(|path| quoted(&path.to_string_lossy()));
-                let text = quoted(&self.draft.text.to_string_lossy());
+                // What latents fire on in the text that they were trained on says less of them.
+                let held_out = self.draft.eval_text.as_deref().map(|text| quoted(&text.to_string_lossy()));
+                let text = held_out.unwrap_or_else(|| "FILE".to_owned());
                 progress.say(&format!(
-                    "next: `assay eval --model {model} --sae {sae} --text FILE` on text of your own, and `assay features --model {model} --sae \
-                     {sae} {} {text} --out features` for what its latents mean",
+                    "next, on text that it was not trained on: `assay eval --model {model} --sae {sae} --text FILE`, and `assay features --model \
+                     {model} --sae {sae} {} {text} --out features` for what its latents mean",
                     if found.is_tokens { "--tokens" } else { "--text" }
                 ));
             }

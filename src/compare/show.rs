@@ -66,10 +66,16 @@ fn difference(difference: f64, printed: Option<Printed>) -> String {
 /// How many were compared, how many are equal, how many intervals overlap.
 fn summary(compared: &[Compared<'_>], results: &str) -> String {
     let count = |of: &dyn Fn(&Compared<'_>) -> bool| compared.iter().filter(|c| of(c)).count();
+    let found = count(&|c| c.found().is_some());
+    if found == 0 {
+        return format!(
+            "None of the {} published numbers has a counterpart in {results}: there is nothing to compare.",
+            compared.len()
+        );
+    }
     format!(
-        "{} of {} published numbers have a counterpart in {results}: {} are equal within the published rounding. {} have an interval on \
+        "{found} of {} published numbers have a counterpart in {results}: {} are equal within the published rounding. {} have an interval on \
          both sides: {} overlap.",
-        count(&|c| c.found().is_some()),
         compared.len(),
         count(&|c| c.agrees() == Some(true)),
         count(&|c| c.overlap().is_some()),

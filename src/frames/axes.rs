@@ -78,6 +78,15 @@ impl Setting {
         Self { architecture: TOPK.to_owned(), objective: MSE.to_owned(), k: Some(k), knob: None }
     }
 
+    /// How many latents were to be active per token: k, or the L0 that training steered to; `None` where a coefficient sets the sparsity.
+    pub fn wanted_l0(&self) -> Option<f64> {
+        let of_knob = || match self.knob.as_deref()?.split_once(' ')? {
+            ("k" | "target_l0", value) => value.parse().ok(),
+            _ => None,
+        };
+        self.k.map(|k| k as f64).or_else(of_knob)
+    }
+
     /// What it is compared as.
     pub fn class(&self) -> Class {
         Class { architecture: self.architecture.clone(), objective: self.objective.clone() }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::measured::{Measured, compare};
 use super::task::Task;
+use crate::interrupt;
 
 /// What a row is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,14 +142,14 @@ struct Local<'a> {
 }
 
 /// Measures the representations of a set, whose rows are its texts `used`, on a task. `drawn` are resamples of the set's documents, which
-/// all its tasks share.
+/// all its tasks share. `None` where somebody asked to stop ([`interrupt::requested`]).
 pub fn measure(
     task: &Task,
     used: &[usize],
     representations: &[Representation],
     drawn: &Resamples,
     measures: &Measures,
-) -> Vec<Row> {
+) -> Option<Vec<Row>> {
     let rows: Vec<usize> =
         task.rows.iter().map(|row| used.binary_search(row).expect("a task's texts are read")).collect();
     let local = |of: &'_ Representation| -> (Features, Option<Gram>) {
@@ -174,11 +175,12 @@ pub fn measure(
     let orders = orders(&(0..rows.len()).collect::<Vec<_>>(), &task.documents, measures.orders, measures.seed);
     let counts = drawn.counts();
     let weights = Weights { counts: &counts };
-    let mut found: Vec<Row> = jobs.par_iter().map(|job| job.row(task, &orders, &weights, measures)).collect();
+    let row = |job: &Job<'_>| (!interrupt::requested()).then(|| job.row(task, &orders, &weights, measures));
+    let mut found = jobs.par_iter().map(row).collect::<Option<Vec<Row>>>()?;
     // Scores rest on the documents that are tested; fewer are never too sure of themselves in bits, which rest on all.
     let tested: BTreeSet<usize> = task.split.test.iter().map(|&row| task.documents[row]).collect();
     compare(&mut found, tested.len());
-    found
+    Some(found)
 }
 
 /// How often each document is in a replicate.
@@ -342,7 +344,7 @@ mod tests {
             let measures = Measures { protocol, ks, all: false, code_all: false, orders: 2, resamples: 200, seed };
             let mut means = Means::default();
             for task in &tasks {
-                means.add(&measure(task, &all, &representations, &drawn, &measures), 0, task);
+                means.add(&measure(task, &all, &representations, &drawn, &measures).unwrap(), 0, task);
             }
             let rows = means.finish();
             let [sae, permuted] = [RepresentationKind::Sae, RepresentationKind::Permuted]
@@ -373,7 +375,7 @@ mod tests {
         let measures = Measures { protocol, ks, all: false, code_all: false, orders: 0, resamples: 100, seed: 0 };
         let mut means = Means::default();
         for task in &tasks {
-            means.add(&measure(task, &all, &representations, &drawn, &measures), 0, task);
+            means.add(&measure(task, &all, &representations, &drawn, &measures).unwrap(), 0, task);
         }
         let row = means.finish().remove(0);
         let different = |side: fn(&Task) -> &Vec<usize>| {

@@ -92,9 +92,13 @@ fn controls(rows: &[Row], protocol: Protocol) -> Table {
     table
 }
 
-/// The tables: the means over tasks, and each task's where there is one or `all` are asked for.
+/// What is printed: of the mean over tasks, or of the only one, the answer in a sentence and a table of the widest sparse probes; with `all`
+/// every score, number of columns and control, of each task too.
 pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, all: bool, notes: &[String]) -> String {
-    let mut text = format!("{head}\n");
+    let main: &[Row] = if means.is_empty() { tasks.first().map_or(&[], Vec::as_slice) } else { means };
+    let answered = compared_width(main);
+    let mut text = answered.and_then(|k| answer(main, k, protocol)).map_or_else(String::new, |answer| answer + "\n\n");
+    text.push_str(&format!("{head}\n"));
     let mut add = |title: &str, rows: &[Row]| {
         let [train, test] = rows.first().map_or([0, 0], |row| row.texts);
         let plain = rows.first().map_or(0.0, |row| row.label_only);
@@ -102,29 +106,102 @@ pub fn text(head: &str, tasks: &[Vec<Row>], means: &[Row], protocol: Protocol, a
         if rows.iter().any(|row| row.bits.is_some()) {
             text.push_str(&format!("; {} bits per label without a representation", markdown::number(Some(plain))));
         }
-        text.push_str(&format!("\n\n{}\n{}", table(rows, protocol), controls(rows, protocol)));
+        text.push_str("\n\n");
+        if all {
+            text.push_str(&format!("{}\n{}", table(rows, protocol), controls(rows, protocol)));
+        } else {
+            text.push_str(&brief(rows, answered.flatten(), protocol).to_string());
+        }
     };
+    let title = |rows: &[Row]| rows.first().and_then(|row| row.task.clone()).unwrap_or_default();
     if !means.is_empty() {
         add(&format!("Mean over {} tasks", tasks.len()), means);
     }
     if means.is_empty() || all {
-        for rows in tasks {
-            add(rows.first().and_then(|row| row.task.as_deref()).unwrap_or_default(), rows);
-        }
+        tasks.iter().for_each(|rows| add(&title(rows), rows));
     }
-    text.push_str(
-        "\nIntervals are at 95 %, over documents; Δ is minus the SAE's or the bag of words' row with as many columns, on the same texts, and \
-         `smallest` the smallest true difference to the SAE that such a measurement finds with the chance 80 %. Fewer bits are better; \
-         compression is the bits without a representation over those with it. ",
-    );
+    if !all {
+        text.push_str(
+            "\nIntervals are at 95 %, over documents; Δ is minus the first SAE's row, on the same texts. Fewer bits are better.\n--all shows the other numbers of columns, all scores, the controls and the table of every task; --json \
+             and --out have every number.\n",
+        );
+        return text + &markdown::notes(notes);
+    }
     text.push_str(&format!(
-        "Permuted labels are a mean over {PERMUTATIONS} permutations, the bits over one per order; the chance that remains is not in the \
-         intervals.\n"
+        "\nIntervals are at 95 %, over documents; Δ is minus the SAE's or the bag of words' row with as many columns, on the same texts. \
+         `smallest` is the smallest true difference to the SAE that such a measurement finds with the chance 80 %. Fewer bits are better; \
+         compression is the bits without a representation over those with it. Permuted labels are a mean over {PERMUTATIONS} permutations, \
+         the bits over one per order; the chance that remains is not in the intervals.\n"
     ));
-    if !means.is_empty() && !all {
-        text.push_str("--all shows the table of every task, --json and --out have every number.\n");
-    }
     text + &markdown::notes(notes)
+}
+
+/// How many columns the probes read that are compared first: the most of those that were asked for by their number, else all.
+fn compared_width(rows: &[Row]) -> Option<Option<usize>> {
+    let of_sae = rows.iter().filter(|row| row.kind == RepresentationKind::Sae);
+    of_sae.map(|row| row.k).max()
+}
+
+/// One sentence: how well the first SAE tells the labels, and which other representations it beats or is beaten by, as far as intervals
+/// tell. Permuted labels are a check of the measurement and no rival.
+fn answer(rows: &[Row], k: Option<usize>, protocol: Protocol) -> Option<String> {
+    let (at, name) = headline(protocol);
+    let at_k = || rows.iter().filter(|row| row.k == k && row.kind != RepresentationKind::Permuted);
+    let sae = at_k().find(|row| row.kind == RepresentationKind::Sae)?;
+    let [mut above, mut below, mut open] = [const { Vec::new() }; 3];
+    for row in at_k().filter(|row| row.representation != sae.representation) {
+        let score = &row.scores[at];
+        let side = match score.sae.interval {
+            Some(Interval { high, .. }) if high < 0.0 => &mut above,
+            Some(Interval { low, .. }) if low > 0.0 => &mut below,
+            _ => &mut open,
+        };
+        side.push(format!("{} ({})", in_a_sentence(row), markdown::score(score.value)));
+    }
+    let parts = [("higher than with", above), ("lower than with", below), ("not told apart from", open)];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(how, names)| format!("{how} {}", markdown::listed(&names)))
+        .collect();
+    let columns = match k {
+        Some(1) => "the best column".to_owned(),
+        Some(k) => format!("the best {k} columns"),
+        None => "all columns".to_owned(),
+    };
+    let others = if parts.is_empty() { String::new() } else { format!(": {}", parts.join("; ")) };
+    Some(format!("A probe of {columns} has {name} {} with {}{others}.", shown(&sae.scores[at]), sae.representation))
+}
+
+/// A representation's name with an article.
+fn in_a_sentence(row: &Row) -> &str {
+    match row.kind {
+        RepresentationKind::Residual => "the residual stream",
+        RepresentationKind::Principal => "its principal components",
+        RepresentationKind::Words => "a bag of words",
+        RepresentationKind::RandomDictionary => "a random dictionary",
+        RepresentationKind::RandomModel => "a random model",
+        RepresentationKind::RandomResidual => "a random model's residual stream",
+        RepresentationKind::PermutedDecoder => "the permuted decoder",
+        RepresentationKind::Sae | RepresentationKind::Permuted => &row.representation,
+    }
+}
+
+/// Of each representation the row at `k` columns: the score, what it has less the SAE's, and the bits.
+fn brief(rows: &[Row], k: Option<usize>, protocol: Protocol) -> Table {
+    let (at, name) = headline(protocol);
+    let mut table = Table::new(["representation", "k", name, &format!("Δ{name}, SAE"), "bits per label"]);
+    for row in rows.iter().filter(|row| row.k == k) {
+        let main = &row.scores[at];
+        table.row([
+            row.representation.clone(),
+            width(row.k),
+            shown(main),
+            difference(&main.sae),
+            row.bits.as_ref().map_or_else(|| markdown::NONE.to_owned(), |bits| markdown::number(bits.value)),
+        ]);
+    }
+    table
 }
 
 /// Rows as JSON objects.

@@ -45,6 +45,8 @@ impl Point {
 pub enum Spread {
     /// A shaded band between points; a bar where a point has no neighbour.
     Band,
+    /// A vertical bar at each point.
+    Bars,
     /// A horizontal bar at each point: the interval is one of x.
     Across,
 }
@@ -71,6 +73,11 @@ impl Series {
     /// Points that a line joins, their intervals as a band about it.
     pub fn line(look: Style, points: Vec<Point>) -> Self {
         Self { joined: true, ..Self::marks(look, points) }
+    }
+
+    /// The same with a bar at each point, for lines that may turn back, about which there is no band.
+    pub fn path(look: Style, points: Vec<Point>) -> Self {
+        Self { spread: Spread::Bars, ..Self::line(look, points) }
     }
 }
 
@@ -181,9 +188,13 @@ impl Figure {
         }
     }
 
-    /// Whether there is anything to see.
+    /// Whether there is nothing to see: no panel has two points, or one beside a reference line.
     pub fn is_empty(&self) -> bool {
-        self.panels.iter().all(|p| p.points().next().is_none())
+        let shows = |panel: &Panel| {
+            let points = panel.points().count();
+            points > 1 || points == 1 && !panel.rules.is_empty()
+        };
+        !self.panels.iter().any(shows)
     }
 
     /// The figure as SVG.

@@ -151,13 +151,17 @@ impl<'a> Context<'a> {
         Axis::new(name, Scale::Log).marks(self.k_marks())
     }
 
+    /// The axis of the measured L0, by ratios, for what is compared at equal L0: SAEs of one k may differ in it.
+    fn l0_axis(&self) -> Axis {
+        let all = || self.analysis.cells.iter().filter_map(|cell| self.analysis.column(cell, "l0"));
+        let ends = (all().reduce(f64::min).unwrap_or(1.0), all().reduce(f64::max).unwrap_or(1.0));
+        Axis::new("L0 (active latents per token, measured)", Scale::Log).marks(named(&powers_between(ends)))
+    }
+
     /// Each k of the grid, or powers of two among the measured L0.
     fn k_marks(&self) -> Vec<(f64, String)> {
         let grid = self.analysis.grid;
-        let (first, last) = self.sparsities();
-        let powers = || (0..32).map(|p| 1 << p).filter(|k| (first..=last).contains(&(*k as f64))).collect();
-        let ks: Vec<u64> = if grid.is_by_k() { grid.ks() } else { powers() };
-        ks.into_iter().map(|k| (k as f64, k.to_string())).collect()
+        named(&if grid.is_by_k() { grid.ks() } else { powers_between(self.sparsities()) })
     }
 
     /// The ends of the axis of sparsity.
@@ -252,6 +256,16 @@ impl Context<'_> {
         }
         keys
     }
+}
+
+/// Powers of two between the ends of an axis, both included.
+fn powers_between((first, last): (f64, f64)) -> Vec<u64> {
+    (0..32).map(|p| 1 << p).filter(|k| (first..=last).contains(&(*k as f64))).collect()
+}
+
+/// Marks of an axis by what they say.
+fn named(marks: &[u64]) -> Vec<(f64, String)> {
+    marks.iter().map(|k| (*k as f64, k.to_string())).collect()
 }
 
 /// Rows of panels, each filled up to the width of the widest; also that width.

@@ -73,7 +73,8 @@ pub(super) const SECTIONS: [Section; 23] = [
             ALWAYS,
             "`comparisons` counts the pairs of SAEs of two architectures or objectives at one model, depth, budget and equal L0. Of them a behaviour metric decides those in which \
              the interval of its difference excludes 0, and only these are counted further: a proxy names the same SAE as the better one, or the opposite one, or is undecided because its \
-             own interval contains 0. What the summary says of R² and CE_rec is the row of R² at the largest budget. Within a model and depth the loss scores and ΔL order SAEs as the \
+             own interval contains 0. This counts signs, whatever the size of a difference; the summary, of R² and CE_rec at the largest budget, counts differences of \
+             less than 0.01 apart. Within a model and depth the loss scores and ΔL order SAEs as the \
              pooled CE_rec does. Pairs share SAEs and text, so the counts have no interval: they say what happened here.",
         )],
     },

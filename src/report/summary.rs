@@ -5,7 +5,6 @@ mod findings;
 mod open;
 
 use assay_probes::metrics::Subset;
-use assay_probes::stats::Interval;
 
 use super::document::{Block, Drawn, Part, Shown};
 use super::sections::ROWS;
@@ -67,7 +66,7 @@ fn kinds_of_classes(analysis: &Analysis<'_>) -> &'static str {
     match (analysis.names.has_architectures(), analysis.names.has_objectives()) {
         (_, false) => "architectures",
         (false, true) => "objectives",
-        (true, true) => "architectures or objectives",
+        (true, true) => "architectures, objectives or both",
     }
 }
 
@@ -123,16 +122,6 @@ fn glance_caption(analysis: &Analysis<'_>) -> String {
         "**At a glance.** From the lowest to the highest value over all SAEs of a model and depth{budgets}, each the mean over its seeds. *Tokens of outlying \
          norm* are those of the evaluation text whose norm exceeds 10 times the median; R² and L0 stand beside the same without them. CE_rec is over all tokens."
     )
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn listed<S: AsRef<str>>(names: &[S]) -> String {
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-    match names.as_slice() {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [all @ .., last] => format!("{} and {last}", all.join(", ")),
-    }
 }
 
 fn run(analysis: &Analysis<'_>) -> String {
@@ -219,11 +208,7 @@ fn way(score: &Score) -> &'static str {
 
 /// How far a difference lies from 0, after [`way`].
 fn by(score: &Score) -> String {
-    let flipped = |i: Interval| Interval { low: -i.high, high: -i.low };
-    match score.value {
-        Some(value) if value < 0.0 => with_interval(Some(-value), score.interval.map(flipped)),
-        value => with_interval(value, score.interval),
-    }
+    plain(&score.turned(score.value.map_or(1.0, f64::signum)))
 }
 
 /// What limits the findings.
@@ -273,7 +258,7 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
         );
     }
     out.push(
-        "The results are of the models named. They say nothing of larger models of the same families, nor of models that a small stand-in imitates."
+        "The results are of the models named. They say nothing of other models, larger ones of the same families included."
             .to_owned(),
     );
     out

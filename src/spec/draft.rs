@@ -67,8 +67,8 @@ pub struct Draft<'a> {
     pub hook: HookKind,
     /// Which SAEs.
     pub coders: Coders,
-    /// Seed of the trainings.
-    pub seed: u64,
+    /// Seeds of the trainings, of which there is one for each.
+    pub seeds: Vec<u64>,
     /// Tokens that each is trained on, and of a step, by [`budget`].
     pub budget: Budget,
     /// Tokens of a context.
@@ -86,12 +86,15 @@ pub struct Budget {
     pub batch: u64,
 }
 
-/// About a thousand steps or more, of 128 to 4096 tokens, a power of two: as many as fit into so many tokens.
+/// Steps that a training should have at least. SAELens' tutorial takes 30,000 (`total_training_steps` in its notebook
+/// `training_a_sparse_autoencoder`).
+pub const STEPS: u64 = 1000;
+
+/// About a thousand steps ([`STEPS`]) or more, of 128 to 4096 tokens, a power of two: as many as fit into so many tokens.
 ///
 /// # Errors
 /// If there is not a step in them.
 pub fn budget(tokens: u64) -> Result<Budget> {
-    const STEPS: u64 = 1000;
     const BATCHES: std::ops::RangeInclusive<u64> = 128..=4096;
     let batch = 1 << (tokens / STEPS).max(1).ilog2();
     let batch = u64::clamp(batch, *BATCHES.start(), *BATCHES.end());
@@ -117,9 +120,8 @@ fn depths(n_layers: usize) -> Vec<(&'static str, usize)> {
 impl Draft<'_> {
     /// The text, with a comment on each choice.
     pub fn text(&self) -> String {
-        let Self {
-            name, config, context_size, expansion, seed, eval_sequences, budget: Budget { tokens, batch }, ..
-        } = *self;
+        let Self { name, config, context_size, expansion, eval_sequences, budget: Budget { tokens, batch }, .. } =
+            *self;
         let depths = depths(config.n_layers());
         let (words, numbers): (Vec<&str>, Vec<String>) = depths.iter().map(|(d, l)| (*d, l.to_string())).unzip();
         let width = if self.hook == HookKind::Z { "the heads' outputs together" } else { "d_model" };
@@ -150,7 +152,14 @@ impl Draft<'_> {
             let key = if ["jumprelu", "gated", "standard"].contains(&architecture) { "target_l0" } else { "k" };
             _ = writeln!(text, "coders = [{{ architecture = {}, {key} = [{l0}] }}]", quoted(architecture));
         }
-        _ = writeln!(text, "seeds = [{seed}]  # with three or more, differences between trainings are seen");
+        let seeds: Vec<String> = self.seeds.iter().map(ToString::to_string).collect();
+        let of_seeds = match seeds.len() {
+            1 => "one training; with three or more, differences between trainings are seen",
+            _ => {
+                "a training for each: what differs by less than seeds do is no finding; one seed is enough for a first look"
+            }
+        };
+        _ = writeln!(text, "seeds = [{}]  # {of_seeds}", seeds.join(", "));
         if matches!(self.layers, Layers::Depths) {
             let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
             _ = writeln!(

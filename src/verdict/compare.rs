@@ -5,6 +5,7 @@ use assay_probes::stats::Interval;
 use assay_probes::{Metric, Sums};
 
 use super::{AGREE, Comparison, DIFFER, MIN_SEQUENCES, Outcome};
+use crate::frames::Setting;
 use crate::markdown;
 use crate::replicates::{LEVEL, Replicates, paired_interval};
 
@@ -32,6 +33,8 @@ pub(super) struct Evidence<'a> {
     pub totals: [Sums; 3],
     pub replicates: &'a Replicates,
     pub vocab_size: usize,
+    /// How it was trained, where that is known.
+    pub trained: Option<&'a Setting>,
 }
 
 /// A paired difference of two scores with its interval.

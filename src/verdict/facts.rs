@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::compare::{CE_REC, Evidence, LOSS_SCORE, LOSS_SCORE_MEAN, R2, Score, on_all};
 use super::{GAP, MIN_SEQUENCES, Outcome};
+use crate::frames::Setting;
 use crate::markdown;
 
 /// What a score depends on.
@@ -48,6 +49,8 @@ pub enum WarningKind {
     NoLiveLatent,
     /// More latents are active than the activations have dimensions.
     DenseCode,
+    /// L0 is not what the SAE was trained for.
+    SparsityMissed,
     /// The activations do not vary, so R² is undefined.
     ConstantActivations,
     /// The mean activation costs more than a uniform guess, so almost anything scores well beside it.
@@ -63,6 +66,37 @@ pub struct Warning {
     pub kind: WarningKind,
     /// In words, with the numbers.
     pub text: String,
+}
+
+/// By what share L0 may differ from the one that was asked for without a word: BatchTopK, whose k is a mean over the tokens of a batch, and the
+/// classes that are steered to a target end within it when they were trained long enough.
+const SPARSITY_WITHIN: f64 = 0.25;
+
+/// What is said where an SAE was trained for another L0 than it has.
+fn sparsity_missed(setting: &Setting, l0: f64) -> Option<String> {
+    let wanted = setting.wanted_l0().filter(|wanted| (l0 / wanted - 1.0).abs() > SPARSITY_WITHIN)?;
+    let shown = |value| markdown::number(Some(value));
+    let is_steered = setting.knob.as_deref().is_some_and(|knob| knob.starts_with("target_l0"));
+    Some(match (is_steered, l0 < wanted) {
+        (true, _) => format!(
+            "The target L0 of {} was not reached: {} latents are active per token. The penalty is steered there while the SAE is trained, \
+             and the steps were too few for that: give more training tokens.",
+            shown(wanted),
+            shown(l0),
+        ),
+        (false, true) => format!(
+            "k is {}, and {} latents are active per token: of those chosen, no more are positive, and the others stay 0. A k of about as \
+             many chooses the same.",
+            shown(wanted),
+            shown(l0),
+        ),
+        (false, false) => format!(
+            "k is {}, a mean over the tokens of a batch in training, and {} latents are active per token here: the threshold that was \
+             learned lets more through on this text.",
+            shown(wanted),
+            shown(l0),
+        ),
+    })
 }
 
 impl Evidence<'_> {
@@ -159,6 +193,7 @@ impl Evidence<'_> {
         let opposite = [(Outcome::Overstates, Outcome::Understates), (Outcome::Understates, Outcome::Overstates)];
         let disagree = sided(LOSS_SCORE_MEAN).zip(sided(CE_REC)).is_some_and(|sides| opposite.contains(&sides));
         let foreign = outcome == Outcome::ForeignTokens;
+        let missed = self.trained.and_then(|setting| sparsity_missed(setting, l0));
         let found = [
             (
                 WarningKind::FewSequences,
@@ -176,11 +211,16 @@ impl Evidence<'_> {
                 WarningKind::DenseCode,
                 d_model.is_some_and(|d| l0 > d),
                 format!(
-                    "The code is not sparse: {} latents are active per token, more than the activations have dimensions ({}). A TopK SAE \
-                     that was read as one without k looks like this.",
+                    "The code is not sparse: {} latents are active per token, more than the activations have dimensions ({}).{}",
                     shown(Some(l0)),
                     shown(d_model),
+                    if self.trained.is_none() { " A TopK SAE that was read as one without k looks like this." } else { "" },
                 ),
+            ),
+            (
+                WarningKind::SparsityMissed,
+                missed.is_some(),
+                missed.unwrap_or_default(),
             ),
             (
                 WarningKind::ConstantActivations,

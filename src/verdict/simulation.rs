@@ -61,8 +61,13 @@ fn rates(score: Score, gap: f64, count: usize) -> Rates {
         .par_iter()
         .map(|sample| {
             let replicates = Replicates::new(sample, &counts);
-            let evidence =
-                Evidence { sequences: count, totals: total(sample), replicates: &replicates, vocab_size: 4096 };
+            let evidence = Evidence {
+                sequences: count,
+                totals: total(sample),
+                replicates: &replicates,
+                vocab_size: 4096,
+                trained: None,
+            };
             let difference = evidence.difference(R2, score).unwrap();
             let counted_before = difference.value.abs() >= GAP && difference.interval.excludes_zero();
             (evidence.outcome(Some(&difference)), !counted_before)

@@ -10,28 +10,36 @@ fn judged(change: impl Fn(&mut [Sums; 3])) -> Verdict {
     judged_of(40, MIN_REPLICATES, change)
 }
 
+/// Of one sequence.
+fn judged_sums() -> Sums {
+    Sums {
+        tokens: 100.0,
+        elements: 1000.0,
+        sse: 20.0,
+        sst: 100.0,
+        norm_sq: 120.0,
+        l0: 500.0,
+        scored: 99.0,
+        ce_orig: 300.0,
+        ce_recon: 360.0,
+        ce_zero: 610.0,
+        ce_mean: 600.0,
+        kl: 20.0,
+        fwd: 2.0,
+        fisher_isotropic: 20.0,
+        drawn: 99.0,
+        ..Sums::default()
+    }
+}
+
 fn judged_of(count: usize, replicates: usize, change: impl Fn(&mut [Sums; 3])) -> Verdict {
     let sequences: Vec<[Sums; 3]> = (0..count)
         .map(|i| {
             let wobble = 1.0 + 0.01 * (i % 4) as f64;
-            let sums = Sums {
-                tokens: 100.0,
-                elements: 1000.0,
-                sse: 20.0 * wobble,
-                sst: 100.0,
-                norm_sq: 120.0,
-                l0: 500.0,
-                scored: 99.0,
-                ce_orig: 300.0,
-                ce_recon: 360.0 * wobble,
-                ce_zero: 610.0,
-                ce_mean: 600.0,
-                kl: 20.0,
-                fwd: 2.0 * wobble,
-                fisher_isotropic: 20.0 * wobble,
-                drawn: 99.0,
-                ..Sums::default()
-            };
+            let mut sums = judged_sums();
+            for sum in [&mut sums.sse, &mut sums.ce_recon, &mut sums.fwd, &mut sums.fisher_isotropic] {
+                *sum *= wobble;
+            }
             let mut subsets = [sums; 3];
             change(&mut subsets);
             subsets
@@ -52,6 +60,39 @@ fn rules(verdict: &Verdict) -> Vec<(Rule, Outcome)> {
 
 fn kinds(verdict: &Verdict) -> Vec<WarningKind> {
     verdict.warnings.iter().map(|warning| warning.kind).collect()
+}
+
+/// A cause that can't be is not named, and one that is known is: of an SAE that was trained here it is known what was asked for.
+#[test]
+fn an_sae_of_known_training_is_judged_by_what_was_asked_for() {
+    let of = |setting: Option<&Setting>, l0: f64| {
+        let sums = Sums { l0: 100.0 * l0, ..judged_sums() };
+        let sequences = vec![[sums; 3]; 40];
+        let counts = Resamples::draw(40, MIN_REPLICATES, 0).counts();
+        judge(&sequences, &Replicates::new(&sequences, &counts), VOCAB, setting)
+    };
+    let read_as = "read as one without k";
+    // The activations have 10 dimensions.
+    assert!(of(None, 12.0).text.contains(read_as) && kinds(&of(None, 12.0)) == [WarningKind::DenseCode]);
+    let steered =
+        Setting { k: None, knob: Some("target_l0 8".to_owned()), architecture: "jumprelu".into(), ..Setting::topk(1) };
+    let both = [WarningKind::DenseCode, WarningKind::SparsityMissed];
+    for (setting, l0, expected, part) in [
+        (&steered, 462.0, &both[..], "The target L0 of 8 was not reached: 462 latents"),
+        (
+            &Setting::topk(512),
+            203.0,
+            &both,
+            "k is 512, and 203 latents are active per token: of those chosen, no more are positive",
+        ),
+        (&Setting::topk(8), 8.0, &[], ""),
+        (&Setting::topk(8), 6.5, &[], ""),
+        (&Setting { knob: Some("l0_coefficient 2".to_owned()), ..steered.clone() }, 5.0, &[], ""),
+    ] {
+        let found = of(Some(setting), l0);
+        assert!(found.text.contains(part) && !found.text.contains(read_as), "{}", found.text);
+        assert_eq!(kinds(&found), expected, "{l0}");
+    }
 }
 
 /// The whole table: sign and size of each score, live or dead, sparse or dense, losses that make sense or not.

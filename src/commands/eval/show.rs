@@ -110,10 +110,10 @@ pub(in crate::commands) fn scores(of: impl Fn(&str) -> (Option<f64>, Option<Inte
 fn in_short(name: &str) -> &'static str {
     match name {
         "r2" => "share of the activations' variance that is reconstructed",
-        "ce_loss_score_mean" => "share of the loss kept: 0 mean activation, 1 perfect",
+        "ce_loss_score_mean" => "share of the effect on the loss that is kept: 0 mean activation, 1 perfect",
         "ce_rec_pooled" => "2 − loss with it / the model's own: 0 doubled loss, 1 perfect",
         "ce_rec" => "the same, a mean over sequences (Ohiagwu 2026)",
-        "ce_loss_score" => "share of the loss kept: 0 zeros, 1 perfect",
+        "ce_loss_score" => "share of the effect on the loss that is kept: 0 zeros, 1 perfect",
         "kl" => "divergence from the model's own predictions, nats",
         "l0" => "active latents per token",
         _ => "share of latents that fired",

@@ -120,7 +120,10 @@ impl Panel {
     /// The range of the vertical axis, in its scale's units.
     pub(super) fn y_range(&self) -> (f64, f64) {
         let rules = self.rules.iter().filter_map(|r| if let Rule::Level(y) = r { Some(*y) } else { None });
-        range(&self.y, self.points().map(|p| p.y).chain(self.ends(Spread::Band)).chain(rules))
+        range(
+            &self.y,
+            self.points().map(|p| p.y).chain(self.ends(Spread::Band)).chain(self.ends(Spread::Bars)).chain(rules),
+        )
     }
 
     /// Ends of the intervals that are drawn so.

@@ -144,13 +144,17 @@ impl<B: DrawingBackend> Plot<'_, B> {
             Some((self.column(p.x)?, self.row(low)?, self.row(high)?))
         };
         let ends: Vec<Option<(i32, i32, i32)>> = series.points.iter().map(ends).collect();
+        let bar = |&(x, low, high): &(i32, i32, i32)| {
+            self.canvas.stroke(vec![(x, low), (x, high)], color, 1)?;
+            [low, high].into_iter().try_for_each(|end| self.canvas.stroke(vec![(x - 3, end), (x + 3, end)], color, 1))
+        };
+        if series.spread == Spread::Bars {
+            return ends.iter().flatten().try_for_each(bar);
+        }
         for stretch in ends.split(Option::is_none) {
             let stretch: Vec<(i32, i32, i32)> = stretch.iter().filter_map(|e| *e).collect();
-            if let [(x, low, high)] = stretch[..] {
-                self.canvas.stroke(vec![(x, low), (x, high)], color, 1)?;
-                for end in [low, high] {
-                    self.canvas.stroke(vec![(x - 3, end), (x + 3, end)], color, 1)?;
-                }
+            if let [alone] = &stretch[..] {
+                bar(alone)?;
             } else if !stretch.is_empty() {
                 let upper = stretch.iter().map(|&(x, _, high)| (x, high));
                 let lower = stretch.iter().rev().map(|&(x, low, _)| (x, low));

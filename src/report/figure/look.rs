@@ -5,6 +5,9 @@ use plotters::style::RGBColor;
 /// Okabe and Ito's colours, which colour-blind readers can tell apart; models have these.
 const MODELS: [RGBColor; 5] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(230, 159, 0), RGBColor(86, 180, 233)];
+/// More of them, for classes: wine, olive, indigo and grey of Paul Tol's muted scheme, which colour-blind readers can tell apart too.
+const MORE: [RGBColor; 4] =
+    [RGBColor(136, 34, 85), RGBColor(153, 153, 51), RGBColor(51, 34, 136), RGBColor(136, 136, 136)];
 /// For what belongs to no model.
 pub const DARK: RGBColor = RGBColor(40, 40, 40);
 /// The same, beside it: the one of Okabe and Ito's that no model has, a little darker.
@@ -77,9 +80,11 @@ impl Style {
         Self::new(model_color(at), Marker::OF_MODELS[at % Marker::OF_MODELS.len()])
     }
 
-    /// That of a class where there is one model: classes have the colours that models would, and dashes once those are used up.
+    /// That of a class where there is one model: classes have the colours that models would, then others, and dashes once those are used up.
     pub fn of_class_alone(at: usize) -> Self {
-        Self::of_model(at).of_class(at / MODELS.len())
+        let colors = [&MODELS[..], &MORE].concat();
+        let look = Self { color: colors[at % colors.len()], ..Self::of_model(at) };
+        look.of_class(at / colors.len())
     }
 
     /// The same for the SAEs of a class, which are told apart by dash, marker and width: that of the first is this.

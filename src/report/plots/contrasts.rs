@@ -1,6 +1,6 @@
 //! What another architecture or objective changes, against the first of the spec.
 
-use super::{Context, Plot, in_rows, point};
+use super::{Context, Line, Plot, in_rows, point};
 use crate::analysis::{Contrast, Differences, contrasts};
 use crate::frames::Site;
 use crate::report::figure::{
@@ -12,14 +12,18 @@ type DifferenceOf = fn(&Contrast<'_>) -> Differences;
 
 const DIFFERENCES: [(&str, DifferenceOf); 3] = [("ΔR²", |c| c.r2), ("ΔCE_rec", |c| c.ce_rec), ("ΔKL", |c| c.kl)];
 
-/// Against the measured L0 or k, a column per depth, a row per difference (and kind of hook), a line per model and later class; empty with
+/// Against the measured L0, a column per depth, a row per difference (and kind of hook), a line per model and later class; empty with
 /// one class.
 pub fn plot(context: &Context<'_>) -> Plot {
     let (analysis, names) = (context.analysis, &context.analysis.names);
     let classes = analysis.grid.classes();
     let of_budget = |c: &Contrast<'_>| c.cell.budget == context.budget && Some(&c.against) == classes.first();
     let found: Vec<Contrast<'_>> = contrasts(analysis).into_iter().filter(of_budget).collect();
-    let later = || context.lines.iter().filter(|line| Some(&line.class) != classes.first());
+    let is_of = |contrast: &Contrast<'_>, line: &Line| {
+        contrast.cell.model == line.model && contrast.cell.setting.is_of(&line.class)
+    };
+    // A class whose L0 lies beyond what was measured of the first at every setting has no line.
+    let later = || context.lines.iter().filter(|line| found.iter().any(|contrast| is_of(contrast, line)));
     let mut rows = Vec::new();
     for (label, of) in DIFFERENCES {
         for sites in &context.sites {
@@ -28,10 +32,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
                     let mut points = Vec::new();
                     for contrast in &found {
                         let cell = contrast.cell;
-                        if cell.site == *site && cell.model == line.model && cell.setting.is_of(&line.class) {
+                        if cell.site == *site && is_of(contrast, line) {
                             let Differences { at_l0, at_k } = of(contrast);
                             let shown = at_l0.map(|score| (score, false)).or(at_k.map(|score| (score, true)));
-                            let place = analysis.sparsity(cell).zip(shown);
+                            let place = contrast.l0.value.zip(shown);
                             points.extend(
                                 place.and_then(|(x, (score, hollow))| Some(Point { hollow, ..point(x, score)? })),
                             );
@@ -42,7 +46,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
                 });
                 let title = format!("{label}, {}", names.site(site));
                 let y = Axis::new(label, Scale::Linear);
-                Panel::new(title, context.k_axis(), y, lines.collect()).rule(Rule::Level(0.0))
+                Panel::new(title, context.l0_axis(), y, lines.collect()).rule(Rule::Level(0.0))
             };
             let mut row: Vec<Panel> = sites.iter().map(panel).collect();
             share_y(&mut row);
@@ -70,8 +74,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what}, minus that of {first}, at one model, depth, budget and L0 ({}, {}); {}. A hollow \
-             point is at equal k: its L0 lies beyond what was measured of {first}. Where R² falls and KL falls too, the two name different SAEs as the better one. \
+            "ΔR², ΔCE_rec (pooled) and ΔKL (nats per token) of each {what}, minus that of {first}, at one model, depth, budget and L0, against that L0 ({}, {}); {}. A \
+             hollow point is at equal k instead: its L0 lies beyond what was measured of {first}. What has neither is left out. Where R² falls and KL falls too, the two name different SAEs as the better one. \
              The rows have different units, so their heights can't be compared.",
             context.seeds(),
             context.trained(),

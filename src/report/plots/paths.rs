@@ -4,7 +4,7 @@ use super::{Context, Plot, in_rows, point};
 use crate::analysis::{BEHAVIOURS, Behaviour, Cell, Given, behaviour, models_at_equal, on_all};
 use crate::frames::{Class, Site};
 use crate::report::figure::{
-    Axis, Figure, Key, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Spread, Style, align_x, share_y,
+    Axis, Figure, Key, Marker, PURPLE, Panel, Point, Rule, Scale, Series, Style, align_x, share_y,
 };
 
 const DIFFERENCE: Style = Style::new(PURPLE, Marker::Diamond);
@@ -57,11 +57,12 @@ pub fn plot(context: &Context<'_>) -> Plot {
             panels,
         },
         caption: format!(
-            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}). Where paths coincide, equal R² means equal \
+            "Pooled CE_rec against R², a path per {} along k, a column per depth ({}, {}); {}. Where paths coincide, equal R² means equal \
              behaviour, and differences at equal k only say how far along the path each has come.{lower} Axes are truncated.",
             context.per_line(),
             context.seeds(),
             context.trained(),
+            context.intervals("vertical bars"),
         ),
     }
 }
@@ -84,12 +85,13 @@ pub fn by_metric(context: &Context<'_>) -> Plot {
             panels: context.analysis.anchor_sites().iter().flat_map(of_site).collect(),
         },
         caption: format!(
-            "Six metrics of behaviour against R² at depth {}, a path per {} along k ({}, {}); higher is better in all. They are normalised by \
+            "Six metrics of behaviour against R² at depth {}, a path per {} along k ({}, {}); {}; higher is better in all. They are normalised by \
              different losses, so models can change places from panel to panel. Axes are truncated.",
             context.anchor,
             context.per_line(),
             context.seeds(),
             context.trained(),
+            context.intervals("vertical bars"),
         ),
     }
 }
@@ -99,10 +101,10 @@ fn path(context: &Context<'_>, site: &Site, metric: &Behaviour, title: &str) -> 
     let series = context.paths(site).map(|(line, cells)| {
         let place = |cell: &&Cell| {
             let r2 = context.analysis.score(cell, on_all("r2")).value?;
-            let behaves = context.analysis.score(cell, metric.quantity()).value?;
-            Some(context.marked(cell, Point::new(r2, metric.sign * behaves, None)))
+            let behaves = context.analysis.score(cell, metric.quantity()).turned(metric.sign);
+            Some(context.marked(cell, point(r2, behaves)?))
         };
-        Series::line(line.look, cells.iter().filter_map(place).collect())
+        Series::path(line.look, cells.iter().filter_map(place).collect())
     });
     let name = metric.name.split(" (").next().unwrap_or(metric.name);
     Panel::new(title, Axis::new("R²", Scale::Linear), Axis::new(name, Scale::Linear), series.collect())
@@ -119,13 +121,10 @@ fn apart(context: &Context<'_>, site: &Site, metric: &Behaviour) -> Panel {
             let r2 = context.analysis.score(cell, on_all("r2")).value?;
             point(r2, models_at_equal(context.analysis, first?, cell, metric.turned(), Given::R2)?)
         };
-        // A series for each point: its interval is a bar.
-        bars.extend(cells.unwrap_or_default().into_iter().filter_map(place).map(|point| Series {
-            look: DIFFERENCE.of_class(at),
-            points: vec![point],
-            joined: false,
-            spread: Spread::Band,
-        }));
+        let points: Vec<Point> = cells.unwrap_or_default().into_iter().filter_map(place).collect();
+        if !points.is_empty() {
+            bars.push(Series { joined: false, ..Series::path(DIFFERENCE.of_class(at), points) });
+        }
     }
     let y = Axis::new("ΔCE_rec at equal R²", Scale::Linear);
     Panel::new(String::new(), Axis::new("R²", Scale::Linear), y, bars).rule(Rule::Level(0.0))

@@ -1,9 +1,8 @@
 //! What controls have, and whether latents can be read, as a paragraph each.
 
-use super::listed;
 use crate::analysis::{ASKED, Analysis, BEYOND, Legible, legible, outcomes};
 use crate::frames::Grid;
-use crate::markdown::{code, signed_with_interval, with_interval};
+use crate::markdown::{code, listed, signed_with_interval, with_interval};
 
 /// Scores by which SAEs are set against their controls here; the table has all.
 const SHOWN: [&str; 2] = ["R²", "CE_rec (pooled)"];

@@ -2,9 +2,9 @@
 
 use assay_probes::metrics::Subset;
 
-use super::{by, kinds_of_classes, listed, place, plain, signed, way};
-use crate::analysis::{Analysis, Answer, Cell, Contrary, Contrast, Gap, Score, Strong, Tally};
-use crate::markdown::{code, signed_with_interval, tokens_text, with_interval};
+use super::{by, kinds_of_classes, place, plain, signed, way};
+use crate::analysis::{Analysis, Answer, Cell, Contrary, Contrast, Gap, LEAST, Score, Strong, Tally};
+use crate::markdown::{code, listed, signed_with_interval, tokens_text, with_interval};
 use crate::verdict::{AGREE, DIFFER, GAP};
 
 /// A finding as sentences.
@@ -29,10 +29,15 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             )
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
-        Answer::Kept { cell, r2, kept, difference: _, tally } => format!(
-            "{} This compares R² with the loss score under mean ablation, which is 0 for the mean activation and 1 for a perfect reconstruction as R² is: a difference within ±{AGREE} is agreement, \
-             one beyond ±{DIFFER} is not. The clearest: at {} of {}, R² is {} and the loss score {}.",
+        Answer::Kept { cell, r2, kept, difference, tally } => format!(
+            "{} This compares R² with the loss score under mean ablation, which like R² is 0 for the mean activation and 1 for a perfect reconstruction: a difference within ±{AGREE} is \
+             agreement, one beyond ±{DIFFER} is not. The clearest {}: at {} of {}, R² is {} and the loss score {}.",
             kept_by(*tally),
+            match difference.value {
+                Some(value) if value > DIFFER => "overstatement",
+                Some(value) if value < -DIFFER => "understatement",
+                _ => "agreement",
+            },
             place(analysis, cell),
             code(&cell.model),
             plain(r2),
@@ -77,6 +82,16 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
     }
 }
 
+/// What is said of differences that are too small to act on; empty where there are none.
+fn too_small(tally: Tally) -> String {
+    let Tally { equal, unseen, .. } = tally;
+    let parts = [
+        (unseen, format!("CE_rec differs by {LEAST} or more where R² surely differs by less: to R² the two are alike")),
+        (equal - unseen, format!("CE_rec surely differs by less than {LEAST}, too little to act on")),
+    ];
+    parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(" In {count} {what}.")).collect()
+}
+
 /// `none is`, `1 is`, `2 are`.
 fn are(count: usize) -> String {
     match count {
@@ -88,7 +103,7 @@ fn are(count: usize) -> String {
 
 /// `R² understates what SAEs keep of the model's loss in 11 of 24 conditions and agrees with it in 3; 10 are undecided.`
 fn kept_by(tally: Tally) -> String {
-    let Tally { above, below, equal, of } = tally;
+    let Tally { above, below, equal, of, .. } = tally;
     let ways = [("understates", below), ("overstates", above), ("agrees with", equal)];
     let said: Vec<String> = ways
         .into_iter()
@@ -127,7 +142,7 @@ fn few_tokens(
     };
     let changes: Vec<String> = tallies.iter().map(changes).collect();
     format!(
-        "R² depends on a few tokens: {} (and so is the whole interval of the difference). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
+        "R² depends on a few tokens: {} (the whole interval of the difference lies beyond {GAP}). The clearest: at {} of {}, R² is {} on all tokens and {} without {}, while CE_rec is \
          {} over all predictions and {} over those that are not made at these tokens.",
         changes.join("; "),
         place(analysis, cell),
@@ -145,7 +160,11 @@ fn few_tokens(
 
 /// `in 12 of 18 conditions`.
 fn in_conditions(count: usize, of: usize) -> String {
-    if count == of { format!("in all {of} conditions") } else { format!("in {count} of {of} conditions") }
+    match (count, of) {
+        (1, 1) => "in the only condition".to_owned(),
+        _ if count == of => format!("in all {of} conditions"),
+        _ => format!("in {count} of {of} conditions"),
+    }
 }
 
 fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Contrary<'_>]) -> String {
@@ -157,9 +176,13 @@ fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Cont
     if tally.above > 0 {
         said.push(format!("name the same model as the better one {}", in_conditions(tally.above, tally.of)));
     }
+    if said.is_empty() {
+        said.push(format!("name the same model or different ones in none of {} conditions", tally.of));
+    }
     let mut out = format!(
-        "At equal k and tokens, R² and CE_rec {} (both intervals exclude 0). At {}, {} minus {} is {} in R² and {} in CE_rec.",
+        "At equal k and tokens, R² and CE_rec {} (both differences are at least {LEAST} in size, and their intervals exclude 0).{} At {}, {} minus {} is {} in R² and {} in CE_rec.",
         listed(&said),
+        too_small(tally),
         place(analysis, gap.to),
         code(&gap.to.model),
         code(&gap.from.model),
@@ -188,24 +211,35 @@ fn classes(analysis: &Analysis<'_>, contrast: &Contrast<'_>, tally: Tally) -> St
     let [r2, ce_rec] = [contrast.r2.at_l0, contrast.ce_rec.at_l0].map(Option::unwrap_or_default);
     let kl = contrast.kl.at_l0.map(|kl| format!(", and KL {} by {} nats", way(&kl), by(&kl)));
     let ways = [("agree on the better SAE", tally.above), ("contradict each other", tally.below)];
-    let said: Vec<String> = ways
+    let all = format!("of {} comparisons of two {}", tally.of, kinds_of_classes(analysis));
+    let mut said: Vec<String> = ways
         .into_iter()
         .filter(|(_, count)| *count > 0)
         .enumerate()
-        .map(|(at, (what, count))| match at {
-            0 => format!("{what} in {count} of {} comparisons of two {}", tally.of, kinds_of_classes(analysis)),
-            _ => format!("{what} in {count}"),
-        })
+        .map(
+            |(at, (what, count))| {
+                if at == 0 { format!("{what} in {count} {all}") } else { format!("{what} in {count}") }
+            },
+        )
         .collect();
-    let open = match tally.of - tally.above - tally.below {
+    if said.is_empty() {
+        said.push(format!("agree or contradict each other in none {all}"));
+    }
+    let open = match tally.of - tally.above - tally.below - tally.equal {
         0 => String::new(),
-        open => format!("; {} open", are(open)),
+        1 => " 1 is open.".to_owned(),
+        open => format!(" {open} are open."),
     };
     format!(
-        "At equal L0, R² and CE_rec {} (the intervals of both differences exclude 0){open}. The clearest {}: at {} of {} (L0 {}), R² is {} by {} than that \
+        "At equal L0, R² and CE_rec {} (both differences are at least {LEAST} in size, and their intervals exclude 0).{}{open} The clearest {}: at {} of {} (L0 {}), R² is {} by {} than that \
          of {}, CE_rec {} by {}{}.",
         listed(&said),
-        if tally.below > 0 { "contradiction" } else { "agreement" },
+        too_small(tally),
+        match tally {
+            Tally { below: 1.., .. } => "contradiction",
+            Tally { unseen: 1.., .. } => "difference that R² does not show",
+            _ => "agreement",
+        },
         place(analysis, contrast.cell),
         code(&contrast.cell.model),
         contrast.l0.value.map_or_else(|| "unknown".to_owned(), |l0| format!("{l0:.1}")),

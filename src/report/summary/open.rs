@@ -2,8 +2,9 @@
 
 use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, HYPOTHESES, MIN_SEEDS};
 
-use super::{kinds_of_classes, listed};
-use crate::analysis::{Analysis, Answer, Gap, Precision, Strong, findings, gaps, precisions};
+use super::kinds_of_classes;
+use crate::analysis::{Against, Analysis, Answer, Gap, LEAST, Precision, Strong, findings, gaps, precisions};
+use crate::markdown::listed;
 
 /// What the decision rules of the hypotheses lack, whatever the numbers are; empty where they can decide.
 fn lacking(analysis: &Analysis<'_>) -> Vec<String> {
@@ -58,11 +59,11 @@ pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> Strin
     }
     out.extend(strong.iter().filter_map(|strong| match &strong.answer {
         Answer::Classes { tally, .. } => {
-            let open = tally.of - tally.above - tally.below;
+            let open = tally.of - tally.above - tally.below - tally.equal;
             (open > 0).then(|| {
                 let are = if open == 1 { "is" } else { "are" };
                 format!(
-                    "{open} of {} comparisons of two {} at equal L0 {are} open: an interval of R² or CE_rec contains 0.",
+                    "{open} of {} comparisons of two {} at equal L0 {are} open: an interval of R² or CE_rec contains 0, or reaches across {LEAST}.",
                     tally.of,
                     kinds_of_classes(analysis)
                 )
@@ -151,13 +152,19 @@ fn enough(analysis: &Analysis<'_>) -> Option<String> {
     let seeds = match all.iter().filter(beyond).count() {
         0 => String::new(),
         count => {
-            format!(" In {count} of them the training seeds alone differ too much: there it takes more seeds as well.")
+            format!(
+                " In {count} of the {} the training seeds alone differ too much: there it takes more seeds as well.",
+                all.len()
+            )
         }
     };
+    // More than are counted elsewhere, where L0 has to be equal.
+    let at_k = all.iter().filter(|of| matches!(of.against, Against::ClassAtK(_))).count();
+    let also = if at_k > 0 { format!(", {at_k} of them at equal k because no L0 is equal") } else { String::new() };
     let takes = if least == most { format!("{least}") } else { format!("{least} to {most}") };
     Some(format!(
         "To show with 80 % power that two equally good SAEs are so, to within ±{CE_REC_MARGIN} of CE_rec, takes {takes} evaluation sequences, by the comparison; \
-         {used} were used, enough as far as sequences go in {suffice} of {} comparisons.{seeds} The table [`sequences-needed`](tables/sequences-needed.md) has each of them.",
+         {used} were used, enough as far as sequences go in {suffice} of {} comparisons{also}.{seeds} The table [`sequences-needed`](tables/sequences-needed.md) has each of them.",
         needed.len(),
     ))
 }

@@ -45,7 +45,7 @@ pub fn glance(analysis: &Analysis<'_>) -> Table {
     table
 }
 
-/// `0.569 to 0.750`; with more decimals where the ends are close.
+/// `0.569 to 0.750`; with more decimals where the ends are close, and one number where there is one.
 fn span(values: impl Iterator<Item = f64>) -> String {
     let ends = values.fold(None, |ends: Option<(f64, f64)>, v| match ends {
         Some((low, high)) => Some((low.min(v), high.max(v))),
@@ -57,7 +57,7 @@ fn span(values: impl Iterator<Item = f64>) -> String {
         d if d > 0.0 && d < 0.01 => 4,
         _ => 3,
     };
-    format!("{low:.decimals$} to {high:.decimals$}")
+    if low == high { format!("{low:.decimals$}") } else { format!("{low:.decimals$} to {high:.decimals$}") }
 }
 
 #[cfg(test)]
@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(span([0.75, 0.569, 0.6].into_iter()), "0.569 to 0.750");
         assert_eq!(span([0.99821, 0.9996].into_iter()), "0.9982 to 0.9996");
         assert_eq!(span([8.0, 127.98].into_iter()), "8.0 to 128.0");
+        assert_eq!(span([0.4381].into_iter()), "0.438");
         assert_eq!(span(std::iter::empty()), NONE);
     }
 }
