@@ -86,33 +86,40 @@ pub fn token_cross_entropy(log_probs: Tensor<3>, tokens: ArrayView2<'_, u32>, de
 /// - `labels`: `[batch, context]`, the text whose next tokens are to be predicted: the tokens themselves, or labels of
 ///   [`sample_labels`]; the result is like [`Cut::value`].
 pub fn loss_gradient(model: &Decoder, cut: &Cut, labels: ArrayView2<'_, u32>) -> Tensor<3> {
-    loss_gradients(model, &[cut], labels).remove(0)
+    loss_gradients(model, &[cut], &[], labels).remove(0)
 }
 
-/// [`loss_gradient`] at several cuts of one pass, in their order. On a GPU those in later layers than another's come from its pass: one
-/// forward and one back from the lowest serve all of them, and they are what they are alone but for rounding. On the CPU each has a pass
-/// of its own, so that no bit of one depends on the others.
+/// [`loss_gradient`] at several cuts of one pass, at different sites, in their order. On a GPU those in later layers than another's come from
+/// its pass: one forward and one back from the lowest serve all of them, and they are what they are alone but for rounding. `company` are cuts
+/// of the same pass that count for that though they are not asked for: with the same company a gradient has the same bits, whichever others
+/// are asked for. On the CPU each has a pass of its own, so that no bit of one depends on the others.
 ///
 /// # Shapes
 /// - As [`loss_gradient`].
 ///
 /// # Panics
 /// If the cuts are of different passes.
-pub fn loss_gradients(model: &Decoder, cuts: &[&Cut], labels: ArrayView2<'_, u32>) -> Vec<Tensor<3>> {
+pub fn loss_gradients(model: &Decoder, cuts: &[&Cut], company: &[&Cut], labels: ArrayView2<'_, u32>) -> Vec<Tensor<3>> {
     let mut gradients = vec![None; cuts.len()];
-    let mut left: Vec<usize> = (0..cuts.len()).collect();
-    left.sort_by_key(|&at| cuts[at].site().hook);
+    let asked_for = |cut: &Cut| cuts.iter().position(|asked| asked.site() == cut.site());
+    let mut left: Vec<&Cut> = cuts.to_vec();
+    left.extend(company.iter().filter(|cut| asked_for(cut).is_none()));
+    left.sort_by_key(|cut| cut.site().hook);
     while !left.is_empty() {
         let base = left.remove(0);
-        let lowest = cuts[base].site().hook.layer;
-        let shares =
-            |at: &usize| model.shares_passes() && cuts[*at].is_on_pass() && cuts[*at].site().hook.layer > lowest;
-        let (with_it, others): (Vec<usize>, Vec<usize>) = left.into_iter().partition(shares);
+        let lowest = base.site().hook.layer;
+        let shares = |cut: &&Cut| model.shares_passes() && cut.is_on_pass() && cut.site().hook.layer > lowest;
+        let (with_it, others): (Vec<&Cut>, Vec<&Cut>) = left.into_iter().partition(shares);
         left = others;
-        let along: Vec<&Cut> = with_it.iter().map(|&at| cuts[at]).collect();
-        let found = gradients_from(model, cuts[base], &along, labels);
-        for (at, gradient) in std::iter::once(base).chain(with_it).zip(found) {
-            gradients[at] = Some(gradient);
+        let along: Vec<&Cut> = with_it.into_iter().filter(|cut| asked_for(cut).is_some()).collect();
+        if along.is_empty() && asked_for(base).is_none() {
+            continue;
+        }
+        let found = gradients_from(model, base, &along, labels);
+        for (cut, gradient) in std::iter::once(base).chain(along).zip(found) {
+            if let Some(at) = asked_for(cut) {
+                gradients[at] = Some(gradient);
+            }
         }
     }
     gradients.into_iter().map(|gradient| gradient.expect("every cut is the lowest of a pass or on one")).collect()

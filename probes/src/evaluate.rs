@@ -9,6 +9,7 @@ mod site;
 
 use std::ops::{ControlFlow, Range};
 
+use assay_models::decoder::Cut;
 use assay_models::memory::free;
 use assay_models::{DecoderConfig, Site, runs_on_cpu};
 use assay_sae::{Code, Sae};
@@ -220,13 +221,22 @@ pub fn evaluate(
             sites.push(reads);
         }
     }
+    // A gradient's bits follow from who shares its pass. All sites do whose SAEs may ever be asked for, so that what an SAE is found to be
+    // does not depend on which others are evaluated with it.
+    let sharing =
+        if survey.model().shares_passes() { survey.sites().filter(Site::is_plain).collect() } else { Vec::new() };
+    sites.extend(sharing.iter().filter(|site| !sites.contains(site)).copied().collect::<Vec<Site>>());
     check_memory(survey, subjects)?;
     advance(&mut progress, 0)?;
     for (start, tokens) in survey.batches() {
         let batch = Batch { survey, config, start, tokens };
         let all = survey.model().cut(tokens, &sites)?;
         for cuts in passes(&all[..patched]) {
-            let pass = batch.run(&cuts)?;
+            let company: Vec<&Cut> = match cuts[0].site().is_plain() {
+                true => all.iter().filter(|cut| sharing.contains(&cut.site())).collect(),
+                false => Vec::new(),
+            };
+            let pass = batch.run(&cuts, &company)?;
             for (number, cut) in cuts.into_iter().enumerate() {
                 let at_site = AtSite::new(&batch, &pass, number, cut)?;
                 let all_subjects = subjects.iter_mut().zip(&mut found).enumerate();

@@ -88,7 +88,7 @@ impl Decoder {
 
     /// Whether one pass gives the gradients at several cuts. With a gradient a pass rounds otherwise than without one, so that they
     /// are then not quite those of the cuts alone.
-    pub(crate) fn shares_passes(&self) -> bool {
+    pub fn shares_passes(&self) -> bool {
         self.pinned
     }
 
