@@ -356,6 +356,11 @@ impl<'a> Analysis<'a> {
         self.grid.budgets().last().copied().unwrap_or_default()
     }
 
+    /// The largest token budget of a model, which may have budgets of its own.
+    pub fn largest_budget_of(&self, model: &str) -> u64 {
+        self.cells.iter().filter(|cell| cell.model == model).map(|cell| cell.budget).max().unwrap_or_default()
+    }
+
     /// Every pair of models, an earlier and a later one of the spec.
     pub fn model_pairs(&self) -> Vec<(String, String)> {
         let models = self.grid.models();

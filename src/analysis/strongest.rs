@@ -199,7 +199,8 @@ impl<T> Best<T> {
 /// Cells of the last model's SAEs against the first's at the largest budget.
 fn of_ends(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> bool {
     let models = analysis.grid.models();
-    Some(&from.model) == models.first() && Some(&to.model) == models.last() && to.budget == analysis.largest_budget()
+    let are_ends = Some(&from.model) == models.first() && Some(&to.model) == models.last();
+    are_ends && to.budget == analysis.largest_budget_of(&to.model)
 }
 
 fn models<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
@@ -246,11 +247,10 @@ fn equal_r2<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
 
 /// Of the same comparisons as [`super::choices`] at the largest budget.
 fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
-    let budget = analysis.largest_budget();
     let (mut tally, mut compared) = (Tally::default(), Compared::new());
     for contrast in contrasts(analysis) {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
-        let Some((r2, ce_rec)) = at_l0.filter(|_| contrast.cell.budget == budget) else { continue };
+        let Some((r2, ce_rec)) = at_l0.filter(|_| is_largest(analysis, contrast.cell)) else { continue };
         tally.of += 1;
         compared.add(&mut tally, &r2, &ce_rec, contrast);
     }
@@ -259,10 +259,9 @@ fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
 }
 
 fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
-    let budget = analysis.largest_budget();
     let names = ["r2", "ce_loss_score_mean"].map(on_all);
     let (mut tally, mut differ, mut agree) = (Tally::default(), Best(None), Best(None));
-    for cell in analysis.cells.iter().filter(|c| c.budget == budget && sequences(analysis, c) >= MIN_SEQUENCES) {
+    for cell in analysis.cells.iter().filter(|c| is_largest(analysis, c) && sequences(analysis, c) >= MIN_SEQUENCES) {
         let difference = analysis.derived(&names.map(|name| (cell, name)), |v| Some(v[0] - v[1]));
         let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
         tally.of += 1;
@@ -285,17 +284,21 @@ fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     Some(Strong { strength, answer: Answer::Kept { cell, r2, kept, difference, tally } })
 }
 
+/// Whether a cell is of the largest budget of its model.
+fn is_largest(analysis: &Analysis<'_>, cell: &Cell) -> bool {
+    cell.budget == analysis.largest_budget_of(&cell.model)
+}
+
 /// The fewest evaluation sequences of a cell's runs.
 fn sequences(analysis: &Analysis<'_>, cell: &Cell) -> usize {
     analysis.runs(cell).map(|r| r.sequences.len()).min().unwrap_or(0)
 }
 
 fn few_tokens<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
-    let budget = analysis.largest_budget();
     let metrics = ["r2", "ce_rec_pooled"].map(on_all);
     let mut tallies = [Subset::NoOutlier, Subset::NoFirst].map(|subset| (subset, Tally::default()));
     let mut best = Best(None);
-    for cell in analysis.cells.iter().filter(|c| c.budget == budget) {
+    for cell in analysis.cells.iter().filter(|c| is_largest(analysis, c)) {
         for &mut (subset, ref mut tally) in &mut tallies {
             let [(r2, _), _] = metrics;
             let parts = [(cell, (r2, Subset::All)), (cell, (r2, subset))];

@@ -5,7 +5,7 @@ mod made;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use assay_models::vocabulary::Vocabulary;
 use assay_models::{DecoderConfig, ModelFiles, TokenSource, memory};
 use assay_probes::features::explanation::Method;
@@ -110,7 +110,9 @@ impl FeaturesArgs {
         let dir = fetch::sae(&self.sae, progress)?;
         let checkpoint = fetch::model(&model_name, progress)?;
         let files = ModelFiles::open(&checkpoint)?;
-        let vocabulary = Vocabulary::load(&checkpoint)?;
+        let vocabulary = Vocabulary::load(&checkpoint).context(
+            "`assay features` shows tokens as text, also those of a token file: it needs tokenizer.json beside the model's config.json",
+        )?;
         let mut loaded = formats::load(&dir, &device)?;
         let assumed = complete(&mut loaded, &self.given.given())?;
         let place = self.place.place(&self.sae, &loaded, files.config(), assumed.without_value_bias)?;

@@ -134,7 +134,9 @@ impl<'a> Context<'a> {
 
     /// The cells of every line in order of sparsity, at the largest budget.
     fn paths(&self, site: &Site) -> impl Iterator<Item = (&Line, Vec<&Cell>)> {
-        let path = |line: &Line| self.analysis.path(&line.model, site, self.budget, &line.class);
+        let path = |line: &Line| {
+            self.analysis.path(&line.model, site, self.analysis.largest_budget_of(&line.model), &line.class)
+        };
         let paths: Vec<_> = self.lines.iter().map(|line| (line, path(line))).collect();
         paths.into_iter()
     }
@@ -202,7 +204,15 @@ impl<'a> Context<'a> {
 
     /// What every figure must carry with it when it leaves its page.
     fn subtitle(&self) -> String {
-        self.subtitle_of(&[self.budget])
+        self.subtitle_of(&self.largest_budgets())
+    }
+
+    /// The largest budget of each model, each once.
+    fn largest_budgets(&self) -> Vec<u64> {
+        let mut budgets: Vec<u64> = self.models.iter().map(|model| self.analysis.largest_budget_of(model)).collect();
+        budgets.sort_unstable();
+        budgets.dedup();
+        budgets
     }
 
     /// The same for a figure of several budgets.
@@ -220,9 +230,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// `61k training tokens`.
+    /// `61k training tokens`, `6.2M to 25M training tokens`.
     fn trained(&self) -> String {
-        tokens_text(self.budget).replace(" tokens", " training tokens")
+        let text = |budget: &u64| tokens_text(*budget).replace(" tokens", "");
+        match self.largest_budgets().as_slice() {
+            [first, .., last] => format!("{} to {} training tokens", text(first), text(last)),
+            _ => tokens_text(self.budget).replace(" tokens", " training tokens"),
+        }
     }
 
     /// What intervals cover; what they don't stands among the caveats.

@@ -241,12 +241,18 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
     let models = grid.models();
     if let [first, .., last] = models.as_slice() {
         let alive = |model: &String| {
-            let cells = analysis.cells.iter().filter(|c| c.model == *model && c.budget == analysis.largest_budget());
+            let cells =
+                analysis.cells.iter().filter(|c| c.model == *model && c.budget == analysis.largest_budget_of(model));
             percent(cells.filter_map(|c| analysis.column(c, "alive_frac")).reduce(f64::min))
         };
+        let trained = match analysis.largest_budget_of(first) == analysis.largest_budget_of(last) {
+            true => "SAEs of different models were trained on equally many tokens, not on equally many per latent.",
+            false => {
+                "Models have token budgets of their own: where these are equally many per latent, `equal-training` compares the models, and no other table does."
+            }
+        };
         out.push(format!(
-            "SAEs of different models were trained on equally many tokens, not on equally many per latent. In the worst case {} of the latents of {} are alive, and {} of \
-             those of {}.",
+            "{trained} In the worst case {} of the latents of {} are alive, and {} of those of {}.",
             alive(first),
             code(first),
             alive(last),

@@ -25,7 +25,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
             for (label, line, of) in QUANTITIES {
                 let panel = |setting: &&Setting| {
                     let series = context.models.iter().enumerate().map(|(i, model)| {
-                        let cell = analysis.cell(model, &site, context.budget, setting);
+                        let cell = analysis.cell(model, &site, analysis.largest_budget_of(model), setting);
                         let profile = cell.map(|cell| norm_profile(analysis, cell)).unwrap_or_default();
                         let enough = profile.iter().filter(|p| p.tokens >= FEW);
                         let points = enough.filter_map(|p| Some(Point::new(p.quantile, of(p)?, None))).collect();

@@ -45,7 +45,10 @@ pub fn plot(context: &Context<'_>) -> Plot {
         left.fold(f64::NEG_INFINITY, f64::max)
     };
     let most = |class: &Class| {
-        let cells = analysis.cells.iter().filter(|cell| cell.budget == context.budget && cell.setting.is_of(class));
+        let cells = analysis
+            .cells
+            .iter()
+            .filter(|cell| cell.budget == analysis.largest_budget_of(&cell.model) && cell.setting.is_of(class));
         cells.map(change).fold(f64::NEG_INFINITY, f64::max)
     };
     // The first of equals.
@@ -56,7 +59,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         .max_by(|a, b| most(a).total_cmp(&most(b)))
         .filter(|class| most(class) >= SHOWN_FROM);
     let panel = |model: &str, site: &Site, class: &Class| {
-        let cells = analysis.path(model, site, context.budget, class);
+        let cells = analysis.path(model, site, analysis.largest_budget_of(model), class);
         let all = lines();
         let count = all.len();
         let series = all.into_iter().enumerate().map(|(at, (quantity, _, look))| {

@@ -22,7 +22,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
         for (at, model) in context.models.iter().enumerate() {
             let looks = looks(context, model_color(at));
             let series = context.settings.iter().zip(looks).filter_map(|(setting, look)| {
-                let cell = analysis.cell(model, site, context.budget, setting)?;
+                let cell = analysis.cell(model, site, analysis.largest_budget_of(model), setting)?;
                 let run = analysis.runs(cell).find(|r| r.seed == seed)?;
                 let points = thinned(&run.curve, (POINTS / lines.max(1)).max(20));
                 (!points.is_empty()).then_some(Series { look, points, joined: true, spread: Spread::Band })

@@ -90,6 +90,9 @@ pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> Strin
 /// `By rules fixed in advance, H0 is rejected in 1 of 4 and open in 3 of 4 (the difference may still be closing); …`
 fn hypotheses(analysis: &Analysis<'_>) -> String {
     let found = findings(analysis);
+    if found.is_empty() {
+        return "No hypothesis can be tested: no two models have SAEs of one budget, depth and k.".to_owned();
+    }
     let mut names: Vec<&str> = found.iter().map(|f| f.hypothesis.name).collect();
     names.sort_unstable();
     names.dedup();
@@ -142,8 +145,8 @@ fn too_small(analysis: &Analysis<'_>) -> Option<String> {
 
 /// Whether the evaluation sequences suffice to call two SAEs equally good, and where seeds stand in the way; `None` where nothing is compared.
 fn enough(analysis: &Analysis<'_>) -> Option<String> {
-    let budget = analysis.largest_budget();
-    let all: Vec<Precision<'_>> = precisions(analysis).into_iter().filter(|of| of.cell.budget == budget).collect();
+    let is_largest = |of: &Precision<'_>| of.cell.budget == analysis.largest_budget_of(&of.cell.model);
+    let all: Vec<Precision<'_>> = precisions(analysis).into_iter().filter(is_largest).collect();
     let used = all.iter().map(|of| of.sequences).min()?;
     let needed: Vec<u64> = all.iter().filter_map(Precision::needed).collect();
     let (least, most) = (*needed.iter().min()?, *needed.iter().max()?);

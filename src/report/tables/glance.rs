@@ -18,8 +18,8 @@ pub fn glance(analysis: &Analysis<'_>) -> Table {
         "L0 without them",
         "CE_rec (pooled)",
     ]);
-    let budget = analysis.largest_budget();
     for model in analysis.grid.models() {
+        let budget = analysis.largest_budget_of(&model);
         for site in analysis.grid.sites() {
             let cells: Vec<&Cell> = analysis
                 .cells
