@@ -70,7 +70,7 @@ pub fn at_equal(
     Some(analysis.derived(&parts, |values| difference(values, along_or_beyond)))
 }
 
-/// A later model's cell against an earlier model's path through the same site, budget and class.
+/// A later model's cell against an earlier model's path through the same site and class, of the [same budget](Analysis::budget_like).
 pub fn models_at_equal(
     analysis: &Analysis<'_>,
     earlier: &str,
@@ -78,6 +78,6 @@ pub fn models_at_equal(
     turned: Turned,
     given: Given,
 ) -> Option<Score> {
-    let path = analysis.path(earlier, &later.site, later.budget, &later.setting.class());
+    let path = analysis.path(earlier, &later.site, analysis.budget_like(later, earlier), &later.setting.class());
     at_equal(analysis, &path, later, turned, given)
 }

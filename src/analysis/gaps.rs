@@ -40,7 +40,7 @@ impl Gap<'_> {
     }
 }
 
-/// The cells of every pair of models, earlier and later, at every site, budget and setting that both have.
+/// The cells of every pair of models, earlier and later, at every site, [budget](Analysis::budget_like) and setting that both have.
 pub fn pairs<'a>(analysis: &'a Analysis<'_>) -> Vec<(&'a Cell, &'a Cell)> {
     let mut pairs = Vec::new();
     let (sites, settings) = (analysis.grid.sites(), analysis.grid.settings());
@@ -48,8 +48,9 @@ pub fn pairs<'a>(analysis: &'a Analysis<'_>) -> Vec<(&'a Cell, &'a Cell)> {
         for site in &sites {
             for budget in analysis.grid.budgets() {
                 for setting in &settings {
-                    let cell = |model: &str| analysis.cell(model, site, budget, setting);
-                    pairs.extend(cell(&from).zip(cell(&to)));
+                    let Some(to) = analysis.cell(&to, site, budget, setting) else { continue };
+                    let from = analysis.cell(&from, site, analysis.budget_like(to, &from), setting);
+                    pairs.extend(from.map(|from| (from, to)));
                 }
             }
         }

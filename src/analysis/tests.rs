@@ -114,6 +114,30 @@ fn behaviour_metrics_may_contradict_each_other() {
     assert_eq!(found.mismatches, (0, 2));
 }
 
+/// Models that have no budget in common are compared where theirs are as many tokens per latent, and nowhere else.
+#[test]
+fn models_with_budgets_of_their_own_are_compared_per_latent() {
+    let made = |(model, _, budget, _): Place<'_>, _: usize| {
+        Made::new(0.5, 0.6 + 0.1 * number(model) as f64 + budget as f64 * 1e-5)
+    };
+    let compared = |latents: u64| {
+        let mut grid = grid(&MODELS, &[4], &[1000, 2000, 4000], 2, 8, made);
+        grid.runs.retain(|run| (run.model == MODELS[0]) == (run.training_tokens == 1000));
+        for run in &mut grid.runs {
+            let d_sae = if run.model == MODELS[0] { 10 } else { latents };
+            run.values.insert("d_sae".to_owned(), Some(d_sae as f64));
+        }
+        let analysis = Analysis::new(&grid);
+        let ends = [MODELS[0], MODELS[MODELS.len() - 1]].map(|model| analysis.largest_budget_of(model));
+        assert_eq!(ends, [1000, 4000]);
+        let found = gaps(&analysis);
+        found.iter().map(|gap| (gap.from.budget, gap.to.budget)).collect::<Vec<_>>()
+    };
+    assert_eq!(compared(20), [(1000, 2000)]);
+    assert_eq!(compared(40), [(1000, 4000)]);
+    assert_eq!(compared(30), []);
+}
+
 #[test]
 fn a_trend_is_paired_by_seed_and_sequence() {
     let made = |(model, _, budget, seed): Place<'_>, at: usize| {

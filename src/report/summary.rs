@@ -248,7 +248,8 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
         let trained = match analysis.largest_budget_of(first) == analysis.largest_budget_of(last) {
             true => "SAEs of different models were trained on equally many tokens, not on equally many per latent.",
             false => {
-                "Models have token budgets of their own: where these are equally many per latent, `equal-training` compares the models, and no other table does."
+                "Models have token budgets of their own, and those with equally many tokens per latent are compared (`setup` has the numbers); where a table \
+                 names one budget of two models, it is the later model's."
             }
         };
         out.push(format!(

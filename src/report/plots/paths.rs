@@ -116,7 +116,8 @@ fn apart(context: &Context<'_>, site: &Site, metric: &Behaviour) -> Panel {
     let last = last.filter(|last| Some(*last) != first);
     let mut bars = Vec::new();
     for (at, class) in context.analysis.grid.classes().iter().enumerate() {
-        let cells = last.map(|model| context.analysis.path(model, site, context.budget, class));
+        let cells =
+            last.map(|model| context.analysis.path(model, site, context.analysis.largest_budget_of(model), class));
         let place = |cell: &Cell| {
             let r2 = context.analysis.score(cell, on_all("r2")).value?;
             point(r2, models_at_equal(context.analysis, first?, cell, metric.turned(), Given::R2)?)

@@ -4,7 +4,8 @@ use assay_probes::stats::Excludes;
 
 use super::{budget, pair, signed};
 use crate::analysis::{
-    Analysis, BEHAVIOURS, BehaviourGap, Cell, Gap, Given, Turned, behaviour, gap, gaps, models_at_equal, pairs, r2,
+    Analysis, BEHAVIOURS, BehaviourGap, Cell, Gap, Given, SAME_TRAINING, Turned, behaviour, gap, gaps, models_at_equal,
+    pairs, r2,
 };
 use crate::markdown::{NONE, Table};
 
@@ -99,9 +100,6 @@ pub fn equal(analysis: &Analysis<'_>) -> Table {
     }
     table
 }
-
-/// Budgets count as equal per latent within this share.
-const SAME_TRAINING: f64 = 0.01;
 
 /// The differences between SAEs that had as many tokens per latent, at different budgets.
 pub fn equal_training(analysis: &Analysis<'_>) -> Table {

@@ -121,7 +121,7 @@ fn a_large_group_is_dealt_in_its_parts() {
     let overrides = ["k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]", "training_tokens=[64]"];
     let sweep = Dealt::of(&overrides);
     let [early, mid] = [0, 1].map(|at| sweep.made.group("a-256tokens").parts[at].name());
-    assert!(early.ends_with("@blocks.0.hook_resid_post"), "{early}");
+    assert!(early.ends_with("@blocks.1.hook_resid_post"), "{early}");
     let whole = ["a-256tokens", "b-64tokens"].map(str::to_owned);
     let deal = |sweep: &Dealt, devices: &[&str]| {
         sweep.deal(devices, Fate::default(), &|| false).unwrap();
