@@ -4,6 +4,7 @@
 
 mod anisotropy;
 mod behaviours;
+mod budgets;
 mod choices;
 mod classes;
 mod controlled;
@@ -34,6 +35,7 @@ use assay_probes::stats::{Interval, SeedResamples, end_errors, jackknife_varianc
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
+pub use budgets::SAME_TRAINING;
 pub use choices::{Choices, JUDGES, Named, choices};
 pub use classes::{Contrast, Differences, contrasts};
 pub use controlled::{Controlled, JUDGED, Judged, Outcome, controlled, outcomes};
@@ -56,9 +58,6 @@ pub use verdicts::{Finding, findings};
 
 use crate::frames::{Class, Grid, Names, RunResult, Setting, Site, column_name};
 use draws::{Draws, Resampling};
-
-/// Budgets count as equally many tokens per latent within this share.
-pub const SAME_TRAINING: f64 = 0.01;
 
 /// The runs that differ in nothing but their seed.
 #[derive(Clone, Debug)]
@@ -357,27 +356,6 @@ impl<'a> Analysis<'a> {
     /// The largest token budget.
     pub fn largest_budget(&self) -> u64 {
         self.grid.budgets().last().copied().unwrap_or_default()
-    }
-
-    /// The largest token budget of a model, which may have budgets of its own.
-    pub fn largest_budget_of(&self, model: &str) -> u64 {
-        self.cells.iter().filter(|cell| cell.model == model).map(|cell| cell.budget).max().unwrap_or_default()
-    }
-
-    /// Another model's budget that answers to a cell's: the same one, or where the other has no such budget, one with
-    /// [as many tokens per latent](SAME_TRAINING).
-    pub fn budget_like(&self, cell: &Cell, model: &str) -> u64 {
-        let others =
-            || self.cells.iter().filter(|c| c.model == model && c.site == cell.site && c.setting == cell.setting);
-        if others().any(|other| other.budget == cell.budget) {
-            return cell.budget;
-        }
-        let per_latent = |cell: &Cell| Some(cell.budget as f64 / self.column(cell, "d_sae")?);
-        let is_alike = |other: &&Cell| {
-            let ratio = per_latent(other).zip(per_latent(cell)).map(|(other, own)| other / own);
-            ratio.is_some_and(|ratio| (ratio - 1.0).abs() <= SAME_TRAINING)
-        };
-        others().find(is_alike).map_or(cell.budget, |other| other.budget)
     }
 
     /// Every pair of models, an earlier and a later one of the spec.

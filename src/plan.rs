@@ -1,5 +1,6 @@
 //! From a spec to runs: models are opened, tokens hashed, and every run gets its id. No weights are in memory yet.
 
+mod group;
 mod outline;
 mod tokens;
 
@@ -9,18 +10,19 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::tokens::Texts;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, HookKind, HookPoint, LoadedWeights, ModelFiles, Site};
-use assay_sae::{Knob, TrainConfig};
+use assay_models::{Decoder, LoadedWeights, ModelFiles, Site};
+use assay_sae::TrainConfig;
 
 use crate::belonging::foreign;
 use crate::device::OpenDevice;
 use crate::fetch::Sources;
-use crate::frames::MSE;
 use crate::progress::Progress;
-use crate::record::{METRIC_VERSION, RunKey, short};
+use crate::record::{METRIC_VERSION, RunKey};
 use crate::spec::{ModelSpec, SweepControl, SweepSpec};
 use crate::spelling::missing;
 
+use group::group_id;
+pub use group::{Group, PART, name_of_run};
 pub use outline::{GroupOutline, Outline, PLAN, RunOutline};
 pub use tokens::{SweepTokens, information_contexts};
 
@@ -51,25 +53,6 @@ pub struct PlannedModel {
     /// One for each token budget.
     pub groups: Vec<Group>,
 }
-
-/// The runs that share a capture: one model and one token budget, all sites, settings and seeds.
-pub struct Group {
-    /// The model's name.
-    pub model: String,
-    /// What makes the model a control, if anything does.
-    pub control: Option<SweepControl>,
-    /// The budget.
-    pub training_tokens: u64,
-    /// The site, where it is a part of a group.
-    part: Option<HookPoint>,
-    /// Its runs, by site, seed and setting; those that are controls of others come last.
-    pub runs: Vec<Run>,
-    /// Of a group with several sites, the runs at each of them: they can be worked on apart, where each part captures for itself.
-    pub parts: Vec<Group>,
-}
-
-/// Stands between the name of a group and the site of a part of it.
-pub const PART: char = '@';
 
 /// One run: an SAE to train and evaluate.
 #[derive(Clone, Debug)]
@@ -296,75 +279,6 @@ impl PlannedModel {
             std::ptr::eq(first, group) || first.parts.first().is_some_and(|part| std::ptr::eq(part, group))
         })
     }
-}
-
-impl Group {
-    fn new(model: String, control: Option<SweepControl>, training_tokens: u64, runs: Vec<Run>) -> Self {
-        let mut hooks: Vec<HookPoint> = Vec::new();
-        for run in &runs {
-            if !hooks.contains(&run.site.hook) {
-                hooks.push(run.site.hook);
-            }
-        }
-        let part = |hook: HookPoint| Self {
-            model: model.clone(),
-            control,
-            training_tokens,
-            part: Some(hook),
-            runs: runs.iter().filter(|run| run.site.hook == hook).cloned().collect(),
-            parts: Vec::new(),
-        };
-        let parts = if hooks.len() > 1 { hooks.into_iter().map(part).collect() } else { Vec::new() };
-        Self { model, control, training_tokens, part: None, runs, parts }
-    }
-
-    /// What its state is known by: the hash of its runs' ids.
-    pub fn id(&self) -> String {
-        group_id(self.runs.iter().map(|run| run.id.clone()))
-    }
-
-    /// What it is called on the command line: `small-61440tokens`, and a part of it `small-61440tokens@blocks.3.hook_resid_post`.
-    pub fn name(&self) -> String {
-        let control = self.control.map_or_else(String::new, |control| format!("{control}-"));
-        let part = self.part.map_or_else(String::new, |hook| format!("{PART}{hook}"));
-        format!("{}-{control}{}tokens{part}", self.model, self.training_tokens)
-    }
-
-    /// What stands behind its model and budget where its work is shown: the site of a part, ` blocks.3.hook_resid_post`.
-    pub fn part_shown(&self) -> String {
-        self.part.map_or_else(String::new, |hook| format!(" {hook}"))
-    }
-
-    /// What a directory of one of its runs is called.
-    pub fn name_of(&self, run: &Run) -> String {
-        name_of_run(&self.model, run.site.hook, &run.key)
-    }
-}
-
-/// The hash of the ids of a group's runs.
-fn group_id(runs: impl Iterator<Item = String>) -> String {
-    short(blake3::hash(runs.collect::<String>().as_bytes()))
-}
-
-/// What a directory of a run is called, by its model, where it is patched in, and what it is known by: readable, and no other run's of the
-/// sweep.
-pub fn name_of_run(model: &str, hook: HookPoint, key: &RunKey) -> String {
-    let RunKey { seed, training_tokens, ref train, .. } = *key;
-    let kind = match hook.kind {
-        HookKind::ResidPost => String::new(),
-        other => format!("{}-", other.short_name()),
-    };
-    let class = match key.transcode() {
-        None if train.architecture.is_topk() => String::new(),
-        _ => format!("{}-", key.class().replace(' ', "-")),
-    };
-    let objective = match key.objective() {
-        name if name == MSE => String::new(),
-        name => format!("{}-", name.replace(' ', "-")),
-    };
-    let control = key.control.map_or_else(String::new, |control| format!("{control}-"));
-    let Knob { key, value } = train.architecture.knob();
-    format!("{model}-L{}-{kind}{class}{objective}{control}{key}{value}-seed{seed}-{training_tokens}tokens", hook.layer)
 }
 
 /// A model whose weights are finite.

@@ -180,7 +180,8 @@ fn one_process_goes_on_with_parts() {
     signal("-INT", child.id());
     child.wait().unwrap();
     assert!(is_saved(&out));
-    let output = sweep(&spec, &out).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_assay"));
+    let output = command.args(["--device", "cpu", "sweep"]).args([&spec, Path::new("--out"), &out]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("resuming after"), "{said}");
     assert_same_results(&out, shared_whole());
