@@ -111,12 +111,12 @@ pub fn loss_gradients(model: &Decoder, cuts: &[&Cut], company: &[&Cut], labels: 
         let shares = |cut: &&Cut| model.shares_passes() && cut.is_on_pass() && cut.site().hook.layer > lowest;
         let (with_it, others): (Vec<&Cut>, Vec<&Cut>) = left.into_iter().partition(shares);
         left = others;
-        let along: Vec<&Cut> = with_it.into_iter().filter(|cut| asked_for(cut).is_some()).collect();
-        if along.is_empty() && asked_for(base).is_none() {
+        if std::iter::once(&base).chain(&with_it).all(|cut| asked_for(cut).is_none()) {
             continue;
         }
-        let found = gradients_from(model, base, &along, labels);
-        for (cut, gradient) in std::iter::once(base).chain(along).zip(found) {
+        // With all of the company: a leaf less, and what comes back to an activation is added up in another order.
+        let found = gradients_from(model, base, &with_it, labels);
+        for (cut, gradient) in std::iter::once(base).chain(with_it).zip(found) {
             if let Some(at) = asked_for(cut) {
                 gradients[at] = Some(gradient);
             }
