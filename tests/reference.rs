@@ -193,7 +193,9 @@ fn models_that_stand_for_published_ones_have_counterparts() {
     let run = |args: &[&str]| stdout_of(assay().arg("compare").arg(&example).args(["--reference", "fast2"]).args(args));
     let without = run(&[]);
     assert!(
-        without.contains("0 of ") && without.contains("model pythia-70m is not there (") && without.contains("`--all`")
+        without.contains("None of the ")
+            && without.contains("model pythia-70m is not there (")
+            && without.contains("`--all`")
     );
     assert!(
         without.contains("The models of these results are small, medium;") && without.contains("`--map small=pythia-")
