@@ -179,8 +179,9 @@ fn models(analysis: &Analysis<'_>, gap: &Gap<'_>, tally: Tally, contrary: &[Cont
     if said.is_empty() {
         said.push(format!("name the same model or different ones in none of {} conditions", tally.of));
     }
+    let trained = if gap.from.budget == gap.to.budget { "tokens" } else { "tokens per latent" };
     let mut out = format!(
-        "At equal k and tokens, R² and CE_rec {} (both differences are at least {LEAST} in size, and their intervals exclude 0).{} At {}, {} minus {} is {} in R² and {} in CE_rec.",
+        "At equal k and {trained}, R² and CE_rec {} (both differences are at least {LEAST} in size, and their intervals exclude 0).{} At {}, {} minus {} is {} in R² and {} in CE_rec.",
         listed(&said),
         too_small(tally),
         place(analysis, gap.to),
