@@ -11,6 +11,11 @@ impl Analysis<'_> {
         self.cells.iter().filter(|cell| cell.model == model).map(|cell| cell.budget).max().unwrap_or_default()
     }
 
+    /// Training tokens per latent; `None` where the number of latents is not known.
+    pub fn tokens_per_latent(&self, cell: &Cell) -> Option<f64> {
+        Some(cell.budget as f64 / self.column(cell, "d_sae")?)
+    }
+
     /// Another model's budget that answers to a cell's: the same one, or where the other has no such budget, one with
     /// [as many tokens per latent](SAME_TRAINING).
     pub fn budget_like(&self, cell: &Cell, model: &str) -> u64 {
@@ -19,9 +24,8 @@ impl Analysis<'_> {
         if others().any(|other| other.budget == cell.budget) {
             return cell.budget;
         }
-        let per_latent = |cell: &Cell| Some(cell.budget as f64 / self.column(cell, "d_sae")?);
         let is_alike = |other: &&Cell| {
-            let ratio = per_latent(other).zip(per_latent(cell)).map(|(other, own)| other / own);
+            let ratio = self.tokens_per_latent(other).zip(self.tokens_per_latent(cell)).map(|(other, own)| other / own);
             ratio.is_some_and(|ratio| (ratio - 1.0).abs() <= SAME_TRAINING)
         };
         others().find(is_alike).map_or(cell.budget, |other| other.budget)

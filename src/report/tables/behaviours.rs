@@ -105,13 +105,12 @@ pub fn equal(analysis: &Analysis<'_>) -> Table {
 pub fn equal_training(analysis: &Analysis<'_>) -> Table {
     let head = ["models", "depth", "k", "tokens, earlier model", "tokens, later model", "ΔR²"].map(str::to_owned);
     let mut table = Table::new(head.into_iter().chain(BEHAVIOURS.iter().map(|b| format!("Δ {}", b.name))));
-    let per_latent = |cell: &Cell| Some(cell.budget as f64 / analysis.column(cell, "d_sae")?);
     for (earlier, later) in analysis.model_pairs() {
         for from in analysis.cells.iter().filter(|c| c.model == earlier) {
             let partner = |to: &&Cell| {
                 let same =
                     to.model == later && to.site == from.site && to.setting == from.setting && to.budget != from.budget;
-                let trained = per_latent(from).zip(per_latent(to));
+                let trained = analysis.tokens_per_latent(from).zip(analysis.tokens_per_latent(to));
                 same && trained.is_some_and(|(a, b)| (a / b - 1.0).abs() < SAME_TRAINING)
             };
             let Some(to) = analysis.cells.iter().find(partner) else { continue };
