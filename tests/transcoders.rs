@@ -12,7 +12,7 @@ use assay_sae::{Activation, Code, Sae, SparseCode, Transcoding, formats};
 use burn::tensor::{Tensor, TensorData};
 use ndarray::{Array2, ArrayView2, Axis, s};
 
-use crate::common::{Reference, bundled, copy_dir, cpu, edit_tensors, golden, gpl, real_model, values};
+use crate::common::{Reference, bundled, copy_dir, cpu, device, edit_tensors, golden, gpl, real_model, values};
 
 const LAYER: usize = 1;
 
@@ -206,7 +206,7 @@ fn with_relu(dir: &Path, linear: bool) -> Decoder {
             bytes.copy_from_slice(&bias.to_le_bytes());
         }
     });
-    Decoder::load(dir, &cpu()).unwrap()
+    Decoder::load(dir, &device()).unwrap()
 }
 
 /// An MLP with a ReLU is a transcoder of the class `standard`, and one that is linear is a skip connection.

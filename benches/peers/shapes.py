@@ -9,6 +9,8 @@ SHAPES = {
         "window": 512,
     },
     "llama-3.2-1b": {"family": "llama3", "layers": 16, "d_model": 2048, "heads": 32, "kv_heads": 8, "mlp": 8192, "vocab": 128256},
+    "bundled-small": {"family": "gpt_neox", "layers": 6, "d_model": 128, "heads": 4, "mlp": 512, "vocab": 4096},
+    "bundled-medium": {"family": "gpt_neox", "layers": 8, "d_model": 256, "heads": 4, "mlp": 1024, "vocab": 4096},
     "tiny": {"family": "gpt_neox", "layers": 2, "d_model": 64, "heads": 4, "mlp": 256, "vocab": 512},
     "tiny-llama": {"family": "llama", "layers": 2, "d_model": 64, "heads": 4, "kv_heads": 2, "mlp": 160, "vocab": 512},
     "tiny-gemma": {

@@ -11,6 +11,12 @@ impl Analysis<'_> {
         self.cells.iter().filter(|cell| cell.model == model).map(|cell| cell.budget).max().unwrap_or_default()
     }
 
+    /// Whether fewer than half of the latents fire on the evaluation text, by the mean over the seeds: such an SAE is smaller than its width
+    /// says, perhaps because it was trained too briefly.
+    pub fn is_mostly_idle(&self, cell: &Cell) -> bool {
+        self.column(cell, "alive_frac").is_some_and(|alive| alive < 0.5)
+    }
+
     /// Training tokens per latent; `None` where the number of latents is not known.
     pub fn tokens_per_latent(&self, cell: &Cell) -> Option<f64> {
         Some(cell.budget as f64 / self.column(cell, "d_sae")?)

@@ -98,6 +98,8 @@ pub enum Answer<'a> {
         difference: Score,
         /// By the verdict's rule.
         tally: Tally,
+        /// Of the conditions that came out as the strongest did, those in which most latents are idle ([`Analysis::is_mostly_idle`]).
+        idle: usize,
     },
     /// Do a few tokens make R²? Above: they raise it; below: they lower it.
     FewTokens {
@@ -261,6 +263,7 @@ fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
 fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let names = ["r2", "ce_loss_score_mean"].map(on_all);
     let (mut tally, mut differ, mut agree) = (Tally::default(), Best(None), Best(None));
+    let mut found = Vec::new();
     for cell in analysis.cells.iter().filter(|c| is_largest(analysis, c) && sequences(analysis, c) >= MIN_SEQUENCES) {
         let difference = analysis.derived(&names.map(|name| (cell, name)), |v| Some(v[0] - v[1]));
         let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
@@ -275,13 +278,17 @@ fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
             continue;
         };
         *count += 1;
+        found.push((cell, threshold));
         if let Some(strength) = strength(value, interval, threshold) {
-            best.offer(strength, (cell, difference));
+            best.offer(strength, (cell, threshold, difference));
         }
     }
-    let (strength, (cell, difference)) = differ.0.or(agree.0)?;
+    let (strength, (cell, way, difference)) = differ.0.or(agree.0)?;
+    // Agreement is within the same distance on both sides.
+    let is_alike = |threshold: f64| threshold == way || (threshold.abs() == AGREE && way.abs() == AGREE);
+    let idle = found.iter().filter(|(cell, threshold)| is_alike(*threshold) && analysis.is_mostly_idle(cell)).count();
     let [r2, kept] = names.map(|name| analysis.score(cell, name));
-    Some(Strong { strength, answer: Answer::Kept { cell, r2, kept, difference, tally } })
+    Some(Strong { strength, answer: Answer::Kept { cell, r2, kept, difference, tally, idle } })
 }
 
 /// Whether a cell is of the largest budget of its model.

@@ -238,6 +238,15 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
             "{sequences} evaluation sequences are few: below {MIN_SEQUENCES} intervals come out too narrow."
         ));
     }
+    let largest = analysis.cells.iter().filter(|cell| cell.budget == analysis.largest_budget_of(&cell.model));
+    let (idle, all) =
+        largest.fold((0, 0), |(idle, all), cell| (idle + usize::from(analysis.is_mostly_idle(cell)), all + 1));
+    if idle > 0 {
+        out.push(format!(
+            "In {idle} of {all} conditions fewer than half of the latents are alive, that is, fire on the evaluation text (`alive` has the shares). What is found there may \
+             be of SAEs that were trained too briefly for their width, and not of their sparsity or their class."
+        ));
+    }
     let models = grid.models();
     if let [first, .., last] = models.as_slice() {
         let alive = |model: &String| {

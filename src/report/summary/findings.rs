@@ -4,7 +4,7 @@ use assay_probes::metrics::Subset;
 
 use super::{by, kinds_of_classes, place, plain, signed, way};
 use crate::analysis::{Analysis, Answer, Cell, Contrary, Contrast, Gap, LEAST, Score, Strong, Tally};
-use crate::markdown::{code, listed, signed_with_interval, tokens_text, with_interval};
+use crate::markdown::{code, listed, percent, signed_with_interval, tokens_text, with_interval};
 use crate::verdict::{AGREE, DIFFER, GAP};
 
 /// A finding as sentences.
@@ -29,9 +29,9 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             )
         }
         Answer::Classes { contrast, tally } => classes(analysis, contrast, *tally),
-        Answer::Kept { cell, r2, kept, difference, tally } => format!(
+        Answer::Kept { cell, r2, kept, difference, tally, idle } => format!(
             "{} This compares R² with the loss score under mean ablation, which like R² is 0 for the mean activation and 1 for a perfect reconstruction: a difference within ±{AGREE} is \
-             agreement, one beyond ±{DIFFER} is not. The clearest {}: at {} of {}, R² is {} and the loss score {}.",
+             agreement, one beyond ±{DIFFER} is not. The clearest {}: at {} of {}, R² is {} and the loss score {}{}.{}",
             kept_by(*tally),
             match difference.value {
                 Some(value) if value > DIFFER => "overstatement",
@@ -42,6 +42,16 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
             code(&cell.model),
             plain(r2),
             plain(kept),
+            match analysis.column(cell, "alive_frac") {
+                Some(alive) => format!("; {} of its latents are alive", percent(Some(alive))),
+                None => String::new(),
+            },
+            match idle {
+                0 => String::new(),
+                idle => format!(
+                    " In {idle} of the conditions that came out like this one fewer than half of the latents are alive."
+                ),
+            },
         ),
         Answer::FewTokens { cell, subset, all, without, tallies } => {
             few_tokens(analysis, cell, *subset, [*all, *without], tallies)
