@@ -136,8 +136,11 @@ fn graph(distances: &Distances, k: usize) -> Vec<Vec<bool>> {
 
 fn geodesic(distances: &Distances, k: usize) -> Distances {
     let edges = graph(distances, k);
-    let near = |i: usize| edges[i].iter().enumerate().filter(|(_, is)| **is).map(|(j, _)| (j, distances.at(i, j)));
-    let graph: Vec<Vec<(usize, f64)>> = (0..edges.len()).map(|i| near(i).collect()).collect();
+    let near = |i: usize| -> Vec<(usize, f64)> {
+        let others = (0..edges.len()).filter(|&j| edges[i][j]);
+        others.map(|j| (j, distances.at(i, j))).collect()
+    };
+    let graph: Vec<Vec<(usize, f64)>> = (0..edges.len()).map(near).collect();
     let paths: Vec<Vec<f64>> = (0..graph.len()).into_par_iter().map(|from| shortest_paths(&graph, from)).collect();
     Distances::from_fn(graph.len(), |i, j| paths[i][j])
 }
