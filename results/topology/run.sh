@@ -51,7 +51,8 @@ random 16128 576
 decoder 500 tests/golden/eval-small/L3_k8 small-L3-k8 --metric $both
 for of in "tests/golden/eval-small/L3_k8 small-L3-k8-200" "$scratch/random-1024x128.npy random-1024x128" \
     "$sae smollm2-L15" "$scratch/random-16128x576.npy random-16128x576"; do
-    decoder 200 "${of% *}" "${of##* }" --metric $both --plot "$here/decoders/${of##* }.svg"
+    decoder 200 "${of% *}" "${of##* }" --metric $both --plot "$here/decoders/${of##* }.svg" \
+        --plot-parts "$here/decoders/${of##* }-parts.svg"
 done
 # Against the Gaussian alone, of other rows.
 for seed in 1 2 3; do

@@ -40,7 +40,8 @@ pub struct SizeOfPart {
     pub nulls: Vec<PiOfParts>,
 }
 
-/// Whether the bar of the largest death/birth is there again in random halves of the cloud.
+/// Whether a bar like that of the largest death/birth is in random halves of the cloud. Where bars are many and alike, as in many dimensions, nearly
+/// every half has one, be there a loop or not: of noise a share near 1 says nothing, while a low one says that the bar hangs on few points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recurrence {
     /// Where it is born in the whole cloud.

@@ -116,11 +116,11 @@ fn one(cloud: &str, found: &Audited) -> String {
     if let Some(Band { c, above, .. }) = &found.band {
         let _ = writeln!(
             text,
-            "\nConfidence band (Fasy et al. 2014, {} %): bars longer than 4c = {} are no noise of so many points; {above} of {} are. c is about as long as \
+            "\nConfidence band (Fasy et al. 2014, {} %): {above} of {} bars are longer than 4c = {} and so no noise of so many points. c is about as long as \
              the distance of neighbours, so that in more than a few dimensions none is. No verdict follows it.",
             100.0 * (1.0 - found.alpha),
-            number(4.0 * c),
-            statistics.count
+            statistics.count,
+            number(4.0 * c)
         );
     }
     if let Some(author) = &found.author {
@@ -171,17 +171,14 @@ fn parts(found: &Audited, growth: &Growth) -> String {
     if let Some(of) = &growth.recurrence {
         let sds = match (of.birth_sd, of.death_sd) {
             (Some(birth), Some(death)) => {
-                format!(
-                    "; their births have a standard deviation of {}, their deaths of {}",
-                    number(birth),
-                    number(death)
-                )
+                format!("; births have a standard deviation of {} there, deaths of {}", number(birth), number(death))
             }
             _ => String::new(),
         };
         let _ = writeln!(
             text,
-            "\nThe bar of pi, from {} to {}, is there again in {} of {} halves (both ends nearer than a quarter of its length){sds}.",
+            "\nThe bar of pi is from {} to {}. A bar like it is in {} of {} halves (both ends nearer than a quarter of its length){sds}. Where bars are many and \
+             alike, as in many dimensions, nearly every half has one, whatever the cloud is.",
             number(of.birth),
             number(of.death),
             of.found,
