@@ -3,6 +3,7 @@
 mod document;
 pub mod figure;
 mod glossary;
+pub mod growth;
 mod html;
 pub mod loops;
 mod plots;

@@ -1,24 +1,19 @@
 //! Is there more of a loop in a cloud than in clouds that have none? What `assay topology` asks of a file, and a sweep of its SAEs.
 
+mod estimate;
 mod files;
 mod sweep;
 
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use assay_models::memory;
 use assay_probes::topology::{
-    Audit, AuthorRule, Cloud, Drawable, Draws, Filtration, Landmarks, Metric, Null, Pipeline, Statistic, audit,
+    Audit, AuthorRule, Band, Cloud, Draws, Filtration, Growth, Landmarks, Metric, Null, Pipeline, Statistic, audit,
     author_rule, over_metrics,
 };
-use burn::tensor::Device;
-use indicatif::DecimalBytes;
-use ndarray::{Array2, ArrayView2, s};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::interrupt;
@@ -34,12 +29,6 @@ pub const MOST_IN_DIMENSION_2: usize = 300;
 const AUTHOR_RUNS: usize = 8;
 /// Points of the smallest loop.
 const LEAST: usize = 4;
-/// Points of the smallest cloud that is timed, how much larger each next one is, and the seconds from which on a time says enough.
-const TIMED_FROM: usize = 50;
-const TIMED_STEP: f64 = 1.25;
-const TIMED_SECONDS: f64 = 0.3;
-/// The power of the number of points that bars of random directions in 576 dimensions take from 200 to 300 points.
-const MOST_POWER: f64 = 6.0;
 
 /// How a cloud is audited.
 #[derive(Clone, Debug, Serialize)]
@@ -138,6 +127,12 @@ pub struct Audited {
     pub audit: Audit,
     /// The earlier rule.
     pub author: Option<AuthorRule>,
+    /// What parts of it say; none without nulls, or where landmarks stand for it.
+    #[serde(default)]
+    pub growth: Option<Growth>,
+    /// The confidence band of its bars, of a plain filtration of all points in a metric proper.
+    #[serde(default)]
+    pub band: Option<Band>,
 }
 
 /// Whether a metric is of sets or counts, which a Gaussian is none of.
@@ -147,7 +142,11 @@ pub fn is_of_sets(metric: Metric) -> bool {
 
 /// The nulls of the earlier rule, as far as they are of the metric.
 fn author_nulls(metric: Metric) -> Vec<Null> {
-    if is_of_sets(metric) { vec![Null::Columns] } else { vec![Null::Columns, Null::Gaussian] }
+    match metric {
+        Metric::Jaccard => vec![Null::Columns, Null::Margins],
+        Metric::Tanimoto => vec![Null::Columns],
+        _ => vec![Null::Columns, Null::Gaussian],
+    }
 }
 
 impl Settings {
@@ -160,10 +159,13 @@ impl Settings {
         ensure!(self.nulls.is_empty() || self.draws > 0, "{draws} 0: a null needs a draw; give 1 or more");
         if let Some(metric) = metrics.iter().find(|&&metric| is_of_sets(metric)) {
             let shown: Vec<String> = self.nulls.iter().map(ToString::to_string).collect();
+            let margins = (*metric == Metric::Jaccard).then_some(Null::Margins);
+            let is_one = |null: &Null| matches!(null, Null::Columns | Null::Labels) || margins == Some(*null);
             ensure!(
-                self.nulls.iter().all(|null| matches!(null, Null::Columns | Null::Labels)),
-                "a draw of {} is none of the metric {metric}: give {nulls} columns or labels, or none",
-                shown.join(",")
+                self.nulls.iter().all(is_one),
+                "a draw of {} is none of the metric {metric}: give {nulls} columns{} or labels, or none",
+                shown.join(","),
+                if margins.is_some() { ", margins" } else { "" }
             );
         }
         ensure!(self.alpha > 0.0 && self.alpha < 1.0, "{alpha} {}: a number between 0 and 1 is expected", self.alpha);
@@ -177,32 +179,6 @@ impl Settings {
         );
         ensure!(self.rows > 0, "{} 0: give 1 or more", named("rows"));
         ensure!(self.landmarks.is_none_or(|landmarks| landmarks.count > 0), "{} 0: give 1 or more", named("landmarks"));
-        Ok(())
-    }
-
-    /// Refuses what would take more memory than there is, or would not end, of a cloud of so many rows. `remedy` says which settings choose
-    /// fewer points.
-    ///
-    /// # Errors
-    /// With the figure.
-    pub fn check_size(&self, rows: usize, remedy: &str) -> Result<()> {
-        let rows = self.rows.min(rows);
-        let points = self.landmarks.map_or(rows, |landmarks| landmarks.count).min(rows);
-        ensure!(
-            self.max_dim < 2 || points <= MOST_IN_DIMENSION_2,
-            "dimension 2 of {points} points takes too long; choose {MOST_IN_DIMENSION_2} with {remedy}"
-        );
-        // Distances twice over, and of an activation-like cloud of 5000 points another 1.4 GiB of the engine's.
-        let pairs = (rows * rows.saturating_sub(1) / 2) as u64;
-        let at_once = if self.nulls.is_empty() { 1 } else { rayon::current_num_threads() as u64 };
-        let needed = (pairs * 8 * 2 + (points * points) as u64 * 60) * at_once;
-        let free = memory::free(&Device::flex());
-        ensure!(
-            free.is_none_or(|free| needed <= free),
-            "{points} points take about {}, and {} are free; choose fewer with {remedy}",
-            DecimalBytes(needed),
-            DecimalBytes(free.unwrap_or(0))
-        );
         Ok(())
     }
 
@@ -222,23 +198,6 @@ impl Settings {
             max_dim: self.max_dim,
             threshold: self.threshold,
         }
-    }
-
-    /// Seconds of all draws of a cloud in one metric on all cores, about: of each null one draw is timed on as many of its first points as take
-    /// long enough to be timed, and its time carried on to all points as a power of their number. Where more points make bars harder to find than
-    /// that, as in many dimensions, it takes longer.
-    ///
-    /// # Errors
-    /// If the cloud is not one of the metric.
-    pub fn seconds<'a>(&self, metric: Metric, cloud: impl Into<Cloud<'a>>) -> Result<f64> {
-        let cloud = cloud.into();
-        let pipeline = self.pipeline(metric, cloud.points.ncols());
-        let mut seconds = 0.0;
-        for &null in self.nulls.iter().filter(|_| cloud.points.nrows() >= LEAST) {
-            let draw = Drawable::of(null, cloud, self.seed)?.draw(&mut ChaCha8Rng::seed_from_u64(self.seed));
-            seconds += seconds_of_bars(&pipeline, draw.view())? * self.draws as f64;
-        }
-        Ok(seconds / rayon::current_num_threads().min(self.draws.max(1)) as f64)
     }
 
     /// Audits a cloud in one metric. Of fewer points than a loop has nothing is drawn. `tick` is told of draws as they are made. `None` as soon as somebody asks to stop: what was begun is left behind.
@@ -265,6 +224,11 @@ impl Settings {
             let pipeline = Pipeline { components: None, max_dim: 1, ..pipeline.clone() };
             author_rule(cloud, &pipeline, &author_nulls(metric), of, self.seed)
         });
+        let loops = pipeline.loops(&audit.diagram);
+        let is_whole = !nulls.is_empty() && self.landmarks.is_none();
+        let growth = is_whole.then(|| Growth::of(points.cloud(), &loops, &pipeline, nulls, self.seed));
+        let is_banded = is_whole && metric.is_metric() && self.filtration == Filtration::Plain;
+        let band = is_banded.then(|| pipeline.distances(cloud).map(|of| Band::of(&of, &loops, self.alpha, self.seed)));
         Ok(Audited {
             metric,
             filtration: self.filtration.to_string(),
@@ -279,40 +243,10 @@ impl Settings {
             p_over_metrics: None,
             audit,
             author: author.transpose()?,
+            growth: growth.transpose()?,
+            band: band.transpose()?.flatten(),
         })
     }
-}
-
-/// Seconds of a cloud's bars on one core, as [`Settings::seconds`] has them. Where landmarks stand for the cloud, it is their number that grows.
-fn seconds_of_bars(pipeline: &Pipeline, cloud: ArrayView2<'_, f64>) -> Result<f64> {
-    let all = pipeline.landmarks.map_or(cloud.nrows(), |landmarks| landmarks.count.min(cloud.nrows()));
-    let timed = |points: usize| -> Result<f64> {
-        let started = Instant::now();
-        match pipeline.landmarks {
-            Some(landmarks) => {
-                let fewer = Landmarks { count: points, ..landmarks };
-                Pipeline { landmarks: Some(fewer), ..pipeline.clone() }.diagram(cloud)?
-            }
-            None => pipeline.diagram(cloud.slice(s![..points, ..]))?,
-        };
-        Ok(started.elapsed().as_secs_f64())
-    };
-    let mut times: Vec<(usize, f64)> = Vec::new();
-    let mut points = TIMED_FROM.min(all);
-    loop {
-        times.push((points, timed(points)?));
-        if points == all {
-            return Ok(times[times.len() - 1].1);
-        }
-        if times.len() > 2 && times[times.len() - 1].1 >= TIMED_SECONDS {
-            break;
-        }
-        points = ((points as f64 * TIMED_STEP) as usize).min(all);
-    }
-    let [(few, short), _, (many, long)] = times[times.len() - 3..] else { unreachable!("three were timed") };
-    // A busy machine makes times, and so the power, as large as it likes.
-    let power = ((long / short).ln() / (many as f64 / few as f64).ln()).clamp(2.0, MOST_POWER);
-    Ok(long * (all as f64 / many as f64).powf(power))
 }
 
 /// What to say where one of `tests` that stands out alone can't be told from chance: its p, once all are looked at together, is `tests/(draws + 1)`,
@@ -371,16 +305,5 @@ mod tests {
             );
             assert_eq!(too_few_draws(tests, "", enough, alpha, named), None);
         }
-    }
-
-    #[test]
-    fn a_time_that_is_carried_on_is_of_the_size_of_one_that_is_measured() {
-        let cloud = Array2::from_shape_fn((400, 3), |(i, j)| ((i * 7919 + j * 104_729) % 1000) as f64 / 1000.0);
-        let pipeline = Pipeline::plain(Metric::Euclidean);
-        let guessed = seconds_of_bars(&pipeline, cloud.view()).unwrap();
-        let started = Instant::now();
-        pipeline.diagram(cloud.view()).unwrap();
-        let measured = started.elapsed().as_secs_f64();
-        assert!(guessed > measured / 20.0 && guessed < measured * 20.0, "{guessed} and {measured}");
     }
 }

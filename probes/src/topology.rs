@@ -7,6 +7,7 @@
 //! - [`persistence`], [`Diagram`], [`Bar`]: bars; [`BarStatistics`], [`Statistic`]: what is said of them in a number.
 //! - [`Null`], [`Cloud`], [`Drawable`]: what is drawn; [`Axes`], [`principal_scores`], [`ledoit_wolf`], [`k_means`]: what nulls are made of.
 //! - [`subsample`], [`landmarks()`], [`without_outliers`]: a few points for many.
+//! - [`Growth`], [`Recurrence`], [`Band`]: what parts of a cloud say of it.
 //! - [`author_rule`]: an earlier rule, for comparison; [`universal_p`]: a screen that needs no draws.
 //! - [`bottleneck`], [`wasserstein_1`], [`wasserstein_2`]: how far diagrams are apart.
 //! - [`neighbourhood`], [`Surroundings`], [`utility()`], [`ridge()`]: features of each point's surroundings, and whether topology adds to geometry;
@@ -14,11 +15,14 @@
 //! - [`linked`], [`spectral`], [`planes()`], [`order_test`], [`among_orders`], [`circular_coordinate`], [`Turning`]: is a feature a circle?
 
 mod audit;
+mod author;
+mod band;
 mod circular;
 mod clusters;
 mod distances;
 mod error;
 mod filtration;
+mod growth;
 mod landmarks;
 mod local;
 mod matching;
@@ -36,12 +40,15 @@ mod turning;
 mod universal;
 mod utility;
 
-pub use audit::{AgainstNull, Audit, AuthorRule, Draws, Landmarks, Pipeline, Test, audit, author_rule, over_metrics};
+pub use audit::{AgainstNull, Audit, Draws, Landmarks, Pipeline, Test, audit, over_metrics};
+pub use author::{AuthorRule, author_rule};
+pub use band::Band;
 pub use circular::{CircularCoordinate, circular_coordinate, circular_correlation};
 pub use clusters::k_means;
 pub use distances::Distances;
 pub use error::TopologyError;
 pub use filtration::Filtration;
+pub use growth::{Growth, PiOfParts, Recurrence, SizeOfPart};
 pub use landmarks::{landmarks, subsample, without_outliers};
 pub use local::{Neighbourhood, neighbourhood};
 pub use matching::{bottleneck, wasserstein_1, wasserstein_2};

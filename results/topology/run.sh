@@ -1,12 +1,13 @@
 #!/bin/sh
 # Makes what is here again. From the repository root:
 #
-#     results/topology/run.sh MODEL SAE
+#     results/topology/run.sh MODEL SAE GEMMA
 #
 # MODEL: SmolLM2-135M-Instruct.Q4_1.gguf. SAE: a directory with an SAE of its blocks.15.hook_resid_post; README.md says how that one was trained.
+# GEMMA: gemma-3-270m-q4_k_m.gguf. scripts/fetch-models.sh fetches both models.
 # ASSAY names the program [assay]; random directions are drawn by python3 with numpy.
 set -eu
-assay=${ASSAY:-assay} model=$1 sae=$2 here=results/topology
+assay=${ASSAY:-assay} model=$1 sae=$2 gemma=$3 here=results/topology
 scratch=$(mktemp -d)
 trap 'rm -r "$scratch"' EXIT
 mkdir -p "$here/circles" "$here/decoders" "$here/groups"
@@ -21,6 +22,9 @@ circles() { # model, name, layer, case, more…
 for case in weekdays months; do
     for layer in 2 5 10 20 25 29; do
         circles "$model" smollm2 "$layer" "$case" --without-turns --plot "$here/circles/smollm2-$case-L$layer.svg"
+    done
+    for layer in 2 5 9 13; do
+        circles "$gemma" gemma3-270m "$layer" "$case" --without-turns --plot "$here/circles/gemma3-270m-$case-L$layer.svg"
     done
     circles models/bundled/small small 3 "$case"
     circles models/bundled/medium medium 4 "$case"
@@ -47,7 +51,8 @@ random 16128 576
 decoder 500 tests/golden/eval-small/L3_k8 small-L3-k8 --metric $both
 for of in "tests/golden/eval-small/L3_k8 small-L3-k8-200" "$scratch/random-1024x128.npy random-1024x128" \
     "$sae smollm2-L15" "$scratch/random-16128x576.npy random-16128x576"; do
-    decoder 200 "${of% *}" "${of##* }" --metric $both --plot "$here/decoders/${of##* }.svg"
+    decoder 200 "${of% *}" "${of##* }" --metric $both --plot "$here/decoders/${of##* }.svg" \
+        --plot-parts "$here/decoders/${of##* }-parts.svg"
 done
 # Against the Gaussian alone, of other rows.
 for seed in 1 2 3; do

@@ -2,21 +2,26 @@
 
 mod text;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use anyhow::{Context as _, Result, ensure};
+use assay_models::memory;
+use assay_probes::stats::Interval;
 use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, Statistic, subsample};
 use assay_sae::formats;
 use burn::tensor::Device;
 use clap::ValueEnum;
+use indicatif::DecimalBytes;
 use ndarray::{Array2, Axis};
 
 use crate::files::{check_writable, write_atomic};
 use crate::interrupt::{self, Interrupted};
 use crate::progress::{Progress, duration};
 use crate::report::figure::Figure;
+use crate::report::growth::{self, GrowthPanel, Line};
 use crate::report::loops::{Envelope, LoopPanel, figure as loop_figure};
 use crate::topology::{self, Audited, CloudFound, Components, Points, Settings, too_few_draws};
 use crate::{cloud, fetch, output};
@@ -53,11 +58,12 @@ pub struct TopologyArgs {
     /// separated by commas
     #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "euclidean")]
     metric: Vec<Metric>,
-    /// The filtration: plain, dtm[:K] (distance to a measure) or resistance[:K] (on a graph of K neighbours)
+    /// The filtration: plain, dtm[:K] (distance to a measure), or on a graph of K neighbours geodesic[:K] (shortest paths) or resistance[:K]
     #[arg(long, value_name = "NAME", default_value = "plain")]
     filtration: Filtration,
-    /// What to compare with: gaussian, axes (shuffled along each principal axis), columns, clusters[:K] (a Gaussian in each, which
-    /// keeps a loop that runs through several), labels (as many of all points, as of shuffled labels), separated by commas; or none
+    /// What to compare with: gaussian, axes (shuffled along each principal axis), columns (each shuffled), margins (zeros and
+    /// ones with the same sums of rows and columns), clusters[:K] (a Gaussian in each, which keeps a loop that runs through several),
+    /// labels (as many of all points, as of shuffled labels), separated by commas; or none
     #[arg(long, value_name = "NAMES", default_value = "gaussian,axes")]
     nulls: String,
     /// Draws of each null; p is at least 1/(draws + 1)
@@ -94,6 +100,12 @@ pub struct TopologyArgs {
     /// Also draw the bars of dimension 1, with what 95 % of each null's draws stay below, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Also draw how pi, the largest death/birth, grows from random quarters and halves to all points, beside the nulls', as SVG
+    #[arg(long, value_name = "FILE")]
+    plot_parts: Option<PathBuf>,
+    /// Only say how many points there are and what time and memory they will take
+    #[arg(long, conflicts_with_all = ["out", "plot", "plot_parts", "json"])]
+    dry_run: bool,
     /// Print JSON instead of tables: one object for each metric, in a list if there are several
     #[arg(long)]
     json: bool,
@@ -121,7 +133,11 @@ impl TopologyArgs {
         if let Some(out) = &self.out {
             topology::check_writable_in(out)?;
         }
-        if let Some(plot) = &self.plot {
+        ensure!(
+            self.plot_parts.is_none() || !settings.nulls.is_empty(),
+            "--plot-parts: parts are looked at beside nulls; leave out --nulls none"
+        );
+        for plot in self.plot.iter().chain(&self.plot_parts) {
             check_writable(plot)?;
         }
         let whole = self.read(progress)?;
@@ -134,6 +150,9 @@ impl TopologyArgs {
         let points = self.points(whole)?;
         settings.check_size(points.rows, "--rows or --landmarks")?;
         interrupt::listen()?;
+        if self.dry_run {
+            return output::result_line(self.estimate(&settings, &points)?);
+        }
         self.say_what_comes(&settings, &points, progress)?;
         let name = self.name();
         let mut found = Vec::new();
@@ -149,6 +168,9 @@ impl TopologyArgs {
         let text = if self.json { text::json(&found)? } else { text::tables(&name, &found) };
         if let Some(plot) = &self.plot {
             write_atomic(plot, figure(&self.title(), &found).svg()?.as_bytes())?;
+        }
+        if let Some(plot) = &self.plot_parts {
+            write_atomic(plot, parts_figure(&self.title(), &found).svg()?.as_bytes())?;
         }
         if let Some(out) = &self.out {
             topology::write(out, &[CloudFound { cloud: name, place: None, found }])?;
@@ -203,12 +225,7 @@ impl TopologyArgs {
         if progress == Progress::Quiet {
             return Ok(());
         }
-        let (settings, points, metrics) = (settings.clone(), points.clone(), self.metric.clone());
-        let timed = move |_: &Sender<()>| -> Result<f64> {
-            metrics.iter().map(|&metric| settings.seconds(metric, points.cloud())).sum()
-        };
-        let timed = interrupt::unless_requested(timed, |()| {})?.ok_or_else(Interrupted::with_nothing_written)?;
-        let seconds = timed.with_context(|| self.cloud.display().to_string())?;
+        let seconds: f64 = self.seconds(settings, points)?.iter().sum();
         if seconds >= WORTH_SAYING {
             progress.say(&format!(
                 "about {} here, by a little of each null's draws; --rows chooses fewer points",
@@ -216,6 +233,44 @@ impl TopologyArgs {
             ));
         }
         Ok(())
+    }
+
+    /// About how long each metric takes.
+    fn seconds(&self, settings: &Settings, points: &Points) -> Result<Vec<f64>> {
+        let (settings, points, metrics) = (settings.clone(), points.clone(), self.metric.clone());
+        let timed = move |_: &Sender<()>| -> Result<Vec<f64>> {
+            metrics.iter().map(|&metric| settings.seconds(metric, points.cloud())).collect()
+        };
+        let timed = interrupt::unless_requested(timed, |()| {})?.ok_or_else(Interrupted::with_nothing_written)?;
+        timed.with_context(|| self.cloud.display().to_string())
+    }
+
+    /// What `--dry-run` says.
+    fn estimate(&self, settings: &Settings, points: &Points) -> Result<String> {
+        let whole = points.cloud.nrows();
+        let of = if whole < points.rows { format!(" of {}", points.rows) } else { String::new() };
+        let landmarks = match settings.points_of(points.rows) {
+            few if few < whole => format!(", for which {few} landmarks stand"),
+            _ => String::new(),
+        };
+        let free = memory::free(&Device::flex());
+        let mut text =
+            format!("# {}\n\n{whole}{of} points in {} dimensions{landmarks}\n", self.name(), points.cloud.ncols());
+        let _ = writeln!(
+            text,
+            "memory: up to about {}{}",
+            DecimalBytes(settings.bytes(points.rows)),
+            free.map_or_else(String::new, |free| format!("; {} are free", DecimalBytes(free)))
+        );
+        let what = match settings.nulls.len() {
+            0 => "its bars alone".to_owned(),
+            nulls => format!("up to {} draws", nulls * self.draws),
+        };
+        for (metric, seconds) in self.metric.iter().zip(self.seconds(settings, points)?) {
+            let _ = writeln!(text, "time, {metric}: about {} here for {what}", duration(seconds));
+        }
+        text.push_str("\nThe time is carried on from fewer points of this cloud. Nothing was computed or written.");
+        Ok(text)
     }
 
     fn nulls(&self) -> Result<Vec<Null>> {
@@ -292,4 +347,27 @@ fn figure(name: &str, found: &[Audited]) -> Figure {
 fn envelope(null: &AgainstNull) -> Envelope {
     let upper = |s| null.tests.iter().find(|test| test.statistic == s).map(|test| test.null[2]);
     Envelope { null: null.null.to_string(), pi: upper(Statistic::Pi), max: upper(Statistic::Max) }
+}
+
+/// A panel a metric.
+fn parts_figure(name: &str, found: &[Audited]) -> Figure {
+    let panels: Vec<GrowthPanel> = found.iter().map(growth_panel).collect();
+    growth::figure(format!("Largest death/birth of parts of {name}"), &panels)
+}
+
+fn growth_panel(found: &Audited) -> GrowthPanel {
+    let sizes = found.growth.as_ref().map_or(&[][..], |growth| &growth.sizes);
+    let exactly = |pi: f64| (found.points, Interval { low: pi, high: pi }, pi);
+    let cloud = sizes.iter().map(|size| growth::of_parts(size.points, size.cloud));
+    let of_null = |(at, null): (usize, &AgainstNull)| {
+        let parts = sizes.iter().map(|size| growth::of_parts(size.points, size.nulls[at]));
+        let tests = null.tests.iter().filter(|test| test.statistic == Statistic::Pi);
+        let whole = tests.map(|test| test.null).map(|[low, pi, high]| (found.points, Interval { low, high }, pi));
+        (null.null.to_string(), parts.chain(whole).collect::<Line>())
+    };
+    GrowthPanel {
+        title: found.metric.to_string(),
+        cloud: cloud.chain(found.audit.statistics.pi.map(exactly)).collect(),
+        nulls: found.audit.nulls.iter().enumerate().map(of_null).collect(),
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use assay_probes::topology::{AgainstNull, Statistic, Test};
+use assay_probes::topology::{AgainstNull, Recurrence, Statistic, Test};
 use polars::prelude::Column;
 
 use super::Audited;
@@ -185,7 +185,10 @@ fn test_columns(rows: &[TestRow<'_>]) -> Vec<Column> {
         text("statistic", all().map(|row| row.statistic.name().to_owned())),
         numbers(
             "observed",
-            all().map(|row| row.statistic.of(&row.found.audit.statistics, row.found.audit.voids.as_ref())),
+            all().map(|row| match row.against {
+                Some((_, test)) => test.observed,
+                None => row.statistic.of(&row.found.audit.statistics, row.found.audit.voids.as_ref()),
+            }),
         ),
         numbers("null_p05", null(0)),
         numbers("null_median", null(1)),
@@ -194,7 +197,23 @@ fn test_columns(rows: &[TestRow<'_>]) -> Vec<Column> {
         numbers("p_adjusted", all().map(|row| row.against.map(|(_, test)| test.p_adjusted))),
         numbers("p_over_metrics", all().map(|row| row.found.p_over_metrics.filter(|_| row.statistic == Statistic::Pi))),
         numbers("ratio_author", all().map(|row| row.found.author.as_ref()?.ratio)),
+        numbers("pi_of_quarters", all().map(|row| pi_of_parts(row, 4))),
+        numbers("pi_of_halves", all().map(|row| pi_of_parts(row, 2))),
+        numbers("recurrence", all().map(|row| recurrence(row).map(|of| of.found as f64 / of.parts as f64))),
+        numbers("birth_sd", all().map(|row| recurrence(row)?.birth_sd)),
+        numbers("death_sd", all().map(|row| recurrence(row)?.death_sd)),
+        numbers("band_c", all().map(|row| Some(row.found.band.as_ref()?.c))),
     ]
+}
+
+/// The mean of π of parts that have all points over `share`: of the cloud, whatever the row's null.
+fn pi_of_parts(row: &TestRow<'_>, share: usize) -> Option<f64> {
+    let sizes = &row.found.growth.as_ref()?.sizes;
+    Some(sizes.iter().find(|size| size.share == share)?.cloud.mean)
+}
+
+fn recurrence<'a>(row: &TestRow<'a>) -> Option<&'a Recurrence> {
+    row.found.growth.as_ref()?.recurrence.as_ref()
 }
 
 fn bar_columns(rows: &[BarRow<'_>]) -> Vec<Column> {

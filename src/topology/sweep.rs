@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use assay_models::{Decoder, HookPoint, Site};
-use assay_probes::topology::{Filtration, subsample};
+use assay_probes::topology::{Filtration, Statistic, subsample};
 use assay_sae::formats;
 use burn::tensor::Device;
 use ndarray::{Array2, ArrayView2, Axis};
@@ -22,6 +22,8 @@ use crate::progress::Progress;
 use crate::record::{METRIC_VERSION, RunKey, RunRecord, short};
 use crate::spec::{CloudOf, SweepControl, TopologySpec};
 
+/// The highest dimension of homology.
+const MAX_DIM: usize = 1;
 /// Which setting chooses fewer points.
 const REMEDY: &str = "[topology] rows";
 
@@ -38,6 +40,8 @@ struct Key<'a> {
     rows: usize,
     seeds: &'a [u64],
     alpha: f64,
+    /// Those that are looked at.
+    statistics: Vec<&'static str>,
 }
 
 /// A cloud to be audited.
@@ -76,7 +80,7 @@ impl TopologySpec {
             rows: self.rows,
             components: Components::Usual,
             landmarks: None,
-            max_dim: 1,
+            max_dim: MAX_DIM,
             threshold: None,
         }
     }
@@ -184,6 +188,7 @@ fn id(spec: &TopologySpec, of: &str, what: CloudOf) -> String {
         rows: spec.rows,
         seeds: &spec.seeds,
         alpha: spec.alpha,
+        statistics: Statistic::up_to(MAX_DIM).iter().map(|statistic| statistic.name()).collect(),
     };
     let text = serde_json::to_string(&key).expect("numbers, names and lists of them serialise");
     short(blake3::hash(text.as_bytes()))

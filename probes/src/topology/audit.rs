@@ -1,8 +1,7 @@
 //! Is there more of a loop than in clouds that have none?
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::ArrayView2;
 use rand::SeedableRng;
-use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -45,6 +44,8 @@ pub struct Landmarks {
     pub trimmed: f64,
 }
 
+/// Points of the smallest loop.
+const LEAST: usize = 4;
 /// The neighbour whose distance tells an outlier.
 const OUTLIER_NEIGHBOUR: usize = 10;
 
@@ -52,6 +53,11 @@ impl Pipeline {
     /// Plain Rips of all points in one metric, up to dimension 1.
     pub fn plain(metric: Metric) -> Self {
         Self { components: None, metric, filtration: Filtration::Plain, landmarks: None, max_dim: 1, threshold: None }
+    }
+
+    /// How many points a cloud needs to go through it and have a loop.
+    pub(super) fn least_points(&self) -> usize {
+        self.filtration.least_points().max(LEAST)
     }
 
     /// The distances that a cloud's complex is built on. Landmarks begin at row 0, or at the first that is no outlier.
@@ -82,23 +88,69 @@ impl Pipeline {
         persistence(&self.distances(cloud)?, self.max_dim, self.threshold)
     }
 
-    /// Of a diagram's bars in one dimension, if that was computed; those that live at the threshold are as long as it lets them be, in the cloud
-    /// and in draws alike.
-    fn statistics(&self, diagram: &Diagram, dimension: usize) -> Option<BarStatistics> {
+    /// A diagram's bars (birth, death) in one dimension, if that was computed; those that live at the threshold are as long as it lets them be, in
+    /// the cloud and in draws alike.
+    fn bars(&self, diagram: &Diagram, dimension: usize) -> Option<Vec<(f64, f64)>> {
         let ends = |bar: &Bar| Some((bar.birth, bar.death.or(self.threshold)?));
         let bars = diagram.bars.get(dimension)?.iter().filter_map(ends);
-        Some(BarStatistics::of(&bars.filter(|(birth, death)| death > birth).collect::<Vec<_>>()))
+        Some(bars.filter(|(birth, death)| death > birth).collect())
     }
 
-    /// Of a diagram's bars in dimension 1.
-    fn loops(&self, diagram: &Diagram) -> BarStatistics {
-        self.statistics(diagram, 1).unwrap_or_else(|| BarStatistics::of(&[]))
+    /// Those of dimension 1.
+    pub fn loops(&self, diagram: &Diagram) -> Vec<(f64, f64)> {
+        self.bars(diagram, 1).unwrap_or_default()
     }
 
-    /// What is compared with nulls, in the order of [`Statistic::up_to`].
-    fn compared(&self, diagram: &Diagram) -> Vec<Option<f64>> {
-        let (loops, voids) = (self.loops(diagram), self.statistics(diagram, 2));
-        Statistic::up_to(self.max_dim).iter().map(|statistic| statistic.of(&loops, voids.as_ref())).collect()
+    /// Of the bars in one dimension, if that was computed.
+    fn statistics(&self, diagram: &Diagram, dimension: usize) -> Option<BarStatistics> {
+        self.bars(diagram, dimension).map(|bars| BarStatistics::of(&bars))
+    }
+
+    /// What is compared with nulls.
+    fn compared(&self, diagram: &Diagram) -> Compared {
+        let bars = self.loops(diagram);
+        let (loops, voids) = (BarStatistics::of(&bars), self.statistics(diagram, 2));
+        let statistics = Statistic::up_to(self.max_dim);
+        Compared {
+            values: statistics.iter().map(|statistic| statistic.of(&loops, voids.as_ref())).collect(),
+            lengths: bars.iter().map(|(birth, death)| death - birth).collect(),
+        }
+    }
+}
+
+/// What is compared of the cloud and of draws.
+struct Compared {
+    /// Statistics, in the order of [`Statistic::up_to`].
+    values: Vec<Option<f64>>,
+    /// Of the bars in dimension 1.
+    lengths: Vec<f64>,
+}
+
+/// The statistics of the cloud and of the draws of a null, in the order of [`Statistic::up_to`], with those that need all of them.
+struct Beside {
+    observed: Vec<Option<f64>>,
+    draws: Vec<Vec<Option<f64>>>,
+}
+
+impl Beside {
+    fn of(cloud: &Compared, draws: &[Compared]) -> Self {
+        let longest = |of: &Compared| of.lengths.iter().copied().fold(0.0, f64::max);
+        let mut maxima: Vec<f64> = draws.iter().chain([cloud]).map(longest).collect();
+        maxima.sort_by(f64::total_cmp);
+        let limit = quantile(&maxima, 0.5).unwrap_or(0.0);
+        let whole = |of: &Compared| {
+            let mut values = of.values.clone();
+            let above = of.lengths.iter().filter(|&&length| length > limit).count();
+            values[Statistic::Above.place()] = Some(above as f64);
+            values
+        };
+        Self { observed: whole(cloud), draws: draws.iter().map(whole).collect() }
+    }
+
+    /// Whether every statistic was reached so often that its p is known to be large.
+    fn is_decided(&self, stop_after: usize) -> bool {
+        let reached = |s: usize| self.draws.iter().filter(|draw| reaches(draw[s], self.observed[s])).count();
+        (0..self.observed.len()).all(|s| reached(s) >= stop_after)
     }
 }
 
@@ -172,10 +224,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// The statistics that were looked at, with the cloud's values.
+    /// The statistics that were looked at, with the cloud's values; without those that need a null's draws.
     pub fn observed(&self) -> impl Iterator<Item = (Statistic, Option<f64>)> {
-        let statistics = Statistic::up_to(if self.voids.is_some() { 2 } else { 1 });
-        statistics.iter().map(|&statistic| (statistic, statistic.of(&self.statistics, self.voids.as_ref())))
+        let statistics = Statistic::up_to(if self.voids.is_some() { 2 } else { 1 }).iter();
+        let own = statistics.filter(|&&statistic| statistic != Statistic::Above);
+        own.map(|&statistic| (statistic, statistic.of(&self.statistics, self.voids.as_ref())))
     }
 
     /// Whether a void explains what there is of loops: π of dimension 2 is above every null at level `alpha`, too, and the longest bar there is
@@ -203,11 +256,10 @@ impl Audit {
 /// nulls. `audits` are of one cloud, with the same nulls and seed, so that their draws are the same; of nulls that one stopped drawing from
 /// earlier, its draws count. `None` without nulls.
 pub fn over_metrics(audits: &[&Audit], statistic: Statistic) -> Option<Vec<f64>> {
-    let s = audits.first()?.observed().position(|(s, _)| s == statistic)?;
+    let s = statistic.place();
     let nulls = audits.iter().map(|audit| audit.nulls.len()).min().filter(|&nulls| nulls > 0)?;
-    let observed: Vec<Option<f64>> =
-        audits.iter().map(|audit| statistic.of(&audit.statistics, audit.voids.as_ref())).collect();
     let of_null = |null: usize| {
+        let observed: Vec<Option<f64>> = audits.iter().map(|audit| audit.nulls[null].tests[s].observed).collect();
         let draws = audits.iter().map(|audit| audit.nulls[null].draws).min().unwrap_or(0);
         let of_draw = |draw: usize| audits.iter().map(|audit| audit.nulls[null].statistics[draw][s]).collect();
         let together = adjusted(&observed, &(0..draws).map(of_draw).collect::<Vec<_>>());
@@ -235,25 +287,27 @@ pub fn audit<'a, E: From<super::TopologyError>>(
     let cloud = cloud.into();
     let distances = pipeline.distances(cloud.points)?;
     let diagram = persistence(&distances, pipeline.max_dim, pipeline.threshold)?;
-    let observed = pipeline.compared(&diagram);
+    let compared = pipeline.compared(&diagram);
     let mut against = Vec::with_capacity(nulls.len());
     for (index, &null) in nulls.iter().enumerate() {
         let drawable = Drawable::of(null, cloud, draws.seed)?;
-        let mut found: Vec<Vec<Option<f64>>> = Vec::new();
-        while found.len() < draws.count && !is_decided(&observed, &found, draws.stop_after) {
+        let mut found: Vec<Compared> = Vec::new();
+        let mut beside = Beside::of(&compared, &found);
+        while found.len() < draws.count && !beside.is_decided(draws.stop_after) {
             let block = found.len()..(found.len() + BLOCK).min(draws.count);
             let of_draw = |draw: usize| -> Result<_> {
-                let mut rng = stream(draws.seed, index, draw);
+                let mut rng = Stream::Null(index).of(draws.seed, draw);
                 Ok(pipeline.compared(&pipeline.diagram(drawable.draw(&mut rng).view())?))
             };
             let made = block.len();
             found.extend(block.into_par_iter().map(of_draw).collect::<Result<Vec<_>>>()?);
+            beside = Beside::of(&compared, &found);
             tick(made)?;
         }
-        against.push(against_null(null, Statistic::up_to(pipeline.max_dim), &observed, found, draws.stop_after));
+        against.push(against_null(null, Statistic::up_to(pipeline.max_dim), beside, draws.stop_after));
     }
     Ok(Audit {
-        statistics: pipeline.loops(&diagram),
+        statistics: BarStatistics::of(&pipeline.loops(&diagram)),
         voids: pipeline.statistics(&diagram, 2),
         points: distances.len(),
         diameter: distances.diameter(),
@@ -263,11 +317,31 @@ pub fn audit<'a, E: From<super::TopologyError>>(
     })
 }
 
-/// The random numbers of one draw of one null.
-fn stream(seed: u64, null: usize, draw: usize) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(((null as u64 + 1) << 32) + draw as u64);
-    rng
+/// What random numbers are for.
+pub(super) enum Stream {
+    /// Draws of the null of this number.
+    Null(usize),
+    /// Which rows the parts of a cloud have.
+    Parts,
+    /// Which rows subsamples have that a confidence band is made of.
+    Band,
+    /// Which rows the subsamples of the earlier rule have.
+    Author,
+}
+
+impl Stream {
+    /// Those of one draw.
+    pub(super) fn of(self, seed: u64, draw: usize) -> ChaCha8Rng {
+        let number = match self {
+            Self::Null(null) => null as u64 + 1,
+            Self::Parts => (1 << 31) - 2,
+            Self::Band => (1 << 31) - 1,
+            Self::Author => 1 << 31,
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream((number << 32) + draw as u64);
+        rng
+    }
 }
 
 /// Whether a value of a draw is as large as the observed one; no bars are less than any.
@@ -275,18 +349,8 @@ fn reaches(draw: Option<f64>, observed: Option<f64>) -> bool {
     draw >= observed
 }
 
-fn is_decided(observed: &[Option<f64>], draws: &[Vec<Option<f64>>], stop_after: usize) -> bool {
-    let reached = |s: usize| draws.iter().filter(|draw| reaches(draw[s], observed[s])).count();
-    (0..observed.len()).all(|s| reached(s) >= stop_after)
-}
-
-fn against_null(
-    null: Null,
-    statistics: &[Statistic],
-    observed: &[Option<f64>],
-    draws: Vec<Vec<Option<f64>>>,
-    stop_after: usize,
-) -> AgainstNull {
+fn against_null(null: Null, statistics: &[Statistic], beside: Beside, stop_after: usize) -> AgainstNull {
+    let Beside { observed, draws } = beside;
     let count = draws.len();
     let p = |s: usize| {
         // The draw at which this statistic was reached often enough, had one stopped there.
@@ -299,7 +363,7 @@ fn against_null(
         }
         (1 + reached) as f64 / (count + 1) as f64
     };
-    let together = adjusted(observed, &draws);
+    let together = adjusted(&observed, &draws);
     let test = |(s, &statistic): (usize, &Statistic)| {
         let mut values: Vec<f64> = draws.iter().map(|draw| draw[s].unwrap_or(0.0)).collect();
         values.sort_by(f64::total_cmp);
@@ -312,7 +376,7 @@ fn against_null(
             p_adjusted: together[s].max(p(s)),
         }
     };
-    let longest = statistics.iter().position(|&s| s == Statistic::Max).unwrap_or(0);
+    let longest = Statistic::Max.place();
     AgainstNull {
         null,
         draws: count,
@@ -322,56 +386,19 @@ fn against_null(
     }
 }
 
-/// The rule of Obiohagwu's audit of odour embeddings (2026), but for the shrinkage of its Gaussian null: the mean over subsamples of the longest bar, over the largest, among nulls, of the
-/// 95th percentile of the longest bar of one draw a subsample; "robust" above 1. Shown beside p-values for comparison alone: the percentile of
-/// eight draws is nearly their maximum, and ratios of different metrics or numbers of points can't be compared.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AuthorRule {
-    /// ratio_author
-    pub ratio: Option<f64>,
-    /// The least share, among nulls, of subsamples whose longest bar exceeds that percentile.
-    pub fraction: Option<f64>,
-    /// The longest bar of each subsample.
-    pub maxima: Vec<f64>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The rule on `runs` subsamples of `rows` rows without replacement.
-///
-/// # Errors
-/// As [`Pipeline::diagram`].
-pub fn author_rule(
-    cloud: ArrayView2<'_, f64>,
-    pipeline: &Pipeline,
-    nulls: &[Null],
-    [runs, rows]: [usize; 2],
-    seed: u64,
-) -> Result<AuthorRule> {
-    let longest = |cloud: ArrayView2<'_, f64>| -> Result<f64> {
-        Ok(pipeline.loops(&pipeline.diagram(cloud)?).max.unwrap_or(0.0))
-    };
-    let run = |run: usize| -> Result<(f64, Vec<f64>)> {
-        let mut rng = stream(seed, usize::MAX >> 33, run);
-        let chosen = sample(&mut rng, cloud.nrows(), rows.min(cloud.nrows())).into_vec();
-        let cloud: Array2<f64> = cloud.select(Axis(0), &chosen);
-        let of_null = |(index, &null): (usize, &Null)| {
-            longest(Drawable::of(null, cloud.view(), seed)?.draw(&mut stream(seed, index, run)).view())
-        };
-        Ok((longest(cloud.view())?, nulls.iter().enumerate().map(of_null).collect::<Result<_>>()?))
-    };
-    let found = (0..runs).into_par_iter().map(run).collect::<Result<Vec<_>>>()?;
-    let maxima: Vec<f64> = found.iter().map(|(max, _)| *max).collect();
-    let bounds: Vec<f64> = (0..nulls.len())
-        .filter_map(|null| {
-            let mut values: Vec<f64> = found.iter().map(|(_, nulls)| nulls[null]).collect();
-            values.sort_by(f64::total_cmp);
-            quantile(&values, 0.95)
-        })
-        .collect();
-    let highest = bounds.iter().copied().max_by(f64::total_cmp);
-    let above = |bound: &f64| maxima.iter().filter(|&max| max > bound).count() as f64 / runs as f64;
-    Ok(AuthorRule {
-        ratio: highest.filter(|&bound| bound > 0.0).map(|bound| maxima.iter().sum::<f64>() / runs as f64 / bound),
-        fraction: bounds.iter().map(above).min_by(f64::total_cmp),
-        maxima,
-    })
+    /// By hand: the longest bars are 5, and 2, 4 and 1 of draws, their median 3.
+    #[test]
+    fn bars_are_counted_above_the_median_of_the_longest() {
+        let of =
+            |lengths: &[f64]| Compared { values: vec![None; Statistic::up_to(1).len()], lengths: lengths.to_vec() };
+        let beside = Beside::of(&of(&[5.0, 3.0, 3.5]), &[of(&[2.0]), of(&[1.0, 4.0]), of(&[1.0])]);
+        let above = Statistic::Above.place();
+        assert_eq!(beside.observed[above], Some(2.0));
+        assert_eq!(beside.draws.iter().map(|draw| draw[above]).collect::<Vec<_>>(), [Some(0.0), Some(1.0), Some(0.0)]);
+        assert_eq!(Statistic::up_to(2)[above], Statistic::Above);
+    }
 }

@@ -63,6 +63,11 @@ impl Distances {
         &self.condensed
     }
 
+    /// The same, given away.
+    pub(super) fn into_condensed(self) -> Vec<f64> {
+        self.condensed
+    }
+
     /// The largest; 0 for fewer than two points.
     pub fn diameter(&self) -> f64 {
         self.condensed.iter().copied().fold(0.0, f64::max)

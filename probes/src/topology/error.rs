@@ -35,6 +35,18 @@ pub enum TopologyError {
         /// What it is of.
         of: &'static str,
     },
+    /// A null of zeros and ones is asked of something else.
+    #[error(
+        "row {row}, column {column} of the cloud is {value}, and the null margins is of zeros and ones; take another null"
+    )]
+    NoBit {
+        /// Counted from 0.
+        row: usize,
+        /// Counted from 0.
+        column: usize,
+        /// What is there.
+        value: f64,
+    },
     /// There are too few points for what is asked.
     #[error("the cloud has {points} points, and {what} needs {needed}")]
     TooFew {

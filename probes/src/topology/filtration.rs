@@ -1,10 +1,13 @@
 //! What scales a Rips complex grows along.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::str::FromStr;
 
 use faer::linalg::solvers::DenseSolveCore;
 use faer::{Mat, Side};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::distances::Distances;
@@ -23,6 +26,12 @@ pub enum Filtration {
         /// k
         neighbours: usize,
     },
+    /// The length of the shortest path on the symmetric graph of the `neighbours` nearest points, whose edges are as long as the metric has them: along
+    /// a surface and not across, as far as the graph has no edge across (Tenenbaum, de Silva and Langford 2000). Infinite between components.
+    Geodesic {
+        /// k
+        neighbours: usize,
+    },
     /// The effective resistance on the symmetric graph of the `neighbours` nearest points, corrected as by von Luxburg, Radl and Hein
     /// (2014): rᵢⱼ − 1/degᵢ − 1/degⱼ + 2aᵢⱼ/(degᵢ degⱼ); what Damrich, Berens and Kobak (arXiv:2311.03087) found to withstand noise in many
     /// dimensions. Infinite between components.
@@ -33,23 +42,37 @@ pub enum Filtration {
 }
 
 impl Filtration {
+    /// How many points it needs.
+    pub fn least_points(self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Dtm { neighbours } | Self::Geodesic { neighbours } | Self::Resistance { neighbours } => {
+                neighbours + 1
+            }
+        }
+    }
+
     /// The distances that the complex is built on.
     ///
     /// # Errors
     /// If there are fewer points than neighbours are asked for, or the graph's Laplacian can't be inverted.
     pub fn of(self, distances: Distances) -> Result<Distances> {
-        let enough = |neighbours: usize, what: &'static str| {
-            let (points, needed) = (distances.len(), neighbours + 1);
+        let enough = |what: &'static str| {
+            let (points, needed) = (distances.len(), self.least_points());
             if points < needed { Err(TopologyError::TooFew { points, needed, what }) } else { Ok(()) }
         };
         match self {
             Self::Plain => Ok(distances),
             Self::Dtm { neighbours } => {
-                enough(neighbours, "the distance to a measure of so many neighbours")?;
+                enough("the distance to a measure of so many neighbours")?;
                 Ok(dtm(&distances, neighbours))
             }
+            Self::Geodesic { neighbours } => {
+                enough("a graph of so many neighbours")?;
+                Ok(geodesic(&distances, neighbours))
+            }
             Self::Resistance { neighbours } => {
-                enough(neighbours, "a graph of so many neighbours")?;
+                enough("a graph of so many neighbours")?;
                 resistance(&distances, neighbours)
             }
         }
@@ -61,6 +84,7 @@ impl fmt::Display for Filtration {
         match self {
             Self::Plain => f.write_str("plain"),
             Self::Dtm { neighbours } => write!(f, "dtm:{neighbours}"),
+            Self::Geodesic { neighbours } => write!(f, "geodesic:{neighbours}"),
             Self::Resistance { neighbours } => write!(f, "resistance:{neighbours}"),
         }
     }
@@ -79,8 +103,9 @@ impl FromStr for Filtration {
         match name {
             "plain" if number.is_none() => Ok(Self::Plain),
             "dtm" => Ok(Self::Dtm { neighbours: neighbours(8)? }),
+            "geodesic" => Ok(Self::Geodesic { neighbours: neighbours(8)? }),
             "resistance" => Ok(Self::Resistance { neighbours: neighbours(15)? }),
-            _ => Err(format!("`{text}` is no filtration; there are plain, dtm[:K] and resistance[:K]")),
+            _ => Err(format!("`{text}` is no filtration; there are plain, dtm[:K], geodesic[:K] and resistance[:K]")),
         }
     }
 }
@@ -98,13 +123,52 @@ fn dtm(distances: &Distances, k: usize) -> Distances {
     })
 }
 
-fn resistance(distances: &Distances, k: usize) -> Result<Distances> {
+/// Which points are among the `k` nearest of one another, one way or the other.
+fn graph(distances: &Distances, k: usize) -> Vec<Vec<bool>> {
     let n = distances.len();
     let mut edges = vec![vec![false; n]; n];
     for (i, j) in (0..n).flat_map(|i| distances.nearest(i, k).into_iter().map(move |j| (i, j))) {
         edges[i][j] = true;
         edges[j][i] = true;
     }
+    edges
+}
+
+fn geodesic(distances: &Distances, k: usize) -> Distances {
+    let edges = graph(distances, k);
+    let near = |i: usize| -> Vec<(usize, f64)> {
+        let others = (0..edges.len()).filter(|&j| edges[i][j]);
+        others.map(|j| (j, distances.at(i, j))).collect()
+    };
+    let graph: Vec<Vec<(usize, f64)>> = (0..edges.len()).map(near).collect();
+    let paths: Vec<Vec<f64>> = (0..graph.len()).into_par_iter().map(|from| shortest_paths(&graph, from)).collect();
+    Distances::from_fn(graph.len(), |i, j| paths[i][j])
+}
+
+/// From one point to all, by Dijkstra's algorithm (1959). Each point has a list of others with lengths that are not negative.
+fn shortest_paths(graph: &[Vec<(usize, f64)>], from: usize) -> Vec<f64> {
+    let mut length = vec![f64::INFINITY; graph.len()];
+    length[from] = 0.0;
+    // The bits of numbers that are not negative are in the order of the numbers.
+    let mut open = BinaryHeap::from([(Reverse(0.0_f64.to_bits()), from)]);
+    while let Some((Reverse(bits), at)) = open.pop() {
+        let so_far = f64::from_bits(bits);
+        if so_far > length[at] {
+            continue;
+        }
+        for &(next, step) in &graph[at] {
+            if so_far + step < length[next] {
+                length[next] = so_far + step;
+                open.push((Reverse(length[next].to_bits()), next));
+            }
+        }
+    }
+    length
+}
+
+fn resistance(distances: &Distances, k: usize) -> Result<Distances> {
+    let n = distances.len();
+    let edges = graph(distances, k);
     let degree: Vec<f64> = edges.iter().map(|row| row.iter().filter(|&&e| e).count() as f64).collect();
     let component = components(&edges);
     let mut to = vec![0; n];

@@ -43,6 +43,11 @@ impl Metric {
         }
     }
 
+    /// Whether it is a metric on all that it is of: the triangle inequality holds.
+    pub fn is_metric(self) -> bool {
+        !matches!(self, Self::Cosine | Self::Tanimoto)
+    }
+
     /// Whether it looks at directions alone.
     pub fn is_angular(self) -> bool {
         matches!(self, Self::Cosine | Self::Angular)

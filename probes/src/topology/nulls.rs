@@ -12,7 +12,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use super::clusters::k_means;
-use super::error::Result;
+use super::error::{Result, TopologyError};
 use super::spectrum::{Axes, ledoit_wolf};
 
 /// What a null keeps of a cloud.
@@ -26,6 +26,9 @@ pub enum Null {
     /// The distribution of each column, each shuffled by itself. It depends on the basis, and takes all correlation away: a straw man for
     /// dense clouds.
     Columns,
+    /// Of a cloud of zeros and ones, how many ones each row and each column has: a table of the same margins (Gotelli 2000), by exchanges of two ones
+    /// of different rows and columns where both corners across are zeros, until there were five for each one, or 250 were tried for each.
+    Margins,
     /// The clusters of k-means, each replaced by a Gaussian of its own mean and shrunk covariance. It asks whether there is a loop beside the
     /// arrangement of clusters: one that runs through several of them is kept, so that it is no null for a circle.
     Clusters {
@@ -58,6 +61,7 @@ impl fmt::Display for Null {
             Self::Axes => f.write_str("axes"),
             Self::Columns => f.write_str("columns"),
             Self::Clusters { count } => write!(f, "clusters:{count}"),
+            Self::Margins => f.write_str("margins"),
             Self::Labels => f.write_str("labels"),
         }
     }
@@ -73,6 +77,7 @@ impl FromStr for Null {
                 "axes" => return Ok(Self::Axes),
                 "columns" => return Ok(Self::Columns),
                 "clusters" => return Ok(Self::Clusters { count: 8 }),
+                "margins" => return Ok(Self::Margins),
                 "labels" => return Ok(Self::Labels),
                 _ => {}
             },
@@ -83,7 +88,7 @@ impl FromStr for Null {
             }
             Some(_) => {}
         }
-        Err(format!("`{text}` is no null; there are gaussian, axes, columns, clusters[:K] and labels"))
+        Err(format!("`{text}` is no null; there are gaussian, axes, columns, margins, clusters[:K] and labels"))
     }
 }
 
@@ -96,6 +101,7 @@ enum Prepared {
     Groups(Vec<(Vec<usize>, Normal)>, [usize; 2]),
     Axes(Axes, Array2<f64>),
     Columns(Array2<f64>),
+    Margins(Array2<f64>),
     Subset(Array2<f64>, usize),
 }
 
@@ -126,7 +132,7 @@ impl Drawable {
     /// What is kept of a cloud of a point or more. `seed` is of k-means alone.
     ///
     /// # Errors
-    /// If eigenvalues can't be found.
+    /// If eigenvalues can't be found, or a null of zeros and ones is asked of a cloud of others.
     pub fn of<'a>(null: Null, cloud: impl Into<Cloud<'a>>, seed: u64) -> Result<Self> {
         let Cloud { points: cloud, all } = cloud.into();
         let shape = [cloud.nrows(), cloud.ncols()];
@@ -139,6 +145,13 @@ impl Drawable {
                 Prepared::Axes(axes, scores)
             }
             Null::Columns => Prepared::Columns(cloud.to_owned()),
+            Null::Margins => {
+                let other = cloud.indexed_iter().find(|&(_, &value)| value != 0.0 && value != 1.0);
+                if let Some(((row, column), &value)) = other {
+                    return Err(TopologyError::NoBit { row, column, value });
+                }
+                Prepared::Margins(cloud.to_owned())
+            }
             Null::Labels => Prepared::Subset(all.to_owned(), shape[0]),
             Null::Clusters { count } => {
                 let labels = k_means(cloud, count, seed);
@@ -166,6 +179,7 @@ impl Drawable {
             }
             Prepared::Axes(axes, scores) => axes.points(shuffled(scores, rng).view()),
             Prepared::Columns(cloud) => shuffled(cloud, rng),
+            Prepared::Margins(cloud) => swapped(cloud, rng),
             Prepared::Subset(all, points) => all.select(Axis(0), &sample(rng, all.nrows(), *points).into_vec()),
         }
     }
@@ -180,4 +194,30 @@ fn shuffled(columns: &Array2<f64>, rng: &mut ChaCha8Rng) -> Array2<f64> {
         column.assign(&ndarray::Array1::from(values));
     }
     result
+}
+
+/// Exchanges that are made, and that are tried at most, for each one of a table.
+const SWAPS: usize = 5;
+const TRIES: usize = 250;
+
+/// A table of zeros and ones with the same sums of rows and columns.
+fn swapped(table: &Array2<f64>, rng: &mut ChaCha8Rng) -> Array2<f64> {
+    let mut table = table.clone();
+    let mut ones: Vec<[usize; 2]> =
+        table.indexed_iter().filter(|&(_, &value)| value == 1.0).map(|((row, column), _)| [row, column]).collect();
+    let (mut made, mut tried) = (0, 0);
+    while made < SWAPS * ones.len() && tried < TRIES * ones.len() {
+        tried += 1;
+        let [first, second] = [(); 2].map(|()| rng.random_range(0..ones.len()));
+        let ([i, a], [j, b]) = (ones[first], ones[second]);
+        // In one row or column a corner across is one of the two.
+        if table[[i, b]] == 0.0 && table[[j, a]] == 0.0 {
+            for ([row, column], value) in [([i, a], 0.0), ([j, b], 0.0), ([i, b], 1.0), ([j, a], 1.0)] {
+                table[[row, column]] = value;
+            }
+            (ones[first], ones[second]) = ([i, b], [j, a]);
+            made += 1;
+        }
+    }
+    table
 }

@@ -63,19 +63,40 @@ pub enum Statistic {
     Second,
     /// The third longest.
     Third,
+    /// The fourth longest.
+    Fourth,
+    /// The fifth longest.
+    Fifth,
+    /// How many bars are longer than the median of the longest bars of a null's draws, the cloud itself among them: a number of each null's own.
+    Above,
     /// π of dimension 2, where that is computed: a void, as a sphere has one. It is no more of a loop, but may be where one comes from.
     Void,
 }
 
 impl Statistic {
-    /// Those of dimension 1, the first choice first.
-    const OF_LOOPS: [Self; 5] = [Self::Pi, Self::Max, Self::Total, Self::Second, Self::Third];
-    /// And that of dimension 2.
-    const WITH_VOIDS: [Self; 6] = [Self::Pi, Self::Max, Self::Total, Self::Second, Self::Third, Self::Void];
+    /// How many are of dimension 1, which come first, the first choice before all.
+    const OF_LOOPS: usize = 8;
+    /// All of them.
+    const ALL: [Self; 9] = [
+        Self::Pi,
+        Self::Max,
+        Self::Total,
+        Self::Second,
+        Self::Third,
+        Self::Fourth,
+        Self::Fifth,
+        Self::Above,
+        Self::Void,
+    ];
 
     /// Those that bars up to dimension `max_dim` have, in order.
     pub fn up_to(max_dim: usize) -> &'static [Self] {
-        if max_dim < 2 { &Self::OF_LOOPS } else { &Self::WITH_VOIDS }
+        if max_dim < 2 { &Self::ALL[..Self::OF_LOOPS] } else { &Self::ALL }
+    }
+
+    /// Its place among them.
+    pub(super) fn place(self) -> usize {
+        self as usize
     }
 
     /// Its name in tables.
@@ -86,11 +107,14 @@ impl Statistic {
             Self::Total => "total",
             Self::Second => "second",
             Self::Third => "third",
+            Self::Fourth => "fourth",
+            Self::Fifth => "fifth",
+            Self::Above => "above",
             Self::Void => "void",
         }
     }
 
-    /// Of the bars of dimension 1, and of dimension 2 where that was computed; `None` where there are too few.
+    /// Of the bars of dimension 1, and of dimension 2 where that was computed; `None` where there are too few, or a null's draws are needed.
     pub fn of(self, loops: &BarStatistics, voids: Option<&BarStatistics>) -> Option<f64> {
         match self {
             Self::Pi => loops.pi,
@@ -98,6 +122,9 @@ impl Statistic {
             Self::Total => (loops.count > 0).then_some(loops.total),
             Self::Second => loops.longest.get(1).copied(),
             Self::Third => loops.longest.get(2).copied(),
+            Self::Fourth => loops.longest.get(3).copied(),
+            Self::Fifth => loops.longest.get(4).copied(),
+            Self::Above => None,
             Self::Void => voids?.pi,
         }
     }

@@ -268,6 +268,15 @@ fn nulls_keep_what_they_promise() {
         let expected = (1.0 - shrinkage) * variance + shrinkage * mean;
         assert!((column.var(0.0) / expected).ln().abs() < 0.3, "{} and {expected}", column.var(0.0));
     }
+    // Of zeros and ones the sums of rows and columns.
+    let bits = known::gaussian(30, 12, rng).mapv(|v| f64::from(u8::from(v > 0.6)));
+    let swapped = Drawable::of(Null::Margins, bits.view(), 0).unwrap().draw(&mut known::rng(14));
+    assert!(swapped != bits && swapped.iter().all(|&v| v == 0.0 || v == 1.0));
+    for axis in [0, 1] {
+        assert_eq!(swapped.sum_axis(ndarray::Axis(axis)), bits.sum_axis(ndarray::Axis(axis)));
+    }
+    let refused = Drawable::of(Null::Margins, cloud.view(), 0).err().unwrap().to_string();
+    assert!(refused.contains("zeros and ones"), "{refused}");
     // Clusters stay where they are.
     let two = {
         let mut two = known::gaussian(60, 3, rng) * 0.1;
@@ -376,6 +385,87 @@ fn resistance_is_that_of_the_graph() {
     }
     let apart = Distances::from_fn(4, |i, j| if i / 2 == j / 2 { 1.0 } else { 9.0 });
     assert_eq!(Filtration::Resistance { neighbours: 1 }.of(apart).unwrap().at(0, 3), f64::INFINITY);
+}
+
+const GEODESIC: [(usize, usize, f64); 5] = [
+    (2, 0, 2.0615528128088303),
+    (3, 0, 3.179586801558725),
+    (6, 0, 6.359173603117451),
+    (5, 2, 3.3541019662496847),
+    (4, 1, 3.3541019662496847),
+];
+
+/// scipy 1.17.1: `shortest_path` of the graph of `sklearn.neighbors.kneighbors_graph(x, 2)`, made symmetric; and components apart.
+#[test]
+fn geodesic_distances_go_along_the_graph() {
+    let at = [[0.0, 0.0], [1.0, 0.0], [2.0, 0.5], [2.5, 1.5], [2.0, 2.5], [1.0, 3.0], [0.0, 3.0]];
+    let cloud = Array2::from(at.to_vec());
+    let of = |cloud: &Array2<f64>, neighbours: usize| {
+        let distances = Distances::between(cloud.view(), Metric::Euclidean).unwrap();
+        Filtration::Geodesic { neighbours }.of(distances).unwrap()
+    };
+    let found = of(&cloud, 2);
+    for (i, j, expected) in GEODESIC {
+        assert!((found.at(i, j) - expected).abs() < 1e-12, "{i} {j}: {}", found.at(i, j));
+    }
+    let apart = ndarray::arr2(&[[0.0], [1.0], [9.0], [10.0]]);
+    assert_eq!(of(&apart, 1).at(0, 3), f64::INFINITY);
+}
+
+/// A Swiss roll's longest bar is a fifth of its diameter in space, where it goes between two turns, and not along the roll.
+#[test]
+fn a_swiss_roll_has_no_long_bar_along_the_roll() {
+    let roll = known::swiss_roll(300, &mut known::rng(41));
+    let longest = |filtration: Filtration| {
+        let pipeline = Pipeline { filtration, ..Pipeline::plain(Metric::Euclidean) };
+        let distances = pipeline.distances(roll.view()).unwrap();
+        let bars = persistence(&distances, 1, None).unwrap().finite(1);
+        BarStatistics::of(&bars).max.unwrap() / distances.diameter()
+    };
+    let (across, along) = (longest(Filtration::Plain), longest(Filtration::Geodesic { neighbours: 5 }));
+    assert!(across > 0.18 && along < 0.08, "{across} and {along}");
+}
+
+/// numpy: all 35 subsamples of 7/ln 7 = 3 of these points; of their Hausdorff distances to all 60 % are at most √34 and 94 % at most √37.
+#[test]
+fn a_confidence_band_is_of_all_subsamples() {
+    let at = [[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [3.0, 2.0], [7.0, 1.0], [8.0, 5.0], [2.0, 6.0]];
+    let distances = Distances::between(Array2::from(at.to_vec()).view(), Metric::Euclidean).unwrap();
+    let bars = [(1.0, 48.0), (1.0, 49.0), (1.0, 50.0)];
+    let of = |alpha: f64| Band::of(&distances, &bars, alpha, 5).unwrap();
+    let (half, fifth) = (of(0.5), of(0.2));
+    assert!(
+        (half.c - 2.0 * 34.0_f64.sqrt()).abs() < 1e-12 && (fifth.c - 2.0 * 37.0_f64.sqrt()).abs() < 1e-12,
+        "{half:?}"
+    );
+    // 4c is 46.6 and 48.7.
+    assert_eq!((half.points, half.above, fifth.above), (3, 3, 1));
+    assert_eq!(Band::of(&distances.among(&[0, 1, 2]), &bars, 0.5, 5), None);
+}
+
+/// A circle's ratio grows with its points, and its bar is in nearly every half; a Gaussian's in fewer.
+#[test]
+fn a_loop_grows_and_comes_again() {
+    let of = |cloud: &Array2<f64>| {
+        let pipeline = Pipeline::plain(Metric::Euclidean);
+        let loops = pipeline.loops(&pipeline.diagram(cloud.view()).unwrap());
+        Growth::of(cloud.view(), &loops, &pipeline, &[Null::Gaussian], 3).unwrap()
+    };
+    let circle = of(&known::circles(120, &[0.0], 0.03, &mut known::rng(31)));
+    let gaussian = of(&known::gaussian(120, 8, &mut known::rng(32)));
+    for growth in [&circle, &gaussian] {
+        let sizes: Vec<[usize; 2]> = growth.sizes.iter().map(|size| [size.share, size.points]).collect();
+        assert_eq!(sizes, [[4, 30], [2, 60]]);
+        for size in &growth.sizes {
+            assert!(size.nulls.len() == 1 && size.cloud.least <= size.cloud.mean && size.cloud.mean <= size.cloud.most);
+        }
+    }
+    let [quarters, halves] = [0, 1].map(|at| circle.sizes[at].cloud);
+    assert!(halves.mean > 1.3 * quarters.mean, "{circle:?}");
+    assert!(halves.least > circle.sizes[1].nulls[0].most, "{circle:?}");
+    let [circle, gaussian] = [&circle, &gaussian].map(|growth| growth.recurrence.as_ref().unwrap());
+    assert!(circle.found > 13 && circle.parts == 16, "{circle:?}");
+    assert!(gaussian.found < circle.found, "{gaussian:?}");
 }
 
 /// Where there are fewer points than dimensions, the same distances by the points' products.

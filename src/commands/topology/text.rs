@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use assay_probes::topology::{Bar, BarStatistics, Statistic, universal_p};
+use assay_probes::topology::{AgainstNull, Band, Bar, BarStatistics, Growth, PiOfParts, Statistic, universal_p};
 use serde_json::{Value, json};
 
 use crate::markdown::Table;
@@ -110,6 +110,19 @@ fn one(cloud: &str, found: &Audited) -> String {
         }
     }
     let _ = write!(text, "\n{table}");
+    if let Some(growth) = &found.growth {
+        text.push_str(&parts(found, growth));
+    }
+    if let Some(Band { c, above, .. }) = &found.band {
+        let _ = writeln!(
+            text,
+            "\nConfidence band (Fasy et al. 2014, {} %): {above} of {} bars are longer than 4c = {} and so no noise of so many points. c is about as long as \
+             the distance of neighbours, so that in more than a few dimensions none is. No verdict follows it.",
+            100.0 * (1.0 - found.alpha),
+            statistics.count,
+            number(4.0 * c)
+        );
+    }
     if let Some(author) = &found.author {
         let _ = writeln!(
             text,
@@ -124,6 +137,54 @@ fn one(cloud: &str, found: &Audited) -> String {
         "\nNot claimed: that there is a loop (a sphere, a Swiss roll in space and gaps between clusters can pass, too), how many there are, \
          or that a loop stands for a cyclic concept.\n",
     );
+    text
+}
+
+/// How the ratio grows with the points, and whether its bar is there again.
+fn parts(found: &Audited, growth: &Growth) -> String {
+    let mut text = String::new();
+    if !growth.sizes.is_empty() {
+        let nulls = found.audit.nulls.iter();
+        let heads = ["points".to_owned(), "pi of the cloud".to_owned()];
+        let mut table = Table::new(heads.into_iter().chain(nulls.map(|null| null.null.to_string())));
+        let cell = |pi: PiOfParts| format!("{} [{}, {}]", number(pi.mean), number(pi.least), number(pi.most));
+        for size in &growth.sizes {
+            table.row(
+                [size.points.to_string(), cell(size.cloud)].into_iter().chain(size.nulls.iter().map(|&pi| cell(pi))),
+            );
+        }
+        let of_null = |null: &AgainstNull| {
+            let test = null.tests.iter().find(|test| test.statistic == Statistic::Pi);
+            test.map_or_else(String::new, |test| {
+                let [low, median, high] = test.null.map(number);
+                format!("{median} [{low}, {high}]")
+            })
+        };
+        let whole = [found.points.to_string(), shown(found.audit.statistics.pi)];
+        table.row(whole.into_iter().chain(found.audit.nulls.iter().map(of_null)));
+        let _ = write!(
+            text,
+            "\nPi of random quarters and halves, sixteen each: the mean, and the least and the largest; of draws of all points the median, and 5 % to 95 %.\n\n\
+             {table}"
+        );
+    }
+    if let Some(of) = &growth.recurrence {
+        let sds = match (of.birth_sd, of.death_sd) {
+            (Some(birth), Some(death)) => {
+                format!("; births have a standard deviation of {} there, deaths of {}", number(birth), number(death))
+            }
+            _ => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "\nThe bar of pi is from {} to {}. A bar like it is in {} of {} halves (both ends nearer than a quarter of its length){sds}. Where bars are many and \
+             alike, as in many dimensions, nearly every half has one, whatever the cloud is.",
+            number(of.birth),
+            number(of.death),
+            of.found,
+            of.parts
+        );
+    }
     text
 }
 
