@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use assay_probes::absorption::{Absorption, LetterProbe, MainLatents, STEPS_AN_EPOCH, Words, sparse_weights};
 use assay::absorption::{Bootstrap, Quantity, SaeReport, Spelling, json, text};
+use assay_probes::absorption::{Absorption, LetterProbe, MainLatents, STEPS_AN_EPOCH, Words, sparse_weights};
 use assay_probes::probing::{Features, Split};
 use assay_sae::{Activation, Sae};
 use assert_cmd::Command;
@@ -167,7 +167,9 @@ fn a_report_has_saebenchs_means_whatever_the_length_of_decoder_rows() {
     let json = json(&spelling, &bootstrap, &[one, longer]);
     let second = &json["saes"][1];
     let means = &second["means"]["absorption_fraction"];
-    assert!(means["minus_first"]["value"].as_f64().unwrap().abs() < 1e-4 && means["sd_over_letters"].as_f64() > Some(0.1));
+    assert!(
+        means["minus_first"]["value"].as_f64().unwrap().abs() < 1e-4 && means["sd_over_letters"].as_f64() > Some(0.1)
+    );
     let r = &second["letters"][17];
     assert_eq!((r["letter"].as_str(), &r["latents"]), (Some("r"), &made.of(17)["main"]));
     assert!(r["values"]["full_absorption"]["interval"][0].as_f64() < r["values"]["full_absorption"]["value"].as_f64());

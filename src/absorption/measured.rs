@@ -29,8 +29,9 @@ pub enum Quantity {
     Fraction,
     /// The share of those that are fully absorbed.
     Full,
-    /// The same two where the decoder's bias does not count as part of the activation.
+    /// The fraction where the decoder's bias does not count as part of the activation.
     FractionWithoutBias,
+    /// The share where it does not.
     FullWithoutBias,
 }
 

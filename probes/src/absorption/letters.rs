@@ -89,8 +89,9 @@ impl LetterProbe {
 
     /// The tested words that have the letter and of which the probe says so.
     pub fn found(&self, words: Words<'_>) -> Vec<usize> {
-        let is_found = |(&row, &decision): &(&usize, &f64)| words.letters[row] == self.letter && decision > 0.0;
-        words.split.test.iter().zip(&self.decisions).filter(is_found).map(|(&row, _)| row).collect()
+        let rows = words.split.test.iter().copied().zip(self.decisions.iter().copied());
+        let is_found = |(row, decision)| (decision > 0.0 && words.letters[row] == self.letter).then_some(row);
+        rows.filter_map(is_found).collect()
     }
 
     /// What is absorbed in some words. `cosines` are those of decoder rows with the direction, `[d_sae]`; `offset` is what is not counted of
