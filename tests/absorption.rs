@@ -170,6 +170,11 @@ fn a_report_has_saebenchs_means_whatever_the_length_of_decoder_rows() {
     assert!(
         means["minus_first"]["value"].as_f64().unwrap().abs() < 1e-4 && means["sd_over_letters"].as_f64() > Some(0.1)
     );
+    let of_all = |letter: usize| numbers(&made.of(letter)["f1"])[numbers(&made.of(letter)["main"]).len() - 1];
+    let told: Vec<usize> = (0..26).filter(|&letter| of_all(letter) > 0.6).collect();
+    assert!(told.len() > 3 && told.len() < 26, "{told:?}");
+    assert_eq!(second["letters_told"].as_u64(), Some(told.len() as u64));
+    assert!(second["absorption_fraction_of_told"].as_f64() < means["value"].as_f64(), "{second}");
     let r = &second["letters"][17];
     assert_eq!((r["letter"].as_str(), &r["latents"]), (Some("r"), &made.of(17)["main"]));
     assert!(r["values"]["full_absorption"]["interval"][0].as_f64() < r["values"]["full_absorption"]["value"].as_f64());

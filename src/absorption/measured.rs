@@ -1,7 +1,7 @@
 //! What was found of an SAE, by letter and in the mean over letters, with intervals.
 
 use anyhow::{Result, anyhow};
-use assay_probes::absorption::{Absorption, LetterProbe, MainLatents};
+use assay_probes::absorption::{Absorption, LEARNED, LetterProbe, MainLatents};
 use assay_probes::probing::Features;
 use assay_probes::stats::{Interval, Resamples, mean, sample_sd};
 use assay_sae::Sae;
@@ -219,6 +219,16 @@ impl SaeReport {
     pub fn mean(&self, quantity: Quantity) -> &Summary {
         let at = Quantity::ALL.iter().position(|known| *known == quantity).expect("all are there");
         &self.means[at]
+    }
+
+    /// The letters that its latents tell: F1 of all main latents is above what a probe must have.
+    pub fn told(&self) -> impl Iterator<Item = &LetterReport> {
+        self.letters.iter().filter(|letter| letter.value(Quantity::F1, |_| 1.0) > Some(LEARNED))
+    }
+
+    /// The mean of a quantity over those; `None` without any.
+    pub fn mean_of_told(&self, quantity: Quantity) -> Option<f64> {
+        mean(&self.told().filter_map(|letter| letter.value(quantity, |_| 1.0)).collect::<Vec<f64>>())
     }
 
     /// Letters for which no latent speaks.

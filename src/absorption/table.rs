@@ -69,6 +69,7 @@ pub fn text(
     }
     let _ = write!(out, "Means over letters, with 95 % intervals over letters and words:\n\n{table}\n{without_bias}");
     let first = &saes[0];
+    let _ = write!(out, "\n{}", told(first));
     let mut table = Table::new([
         "letter",
         "F1 of the probe",
@@ -95,6 +96,21 @@ pub fn text(
     }
     let _ = write!(out, "\n{}, by letter:\n\n{table}{}", first.name, noted(notes));
     out
+}
+
+/// Which letters an SAE's latents tell, and what is absorbed of those.
+fn told(sae: &SaeReport) -> String {
+    let letters: Vec<String> = sae.told().map(|letter| name(letter.letter).to_string()).collect();
+    let of_told = if letters.is_empty() {
+        "none".to_owned()
+    } else {
+        let fraction = score(sae.mean_of_told(Quantity::Fraction));
+        format!("{} ({}), of which the absorption fraction is {fraction}", letters.len(), listed(&letters))
+    };
+    format!(
+        "Latents of {} tell {of_told}, with F1 above {LEARNED}. Of a letter that no latent tells, others write all there is, and that is not absorption.\n",
+        sae.name
+    )
 }
 
 fn latents(letter: &LetterReport) -> String {
@@ -138,6 +154,7 @@ pub fn json(spelling: &Spelling<'_>, bootstrap: &Bootstrap, saes: &[SaeReport]) 
             );
         }
         json!({
+            "letters_told": sae.told().count(), "absorption_fraction_of_told": sae.mean_of_told(Quantity::Fraction),
             "name": sae.name, "is_control": sae.is_control, "l0": sae.l0, "letters_without_latents": sae.without_latents(),
             "means": means, "letters": letters.collect::<Vec<_>>(),
         })

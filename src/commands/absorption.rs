@@ -16,6 +16,7 @@ use super::contexts::whole;
 use super::eval::named::{model_of, named, shortened};
 use super::eval::place::PlaceArgs;
 use super::given::GivenArgs;
+use super::probe::of_path;
 use crate::absorption::{Asked, Bootstrap, SaeReport, Spelled, Spelling, json as found_json, text};
 use crate::controls::{SAMPLE, permuted_decoder, random_dictionary};
 use crate::interrupt::{self, Interrupted};
@@ -96,6 +97,7 @@ impl AbsorptionArgs {
                 );
             }
             notes.extend(loaded.notes);
+            let short = if names.len() == 1 { of_path(name) } else { short };
             saes.push((short, loaded.sae, place.reads));
         }
         let site = saes[0].2;
@@ -126,7 +128,7 @@ impl AbsorptionArgs {
         if without > 0 {
             notes.push(format!("no latent speaks for {}, of which nothing else is said", counted(without, "letter")));
         }
-        let shown = model_name.file_name().unwrap_or(model_name.as_os_str()).to_string_lossy().into_owned();
+        let shown = of_path(&model_name);
         if self.json {
             let mut object = found_json(&spelling, &bootstrap, &found);
             let about = json!({
