@@ -106,9 +106,9 @@ mod tests {
             // Latent 3 is active on the class, 5 on the others, 7 on every second row, 9 on none.
             let mut latents = Features::new(10);
             let label = |row: usize| row.is_multiple_of(4);
-            for row in 0..40 {
+            for (row, noise) in noise.iter().enumerate() {
                 let own = if label(row) { (3, of_class) } else { (5, of_class) };
-                latents.push([own].into_iter().chain((row % 2 == 0).then_some((7, noise[row]))));
+                latents.push([own].into_iter().chain((row % 2 == 0).then_some((7, *noise))));
             }
             let weights = |rows: &[usize]| {
                 let labels: Vec<bool> = rows.iter().map(|&row| label(row)).collect();
