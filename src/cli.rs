@@ -4,6 +4,7 @@ mod tips;
 
 use clap::{Parser, Subcommand};
 
+use crate::commands::absorption::AbsorptionArgs;
 use crate::commands::capture::CaptureArgs;
 use crate::commands::circles::CirclesArgs;
 use crate::commands::cloud::CloudArgs;
@@ -72,6 +73,7 @@ enum Command {
     Encode(EncodeArgs),
     Convert(ConvertArgs),
     Probe(ProbeArgs),
+    Absorption(AbsorptionArgs),
     Geometry(GeometryArgs),
     Topology(TopologyArgs),
     Utility(UtilityArgs),
@@ -118,6 +120,7 @@ impl Cli {
             Command::Encode(args) => args.run(&self.device, progress),
             Command::Convert(args) => args.run(progress),
             Command::Probe(args) => args.run(&self.device, progress),
+            Command::Absorption(args) => args.run(&self.device, progress),
             Command::Geometry(args) => args.run(&self.device, progress),
             Command::Topology(args) => args.run(progress),
             Command::Utility(args) => args.run(progress),

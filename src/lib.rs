@@ -29,6 +29,8 @@
 //! This crate is the glue: it reads sweeps ([`spec`]), plans runs ([`plan`]), carries them out ([`runner`]), and writes
 //! records ([`record`]), training curves ([`logs`]) and results. Nothing else reads a sweep or writes a result.
 
+#[cfg(feature = "workbench")]
+pub mod absorption;
 pub mod analysis;
 #[cfg(feature = "workbench")]
 pub mod belonging;

@@ -21,6 +21,7 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help_encode", help(&["encode"]));
     insta::assert_snapshot!("help_convert", help(&["convert"]));
     insta::assert_snapshot!("help_probe", help(&["probe"]));
+    insta::assert_snapshot!("help_absorption", help(&["absorption"]));
     insta::assert_snapshot!("help_geometry", help(&["geometry"]));
     insta::assert_snapshot!("help_topology", help(&["topology"]));
     insta::assert_snapshot!("help_utility", help(&["utility"]));

@@ -46,6 +46,7 @@
 //! - `catalogue`: published SAEs, listed and fetched by their names, and what is assumed of them.
 //! - `capture`: activations as shards, resumed and refused.
 //! - `probe`: probes of labels against scikit-learn and sae-probes, code lengths against numpy, and the program.
+//! - `absorption`: first letters of words against SAEBench's own functions, and the program.
 //! - `controls`: controls of an evaluation: what each leaves and takes away.
 //! - `bos`: contexts that begin with BOS, by the tokenizer, the spec or the command line.
 //! - `topology`: bars of clouds from files, against GUDHI, and nulls.
@@ -66,6 +67,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod absorption;
 mod bad_input;
 mod bos;
 mod capture;

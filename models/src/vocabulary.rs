@@ -85,6 +85,32 @@ impl Vocabulary {
         Ok(self.tokenizer.encode_fast(text, false).map_err(refused)?.get_ids().to_vec())
     }
 
+    /// The ids of a text, and the byte behind the end of each in the text.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text.
+    pub fn encode_with_ends(&self, text: &str) -> Result<Vec<(u32, usize)>> {
+        let refused =
+            |e: tokenizers::Error| ModelError::data(&self.file, format!("the tokenizer refuses the text: {e}"));
+        let encoded = self.tokenizer.encode(text, false).map_err(refused)?;
+        Ok(encoded.get_ids().iter().copied().zip(encoded.get_offsets().iter().map(|&(_, end)| end)).collect())
+    }
+
+    /// The tokens that are letters of the English alphabet alone, by id, with the space before them if they have one. A token's own spelling says
+    /// so, as decoders of some tokenizers drop the space of a token that stands alone.
+    pub fn alphabetic(&self) -> Vec<(u32, String)> {
+        let word = |id: u32| {
+            let token = self.tokenizer.id_to_token(id)?;
+            let (space, letters) = match token.strip_prefix(['Ġ', '▁']) {
+                Some(letters) => (" ", letters),
+                None => ("", token.as_str()),
+            };
+            let is_word = !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphabetic());
+            is_word.then(|| (id, format!("{space}{letters}")))
+        };
+        (0..self.tokenizer.get_vocab_size(true) as u32).filter_map(word).collect()
+    }
+
     /// What an id stands for, with the space before it if it has one; a part of a character is shown as `�`, an id that the
     /// tokenizer does not know (vocabularies are padded) as its number.
     pub fn text(&self, id: u32) -> String {
@@ -107,6 +133,22 @@ mod tests {
         assert!(ids.len() > 5);
         assert_eq!(ids.iter().map(|&id| vocabulary.text(id)).collect::<String>(), text);
         assert_eq!(vocabulary.text(4_000_000_000), "<4000000000>");
+        let ended = vocabulary.encode_with_ends(text).unwrap();
+        assert_eq!(ended.iter().map(|&(id, _)| id).collect::<Vec<_>>(), ids);
+        assert!(
+            ended
+                .iter()
+                .zip(&ids)
+                .scan(0, |from, (&(_, end), &id)| {
+                    let own = &text[*from..end];
+                    *from = end;
+                    Some(own == vocabulary.text(id))
+                })
+                .all(|same| same)
+        );
+        let words = vocabulary.alphabetic();
+        assert!(words.len() > 1000 && words.iter().all(|(id, word)| vocabulary.text(*id) == *word));
+        assert!(words.iter().any(|(_, word)| word == " the"));
         let Err(error) = Vocabulary::load(Path::new("/nowhere")) else { panic!("nothing is there") };
         assert!(error.to_string().contains("tokenizer.json"), "{error}");
     }

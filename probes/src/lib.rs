@@ -21,6 +21,7 @@
 //! - [`latents`]: what an SAE's weights say about each latent.
 //! - `seeds`: which latents of two SAEs are the same; [`assignment`]: the least-cost assignment.
 //! - [`features`]: what a latent's firings say about it.
+//! - `absorption`: latents that share the first letters of words, and others that write them where those are silent.
 //! - `ablation`: what the model predicts without a latent; `amplification`: and with much more of it.
 //! - [`geometry`]: covariance spectra and participation ratios of a model's layers.
 //! - [`information`]: mutual information of activations and logits, and the dimensionality that it needs.
@@ -33,6 +34,8 @@
 
 #[cfg(feature = "tensors")]
 pub mod ablation;
+#[cfg(feature = "tensors")]
+pub mod absorption;
 #[cfg(feature = "tensors")]
 pub mod amplification;
 pub mod assignment;

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod absorption;
 pub mod capture;
 pub mod circles;
 pub mod cloud;

@@ -233,6 +233,6 @@ impl ProbeArgs {
 }
 
 /// What a path is called in a table.
-fn of_path(path: &Path) -> String {
+pub(super) fn of_path(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use assay_models::Decoder;
 use assay_models::vocabulary::Vocabulary;
-use assay_probes::features::explanation::{Classes, Detection, Example, Explanation, Method, detect, explain, written};
+use assay_probes::features::explanation::{
+    Classes, Detection, Example, Explanation, LOOKS_BACK, Method, detect, explain, written,
+};
 use assay_probes::features::{ContextSample, Documents, sample};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -239,9 +241,9 @@ fn examples(reader: &mut Reader<'_>, latent: usize, chosen: &[usize], cut: Cut) 
     for &window in chosen {
         let start = cut.start(window);
         let first = start % cut.context_size;
-        let before = usize::from(first > 0);
-        let mut tokens = reader.tokens.read(start - before, before + cut.start(window + 1) - start)?;
-        let before = (before > 0).then(|| tokens.remove(0));
+        let back = first.min(LOOKS_BACK);
+        let mut before = reader.tokens.read(start - back, back + cut.start(window + 1) - start)?;
+        let tokens = before.split_off(back);
         examples.push(Example { fires: vec![false; tokens.len()], tokens, before, first: first as u32 });
     }
     reader.events.each(latent, |position, _| {

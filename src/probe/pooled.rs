@@ -99,18 +99,23 @@ impl Reading<'_> {
         let places: usize = some.iter().map(|tokens| self.places(tokens).len()).sum();
         let every = places.div_ceil(most.max(1)).max(1);
         let (mut values, mut width, mut seen) = (Vec::new(), 0, 0);
-        self.each_pass(&some, &[site], |pass| {
-            if !pass.texts.is_empty() {
-                width = pass.widths[0];
-            }
-            for row in pass.values[0].chunks_exact(width.max(1)) {
-                if seen % every == 0 {
-                    values.extend_from_slice(row);
+        self.each_pass(
+            &some,
+            |text| self.places(&some[text]),
+            &[site],
+            |pass| {
+                if !pass.texts.is_empty() {
+                    width = pass.widths[0];
                 }
-                seen += 1;
-            }
-            Ok(())
-        })?;
+                for row in pass.values[0].chunks_exact(width.max(1)) {
+                    if seen % every == 0 {
+                        values.extend_from_slice(row);
+                    }
+                    seen += 1;
+                }
+                Ok(())
+            },
+        )?;
         ensure!(!values.is_empty(), "the texts hold no tokens");
         Ok(Tensor::from_data(TensorData::new(values.clone(), [values.len() / width, width]), self.model.device()))
     }
@@ -119,22 +124,48 @@ impl Reading<'_> {
     ///
     /// # Errors
     /// If the model refuses the tokens, a text has none, an activation is not finite, or somebody asks to stop.
-    pub fn last(&self, texts: &[Vec<u32>], site: Site, mut advance: impl FnMut(u64)) -> Result<Array2<f64>> {
-        let mut rows = Array2::zeros((texts.len(), site.hook.width(self.model.config())));
-        let of_last = Reading { pooling: Pooling::Last, ..*self };
-        of_last.each_pass(texts, &[site], |pass| {
-            if interrupt::requested() {
-                return Err(Interrupted::with_nothing_written().into());
-            }
-            ensure!(pass.texts.len() == pass.read, "a text has no tokens");
-            for (values, &text) in pass.values[0].chunks_exact(pass.widths[0]).zip(&pass.texts) {
-                let bad = values.iter().find(|value| !value.is_finite());
-                ensure!(bad.is_none(), "the activation at {site} is not finite in text {text}");
-                rows.row_mut(text).iter_mut().zip(values).for_each(|(to, &value)| *to = f64::from(value));
-            }
-            advance(pass.read as u64);
-            Ok(())
-        })?;
+    pub fn last(&self, texts: &[Vec<u32>], site: Site, advance: impl FnMut(u64)) -> Result<Array2<f64>> {
+        ensure!(texts.iter().all(|tokens| !tokens.is_empty()), "a text has no tokens");
+        let places: Vec<Vec<usize>> = texts.iter().map(|tokens| vec![tokens.len() - 1]).collect();
+        self.at(texts, &places, site, advance)
+    }
+
+    /// The activation at some places of each text, those of a text together, `[places, width of the site]`; `advance` is told of texts that are
+    /// done.
+    ///
+    /// # Errors
+    /// If the model refuses the tokens, an activation is not finite, or somebody asks to stop.
+    pub fn at(
+        &self,
+        texts: &[Vec<u32>],
+        places: &[Vec<usize>],
+        site: Site,
+        mut advance: impl FnMut(u64),
+    ) -> Result<Array2<f64>> {
+        let mut next: Vec<usize> = Vec::with_capacity(texts.len());
+        let all = places.iter().fold(0, |before, of| {
+            next.push(before);
+            before + of.len()
+        });
+        let mut rows = Array2::zeros((all, site.hook.width(self.model.config())));
+        self.each_pass(
+            texts,
+            |text| places[text].clone(),
+            &[site],
+            |pass| {
+                if interrupt::requested() {
+                    return Err(Interrupted::with_nothing_written().into());
+                }
+                for (values, &text) in pass.values[0].chunks_exact(pass.widths[0]).zip(&pass.texts) {
+                    let bad = values.iter().find(|value| !value.is_finite());
+                    ensure!(bad.is_none(), "the activation at {site} is not finite in text {text}");
+                    rows.row_mut(next[text]).iter_mut().zip(values).for_each(|(to, &value)| *to = f64::from(value));
+                    next[text] += 1;
+                }
+                advance(pass.read as u64);
+                Ok(())
+            },
+        )?;
         Ok(rows)
     }
 
@@ -153,31 +184,41 @@ impl Reading<'_> {
         let mut latents = vec![vec![Vec::new(); texts.len()]; saes.len()];
         let mut active = vec![0_u64; saes.len()];
         let mut places = 0;
-        self.each_pass(texts, &sites, |pass| {
-            if interrupt::requested() {
-                return Err(Interrupted::with_nothing_written().into());
-            }
-            places += pass.texts.len();
-            let width = pass.widths[0];
-            if let Some(bad) = pass.values[0].iter().position(|value| !value.is_finite()) {
-                bail!("the activation at {} is {} in text {}", sites[0], pass.values[0][bad], pass.texts[bad / width]);
-            }
-            let mut sums: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-            for (row, &text) in pass.values[0].chunks_exact(width).zip(&pass.texts) {
-                let sum = sums.entry(text).or_insert_with(|| vec![0.0; width]);
-                sum.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
-            }
-            let counts = pass.counts();
-            for (text, sum) in sums {
-                residual[text] = sum.into_iter().map(|sum| sum / counts[&text]).enumerate().collect();
-            }
-            for (at, (sae, site)) in saes.iter().enumerate() {
-                let place = sites.iter().position(|known| known == site).expect("every site is captured");
-                active[at] += encode(sae, &pass, place, self, &mut latents[at])?;
-            }
-            advance(pass.read as u64);
-            Ok(())
-        })?;
+        self.each_pass(
+            texts,
+            |text| self.places(&texts[text]),
+            &sites,
+            |pass| {
+                if interrupt::requested() {
+                    return Err(Interrupted::with_nothing_written().into());
+                }
+                places += pass.texts.len();
+                let width = pass.widths[0];
+                if let Some(bad) = pass.values[0].iter().position(|value| !value.is_finite()) {
+                    bail!(
+                        "the activation at {} is {} in text {}",
+                        sites[0],
+                        pass.values[0][bad],
+                        pass.texts[bad / width]
+                    );
+                }
+                let mut sums: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+                for (row, &text) in pass.values[0].chunks_exact(width).zip(&pass.texts) {
+                    let sum = sums.entry(text).or_insert_with(|| vec![0.0; width]);
+                    sum.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+                }
+                let counts = pass.counts();
+                for (text, sum) in sums {
+                    residual[text] = sum.into_iter().map(|sum| sum / counts[&text]).enumerate().collect();
+                }
+                for (at, (sae, site)) in saes.iter().enumerate() {
+                    let place = sites.iter().position(|known| known == site).expect("every site is captured");
+                    active[at] += encode(sae, &pass, place, self, &mut latents[at])?;
+                }
+                advance(pass.read as u64);
+                Ok(())
+            },
+        )?;
         let width = saes.first().map_or(0, |(sae, _)| sae.d_in());
         let gathered = |columns: usize, rows: Vec<Vec<(usize, f64)>>| {
             let mut features = Features::new(columns);
@@ -191,8 +232,14 @@ impl Reading<'_> {
         })
     }
 
-    /// Runs the model on texts of about one length at a time.
-    fn each_pass(&self, texts: &[Vec<u32>], sites: &[Site], mut see: impl FnMut(Pass) -> Result<()>) -> Result<()> {
+    /// Runs the model on texts of about one length at a time; `places_of` gives the places of a text that are seen.
+    fn each_pass(
+        &self,
+        texts: &[Vec<u32>],
+        places_of: impl Fn(usize) -> Vec<usize>,
+        sites: &[Site],
+        mut see: impl FnMut(Pass) -> Result<()>,
+    ) -> Result<()> {
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&text| (texts[text].len(), text));
         let mut at = 0;
@@ -204,9 +251,8 @@ impl Reading<'_> {
             }
             let (batch, length) = (&order[at..at + count], longest(count));
             at += count;
-            let places: Vec<(usize, usize)> = (0..count)
-                .flat_map(|row| self.places(&texts[batch[row]]).into_iter().map(move |place| (row, place)))
-                .collect();
+            let places: Vec<(usize, usize)> =
+                (0..count).flat_map(|row| places_of(batch[row]).into_iter().map(move |place| (row, place))).collect();
             let mut pass = Pass {
                 texts: places.iter().map(|&(row, _)| batch[row]).collect(),
                 values: Vec::new(),

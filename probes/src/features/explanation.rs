@@ -13,7 +13,7 @@ mod rule;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use detection::{Detection, detect};
-pub use learning::{explain, written};
+pub use learning::{LOOKS_BACK, explain, written};
 pub use rule::{Class, Classes, Rule};
 
 /// A stretch of a context, and where a latent fires in it.
@@ -21,8 +21,8 @@ pub use rule::{Class, Classes, Rule};
 pub struct Example {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// The id of the token before the first, if it is of the same context.
-    pub before: Option<u32>,
+    /// The ids of the tokens before the first, of the same context, in their order: as far as explanations look back ([`LOOKS_BACK`]).
+    pub before: Vec<u32>,
     /// The position of the first in its context.
     pub first: u32,
     /// Whether the latent fires on each.
@@ -35,14 +35,17 @@ impl Example {
         self.fires.contains(&true)
     }
 
-    /// The id of the token before a place.
-    fn previous(&self, at: usize) -> Option<u32> {
-        at.checked_sub(1).map_or(self.before, |before| self.tokens.get(before).copied())
+    /// The id so many tokens before a place, which may be before the window.
+    fn back(&self, at: usize, steps: usize) -> Option<u32> {
+        match at.checked_sub(steps) {
+            Some(place) => self.tokens.get(place).copied(),
+            None => self.before.len().checked_sub(steps - at).and_then(|place| self.before.get(place).copied()),
+        }
     }
 
-    /// The n tokens that end at a place.
-    fn ending(&self, at: usize, n: usize) -> Option<&[u32]> {
-        self.tokens.get((at + 1).checked_sub(n)?..=at)
+    /// Whether these tokens end at a place.
+    fn ends_with(&self, at: usize, ngram: &[u32]) -> bool {
+        ngram.iter().rev().enumerate().all(|(steps, &id)| self.back(at, steps) == Some(id))
     }
 }
 
@@ -104,7 +107,7 @@ impl Explanation {
                 largest(&|at| of.get(&window.tokens[at]).copied().unwrap_or(0.0))
             }
             Self::Ngrams(of) => largest(&|at| {
-                let ends = |(ngram, _): &&(Vec<u32>, f64)| window.ending(at, ngram.len()) == Some(ngram.as_slice());
+                let ends = |(ngram, _): &&(Vec<u32>, f64)| window.ends_with(at, ngram);
                 of.iter().filter(ends).map(|(_, share)| *share).fold(0.0, f64::max)
             }),
             Self::Keywords(of) => {
@@ -145,7 +148,7 @@ mod tests {
     fn windows(of: &[([u32; 4], &[usize])]) -> Vec<Example> {
         let window = |(at, (tokens, fires)): (usize, &([u32; 4], &[usize]))| Example {
             tokens: tokens.to_vec(),
-            before: (at % 2 == 1).then_some(9),
+            before: if at % 2 == 1 { vec![7, 9] } else { Vec::new() },
             first: 4 * (at as u32 % 2),
             fires: (0..4).map(|place| fires.contains(&place)).collect(),
         };
@@ -178,6 +181,13 @@ mod tests {
         assert_eq!([score(&ngrams, [0, 1, 3, 0]), score(&ngrams, [1, 0, 3, 0])], [0.75, 0.0]);
         assert_eq!([score(&tokens, [0, 1, 3, 0]), score(&tokens, [1, 0, 0, 0])], [0.5, 0.0]);
         assert_eq!([score(&rule, [0, 1, 0, 0]), score(&rule, [0, 0, 0, 1])], [1.0, 0.0]);
+        // What stands before the window counts, as far as it is known.
+        let two = &windows(&[([0; 4], &[]), ([3, 0, 0, 0], &[])]);
+        let ends = |ngram: &[u32], window: &Example| {
+            Explanation::Ngrams(vec![(ngram.to_vec(), 0.5)]).score(window, &classes())
+        };
+        assert_eq!([&[9, 3][..], &[7, 9, 3], &[7, 3], &[3]].map(|ngram| ends(ngram, &two[1])), [0.5, 0.5, 0.0, 0.5]);
+        assert_eq!([&[9, 0][..], &[0, 0]].map(|ngram| ends(ngram, &two[0])), [0.0, 0.5]);
         let word = |id: u32| format!("<{id}>");
         assert_eq!(ngrams.text(word), "<1><3>");
         assert_eq!(

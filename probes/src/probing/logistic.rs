@@ -1,8 +1,9 @@
 //! L2-penalised logistic regression, solved to the end: the probe of every protocol here.
 //!
 //! It minimises, as scikit-learn's `LogisticRegression(C)` does, ½‖w‖² + C Σ log(1 + exp(−s(x·w + b))), s = ±1, the intercept b without a
-//! penalty. The minimum is unique, so that any solver that gets there finds the same numbers; this is Newton's method (iteratively
-//! reweighted least squares) with a line search, which ends when the gradient is 0 but for rounding.
+//! penalty; with `class_weight="balanced"` each term of the sum counts n/(2·n of its class) ([`fit_balanced`]). The minimum is unique, so that
+//! any solver that gets there finds the same numbers; this is Newton's method (iteratively reweighted least squares) with a line search, which
+//! ends when the gradient is 0 but for rounding.
 
 use faer::linalg::solvers::Solve as _;
 use faer::{Mat, Side};
@@ -42,14 +43,30 @@ impl Fit {
 /// # Panics
 /// If there are not as many labels as rows, or a class has none: the intercept would be infinite.
 pub fn fit(x: &Array2<f64>, labels: &[bool], c: f64, from: Option<&Fit>) -> Fit {
+    solve(x, labels, [1.0; 2], c, from)
+}
+
+/// The same where both classes count alike, however many rows each has: a term of the sum counts n/(2·n of its class).
+///
+/// # Panics
+/// As [`fit`].
+pub fn fit_balanced(x: &Array2<f64>, labels: &[bool], c: f64, from: Option<&Fit>) -> Fit {
+    let positive = labels.iter().filter(|&&label| label).count();
+    let share = |rows: usize| labels.len() as f64 / (2 * rows.max(1)) as f64;
+    solve(x, labels, [share(labels.len() - positive), share(positive)], c, from)
+}
+
+/// Fits with the weight that a term of each class has, the negative one first.
+fn solve(x: &Array2<f64>, labels: &[bool], class_weights: [f64; 2], c: f64, from: Option<&Fit>) -> Fit {
     assert_eq!(x.nrows(), labels.len(), "a label a row");
     let positive = labels.iter().filter(|&&label| label).count();
     assert!(0 < positive && positive < labels.len(), "both classes have rows");
     // The intercept is free, so centred columns have the same weights, and the equations are better conditioned.
     let means = x.mean_axis(ndarray::Axis(0)).expect("rows");
-    let problem = Problem { x: x - &means, labels, ridge: 1.0 / c };
+    let counted = labels.iter().map(|&label| class_weights[usize::from(label)]).collect();
+    let problem = Problem { x: x - &means, labels, counted, ridge: 1.0 / c };
     let zero = Array1::zeros(x.ncols());
-    let odds = (positive as f64 / (labels.len() - positive) as f64).ln();
+    let odds = (class_weights[1] * positive as f64 / (class_weights[0] * (labels.len() - positive) as f64)).ln();
     let (mut w, mut b) = match from {
         Some(fit) => (fit.weights.clone(), fit.intercept + means.dot(&fit.weights)),
         None => (zero.clone(), odds),
@@ -90,10 +107,12 @@ pub fn fit(x: &Array2<f64>, labels: &[bool], c: f64, from: Option<&Fit>) -> Fit 
 struct Problem<'a> {
     x: Array2<f64>,
     labels: &'a [bool],
+    /// How much each row counts.
+    counted: Array1<f64>,
     ridge: f64,
 }
 
-/// The objective at a point, its gradient, and the variances p(1 − p) of the labels there.
+/// The objective at a point, its gradient, and the variances p(1 − p) of the labels there, times what each row counts.
 struct Point {
     value: f64,
     w: Array1<f64>,
@@ -122,16 +141,17 @@ impl Problem<'_> {
     fn at(&self, w: &Array1<f64>, b: f64) -> Point {
         let decisions = self.x.dot(w) + b;
         let value = |(d, &label): (&f64, &bool)| log1p_exp(if label { -d } else { *d });
-        let losses: f64 = decisions.iter().zip(self.labels).map(value).sum();
+        let losses: f64 =
+            decisions.iter().zip(self.labels).zip(&self.counted).map(|(of, counts)| counts * value(of)).sum();
         let p = decisions.mapv(sigmoid);
         let label = ArrayView1::from(self.labels).mapv(|label| f64::from(u8::from(label)));
-        let residuals = &p - &label;
+        let residuals = (&p - &label) * &self.counted;
         Point {
             value: 0.5 * self.ridge * w.dot(w) + losses,
             w: self.x.t().dot(&residuals) + w * self.ridge,
             b: residuals.sum(),
             // As a product of the two tails: 1 − p rounds to 0 long before the other tail does.
-            variances: decisions.mapv(|d| sigmoid(d) * sigmoid(-d)),
+            variances: decisions.mapv(|d| sigmoid(d) * sigmoid(-d)) * &self.counted,
         }
     }
 
@@ -179,6 +199,23 @@ mod tests {
             assert!((again.intercept - intercept).abs() < 1e-7 * intercept.abs().max(1.0));
         }
     }
+
+    /// ```python
+    /// x = np.array([[0, 0.5], [1, 0], [2, -1], [3, 3], [4, 0.25], [5, -2]]); y = [0, 0, 1, 0, 0, 1]
+    /// LogisticRegression(class_weight="balanced", tol=1e-14, max_iter=100000, solver="newton-cholesky").fit(x, y)   # scikit-learn 1.9.1
+    /// ```
+    #[test]
+    fn balanced_classes_agree_with_scikit_learn() {
+        let x = array![[0.0, 0.5], [1.0, 0.0], [2.0, -1.0], [3.0, 3.0], [4.0, 0.25], [5.0, -2.0]];
+        let found = fit_balanced(&x, &[false, false, true, false, false, true], 1.0, None);
+        assert!(found.has_converged(), "{}", found.gradient);
+        let (weights, intercept) = BALANCED;
+        for (a, b) in found.weights.iter().chain([&found.intercept]).zip(weights.iter().chain([&intercept])) {
+            assert!((a - b).abs() < 1e-8 * b.abs().max(1.0), "{a} {b}");
+        }
+    }
+
+    const BALANCED: ([f64; 2], f64) = ([0.24740419346440368, -1.0515449101922618], -1.0424642227474943);
 
     const EXPECTED: [(f64, [f64; 2], f64); 3] = [
         (0.01, [0.03325773208472815, -0.029867763096855807], -0.07938333048098181),

@@ -6,7 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::{DecoderConfig, HookPoint, ModelError, Site};
 use assay_probes::Subject;
-use assay_sae::{LoadedSae, Sae};
+use assay_sae::{LoadedSae, Sae, formats};
+use burn::tensor::Device;
+
+use super::super::given::GivenArgs;
+use crate::catalogue::assumptions::complete;
 
 /// Where SAEs are evaluated, if not where their files say.
 #[derive(clap::Args, Debug)]
@@ -80,6 +84,24 @@ impl Named<'_> {
 }
 
 impl PlaceArgs {
+    /// Opens an SAE with what is known of how it was trained, and says where it is evaluated.
+    ///
+    /// # Errors
+    /// If its files are unusable, or as [`Self::place`].
+    pub fn open(
+        &self,
+        name: &Path,
+        dir: &Path,
+        config: &DecoderConfig,
+        given: &GivenArgs,
+        device: &Device,
+    ) -> Result<(LoadedSae, Place)> {
+        let mut loaded = formats::load(dir, device)?;
+        let assumed = complete(&mut loaded, &given.given())?;
+        let place = self.place(name, &loaded, config, assumed.without_value_bias)?;
+        Ok((loaded, place))
+    }
+
     /// Where an SAE of these files is evaluated on a model. `without_value_bias` is whether it is one of z without the values' biases.
     ///
     /// # Errors

@@ -4,35 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, DecoderConfig, LoadedWeights, ModelFiles, Site};
+use assay_models::{Decoder, LoadedWeights, ModelFiles, Site};
 use assay_probes::probing::principal;
-use assay_sae::{LoadedSae, Sae, formats};
-use burn::tensor::Device;
+use assay_sae::Sae;
 
 use super::super::eval::named::shortened;
-use super::super::eval::place::{Place, PlaceArgs};
-use super::super::given::GivenArgs;
 use super::{ProbeArgs, of_path};
-use crate::catalogue::assumptions::complete;
 use crate::controls::{Control, SAMPLE, permuted_decoder, random_dictionary};
 use crate::probe::{Labelled, Pooling, Reading, Representation, RepresentationKind, Task};
 use crate::progress::Progress;
 use crate::{device, fetch};
-
-/// An SAE and where it reads.
-fn opened(
-    name: &Path,
-    dir: &Path,
-    config: &DecoderConfig,
-    place: &PlaceArgs,
-    given: &GivenArgs,
-    device: &Device,
-) -> Result<(LoadedSae, Place)> {
-    let mut loaded = formats::load(dir, device)?;
-    let assumed = complete(&mut loaded, &given.given())?;
-    let place = place.place(name, &loaded, config, assumed.without_value_bias)?;
-    Ok((loaded, place))
-}
 
 /// What reads texts.
 pub(super) struct Models {
@@ -66,7 +47,7 @@ impl Models {
         let (_, short) = shortened(names);
         let (mut saes, mut notes) = (Vec::new(), Vec::new());
         for ((name, dir), short) in names.iter().zip(&dirs).zip(short) {
-            let (loaded, place) = opened(name, dir, files.config(), &args.place, &args.given, &device)?;
+            let (loaded, place) = args.place.open(name, dir, files.config(), &args.given, &device)?;
             notes.extend(loaded.notes);
             let short = if names.len() == 1 { of_path(name) } else { short };
             saes.push((format!("SAE {short}"), RepresentationKind::Sae, loaded.sae, place.reads));

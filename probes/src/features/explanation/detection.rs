@@ -54,7 +54,7 @@ mod tests {
     fn window(tokens: &[u32], fires: bool) -> Example {
         let mut of = vec![false; tokens.len()];
         of[0] = fires;
-        Example { tokens: tokens.to_vec(), before: None, first: 0, fires: of }
+        Example { tokens: tokens.to_vec(), before: Vec::new(), first: 0, fires: of }
     }
 
     /// scikit-learn 1.9.1:

@@ -9,6 +9,8 @@ use super::{Example, Explanation};
 const MOST: usize = 10;
 /// Tokens of a sequence.
 const LONGEST: usize = 3;
+/// Tokens before a window that explanations know: those of the longest sequence that ends at its first token.
+pub const LOOKS_BACK: usize = LONGEST - 1;
 /// A sequence has been seen to fire so often.
 const FEWEST: u32 = 2;
 /// A rule that stands earlier on the ladder is taken where it is so close to the best F1.
@@ -78,10 +80,18 @@ fn tokens(windows: &[Example]) -> Explanation {
 /// prunes contexts by the model's activation, where this counts): the surest, the shorter of equals, that explains a firing that none before
 /// it does, and so on.
 fn ngrams(windows: &[Example]) -> Explanation {
-    let mut seen = BTreeMap::<(usize, &[u32]), Seen>::new();
+    // By length, then by ids; what is behind the end of a shorter one is 0.
+    let mut seen = BTreeMap::<(usize, [u32; LONGEST]), Seen>::new();
     for (window, at, fires) in places(windows) {
         for n in 1..=LONGEST {
-            if let Some(ngram) = window.ending(at, n) {
+            let mut ngram = [0; LONGEST];
+            let known = (0..n).all(|place| {
+                window.back(at, n - 1 - place).is_some_and(|id| {
+                    ngram[place] = id;
+                    true
+                })
+            });
+            if known {
                 seen.entry((n, ngram)).or_default().push(fires);
             }
         }
@@ -92,9 +102,9 @@ fn ngrams(windows: &[Example]) -> Explanation {
     // `surest` keeps the order of keys among equals: the shorter first.
     for ((n, ngram), seen) in surest(seen, FEWEST) {
         let before = left.len();
-        left.retain(|(window, at)| window.ending(*at, n) != Some(ngram));
+        left.retain(|(window, at)| !window.ends_with(*at, &ngram[..n]));
         if left.len() < before {
-            chosen.push((ngram.to_vec(), seen.share()));
+            chosen.push((ngram[..n].to_vec(), seen.share()));
         }
         if chosen.len() == MOST || left.is_empty() {
             break;
@@ -145,7 +155,7 @@ fn ladder(windows: &[Example], classes: &Classes) -> Option<Rule> {
     let octaves = |window: &Example, at: usize| Some(octave(window.first + at as u32));
     let mut rules: Vec<Rule> = Vec::new();
     rules.extend(most(&|window, at| Some(window.tokens[at])).flatten().map(Rule::Token));
-    rules.extend(most(&|window, at| window.previous(at)).map(Rule::Previous));
+    rules.extend(most(&|window, at| window.back(at, 1)).map(Rule::Previous));
     rules.extend(Class::ALL.map(Rule::Of));
     rules.push(Rule::Bracket);
     rules.extend(most(&position).flatten().map(Rule::Position));

@@ -94,7 +94,7 @@ impl Rule {
         let position = window.first + at as u32;
         match *self {
             Self::Token(id) => window.tokens[at] == id,
-            Self::Previous(id) => window.previous(at) == id && (id.is_some() || position == 0),
+            Self::Previous(id) => window.back(at, 1) == id && (id.is_some() || position == 0),
             Self::Of(class) => classes.has(window.tokens[at], class),
             Self::Bracket => {
                 let step = |id: &u32| i32::from(classes.depth.get(*id as usize).copied().unwrap_or(0));
