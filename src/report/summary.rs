@@ -9,11 +9,11 @@ use assay_probes::metrics::Subset;
 use super::document::{Block, Drawn, Part, Shown};
 use super::sections::ROWS;
 use super::tables::Named;
-use crate::analysis::{Analysis, Cell, Score, strongest};
+use crate::analysis::{Analysis, Cell, Score, Strong, strongest};
 use crate::frames::Grid;
 use crate::markdown::{code, counted, no_tags, percent, plural, signed_with_interval, with_interval};
 use crate::verdict::MIN_SEQUENCES;
-use findings::finding;
+use findings::{advice, finding};
 pub use open::undecidable;
 use open::undecided;
 
@@ -101,6 +101,7 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
             format!("**{name}**\n\n{}", list.collect::<Vec<_>>().join("\n"))
         }
     }));
+    out.extend(what_to_do(analysis, &strong[..strong.len().min(SHOWN)]).map(Block::Text));
     // Its caption stands above it.
     let glance = tables.iter().find(|(name, table)| *name == "glance" && table.rows().len() <= ROWS);
     if let Some((name, table)) = glance {
@@ -113,6 +114,21 @@ pub fn blocks<'a>(analysis: &Analysis<'_>, tables: &'a [Named], figures: &'a [Dr
     let caveats: Vec<String> = caveats(analysis).into_iter().map(|caveat| format!("- {caveat}")).collect();
     out.push(Block::Text(format!("**Caveats.**\n\n{}", caveats.join("\n"))));
     out
+}
+
+/// What follows of the findings that are shown, in their order.
+fn what_to_do(analysis: &Analysis<'_>, shown: &[Strong<'_>]) -> Option<String> {
+    let idle = idle_conditions(analysis).0 > 0;
+    let idle =
+        idle.then_some("report how many latents are alive, and train longer or fewer of them where most are not");
+    let advice: Vec<&str> = shown.iter().filter_map(advice).chain(idle).collect();
+    (!advice.is_empty()).then(|| format!("**What to do.** On models and text like these: {}.", advice.join("; ")))
+}
+
+/// In how many conditions of the largest token budgets most latents are idle, and how many there are.
+fn idle_conditions(analysis: &Analysis<'_>) -> (usize, usize) {
+    let largest = analysis.cells.iter().filter(|cell| cell.budget == analysis.largest_budget_of(&cell.model));
+    largest.fold((0, 0), |(idle, all), cell| (idle + usize::from(analysis.is_mostly_idle(cell)), all + 1))
 }
 
 /// What the table at a glance shows.
@@ -238,9 +254,7 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
             "{sequences} evaluation sequences are few: below {MIN_SEQUENCES} intervals come out too narrow."
         ));
     }
-    let largest = analysis.cells.iter().filter(|cell| cell.budget == analysis.largest_budget_of(&cell.model));
-    let (idle, all) =
-        largest.fold((0, 0), |(idle, all), cell| (idle + usize::from(analysis.is_mostly_idle(cell)), all + 1));
+    let (idle, all) = idle_conditions(analysis);
     if idle > 0 {
         out.push(format!(
             "In {idle} of {all} conditions fewer than half of the latents are alive, that is, fire on the evaluation text (`alive` has the shares). What is found there may \

@@ -92,6 +92,29 @@ pub(super) fn finding(analysis: &Analysis<'_>, strong: &Strong<'_>) -> String {
     }
 }
 
+/// What follows of a finding for somebody who trains or evaluates SAEs, where anything does.
+pub(super) fn advice(strong: &Strong<'_>) -> Option<&'static str> {
+    let contradicts = |tally: Tally| tally.below + tally.unseen > 0;
+    match &strong.answer {
+        Answer::Models { tally, .. } if contradicts(*tally) => {
+            Some("compare SAEs of two models by several metrics of behaviour, and say by which")
+        }
+        Answer::Classes { tally, .. } if contradicts(*tally) => {
+            Some("choose between classes by KL or CE_rec at equal L0 over several seeds, not by R²")
+        }
+        Answer::Kept { tally, .. } if tally.above + tally.below > 0 => {
+            Some("report the loss score or KL beside R², which does not say what an SAE keeps of the model's loss")
+        }
+        Answer::FewTokens { tallies, .. } if tallies.iter().any(|(_, tally)| tally.above + tally.below > 0) => {
+            Some("report R² and L0 without the tokens of outlying norm beside those on all tokens")
+        }
+        Answer::Training { .. } => {
+            Some("train longer before SAEs of two models are compared: their difference still moves")
+        }
+        _ => None,
+    }
+}
+
 /// What is said of differences that are too small to act on; empty where there are none.
 fn too_small(tally: Tally) -> String {
     let Tally { equal, unseen, .. } = tally;
