@@ -7,6 +7,7 @@
 // painted; `latent` from a link until the latent is painted; `load` is the machine's, of the last minute. Exits with 1 where a limit is missed, the console has an error, or anything but the file
 // itself is asked for. Chromium is ASSAY_CHROMIUM, or /usr/bin/chromium.
 import { createRequire } from "node:module";
+import { mkdirSync } from "node:fs";
 import { loadavg } from "node:os";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -18,6 +19,7 @@ if (!file) {
   console.error("usage: node tests/dashboard_times.mjs DASHBOARD.html [DIRECTORY FOR SCREENSHOTS]");
   process.exit(2);
 }
+if (shots) mkdirSync(shots, { recursive: true });
 const address = pathToFileURL(path.resolve(file)).href;
 const browser = await puppeteer.launch({
   executablePath: process.env.ASSAY_CHROMIUM ?? "/usr/bin/chromium",

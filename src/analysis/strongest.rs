@@ -499,6 +499,32 @@ mod tests {
     }
 
     #[test]
+    fn conditions_with_idle_latents_are_counted_among_those_like_the_clearest() {
+        // R² overstates at k 4 and 8 and understates at 16.
+        let made = |place: Place<'_>, at: usize| {
+            let r2 = if place.1 == 16 { 0.5 } else { 1.0 };
+            Made::new(r2 + wobble(place, at, 0), 2.0 / 3.0 + wobble(place, at, 1))
+        };
+        for (alive, expected) in [([0.4, 0.5, 0.4], 1), ([0.4, 0.4, 0.4], 2), ([0.5, 0.5, 0.4], 0)] {
+            let mut grid = grid(&["little"], &[4, 8, 16], &[1000], 1, MIN_SEQUENCES, made);
+            for (run, alive) in grid.runs.iter_mut().zip(alive) {
+                run.values.insert("alive_frac".to_owned(), Some(alive));
+            }
+            let analysis = Analysis::new(&grid);
+            let found = strongest(&analysis);
+            let kept = found.iter().find_map(|s| match s.answer {
+                Answer::Kept { tally, difference, idle, .. } => {
+                    Some((tally.above, tally.below, difference.value? > 0.0, idle))
+                }
+                _ => None,
+            });
+            let (above, below, overstates, idle) = kept.unwrap();
+            assert_eq!((above, below), (2, 1));
+            assert_eq!(idle, if overstates { expected } else { 1 }, "{alive:?}");
+        }
+    }
+
+    #[test]
     fn a_few_tokens_are_found_where_r2_is_theirs() {
         for (few, there) in [(0.3, true), (0.05, false)] {
             let made = move |place: Place<'_>, at: usize| Made {
