@@ -59,8 +59,8 @@ fn clouds_are_audited_once_and_reported() {
     assert_eq!(names.len(), 5, "{names:?}");
     assert_eq!(names[0], "small blocks.3.hook_resid_post activations");
     assert!(names[1].starts_with("small-L3-k2-") && names[1].ends_with(" decoder"), "{names:?}");
-    // Five statistics against two nulls in two metrics with two seeds.
-    assert_eq!(found.tests.len(), 5 * 5 * 2 * 2 * 2);
+    // Eight statistics of five clouds against two nulls in two metrics with two seeds.
+    assert_eq!(found.tests.len(), 8 * 5 * 2 * 2 * 2);
     assert!(found.tests.iter().all(|test| test.p.is_some_and(|p| (0.05..=1.0).contains(&p))));
     assert!(found.tests.iter().any(|test| test.ratio_author.is_some()) && !found.bars.is_empty());
 

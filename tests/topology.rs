@@ -209,7 +209,7 @@ fn time_memory_and_parts_are_told() {
     }
     let text = stdout_of(&mut topology(&["--dry-run", "--nulls", "none", "--landmarks", "20"]));
     assert!(text.contains("20 landmarks stand") && text.contains("for its bars alone"), "{text}");
-    refused(&mut topology(&["--dry-run", "--json"]), &["--json"]);
+    assert_eq!(topology(&["--dry-run", "--json"]).output().unwrap().status.code(), Some(2));
     refused(&mut topology(&["--nulls", "none", "--plot-parts", "p.svg"]), &["--nulls none"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 
