@@ -221,7 +221,7 @@ fn time_memory_and_parts_are_told() {
     // 1 - cos is no metric, by which a band would be of nothing.
     assert_eq!(text.matches("Confidence band").count(), 1);
     let svg = std::fs::read_to_string(at("p.svg")).unwrap();
-    for part in ["euclidean", "cosine", "the cloud", "gaussian", "axes", "largest death/birth", ">15<", ">60<"] {
+    for part in ["euclidean", "cosine", "the cloud", "gaussian", "axes", "largest death/birth", "\n15\n", "\n60\n"] {
         assert!(svg.contains(part), "{part}");
     }
     let written = columns(&at("out/topology.parquet"));
