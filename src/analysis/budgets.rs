@@ -11,6 +11,11 @@ impl Analysis<'_> {
         self.cells.iter().filter(|cell| cell.model == model).map(|cell| cell.budget).max().unwrap_or_default()
     }
 
+    /// Whether a cell is of the largest budget of its model.
+    pub fn is_of_largest_budget(&self, cell: &Cell) -> bool {
+        cell.budget == self.largest_budget_of(&cell.model)
+    }
+
     /// Whether fewer than half of the latents fire on the evaluation text, by the mean over the seeds: such an SAE is smaller than its width
     /// says, perhaps because it was trained too briefly.
     pub fn is_mostly_idle(&self, cell: &Cell) -> bool {

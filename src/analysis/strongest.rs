@@ -202,7 +202,7 @@ impl<T> Best<T> {
 fn of_ends(analysis: &Analysis<'_>, from: &Cell, to: &Cell) -> bool {
     let models = analysis.grid.models();
     let are_ends = Some(&from.model) == models.first() && Some(&to.model) == models.last();
-    are_ends && to.budget == analysis.largest_budget_of(&to.model)
+    are_ends && analysis.is_of_largest_budget(to)
 }
 
 fn models<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
@@ -252,7 +252,7 @@ fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let (mut tally, mut compared) = (Tally::default(), Compared::new());
     for contrast in contrasts(analysis) {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
-        let Some((r2, ce_rec)) = at_l0.filter(|_| is_largest(analysis, contrast.cell)) else { continue };
+        let Some((r2, ce_rec)) = at_l0.filter(|_| analysis.is_of_largest_budget(contrast.cell)) else { continue };
         tally.of += 1;
         compared.add(&mut tally, &r2, &ce_rec, contrast);
     }
@@ -264,7 +264,9 @@ fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let names = ["r2", "ce_loss_score_mean"].map(on_all);
     let (mut tally, mut differ, mut agree) = (Tally::default(), Best(None), Best(None));
     let mut found = Vec::new();
-    for cell in analysis.cells.iter().filter(|c| is_largest(analysis, c) && sequences(analysis, c) >= MIN_SEQUENCES) {
+    for cell in
+        analysis.cells.iter().filter(|c| analysis.is_of_largest_budget(c) && sequences(analysis, c) >= MIN_SEQUENCES)
+    {
         let difference = analysis.derived(&names.map(|name| (cell, name)), |v| Some(v[0] - v[1]));
         let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
         tally.of += 1;
@@ -291,11 +293,6 @@ fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     Some(Strong { strength, answer: Answer::Kept { cell, r2, kept, difference, tally, idle } })
 }
 
-/// Whether a cell is of the largest budget of its model.
-fn is_largest(analysis: &Analysis<'_>, cell: &Cell) -> bool {
-    cell.budget == analysis.largest_budget_of(&cell.model)
-}
-
 /// The fewest evaluation sequences of a cell's runs.
 fn sequences(analysis: &Analysis<'_>, cell: &Cell) -> usize {
     analysis.runs(cell).map(|r| r.sequences.len()).min().unwrap_or(0)
@@ -305,7 +302,7 @@ fn few_tokens<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let metrics = ["r2", "ce_rec_pooled"].map(on_all);
     let mut tallies = [Subset::NoOutlier, Subset::NoFirst].map(|subset| (subset, Tally::default()));
     let mut best = Best(None);
-    for cell in analysis.cells.iter().filter(|c| is_largest(analysis, c)) {
+    for cell in analysis.cells.iter().filter(|c| analysis.is_of_largest_budget(c)) {
         for &mut (subset, ref mut tally) in &mut tallies {
             let [(r2, _), _] = metrics;
             let parts = [(cell, (r2, Subset::All)), (cell, (r2, subset))];

@@ -127,7 +127,7 @@ fn what_to_do(analysis: &Analysis<'_>, shown: &[Strong<'_>]) -> Option<String> {
 
 /// In how many conditions of the largest token budgets most latents are idle, and how many there are.
 fn idle_conditions(analysis: &Analysis<'_>) -> (usize, usize) {
-    let largest = analysis.cells.iter().filter(|cell| cell.budget == analysis.largest_budget_of(&cell.model));
+    let largest = analysis.cells.iter().filter(|cell| analysis.is_of_largest_budget(cell));
     largest.fold((0, 0), |(idle, all), cell| (idle + usize::from(analysis.is_mostly_idle(cell)), all + 1))
 }
 
@@ -264,8 +264,7 @@ fn caveats(analysis: &Analysis<'_>) -> Vec<String> {
     let models = grid.models();
     if let [first, .., last] = models.as_slice() {
         let alive = |model: &String| {
-            let cells =
-                analysis.cells.iter().filter(|c| c.model == *model && c.budget == analysis.largest_budget_of(model));
+            let cells = analysis.cells.iter().filter(|c| c.model == *model && analysis.is_of_largest_budget(c));
             percent(cells.filter_map(|c| analysis.column(c, "alive_frac")).reduce(f64::min))
         };
         let trained = match analysis.largest_budget_of(first) == analysis.largest_budget_of(last) {

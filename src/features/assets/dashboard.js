@@ -290,6 +290,27 @@
   const eta = (name, latent) =>
     `${number(columns[`eta2_${name}`][latent])} (ε² ${number(columns[`eps2_${name}`][latent])})`;
 
+  // The contexts of a latent, group by group: each a function that builds the group's title and contexts.
+  const groupsOf = (latent, found) => {
+    const c = (name) => columns[name][latent], max = c("magnitude"), last = about.strata;
+    const group = (kind, title, note) => () => {
+      const windows = found.windows.filter((window) => window.kind === kind);
+      const head = make("h2", `${title} `);
+      head.append(make("small", note(windows.length)));
+      return [head, ...(windows.length === 0 ? [make("p", "None was found.", "note")] : windows.map((window) => context(window, max)))];
+    };
+    const strata = found.strata.flatMap(({ events, mass, low }, at) => {
+      const says = (count) => `${count} of ${events.toLocaleString("en")} firings from ${number(low)} up, with ${percent(mass)} of the activation`;
+      return events === 0 ? [] : [group(at + 1, `Stratum ${at + 1} of ${last}`, says)];
+    });
+    return [
+      group(0, "Largest activations", () => "at most one per document"),
+      ...strata,
+      group(last + 1, "Near misses", () => `the least of ${number(c("firings"))} firings`),
+      group(last + 2, "Silent", () => "it does not fire in these, which contain its top token"),
+    ];
+  };
+
   let shows = 0;
   const show = async (latent) => {
     const began = performance.now(), ticket = ++shows;
@@ -342,37 +363,20 @@
     panels.append(panel("Tokens it fires on (share)", pairs("in", "in_share", token)), panel("Tokens it writes (logit)", pairs("out", "out_logit", token)), ...near);
     if (detected.length > 0) panels.append(panel("Detected by its explanation (AUROC)", table(detected)));
     parts.push(panels);
-    if (found !== null) {
-      const max = c("magnitude"), last = about.strata;
-      for (let kind = 0; kind <= last + 2; kind++) {
-        const windows = found.windows.filter((window) => window.kind === kind);
-        const title = make("h2");
-        if (kind === 0) {
-          title.append("Largest activations ", make("small", "at most one per document"));
-        } else if (kind <= last) {
-          const stratum = found.strata[kind - 1];
-          if (stratum.events === 0) continue;
-          title.append(
-            `Stratum ${kind} of ${last} `,
-            make("small", `${windows.length} of ${stratum.events.toLocaleString("en")} firings from ${number(stratum.low)} up, with ${percent(stratum.mass)} of the activation`),
-          );
-        } else if (kind === last + 1) {
-          title.append("Near misses ", make("small", `the least of ${number(c("firings"))} firings`));
-        } else {
-          title.append("Silent ", make("small", "it does not fire in these, which contain its top token"));
-        }
-        parts.push(title);
-        if (windows.length === 0) parts.push(make("p", "None was found.", "note"));
-        for (const window of windows) parts.push(context(window, max));
-      }
-    }
-    const foot = about.about.map(([label, value]) => [label, value]);
-    parts.push(panel("What this is", table(foot)));
+    // The largest contexts fill the first screen; what is below it is built after that is painted.
+    const groups = found === null ? [] : groupsOf(latent, found);
+    if (groups.length > 0) parts.push(...groups[0]());
     main.replaceChildren(...parts);
     main.scrollTop = 0;
     document.title = `${latent} · ${about.title}`;
     document.documentElement.dataset.latent = String(latent);
     document.documentElement.dataset.shown = (performance.now() - began).toFixed(1);
+    requestAnimationFrame(() => setTimeout(() => {
+      if (ticket !== shows) return;
+      document.documentElement.dataset.painted = performance.now().toFixed(1);
+      main.append(...groups.slice(1).flatMap((group) => group()), panel("What this is", table(about.about)));
+      document.documentElement.dataset.whole = String(latent);
+    }, 0));
   };
 
   // --- address and input --------------------------------------------------------------------------------------------
@@ -449,7 +453,13 @@
       if (row) go(Number(row.dataset.latent));
     });
     window.addEventListener("hashchange", () => {
+      const before = JSON.stringify({ ...state, latent: 0 });
       readHash();
+      // A link to another latent leaves the list as it is.
+      if (JSON.stringify({ ...state, latent: 0 }) === before) {
+        go(state.latent);
+        return;
+      }
       fill();
       update();
       show(state.latent);

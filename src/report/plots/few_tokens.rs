@@ -45,10 +45,8 @@ pub fn plot(context: &Context<'_>) -> Plot {
         left.fold(f64::NEG_INFINITY, f64::max)
     };
     let most = |class: &Class| {
-        let cells = analysis
-            .cells
-            .iter()
-            .filter(|cell| cell.budget == analysis.largest_budget_of(&cell.model) && cell.setting.is_of(class));
+        let cells =
+            analysis.cells.iter().filter(|cell| analysis.is_of_largest_budget(cell) && cell.setting.is_of(class));
         cells.map(change).fold(f64::NEG_INFINITY, f64::max)
     };
     // The first of equals.

@@ -145,8 +145,8 @@ fn too_small(analysis: &Analysis<'_>) -> Option<String> {
 
 /// Whether the evaluation sequences suffice to call two SAEs equally good, and where seeds stand in the way; `None` where nothing is compared.
 fn enough(analysis: &Analysis<'_>) -> Option<String> {
-    let is_largest = |of: &Precision<'_>| of.cell.budget == analysis.largest_budget_of(&of.cell.model);
-    let all: Vec<Precision<'_>> = precisions(analysis).into_iter().filter(is_largest).collect();
+    let all: Vec<Precision<'_>> =
+        precisions(analysis).into_iter().filter(|of| analysis.is_of_largest_budget(of.cell)).collect();
     let used = all.iter().map(|of| of.sequences).min()?;
     let needed: Vec<u64> = all.iter().filter_map(Precision::needed).collect();
     let (least, most) = (*needed.iter().min()?, *needed.iter().max()?);
