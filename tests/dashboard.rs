@@ -1,44 +1,12 @@
 //! `dashboard.html` in Chromium, opened from disk: a corpus that would like to be markup is text, and nothing is asked of anybody.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use polars::prelude::{ParquetReader, SerReader as _};
 use serde_json::{Map, Value};
 
-use crate::common::{assay, bundled, copy_dir, golden, skipped, stdout_of};
-
-/// Chromium, as `ASSAY_CHROMIUM` or the path has it. Without it a test is skipped and says so, unless `ASSAY_CHROMIUM` names one.
-fn chromium() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("ASSAY_CHROMIUM").map(PathBuf::from) {
-        assert!(named.is_file(), "ASSAY_CHROMIUM: {} is not there", named.display());
-        return Some(named);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let found =
-        std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file());
-    if found.is_none() {
-        skipped("no Chromium is on the path; ASSAY_CHROMIUM=FILE names one and makes the test a must");
-    }
-    found
-}
-
-/// What the page looks like once it is ready, as HTML, and what it said on the console.
-fn opened(chromium: &Path, page: &Path, hash: &str) -> (String, String) {
-    let profile = tempfile::tempdir().unwrap();
-    let output = Command::new(chromium)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"])
-        .args(["--virtual-time-budget=20000", "--window-size=1400,900", "--host-resolver-rules=MAP * ~NOTFOUND"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .arg("--dump-dom")
-        .arg(format!("file://{}#{hash}", page.display()))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let console = said.lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n");
-    (String::from_utf8(output.stdout).unwrap(), console)
-}
+use crate::common::browser::Chromium;
+use crate::common::{assay, bundled, copy_dir, golden, stdout_of};
 
 /// What stands in the page's own parts, without its data and script.
 fn body(page: &str) -> String {
@@ -80,7 +48,7 @@ fn hostile_model(dir: &Path) -> PathBuf {
 
 #[test]
 fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
-    let Some(chromium) = chromium() else { return };
+    let Some(chromium) = Chromium::found() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (model, out) = (hostile_model(dir.path()), dir.path().join("features"));
     let features = || {
@@ -98,7 +66,7 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     assert!(!text.contains("onerror") && !text.contains(" src=") && !text.contains("<link"));
     assert!(text.contains("default-src 'none'"));
 
-    let (dom, console) = opened(&chromium, &page, "latent=3");
+    let (dom, console) = chromium.opened(&page, "latent=3");
     assert!(console.is_empty(), "{console}");
     let shown = body(&dom);
     assert!(dom.contains("data-ready=") && dom.contains("data-latent=\"3\""), "{}", &dom[..600]);
@@ -124,7 +92,7 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     let huge = "x".repeat(100_000);
     let searched = ["%3Cscript%3E", "%3C%2Fscript%3E%3Cimg", "gnp.exe", "%26lt%3B", "taken%07", "xxxxxxxx"];
     for ((word, searched), seen) in HOSTILE.into_iter().chain([huge.as_str()]).zip(searched).zip(seen) {
-        let (dom, console) = opened(&chromium, &page, &format!("latent={}&q={searched}", fires_on(word)));
+        let (dom, console) = chromium.opened(&page, &format!("latent={}&q={searched}", fires_on(word)));
         let shown = body(&dom);
         assert!(console.is_empty(), "{searched}: {console}");
         assert!(shown.contains(seen), "{searched}: {seen} is not in {shown}");
@@ -139,10 +107,10 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     }
 
     // Only those with a score in a range, the largest first; a number finds its latent.
-    let (dom, _) = opened(&chromium, &page, "only=purity&from=0.9&sort=purity&down=1&latent=7");
+    let (dom, _) = chromium.opened(&page, "only=purity&from=0.9&sort=purity&down=1&latent=7");
     let shown = body(&dom);
     assert!(!shown.contains("1,024 of 1,024 latents") && shown.contains("<h1>Latent 7</h1>"), "{shown}");
-    let (dom, _) = opened(&chromium, &page, "q=1001");
+    let (dom, _) = chromium.opened(&page, "q=1001");
     assert!(body(&dom).contains("data-latent=\"1001\""));
 
     // The same as a folder, from disk as well.
@@ -155,13 +123,13 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
     let bytes = shard.trim().strip_prefix("__shard(15,\"").unwrap().strip_suffix("\")").unwrap();
     assert!(text.contains(&format!("id=\"shard-15\">{bytes}</script>")), "the same bytes");
     for latent in [3, 1000] {
-        let (own, console) = opened(&chromium, &index, &format!("latent={latent}"));
+        let (own, console) = chromium.opened(&index, &format!("latent={latent}"));
         assert!(console.is_empty(), "{console}");
-        let (other, _) = opened(&chromium, &page, &format!("latent={latent}"));
+        let (other, _) = chromium.opened(&page, &format!("latent={latent}"));
         let main = |dom: &str| dom[dom.find("<main").unwrap()..dom.find("</main>").unwrap()].to_owned();
         assert!(main(&own).contains(&format!("<h1>Latent {latent}</h1>")) && main(&own) == main(&other));
     }
     std::fs::remove_file(out.join("dashboard/data/s15.js")).unwrap();
-    let (dom, _) = opened(&chromium, &index, "latent=1000");
+    let (dom, _) = chromium.opened(&index, "latent=1000");
     assert!(dom.contains("data/s15.js is not beside it"), "a shard that is not there is named");
 }

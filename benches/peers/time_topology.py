@@ -49,12 +49,22 @@ def timed(run):
 def child(command):
     """CPU and wall seconds and peak MiB of a program, and what it prints."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return usage.ru_utime + usage.ru_stime, time.perf_counter() - start, usage.ru_maxrss / 1024, printed
+    with tempfile.TemporaryFile() as out:
+        process = subprocess.Popen(command, stdout=out)
+        # ru_maxrss of a child is never less than what its parent had in memory, which is much here: the kernel's own mark is asked for.
+        peak, status = 0, None
+        while status is None:
+            with open(f"/proc/{process.pid}/status") as file:
+                peak = max([peak, *(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))])
+            pid, ended, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid != 0:
+                wall, status = time.perf_counter() - start, ended
+            else:
+                time.sleep(0.002)
+        if status != 0:
+            raise SystemExit(f"{' '.join(command)} failed")
+        out.seek(0)
+        return usage.ru_utime + usage.ru_stime, wall, peak / 1024, out.read()
 
 
 def longest(bars):

@@ -1,5 +1,6 @@
 //! Shared by the integration tests.
 
+pub mod browser;
 pub mod hub_server;
 pub mod synthetic;
 
