@@ -35,17 +35,17 @@ impl Used<'_> {
             && !self.names().contains(&last_part(model))
         {
             notes.push(format!(
-                "the SAE names the model {model}, and is evaluated on {used}; if these are not the same weights, the numbers are not \
+                "the SAE names the model {model}, and is used on {used}; if these are not the same weights, the numbers are not \
                  those of the SAE"
             ));
         }
         if let Some(hook) = metadata.hook_name.as_ref().filter(|hook| **hook != self.hook.to_string()) {
-            notes.push(format!("the SAE names the hook {hook}, and is evaluated at {}", self.hook));
+            notes.push(format!("the SAE names the hook {hook}, and is used at {}", self.hook));
         }
         if let Some((hook, out)) = metadata.hook_name_out.as_ref().zip(self.hook_out)
             && *hook != out.to_string()
         {
-            notes.push(format!("the transcoder names the hook {hook} as what it predicts, and is evaluated at {out}"));
+            notes.push(format!("the transcoder names the hook {hook} as what it predicts, and is used at {out}"));
         }
         notes
     }

@@ -179,6 +179,10 @@ pub fn published(sae: &Path) -> Result<Option<Entry>> {
 /// The release that somebody may have meant who wrote a name of none, in a sentence.
 pub fn suggestion(name: &str) -> Option<String> {
     let head = name.split_once('/').map_or(name, |(head, _)| head);
+    // Those who own repositories give their names to releases, too: `EleutherAI/pythia-70m` is no slip.
+    if catalogue().releases.iter().any(|release| release.repository.split('/').next() == Some(head)) {
+        return None;
+    }
     let close = closest(head, catalogue().releases.iter().map(|release| release.name), 1);
     close.first().map(|release| format!("did you mean the release {release}? `assay saes` lists those that are known"))
 }

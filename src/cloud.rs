@@ -98,7 +98,9 @@ pub fn as_f64(matrix: Tensor<2>) -> Result<Array2<f64>> {
 /// A matrix of all that comes after the leading dimensions.
 fn matrix(values: Vec<f64>, shape: &[usize]) -> Result<Array2<f64>> {
     let Some((&width, rows)) = shape.split_last().filter(|(_, rows)| !rows.is_empty()) else {
-        bail!("its array has shape {shape:?}; points are [n, d]");
+        bail!(
+            "its array has shape {shape:?}; points are [n, d], and labels [n, labels]: reshape a single one to (n, 1)"
+        );
     };
     Ok(Array2::from_shape_vec((rows.iter().product(), width), values)?)
 }
@@ -221,7 +223,8 @@ fn parquet(path: &Path, key: Option<&str>) -> Result<Array2<f64>> {
         );
         return lists_of(column.as_materialized_series()).with_context(|| format!("column `{name}`"));
     }
-    let numeric: Vec<_> = frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric()).collect();
+    let numeric: Vec<_> =
+        frame.columns().iter().filter(|c| c.dtype().is_primitive_numeric() || c.dtype().is_bool()).collect();
     ensure!(!numeric.is_empty(), "it has no column of numbers or of lists of numbers");
     let mut cloud = Array2::zeros((frame.height(), numeric.len()));
     for (at, column) in numeric.into_iter().enumerate() {

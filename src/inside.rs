@@ -15,6 +15,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 use ndarray::Array2;
 
+use crate::belonging::Used;
 use crate::catalogue::assumptions::{Given, complete};
 use crate::features::weights::{has_lens, largest};
 
@@ -26,6 +27,7 @@ pub struct ModelWithSae {
     vocabulary: Vocabulary,
     sae: Sae,
     site: Site,
+    doubts: Vec<String>,
     /// What one unit of each latent adds to the activation, `[d_sae, width of the site]`.
     writes: Tensor<2>,
 }
@@ -66,9 +68,9 @@ impl ModelWithSae {
     /// # Errors
     /// If one of them can't be read, there is no tokenizer, or they don't belong together.
     pub fn open(model: impl AsRef<Path>, sae: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let (model, path) = (model.as_ref(), sae.as_ref());
-        let vocabulary = Vocabulary::load(model)?;
-        let model = Decoder::load(model, device)?;
+        let (checkpoint, path) = (model.as_ref(), sae.as_ref());
+        let vocabulary = Vocabulary::load(checkpoint)?;
+        let model = Decoder::load(checkpoint, device)?;
         let mut loaded = assay_sae::formats::load(path, device)?;
         let assumed = complete(&mut loaded, &Given::default())?;
         let hook: HookPoint = match &loaded.metadata.hook_name {
@@ -87,6 +89,8 @@ impl ModelWithSae {
             "{}: it reads activations {d_in} wide, and {hook} of the model is {width} wide; it was trained on another model or at another hook",
             path.display()
         );
+        let used = Used { model: checkpoint, checkpoint, hook, hook_out: None, starts: Vec::new() };
+        let doubts = used.doubts(&loaded.metadata);
         let sae = loaded.sae;
         ensure!(
             !sae.is_transcoder(),
@@ -100,7 +104,12 @@ impl ModelWithSae {
             sae.normalization().name()
         );
         let writes = ablation::written(&sae);
-        Ok(Self { model, vocabulary, sae, site, writes })
+        Ok(Self { model, vocabulary, sae, site, doubts, writes })
+    }
+
+    /// Where the SAE names another model than this one, a sentence.
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
     }
 
     /// The SAE.

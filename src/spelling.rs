@@ -41,10 +41,24 @@ pub(crate) fn nearby(path: &Path) -> Option<PathBuf> {
     there.sort();
     // A name without its ending is as good as the whole.
     let of_ending = there.iter().find(|entry| Path::new(entry).file_stem().is_some_and(|stem| stem == name));
-    let meant = of_ending.map(String::as_str).or_else(|| closest(name, there.iter().map(String::as_str), 1).pop())?;
+    let meant = of_ending.map(String::as_str).or_else(|| closest_name(name, &there))?;
     let (meant, rest) = (parent.join(meant), path.strip_prefix(astray).ok()?);
     let whole = meant.join(rest);
     Some(if rest.as_os_str().is_empty() || !whole.exists() { meant } else { whole })
+}
+
+/// The name that is closest to another. An ending that both have makes them no more alike: `few.toml` is not meant by `first.toml`.
+fn closest_name<'a>(name: &str, there: &'a [String]) -> Option<&'a str> {
+    let parts = |name: &str| {
+        let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
+        (stem.to_owned(), ending.to_owned())
+    };
+    let (stem, ending) = parts(name);
+    let is_meant = |other: &str| {
+        let (of_other, its_ending) = parts(other);
+        its_ending != ending || !closest(&stem, [of_other.as_str()], 1).is_empty()
+    };
+    closest(name, there.iter().map(String::as_str).filter(|other| is_meant(other)), 1).pop()
 }
 
 #[cfg(test)]
@@ -72,6 +86,7 @@ mod tests {
         assert_eq!(near("model/bundled/large"), there("models"), "the rest is not");
         assert_eq!(near("first2.toml"), there("first.toml"));
         assert_eq!(near("first"), there("first.toml"));
+        assert_eq!(near("few.toml"), None, "only the ending is alike");
         assert_eq!(near("models/bundled/other"), None);
         assert_eq!(near("models/bundled/small"), None, "it is there");
         assert_eq!(nearby(Path::new("Cargo.tom")), Some(PathBuf::from("Cargo.toml")), "here");

@@ -212,14 +212,15 @@ impl Settings {
 
     fn whole_audit(&self, metric: Metric, points: &Points, said: &Sender<usize>) -> Result<Audited> {
         let cloud = points.cloud.view();
-        let nulls = if cloud.nrows() < LEAST { &[] } else { &self.nulls[..] };
         let pipeline = self.pipeline(metric, cloud.ncols());
+        let left = if self.landmarks.is_some() { pipeline.distances(cloud)?.len() } else { cloud.nrows() };
+        let nulls = if left < LEAST { &[] } else { &self.nulls[..] };
         let draws = Draws { count: self.draws, seed: self.seed, ..Draws::default() };
         let tick = |made| said.send(made).context("nobody waits for the rest");
         let audit = audit::<anyhow::Error>(points.cloud(), &pipeline, nulls, &draws, tick)?;
         // It looks at halves of the cloud.
         let half = cloud.nrows().div_ceil(2);
-        let author = (!nulls.is_empty() && half >= LEAST).then(|| {
+        let author = (!nulls.is_empty() && half >= self.filtration.least_points().max(LEAST)).then(|| {
             let of = [AUTHOR_RUNS, half];
             let pipeline = Pipeline { components: None, max_dim: 1, ..pipeline.clone() };
             author_rule(cloud, &pipeline, &author_nulls(metric), of, self.seed)

@@ -129,6 +129,9 @@ fn a_page_opens_from_disk_and_shows_a_hostile_corpus_as_text() {
         let main = |dom: &str| dom[dom.find("<main").unwrap()..dom.find("</main>").unwrap()].to_owned();
         assert!(main(&own).contains(&format!("<h1>Latent {latent}</h1>")) && main(&own) == main(&other));
     }
+    std::fs::write(out.join("dashboard/data/s14.js"), &shard[..shard.len() / 2]).unwrap();
+    let (dom, _) = chromium.opened(&index, "latent=900");
+    assert!(dom.contains("data/s14.js is damaged") && dom.contains("<title>900 "), "a damaged shard is named");
     std::fs::remove_file(out.join("dashboard/data/s15.js")).unwrap();
     let (dom, _) = chromium.opened(&index, "latent=1000");
     assert!(dom.contains("data/s15.js is not beside it"), "a shard that is not there is named");

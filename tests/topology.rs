@@ -125,6 +125,12 @@ fn a_cloud_is_read_from_files_of_every_kind() {
     let damaged = std::fs::read(at("c.npy")).unwrap();
     std::fs::write(at("short.npy"), &damaged[..damaged.len() - 3]).unwrap();
     refused(&mut topology("short.npy", &[]), &["short.npy", "[60, 2]"]);
+    refused(&mut topology("c.npy", &["--metric", "euclidean,euclidean"]), &["--metric: euclidean is there twice"]);
+    refused(&mut topology("c.npy", &["--nulls", "axes,axes"]), &["--nulls", "twice"]);
+    // Of one point nothing is claimed, and the earlier rule, which halves the cloud, stops no audit.
+    let one = stdout_of(&mut topology("c.npy", &["--landmarks", "1", "--draws", "19"]));
+    assert!(one.contains("nothing was drawn"), "{one}");
+    stdout_of(&mut topology("c.npy", &["--filtration", "geodesic:30", "--draws", "19", "--nulls", "gaussian"]));
     refused(&mut topology("c.npy", &["--draws", "5"]), &["--draws 5", "give --draws 19"]);
     refused(&mut topology("c.npy", &["--metric", "jaccard"]), &["none of the metric jaccard", "--nulls columns"]);
     refused(&mut topology("c.npy", &["--metric", "jaccard", "--nulls", "none"]), &["0 or 1"]);

@@ -28,6 +28,44 @@ fn sae() -> PathBuf {
     golden("eval-small/L3_k8")
 }
 
+/// What is to be tried next reads what this read.
+#[test]
+fn what_is_tried_next_reads_the_same() {
+    let mut aloud = Command::new(env!("CARGO_BIN_EXE_assay"));
+    aloud
+        .args(["--device", "cpu", "eval", "--fisher-samples", "0", "--resamples", "1000", "--model"])
+        .arg(bundled("small"));
+    aloud.arg("--sae").arg(sae()).arg("--tokens").arg(bundled("eval.parquet"));
+    aloud.args(["--sequences", "32", "--context-size", "64", "--hook", "blocks.2.hook_resid_post"]);
+    let output = aloud.output().unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert!(said.contains("--sequences 32 --context-size 64 --hook blocks.2.hook_resid_post --out features"), "{said}");
+    assert!(
+        said.contains("names the hook blocks.3.hook_resid_post, and is used at blocks.2.hook_resid_post"),
+        "{said}"
+    );
+}
+
+/// As `assay eval` does, every command says of an SAE that it names another model.
+#[test]
+fn an_sae_of_another_model_is_told_by_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("another");
+    copy_dir(&bundled("small"), &model);
+    let said = |command: &str, more: &[&str]| {
+        let mut aloud = Command::new(env!("CARGO_BIN_EXE_assay"));
+        aloud.args(["--device", "cpu", command, "--model"]).arg(&model).arg("--sae").arg(sae()).args(more);
+        let output = aloud.current_dir(dir.path()).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(said.contains("the SAE names the model small, and is used on"), "{command}: {said}");
+    };
+    let tokens = bundled("eval.parquet");
+    let tokens = ["--tokens", tokens.to_str().unwrap(), "--sequences", "2"];
+    said("latents", &["--prompt", "The cat"]);
+    said("features", &[&tokens[..], &["--ablate", "0", "--no-dashboard", "--out", "features"]].concat());
+    said("groups", &tokens);
+}
+
 fn verdict_of(command: &mut Command) -> (Value, Value) {
     let found: Value = serde_json::from_str(&stdout_of(command.arg("--json"))).unwrap();
     (found["verdict"].clone(), found)

@@ -29,6 +29,7 @@
 
 mod compared;
 
+use assay_probes::Metric;
 use assay_probes::metrics::Subset;
 use assay_probes::stats::hypotheses::ALPHA;
 use assay_probes::stats::{Estimate, Interval, holm};
@@ -247,8 +248,25 @@ fn equal_r2<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     Some(Strong { strength, answer: Answer::EqualR2 { cell, earlier, difference, tally } })
 }
 
+impl Tally {
+    /// How the classes' comparisons came out, also where none is decided.
+    pub fn of_classes(analysis: &Analysis<'_>) -> Self {
+        compared_classes(analysis).0
+    }
+
+    /// How the conditions came out in which R² is to tell what SAEs keep, also where none is decided.
+    pub fn of_kept(analysis: &Analysis<'_>) -> Self {
+        judged(analysis).0
+    }
+
+    /// Conditions that are undecided.
+    pub fn open(&self) -> usize {
+        self.of - self.above - self.below - self.equal
+    }
+}
+
 /// Of the same comparisons as [`super::choices`] at the largest budget.
-fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
+fn compared_classes<'a>(analysis: &'a Analysis<'_>) -> (Tally, Compared<Contrast<'a>>) {
     let (mut tally, mut compared) = (Tally::default(), Compared::new());
     for contrast in contrasts(analysis) {
         let at_l0 = contrast.r2.at_l0.zip(contrast.ce_rec.at_l0);
@@ -256,46 +274,68 @@ fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
         tally.of += 1;
         compared.add(&mut tally, &r2, &ce_rec, contrast);
     }
+    (tally, compared)
+}
+
+fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
+    let (tally, compared) = compared_classes(analysis);
     let (strength, contrast) = compared.shown()?;
     Some(Strong { strength, answer: Answer::Classes { contrast: Box::new(contrast), tally } })
 }
 
-fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
-    let names = ["r2", "ce_loss_score_mean"].map(on_all);
-    let (mut tally, mut differ, mut agree) = (Tally::default(), Best(None), Best(None));
-    let mut found = Vec::new();
-    for cell in
-        analysis.cells.iter().filter(|c| analysis.is_of_largest_budget(c) && sequences(analysis, c) >= MIN_SEQUENCES)
-    {
-        let difference = analysis.derived(&names.map(|name| (cell, name)), |v| Some(v[0] - v[1]));
+/// R², and what is kept in the same units.
+fn r2_and_kept() -> [(&'static Metric, Subset); 2] {
+    ["r2", "ce_loss_score_mean"].map(on_all)
+}
+
+/// A condition that is decided: the threshold against which, and the difference of R² and what is kept.
+type Judged<'a> = (&'a Cell, f64, Score);
+
+fn judged<'a>(analysis: &'a Analysis<'_>) -> (Tally, Vec<Judged<'a>>) {
+    let (mut tally, mut found) = (Tally::default(), Vec::new());
+    for cell in analysis.cells.iter().filter(|c| analysis.is_of_largest_budget(c) && !analysis.has_few_sequences(c)) {
+        let difference = analysis.derived(&r2_and_kept().map(|name| (cell, name)), |v| Some(v[0] - v[1]));
         let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
         tally.of += 1;
-        let (threshold, count, best) = if interval.low > DIFFER {
-            (DIFFER, &mut tally.above, &mut differ)
+        let (threshold, count) = if interval.low > DIFFER {
+            (DIFFER, &mut tally.above)
         } else if interval.high < -DIFFER {
-            (-DIFFER, &mut tally.below, &mut differ)
+            (-DIFFER, &mut tally.below)
         } else if -AGREE < interval.low && interval.high < AGREE {
-            (AGREE.copysign(value), &mut tally.equal, &mut agree)
+            (AGREE.copysign(value), &mut tally.equal)
         } else {
             continue;
         };
         *count += 1;
-        found.push((cell, threshold));
+        found.push((cell, threshold, difference));
+    }
+    (tally, found)
+}
+
+fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
+    let (tally, found) = judged(analysis);
+    let (mut differ, mut agree) = (Best(None), Best(None));
+    for &(cell, threshold, difference) in &found {
+        let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
         if let Some(strength) = strength(value, interval, threshold) {
+            let best = if threshold.abs() == DIFFER { &mut differ } else { &mut agree };
             best.offer(strength, (cell, threshold, difference));
         }
     }
     let (strength, (cell, way, difference)) = differ.0.or(agree.0)?;
     // Agreement is within the same distance on both sides.
     let is_alike = |threshold: f64| threshold == way || (threshold.abs() == AGREE && way.abs() == AGREE);
-    let idle = found.iter().filter(|(cell, threshold)| is_alike(*threshold) && analysis.is_mostly_idle(cell)).count();
-    let [r2, kept] = names.map(|name| analysis.score(cell, name));
+    let idle =
+        found.iter().filter(|(cell, threshold, _)| is_alike(*threshold) && analysis.is_mostly_idle(cell)).count();
+    let [r2, kept] = r2_and_kept().map(|name| analysis.score(cell, name));
     Some(Strong { strength, answer: Answer::Kept { cell, r2, kept, difference, tally, idle } })
 }
 
-/// The fewest evaluation sequences of a cell's runs.
-fn sequences(analysis: &Analysis<'_>, cell: &Cell) -> usize {
-    analysis.runs(cell).map(|r| r.sequences.len()).min().unwrap_or(0)
+impl Analysis<'_> {
+    /// Whether a run of a cell has so few evaluation sequences that a verdict is not given.
+    pub fn has_few_sequences(&self, cell: &Cell) -> bool {
+        self.runs(cell).any(|run| run.sequences.len() < MIN_SEQUENCES)
+    }
 }
 
 fn few_tokens<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
@@ -490,9 +530,14 @@ mod tests {
                 _ => None,
             });
             assert_eq!(tally, (expected != [0; 3]).then_some(expected), "{r2}");
+            // Without a decided condition there is no finding, and all are open.
+            let all = Tally::of_kept(&analysis);
+            assert_eq!(([all.above, all.below, all.equal], all.open()), (expected, 2 - expected.iter().sum::<usize>()));
         }
         let few = grid(&["little"], &[4], &[1000], 1, MIN_SEQUENCES - 1, |_, _| Made::new(0.4, 2.0 / 3.0));
-        assert_eq!(names(&strongest(&Analysis::new(&few))), [""; 0]);
+        let few = Analysis::new(&few);
+        assert_eq!((names(&strongest(&few)), Tally::of_kept(&few).of), (vec![], 0));
+        assert!(few.cells.iter().all(|cell| few.has_few_sequences(cell)));
     }
 
     #[test]

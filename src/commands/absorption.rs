@@ -96,6 +96,7 @@ impl AbsorptionArgs {
                     place.reads
                 );
             }
+            notes.extend(place.doubts(&model_name, &checkpoint, &loaded.metadata));
             notes.extend(loaded.notes);
             let short = if names.len() == 1 { of_path(name) } else { short };
             saes.push((short, loaded.sae, place.reads));

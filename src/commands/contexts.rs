@@ -9,6 +9,7 @@ use assay_models::vocabulary::Vocabulary;
 use assay_models::{Decoder, DecoderConfig, ModelError};
 use ndarray::Array2;
 
+use super::sweep::quoted;
 use crate::belonging::missing_bos;
 use crate::fetch;
 use crate::progress::Progress;
@@ -116,6 +117,27 @@ impl ContextArgs {
     /// The file of tokens or text.
     pub fn path(&self) -> &Path {
         self.source.tokens.as_deref().or(self.source.text.as_deref()).unwrap_or_else(|| Path::new(""))
+    }
+
+    /// What another command is given to read the same, as on a command line.
+    pub fn as_arguments(&self) -> String {
+        let source = if self.is_text() { "--text" } else { "--tokens" };
+        let path = self.path().to_string_lossy();
+        let bos = self.bos.map(|bos| if bos == YesNo::Yes { "yes" } else { "no" }.to_owned());
+        let sequences = self.sequences.map(|sequences| match sequences {
+            Sequences::All => "all".to_owned(),
+            Sequences::First(count) => count.to_string(),
+        });
+        let given = [
+            (source, Some(path.into_owned())),
+            ("--column", self.column.clone()),
+            ("--bos", bos),
+            ("--sequences", sequences),
+            ("--context-size", self.context_size.map(|size| size.to_string())),
+        ];
+        let given = given.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", quoted(&value?))));
+        let bad_lines = self.skip_bad_lines.then(|| "--skip-bad-lines".to_owned());
+        given.chain(bad_lines).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether they are cut from text.

@@ -330,11 +330,11 @@ impl EvalArgs {
 
     /// What to try after an evaluation of one SAE.
     fn next(&self, model: &Path, sae: &Path) -> String {
-        let of = if self.contexts.is_text() { "--text" } else { "--tokens" };
-        let [model, sae, text] = [model, sae, self.contexts.path()].map(|path| quoted(&path.to_string_lossy()));
+        let [model, sae] = [model, sae].map(|path| quoted(&path.to_string_lossy()));
+        let (contexts, hooks) = (self.contexts.as_arguments(), self.place.as_arguments());
         format!(
             "next: `--controls permuted-decoder` compares it with a dictionary that learned no directions, and `assay features \
-             --model {model} --sae {sae} {of} {text} --out features` what its latents mean"
+             --model {model} --sae {sae} {contexts}{hooks} --out features` what its latents mean"
         )
     }
 }

@@ -11,7 +11,7 @@ use assay_models::{DecoderConfig, ModelFiles, TokenSource, memory};
 use assay_probes::features::explanation::Method;
 use assay_probes::seeds::{self, Agreement, SHARED, Twin};
 use assay_probes::stats::median as median_of;
-use assay_sae::{Sae, formats};
+use assay_sae::{LoadedSae, Sae, formats};
 use burn::tensor::Device;
 use indicatif::DecimalBytes;
 use serde_json::{Value, json};
@@ -116,11 +116,12 @@ impl FeaturesArgs {
         let mut loaded = formats::load(&dir, &device)?;
         let assumed = complete(&mut loaded, &self.given.given())?;
         let place = self.place.place(&self.sae, &loaded, files.config(), assumed.without_value_bias)?;
+        place.doubts(&model_name, &checkpoint, &loaded.metadata).iter().for_each(|doubt| progress.warn(doubt));
         let d_sae = loaded.sae.d_sae();
         if let Some(latent) = self.latent {
             ensure!(latent < d_sae, "--latent {latent}: the SAE has {d_sae} latents, from 0");
         }
-        let other = self.other.as_ref().map(|other| self.other(other, &loaded.sae, &device, progress)).transpose()?;
+        let other = self.other.as_ref().map(|other| self.other(other, &loaded, &device, progress)).transpose()?;
         let is_folder = self.shards || d_sae > dashboard::MOST;
         let (source, sequences) = self.contexts.open(files.config(), &checkpoint, loaded.metadata.context_size)?;
         source.notes().iter().for_each(|note| progress.say(note));
@@ -186,9 +187,16 @@ impl FeaturesArgs {
     }
 
     /// The SAE whose latents are matched.
-    fn other(&self, name: &Path, sae: &Sae, device: &Device, progress: Progress) -> Result<Sae> {
-        let other = formats::load(&fetch::sae(name, progress)?, device)?.sae;
+    fn other(&self, name: &Path, own: &LoadedSae, device: &Device, progress: Progress) -> Result<Sae> {
+        let loaded = formats::load(&fetch::sae(name, progress)?, device)?;
         let (shown, most) = (name.display(), seeds::MOST);
+        let hooks = loaded.metadata.hook_name.as_ref().zip(own.metadata.hook_name.as_ref());
+        if let Some((theirs, ours)) = hooks.filter(|(theirs, ours)| theirs != ours) {
+            progress.warn(&format!(
+                "--other {shown} names the hook {theirs}, --sae {ours}: directions of different activations are compared, of which few are alike"
+            ));
+        }
+        let (other, sae) = (loaded.sae, &own.sae);
         let widths = |sae: &Sae| (sae.d_in(), sae.d_out());
         ensure!(
             widths(&other) == widths(sae),

@@ -145,6 +145,7 @@ impl GroupsArgs {
         let device = device::open(device_name)?.device;
         let checkpoint = fetch::model(&self.model, progress)?;
         let inside = ModelWithSae::open(&checkpoint, fetch::sae(&self.sae, progress)?, &device)?;
+        inside.doubts().iter().for_each(|doubt| progress.warn(doubt));
         let (source, sequences) = self.contexts.open(inside.config(), &checkpoint, None)?;
         // A signal ends this at once: nothing is written.
         let all = self.grouped(&inside)?;

@@ -61,6 +61,7 @@ impl LatentsArgs {
         let device = device::open(device_name)?.device;
         let sae = fetch::sae(&self.sae, progress)?;
         let inside = ModelWithSae::open(fetch::model(&model, progress)?, sae, &device)?;
+        inside.doubts().iter().for_each(|doubt| progress.warn(doubt));
         let d_sae = inside.latents();
         if let Some(latent) = self.ablate {
             ensure!(latent < d_sae, "--ablate {latent}: the SAE has {d_sae} latents, from 0");

@@ -2,12 +2,12 @@
 
 mod text;
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use assay_models::memory;
 use assay_probes::stats::Interval;
 use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, Statistic, subsample};
@@ -277,7 +277,9 @@ impl TopologyArgs {
         if self.nulls == "none" {
             return Ok(Vec::new());
         }
-        self.nulls.split(',').map(|name| name.trim().parse().map_err(anyhow::Error::msg)).collect()
+        let nulls: Result<Vec<Null>> =
+            self.nulls.split(',').map(|name| name.trim().parse().map_err(anyhow::Error::msg)).collect();
+        once("--nulls", nulls?)
     }
 
     fn settings(&self) -> Result<Settings> {
@@ -285,6 +287,7 @@ impl TopologyArgs {
         if let Some(threshold) = self.threshold {
             ensure!(threshold >= 0.0, "--threshold {threshold}: a length is expected, 0 or more");
         }
+        once("--metric", self.metric.clone())?;
         let components = self.components.as_deref().map_or(Ok(Components::Usual), str::parse);
         let settings = Settings {
             filtration: self.filtration,
@@ -327,6 +330,15 @@ impl TopologyArgs {
         };
         cloud::as_f64(rows)
     }
+}
+
+/// Names that are given once each.
+fn once<T: PartialEq + Display>(flag: &str, names: Vec<T>) -> Result<Vec<T>> {
+    let again = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+    if let Some((_, name)) = again {
+        bail!("{flag}: {name} is there twice");
+    }
+    Ok(names)
 }
 
 fn has_extension_of_points(path: &Path) -> bool {

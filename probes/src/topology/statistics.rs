@@ -32,7 +32,8 @@ impl BarStatistics {
     pub fn of(bars: &[(f64, f64)]) -> Self {
         let mut lengths: Vec<f64> = bars.iter().map(|(birth, death)| death - birth).collect();
         lengths.sort_by(f64::total_cmp);
-        let total: f64 = lengths.iter().rev().sum();
+        // An empty sum of f64 is -0.
+        let total = lengths.iter().rev().sum::<f64>() + 0.0;
         let some = |value: f64| (!lengths.is_empty()).then_some(value);
         let entropy: f64 = lengths.iter().map(|l| -(l / total) * (l / total).ln()).sum();
         Self {

@@ -123,6 +123,8 @@ pub(super) fn find(path: &Path) -> Result<SaeFiles> {
             .to_owned()
     } else if has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json")) {
         "a model, and no SAE".to_owned()
+    } else if has("runs.parquet") || has("sweep.toml") {
+        "results of a sweep that kept no SAEs: `save_saes = true` under [train], or --set train.save_saes=true, keeps them".to_owned()
     } else if has("cfg.json") {
         "no SAE: cfg.json is there, but neither sae_weights.safetensors (SAELens) nor sae.safetensors (sparsify) beside it".to_owned()
     } else {

@@ -6,10 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use assay_models::{DecoderConfig, HookPoint, ModelError, Site};
 use assay_probes::Subject;
-use assay_sae::{LoadedSae, Sae, formats};
+use assay_sae::{LoadedSae, Metadata, Sae, formats};
 use burn::tensor::Device;
 
 use super::super::given::GivenArgs;
+use crate::belonging::Used;
 use crate::catalogue::assumptions::complete;
 
 /// Where SAEs are evaluated, if not where their files say.
@@ -37,6 +38,12 @@ impl Place {
     /// The SAE there.
     pub fn subject(self, sae: &Sae) -> Subject<'_> {
         Subject::new(self.site, sae).reading(self.reads)
+    }
+
+    /// Where an SAE names another model or hook than it is used with here ([`Used::doubts`]).
+    pub fn doubts(self, model: &Path, checkpoint: &Path, metadata: &Metadata) -> Vec<String> {
+        let (hook, hook_out) = (self.reads.hook, self.hook_out());
+        Used { model, checkpoint, hook, hook_out, starts: Vec::new() }.doubts(metadata)
     }
 
     /// The hook that a transcoder predicts; `None` of an SAE.
@@ -84,6 +91,12 @@ impl Named<'_> {
 }
 
 impl PlaceArgs {
+    /// What another command is given to use an SAE at the same place, as on a command line, each behind a space.
+    pub fn as_arguments(&self) -> String {
+        let hooks = [("--hook", self.hook), ("--hook-out", self.hook_out)];
+        hooks.into_iter().filter_map(|(name, hook)| Some(format!(" {name} {}", hook?))).collect()
+    }
+
     /// Opens an SAE with what is known of how it was trained, and says where it is evaluated.
     ///
     /// # Errors

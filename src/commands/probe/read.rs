@@ -48,6 +48,7 @@ impl Models {
         let (mut saes, mut notes) = (Vec::new(), Vec::new());
         for ((name, dir), short) in names.iter().zip(&dirs).zip(short) {
             let (loaded, place) = args.place.open(name, dir, files.config(), &args.given, &device)?;
+            notes.extend(place.doubts(model_name, &checkpoint, &loaded.metadata));
             notes.extend(loaded.notes);
             let short = if names.len() == 1 { of_path(name) } else { short };
             saes.push((format!("SAE {short}"), RepresentationKind::Sae, loaded.sae, place.reads));

@@ -15,21 +15,26 @@
     for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
     return bytes;
   };
-  // Of a page in a folder, shards are scripts that hand themselves over.
+  // Of a page in a folder, shards are scripts that hand themselves over; those on their way, by number.
   const wanted = new Map();
-  window.__shard = (number, text) => wanted.get(number)?.(text);
-  const loaded = (number) =>
-    new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      wanted.set(number, (text) => {
-        wanted.delete(number);
-        script.remove();
-        resolve(text);
-      });
-      script.addEventListener("error", () => reject(new Error(`data/s${number}.js is not beside it`)));
+  window.__shard = (number, text) => wanted.get(number)?.resolve(text);
+  const loaded = (number) => {
+    if (!wanted.has(number)) {
+      const way = Promise.withResolvers(), script = document.createElement("script");
+      script.addEventListener("error", () => way.reject(new Error(`data/s${number}.js is not beside it`)));
+      // It would have handed itself over by now.
+      script.addEventListener("load", () => way.reject(new Error(`data/s${number}.js is damaged`)));
       script.src = `data/s${number}.js`;
       document.head.append(script);
-    });
+      const done = () => {
+        wanted.delete(number);
+        script.remove();
+      };
+      way.promise.then(done, done);
+      wanted.set(number, way);
+    }
+    return wanted.get(number).promise;
+  };
   const unpacked = async (id, text = $(id).textContent) => {
     const stream = new Blob([bytesOf(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
@@ -315,7 +320,11 @@
   const show = async (latent) => {
     const began = performance.now(), ticket = ++shows;
     const found = await readLatent(latent).catch((error) => {
-      $("main").replaceChildren(make("p", `Latent ${latent} can't be shown: ${error.message}.`));
+      if (ticket === shows) {
+        $("main").replaceChildren(make("p", `Latent ${latent} can't be shown: ${error.message}.`));
+        document.title = `${latent} · ${about.title}`;
+        document.documentElement.dataset.latent = String(latent);
+      }
       throw error;
     });
     if (ticket !== shows) return;
@@ -389,8 +398,8 @@
     if (SORTS.some(([name]) => name === given.get("sort"))) state.sort = given.get("sort");
     if (given.has("down")) state.down = given.get("down") === "1";
     if (FILTERS.some(([name]) => name === given.get("only"))) state.only = given.get("only");
-    if (given.has("from")) state.low = given.get("from");
-    if (given.has("to")) state.high = given.get("to");
+    const limit = (name, before) => (given.has(name) && Number.isFinite(Number(given.get(name))) ? given.get(name) : before);
+    [state.low, state.high] = [limit("from", state.low), limit("to", state.high)];
   };
   const writeHash = () => {
     const say = new URLSearchParams({ latent: state.latent });

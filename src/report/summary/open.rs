@@ -3,8 +3,9 @@
 use assay_probes::stats::hypotheses::{CE_REC_MARGIN, Decision, HYPOTHESES, MIN_SEEDS};
 
 use super::kinds_of_classes;
-use crate::analysis::{Against, Analysis, Answer, Gap, LEAST, Precision, Strong, findings, gaps, precisions};
+use crate::analysis::{Against, Analysis, Answer, Gap, LEAST, Precision, Strong, Tally, findings, gaps, precisions};
 use crate::markdown::listed;
+use crate::verdict::MIN_SEQUENCES;
 
 /// What the decision rules of the hypotheses lack, whatever the numbers are; empty where they can decide.
 fn lacking(analysis: &Analysis<'_>) -> Vec<String> {
@@ -57,29 +58,32 @@ pub(super) fn undecided(analysis: &Analysis<'_>, strong: &[Strong<'_>]) -> Strin
     if several && !strong.iter().any(|s| matches!(s.answer, Answer::EqualR2 { .. })) {
         out.push("Whether the models differ at equal R² is open: no interval excludes 0, or their paths have no R² in common.".to_owned());
     }
-    out.extend(strong.iter().filter_map(|strong| match &strong.answer {
-        Answer::Classes { tally, .. } => {
-            let open = tally.of - tally.above - tally.below - tally.equal;
-            (open > 0).then(|| {
-                let are = if open == 1 { "is" } else { "are" };
-                format!(
-                    "{open} of {} comparisons of two {} at equal L0 {are} open: an interval of R² or CE_rec contains 0, or reaches across {LEAST}.",
-                    tally.of,
-                    kinds_of_classes(analysis)
-                )
-            })
-        }
-        Answer::Kept { tally, .. } => {
-            let open = tally.of - tally.above - tally.below - tally.equal;
-            (open > 0).then(|| {
-                format!(
-                    "In {open} of {} conditions it is open whether R² tells what SAEs keep: the interval of their difference reaches beyond a limit.",
-                    tally.of
-                )
-            })
-        }
-        _ => None,
-    }));
+    let (classes, kept) = (Tally::of_classes(analysis), Tally::of_kept(analysis));
+    if classes.open() > 0 {
+        out.push(format!(
+            "{} of {} comparisons of two {} at equal L0 {} open: an interval of R² or CE_rec contains 0, or reaches across {LEAST}.",
+            classes.open(),
+            classes.of,
+            kinds_of_classes(analysis),
+            if classes.open() == 1 { "is" } else { "are" },
+        ));
+    }
+    if kept.open() > 0 {
+        out.push(format!(
+            "In {} of {} conditions it is open whether R² tells what SAEs keep: the interval of their difference reaches beyond a limit.",
+            kept.open(),
+            kept.of
+        ));
+    }
+    let few =
+        analysis.cells.iter().filter(|cell| analysis.is_of_largest_budget(cell) && analysis.has_few_sequences(cell));
+    match few.count() {
+        0 => {}
+        few => out.push(format!(
+            "Whether R² tells what SAEs keep was not judged in {few} {} with fewer than {MIN_SEQUENCES} evaluation sequences.",
+            if few == 1 { "condition" } else { "conditions" }
+        )),
+    }
     if out.is_empty() {
         out.push("Nothing that this report asks of the sweep was left open by its numbers.".to_owned());
     }
