@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use assay_models::memory;
-use assay_probes::topology::{Cloud, Drawable, Landmarks, Metric, Pipeline};
+use assay_probes::topology::{Cloud, Drawable, Landmarks, Metric, Null, Pipeline};
 use burn::tensor::Device;
 use indicatif::DecimalBytes;
 use ndarray::{ArrayView2, s};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{LEAST, MOST_IN_DIMENSION_2, Settings};
+use super::{AUTHOR_RUNS, LEAST, MOST_IN_DIMENSION_2, Settings, author_nulls};
 
 /// Points of the smallest cloud that is timed, how much larger each next one is, and the seconds from which on a time says enough.
 const TIMED_FROM: usize = 50;
@@ -70,12 +70,24 @@ impl Settings {
         if self.nulls.is_empty() || cloud.points.nrows() < LEAST {
             return seconds_of_bars(&pipeline, cloud.points);
         }
-        let mut seconds = 0.0;
+        // What is drawn from takes long in many dimensions.
+        let made = |null: Null| -> Result<(Drawable, f64)> {
+            let started = Instant::now();
+            let drawable = Drawable::of(null, cloud, self.seed)?;
+            Ok((drawable, started.elapsed().as_secs_f64()))
+        };
+        let (mut alone, mut spread) = (0.0, 0.0);
         for &null in &self.nulls {
-            let draw = Drawable::of(null, cloud, self.seed)?.draw(&mut ChaCha8Rng::seed_from_u64(self.seed));
-            seconds += seconds_of_bars(&pipeline, draw.view())? * self.draws as f64;
+            let (drawable, seconds) = made(null)?;
+            // Once for all points and once for parts of them.
+            alone += 2.0 * seconds;
+            let draw = drawable.draw(&mut ChaCha8Rng::seed_from_u64(self.seed));
+            spread += seconds_of_bars(&pipeline, draw.view())? * self.draws as f64;
         }
-        Ok(seconds / rayon::current_num_threads().min(self.draws.max(1)) as f64)
+        for null in author_nulls(metric) {
+            spread += made(null)?.1 * AUTHOR_RUNS as f64;
+        }
+        Ok(alone + spread / rayon::current_num_threads().min(self.draws.max(1)) as f64)
     }
 }
 
