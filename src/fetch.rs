@@ -12,7 +12,7 @@ use crate::files::from_home;
 use crate::output;
 use crate::progress::{Progress, Stage};
 use crate::spec::SweepSpec;
-use crate::spelling::{missing, nearby};
+use crate::spelling::{missing, nearby, of_demo};
 
 /// A model's directory or GGUF file, from its path or `org/name[@revision][:path]`.
 ///
@@ -78,7 +78,7 @@ fn place(want: Want, text: &Path, progress: Progress) -> Result<PathBuf> {
     let meant = meant.map(|meant| format!("; {meant}")).unwrap_or_default();
     let name: HubName = shown.parse().map_err(|error| match nearby(text) {
         Some(_) if meant.is_empty() => anyhow!(missing(text)),
-        _ => anyhow!("{shown}: no such file or directory, and {error}{meant}"),
+        _ => anyhow!("{shown}: no such file or directory, and {error}{meant}{}", of_demo(text)),
     })?;
     let found = fetch(want, &name, progress);
     let found =

@@ -414,6 +414,7 @@ mod tests {
             (("k = [4]", "k = [4]\narchitecture = 'groupmax'"), "[[coders]]"),
             (("k = [4]", "k = [4]\nhooks = []"), "hooks: at least one value"),
             (("batch_size", "bach_size"), "did you mean `batch_size`?"),
+            (("k = [4]", "k = [4]\nlr = 1e-3"), "it belongs to [train]"),
             (("[512]", "[500]"), "256 would be"),
             (("'s'", "'../s'"), "name of a directory"),
             (("k = [4]", "k = [4, 4]"), "listed twice"),

@@ -25,7 +25,13 @@ pub(crate) fn missing(path: &Path) -> String {
     let meant = nearby(path).map(|meant| format!("; did you mean {}?", meant.display())).unwrap_or_default();
     let shown = path.display().to_string();
     let expanded = if shown.contains('$') { "; variables are not expanded here, only `~/` is" } else { "" };
-    format!("{shown}: no such file or directory{expanded}{meant}")
+    format!("{shown}: no such file or directory{expanded}{meant}{}", of_demo(path))
+}
+
+/// What is said of files that this program has in itself and writes where the demonstration runs.
+pub(crate) fn of_demo(path: &Path) -> &'static str {
+    let demo = Path::new("models/bundled");
+    if path.starts_with(demo) && !demo.exists() { "; `assay demo --dry-run` writes models/bundled/ here" } else { "" }
 }
 
 /// What lies where a path first goes astray, under a name like the one that is not there.

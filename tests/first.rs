@@ -32,6 +32,18 @@ fn the_demo_runs_from_an_empty_directory_and_is_done_the_second_time() {
     assert!(files(&dir.path().join("results/demo/runs")) == records, "finished runs are not done again");
 }
 
+/// The README's second command without its first.
+#[test]
+fn where_the_demo_writes_its_models_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut train = assay();
+    train.args(["train", "--model", "models/bundled/small", "--text", "models/bundled/train.parquet"]);
+    refused(
+        train.current_dir(dir.path()),
+        &["models/bundled/small", "`assay demo --dry-run` writes models/bundled/ here"],
+    );
+}
+
 /// The options, the spec that they stand for, and the SAE that is left.
 #[test]
 fn an_sae_is_trained_without_a_spec_and_kept() {

@@ -293,7 +293,7 @@ pub(super) fn explain(error: &toml::de::Error, source: &Source<'_>) -> anyhow::E
 }
 
 /// Keys that other tools have, or that are asked for and not there.
-const ELSEWHERE: [(&str, &str); 13] = [
+const ELSEWHERE: [(&str, &str); 17] = [
     ("ks", "it is called `k`"),
     ("architecture", "it belongs to a coder: [[coders]] architecture = \"topk\", k = [8, 16]"),
     ("activation", "it is called `architecture`, in [[coders]]"),
@@ -311,6 +311,10 @@ const ELSEWHERE: [(&str, &str); 13] = [
     ("skip_connection", "it is called `skip`, of a coder with `transcode`"),
     ("hook_name_out", "`transcode` of a coder says what a transcoder reads, `hooks` what it predicts"),
     ("learning_rate", "it is called `lr`, in [train]"),
+    ("lr", "it belongs to [train]: `train.lr` with --set"),
+    ("batch_size", "it belongs to [train]: `train.batch_size` with --set"),
+    ("expansion", "it belongs to [train]: `train.expansion` with --set"),
+    ("save_saes", "it belongs to [train]: `train.save_saes` with --set"),
     ("d_sae", "`expansion` in [train] is d_sae / d_model"),
     ("tokens_per_step", "it is called `batch_size`, in [train]"),
 ];

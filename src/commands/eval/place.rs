@@ -176,8 +176,9 @@ impl PlaceArgs {
             let site = Site { center, without_value_bias, ..reads.into() };
             Place { reads: site, site }
         };
-        place.reads.check(config).context(who_reads)?;
-        place.subject(&loaded.sae).check(config).with_context(|| sae.display().to_string())?;
+        let of_model = metadata.model_name.as_ref().map(|model| format!(" (of the model {model})")).unwrap_or_default();
+        place.reads.check(config).with_context(|| format!("{who_reads}{of_model}"))?;
+        place.subject(&loaded.sae).check(config).with_context(|| format!("{}{of_model}", sae.display()))?;
         Ok(place)
     }
 }

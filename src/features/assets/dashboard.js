@@ -20,18 +20,21 @@
   window.__shard = (number, text) => wanted.get(number)?.resolve(text);
   const loaded = (number) => {
     if (!wanted.has(number)) {
-      const way = Promise.withResolvers(), script = document.createElement("script");
-      script.addEventListener("error", () => way.reject(new Error(`data/s${number}.js is not beside it`)));
-      // It would have handed itself over by now.
-      script.addEventListener("load", () => way.reject(new Error(`data/s${number}.js is damaged`)));
-      script.src = `data/s${number}.js`;
-      document.head.append(script);
+      const script = document.createElement("script"), way = {};
+      way.promise = new Promise((resolve, reject) => {
+        way.resolve = resolve;
+        script.addEventListener("error", () => reject(new Error(`data/s${number}.js is not beside it`)));
+        // It would have handed itself over by now.
+        script.addEventListener("load", () => reject(new Error(`data/s${number}.js is damaged`)));
+      });
       const done = () => {
         wanted.delete(number);
         script.remove();
       };
       way.promise.then(done, done);
       wanted.set(number, way);
+      script.src = `data/s${number}.js`;
+      document.head.append(script);
     }
     return wanted.get(number).promise;
   };
