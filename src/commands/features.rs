@@ -190,20 +190,20 @@ impl FeaturesArgs {
     fn other(&self, name: &Path, own: &LoadedSae, device: &Device, progress: Progress) -> Result<Sae> {
         let loaded = formats::load(&fetch::sae(name, progress)?, device)?;
         let (shown, most) = (name.display(), seeds::MOST);
+        let (other, sae) = (&loaded.sae, &own.sae);
+        let widths = |sae: &Sae| (sae.d_in(), sae.d_out());
+        ensure!(
+            widths(other) == widths(sae),
+            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give an SAE of the same hook",
+            widths(other),
+            widths(sae)
+        );
         let hooks = loaded.metadata.hook_name.as_ref().zip(own.metadata.hook_name.as_ref());
         if let Some((theirs, ours)) = hooks.filter(|(theirs, ours)| theirs != ours) {
             progress.warn(&format!(
                 "--other {shown} names the hook {theirs}, --sae {ours}: directions of different activations are compared, of which few are alike"
             ));
         }
-        let (other, sae) = (loaded.sae, &own.sae);
-        let widths = |sae: &Sae| (sae.d_in(), sae.d_out());
-        ensure!(
-            widths(&other) == widths(sae),
-            "--other {shown}: it reads and writes {:?} channels, --sae {:?}; give an SAE of the same hook",
-            widths(&other),
-            widths(sae)
-        );
         let largest = other.d_sae().max(sae.d_sae());
         ensure!(largest <= most, "--other {shown}: a match of {largest} latents takes too long; {most} are possible");
         // Cosines of one kind of direction at a time, and as many to look for the largest product of.
@@ -215,7 +215,7 @@ impl FeaturesArgs {
             DecimalBytes(needed),
             DecimalBytes(free.unwrap_or_default())
         );
-        Ok(other)
+        Ok(loaded.sae)
     }
 
     fn saved(&self) -> String {
