@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use anyhow::{Context as _, Result, bail, ensure};
 use assay_models::memory;
 use assay_probes::stats::Interval;
-use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, Statistic, subsample};
+use assay_probes::topology::{AgainstNull, Filtration, Landmarks, Metric, Null, PiOfParts, Statistic, subsample};
 use assay_sae::formats;
 use burn::tensor::Device;
 use clap::ValueEnum;
@@ -367,12 +367,17 @@ fn parts_figure(name: &str, found: &[Audited]) -> Figure {
     growth::figure(format!("Largest death/birth of parts of {name}"), &panels)
 }
 
+/// Of parts of one size: their least and largest, and their mean.
+fn of_parts(points: usize, parts: PiOfParts) -> (usize, Interval, f64) {
+    (points, Interval { low: parts.least, high: parts.most }, parts.mean)
+}
+
 fn growth_panel(found: &Audited) -> GrowthPanel {
     let sizes = found.growth.as_ref().map_or(&[][..], |growth| &growth.sizes);
     let exactly = |pi: f64| (found.points, Interval { low: pi, high: pi }, pi);
-    let cloud = sizes.iter().map(|size| growth::of_parts(size.points, size.cloud));
+    let cloud = sizes.iter().map(|size| of_parts(size.points, size.cloud));
     let of_null = |(at, null): (usize, &AgainstNull)| {
-        let parts = sizes.iter().map(|size| growth::of_parts(size.points, size.nulls[at]));
+        let parts = sizes.iter().map(|size| of_parts(size.points, size.nulls[at]));
         let tests = null.tests.iter().filter(|test| test.statistic == Statistic::Pi);
         let whole = tests.map(|test| test.null).map(|[low, pi, high]| (found.points, Interval { low, high }, pi));
         (null.null.to_string(), parts.chain(whole).collect::<Line>())

@@ -1,7 +1,6 @@
 //! How the ratio of a cloud's bars grows with its points, beside nulls.
 
 use assay_probes::stats::Interval;
-use assay_probes::topology::PiOfParts;
 
 use super::figure::{Axis, DARK, Figure, Key, Marker, Panel, Point, Scale, Series, Style};
 
@@ -17,11 +16,6 @@ pub struct GrowthPanel {
 
 /// π by points, from few to many.
 pub type Line = Vec<(usize, Interval, f64)>;
-
-/// Of parts of one size: their least and largest, and their mean.
-pub fn of_parts(points: usize, parts: PiOfParts) -> (usize, Interval, f64) {
-    (points, Interval { low: parts.least, high: parts.most }, parts.mean)
-}
 
 /// Pixels of a panel's sides.
 const PANEL: (u32, u32) = (420, 300);
