@@ -21,8 +21,6 @@ pub struct Used<'a> {
     pub hook: HookPoint,
     /// Where a transcoder's predictions are put.
     pub hook_out: Option<HookPoint>,
-    /// The tokens that contexts may all begin with.
-    pub starts: Vec<u32>,
 }
 
 impl Used<'_> {
@@ -50,8 +48,9 @@ impl Used<'_> {
         notes
     }
 
-    /// [`Self::doubts`], and where the metadata names another revision, length of contexts or beginning than it is used with.
-    pub fn notes(&self, metadata: &Metadata, tokens: ArrayView2<'_, u32>) -> Vec<String> {
+    /// [`Self::doubts`], and where the metadata names another revision, length of contexts or beginning than it is used with. `starts` are the
+    /// tokens that contexts may all begin with.
+    pub fn notes(&self, metadata: &Metadata, tokens: ArrayView2<'_, u32>, starts: &[u32]) -> Vec<String> {
         let mut notes = self.doubts(metadata);
         let used = self.model.display();
         if let Some(revision) = metadata.revision() {
@@ -73,7 +72,7 @@ impl Used<'_> {
                 tokens.ncols()
             ));
         }
-        match (metadata.prepend_bos, begins_with(tokens, &self.starts)) {
+        match (metadata.prepend_bos, begins_with(tokens, starts)) {
             (Some(true), Some(false)) => notes.push(
                 "the SAE was trained on contexts that begin with an extra token (prepend_bos), and is evaluated on contexts that don't"
                     .to_owned(),
@@ -182,9 +181,8 @@ mod tests {
             checkpoint: Path::new("/hub/models--org--Pythia-70m/snapshots/0123"),
             hook: HookPoint::resid_post(3),
             hook_out: None,
-            starts: vec![2, 0],
         };
-        used.notes(metadata, tokens.view())
+        used.notes(metadata, tokens.view(), &[2, 0])
     }
 
     fn tokens(first: u32) -> Array2<u32> {

@@ -89,7 +89,7 @@ impl ModelWithSae {
             "{}: it reads activations {d_in} wide, and {hook} of the model is {width} wide; it was trained on another model or at another hook",
             path.display()
         );
-        let used = Used { model: checkpoint, checkpoint, hook, hook_out: None, starts: Vec::new() };
+        let used = Used { model: checkpoint, checkpoint, hook, hook_out: None };
         let doubts = used.doubts(&loaded.metadata);
         let sae = loaded.sae;
         ensure!(

@@ -19,6 +19,7 @@ use assay_models::tokens::{Reading, RowUse};
 use assay_sae::{Architecture, Precision};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::twice;
 pub use clouds::{CloudOf, TopologySpec};
 pub use coders::{Coder, CoderSpec};
 pub use control::SweepControl;

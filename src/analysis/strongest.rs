@@ -8,7 +8,7 @@
 //! | [`Answer::Models`] | ΔR² and ΔCE_rec (pooled) of the last model against the first, at equal k | 0, both of them, and [`LEAST`] |
 //! | [`Answer::EqualR2`] | ΔCE_rec (pooled) of the same at equal R² | 0 |
 //! | [`Answer::Classes`] | ΔR² and ΔCE_rec (pooled) of a class against each earlier one of the spec, at equal L0 | 0, both of them, and [`LEAST`] |
-//! | [`Answer::Kept`] | R² minus the loss score under mean ablation, which have the same 0 and 1 ([`crate::verdict`]) | ±[`DIFFER`], or within ±[`AGREE`] |
+//! | [`Answer::Kept`] | R² minus the loss score under mean ablation, which have the same 0 and 1 ([`crate::verdict`]) | ±[`DIFFER`](crate::verdict::DIFFER), or within ±[`AGREE`](crate::verdict::AGREE) |
 //! | [`Answer::FewTokens`] | R² minus R² without outliers, or without position 0 | ±[`GAP`] |
 //! | [`Answer::Proxy`] | Pearson's correlation of a proxy with CE_rec within fixed site and setting, minus that of R² | 0, and the swap test by Holm |
 //! | [`Answer::Training`] | what the last increase of the budget changed of ΔCE_rec between the models | 0 |
@@ -28,8 +28,8 @@
 //! strongest of many conditions flatters, so every finding counts its conditions.
 
 mod compared;
+mod kept;
 
-use assay_probes::Metric;
 use assay_probes::metrics::Subset;
 use assay_probes::stats::hypotheses::ALPHA;
 use assay_probes::stats::{Estimate, Interval, holm};
@@ -38,7 +38,7 @@ use super::{
     Analysis, BEHAVIOURS, Cell, Contrast, Gap, Given, ProxyRank, Score, Trend, behaviour, contrasts, gaps, leaderboard,
     models_at_equal, on_all, trends,
 };
-use crate::verdict::{AGREE, DIFFER, GAP, MIN_SEQUENCES};
+use crate::verdict::GAP;
 use compared::Compared;
 pub use compared::LEAST;
 
@@ -159,7 +159,7 @@ pub fn strongest<'a>(analysis: &'a Analysis<'_>) -> Vec<Strong<'a>> {
         models(analysis),
         equal_r2(analysis),
         classes(analysis),
-        kept(analysis),
+        kept::kept(analysis),
         few_tokens(analysis),
         proxies(analysis),
         training(analysis),
@@ -256,7 +256,7 @@ impl Tally {
 
     /// How the conditions came out in which R² is to tell what SAEs keep, also where none is decided.
     pub fn of_kept(analysis: &Analysis<'_>) -> Self {
-        judged(analysis).0
+        kept::judged(analysis).0
     }
 
     /// Conditions that are undecided.
@@ -281,61 +281,6 @@ fn classes<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
     let (tally, compared) = compared_classes(analysis);
     let (strength, contrast) = compared.shown()?;
     Some(Strong { strength, answer: Answer::Classes { contrast: Box::new(contrast), tally } })
-}
-
-/// R², and what is kept in the same units.
-fn r2_and_kept() -> [(&'static Metric, Subset); 2] {
-    ["r2", "ce_loss_score_mean"].map(on_all)
-}
-
-/// A condition that is decided: the threshold against which, and the difference of R² and what is kept.
-type Judged<'a> = (&'a Cell, f64, Score);
-
-fn judged<'a>(analysis: &'a Analysis<'_>) -> (Tally, Vec<Judged<'a>>) {
-    let (mut tally, mut found) = (Tally::default(), Vec::new());
-    for cell in analysis.cells.iter().filter(|c| analysis.is_of_largest_budget(c) && !analysis.has_few_sequences(c)) {
-        let difference = analysis.derived(&r2_and_kept().map(|name| (cell, name)), |v| Some(v[0] - v[1]));
-        let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
-        tally.of += 1;
-        let (threshold, count) = if interval.low > DIFFER {
-            (DIFFER, &mut tally.above)
-        } else if interval.high < -DIFFER {
-            (-DIFFER, &mut tally.below)
-        } else if -AGREE < interval.low && interval.high < AGREE {
-            (AGREE.copysign(value), &mut tally.equal)
-        } else {
-            continue;
-        };
-        *count += 1;
-        found.push((cell, threshold, difference));
-    }
-    (tally, found)
-}
-
-fn kept<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
-    let (tally, found) = judged(analysis);
-    let (mut differ, mut agree) = (Best(None), Best(None));
-    for &(cell, threshold, difference) in &found {
-        let Some((value, interval)) = difference.value.zip(difference.interval) else { continue };
-        if let Some(strength) = strength(value, interval, threshold) {
-            let best = if threshold.abs() == DIFFER { &mut differ } else { &mut agree };
-            best.offer(strength, (cell, threshold, difference));
-        }
-    }
-    let (strength, (cell, way, difference)) = differ.0.or(agree.0)?;
-    // Agreement is within the same distance on both sides.
-    let is_alike = |threshold: f64| threshold == way || (threshold.abs() == AGREE && way.abs() == AGREE);
-    let idle =
-        found.iter().filter(|(cell, threshold, _)| is_alike(*threshold) && analysis.is_mostly_idle(cell)).count();
-    let [r2, kept] = r2_and_kept().map(|name| analysis.score(cell, name));
-    Some(Strong { strength, answer: Answer::Kept { cell, r2, kept, difference, tally, idle } })
-}
-
-impl Analysis<'_> {
-    /// Whether a run of a cell has so few evaluation sequences that a verdict is not given.
-    pub fn has_few_sequences(&self, cell: &Cell) -> bool {
-        self.runs(cell).any(|run| run.sequences.len() < MIN_SEQUENCES)
-    }
 }
 
 fn few_tokens<'a>(analysis: &'a Analysis<'_>) -> Option<Strong<'a>> {
@@ -414,6 +359,7 @@ mod tests {
     use super::super::made::{MODELS, Made, Place, Whole, grid, grid_of, noise, number};
     use super::*;
     use crate::frames::{Setting, Site};
+    use crate::verdict::MIN_SEQUENCES;
 
     const KS: [u64; 6] = [4, 8, 16, 32, 64, 128];
 

@@ -178,17 +178,12 @@ impl EvalArgs {
         }
         let trained = opened.iter().filter_map(|(loaded, _)| loaded.metadata.context_size).min();
         let Contexts { tokens, bos } = self.contexts.read(&model, &checkpoint, trained, progress)?;
-        let mut doubts = Vec::new();
+        let (starts, mut doubts) = (starts(bos, model.config()), Vec::new());
         for (loaded, place) in &mut opened {
-            let used = Used {
-                model: model_name,
-                checkpoint: &checkpoint,
-                hook: place.reads.hook,
-                hook_out: place.hook_out(),
-                starts: starts(bos, model.config()),
-            };
+            let used =
+                Used { model: model_name, checkpoint: &checkpoint, hook: place.reads.hook, hook_out: place.hook_out() };
             doubts.extend(used.doubts(&loaded.metadata));
-            loaded.notes.extend(used.notes(&loaded.metadata, tokens.view()));
+            loaded.notes.extend(used.notes(&loaded.metadata, tokens.view(), &starts));
         }
         let (sequences, context_size) = tokens.dim();
         let what = match opened.as_slice() {

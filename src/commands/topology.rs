@@ -23,6 +23,7 @@ use crate::progress::{Progress, duration};
 use crate::report::figure::Figure;
 use crate::report::growth::{self, GrowthPanel, Line};
 use crate::report::loops::{Envelope, LoopPanel, figure as loop_figure};
+use crate::spec::twice;
 use crate::topology::{self, Audited, CloudFound, Components, Points, Settings, too_few_draws};
 use crate::{cloud, fetch, output};
 
@@ -334,8 +335,7 @@ impl TopologyArgs {
 
 /// Names that are given once each.
 fn once<T: PartialEq + Display>(flag: &str, names: Vec<T>) -> Result<Vec<T>> {
-    let again = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
-    if let Some((_, name)) = again {
+    if let Some(name) = twice(&names) {
         bail!("{flag}: {name} is there twice");
     }
     Ok(names)

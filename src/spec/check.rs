@@ -54,8 +54,9 @@ impl SweepSpec {
             ("hooks", self.hooks.iter().map(ToString::to_string).collect()),
             ("controls", self.controls.iter().map(ToString::to_string).collect()),
         ] {
-            let twice = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
-            ensure!(twice.is_none(), "{what}: a value is listed twice ({})", twice.map_or("", |(_, value)| value));
+            if let Some(value) = twice(&values) {
+                bail!("{what}: a value is listed twice ({value})");
+            }
         }
         for model in &self.models {
             ensure!(
@@ -290,6 +291,12 @@ pub(super) fn explain(error: &toml::de::Error, source: &Source<'_>) -> anyhow::E
             anyhow::anyhow!("--set {set}: {}", format!("{text}\n{hint}").trim_end())
         }
     }
+}
+
+/// A value that stands in a list a second time.
+pub(crate) fn twice<T: PartialEq>(values: &[T]) -> Option<&T> {
+    let again = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
+    again.map(|(_, value)| value)
 }
 
 /// Keys that other tools have, or that are asked for and not there.

@@ -3,9 +3,11 @@
 use std::fmt::{self, Display};
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use assay_probes::topology::{Metric, Null};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::check::twice;
 
 /// Clouds that are audited, with the settings of `assay topology`. SAEs are read where they are saved, so `[train] save_saes` has to be true for theirs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -70,12 +72,9 @@ impl TopologySpec {
     pub(super) fn check_values(&self, save_saes: bool) -> Result<()> {
         let names = |name: &str, values: Vec<String>| {
             ensure!(!values.is_empty(), "[topology] {name}: at least one value is needed");
-            let twice = values.iter().enumerate().find(|(at, value)| values[..*at].contains(value));
-            ensure!(
-                twice.is_none(),
-                "[topology] {name}: a value is listed twice ({})",
-                twice.map_or("", |(_, value)| value)
-            );
+            if let Some(value) = twice(&values) {
+                bail!("[topology] {name}: a value is listed twice ({value})");
+            }
             Ok(())
         };
         let text = |values: &[&dyn Display]| values.iter().map(ToString::to_string).collect::<Vec<_>>();

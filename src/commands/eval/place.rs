@@ -43,7 +43,7 @@ impl Place {
     /// Where an SAE names another model or hook than it is used with here ([`Used::doubts`]).
     pub fn doubts(self, model: &Path, checkpoint: &Path, metadata: &Metadata) -> Vec<String> {
         let (hook, hook_out) = (self.reads.hook, self.hook_out());
-        Used { model, checkpoint, hook, hook_out, starts: Vec::new() }.doubts(metadata)
+        Used { model, checkpoint, hook, hook_out }.doubts(metadata)
     }
 
     /// The hook that a transcoder predicts; `None` of an SAE.
