@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use assay_models::config::{Layout, NormKind};
-use assay_models::decoder::Cut;
 use assay_models::loss::{loss_gradient, loss_gradients, scored_log_probs, token_cross_entropy};
-use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site, runs_on_cpu};
+use assay_models::{Decoder, HookKind, HookPoint, ModelError, Site};
 use burn::tensor::{Tensor, TensorData};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::common::{Reference, assert_close, copy_dir, device, edit_tensors, golden, values};
 
@@ -158,33 +157,34 @@ fn gradients_are_slopes_of_the_loss() {
     }
 }
 
-/// In any order, of every kind of hook, some of one layer. A GPU takes them from one pass.
+/// In any order, of every kind of hook, some of one layer, for several labels. On a GPU they go back together, layer by layer: then their bits
+/// follow from how many labels there are, and the numbers are those of a pass for each.
 #[test]
 fn gradients_at_several_hooks_at_once_are_those_of_each_alone() {
     let norm = |of: &[f32]| of.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt();
     for layout in MODELS {
         let tokens = tokens(layout);
-        for ((name, model), shares) in models(layout).into_iter().zip([!runs_on_cpu(&device()), true]) {
-            let sites: Vec<Site> = hooks(&model).into_iter().rev().map(Site::from).collect();
+        let others = tokens.mapv(|token| token / 2);
+        let [(name, model), (_, by_layers)] = models(layout);
+        let sites: Vec<Site> = hooks(&model).into_iter().rev().map(Site::from).collect();
+        let at_all = |model: &Decoder, labels: &[ArrayView2<'_, u32>]| {
             let cuts = model.cut(tokens.view(), &sites).unwrap();
-            let all: Vec<&Cut> = cuts.iter().collect();
-            let together = loss_gradients(&model, &all, &[], tokens.view());
-            assert_eq!(together.len(), sites.len());
-            // Some of them in the company of all have the same bits.
-            let some: Vec<&Cut> = cuts.iter().step_by(3).collect();
-            let in_company = loss_gradients(&model, &some, &all, tokens.view());
-            for (found, expected) in in_company.into_iter().zip(together.iter().step_by(3)) {
-                assert_eq!(values(found), values(expected.clone()), "{name}");
-            }
-            for (cut, gradient) in cuts.iter().zip(together) {
-                let (found, alone) = (values(gradient), values(loss_gradient(&model, cut, tokens.view())));
-                let difference: Vec<f32> = found.iter().zip(&alone).map(|(found, alone)| found - alone).collect();
-                let (error, size) = (norm(&difference), norm(&alone));
-                assert!(
-                    size > 0.0 && error <= if shares { 1e-5 * size } else { 0.0 },
-                    "{name}, {}: {error:e} of {size:e}",
-                    cut.site()
-                );
+            loss_gradients(model, &cuts.iter().collect::<Vec<_>>(), labels)
+        };
+        let [one, other] = [&model, &by_layers].map(|model| at_all(model, &[tokens.view(), others.view()]));
+        for (labels, (one, other)) in [&tokens, &others].into_iter().zip(one.into_iter().zip(other)) {
+            let alone = at_all(&by_layers, &[labels.view()]).remove(0);
+            assert_eq!([one.len(), other.len(), alone.len()], [sites.len(); 3]);
+            for (at, &site) in sites.iter().enumerate() {
+                let [one, other, alone] = [&one, &other, &alone].map(|of| values(of[at].clone()));
+                let cut = by_layers.cut(tokens.view(), &[site]).unwrap().remove(0);
+                assert_eq!(values(loss_gradient(&by_layers, &cut, labels.view())), alone, "{name}, {site}");
+                let size = norm(&one);
+                for found in [other, alone] {
+                    let difference: Vec<f32> = found.iter().zip(&one).map(|(found, one)| found - one).collect();
+                    let error = norm(&difference);
+                    assert!(size > 0.0 && error <= 1e-5 * size, "{name}, {site}: {error:e} of {size:e}");
+                }
             }
         }
     }

@@ -230,8 +230,11 @@ fn an_mlp_that_a_transcoder_can_be_is_replaced_without_loss() {
         let mut all = vec![("relu", found_relu)];
         if linear {
             assert_eq!(value(&all[0].1, "l0"), d_sae as f64, "every unit is in its linear part");
-            let skip = down.clone().matmul(up.clone());
-            let constant = b_dec.clone() + down.matmul(b_enc.clone().unsqueeze_dim(1)).squeeze_dim::<1>(1);
+            // On the CPU: a GPU's own product may round its factors.
+            let [up_there, down_there] = [&up, &down].map(|matrix| matrix.clone().to_device(&cpu()));
+            let bias = down_there.clone().matmul(b_enc.clone().to_device(&cpu()).unsqueeze_dim(1)).squeeze_dim::<1>(1);
+            let skip = down_there.matmul(up_there).to_device(&device());
+            let constant = b_dec.clone() + bias.to_device(&device());
             let nothing = [Tensor::zeros_like(&up), Tensor::zeros_like(&up)];
             let biases = [b_enc.zeros_like(), constant];
             let skip = Sae::new(nothing, biases, Activation::Relu, false).transcoding(Transcoding { skip: Some(skip) });

@@ -3,6 +3,7 @@
 //! All weights are plain tensors: a gradient with respect to an activation builds no weight gradients.
 
 mod attention;
+mod back;
 mod block;
 mod buffers;
 mod capture;

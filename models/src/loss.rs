@@ -86,63 +86,54 @@ pub fn token_cross_entropy(log_probs: Tensor<3>, tokens: ArrayView2<'_, u32>, de
 /// - `labels`: `[batch, context]`, the text whose next tokens are to be predicted: the tokens themselves, or labels of
 ///   [`sample_labels`]; the result is like [`Cut::value`].
 pub fn loss_gradient(model: &Decoder, cut: &Cut, labels: ArrayView2<'_, u32>) -> Tensor<3> {
-    loss_gradients(model, &[cut], &[], labels).remove(0)
+    loss_gradients(model, &[cut], &[labels]).remove(0).remove(0)
 }
 
-/// [`loss_gradient`] at several cuts of one pass, at different sites, in their order. On a GPU those in later layers than another's come from
-/// its pass: one forward and one back from the lowest serve all of them, and they are what they are alone but for rounding. `company` are cuts
-/// of the same pass that count for that though they are not asked for: with the same company a gradient has the same bits, whichever others
-/// are asked for. On the CPU each has a pass of its own, so that no bit of one depends on the others.
+/// [`loss_gradient`] for several labels at several cuts of one pass, at different sites: for each labels one at each cut, in their order. On a
+/// GPU those of one pass go back together. None depends on which others are asked for, but on a GPU on how many labels are.
 ///
 /// # Shapes
 /// - As [`loss_gradient`].
 ///
 /// # Panics
 /// If the cuts are of different passes.
-pub fn loss_gradients(model: &Decoder, cuts: &[&Cut], company: &[&Cut], labels: ArrayView2<'_, u32>) -> Vec<Tensor<3>> {
-    let mut gradients = vec![None; cuts.len()];
-    let asked_for = |cut: &Cut| cuts.iter().position(|asked| asked.site() == cut.site());
-    let mut left: Vec<&Cut> = cuts.to_vec();
-    left.extend(company.iter().filter(|cut| asked_for(cut).is_none()));
-    left.sort_by_key(|cut| cut.site().hook);
-    while !left.is_empty() {
-        let base = left.remove(0);
-        let lowest = base.site().hook.layer;
-        let shares = |cut: &&Cut| model.shares_passes() && cut.is_on_pass() && cut.site().hook.layer > lowest;
-        let (with_it, others): (Vec<&Cut>, Vec<&Cut>) = left.into_iter().partition(shares);
-        left = others;
-        if std::iter::once(&base).chain(&with_it).all(|cut| asked_for(cut).is_none()) {
-            continue;
-        }
-        // With all of the company: a leaf less, and what comes back to an activation is added up in another order.
-        let found = gradients_from(model, base, &with_it, labels);
-        for (cut, gradient) in std::iter::once(base).chain(with_it).zip(found) {
-            if let Some(at) = asked_for(cut) {
-                gradients[at] = Some(gradient);
-            }
+pub fn loss_gradients(model: &Decoder, cuts: &[&Cut], labels: &[ArrayView2<'_, u32>]) -> Vec<Vec<Tensor<3>>> {
+    if !model.goes_back_by_layers() {
+        let of = |labels: &ArrayView2<'_, u32>| cuts.iter().map(|cut| gradient_of_pass(model, cut, *labels)).collect();
+        return labels.iter().map(of).collect();
+    }
+    // A pass from one that it does not meet as it is, is another pass.
+    let (shared, apart): (Vec<usize>, Vec<usize>) = (0..cuts.len()).partition(|&at| cuts[at].is_on_pass());
+    let passes = std::iter::once(shared).chain(apart.into_iter().map(|at| vec![at])).filter(|pass| !pass.is_empty());
+    let mut found: Vec<Vec<Option<Tensor<3>>>> = vec![vec![None; cuts.len()]; labels.len()];
+    for pass in passes {
+        let cuts: Vec<&Cut> = pass.iter().map(|&at| cuts[at]).collect();
+        let gradients = model.back(&cuts, labels.len(), |logits, function| at_logits(logits, labels[function]));
+        for (found, gradients) in found.iter_mut().zip(gradients) {
+            pass.iter().zip(gradients).for_each(|(&at, gradient)| found[at] = Some(gradient));
         }
     }
-    gradients.into_iter().map(|gradient| gradient.expect("every cut is the lowest of a pass or on one")).collect()
+    let whole = |of: Vec<Option<Tensor<3>>>| of.into_iter().map(|of| of.expect("every cut is of a pass")).collect();
+    found.into_iter().map(whole).collect()
 }
 
-/// The gradient at `cut`, then those at `along`, cuts in later layers.
-fn gradients_from(model: &Decoder, cut: &Cut, along: &[&Cut], labels: ArrayView2<'_, u32>) -> Vec<Tensor<3>> {
+/// The gradient of the loss at logits, like them.
+fn at_logits(logits: &Tensor<3>, labels: ArrayView2<'_, u32>) -> Tensor<3> {
+    let [batch, context, vocab] = logits.dims();
+    if runs_on_cuda(&logits.device()) {
+        let labels = next_tokens(labels, logits);
+        let measured = Measured::new(logits.clone().reshape([batch * context, vocab]), labels);
+        return measured.loss_gradient().reshape([batch, context, vocab]);
+    }
+    let logits = logits.clone().autodiff().require_grad();
+    let loss = token_cross_entropy(scored_log_probs(logits.clone()), labels, &logits.device());
+    logits.grad(&loss.backward()).expect("the loss depends on the logits")
+}
+
+/// The gradient at a cut of one pass, forth and back.
+fn gradient_of_pass(model: &Decoder, cut: &Cut, labels: ArrayView2<'_, u32>) -> Tensor<3> {
     let value = cut.value().autodiff().require_grad();
-    // Zeros that are added have the gradient of what they are added to.
-    let zeros = |of: &&Cut| (of.site().hook, of.value().zeros_like().autodiff().require_grad());
-    let leaves: Vec<_> = along.iter().map(zeros).collect();
-    let logits = model.forward_through(cut, value.clone(), &leaves);
-    let gradients = if runs_on_cuda(model.device()) {
-        // The gradient at the logits is known in closed form; its product with them sends it back.
-        let inner = logits.clone().inner();
-        let [batch, context, vocab] = inner.dims();
-        let labels = next_tokens(labels, &inner);
-        let at_logits = Measured::new(inner.reshape([batch * context, vocab]), labels).loss_gradient();
-        (logits * at_logits.reshape([batch, context, vocab]).autodiff()).sum().backward()
-    } else {
-        token_cross_entropy(scored_log_probs(logits), labels, model.device()).sum().backward()
-    };
-    let leaves = leaves.iter().map(|(_, leaf)| leaf);
-    let of = |leaf: &Tensor<3>| leaf.grad(&gradients).expect("the loss depends on the activation");
-    std::iter::once(&value).chain(leaves).map(of).collect()
+    let logits = model.forward_from(cut, value.clone());
+    let gradients = token_cross_entropy(scored_log_probs(logits), labels, model.device()).sum().backward();
+    value.grad(&gradients).expect("the loss depends on the activation")
 }

@@ -9,7 +9,6 @@ mod site;
 
 use std::ops::{ControlFlow, Range};
 
-use assay_models::decoder::Cut;
 use assay_models::memory::free;
 use assay_models::{DecoderConfig, Site, runs_on_cpu};
 use assay_sae::{Code, Sae};
@@ -31,7 +30,7 @@ use site::AtSite;
 #[derive(Clone, Copy, Debug)]
 pub struct EvalConfig {
     /// Draws of labels from the model's own output, for `fwd` and `kl_pred`, which are undefined without any. Each costs a pass
-    /// forward and one back from the lowest site.
+    /// back to the lowest site; on the CPU one forward and one back for every site.
     pub fisher_samples: usize,
     /// Seed of those draws. A sequence's draws depend on it and on the sequence's number, not on the batch.
     pub fisher_seed: u64,
@@ -221,22 +220,13 @@ pub fn evaluate(
             sites.push(reads);
         }
     }
-    // A gradient's bits follow from who shares its pass. All sites do whose SAEs may ever be asked for, so that what an SAE is found to be
-    // does not depend on which others are evaluated with it.
-    let sharing =
-        if survey.model().shares_passes() { survey.sites().filter(Site::is_plain).collect() } else { Vec::new() };
-    sites.extend(sharing.iter().filter(|site| !sites.contains(site)).copied().collect::<Vec<Site>>());
     check_memory(survey, subjects)?;
     advance(&mut progress, 0)?;
     for (start, tokens) in survey.batches() {
         let batch = Batch { survey, config, start, tokens };
         let all = survey.model().cut(tokens, &sites)?;
         for cuts in passes(&all[..patched]) {
-            let company: Vec<&Cut> = match cuts[0].site().is_plain() {
-                true => all.iter().filter(|cut| sharing.contains(&cut.site())).collect(),
-                false => Vec::new(),
-            };
-            let pass = batch.run(&cuts, &company)?;
+            let pass = batch.run(&cuts)?;
             for (number, cut) in cuts.into_iter().enumerate() {
                 let at_site = AtSite::new(&batch, &pass, number, cut)?;
                 let all_subjects = subjects.iter_mut().zip(&mut found).enumerate();

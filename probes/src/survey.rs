@@ -156,11 +156,6 @@ impl<'a> Survey<'a> {
         (self.batch.min(self.tokens.nrows()), self.tokens.ncols())
     }
 
-    /// The sites that were surveyed.
-    pub(crate) fn sites(&self) -> impl Iterator<Item = Site> {
-        self.sites.iter().map(|known| known.site)
-    }
-
     /// What is known of a site.
     pub(crate) fn at(&self, site: Site) -> Result<&Surveyed> {
         self.sites.iter().find(|known| known.site == site).ok_or(ProbeError::NotSurveyed { site })

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ndarray::ArrayView2;
 
-use super::{Decoder, Visitor};
+use super::Decoder;
 use crate::error::Result;
 use crate::hooks::{HookKind, HookPoint, Site};
 
@@ -11,23 +11,11 @@ use crate::hooks::{HookKind, HookPoint, Site};
 /// [`Decoder::cut`]; [`Decoder::forward_from`] goes on from it.
 #[derive(Clone, Debug)]
 pub struct Cut {
-    site: Site,
-    value: Tensor<3>,
+    pub(super) site: Site,
+    pub(super) value: Tensor<3>,
     /// What the activation, or what a layer's matrices make of it, is one summand of together with; empty where the activation is the whole
     /// residual stream. Of `ln2.hook_normalized` first what the norm gives.
-    beside: Vec<Tensor<3>>,
-}
-
-/// What is added to the activations at some hooks.
-struct Leaves<'a>(&'a [(HookPoint, Tensor<3>)]);
-
-impl Visitor for Leaves<'_> {
-    fn wants(&self, _: HookPoint) -> bool {
-        false
-    }
-    fn at(&mut self, at: HookPoint, value: Tensor<3>) -> Tensor<3> {
-        self.0.iter().filter(|(hook, _)| *hook == at).fold(value, |value, (_, leaf)| value + leaf.clone())
-    }
+    pub(super) beside: Vec<Tensor<3>>,
 }
 
 impl Cut {
@@ -86,22 +74,9 @@ impl Decoder {
         self.unembed(self.run_unseen(x, next..self.layers.len()))
     }
 
-    /// Whether one pass gives the gradients at several cuts. With a gradient a pass rounds otherwise than without one, so that they
-    /// are then not quite those of the cuts alone.
-    pub fn shares_passes(&self) -> bool {
-        self.pinned
-    }
-
-    /// The same for a pass on which the activations at other cuts, too, are to have a gradient: `leaves` are added to them, zeros
-    /// of their shapes. Each of them is in a later layer than `cut`.
-    pub(crate) fn forward_through(&self, cut: &Cut, value: Tensor<3>, leaves: &[(HookPoint, Tensor<3>)]) -> Tensor<3> {
-        let (x, next) = self.stream_after(cut, value);
-        self.unembed(self.run_layers(x, next..self.layers.len(), &mut Leaves(leaves)))
-    }
-
     /// The residual stream at the next place where the whole of it passes, with `value` in place of what was cut, and the layer
     /// that reads it.
-    fn stream_after(&self, cut: &Cut, value: Tensor<3>) -> (Tensor<3>, usize) {
+    pub(super) fn stream_after(&self, cut: &Cut, value: Tensor<3>) -> (Tensor<3>, usize) {
         let HookPoint { layer: index, kind } = cut.site.hook;
         let layer = &self.layers[index];
         let value = match self.value_bias(&cut.site) {

@@ -42,15 +42,17 @@ pub(super) fn passes(cuts: &[Cut]) -> Vec<Vec<&Cut>> {
 }
 
 impl Batch<'_, '_> {
-    /// What the model says from those cuts, which share a pass with those of their company.
-    pub fn run(&self, cuts: &[&Cut], company: &[&Cut]) -> Result<Pass> {
+    /// What the model says from those cuts, which share a pass.
+    pub fn run(&self, cuts: &[&Cut]) -> Result<Pass> {
         let last = cuts.iter().max_by_key(|cut| cut.site().hook).expect("a pass has a cut");
         let said = self.said(last, last.value()).as_reference();
         let ce_orig = said.losses();
         self.check("the loss", &ce_orig)?;
-        let gradients = |labels: ArrayView2<'_, u32>| loss_gradients(self.survey.model(), cuts, company, labels);
-        let drawn_gradients = self.draw(&said).iter().map(|labels| gradients(labels.view())).collect();
-        let gradients = gradients(self.tokens);
+        let drawn = self.draw(&said);
+        let labels: Vec<ArrayView2<'_, u32>> =
+            std::iter::once(self.tokens).chain(drawn.iter().map(|labels| labels.view())).collect();
+        let mut drawn_gradients = loss_gradients(self.survey.model(), cuts, &labels);
+        let gradients = drawn_gradients.remove(0);
         Ok(Pass { likeliest: said.likeliest(), said, ce_orig, gradients, drawn_gradients })
     }
 
