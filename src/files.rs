@@ -113,12 +113,27 @@ pub fn try_out(dir: &Path) -> Result<()> {
 /// # Errors
 /// If it can't be read, or holds something else; `remedy` then says what to do.
 pub fn read_json<T: DeserializeOwned>(path: &Path, remedy: &str) -> Result<Option<T>> {
-    if !path.exists() {
-        return Ok(None);
+    read(path)?.map(|bytes| of_json(&bytes, path, remedy)).transpose()
+}
+
+/// Reads a file; `None` if there is none.
+///
+/// # Errors
+/// If it can't be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let read = serde_json::from_slice(&bytes);
-    read.map(Some).with_context(|| format!("{} is damaged; {remedy}", path.display()))
+}
+
+/// The JSON that a file held.
+///
+/// # Errors
+/// As [`read_json`].
+pub fn of_json<T: DeserializeOwned>(bytes: &[u8], path: &Path, remedy: &str) -> Result<T> {
+    serde_json::from_slice(bytes).with_context(|| format!("{} is damaged; {remedy}", path.display()))
 }
 
 /// Waits until the names in a directory are on the disk.

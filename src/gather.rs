@@ -13,6 +13,7 @@ use crate::markdown::counted;
 use crate::plan::{GroupOutline, Outline, PLAN};
 use crate::record::{Failure, GeometryRecord, RunRecord, Standing, Timing};
 use crate::results_dir::ResultsDir;
+use crate::runner::remove_states;
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::topology::{self, CloudFound};
 use crate::{information, report};
@@ -57,6 +58,9 @@ pub fn gather(claimed: &ResultsDir) -> Result<usize> {
     if records.is_empty() {
         let each = failures.iter().map(|f| format!("{} {} {}: {}", f.key.hook, f.key.class(), f.when(), f.reason));
         bail!("{shown}: all runs failed, and there is nothing to report: {}", each.collect::<Vec<_>>().join("; "));
+    }
+    for group in &outline.groups {
+        remove_states(results, &group.sites(), |sites| group.part(sites).id())?;
     }
     claimed.tidy();
     let found = SweepRecords {
@@ -206,6 +210,18 @@ mod tests {
         let expected: Vec<&str> =
             all().filter(is_own).chain(all().filter(|run| !is_own(run))).map(|run| run.id.as_str()).collect();
         assert_eq!(found, expected);
+    }
+
+    /// Of parts that overlap one was gone on with, and the state of the other is left.
+    #[test]
+    fn no_state_is_left_when_all_is_done() {
+        let made = MadeSweep::new(&["k=[2]", "seeds=[0]", "controls=[]"]);
+        let results = made.results("results");
+        groups(&made).into_iter().for_each(|group| _ = made.carry_out(group, &results));
+        let states = [&[0][..], &[1], &[]].map(|places| made.begin("a-128tokens", places, &results));
+        assert!(states.iter().all(|state| state.exists()));
+        gathered(&results).unwrap();
+        assert_eq!(states.map(|state| state.exists()), [false; 3]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::events::{Contents, Events, Store, TOKENS, Tokens, hash_file, separato
 use crate::features::firings::{Readers, Texts};
 use crate::features::pass::Pass;
 use crate::features::{Feature, explaining, weights};
+use crate::files::ON_ITS_WAY;
 use crate::frames::{Bootstrap, OTHER};
 use crate::progress::Progress;
 
@@ -108,7 +109,9 @@ impl LatentReader<'_> {
     pub fn read(&self, sae: &Sae, reads: Site, site: Site) -> Result<Legibility> {
         let (scratch, saved) = (&self.scratch, &self.saved);
         std::fs::create_dir_all(scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-        let dir = tempfile::tempdir_in(scratch).with_context(|| format!("cannot write to {}", scratch.display()))?;
+        // By a name that a state may have beside it: a kill leaves it there.
+        let dir = tempfile::TempDir::with_prefix_in(ON_ITS_WAY, scratch);
+        let dir = dir.with_context(|| format!("cannot write to {}", scratch.display()))?;
         let events = self.events(sae, reads, dir.path())?;
         let texts = Texts::read(&events, self.model.config().vocab_size)?;
         let readers = Readers::open(&events, &texts)?;

@@ -4,6 +4,7 @@ mod group;
 mod outline;
 mod tokens;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -22,7 +23,7 @@ use crate::spec::{ModelSpec, SweepControl, SweepSpec};
 use crate::spelling::missing;
 
 use group::group_id;
-pub use group::{Group, PART, name_of_run};
+pub use group::{Group, PART, group_and_sites, name_of_run};
 pub use outline::{GroupOutline, Outline, PLAN, RunOutline};
 pub use tokens::{SweepTokens, information_contexts};
 
@@ -101,25 +102,30 @@ impl Plan {
         self.models.iter().flat_map(|model| model.groups.iter().map(move |group| (model, group)))
     }
 
-    /// The group of that number or name.
+    /// The group of that number or name, or the part of it at the sites that follow.
     ///
     /// # Errors
     /// If there is none; the message lists those that are.
-    pub fn group(&self, wanted: &str) -> Result<(&PlannedModel, &Group)> {
-        let number = wanted.parse::<usize>().ok();
+    pub fn group(&self, wanted: &str) -> Result<(&PlannedModel, Cow<'_, Group>)> {
+        let (name, sites) = group_and_sites(wanted);
+        let number = name.parse::<usize>().ok();
         let is_wanted = |(at, (_, group)): &(usize, (&PlannedModel, &Group))| {
-            number.map_or_else(|| group.name() == wanted, |number| number == *at)
+            number.map_or_else(|| group.name() == name, |number| number == *at)
         };
-        if let Some((_, found)) = self.groups().enumerate().find(is_wanted) {
-            return Ok(found);
+        let Some((_, (model, group))) = self.groups().enumerate().find(is_wanted) else {
+            let known: Vec<String> =
+                self.groups().enumerate().map(|(at, (_, group))| format!("{at} ({})", group.name())).collect();
+            bail!("--group {wanted}: this sweep has no such group; there are {}", known.join(", "))
+        };
+        if sites.is_empty() {
+            return Ok((model, Cow::Borrowed(group)));
         }
-        let parts = self.groups().flat_map(|(model, group)| group.parts.iter().map(move |part| (model, part)));
-        if let Some(found) = parts.into_iter().find(|(_, part)| part.name() == wanted) {
-            return Ok(found);
+        let known = group.sites();
+        if let Some(other) = sites.iter().find(|site| !known.iter().any(|known| known == *site)) {
+            bail!("--group {wanted}: {} has no site `{other}`; there are {}", group.name(), known.join(", "));
         }
-        let known: Vec<String> =
-            self.groups().enumerate().map(|(at, (_, group))| format!("{at} ({})", group.name())).collect();
-        bail!("--group {wanted}: this sweep has no such group; there are {}", known.join(", "))
+        let sites: Vec<String> = sites.into_iter().map(str::to_owned).collect();
+        Ok((model, Cow::Owned(group.part(&sites))))
     }
 
     fn model(
@@ -271,13 +277,20 @@ impl PlannedModel {
         Ok(found.map(|note| format!("model `{}`: {note}", self.name)))
     }
 
-    /// Whether a group is the one that also measures what is the model's alone, its geometry and mutual information, or its first part is.
-    /// A control has none.
+    /// The group that also measures what is the model's alone; a control has none.
+    fn first(&self) -> Option<&Group> {
+        self.groups.first().filter(|_| self.control.is_none())
+    }
+
+    /// Whether a group, or the one that it is a part of, also audits the activations at its sites.
+    pub fn audits_sites(&self, group: &Group) -> bool {
+        self.first().is_some_and(|first| first.training_tokens == group.training_tokens)
+    }
+
+    /// Whether a group is the one that also measures the model's geometry and mutual information. Of its parts it is the one with the last
+    /// site, which has most layers to capture from and is dealt first.
     pub fn is_first(&self, group: &Group) -> bool {
-        let first = self.groups.first().filter(|_| self.control.is_none());
-        first.is_some_and(|first| {
-            std::ptr::eq(first, group) || first.parts.first().is_some_and(|part| std::ptr::eq(part, group))
-        })
+        self.audits_sites(group) && self.first().is_some_and(|first| first.sites().last() == group.sites().last())
     }
 }
 

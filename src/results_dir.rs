@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::files::remove_abandoned;
 use crate::frames;
-use crate::plan::{PART, PLAN};
+use crate::plan::{PART, PLAN, group_and_sites};
 use crate::spec::RECORDED_BY;
 
 /// What the file `.lock` holds, so that a directory is known as a sweep's from its first moment on.
@@ -105,16 +105,21 @@ impl ResultsDir {
         std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
         let open = |name: &str| {
             let name = locks.join(name);
-            let file = OpenOptions::new().create(true).append(true).open(&name);
+            // Readable: over NFS nobody else is kept out but by a lock that needs it.
+            let file = OpenOptions::new().create(true).read(true).append(true).open(&name);
             file.with_context(|| format!("cannot write {}", name.display()))
         };
-        let mut held = vec![open(group)?];
-        let mut is_taken = taken(held[0].try_lock(), &self.path)?;
-        if let Some((whole, _)) = group.split_once(PART) {
-            // Its other parts are left to others, but nobody works on all of it.
-            let whole = open(whole)?;
-            is_taken = is_taken && taken(whole.try_lock_shared(), &self.path)?;
-            held.push(whole);
+        let (whole, sites) = group_and_sites(group);
+        let mut held = vec![open(whole)?];
+        // Who works on a part leaves other sites to others, but nobody works on all of it.
+        let mut is_taken = match sites.is_empty() {
+            true => taken(held[0].try_lock(), &self.path)?,
+            false => taken(held[0].try_lock_shared(), &self.path)?,
+        };
+        for site in sites {
+            let site = open(&format!("{whole}{PART}{site}"))?;
+            is_taken = is_taken && taken(site.try_lock(), &self.path)?;
+            held.push(site);
         }
         Ok(is_taken.then_some(HeldGroup(held)))
     }
@@ -210,7 +215,7 @@ pub fn unfinished(path: &Path) -> Option<Unfinished> {
         let text = std::fs::read_to_string(state.join("group.json")).ok()?;
         serde_json::from_str::<serde_json::Value>(&text).ok()?.get("tokens")?.as_u64()
     };
-    let trained_tokens = entries(&path.join(STATE)).filter(|state| is_state(state)).filter_map(tokens).max();
+    let trained_tokens = states(path).filter_map(tokens).max();
     Some(Unfinished { records, trained_tokens })
 }
 
@@ -222,6 +227,11 @@ pub fn recorded_runs(results: &Path) -> usize {
 /// Where the state of a group's training lies, by the id of the group.
 pub fn state_dir(results: &Path, group: &str) -> PathBuf {
     results.join(STATE).join(group)
+}
+
+/// Where states lie of all groups and parts of groups that were stopped.
+pub fn states(results: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    entries(&results.join(STATE)).filter(|state| is_state(state))
 }
 
 /// Where SAEs are whose training failed, as they were saved last.
@@ -264,7 +274,7 @@ fn is_ours(path: &Path) -> bool {
     }
     let results = path.join(frames::RUNS).is_file()
         || entries(&path.join("runs")).any(|record| is_record(&record))
-        || entries(&path.join(STATE)).any(|state| is_state(&state));
+        || states(path).next().is_some();
     let recorded = std::fs::read_to_string(path.join("sweep.toml")).is_ok_and(|text| text.starts_with(RECORDED_BY));
     // Records alone may have been brought together from several machines.
     let only_records = result_names().filter(|name| path.join(name).exists()).eq(["runs"]);
@@ -279,7 +289,7 @@ fn visible(dir: &Path) -> Vec<String> {
     names
 }
 
-fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> {
+fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 

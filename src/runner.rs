@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use assay_models::{Decoder, Precision, Site, runs_on_cpu};
 use assay_probes::geometry::residual_stream;
 use assay_probes::{EvalConfig, Evaluation, Subject, Survey, evaluate};
@@ -37,8 +37,8 @@ pub(crate) use feed::distinct;
 use job::TrainingJob;
 use left::Left;
 pub use passes::{MemoryFull, Passes, REMEDY};
-pub use state::has_state;
 use state::{Trained, remove_state, save_state};
+pub use state::{has_state, parts_begun, remove_states};
 use training::train;
 
 /// A sweep that is being carried out: what all of its groups share.
@@ -132,10 +132,7 @@ impl<'a> ModelAtWork<'a> {
     /// If tokens can't be read, a file can't be written, or somebody interrupts ([`Interrupted`]).
     fn work_on(&self, group: &Group) -> Result<()> {
         let Sweep { spec, results, progress, .. } = *self.sweep;
-        // Somebody who worked on its parts was stopped.
-        if !has_state(results, &group.id()) && group.parts.iter().any(|part| has_state(results, &part.id())) {
-            group.parts.iter().try_for_each(|part| self.work_on(part))?;
-        }
+        self.go_on_with_parts(group)?;
         let mut geometry =
             group.runs.first().filter(|_| self.model.is_first(group)).map(|run| GeometryKey::of(&run.key));
         if let Some(key) = &geometry
@@ -155,9 +152,24 @@ impl<'a> ModelAtWork<'a> {
         }
         if let Some(topology) = &spec.topology {
             let runs = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
-            let tasks = topology::tasks(Some(topology), &group.model, runs, self.model.is_first(group))?;
+            let tasks = topology::tasks(Some(topology), &group.model, runs, self.model.audits_sites(group))?;
             let tokens = self.model.tokens.eval.view();
             topology::measure(topology, &tasks, || self.decoder(), tokens, results, progress, || self.stopped())?;
+        }
+        Ok(())
+    }
+
+    /// Does what is left of those parts of a group on which somebody worked who was stopped, unless all of it was begun besides.
+    fn go_on_with_parts(&self, group: &Group) -> Result<()> {
+        let Sweep { results, progress, .. } = *self.sweep;
+        let sites = group.sites();
+        if sites.len() < 2 || has_state(results, &group.id()) || Left::of(group, results)?.missing.is_empty() {
+            return Ok(());
+        }
+        let damaged = |why: &Error| progress.warn(&format!("{why:#}"));
+        // One after the other, as a site may be in several.
+        while let Some(begun) = parts_begun(results, &sites, |sites| group.part(sites).id(), damaged).first() {
+            self.work_on(&group.part(begun))?;
         }
         Ok(())
     }
@@ -231,7 +243,7 @@ impl<'a> ModelAtWork<'a> {
         let saes = missing.iter().map(|run| sae_of(run, job_of(run))).collect::<Result<Vec<Sae>>>()?;
         let Some(found) = self.evaluate(&missing, &saes, layers, &label)? else {
             // Training took longer than this.
-            save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
+            save_state(results, group, &jobs, &trained)?;
             let saved = format!("{label}: its trained SAEs and {finished} finished runs are saved");
             return Err(sweep.interrupted(&saved).into());
         };
@@ -244,7 +256,7 @@ impl<'a> ModelAtWork<'a> {
             let legibility = reader.as_ref().map(|reader| reader.read(sae, run.reads, run.site)).transpose();
             if legibility.as_ref().is_err_and(anyhow::Error::is::<Interrupted>) {
                 // Training took longer than this.
-                save_state(&state_dir(results, &group.id()), &jobs, &trained)?;
+                save_state(results, group, &jobs, &trained)?;
             }
             let legibility = legibility?;
             if let Some(stage) = &mut stage {

@@ -132,9 +132,11 @@ fn two_workers_write_the_files_of_one_process() {
     assert_same(&out);
 }
 
-/// One model at two sites, and one budget: one group, which two workers share.
+/// One model at three sites, and one budget: one group, which two workers share, and with it what is the model's alone.
 fn shared_spec(dir: &Path) -> PathBuf {
-    write_spec(dir, &[("layers = { mid = 3 }", "layers = { early = 1, mid = 3 }")])
+    const AUDIT: &str = "[topology]\nclouds = ['activations']\nmetrics = ['angular']\ndraws = 59\n\n[eval]";
+    let layers = ("layers = { mid = 3 }", "layers = { early = 1, mid = 2, late = 3 }");
+    write_spec(dir, &[layers, ("sequences = 4", "sequences = 24"), ("[eval]", AUDIT)])
 }
 
 fn shared_whole() -> &'static Path {
@@ -151,9 +153,8 @@ fn two_workers_share_a_group() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
     assert_same_results(&out, one);
-    for layer in [1, 3] {
-        let part = format!("small 20k tokens blocks.{layer}.hook_resid_post train 2 SAEs: done");
-        assert_eq!(said.matches(&part).count(), 1, "{said}");
+    for part in ["blocks.2.hook_resid_post train 2", "blocks.1.hook_resid_post blocks.3.hook_resid_post train 4"] {
+        assert_eq!(said.matches(&format!("small 20k tokens {part} SAEs: done")).count(), 1, "{said}");
     }
     // A part by itself, by any launcher; then the other, whose name a mistake does not find.
     let parts = dir.path().join("parts/tiny");
@@ -162,8 +163,9 @@ fn two_workers_share_a_group() {
         command.args(["--group", &format!("small-20480tokens@{name}")]);
         command
     };
-    stdout_of(&mut part("blocks.3.hook_resid_post"));
-    refused(&mut part("blocks.2.hook_resid_post"), &["no such group", "0 (small-20480tokens)"]);
+    stdout_of(&mut part("blocks.3.hook_resid_post,blocks.2.hook_resid_post"));
+    let known = "there are blocks.1.hook_resid_post, blocks.2.hook_resid_post, blocks.3.hook_resid_post";
+    refused(&mut part("blocks.0.hook_resid_post"), &["has no site `blocks.0.hook_resid_post`", known]);
     stdout_of(&mut part("blocks.1.hook_resid_post"));
     stdout_of(assay().arg("gather").arg(&parts));
     assert_same_results(&parts, one);

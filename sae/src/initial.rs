@@ -12,6 +12,8 @@ pub struct Initial {
     pub(crate) w_dec: Vec<f32>,
     /// `None`: those of the decoder.
     pub(crate) w_enc: Option<Vec<f32>>,
+    /// `[d_sae, d_model]`
+    pub(crate) shape: [usize; 2],
 }
 
 impl Initial {
@@ -39,6 +41,15 @@ impl Initial {
         };
         let w_dec = directions(decoder_init_norm);
         let w_enc = (!config.task.is_autoencoder()).then(|| directions(1.0));
-        Ok(Self { w_dec, w_enc })
+        Ok(Self { w_dec, w_enc, shape: [d_sae, d_model] })
+    }
+
+    /// Whether a seed's weights are the same for both settings.
+    pub fn is_same(one: &TrainConfig, other: &TrainConfig) -> bool {
+        let of = |config: &TrainConfig| {
+            let &TrainConfig { d_model, d_sae, decoder_init_norm, task, .. } = config;
+            (d_model, d_sae, decoder_init_norm.to_bits(), task.is_autoencoder())
+        };
+        of(one) == of(other)
     }
 }

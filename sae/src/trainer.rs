@@ -81,20 +81,27 @@ impl Trainer {
     /// If the settings are invalid.
     pub fn new(config: TrainConfig, seed: u64, device: &Device) -> Result<Self> {
         let initial = Initial::draw(&config, seed)?;
-        Ok(Self::begin(config, initial, device))
+        Ok(Self::begin([config], initial, device).remove(0))
     }
 
-    /// The same with weights that were drawn before, for these settings.
-    pub fn begin(config: TrainConfig, initial: Initial, device: &Device) -> Self {
-        let matrix = |rows: Vec<f32>| Tensor::from_data(TensorData::new(rows, [config.d_sae, config.d_model]), device);
-        let Initial { w_dec, w_enc } = initial;
-        let params = Params {
-            w_enc: matrix(w_enc.unwrap_or_else(|| w_dec.clone())),
-            w_dec: matrix(w_dec),
-            vectors: initial_vectors(&config, device),
-            ..Params::zeros(&config, device)
+    /// Untrained SAEs with weights that were drawn before, for all of these settings ([`Initial::is_same`]): they reach the device once.
+    pub fn begin(configs: impl IntoIterator<Item = TrainConfig>, initial: Initial, device: &Device) -> Vec<Self> {
+        let Initial { w_dec, w_enc, shape } = initial;
+        let matrix = |rows: Vec<f32>| Tensor::<2>::from_data(TensorData::new(rows, shape), device);
+        let w_dec = matrix(w_dec);
+        let w_enc = w_enc.map_or_else(|| w_dec.clone(), matrix);
+        // Copies: what is one SAE's is written in place, by a stream of its own.
+        let copied = |matrix: &Tensor<2>| matrix.clone().mul_scalar(1.0);
+        let untrained = |config: TrainConfig| {
+            let params = Params {
+                w_enc: copied(&w_enc),
+                w_dec: copied(&w_dec),
+                vectors: initial_vectors(&config, device),
+                ..Params::zeros(&config, device)
+            };
+            Self::with_params(config, params, device)
         };
-        Self::with_params(config, params, device)
+        configs.into_iter().map(untrained).collect()
     }
 
     /// A trainer that starts from given weights; the vectors that a class has beside them start as they always do.

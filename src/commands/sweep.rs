@@ -48,13 +48,12 @@ pub struct SweepArgs {
     spec: PathBuf,
     #[command(flatten)]
     options: SweepOptions,
-    /// Work on one group only, by its number or name (`--dry-run` lists them), or on its part at one site, NAME@blocks.3.hook_resid_post; run
-    /// `assay gather DIR` when all are done
+    /// Work on one group only, by its number or name (`--dry-run` lists them), or on its part at some sites,
+    /// NAME@blocks.3.hook_resid_post,blocks.5.hook_resid_post; run `assay gather DIR` when all are done
     #[arg(long, value_name = "GROUP", conflicts_with = "dry_run")]
     group: Option<String>,
     /// Use several devices of this machine at once: `cuda:0,cuda:1`, `cpu,cpu`, or `all` GPUs. A worker process for each takes one group
-    /// after the other, the largest first, and of a group that is more than its share the parts at each site; the files are those of one
-    /// device
+    /// after the other, the largest first; a group that is more than its share is divided by sites; the files are those of one device
     #[arg(long, value_name = "NAMES", conflicts_with_all = ["group", "dry_run"])]
     devices: Option<String>,
     /// Be such a worker
@@ -208,7 +207,7 @@ impl SweepArgs {
                     results.display()
                 )
             })?;
-            ModelAtWork::new(&sweep, model, &OnceCell::new()).run(group)?;
+            ModelAtWork::new(&sweep, model, &OnceCell::new()).run(&group)?;
             progress.say(&format!("{} is done in {:.1} s", group.name(), started.elapsed().as_secs_f64()));
             return output::result_line(results.display());
         }

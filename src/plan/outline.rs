@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{PART, Plan, group_id};
+use super::group::{group_and_sites, name_of_part, sites_of};
+use super::{Plan, group_id};
 use crate::files::{read_json, write_atomic};
 use crate::information;
 use crate::record::{GeometryKey, RunKey, short};
@@ -45,23 +46,20 @@ pub struct GroupOutline {
 }
 
 impl GroupOutline {
-    /// Its runs at each of its sites, where there are several, by the names of these parts. What is the model's alone is left out of them.
-    pub fn parts(&self) -> Vec<Self> {
-        let mut parts: Vec<Self> = Vec::new();
-        for run in &self.runs {
-            let name = format!("{}{PART}{}", self.name, run.key.hook);
-            match parts.iter_mut().find(|part| part.name == name) {
-                Some(part) => part.runs.push(run.clone()),
-                None => parts.push(Self {
-                    name,
-                    model: self.model.clone(),
-                    geometry: None,
-                    information: None,
-                    runs: vec![run.clone()],
-                }),
-            }
+    /// Where its SAEs are patched in, in the order of the spec.
+    pub fn sites(&self) -> Vec<String> {
+        sites_of(self.runs.iter().map(|run| &run.key))
+    }
+
+    /// Its part at some of its sites; all of it where those are all. What is the model's alone is left out of parts.
+    pub fn part(&self, sites: &[String]) -> Self {
+        let runs: Vec<RunOutline> = self.runs.iter().filter(|run| sites.contains(&run.key.hook)).cloned().collect();
+        if runs.len() == self.runs.len() {
+            return self.clone();
         }
-        if parts.len() > 1 { parts } else { Vec::new() }
+        let (whole, _) = group_and_sites(&self.name);
+        let name = name_of_part(whole, &sites_of(runs.iter().map(|run| &run.key)));
+        Self { name, model: self.model.clone(), geometry: None, information: None, runs }
     }
 
     /// What the state of its training is known by.

@@ -48,39 +48,46 @@ fn groups_and_runs_have_the_order_of_the_spec() {
 fn a_group_goes_by_its_number_or_its_name() {
     let made = MadeSweep::new(&[]);
     for (at, name) in names(&made.plan).iter().enumerate() {
-        assert_eq!(made.group(name).name(), made.group(&at.to_string()).name());
+        let found = |wanted: &str| made.plan.group(wanted).unwrap().1.name();
+        assert_eq!([found(name), found(&at.to_string())], [name.as_str(); 2]);
     }
     for wanted in ["8", "a", "c-64tokens", "-1"] {
         let error = made.plan.group(wanted).err().unwrap().to_string();
         assert!(error.contains(&format!("--group {wanted}: ")) && error.contains("1 (a-64tokens)"), "{error}");
     }
+    for site in ["", "mid", "blocks.1.hook_resid_post,blocks.1"] {
+        let error = made.plan.group(&format!("a-64tokens@{site}")).err().unwrap().to_string();
+        let other = site.rsplit(',').next().unwrap();
+        let expected = format!("a-64tokens has no site `{other}`; there are blocks.1.hook_resid_post, blocks.");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[test]
 fn a_group_is_the_sum_of_its_parts() {
-    let made = MadeSweep::new(&[]);
+    let made = MadeSweep::new(&["hooks=['resid_post', 'mlp_out']"]);
     let outline = made.outline("# of\nspec");
     for ((model, group), outlined) in made.plan.groups().zip(&outline.groups) {
-        assert_eq!(group.parts.len(), 2);
-        let mut all: Vec<&str> = group.parts.iter().flat_map(ids).collect();
-        all.sort_unstable();
-        let mut runs = ids(group);
-        runs.sort_unstable();
-        assert_eq!(all, runs);
-        for (part, depth) in group.parts.iter().zip(["early", "mid"]) {
-            assert!(part.runs.iter().all(|run| run.depth == depth));
-            // The command line finds it, and the same numbers are left out of no part.
-            assert!(std::ptr::eq(made.group(&part.name()), part));
-            assert_eq!(model.is_first(part), model.is_first(group) && depth == "early");
-        }
-        // What is known without models is the same.
-        let parts = outlined.parts();
-        let known = |parts: &[Group]| parts.iter().map(|part| (part.name(), part.id())).collect::<Vec<_>>();
-        assert_eq!(parts.iter().map(|part| (part.name.clone(), part.id())).collect::<Vec<_>>(), known(&group.parts));
+        let sites = group.sites();
+        assert_eq!((sites.len(), &sites), (4, &outlined.sites()));
         assert_eq!(outlined.id(), group.id());
+        for places in [&[0][..], &[1], &[3], &[0, 1], &[3, 0], &[0, 1, 2, 3]] {
+            let chosen: Vec<String> = places.iter().map(|&at| sites[at].clone()).collect();
+            let part = group.part(&chosen);
+            let is_of = |run: &&Run| places.iter().any(|&at| run.key.hook == sites[at]);
+            let of: Vec<&str> = group.runs.iter().filter(is_of).map(|run| run.id.as_str()).collect();
+            assert_eq!(ids(&part), of);
+            // What is the model's alone is left out of no part, and in one alone.
+            assert_eq!(model.is_first(&part), model.is_first(group) && places.contains(&3));
+            assert_eq!(model.audits_sites(&part), model.is_first(group));
+            // The command line finds it, in whatever order its sites are; what is known without models is the same.
+            let (_, found) = made.plan.group(&format!("{}@{}", group.name(), chosen.join(","))).unwrap();
+            let outlined = outlined.part(&chosen);
+            assert_eq!([&found.name(), &outlined.name], [&part.name(); 2]);
+            assert_eq!([found.id(), outlined.id()], [part.id(), part.id()]);
+            assert_eq!(part.name() == group.name(), places.len() == 4);
+        }
     }
-    let one = MadeSweep::new(&["depths=['mid']"]);
-    assert!(one.group("a-128tokens").parts.is_empty() && one.outline("# of\nspec").groups[0].parts().is_empty());
 }
 
 /// So that what is done already is not done again, whatever the spec asks for besides and whatever it calls it.

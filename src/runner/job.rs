@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use assay_models::{CleanPass, runs_on_cpu};
-use assay_sae::{Divergence, Initial, StepLoss, Trainer};
+use assay_sae::{Divergence, StepLoss, Trainer};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -76,9 +76,9 @@ impl Losses {
 
 impl<'a> TrainingJob<'a> {
     /// An SAE of which nothing is trained yet, of one run or of several that differ in no setting of training.
-    pub fn new(runs: Vec<&'a Run>, initial: Initial, device: &Device) -> Self {
+    pub fn new(runs: Vec<&'a Run>, trainer: Trainer, device: &Device) -> Self {
         Self {
-            trainer: Trainer::begin(runs[0].key.train.clone(), initial, device),
+            trainer,
             runs,
             unread: Vec::new(),
             last: None,

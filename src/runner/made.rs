@@ -16,7 +16,7 @@ use crate::fetch;
 use crate::plan::{Group, Outline, Plan, Run};
 use crate::progress::Progress;
 use crate::record::{Failure, GeometryKey, GeometryRecord, RunRecord, Timing};
-use crate::results_dir::ResultsDir;
+use crate::results_dir::{ResultsDir, state_dir};
 use crate::spec::{SpecDocument, SweepSpec};
 
 /// Held-out sequences, and tokens of each.
@@ -77,7 +77,13 @@ impl MadeSweep {
     }
 
     pub fn group(&self, name: &str) -> &Group {
-        self.plan.group(name).unwrap().1
+        self.plan.groups().map(|(_, group)| group).find(|group| group.name() == name).expect("a group of that name")
+    }
+
+    /// The parts of a group at each of its sites.
+    pub fn parts(&self, name: &str) -> Vec<Group> {
+        let group = self.group(name);
+        group.sites().into_iter().map(|site| group.part(&[site])).collect()
     }
 
     /// Does what is left of a group, as the runner would; gives the runs that it did.
@@ -135,6 +141,18 @@ impl MadeSweep {
             record: None,
         };
         record.save(results, timing).unwrap();
+    }
+
+    /// Leaves a state as of one who was stopped: of a group, or of its part at some places of its sites. Gives its directory.
+    pub fn begin(&self, group: &str, places: &[usize], results: &Path) -> PathBuf {
+        let group = self.group(group);
+        let sites: Vec<String> = places.iter().map(|&at| group.sites()[at].clone()).collect();
+        let id = if sites.is_empty() { group.id() } else { group.part(&sites).id() };
+        let state = state_dir(results, &id);
+        std::fs::create_dir_all(&state).unwrap();
+        let text = serde_json::json!({ "rounds": 1, "tokens": 32, "sites": sites, "losses": {} });
+        std::fs::write(state.join("group.json"), text.to_string()).unwrap();
+        state
     }
 
     /// Records that a run came to nothing.

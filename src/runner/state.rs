@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use assay_sae::{STATE_FILE, Trainer};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Losses, TrainingJob};
 use crate::events::hash_file;
-use crate::files::{read_json, sync_dir, write_atomic};
-use crate::plan::Run;
-use crate::results_dir::state_dir;
+use crate::files::{of_json, read, sync_dir, write_atomic};
+use crate::plan::{Group, Run};
+use crate::results_dir::{state_dir, states};
 
 /// The file that points to the state.
 const GROUP: &str = "group.json";
@@ -42,6 +42,9 @@ pub(super) struct Trained {
 struct GroupState {
     #[serde(flatten)]
     trained: Trained,
+    /// The sites of the part of a group that it is of; none of a whole one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sites: Vec<String>,
     /// Of each SAE, by its first run.
     losses: BTreeMap<String, Losses>,
     /// BLAKE3 of the file of each SAE's state, likewise: a bit that flips on a disk would change numbers without a word.
@@ -56,10 +59,12 @@ impl GroupState {
     /// Reads that of a directory; `None` if there is none.
     fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(GROUP);
-        let Some(mut group) = read_json::<Self>(&path, &remedy(dir))? else { return Ok(None) };
+        // At once: another process may be writing the next one.
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let mut group: Self = of_json(&bytes, &path, &remedy(dir))?;
         let seal = std::mem::take(&mut group.seal);
         // Not one byte is another's spelling: what is there must be what would be written.
-        let is_written = |group: &Self| Ok::<_, anyhow::Error>(group.text()?.as_bytes() == std::fs::read(&path)?);
+        let is_written = |group: &Self| Ok::<_, Error>(group.text()?.as_bytes() == bytes);
         let is_whole = match seal.is_empty() {
             true => group.blake3.is_empty(),
             false => group.hash()? == seal && is_written(&Self { seal, ..group.clone() })?,
@@ -101,7 +106,8 @@ fn name_of(trained: &Trained) -> String {
 }
 
 /// Writes the state of all SAEs of a group under a new name, points to it, and then removes the one before.
-pub(super) fn save_state(dir: &Path, jobs: &[TrainingJob<'_>], trained: &Trained) -> Result<()> {
+pub(super) fn save_state(results: &Path, group: &Group, jobs: &[TrainingJob<'_>], trained: &Trained) -> Result<()> {
+    let dir = &state_dir(results, &group.id());
     let name = name_of(trained);
     // What is pointed to is never written over: a kill would leave it damaged. It is the same, as no step lies between.
     let there = GroupState::read(dir)?;
@@ -120,9 +126,10 @@ pub(super) fn save_state(dir: &Path, jobs: &[TrainingJob<'_>], trained: &Trained
         sync_dir(&dir).with_context(|| format!("cannot write {}", dir.display()))?;
     }
     let losses = jobs.iter().map(|p| (p.run().id.clone(), p.losses.clone())).collect();
-    let mut group = GroupState { trained: trained.clone(), losses, blake3, seal: String::new() };
-    group.seal = group.hash()?;
-    write_atomic(&dir.join(GROUP), group.text()?.as_bytes())?;
+    let sites = group.sites_of_part().to_vec();
+    let mut state = GroupState { trained: trained.clone(), sites, losses, blake3, seal: String::new() };
+    state.seal = state.hash()?;
+    write_atomic(&dir.join(GROUP), state.text()?.as_bytes())?;
     for entry in std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.flatten() {
         let old = entry.file_name().to_string_lossy().starts_with("round-") && entry.file_name() != name.as_str();
         if old {
@@ -136,6 +143,45 @@ pub(super) fn save_state(dir: &Path, jobs: &[TrainingJob<'_>], trained: &Trained
 /// Whether a state of a group is there, by the id of the group.
 pub fn has_state(results: &Path, group: &str) -> bool {
     state_dir(results, group).join(GROUP).exists()
+}
+
+/// The sites of those parts of a group of which there is a state, the part that was trained most first, each site once. `id_of` is what the
+/// part at some of the group's `sites` is known by; `damaged` hears of states that can't be read, which may be of this group.
+pub fn parts_begun(
+    results: &Path,
+    sites: &[String],
+    id_of: impl Fn(&[String]) -> String,
+    damaged: impl Fn(&Error),
+) -> Vec<Vec<String>> {
+    let state = |dir: &Path| GroupState::read(dir).inspect_err(&damaged).ok().flatten();
+    let mut begun: Vec<(u64, Vec<String>)> = states(results)
+        .filter_map(|dir| state(&dir).map(|state| (dir, state)))
+        .filter(|(dir, GroupState { sites: of, .. })| {
+            let is_ours = !of.is_empty() && of.iter().all(|site| sites.contains(site));
+            is_ours && *dir == state_dir(results, &id_of(of))
+        })
+        .map(|(_, state)| (state.trained.tokens, state.sites))
+        .collect();
+    begun.sort_by_key(|(tokens, sites)| (std::cmp::Reverse(*tokens), sites.clone()));
+    let mut parts: Vec<Vec<String>> = Vec::new();
+    for (_, sites) in begun {
+        if !parts.iter().flatten().any(|site| sites.contains(site)) {
+            parts.push(sites);
+        }
+    }
+    parts
+}
+
+/// Removes the states of a group that is finished, and of parts of it: of those that overlap, another one may have been gone on with.
+///
+/// # Errors
+/// If one can't be removed.
+pub fn remove_states(results: &Path, sites: &[String], id_of: impl Fn(&[String]) -> String) -> Result<()> {
+    remove_state(&state_dir(results, &id_of(sites)))?;
+    while let Some(part) = parts_begun(results, sites, &id_of, |_| ()).first() {
+        remove_state(&state_dir(results, &id_of(part)))?;
+    }
+    Ok(())
 }
 
 /// An SAE as it was saved last, if it was.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use assay_models::{Decoder, Site, StreamConfig, runs_on_cpu, side_by_side};
-use assay_sae::{Initial, Moments, StepLoss, TrainConfig};
+use assay_sae::{Initial, Moments, StepLoss, TrainConfig, Trainer};
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -107,22 +107,39 @@ pub(super) fn train<'a>(
     Ok((training.jobs, training.trained))
 }
 
-/// The SAEs of these runs before their first step. Their weights are drawn on all cores, so many at a time.
+/// The SAEs of these runs before their first step. Weights that several begin with are drawn once, on all cores, so many at a time.
 fn untrained<'a>(runs: &[&'a Run], device: &Device) -> Result<Vec<TrainingJob<'a>>> {
-    let mut sharing: Vec<Vec<&Run>> = Vec::new();
-    for &run in runs {
-        match sharing.iter_mut().find(|same| same[0].trains_as(run)) {
-            Some(same) => same.push(run),
-            None => sharing.push(vec![run]),
+    let saes = together(runs.to_vec(), |run, other| run.trains_as(other));
+    let begin_alike = |(_, one): &(usize, Vec<&Run>), (_, other): &(usize, Vec<&Run>)| {
+        let (one, other) = (&one[0].key, &other[0].key);
+        one.seed == other.seed && Initial::is_same(&one.train, &other.train)
+    };
+    let beginnings = together(saes.into_iter().enumerate().collect(), begin_alike);
+    let mut jobs = Vec::with_capacity(runs.len());
+    for some in beginnings.chunks(rayon::current_num_threads()) {
+        let draw = |alike: &Vec<(usize, Vec<&Run>)>| Initial::draw(&alike[0].1[0].key.train, alike[0].1[0].key.seed);
+        let drawn: Vec<Initial> = some.par_iter().map(draw).collect::<Result<_, _>>()?;
+        for (initial, alike) in drawn.into_iter().zip(some) {
+            let trainers = Trainer::begin(alike.iter().map(|(_, runs)| runs[0].key.train.clone()), initial, device);
+            let begun = alike.iter().zip(trainers);
+            jobs.extend(begun.map(|((at, runs), trainer)| (*at, TrainingJob::new(runs.clone(), trainer, device))));
         }
     }
-    let mut jobs = Vec::with_capacity(sharing.len());
-    for some in sharing.chunks(rayon::current_num_threads()) {
-        let draw = |runs: &Vec<&Run>| Initial::draw(&runs[0].key.train, runs[0].key.seed);
-        let drawn: Vec<Initial> = some.par_iter().map(draw).collect::<Result<_, _>>()?;
-        jobs.extend(drawn.into_iter().zip(some).map(|(initial, runs)| TrainingJob::new(runs.clone(), initial, device)));
+    // In the order of the runs.
+    jobs.sort_by_key(|(at, _)| *at);
+    Ok(jobs.into_iter().map(|(_, job)| job).collect())
+}
+
+/// Those that are alike, together, in the order in which the first of them comes.
+fn together<T>(items: Vec<T>, are_alike: impl Fn(&T, &T) -> bool) -> Vec<Vec<T>> {
+    let mut groups: Vec<Vec<T>> = Vec::new();
+    for item in items {
+        match groups.iter_mut().find(|group| are_alike(&group[0], &item)) {
+            Some(group) => group.push(item),
+            None => groups.push(vec![item]),
+        }
     }
-    Ok(jobs)
+    groups
 }
 
 /// Seconds since the clock was read last.
@@ -267,7 +284,7 @@ impl Training<'_, '_> {
         if round_is_done {
             self.end_round();
         }
-        save_state(&state_dir(self.sweep.results, &self.group.id()), &self.jobs, &self.trained)?;
+        save_state(self.sweep.results, self.group, &self.jobs, &self.trained)?;
         // A disk that hung once is no reason not to save for hours.
         let took = begun.elapsed().min(4 * saving_time(&self.jobs).max(Duration::from_secs(1)));
         self.saved = Saved { at: Instant::now(), tokens: self.trained.tokens, any: true, took };

@@ -101,7 +101,7 @@ impl TopologySpec {
         let mut clouds = 0;
         for (model, group) in plan.groups() {
             let runs = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
-            for task in tasks(Some(self), &group.model, runs, model.is_first(group))? {
+            for task in tasks(Some(self), &group.model, runs, model.audits_sites(group))? {
                 let sequences = model.tokens.eval.nrows();
                 self.settings(0).check_size(task.most_points(sequences), REMEDY).with_context(|| task.cloud)?;
                 clouds += 1;
@@ -128,12 +128,12 @@ impl TopologySpec {
     }
 }
 
-/// The clouds of a group: of each run, and if it is the `first` of its model of each site. Runs are given with the names of their depths.
+/// The clouds of a group: of each run, and if it `audits_sites` of each site. Runs are given with the names of their depths.
 pub fn tasks<'a>(
     spec: Option<&TopologySpec>,
     model: &str,
     runs: impl Iterator<Item = (&'a str, &'a RunKey)>,
-    first: bool,
+    audits_sites: bool,
 ) -> Result<Vec<Task>> {
     let Some(spec) = spec else { return Ok(Vec::new()) };
     let (mut of_saes, mut of_sites): (Vec<Task>, Vec<Task>) = (Vec::new(), Vec::new());
@@ -147,7 +147,7 @@ pub fn tasks<'a>(
             let of_activations = what == CloudOf::Activations;
             let of = if of_activations { site_text(key) } else { run.clone() };
             let id = id(spec, &of, what);
-            if of_activations && (!first || of_sites.iter().any(|task| task.id == id)) {
+            if of_activations && (!audits_sites || of_sites.iter().any(|task| task.id == id)) {
                 continue;
             }
             let name = if of_activations { format!("{model} {hook}") } else { name_of_run(model, hook, key) };

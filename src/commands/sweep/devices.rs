@@ -1,9 +1,10 @@
 //! Several devices of one machine: a worker process for each, to which groups are dealt, the largest first. A group that is more than a
-//! device's share of the work is dealt in its parts, one for each site: their captures are their own, and their numbers the same.
+//! device's share of the work is divided by its sites: the parts' captures are their own, and their numbers the same.
 //!
 //! A process of its own has a device of its own, an address space of its own, and can die alone: its group then goes to another. Groups
 //! share nothing but the results directory, as they do with `--group`, so that the files are those of one process.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -17,10 +18,10 @@ use super::process::{Event, Worker};
 use super::worker::{Message, Order};
 use crate::device;
 use crate::interrupt::{self, Interrupted};
-use crate::plan::{GroupOutline, Outline, PLAN};
+use crate::plan::{GroupOutline, Outline, PLAN, group_and_sites};
 use crate::progress::{Progress, WorkersDisplay};
 use crate::record::{Failure, RunRecord};
-use crate::runner::{Passes, REMEDY, has_state};
+use crate::runner::{Passes, REMEDY, has_state, parts_begun};
 
 /// Workers that may die of a group before it is given up.
 const ATTEMPTS: usize = 2;
@@ -58,18 +59,60 @@ fn left(results: &Path, group: &GroupOutline) -> u128 {
     missing.map(|run| u128::from(run.key.training_tokens) * cost(&run.key.train)).sum()
 }
 
-/// What is dealt of a sweep to so many devices, the groups in the plan's order: each whole, or in its parts where it is more than a device's
-/// share and nobody has begun to train all of it.
+/// A group, or what goes to one device of a group that is divided.
+struct Share<'a> {
+    group: &'a GroupOutline,
+    sites: Vec<String>,
+    /// As [`left`] says.
+    left: u128,
+    /// Whether it may go together with others of its group.
+    joins: bool,
+}
+
+impl<'a> Share<'a> {
+    fn of(results: &Path, group: &'a GroupOutline, sites: Vec<String>, joins: bool) -> Self {
+        let left = left(results, &group.part(&sites));
+        Self { group, sites, left, joins }
+    }
+
+    /// What a group is dealt in: whole, or by its sites where it is more than a device's share; what somebody has begun to train goes on as
+    /// it was begun. The last site first: one by itself, which is the first, then has the fewest layers to capture from.
+    fn all(results: &Path, group: &'a GroupOutline, is_large: impl FnOnce() -> bool) -> Vec<Self> {
+        let sites = group.sites();
+        let whole = |sites| vec![Self::of(results, group, sites, false)];
+        if has_state(results, &group.id()) {
+            return whole(sites);
+        }
+        let begun = parts_begun(results, &sites, |sites| group.part(sites).id(), |_| ());
+        if begun.is_empty() && !is_large() {
+            return whole(sites);
+        }
+        let others = sites.into_iter().filter(|site| !begun.iter().flatten().any(|begun| begun == site)).rev();
+        let others: Vec<Self> = others.map(|site| Self::of(results, group, vec![site], true)).collect();
+        begun.into_iter().map(|sites| Self::of(results, group, sites, false)).chain(others).collect()
+    }
+}
+
+/// What is dealt of a sweep to so many devices. Each share goes to the device that has least, the largest first; then those of one group on
+/// one device are one, with one capture and one evaluation.
 fn dealt(results: &Path, groups: &[GroupOutline], devices: usize) -> Vec<GroupOutline> {
     let all: u128 = groups.iter().map(|group| left(results, group)).sum();
-    let has_state = |group: &GroupOutline| has_state(results, &group.id());
-    let divided = |group: &GroupOutline| {
-        let parts = group.parts();
-        let is_large = || left(results, group) * devices as u128 > all;
-        let is_divided = !has_state(group) && (parts.iter().any(has_state) || is_large());
-        if is_divided && !parts.is_empty() { parts } else { vec![group.clone()] }
-    };
-    groups.iter().flat_map(divided).collect()
+    let is_large = |group: &GroupOutline| left(results, group) * devices as u128 > all;
+    let mut shares: Vec<Share<'_>> =
+        groups.iter().flat_map(|group| Share::all(results, group, || is_large(group))).collect();
+    // The first of equals comes first.
+    shares.sort_by_key(|share| Reverse(share.left));
+    let mut of_devices: Vec<(u128, Vec<Share<'_>>)> = (0..devices).map(|_| (0, Vec::new())).collect();
+    for share in shares {
+        let (sum, own) = of_devices.iter_mut().min_by_key(|(sum, _)| *sum).expect("there is a device");
+        *sum += share.left;
+        match own.iter_mut().find(|other| share.joins && other.joins && std::ptr::eq(other.group, share.group)) {
+            Some(other) => other.sites.extend(share.sites),
+            None => own.push(share),
+        }
+    }
+    let shares = of_devices.into_iter().flat_map(|(_, own)| own);
+    shares.map(|Share { group, sites, .. }| group.part(&sites)).collect()
 }
 
 /// Names of devices, with numbers where one is there twice.
@@ -114,11 +157,12 @@ fn deal_until(
         start: &start,
         workers,
         display: progress.together(&labels),
+        groups: Vec::new(),
         todo: None,
         held: Vec::new(),
+        dealt: 0,
         asked: Instant::now(),
         said: BTreeSet::new(),
-        passes: BTreeMap::new(),
         class: None,
         deaths: BTreeMap::new(),
         failures: Vec::new(),
@@ -134,16 +178,18 @@ struct Deal<'a> {
     start: &'a dyn Fn(usize) -> Result<Worker>,
     workers: Vec<Worker>,
     display: WorkersDisplay,
+    /// Those of the sweep.
+    groups: Vec<GroupOutline>,
     /// Groups and parts of groups that nobody works on, the largest last; not known until a worker has written the plan.
     todo: Option<Vec<Order>>,
-    /// Groups that a process works on that is none of the workers.
-    held: Vec<Order>,
-    /// When one of those was asked for last.
+    /// The names of groups on which, or on parts of which, a process works that is none of the workers.
+    held: Vec<String>,
+    /// How many there are of all of these and of those that are given or done.
+    dealt: usize,
+    /// When one of those that are held was asked for last.
     asked: Instant,
     /// Those of which that was said.
     said: BTreeSet<String>,
-    /// The passes of each group, as the spec asks for them.
-    passes: BTreeMap<String, Passes>,
     /// That of all devices, and the first worker that named it.
     class: Option<(String, String)>,
     /// How many workers died of a group.
@@ -208,7 +254,7 @@ impl Deal<'_> {
             }
             Message::Held(group) => {
                 if let Some(order) = self.workers[at].order.take() {
-                    self.hold(order, &group);
+                    self.hold(&order, &group);
                 }
             }
             Message::Failed { group, error } => {
@@ -243,26 +289,61 @@ impl Deal<'_> {
         let outline = Outline::read(self.results)?;
         let outline = outline.with_context(|| format!("{} has no {PLAN}", self.results.display()))?;
         super::warn_of_missing(&outline.missing);
-        let dealt = dealt(self.results, &outline.groups, self.workers.len());
-        let passes = |group: &GroupOutline| Some((group.name.clone(), Passes::of_key(&group.runs.first()?.key)));
-        self.passes = dealt.iter().filter_map(passes).collect();
-        let mut groups: Vec<(u128, String)> =
+        self.groups = outline.groups;
+        self.todo = Some(self.orders(&self.groups));
+        self.count(0);
+        Ok(())
+    }
+
+    /// What is dealt of these groups, the largest last.
+    fn orders(&self, groups: &[GroupOutline]) -> Vec<Order> {
+        let dealt = dealt(self.results, groups, self.workers.len());
+        let mut orders: Vec<(u128, String)> =
             dealt.into_iter().map(|group| (left(self.results, &group), group.name)).collect();
         // The first of equals comes first; the last is taken first.
-        groups.reverse();
-        groups.sort_by_key(|(left, _)| *left);
-        self.display.groups(groups.len());
-        self.todo = Some(groups.into_iter().map(|(_, group)| Order { group, halved: 0 }).collect());
-        Ok(())
+        orders.reverse();
+        orders.sort_by_key(|(left, _)| *left);
+        orders.into_iter().map(|(_, group)| Order { group, halved: 0 }).collect()
+    }
+
+    /// Shows how many groups there are, `elsewhere` of them neither to do nor held.
+    fn count(&mut self, elsewhere: usize) {
+        self.dealt = elsewhere + self.todo.as_ref().map_or(0, Vec::len) + self.held.len();
+        self.display.groups(self.dealt);
+    }
+
+    /// How many are given or done.
+    fn elsewhere(&self) -> usize {
+        self.dealt - self.todo.as_ref().map_or(0, Vec::len) - self.held.len()
+    }
+
+    /// Deals anew what no worker has of the first group that another process held: it may have left a state of another part than was asked
+    /// for.
+    fn deal_again(&mut self) {
+        let elsewhere = self.elsewhere();
+        let name = self.held.remove(0);
+        let given: Vec<&str> = self.workers.iter().filter_map(|worker| Some(&*worker.order.as_ref()?.group)).collect();
+        let left = |group: &GroupOutline| {
+            let mut sites = group.sites();
+            for (_, given) in given.iter().map(|given| group_and_sites(given)).filter(|(of, _)| *of == name) {
+                sites.retain(|site| !given.is_empty() && !given.contains(&site.as_str()));
+            }
+            group.part(&sites)
+        };
+        let left = self.groups.iter().filter(|group| group.name == name).map(left);
+        let left: Vec<GroupOutline> = left.filter(|group| !group.runs.is_empty()).collect();
+        let orders = self.orders(&left);
+        self.todo.get_or_insert_default().extend(orders);
+        self.count(elsewhere);
     }
 
     /// Gives every idle worker a group; where none is left and none may come back, it may go.
     fn hand_out(&mut self) -> Result<()> {
-        let Some(todo) = &mut self.todo else { return Ok(()) };
-        if todo.is_empty() && !self.held.is_empty() && self.asked.elapsed() >= ASK_EVERY {
+        if self.todo.as_ref().is_some_and(Vec::is_empty) && !self.held.is_empty() && self.asked.elapsed() >= ASK_EVERY {
             self.asked = Instant::now();
-            todo.push(self.held.remove(0));
+            self.deal_again();
         }
+        let Some(todo) = &mut self.todo else { return Ok(()) };
         for worker in self.workers.iter_mut().filter(|worker| worker.is_ready && worker.is_free()) {
             if let Some(order) = todo.pop() {
                 worker.give(order)?;
@@ -275,20 +356,28 @@ impl Deal<'_> {
         Ok(())
     }
 
-    /// Puts a group back that another process works on: the others come first.
-    fn hold(&mut self, order: Order, group: &str) {
+    /// Puts a group back that another process works on, whole or in part: the others come first, and then what is left of it.
+    fn hold(&mut self, order: &Order, group: &str) {
         if self.said.insert(group.to_owned()) {
             self.display.say(&format!(
                 "{group}: another process is working on it, perhaps one that an earlier sweep left and that saves now; the other groups \
                  come first, then this one is waited for"
             ));
         }
-        self.held.push(order);
+        let elsewhere = self.elsewhere() - 1;
+        let (name, _) = group_and_sites(&order.group);
+        self.todo.get_or_insert_default().retain(|other| group_and_sites(&other.group).0 != name);
+        if !self.held.iter().any(|held| held == name) {
+            self.held.push(name.to_owned());
+        }
+        self.count(elsewhere);
     }
 
     /// Tries a group again that did not fit into a memory, in smaller passes for as long as there are any.
     fn try_smaller(&mut self, order: Order, full: &str) {
-        let passes = self.passes.get(&order.group).map(|passes| passes.halved_times(order.halved));
+        let (name, _) = group_and_sites(&order.group);
+        let key = self.groups.iter().find(|group| group.name == name).and_then(|group| Some(&group.runs.first()?.key));
+        let passes = key.map(|key| Passes::of_key(key).halved_times(order.halved));
         if let Some(smaller) = passes.and_then(Passes::smaller) {
             self.display.warn(&format!("{full}; trying {smaller}, which its records say"));
             let order = Order { halved: smaller.halved(), ..order };

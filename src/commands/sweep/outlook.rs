@@ -188,7 +188,7 @@ impl Outlook {
                 loaded = Some((model, decoder));
             }
             let keys = group.runs.iter().map(|run| (run.depth.as_str(), &run.key));
-            for task in topology::tasks(spec.topology.as_ref(), &group.model, keys, model.is_first(group))? {
+            for task in topology::tasks(spec.topology.as_ref(), &group.model, keys, model.audits_sites(group))? {
                 if can && task.load(results)?.is_none() {
                     audits.push([task.most_points(model.tokens.eval.nrows()), task.width()]);
                 }

@@ -101,12 +101,10 @@ pub(super) fn work(sweep: &Sweep<'_>, plan: &Plan, claimed: &ResultsDir, names: 
         let decoder = OnceCell::new();
         let at_work = ModelAtWork::new(sweep, model, &decoder);
         // The weights of a model stay in memory for as long as its groups follow one another.
-        while let Some((of, group, halved)) = given
-            && std::ptr::eq(of, model)
-        {
+        while let Some((_, group, halved)) = given.take_if(|(of, ..)| std::ptr::eq(*of, model)) {
             let name = group.name();
             let held = claimed.hold(&name);
-            match held.and_then(|held| held.map(|_held| at_work.attempt(group, halved)).transpose()) {
+            match held.and_then(|held| held.map(|_held| at_work.attempt(&group, halved)).transpose()) {
                 Ok(Some(())) => Message::Done(name).send()?,
                 Ok(None) => Message::Held(name).send()?,
                 Err(error) if error.is::<MemoryFull>() => {

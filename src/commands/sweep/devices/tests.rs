@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::plan::Group;
-use crate::results_dir::state_dir;
 use crate::runner::made::MadeSweep;
 
 #[test]
@@ -27,6 +26,11 @@ while read -r order; do
     group=${order#*'"group":"'}; group=${group%%'"'*}
     echo "$group" >> "$LOG"
     case "$group" in
+    $HELD) if [ -e "$LOG.held" ]; then
+            cp "$MADE/$group/runs/"* "$RESULTS/runs/"; printf '{"done":"%s"}\n' "$group"
+        else
+            touch "$LOG.held"; mv "$RESULTS/left" "$RESULTS/.state"; printf '{"held":"%s"}\n' "$group"
+        fi ;;
     $FAILS) printf '{"failed":{"group":"%s","error":"the text is damaged"}}\n' "$group" ;;
     $DIES) echo "a last word" >&2; exit 3 ;;
     *) cp "$MADE/$group/runs/"* "$RESULTS/runs/"; printf '{"done":"%s"}\n' "$group" ;;
@@ -36,9 +40,11 @@ done
 
 /// What groups come to, by a pattern of their names; none matches nothing.
 #[derive(Clone, Copy, Default)]
-struct Fate {
-    fails: &'static str,
-    dies: &'static str,
+struct Fate<'a> {
+    fails: &'a str,
+    dies: &'a str,
+    /// Once; then the states are there that lie in `left`.
+    held: &'a str,
 }
 
 /// A sweep of which each group was carried out in a directory of its own, from which workers take it.
@@ -57,14 +63,18 @@ impl Dealt {
         let made = MadeSweep::new(overrides);
         let results = made.results("results");
         let log = results.join("log");
-        let groups = made.plan.groups().map(|(_, group)| group);
-        for group in groups.flat_map(|group| [group].into_iter().chain(&group.parts)) {
-            made.carry_out(group, &made.results(&format!("made/{}", group.name())));
+        for (_, group) in made.plan.groups() {
+            let sites = group.sites();
+            let some = (1..1_u32 << sites.len()).map(|bits| (0..sites.len()).filter(move |at| bits >> at & 1 == 1));
+            for chosen in some.map(|chosen| chosen.map(|at| sites[at].clone()).collect::<Vec<_>>()) {
+                let part = group.part(&chosen);
+                made.carry_out(&part, &made.results(&format!("made/{}", part.name())));
+            }
         }
         Self { made, results, log }
     }
 
-    fn deal(&self, devices: &[&str], fate: Fate, stop: &dyn Fn() -> bool) -> Result<()> {
+    fn deal(&self, devices: &[&str], fate: Fate<'_>, stop: &dyn Fn() -> bool) -> Result<()> {
         let devices: Vec<String> = devices.iter().map(|&name| name.to_owned()).collect();
         let command = |device: &str| {
             let mut command = Command::new("sh");
@@ -73,7 +83,7 @@ impl Dealt {
                 .env("LOG", &self.log)
                 .env("MADE", self.results.with_file_name("made"))
                 .env("RESULTS", &self.results);
-            command.env("FAILS", fate.fails).env("DIES", fate.dies);
+            command.env("FAILS", fate.fails).env("DIES", fate.dies).env("HELD", fate.held);
             command
         };
         deal_until(&devices, command, &self.results, Progress::Quiet, stop)
@@ -88,6 +98,11 @@ impl Dealt {
 
     fn is_done(&self, group: &Group) -> bool {
         group.runs.iter().all(|run| RunRecord::path(&self.results, &run.id).exists())
+    }
+
+    /// Leaves the state of a group, or of its part at some places of its sites.
+    fn begin(&self, group: &str, places: &[usize]) -> PathBuf {
+        self.made.begin(group, places, &self.results)
     }
 
     /// The names of groups that are done.
@@ -115,38 +130,85 @@ fn the_largest_group_comes_first_and_each_once() {
     assert_eq!(shared, all);
 }
 
-/// A group that is more than a device's share is dealt in parts; one that somebody has begun to train goes on as it was begun.
+/// A group that is more than a device's share is dealt by sites; one that somebody has begun to train goes on as it was begun.
 #[test]
-fn a_large_group_is_dealt_in_its_parts() {
+fn a_large_group_is_dealt_by_sites() {
     let overrides = ["k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]", "training_tokens=[64]"];
     let sweep = Dealt::of(&overrides);
-    let [early, mid] = [0, 1].map(|at| sweep.made.group("a-256tokens").parts[at].name());
+    let [early, mid] = [0, 1].map(|at| sweep.made.parts("a-256tokens")[at].name());
     assert!(early.ends_with("@blocks.1.hook_resid_post"), "{early}");
     let whole = ["a-256tokens", "b-64tokens"].map(str::to_owned);
     let deal = |sweep: &Dealt, devices: &[&str]| {
         sweep.deal(devices, Fate::default(), &|| false).unwrap();
-        sweep.given()
+        let mut given = sweep.given();
+        given.sort();
+        given
     };
     assert_eq!(deal(&sweep, &["cpu"]), whole);
     assert_eq!(deal(&sweep, &["cpu", "cpu"]).len(), 2, "nothing is left of either");
     let sweep = Dealt::of(&overrides);
-    let mut given = deal(&sweep, &["cpu", "cpu"]);
-    given.sort();
-    assert_eq!(given, [early.clone(), mid.clone(), whole[1].clone()]);
+    assert_eq!(deal(&sweep, &["cpu", "cpu"]), [early.clone(), mid.clone(), whole[1].clone()]);
     assert_eq!(sweep.done(), whole);
-    let begun = |sweep: &Dealt, group: &str| {
-        let state = state_dir(&sweep.results, &sweep.made.group(group).id());
-        fs::create_dir_all(&state).unwrap();
-        fs::write(state.join("group.json"), "{}").unwrap();
-    };
     let sweep = Dealt::of(&overrides);
-    begun(&sweep, &mid);
+    sweep.begin("a-256tokens", &[1]);
     assert_eq!(deal(&sweep, &["cpu"]), [early, mid, whole[1].clone()]);
     let sweep = Dealt::of(&overrides);
-    begun(&sweep, "a-256tokens");
-    let mut given = deal(&sweep, &["cpu", "cpu"]);
+    sweep.begin("a-256tokens", &[]);
+    assert_eq!(deal(&sweep, &["cpu", "cpu"]), whole);
+}
+
+/// Sites that go to one device go together, and leave the first to another.
+#[test]
+fn sites_on_one_device_share_a_capture() {
+    let hooks = "hooks=['resid_pre', 'mlp_out', 'resid_post']";
+    let overrides = ["depths=['early']", hooks, "k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]"];
+    // The other group is a little more than a site.
+    let overrides = [&overrides[..], &["training_tokens=[96]", "train.batch_size=16"]].concat();
+    let shares = |sweep: &Dealt, devices: usize| {
+        let outline = Outline::read(&sweep.results).unwrap().unwrap();
+        let mut shares: Vec<String> =
+            dealt(&sweep.results, &outline.groups, devices).into_iter().map(|group| group.name).collect();
+        shares.sort();
+        shares
+    };
+    let sweep = Dealt::of(&overrides);
+    let sites = sweep.made.group("a-256tokens").sites();
+    let part = |places: &[usize]| {
+        let of = places.iter().map(|&at| sites[at].as_str()).collect::<Vec<_>>();
+        format!("a-256tokens@{}", of.join(","))
+    };
+    let with_other = |parts: &[&[usize]]| {
+        let mut names: Vec<String> = parts.iter().map(|places| part(places)).collect();
+        names.push("b-96tokens".to_owned());
+        names.sort();
+        names
+    };
+    assert_eq!(shares(&sweep, 1), ["a-256tokens", "b-96tokens"]);
+    assert_eq!(shares(&sweep, 2), with_other(&[&[0], &[1, 2]]));
+    assert_eq!(shares(&sweep, 4), with_other(&[&[0], &[1], &[2]]));
+    // Begun by as many others; what is not begun goes together.
+    sweep.begin("a-256tokens", &[1]);
+    assert_eq!(shares(&sweep, 1), with_other(&[&[0, 2], &[1]]));
+    sweep.begin("a-256tokens", &[0, 2]);
+    assert_eq!(shares(&sweep, 3), with_other(&[&[0, 2], &[1]]));
+    // One that is damaged says nothing of whose it is.
+    std::fs::write(sweep.begin("a-256tokens", &[0, 2]).join("group.json"), "{").unwrap();
+    assert_eq!(shares(&sweep, 4), with_other(&[&[0], &[1], &[2]]));
+}
+
+/// An earlier sweep's worker, whose own parent was killed, saves all of a group while a part of it is asked for: all of it goes on from there.
+#[test]
+fn what_another_process_leaves_of_a_group_is_gone_on_with() {
+    let overrides = ["k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]", "training_tokens=[64]"];
+    let sweep = Dealt::of(&overrides);
+    let [early, mid] = [0, 1].map(|at| sweep.made.parts("a-256tokens")[at].name());
+    sweep.begin("a-256tokens", &[]);
+    fs::rename(sweep.results.join(".state"), sweep.results.join("left")).unwrap();
+    sweep.deal(&["cpu", "cpu"], Fate { held: &early, ..Fate::default() }, &|| false).unwrap();
+    let mut given = sweep.given();
     given.sort();
-    assert_eq!(given, whole);
+    assert_eq!(given, ["a-256tokens".to_owned(), early, mid, "b-64tokens".to_owned()]);
+    assert_eq!(sweep.done().len(), 2);
 }
 
 #[test]
@@ -164,8 +226,10 @@ fn what_is_left_of_a_sweep_is_dealt_before_what_is_done() {
 #[test]
 fn a_group_that_fails_does_not_stop_the_others() {
     let sweep = Dealt::new();
-    let error =
-        sweep.deal(&["cpu", "cpu"], Fate { fails: "b-128tokens", dies: "" }, &|| false).unwrap_err().to_string();
+    let error = sweep
+        .deal(&["cpu", "cpu"], Fate { fails: "b-128tokens", ..Fate::default() }, &|| false)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("not all groups are finished; the same command resumes them"), "{error}");
     assert!(error.contains("b-128tokens: the text is damaged") && !error.contains("a-128tokens"), "{error}");
     assert_eq!((sweep.given().len(), sweep.done().len()), (8, 7));
@@ -178,8 +242,10 @@ fn a_group_that_fails_does_not_stop_the_others() {
 #[test]
 fn a_group_that_kills_its_workers_is_given_up() {
     let sweep = Dealt::new();
-    let error =
-        sweep.deal(&["cpu", "cpu"], Fate { fails: "", dies: "a-128tokens" }, &|| false).unwrap_err().to_string();
+    let error = sweep
+        .deal(&["cpu", "cpu"], Fate { dies: "a-128tokens", ..Fate::default() }, &|| false)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("while it worked on a-128tokens, as 1 before: a last word"), "{error}");
     let given = sweep.given();
     assert_eq!((given.iter().filter(|group| *group == "a-128tokens").count(), given.len()), (ATTEMPTS, 7 + ATTEMPTS));
