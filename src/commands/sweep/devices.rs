@@ -182,9 +182,9 @@ struct Deal<'a> {
     groups: Vec<GroupOutline>,
     /// Groups and parts of groups that nobody works on, the largest last; not known until a worker has written the plan.
     todo: Option<Vec<Order>>,
-    /// The names of groups on which, or on parts of which, a process works that is none of the workers.
-    held: Vec<String>,
-    /// How many there are of all of these and of those that are given or done.
+    /// Those that a process works on that is none of the workers.
+    held: Vec<Order>,
+    /// How many there are in all, done or not.
     dealt: usize,
     /// When one of those that are held was asked for last.
     asked: Instant,
@@ -254,7 +254,7 @@ impl Deal<'_> {
             }
             Message::Held(group) => {
                 if let Some(order) = self.workers[at].order.take() {
-                    self.hold(&order, &group);
+                    self.hold(order, &group);
                 }
             }
             Message::Failed { group, error } => {
@@ -290,8 +290,10 @@ impl Deal<'_> {
         let outline = outline.with_context(|| format!("{} has no {PLAN}", self.results.display()))?;
         super::warn_of_missing(&outline.missing);
         self.groups = outline.groups;
-        self.todo = Some(self.orders(&self.groups));
-        self.count(0);
+        let orders = self.orders(&self.groups);
+        self.dealt = orders.len();
+        self.display.groups(self.dealt);
+        self.todo = Some(orders);
         Ok(())
     }
 
@@ -306,35 +308,27 @@ impl Deal<'_> {
         orders.into_iter().map(|(_, group)| Order { group, halved: 0 }).collect()
     }
 
-    /// Shows how many groups there are, `elsewhere` of them neither to do nor held.
-    fn count(&mut self, elsewhere: usize) {
-        self.dealt = elsewhere + self.todo.as_ref().map_or(0, Vec::len) + self.held.len();
-        self.display.groups(self.dealt);
-    }
-
-    /// How many are given or done.
-    fn elsewhere(&self) -> usize {
-        self.dealt - self.todo.as_ref().map_or(0, Vec::len) - self.held.len()
-    }
-
-    /// Deals anew what no worker has of the first group that another process held: it may have left a state of another part than was asked
-    /// for.
+    /// Deals anew what is left of the first group that another process held, whole or in parts: that process may have left a state of another
+    /// part than was asked for.
     fn deal_again(&mut self) {
-        let elsewhere = self.elsewhere();
-        let name = self.held.remove(0);
-        let given: Vec<&str> = self.workers.iter().filter_map(|worker| Some(&*worker.order.as_ref()?.group)).collect();
-        let left = |group: &GroupOutline| {
-            let mut sites = group.sites();
-            for (_, given) in given.iter().map(|given| group_and_sites(given)).filter(|(of, _)| *of == name) {
-                sites.retain(|site| !given.is_empty() && !given.contains(&site.as_str()));
-            }
-            group.part(&sites)
-        };
-        let left = self.groups.iter().filter(|group| group.name == name).map(left);
-        let left: Vec<GroupOutline> = left.filter(|group| !group.runs.is_empty()).collect();
-        let orders = self.orders(&left);
+        let name_of = |order: &Order| group_and_sites(&order.group).0.to_owned();
+        let Some(name) = self.held.first().map(name_of) else { return };
+        let (again, others): (Vec<Order>, Vec<Order>) =
+            std::mem::take(&mut self.held).into_iter().partition(|order| name_of(order) == name);
+        self.held = others;
+        let group = self.groups.iter().find(|group| group.name == name).expect("an order is of a group");
+        let is_given =
+            self.workers.iter().filter_map(|worker| worker.order.as_ref()).any(|order| name_of(order) == name);
+        let is_whole =
+            !is_given && has_state(self.results, &group.id()) || again.iter().any(|order| order.group == name);
+        let sites: Vec<String> =
+            again.iter().flat_map(|order| group_and_sites(&order.group).1).map(str::to_owned).collect();
+        let left = if is_whole { group.clone() } else { group.part(&sites) };
+        let halved = again.iter().map(|order| order.halved).max().unwrap_or(0);
+        let orders: Vec<Order> = self.orders(&[left]).into_iter().map(|order| Order { halved, ..order }).collect();
+        self.dealt = self.dealt - again.len() + orders.len();
+        self.display.groups(self.dealt);
         self.todo.get_or_insert_default().extend(orders);
-        self.count(elsewhere);
     }
 
     /// Gives every idle worker a group; where none is left and none may come back, it may go.
@@ -357,20 +351,14 @@ impl Deal<'_> {
     }
 
     /// Puts a group back that another process works on, whole or in part: the others come first, and then what is left of it.
-    fn hold(&mut self, order: &Order, group: &str) {
+    fn hold(&mut self, order: Order, group: &str) {
         if self.said.insert(group.to_owned()) {
             self.display.say(&format!(
                 "{group}: another process is working on it, perhaps one that an earlier sweep left and that saves now; the other groups \
                  come first, then this one is waited for"
             ));
         }
-        let elsewhere = self.elsewhere() - 1;
-        let (name, _) = group_and_sites(&order.group);
-        self.todo.get_or_insert_default().retain(|other| group_and_sites(&other.group).0 != name);
-        if !self.held.iter().any(|held| held == name) {
-            self.held.push(name.to_owned());
-        }
-        self.count(elsewhere);
+        self.held.push(order);
     }
 
     /// Tries a group again that did not fit into a memory, in smaller passes for as long as there are any.
