@@ -101,10 +101,15 @@ impl ResultsDir {
     /// # Errors
     /// If its file can't be written or locked.
     pub fn hold(&self, group: &str) -> Result<Option<HeldGroup>> {
+        /// Bytes of a name that every file system takes.
+        const LONGEST: usize = 200;
         let locks = self.path.join(LOCKS);
         std::fs::create_dir_all(&locks).with_context(|| format!("cannot create {}", locks.display()))?;
         let open = |name: &str| {
-            let name = locks.join(name);
+            let name = match name.len() {
+                ..=LONGEST => locks.join(name),
+                _ => locks.join(blake3::hash(name.as_bytes()).to_hex().as_str()),
+            };
             // Readable: over NFS nobody else is kept out but by a lock that needs it.
             let file = OpenOptions::new().create(true).read(true).append(true).open(&name);
             file.with_context(|| format!("cannot write {}", name.display()))

@@ -10,7 +10,8 @@ mod reading;
 mod state;
 mod training;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -159,16 +160,22 @@ impl<'a> ModelAtWork<'a> {
         Ok(())
     }
 
-    /// Does what is left of those parts of a group on which somebody worked who was stopped, unless all of it was begun besides.
+    /// Does what is left of those parts of a group on which somebody worked who was stopped, where they had come further than all of it.
     fn go_on_with_parts(&self, group: &Group) -> Result<()> {
         let Sweep { results, progress, .. } = *self.sweep;
         let sites = group.sites();
-        if sites.len() < 2 || has_state(results, &group.id()) || Left::of(group, results)?.missing.is_empty() {
+        if sites.len() < 2 || Left::of(group, results)?.missing.is_empty() {
             return Ok(());
         }
-        let damaged = |why: &Error| progress.warn(&format!("{why:#}"));
+        let said = RefCell::new(BTreeSet::new());
+        let damaged = |why: &Error| {
+            let why = format!("{why:#}");
+            if said.borrow_mut().insert(why.clone()) {
+                progress.warn(&why);
+            }
+        };
         // One after the other, as a site may be in several.
-        while let Some(begun) = parts_begun(results, &sites, |sites| group.part(sites).id(), damaged).first() {
+        while let Some(begun) = parts_begun(results, &sites, |sites| group.part(sites).id(), &damaged).first() {
             self.work_on(&group.part(begun))?;
         }
         Ok(())

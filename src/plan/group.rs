@@ -96,7 +96,7 @@ pub(super) fn name_of_part(group: &str, sites: &[String]) -> String {
 /// The name of a group, and the sites of the part of it that is meant; none of the group itself.
 pub fn group_and_sites(name: &str) -> (&str, Vec<&str>) {
     let (group, sites) = name.split_once(PART).unzip();
-    (group.unwrap_or(name), sites.map_or_else(Vec::new, |sites| sites.split(AND).collect()))
+    (group.unwrap_or(name), sites.map_or_else(Vec::new, |sites| sites.split(AND).map(str::trim).collect()))
 }
 
 /// The hash of the ids of a group's runs.

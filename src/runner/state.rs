@@ -83,15 +83,15 @@ impl GroupState {
 
     /// An SAE as it was saved.
     fn trainer(&self, dir: &Path, run: &Run, device: &Device) -> Result<Trainer> {
-        let dir = dir.join(name_of(&self.trained)).join(&run.id);
         let load = || {
+            let dir = dir.join(name_of(&self.trained)).join(&run.id);
             let path = dir.join(STATE_FILE);
             if let Some(hash) = self.blake3.get(&run.id) {
                 ensure!(hash_file(&path)? == *hash, "{} is damaged", path.display());
             }
             Ok(Trainer::load_state(&dir, &run.key.train, device)?)
         };
-        load().with_context(|| remedy(&dir))
+        load().with_context(|| remedy(dir))
     }
 }
 
@@ -145,7 +145,8 @@ pub fn has_state(results: &Path, group: &str) -> bool {
     state_dir(results, group).join(GROUP).exists()
 }
 
-/// The sites of those parts of a group of which there is a state, the part that was trained most first, each site once. `id_of` is what the
+/// The sites of those parts of a group of which there is a state that is further than one of the whole group, the part that was trained most
+/// first, each site once. `id_of` is what the
 /// part at some of the group's `sites` is known by; `damaged` hears of states that can't be read, which may be of this group.
 pub fn parts_begun(
     results: &Path,
@@ -154,6 +155,7 @@ pub fn parts_begun(
     damaged: impl Fn(&Error),
 ) -> Vec<Vec<String>> {
     let state = |dir: &Path| GroupState::read(dir).inspect_err(&damaged).ok().flatten();
+    let of_whole = state(&state_dir(results, &id_of(sites))).map(|state| state.trained.tokens);
     let mut begun: Vec<(u64, Vec<String>)> = states(results)
         .filter_map(|dir| state(&dir).map(|state| (dir, state)))
         .filter(|(dir, GroupState { sites: of, .. })| {
@@ -161,6 +163,7 @@ pub fn parts_begun(
             is_ours && *dir == state_dir(results, &id_of(of))
         })
         .map(|(_, state)| (state.trained.tokens, state.sites))
+        .filter(|(tokens, _)| of_whole.is_none_or(|of_whole| *tokens > of_whole))
         .collect();
     begun.sort_by_key(|(tokens, sites)| (std::cmp::Reverse(*tokens), sites.clone()));
     let mut parts: Vec<Vec<String>> = Vec::new();
@@ -217,4 +220,37 @@ pub(super) fn load_state(dir: &Path, jobs: &mut [TrainingJob<'_>], device: &Devi
         job.trainer = group.trainer(dir, job.run(), device)?;
     }
     Ok(Some(group.trained))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::MadeSweep;
+    use super::*;
+
+    #[test]
+    fn what_was_trained_most_is_gone_on_with() {
+        let made = MadeSweep::new(&["hooks=['resid_pre', 'mlp_out']"]);
+        let (results, group) = (made.results("results"), made.group("a-128tokens"));
+        let sites = group.sites();
+        let begun = || {
+            let found = parts_begun(&results, &sites, |sites| group.part(sites).id(), |why| panic!("{why:#}"));
+            found.into_iter().map(|of| of.iter().map(|site| sites.iter().position(|s| s == site).unwrap()).collect())
+        };
+        let further = |state: &Path, tokens: u64| {
+            let file = state.join(GROUP);
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text.replace("\"tokens\":32", &format!("\"tokens\":{tokens}"))).unwrap();
+        };
+        let begin = |places: &[usize]| made.begin("a-128tokens", places, &results);
+        assert_eq!(begun().count(), 0);
+        // Each site once; of parts that overlap, the one that has come further.
+        [&[0][..], &[1], &[0, 2], &[3]].map(|places| further(&begin(places), 32 + places.len() as u64));
+        assert_eq!(begun().collect::<Vec<Vec<usize>>>(), [vec![0, 2], vec![1], vec![3]]);
+        // Of another group; of the whole, which has come as far as some and further than others.
+        made.begin("b-128tokens", &[1], &results);
+        further(&begin(&[]), 33);
+        assert_eq!(begun().collect::<Vec<Vec<usize>>>(), [vec![0, 2]]);
+        remove_states(&results, &sites, |sites| group.part(sites).id()).unwrap();
+        assert_eq!((begun().count(), states(&results).count()), (0, 1));
+    }
 }

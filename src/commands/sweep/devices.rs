@@ -4,6 +4,7 @@
 //! A process of its own has a device of its own, an address space of its own, and can die alone: its group then goes to another. Groups
 //! share nothing but the results directory, as they do with `--group`, so that the files are those of one process.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use assay_sae::TrainConfig;
 
 use super::process::{Event, Worker};
@@ -77,13 +78,18 @@ impl<'a> Share<'a> {
 
     /// What a group is dealt in: whole, or by its sites where it is more than a device's share; what somebody has begun to train goes on as
     /// it was begun. The last site first: one by itself, which is the first, then has the fewest layers to capture from.
-    fn all(results: &Path, group: &'a GroupOutline, is_large: impl FnOnce() -> bool) -> Vec<Self> {
+    fn all(
+        results: &Path,
+        group: &'a GroupOutline,
+        is_large: impl FnOnce() -> bool,
+        damaged: &dyn Fn(&Error),
+    ) -> Vec<Self> {
         let sites = group.sites();
         let whole = |sites| vec![Self::of(results, group, sites, false)];
         if has_state(results, &group.id()) {
             return whole(sites);
         }
-        let begun = parts_begun(results, &sites, |sites| group.part(sites).id(), |_| ());
+        let begun = parts_begun(results, &sites, |sites| group.part(sites).id(), damaged);
         if begun.is_empty() && !is_large() {
             return whole(sites);
         }
@@ -94,12 +100,12 @@ impl<'a> Share<'a> {
 }
 
 /// What is dealt of a sweep to so many devices. Each share goes to the device that has least, the largest first; then those of one group on
-/// one device are one, with one capture and one evaluation.
-fn dealt(results: &Path, groups: &[GroupOutline], devices: usize) -> Vec<GroupOutline> {
+/// one device are one, with one capture and one evaluation. `damaged` hears of states that can't be read.
+fn dealt(results: &Path, groups: &[GroupOutline], devices: usize, damaged: &dyn Fn(&Error)) -> Vec<GroupOutline> {
     let all: u128 = groups.iter().map(|group| left(results, group)).sum();
     let is_large = |group: &GroupOutline| left(results, group) * devices as u128 > all;
     let mut shares: Vec<Share<'_>> =
-        groups.iter().flat_map(|group| Share::all(results, group, || is_large(group))).collect();
+        groups.iter().flat_map(|group| Share::all(results, group, || is_large(group), damaged)).collect();
     // The first of equals comes first.
     shares.sort_by_key(|share| Reverse(share.left));
     let mut of_devices: Vec<(u128, Vec<Share<'_>>)> = (0..devices).map(|_| (0, Vec::new())).collect();
@@ -188,7 +194,7 @@ struct Deal<'a> {
     dealt: usize,
     /// When one of those that are held was asked for last.
     asked: Instant,
-    /// Those of which that was said.
+    /// Those of which that was said, and warnings.
     said: BTreeSet<String>,
     /// That of all devices, and the first worker that named it.
     class: Option<(String, String)>,
@@ -233,7 +239,7 @@ impl Deal<'_> {
         }
         ensure!(
             self.failures.is_empty(),
-            "not all groups are finished; the same command resumes them: {}",
+            "not all groups are finished; the same command tries them again: {}",
             self.failures.join("; ")
         );
         Ok(())
@@ -290,7 +296,7 @@ impl Deal<'_> {
         let outline = outline.with_context(|| format!("{} has no {PLAN}", self.results.display()))?;
         super::warn_of_missing(&outline.missing);
         self.groups = outline.groups;
-        let orders = self.orders(&self.groups);
+        let orders = self.orders(&self.groups.clone());
         self.dealt = orders.len();
         self.display.groups(self.dealt);
         self.todo = Some(orders);
@@ -298,8 +304,15 @@ impl Deal<'_> {
     }
 
     /// What is dealt of these groups, the largest last.
-    fn orders(&self, groups: &[GroupOutline]) -> Vec<Order> {
-        let dealt = dealt(self.results, groups, self.workers.len());
+    fn orders(&mut self, groups: &[GroupOutline]) -> Vec<Order> {
+        let found = RefCell::new(BTreeSet::new());
+        let damaged = |why: &Error| _ = found.borrow_mut().insert(format!("{why:#}"));
+        let dealt = dealt(self.results, groups, self.workers.len(), &damaged);
+        for why in found.into_inner() {
+            if self.said.insert(why.clone()) {
+                self.display.warn(&why);
+            }
+        }
         let mut orders: Vec<(u128, String)> =
             dealt.into_iter().map(|group| (left(self.results, &group), group.name)).collect();
         // The first of equals comes first; the last is taken first.

@@ -167,7 +167,7 @@ fn sites_on_one_device_share_a_capture() {
     let shares = |sweep: &Dealt, devices: usize| {
         let outline = Outline::read(&sweep.results).unwrap().unwrap();
         let mut shares: Vec<String> =
-            dealt(&sweep.results, &outline.groups, devices).into_iter().map(|group| group.name).collect();
+            dealt(&sweep.results, &outline.groups, devices, &|_| ()).into_iter().map(|group| group.name).collect();
         shares.sort();
         shares
     };
@@ -230,7 +230,7 @@ fn a_group_that_fails_does_not_stop_the_others() {
         .deal(&["cpu", "cpu"], Fate { fails: "b-128tokens", ..Fate::default() }, &|| false)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("not all groups are finished; the same command resumes them"), "{error}");
+    assert!(error.contains("not all groups are finished; the same command tries them again"), "{error}");
     assert!(error.contains("b-128tokens: the text is damaged") && !error.contains("a-128tokens"), "{error}");
     assert_eq!((sweep.given().len(), sweep.done().len()), (8, 7));
     assert!(!sweep.is_done(sweep.made.group("b-128tokens")));
