@@ -175,7 +175,7 @@ impl<'a> ModelAtWork<'a> {
             }
         };
         // One after the other, as a site may be in several.
-        while let Some(begun) = parts_begun(results, &sites, |sites| group.part(sites).id(), &damaged).first() {
+        while let Some(begun) = parts_begun(results, &sites, |sites| group.part(sites).id(), damaged).first() {
             self.work_on(&group.part(begun))?;
         }
         Ok(())

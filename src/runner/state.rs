@@ -244,7 +244,9 @@ mod tests {
         let begin = |places: &[usize]| made.begin("a-128tokens", places, &results);
         assert_eq!(begun().count(), 0);
         // Each site once; of parts that overlap, the one that has come further.
-        [&[0][..], &[1], &[0, 2], &[3]].map(|places| further(&begin(places), 32 + places.len() as u64));
+        for places in [&[0][..], &[1], &[0, 2], &[3]] {
+            further(&begin(places), 32 + places.len() as u64);
+        }
         assert_eq!(begun().collect::<Vec<Vec<usize>>>(), [vec![0, 2], vec![1], vec![3]]);
         // Of another group; of the whole, which has come as far as some and further than others.
         made.begin("b-128tokens", &[1], &results);
