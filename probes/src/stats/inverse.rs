@@ -273,9 +273,13 @@ mod tests {
         fn a_quantile_has_its_probability(log_df in -1.0..12.0f64, p in 0.001..0.999f64) {
             let df = 10f64.powf(log_df);
             let t = student_t(df, p).unwrap();
-            // statrs's distribution function itself is only as good as its logarithms of Γ, about df·ln(df)·10⁻¹⁶.
+            // statrs's distribution function itself is only as good as its logarithms of Γ, about df·ln(df)·10⁻¹⁶. Around the middle its argument
+            // df/(df+t²) rounds to a number near 1 that knows little of t, so there the area comes from the other end.
             if df < 1e6 {
-                let back = StudentsT::new(0.0, 1.0, df).unwrap().cdf(t);
+                let back = match p {
+                    0.25..0.75 => 0.5 + 0.5f64.copysign(t) * beta_reg(0.5, df / 2.0, t * t / (df + t * t)),
+                    _ => StudentsT::new(0.0, 1.0, df).unwrap().cdf(t),
+                };
                 prop_assert!((back - p).abs() < 1e-8, "{df} {p}: {t} {back}");
             }
             prop_assert!(t.is_finite() && (t > 0.0) == (p > 0.5));

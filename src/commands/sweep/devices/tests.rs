@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::plan::Group;
+use crate::record::RunRecord;
 use crate::runner::made::MadeSweep;
 
 #[test]
