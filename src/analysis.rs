@@ -28,10 +28,10 @@ mod verdicts;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use assay_probes::metrics::{Metric, Subset, Sums, metric, ratio, total};
-use assay_probes::stats::{Interval, SeedResamples, end_errors, jackknife_variance, mean, sample_sd, t_interval};
+use assay_probes::stats::{Interval, end_errors, jackknife_variance, mean, sample_sd, t_interval};
 
 pub use anisotropy::{CONTROLS, Control, explained};
 pub use behaviours::{BEHAVIOURS, Behaviour, behaviour};
@@ -57,7 +57,7 @@ pub use trends::{Trend, trends};
 pub use verdicts::{Finding, findings};
 
 use crate::frames::{Class, Grid, Names, RunResult, Setting, Site, column_name};
-use draws::{Draws, Resampling};
+use draws::{Draws, Replicated, Resampling};
 
 /// The runs that differ in nothing but their seed.
 #[derive(Clone, Debug)]
@@ -103,9 +103,6 @@ pub fn on_all(name: &str) -> Quantity {
 pub fn loss_ratio(ce_rec: f64) -> f64 {
     2.0 - ce_rec
 }
-
-/// A value in each bootstrap replicate.
-type Replicated = Vec<Option<f64>>;
 
 /// What a metric of one cell, or of two, is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -202,12 +199,17 @@ impl<'a> Analysis<'a> {
         })
     }
 
+    /// The value of [`Self::score`] alone.
+    pub fn value(&self, cell: &Cell, quantity: Quantity) -> Option<f64> {
+        self.point(&[(cell, quantity)], |values| Some(values[0]))
+    }
+
     /// The score of a single run whose results hold its interval.
     fn stored(&self, cell: &Cell, (metric, subset): Quantity) -> Option<Score> {
         let [run] = cell.runs[..] else { return None };
         let interval = self.grid.run(run).interval(&column_name(subset, metric.name))?;
         let value = (metric.value)(&self.totals[run][subset.index()])?;
-        let without = self.draws.of(run, subset, Resampling::LeaveOneOut).values(metric);
+        let without = self.draws.values(&[run], (metric, subset), Resampling::LeaveOneOut);
         Some(Score::new(score::Sources {
             value,
             bootstrap: Some(interval),
@@ -273,21 +275,17 @@ impl<'a> Analysis<'a> {
         let over = |places: Range<usize>| self.on_all_sequences(&runs, parts, places).and_then(|values| of(&values));
         let Some(value) = over(0..seeds) else { return Score::default() };
         let by_seed: Option<Vec<f64>> = (0..seeds).map(|seed| over(seed..seed + 1).filter(|v| v.is_finite())).collect();
-        // Replicates of the parts, each combined over seeds, to replicates of the value.
-        let replicated = |kind: Resampling, combine: &dyn Fn(&[Replicated]) -> Option<Replicated>| {
-            let part = |(runs, (_, (metric, subset))): (&Vec<usize>, &(&Cell, Quantity))| {
-                combine(&runs.iter().map(|&at| self.draws.of(at, *subset, kind).values(metric)).collect::<Vec<_>>())
-            };
-            let parts: Vec<Vec<Option<f64>>> = runs.iter().zip(parts).map(part).collect::<Option<_>>()?;
+        let replicated = |kind: Resampling| {
+            let part =
+                |(runs, (_, quantity)): (&Vec<usize>, &(&Cell, Quantity))| self.draws.values(runs, *quantity, kind);
+            let parts: Vec<Arc<Replicated>> = runs.iter().zip(parts).map(part).collect();
+            let replicates = parts.iter().map(|values| values.len()).min().unwrap_or(0);
             let replicate = |at: usize| of(&parts.iter().map(|values| values[at]).collect::<Option<Vec<f64>>>()?);
-            Some((0..parts.first()?.len()).map(replicate).collect::<Vec<Option<f64>>>())
+            (0..replicates).map(replicate).collect::<Replicated>()
         };
-        let bootstrap = self.grid.bootstrap;
-        let draw = SeedResamples::draw(seeds, bootstrap.resamples, bootstrap.seed);
-        let replicates = replicated(Resampling::Bootstrap, &|per_seed| draw.combine(per_seed)).unwrap_or_default();
-        let without = replicated(Resampling::LeaveOneOut, &|per_seed| Some(means(per_seed))).unwrap_or_default();
+        let [replicates, without] = [Resampling::Bootstrap, Resampling::LeaveOneOut].map(replicated);
         let spread = by_seed.as_ref().and_then(|values| sample_sd(values));
-        let level = bootstrap.level;
+        let level = self.grid.bootstrap.level;
         Score::new(score::Sources {
             value,
             bootstrap: Interval::percentile(&replicates, level),
@@ -387,13 +385,6 @@ fn cells_of<'a>(runs: impl Iterator<Item = (usize, &'a RunResult)>) -> Vec<Cell>
 /// The variance that comes from the sequences, with its degrees of freedom, by the jackknife's values.
 fn of_sequences(without: &[Option<f64>]) -> Option<(f64, f64)> {
     jackknife_variance(without).map(|v| (v, without.len() as f64 - 1.0))
-}
-
-/// The mean over seeds of each replicate, undefined where one of them is.
-fn means(per_seed: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
-    let replicates = per_seed.iter().map(Vec::len).min().unwrap_or(0);
-    let at = |r: usize| mean(&per_seed.iter().map(|values| values[r]).collect::<Option<Vec<f64>>>()?);
-    (0..replicates).map(at).collect()
 }
 
 #[cfg(test)]

@@ -29,11 +29,11 @@ use tables::Named;
 pub fn write(results: &Path) -> Result<()> {
     let grid = frames::read(results)?;
     let analysis = Analysis::new(&grid);
-    let tables = tables::all(&analysis);
+    let (tables, figures) = rayon::join(|| tables::all(&analysis), || plots::write(&analysis, &results.join("plots")));
     for (name, table) in &tables {
         write_atomic(&results.join("tables").join(format!("{name}.md")), table.to_string().as_bytes())?;
     }
-    let figures = plots::write(&analysis, &results.join("plots"))?;
+    let figures = figures?;
     let name = results.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let document = document(&analysis, &name, &tables, &figures);
     write_atomic(&results.join("report.html"), html::page(&document).as_bytes())?;

@@ -19,8 +19,8 @@ const LOCK: &str = ".lock";
 const LOCKS: &str = ".locks";
 const STATE: &str = ".state";
 
-/// How long a process waits for another that prepares the directory.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process waits for another that prepares the directory, or that gathers what is in it.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A results directory that this process works in.
 pub struct ResultsDir {
@@ -40,12 +40,24 @@ impl ResultsDir {
     /// If another process works in it, no sweep worked there before and it is not empty (hidden files do not count), it holds a file
     /// that a sweep would overwrite and that no sweep wrote, or it can't be written.
     pub fn claim(path: &Path) -> Result<Self> {
+        Self::claim_within(path, Duration::ZERO)
+    }
+
+    /// The same, but a process that works there is waited for that long.
+    ///
+    /// # Errors
+    /// As [`Self::claim`].
+    pub fn claim_within(path: &Path, patience: Duration) -> Result<Self> {
         let mut lock = open_lock(path)?;
-        ensure!(
-            taken(lock.try_lock(), path)?,
-            "another process is working in {}; wait for it, or give another --out",
-            path.display()
-        );
+        let deadline = Instant::now() + patience;
+        while !taken(lock.try_lock(), path)? {
+            ensure!(
+                Instant::now() < deadline,
+                "another process is working in {}; wait for it, or give another --out",
+                path.display()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
         mark(&mut lock, path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -371,6 +383,21 @@ mod tests {
             drop(claimed);
             ResultsDir::claim(dir.path()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_process_that_ends_soon_is_waited_for() {
+        let dir = dir_with(&[]);
+        let claimed = ResultsDir::claim(dir.path()).unwrap();
+        assert!(ResultsDir::claim_within(dir.path(), Duration::from_millis(60)).is_err());
+        let waits = std::thread::spawn({
+            let path = dir.path().to_owned();
+            move || ResultsDir::claim_within(&path, Duration::from_secs(60)).map(drop)
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!waits.is_finished());
+        drop(claimed);
+        waits.join().unwrap().unwrap();
     }
 
     #[test]

@@ -132,6 +132,23 @@ fn two_workers_write_the_files_of_one_process() {
     assert_same(&out);
 }
 
+/// Whoever ends last waits for the other's report.
+#[test]
+fn the_same_sweep_started_twice_at_once_is_done_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spec, out) = (spec(dir.path()), dir.path().join("out/tiny"));
+    let both = [start(&spec, &out), start(&spec, &out)];
+    let mut trained = 0;
+    for child in both {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        trained += said.lines().filter(|line| line.contains("train") && line.contains(": done in")).count();
+    }
+    assert_eq!(trained, 4, "each group once");
+    assert_same(&out);
+}
+
 /// One model at three sites, and one budget: one group, which two workers share, and with it what is the model's alone.
 fn shared_spec(dir: &Path) -> PathBuf {
     const AUDIT: &str = "[topology]\nclouds = ['activations']\nmetrics = ['angular']\ndraws = 59\n\n[eval]";

@@ -55,6 +55,10 @@ fn groups_in_any_order_one_of_them_killed_end_as_one_process() {
          4 runs), medium-2048tokens (lacks 4 of 4 runs, the model's geometry);";
     refused(assay().arg("gather").arg(&out), &[lacking]);
     assert!(!out.join("runs.parquet").exists() && !out.join("report.md").exists(), "nothing was written");
+    // A part by hand starts anew, which is said.
+    let part = group(&spec, &out, "small-4096tokens@blocks.3.hook_mlp_out").output().unwrap();
+    let said = String::from_utf8_lossy(&part.stderr).into_owned();
+    assert!(part.status.success() && said.contains("small-4096tokens was begun as a whole"), "{said}");
     for name in ["medium-2048tokens", "small-4096tokens", "0"] {
         stdout_of(&mut group(&spec, &out, name));
     }

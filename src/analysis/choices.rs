@@ -1,5 +1,7 @@
 //! Of two SAEs of one model at equal L0, does a cheap number name the one that behaves better?
 
+use rayon::prelude::*;
+
 use super::classes::{at_equal_l0, opposed};
 use super::{Analysis, PROXIES, Proxy, behaviour};
 
@@ -38,8 +40,9 @@ pub struct Choices {
 /// number of comparisons, decided or not.
 pub fn choices(analysis: &Analysis<'_>, budget: u64) -> (Vec<Choices>, usize) {
     let judges = JUDGES.map(behaviour);
-    let compared: Vec<_> = opposed(analysis)
-        .filter(|(cell, _)| cell.budget == budget)
+    let of_budget: Vec<_> = opposed(analysis).filter(|(cell, _)| cell.budget == budget).collect();
+    let compared: Vec<_> = of_budget
+        .into_par_iter()
         .filter_map(|(cell, against)| {
             let behaves = judges.map(|judge| at_equal_l0(analysis, cell, &against, judge.turned()));
             behaves[0]?;
@@ -49,9 +52,9 @@ pub fn choices(analysis: &Analysis<'_>, budget: u64) -> (Vec<Choices>, usize) {
     if compared.is_empty() {
         return (Vec::new(), 0);
     }
-    let measured = |proxy: &&Proxy| analysis.cells.iter().all(|c| analysis.score(c, proxy.quantity()).value.is_some());
+    let measured = |proxy: &&Proxy| analysis.cells.iter().all(|c| analysis.value(c, proxy.quantity()).is_some());
     let mut found: Vec<Choices> = PROXIES
-        .iter()
+        .par_iter()
         .filter(measured)
         .map(|proxy| {
             let mut by = [Named::default(); JUDGES.len()];

@@ -1,5 +1,7 @@
 //! Two architectures or objectives on one model: which keeps more at equal L0?
 
+use rayon::prelude::*;
+
 use super::{Analysis, Cell, Given, Score, Turned, at_equal, on_all, r2};
 use crate::frames::Class;
 
@@ -33,7 +35,8 @@ pub struct Contrast<'a> {
 pub fn contrasts<'a>(analysis: &'a Analysis<'_>) -> Vec<Contrast<'a>> {
     let says = |d: Differences| d.at_l0.is_some() || d.at_k.is_some();
     let any = |c: &Contrast<'_>| [c.r2, c.ce_rec, c.kl].into_iter().any(says);
-    opposed(analysis).map(|(cell, against)| contrast(analysis, cell, &against)).filter(any).collect()
+    let all: Vec<_> = opposed(analysis).collect();
+    all.into_par_iter().map(|(cell, against)| contrast(analysis, cell, &against)).filter(any).collect()
 }
 
 /// Every cell with every class that comes earlier in the spec.

@@ -89,8 +89,7 @@ pub fn outcomes<'a>(analysis: &'a Analysis<'_>) -> Vec<Outcome<'a>> {
         let of: Vec<&Controlled<'_>> = all.iter().filter(|found| found.control == control).collect();
         for score in JUDGED {
             let values = |cell: for<'b> fn(&'b Controlled<'a>) -> &'b Cell| {
-                let found: Vec<f64> =
-                    of.iter().filter_map(|of| analysis.score(cell(of), score.quantity()).value).collect();
+                let found: Vec<f64> = of.iter().filter_map(|of| analysis.value(cell(of), score.quantity())).collect();
                 median(&found)
             };
             let better = score.higher.map(|higher| {

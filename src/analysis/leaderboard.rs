@@ -2,6 +2,7 @@
 
 use assay_probes::metrics::{Subset, metric};
 use assay_probes::stats::{Estimate, gather, partial, ranks};
+use rayon::prelude::*;
 
 use super::correlations::{PEARSON, PEARSON_WITHIN, Rows, SPEARMAN, SPEARMAN_WITHIN};
 use super::{Analysis, Behaviour, Quantity, behaviour};
@@ -97,7 +98,7 @@ pub fn leaderboard(
     let Some(r2) = proxy("r2").values(&rows) else { return (Vec::new(), rows.cells) };
     let ranked = analysis.grid.models().len() > 2;
     let mut ranks: Vec<ProxyRank> = PROXIES
-        .iter()
+        .par_iter()
         .filter_map(|proxy| {
             let x = proxy.values(&rows)?;
             let compared = proxy.column != "r2";

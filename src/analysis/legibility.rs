@@ -116,7 +116,7 @@ fn told_apart(values: &[(&Cell, &RunResult, f64)]) -> Option<Reliability> {
 fn with(analysis: &Analysis<'_>, column: &str, metric: &str) -> (Option<f64>, Option<Interval>) {
     let (mut blocks, mut x, mut y, mut l0) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for cell in &analysis.cells {
-        let of = block(cell).zip(analysis.column(cell, column)).zip(analysis.score(cell, on_all(metric)).value);
+        let of = block(cell).zip(analysis.column(cell, column)).zip(analysis.value(cell, on_all(metric)));
         let Some((((block, score), metric), of_l0)) = of.zip(analysis.column(cell, "l0")) else { continue };
         l0.push(of_l0.ln());
         blocks.push(block);

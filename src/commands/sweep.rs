@@ -17,10 +17,10 @@ use anyhow::{Context, Result, ensure};
 use crate::files::write_atomic;
 use crate::gather::gather;
 use crate::markdown::counted;
-use crate::plan::{Outline, Plan};
+use crate::plan::{Outline, Plan, group_and_sites};
 use crate::progress::Progress;
-use crate::results_dir::{ResultsDir, SLURM, recorded_runs};
-use crate::runner::{ModelAtWork, Sweep};
+use crate::results_dir::{PATIENCE, ResultsDir, SLURM, recorded_runs};
+use crate::runner::{ModelAtWork, Sweep, has_state};
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::{device, fetch, interrupt, output};
 use outlook::{Outlook, describe_downloads};
@@ -201,6 +201,12 @@ impl SweepArgs {
         }
         if let Some((model, group)) = group {
             let name = group.name();
+            let (whole, sites) = group_and_sites(&name);
+            if !sites.is_empty() && has_state(results, &plan.group(whole)?.1.id()) {
+                progress.warn(&format!(
+                    "{whole} was begun as a whole, and what was trained of it is not used for a part: `--group {whole}` goes on with it"
+                ));
+            }
             let _held = claimed.hold(&name)?.with_context(|| {
                 format!(
                     "another process is working on the group {name} in {}; wait for it, or take another group",
@@ -259,7 +265,11 @@ impl SweepArgs {
             command
         };
         devices::deal(&devices, command, results, progress)?;
-        finish(&ResultsDir::claim(results)?, progress, start)
+        // Where the same sweep was started twice, the other may just be gathering.
+        let claimed = ResultsDir::claim_within(results, PATIENCE).with_context(|| {
+            format!("all groups are finished; `assay gather '{}'` makes their report", results.display())
+        })?;
+        finish(&claimed, progress, start)
     }
 }
 

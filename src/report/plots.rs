@@ -17,6 +17,7 @@ mod rate_distortion;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use rayon::prelude::*;
 
 use super::document::Drawn;
 use super::figure::{self, Axis, Figure, Key, Panel, Point, Scale, Style};
@@ -82,15 +83,11 @@ pub fn write(analysis: &Analysis<'_>, dir: &Path) -> Result<Vec<Drawn>> {
         ("loss", loss::plot),
         ("loops", loops::plot),
     ];
-    let mut drawn = Vec::new();
-    for (stem, plot) in figures {
+    let drawn = figures.into_par_iter().filter_map(|(stem, plot)| {
         let Plot { figure, caption } = plot(&context);
-        if !figure.is_empty() {
-            let svg = figure.save(dir, stem)?;
-            drawn.push(Drawn { stem, caption, svg });
-        }
-    }
-    Ok(drawn)
+        (!figure.is_empty()).then(|| figure.save(dir, stem).map(|svg| Drawn { stem, caption, svg }))
+    });
+    drawn.collect()
 }
 
 impl<'a> Context<'a> {

@@ -20,6 +20,7 @@ mod scale;
 mod uncertainty;
 
 use assay_probes::stats::{Estimate, Excludes, clopper_pearson};
+use rayon::prelude::*;
 
 use crate::analysis::{Analysis, Cell, Score};
 use crate::markdown::tokens_text;
@@ -28,60 +29,64 @@ use crate::markdown::{self, NONE, Table};
 /// A table and the name of its file.
 pub type Named = (&'static str, Table);
 
+/// Makes a table; an empty one where the grid has no data for it.
+type Maker = fn(&Analysis<'_>) -> Table;
+
 /// All tables that the grid has data for.
 pub fn all(analysis: &Analysis<'_>) -> Vec<Named> {
-    let tables = [
-        ("glance", glance::glance(analysis)),
-        ("headline", scale::headline(analysis)),
-        ("setup", scale::setup(analysis)),
-        ("failed", grid::failed(analysis.grid)),
-        ("delta-by-k", scale::delta_by_k(analysis)),
-        ("behaviours", behaviours::behaviours(analysis)),
-        ("behaviour-signs", behaviours::signs(analysis)),
-        ("equal-r2", behaviours::equal(analysis)),
-        ("equal-training", behaviours::equal_training(analysis)),
-        ("architectures", architectures::architectures(analysis)),
-        ("three-model", scale::three_model(analysis)),
-        ("monotone", scale::monotone(analysis)),
-        ("correlations", proxies::correlations(analysis)),
-        ("choices", proxies::choices(analysis)),
-        ("leaderboard", proxies::leaderboard(analysis)),
-        ("leaderboard-by-behaviour", proxies::leaderboard_by_behaviour(analysis)),
-        ("leaderboard-reference", proxies::leaderboard_reference(analysis)),
-        ("beyond-swd", proxies::beyond_swd(analysis)),
-        ("fisher", proxies::fisher(analysis)),
-        ("rate-distortion", proxies::rate_distortion(analysis)),
-        ("sst-inflation", controls::sst_inflation(analysis)),
-        ("three-model-proxies", controls::three_model_proxies(analysis)),
-        ("controls", controls::controls(analysis)),
-        ("subsets", controls::subsets(analysis)),
-        ("what-controls-have", controlled::what_controls_have(analysis)),
-        ("against-controls", controlled::against_controls(analysis)),
-        ("legibility", legibility::legibility(analysis)),
-        ("k-star", behaviour::k_star(analysis)),
-        ("k-star-reference", behaviour::k_star_reference(analysis)),
-        ("overlap", behaviour::overlap(analysis)),
-        ("spread", behaviour::spread(analysis)),
-        ("alive", behaviour::alive(analysis)),
-        ("budgets", budgets::budgets(analysis)),
-        ("phase2", budgets::phase2(analysis)),
-        ("trend", uncertainty::trend(analysis)),
-        ("seeds", budgets::seeds(analysis)),
-        ("sequences-needed", uncertainty::sequences_needed(analysis)),
-        ("power", uncertainty::power(analysis)),
-        ("influence", uncertainty::influence(analysis)),
-        ("geometry", geometry::geometry(analysis.grid)),
-        ("information", information::information(analysis)),
-        ("loops", loops::loops(analysis)),
-        ("loops-by-cloud", loops::clouds(analysis)),
-        ("hypotheses", hypotheses::hypotheses(analysis)),
-        ("grid", grid::grid(analysis)),
-        ("everything", grid::everything(analysis)),
+    let makers: [(&'static str, Maker); 46] = [
+        ("glance", glance::glance),
+        ("headline", scale::headline),
+        ("setup", scale::setup),
+        ("failed", |analysis| grid::failed(analysis.grid)),
+        ("delta-by-k", scale::delta_by_k),
+        ("behaviours", behaviours::behaviours),
+        ("behaviour-signs", behaviours::signs),
+        ("equal-r2", behaviours::equal),
+        ("equal-training", behaviours::equal_training),
+        ("architectures", architectures::architectures),
+        ("three-model", scale::three_model),
+        ("monotone", scale::monotone),
+        ("correlations", proxies::correlations),
+        ("choices", proxies::choices),
+        ("leaderboard", proxies::leaderboard),
+        ("leaderboard-by-behaviour", proxies::leaderboard_by_behaviour),
+        ("leaderboard-reference", proxies::leaderboard_reference),
+        ("beyond-swd", proxies::beyond_swd),
+        ("fisher", proxies::fisher),
+        ("rate-distortion", proxies::rate_distortion),
+        ("sst-inflation", controls::sst_inflation),
+        ("three-model-proxies", controls::three_model_proxies),
+        ("controls", controls::controls),
+        ("subsets", controls::subsets),
+        ("what-controls-have", controlled::what_controls_have),
+        ("against-controls", controlled::against_controls),
+        ("legibility", legibility::legibility),
+        ("k-star", behaviour::k_star),
+        ("k-star-reference", behaviour::k_star_reference),
+        ("overlap", behaviour::overlap),
+        ("spread", behaviour::spread),
+        ("alive", behaviour::alive),
+        ("budgets", budgets::budgets),
+        ("phase2", budgets::phase2),
+        ("trend", uncertainty::trend),
+        ("seeds", budgets::seeds),
+        ("sequences-needed", uncertainty::sequences_needed),
+        ("power", uncertainty::power),
+        ("influence", uncertainty::influence),
+        ("geometry", |analysis| geometry::geometry(analysis.grid)),
+        ("information", information::information),
+        ("loops", loops::loops),
+        ("loops-by-cloud", loops::clouds),
+        ("hypotheses", hypotheses::hypotheses),
+        ("grid", grid::grid),
+        ("everything", grid::everything),
     ];
     // What tells SAEs apart is more than a k where there are several architectures or objectives.
     let has_classes = analysis.names.classes().is_some();
     let named = |table: Table| if has_classes { table.renamed("k", "SAE") } else { table };
-    tables.into_iter().filter(|(_, table)| !table.is_empty()).map(|(name, table)| (name, named(table))).collect()
+    let tables = makers.into_par_iter().map(|(name, table)| (name, table(analysis)));
+    tables.filter(|(_, table)| !table.is_empty()).map(|(name, table)| (name, named(table))).collect()
 }
 
 /// `0.340 [0.169, 0.469]`.

@@ -40,7 +40,7 @@ pub fn plot(context: &Context<'_>) -> Plot {
     let classes = analysis.grid.classes();
     let [all, no_first, no_outlier, ..] = lines().map(|(quantity, ..)| quantity);
     let change = |cell: &Cell| {
-        let r2 = |quantity| analysis.score(cell, quantity).value;
+        let r2 = |quantity| analysis.value(cell, quantity);
         let left = [no_first, no_outlier].into_iter().filter_map(|some| Some(r2(all)? - r2(some)?));
         left.fold(f64::NEG_INFINITY, f64::max)
     };

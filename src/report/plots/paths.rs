@@ -100,7 +100,7 @@ pub fn by_metric(context: &Context<'_>) -> Plot {
 fn path(context: &Context<'_>, site: &Site, metric: &Behaviour, title: &str) -> Panel {
     let series = context.paths(site).map(|(line, cells)| {
         let place = |cell: &&Cell| {
-            let r2 = context.analysis.score(cell, on_all("r2")).value?;
+            let r2 = context.analysis.value(cell, on_all("r2"))?;
             let behaves = context.analysis.score(cell, metric.quantity()).turned(metric.sign);
             Some(context.marked(cell, point(r2, behaves)?))
         };
@@ -119,7 +119,7 @@ fn apart(context: &Context<'_>, site: &Site, metric: &Behaviour) -> Panel {
         let cells =
             last.map(|model| context.analysis.path(model, site, context.analysis.largest_budget_of(model), class));
         let place = |cell: &Cell| {
-            let r2 = context.analysis.score(cell, on_all("r2")).value?;
+            let r2 = context.analysis.value(cell, on_all("r2"))?;
             point(r2, models_at_equal(context.analysis, first?, cell, metric.turned(), Given::R2)?)
         };
         let points: Vec<Point> = cells.unwrap_or_default().into_iter().filter_map(place).collect();

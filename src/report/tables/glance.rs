@@ -29,7 +29,7 @@ pub fn glance(analysis: &Analysis<'_>) -> Table {
             let Some(first) = cells.first() else { continue };
             let left = analysis.column(first, &column_name(Subset::NoOutlier, "tokens"));
             let out = left.zip(analysis.column(first, "tokens")).map(|(some, all)| 1.0 - some / all);
-            let range = |quantity: Quantity| span(cells.iter().filter_map(|cell| analysis.score(cell, quantity).value));
+            let range = |quantity: Quantity| span(cells.iter().filter_map(|cell| analysis.value(cell, quantity)));
             table.row([
                 model.clone(),
                 analysis.names.site(&site),

@@ -29,7 +29,7 @@ pub fn headline(analysis: &Analysis<'_>) -> Table {
         table.row([
             cell.model.clone(),
             layer(analysis, cell),
-            score(analysis.score(cell, on_all("r2")).value),
+            score(analysis.value(cell, on_all("r2"))),
             scored(ce_rec),
             score(ce_rec.value.map(loss_ratio)),
             analysis.site(cell),
