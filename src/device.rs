@@ -75,6 +75,17 @@ pub fn check_name(text: &str) -> Result<()> {
     parse(text).map(|_| ())
 }
 
+/// The same, and that this build has the kind of device.
+///
+/// # Errors
+/// If one of both is not so.
+pub fn check_built(text: &str) -> Result<()> {
+    match parse(text)? {
+        Request::Gpu(backend, _) => backend.check_built(),
+        Request::Auto | Request::Cpu => Ok(()),
+    }
+}
+
 /// The names of all GPUs that this build can use, of the kind that `auto` prefers.
 ///
 /// # Errors
@@ -167,6 +178,16 @@ impl Backend {
         }
     }
 
+    fn check_built(self) -> Result<()> {
+        ensure!(
+            self.is_built(),
+            "this build lacks it; `cargo install --path . --features {}` makes one that has it; {}",
+            self.name(),
+            those_there_are()
+        );
+        Ok(())
+    }
+
     /// Its devices on this machine; none where this build lacks it or there is no driver.
     fn devices(self) -> Vec<Device> {
         match self {
@@ -204,12 +225,7 @@ fn parse(text: &str) -> Result<Request> {
 
 /// The device that a request names.
 fn find(backend: Backend, index: usize) -> Result<Device> {
-    let name = backend.name();
-    ensure!(
-        backend.is_built(),
-        "this build lacks it; `cargo install --path . --features {name}` makes one that has it; {}",
-        those_there_are()
-    );
+    backend.check_built()?;
     match backend.devices().into_iter().nth(index) {
         Some(device) => Ok(device),
         None => bail!("no such device, or no driver for it; {}", those_there_are()),

@@ -12,6 +12,7 @@ mod probe;
 #[cfg(feature = "workbench")]
 mod published;
 mod read;
+mod seal;
 #[cfg(feature = "workbench")]
 mod write;
 

@@ -12,7 +12,7 @@ use crate::frames::{self, Estimated, SweepRecords};
 use crate::markdown::counted;
 use crate::plan::{GroupOutline, Outline, PLAN};
 use crate::record::{Failure, GeometryRecord, RunRecord, Standing, Timing};
-use crate::results_dir::ResultsDir;
+use crate::results_dir::{ResultsDir, recorded_runs};
 use crate::runner::remove_states;
 use crate::spec::{SpecDocument, SweepSpec};
 use crate::topology::{self, CloudFound};
@@ -29,6 +29,17 @@ struct Gathered {
     loops: Vec<CloudFound>,
     /// What is not there yet, by group.
     lacking: Vec<String>,
+}
+
+/// What to say where a directory has more runs than the report that was made of it.
+pub fn left_out(results: &Path, runs: usize) -> Option<String> {
+    let more = recorded_runs(results).checked_sub(runs).filter(|more| *more > 0)?;
+    Some(format!(
+        "{} has {}, of an earlier spec or of this one with other settings, which this report leaves out; the command that asked for them \
+         makes their report again, without training, and another --out keeps both",
+        results.display(),
+        counted(more, "more run")
+    ))
 }
 
 /// Gathers a directory and gives the number of its runs.

@@ -14,6 +14,11 @@ pub fn paired_interval(a: Vec<Option<f64>>, b: Vec<Option<f64>>, level: f64) -> 
     Interval::percentile(&differences, level)
 }
 
+/// How often each of `n` sequences is in it, where each in turn is left out: the replicates of the jackknife.
+pub fn leave_one_out(n: usize) -> Array2<f64> {
+    Array2::from_shape_fn((n, n), |(left_out, at)| f64::from(u8::from(left_out != at)))
+}
+
 /// The sums of each replicate, by subset.
 pub struct Replicates([OfSubset; 3]);
 
@@ -49,13 +54,6 @@ impl OfSubset {
             Sums::from_values(row.as_slice().expect("rows lie together")).expect("as many values as fields")
         };
         Self(sums.rows().into_iter().map(replicate).collect())
-    }
-
-    /// The sums without each of the sequences in turn: what the jackknife needs.
-    pub fn leave_one_out(sequences: &[[Sums; 3]], subset: Subset) -> Self {
-        let n = sequences.len();
-        let counts = Array2::from_shape_fn((n, n), |(left_out, at)| f64::from(u8::from(left_out != at)));
-        Self::new(sequences, subset, &counts)
     }
 
     /// A metric's value in every replicate.

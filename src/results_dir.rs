@@ -20,7 +20,7 @@ const LOCKS: &str = ".locks";
 const STATE: &str = ".state";
 
 /// How long a process waits for another that prepares the directory, or that gathers what is in it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A results directory that this process works in.
 pub struct ResultsDir {
@@ -48,14 +48,25 @@ impl ResultsDir {
     /// # Errors
     /// As [`Self::claim`].
     pub fn claim_within(path: &Path, patience: Duration) -> Result<Self> {
-        let mut lock = open_lock(path)?;
         let deadline = Instant::now() + patience;
-        while !taken(lock.try_lock(), path)? {
+        Self::claim_after(path, || {
             ensure!(
                 Instant::now() < deadline,
                 "another process is working in {}; wait for it, or give another --out",
                 path.display()
             );
+            Ok(())
+        })
+    }
+
+    /// The same, but a process that works there is waited for as long as `wait` allows, which is asked again and again.
+    ///
+    /// # Errors
+    /// As [`Self::claim`], and those of `wait`.
+    pub fn claim_after(path: &Path, mut wait: impl FnMut() -> Result<()>) -> Result<Self> {
+        let mut lock = open_lock(path)?;
+        while !taken(lock.try_lock(), path)? {
+            wait()?;
             std::thread::sleep(Duration::from_millis(50));
         }
         mark(&mut lock, path)?;
@@ -181,6 +192,10 @@ impl ResultsDir {
         let written = ["runs", "tables", "plots"].map(|name| self.path.join(name));
         for dir in written.into_iter().chain(entries(&self.path.join("logs"))).chain([self.path.clone()]) {
             remove_abandoned(&dir);
+        }
+        // What a kill left of a state before it pointed to anything is nobody's.
+        for state in states(&self.path).filter(|state| !state.join("group.json").exists()) {
+            let _kept = std::fs::remove_dir_all(state);
         }
         let _kept = std::fs::remove_dir(self.path.join(STATE));
         // Nobody works on a group while this process has the whole directory.
@@ -416,10 +431,12 @@ mod tests {
         let dir = dir_with(&[]);
         let claimed = ResultsDir::claim(dir.path()).unwrap();
         let state = dir.path().join(".state/0123456789abcdef");
-        std::fs::create_dir_all(&state).unwrap();
+        std::fs::create_dir_all(state.join("round-1-0")).unwrap();
+        std::fs::write(state.join("group.json"), "{}").unwrap();
         claimed.tidy();
         assert!(state.exists());
-        std::fs::remove_dir(&state).unwrap();
+        // What nothing points to was never whole.
+        std::fs::remove_file(state.join("group.json")).unwrap();
         claimed.tidy();
         assert!(!dir.path().join(STATE).exists());
     }

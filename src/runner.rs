@@ -31,7 +31,7 @@ use crate::markdown::{counted, tokens_text};
 use crate::plan::{Group, PlannedModel, Run};
 use crate::progress::Progress;
 use crate::record::{GeometryKey, GeometryRecord, RunRecord, Timing};
-use crate::results_dir::state_dir;
+use crate::results_dir::{state_dir, states};
 use crate::spec::{SweepControl, SweepSpec};
 use crate::topology;
 pub(crate) use feed::distinct;
@@ -164,7 +164,7 @@ impl<'a> ModelAtWork<'a> {
     fn go_on_with_parts(&self, group: &Group) -> Result<()> {
         let Sweep { results, progress, .. } = *self.sweep;
         let sites = group.sites();
-        if sites.len() < 2 || Left::of(group, results)?.missing.is_empty() {
+        if sites.len() < 2 || states(results).next().is_none() || Left::of(group, results)?.missing.is_empty() {
             return Ok(());
         }
         let said = RefCell::new(BTreeSet::new());

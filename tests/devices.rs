@@ -394,6 +394,9 @@ fn what_no_worker_can_do_is_said_once() {
     if assay::device::names().len() == 1 {
         refused(&mut devices("all"), &["--devices all", "cpu,cpu", "no GPU", "devices here: cpu"]);
     }
+    if !assay::device::backends().contains(&"cuda") {
+        refused(&mut devices("cpu,cuda:0"), &["--devices cpu,cuda:0: `cuda:0`", "this build lacks it"]);
+    }
     refused(
         devices("cpu,cpu").args(["--set", "training_tokens=[999999872]"]),
         &["no worker could begin; cpu #", "15624998 are asked for"],

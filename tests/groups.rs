@@ -58,7 +58,10 @@ fn groups_in_any_order_one_of_them_killed_end_as_one_process() {
     // A part by hand starts anew, which is said.
     let part = group(&spec, &out, "small-4096tokens@blocks.3.hook_mlp_out").output().unwrap();
     let said = String::from_utf8_lossy(&part.stderr).into_owned();
-    assert!(part.status.success() && said.contains("small-4096tokens was begun as a whole"), "{said}");
+    assert!(
+        part.status.success() && said.contains("small-4096tokens was begun, and what was trained of it is not used"),
+        "{said}"
+    );
     for name in ["medium-2048tokens", "small-4096tokens", "0"] {
         stdout_of(&mut group(&spec, &out, name));
     }
@@ -162,7 +165,14 @@ fn a_plan_of_another_spec_is_not_gathered() {
     std::fs::write(out.join("plan.json"), &plan[..plan.len() / 2]).unwrap();
     refused(assay().arg("gather").arg(&out), &["plan.json is damaged"]);
     std::fs::write(out.join("plan.json"), plan).unwrap();
-    stdout_of(assay().arg("gather").arg(&out));
+    // A run of another spec is said to be left out.
+    let other = out.join("runs/0123456789abcdef.json");
+    std::fs::write(&other, "{}").unwrap();
+    let mut aloud = std::process::Command::new(env!("CARGO_BIN_EXE_assay"));
+    let gathered = aloud.arg("gather").arg(&out).output().unwrap();
+    let said = String::from_utf8_lossy(&gathered.stderr).into_owned();
+    assert!(gathered.status.success() && said.contains("has 1 more run, of an earlier spec"), "{said}");
+    std::fs::remove_file(other).unwrap();
     let after = files(&out);
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     assert_same(&out);

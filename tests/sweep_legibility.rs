@@ -122,3 +122,15 @@ fn one_latent_makes_no_mean() {
     let spec = write_spec(dir.path(), &[("k = [2, 4]", "k = [4]\nlegibility = { latents = 1 }")]);
     refused(&mut sweep(&spec, &dir.path().join("out")), &["[legibility]: latents = 1: at least 2 make a mean"]);
 }
+
+#[test]
+fn an_estimate_says_what_it_leaves_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let estimate = |section: &str| {
+        let spec = write_spec(dir.path(), &[("k = [2, 4]", &format!("k = [4]{section}"))]);
+        stdout_of(sweep(&spec, &dir.path().join("out")).arg("--dry-run"))
+    };
+    assert!(!estimate("").contains("not counted"));
+    let with = estimate("\nlegibility = { latents = 2 }");
+    assert!(with.contains("the work of [legibility] is not counted"), "{with}");
+}

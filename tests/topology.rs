@@ -127,6 +127,10 @@ fn a_cloud_is_read_from_files_of_every_kind() {
     refused(&mut topology("short.npy", &[]), &["short.npy", "[60, 2]"]);
     refused(&mut topology("c.npy", &["--metric", "euclidean,euclidean"]), &["--metric: euclidean is there twice"]);
     refused(&mut topology("c.npy", &["--nulls", "axes,axes"]), &["--nulls", "twice"]);
+    refused(
+        &mut topology("c.npy", &["--nulls", "clusters:60"]),
+        &["--nulls clusters:60", "60 points", "fewer clusters"],
+    );
     // Of one point nothing is claimed, and the earlier rule, which halves the cloud, stops no audit.
     let one = stdout_of(&mut topology("c.npy", &["--landmarks", "1", "--draws", "19"]));
     assert!(one.contains("nothing was drawn"), "{one}");

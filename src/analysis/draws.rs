@@ -9,7 +9,7 @@ use ndarray::Array2;
 
 use super::Quantity;
 use crate::frames::Grid;
-use crate::replicates::OfSubset;
+use crate::replicates::{OfSubset, leave_one_out};
 
 /// Bytes of values that are kept: 80 KB for a metric of a cell at 5,000 resamples. A report asks for the same ones in many tables and figures.
 const ROOM: usize = 128 << 20;
@@ -32,6 +32,7 @@ pub type Replicated = Vec<Option<f64>>;
 pub struct Draws<'a> {
     grid: &'a Grid,
     counts: OnceLock<Array2<f64>>,
+    left_out: OnceLock<Array2<f64>>,
     sums: Kept<(usize, Subset, Resampling), OfSubset>,
     values: Kept<(Vec<usize>, &'static str, Subset, Resampling), Replicated>,
 }
@@ -39,7 +40,8 @@ pub struct Draws<'a> {
 impl<'a> Draws<'a> {
     /// Nothing is drawn yet.
     pub fn new(grid: &'a Grid) -> Self {
-        Self { grid, counts: OnceLock::new(), sums: Kept::new(ROOM_OF_SUMS), values: Kept::new(ROOM) }
+        let (sums, values) = (Kept::new(ROOM_OF_SUMS), Kept::new(ROOM));
+        Self { grid, counts: OnceLock::new(), left_out: OnceLock::new(), sums, values }
     }
 
     /// The mean of a metric over runs that differ in their seeds, in every replicate. The same draws of sequences are made of all runs, and the same
@@ -67,13 +69,12 @@ impl<'a> Draws<'a> {
     fn sums(&self, run: usize, subset: Subset, kind: Resampling) -> Arc<OfSubset> {
         self.sums.get((run, subset, kind), OfSubset::size, || {
             let sequences = &self.grid.run(run).sequences;
-            match kind {
-                Resampling::Bootstrap => {
-                    let counts = self.counts.get_or_init(|| self.grid.resamples().counts());
-                    OfSubset::new(sequences, subset, counts)
-                }
-                Resampling::LeaveOneOut => OfSubset::leave_one_out(sequences, subset),
-            }
+            // All runs are evaluated on the same sequences.
+            let counts = match kind {
+                Resampling::Bootstrap => self.counts.get_or_init(|| self.grid.resamples().counts()),
+                Resampling::LeaveOneOut => self.left_out.get_or_init(|| leave_one_out(sequences.len())),
+            };
+            OfSubset::new(sequences, subset, counts)
         })
     }
 }
@@ -184,7 +185,8 @@ mod tests {
         assert_eq!(*get(&[0, 1]), combined.unwrap());
         assert_eq!(draws.values.state().made.len(), 2);
         let without = draws.values(&[0, 1], quantity, Resampling::LeaveOneOut);
-        let whole = |run: usize| OfSubset::leave_one_out(&grid.runs[run].sequences, Subset::All).values(quantity.0);
+        let left_out = leave_one_out(6);
+        let whole = |run: usize| OfSubset::new(&grid.runs[run].sequences, Subset::All, &left_out).values(quantity.0);
         let expected: Replicated = whole(0).into_iter().zip(whole(1)).map(|(a, b)| Some((a? + b?) / 2.0)).collect();
         assert_eq!(*without, expected);
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::gather::gather;
+use crate::gather::{gather, left_out};
 use crate::output;
 use crate::plan::PLAN;
 use crate::progress::Progress;
@@ -40,6 +40,9 @@ impl GatherArgs {
         let claimed = ResultsDir::claim(&self.results)?;
         let runs = gather(&claimed)?;
         progress.say(&format!("{runs} runs gathered"));
+        if let Some(said) = left_out(claimed.path(), runs) {
+            progress.say(&said);
+        }
         output::result_line(claimed.path().join("report.md").display())
     }
 }

@@ -10,23 +10,27 @@ mod worker;
 use std::cell::{Cell, OnceCell};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::files::write_atomic;
-use crate::gather::gather;
+use crate::gather::{gather, left_out};
+use crate::interrupt::{self, Interrupted};
 use crate::markdown::counted;
-use crate::plan::{Outline, Plan, group_and_sites};
+use crate::plan::{Group, Outline, Plan, group_and_sites};
 use crate::progress::Progress;
-use crate::results_dir::{PATIENCE, ResultsDir, SLURM, recorded_runs};
-use crate::runner::{ModelAtWork, Sweep, has_state};
+use crate::results_dir::{ResultsDir, SLURM, recorded_runs};
+use crate::runner::{ModelAtWork, Sweep, has_state, parts_begun};
 use crate::spec::{SpecDocument, SweepSpec};
-use crate::{device, fetch, interrupt, output};
+use crate::{device, fetch, output};
 use outlook::{Outlook, describe_downloads};
 pub(super) use slurm::quoted;
 use slurm::{SlurmArgs, Submission};
 use worker::Message;
+
+/// How long a sweep waits for processes that somebody has just stopped and that save or end.
+const SAVING: Duration = Duration::from_secs(3);
 
 /// Train and evaluate every SAE that a spec asks for, and report.
 ///
@@ -183,7 +187,7 @@ impl SweepArgs {
         };
         let group = self.group.as_deref().map(|wanted| plan.group(wanted)).transpose()?;
         let claimed = if group.is_none() && !self.worker {
-            let claimed = ResultsDir::claim(&results)?;
+            let claimed = ResultsDir::claim_within(&results, SAVING)?;
             prepare(claimed.path())?;
             claimed
         } else {
@@ -201,12 +205,7 @@ impl SweepArgs {
         }
         if let Some((model, group)) = group {
             let name = group.name();
-            let (whole, sites) = group_and_sites(&name);
-            if !sites.is_empty() && has_state(results, &plan.group(whole)?.1.id()) {
-                progress.warn(&format!(
-                    "{whole} was begun as a whole, and what was trained of it is not used for a part: `--group {whole}` goes on with it"
-                ));
-            }
+            warn_of_others(&plan, &group, results, progress)?;
             let _held = claimed.hold(&name)?.with_context(|| {
                 format!(
                     "another process is working on the group {name} in {}; wait for it, or take another group",
@@ -266,8 +265,15 @@ impl SweepArgs {
         };
         devices::deal(&devices, command, results, progress)?;
         // Where the same sweep was started twice, the other may just be gathering.
-        let claimed = ResultsDir::claim_within(results, PATIENCE).with_context(|| {
-            format!("all groups are finished; `assay gather '{}'` makes their report", results.display())
+        let mut is_said = false;
+        let claimed = ResultsDir::claim_after(results, || {
+            let shown = results.display();
+            let saved = || format!("all groups are finished; `assay gather '{shown}'` makes their report");
+            ensure!(!interrupt::requested(), Interrupted { saved: saved() });
+            if !std::mem::replace(&mut is_said, true) {
+                progress.say(&format!("all groups are finished; another process works in {shown} and is waited for"));
+            }
+            Ok(())
         })?;
         finish(&claimed, progress, start)
     }
@@ -292,15 +298,34 @@ fn finish(claimed: &ResultsDir, progress: Progress, start: Start) -> Result<()> 
         (_, all) => format!("{all} in {seconds:.1} s"),
     };
     progress.say(&format!("{done}; {} opens in a browser", results.join("report.html").display()));
-    if recorded > runs {
-        progress.say(&format!(
-            "{} has {}, of an earlier spec or of this one with other settings, which this report leaves out; the command that asked for \
-             them makes their report again, without training, and another --out keeps both",
-            results.display(),
-            counted(recorded - runs, "more run")
-        ));
+    if let Some(said) = left_out(results, runs) {
+        progress.say(&said);
     }
     output::result_line(results.join("report.md").display())
+}
+
+/// Says of a part of a group that others were begun that it is in, in whole or in part: what was trained of them is not gone on with.
+fn warn_of_others(plan: &Plan, part: &Group, results: &Path, progress: Progress) -> Result<()> {
+    let name = part.name();
+    let (whole, sites) = group_and_sites(&name);
+    if sites.is_empty() {
+        return Ok(());
+    }
+    let (_, group) = plan.group(whole)?;
+    let begun = parts_begun(results, &group.sites(), |sites| group.part(sites).id(), |_| ());
+    let is_other = |other: &[String]| {
+        let shares = other.iter().any(|site| sites.contains(&site.as_str()));
+        shares && !other.iter().all(|site| sites.contains(&site.as_str()))
+    };
+    let mut others: Vec<String> =
+        begun.iter().filter(|other| is_other(other)).map(|other| group.part(other).name()).collect();
+    others.extend(has_state(results, &group.id()).then(|| group.name()));
+    for other in others {
+        progress.warn(&format!(
+            "{other} was begun, and what was trained of it is not used for another part: `--group '{other}'` goes on with it"
+        ));
+    }
+    Ok(())
 }
 
 /// Checks that a results directory is not that of a sweep of another name. One of the same name may have changed since: it goes on.

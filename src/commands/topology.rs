@@ -149,6 +149,13 @@ impl TopologyArgs {
             whole.dim()
         );
         let points = self.points(whole)?;
+        let few = |null: &&Null| matches!(null, Null::Clusters { count } if *count >= points.cloud.nrows());
+        if let Some(null) = settings.nulls.iter().find(few) {
+            bail!(
+                "--nulls {null}: with {} points each is a cluster of its own, and every draw the cloud itself; give fewer clusters",
+                points.cloud.nrows()
+            );
+        }
         settings.check_size(points.rows, "--rows or --landmarks")?;
         interrupt::listen()?;
         if self.dry_run {

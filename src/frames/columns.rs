@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series, StatisticsOptions};
 use serde::Serialize;
 
+use super::seal::{seal, unsealed};
 use crate::files::write_atomic;
 
 pub fn text(name: &str, values: impl Iterator<Item = String>) -> Column {
@@ -24,7 +25,7 @@ pub fn frame(columns: Vec<Column>) -> Result<DataFrame> {
     DataFrame::new_infer_height(columns).context("columns of one length")
 }
 
-/// Writes parquet with nothing in it that depends on when or where, on one thread: the same frame gives the same bytes.
+/// Writes parquet with nothing in it that depends on when or where, on one thread: the same frame gives the same bytes. A hash of them is in it.
 pub fn write_frame(path: &Path, mut frame: DataFrame) -> Result<()> {
     // By way of memory: the writer's own words for a full disk are «Invalid thrift: transport error».
     let mut bytes = Vec::new();
@@ -32,8 +33,10 @@ pub fn write_frame(path: &Path, mut frame: DataFrame) -> Result<()> {
     ParquetWriter::new(&mut bytes)
         .set_parallel(false)
         .with_statistics(StatisticsOptions::empty())
+        .with_key_value_metadata(Some(unsealed()))
         .finish(&mut frame)
         .with_context(|| format!("{} can't be made", path.display()))?;
+    seal(&mut bytes)?;
     write_atomic(path, &bytes)
 }
 

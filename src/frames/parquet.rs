@@ -1,13 +1,15 @@
 //! Parquet read, with errors that name the file and the column.
 
-use std::fs::File;
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use polars::prelude::{DataFrame, ParquetReader, PolarsResult, SerReader, Series};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+
+use super::seal::{KEY, is_whole};
 
 /// What Polars makes of a parquet file. Its reader ends in a panic where a file is damaged in a way that it did not think of; that is an
 /// error like any other.
@@ -19,14 +21,24 @@ pub fn guarded<T>(read: impl FnOnce() -> PolarsResult<T>) -> Result<T> {
     Ok(found?)
 }
 
-/// A parquet file as a frame.
+/// A parquet file as a frame. If it holds the hash of its bytes, as those do that this program writes, it is checked.
 ///
 /// # Errors
 /// If it is missing or damaged.
 pub fn open(path: &Path) -> Result<DataFrame> {
-    let file = File::open(path).with_context(|| format!("cannot read {}; `assay sweep` writes it", path.display()))?;
-    guarded(|| ParquetReader::new(file).finish())
-        .with_context(|| format!("{} is no parquet file or damaged; run the sweep again", path.display()))
+    let shown = path.display();
+    let dir = path.parent().unwrap_or(Path::new("")).display();
+    let bytes = std::fs::read(path).with_context(|| {
+        format!("cannot read {shown}; `assay sweep` writes it, and `assay gather '{dir}'` where its groups were worked on one by one")
+    })?;
+    ensure!(
+        is_whole(&bytes) != Some(false),
+        "{shown} is damaged: it is not what was written. Copy it again, or make it anew by `assay gather '{dir}'`, where the records of its runs \
+         are; if it was changed on purpose, leave the key {KEY} out of its metadata"
+    );
+    guarded(|| ParquetReader::new(Cursor::new(bytes)).finish()).with_context(|| {
+        format!("{shown} is no parquet file or damaged; copy it again, or run the command again that wrote it")
+    })
 }
 
 /// A parquet file, with errors that name it and the column.

@@ -42,7 +42,7 @@ pub(super) struct Trained {
 struct GroupState {
     #[serde(flatten)]
     trained: Trained,
-    /// The sites of the part of a group that it is of; none of a whole one.
+    /// The sites of the part of a group that it is of; none of a whole one, which may be a part by now, of a sweep with more sites.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sites: Vec<String>,
     /// Of each SAE, by its first run.
@@ -157,12 +157,15 @@ pub fn parts_begun(
     let state = |dir: &Path| GroupState::read(dir).inspect_err(&damaged).ok().flatten();
     let of_whole = state(&state_dir(results, &id_of(sites))).map(|state| state.trained.tokens);
     let mut begun: Vec<(u64, Vec<String>)> = states(results)
-        .filter_map(|dir| state(&dir).map(|state| (dir, state)))
-        .filter(|(dir, GroupState { sites: of, .. })| {
-            let is_ours = !of.is_empty() && of.iter().all(|site| sites.contains(site));
-            is_ours && *dir == state_dir(results, &id_of(of))
+        .filter_map(|dir| {
+            let GroupState { trained, sites: of, .. } = state(&dir)?;
+            let is_of = |of: &[String]| dir == state_dir(results, &id_of(of));
+            let of = match of.is_empty() {
+                true => vec![sites.iter().find(|site| is_of(std::slice::from_ref(site)))?.clone()],
+                false => of,
+            };
+            (of.iter().all(|site| sites.contains(site)) && is_of(&of)).then_some((trained.tokens, of))
         })
-        .map(|(_, state)| (state.trained.tokens, state.sites))
         .filter(|(tokens, _)| of_whole.is_none_or(|of_whole| *tokens > of_whole))
         .collect();
     begun.sort_by_key(|(tokens, sites)| (std::cmp::Reverse(*tokens), sites.clone()));
@@ -252,6 +255,11 @@ mod tests {
         made.begin("b-128tokens", &[1], &results);
         further(&begin(&[]), 33);
         assert_eq!(begun().collect::<Vec<Vec<usize>>>(), [vec![0, 2]]);
+        // One that says nothing of sites, as of a sweep that had this one alone.
+        let alone = begin(&[1]).join(GROUP);
+        let text = std::fs::read_to_string(&alone).unwrap().replace(&format!("[\"{}\"]", sites[1]), "[]");
+        std::fs::write(&alone, text.replace("\"tokens\":32", "\"tokens\":35")).unwrap();
+        assert_eq!(begun().collect::<Vec<Vec<usize>>>(), [vec![1], vec![0, 2]]);
         remove_states(&results, &sites, |sites| group.part(sites).id()).unwrap();
         assert_eq!((begun().count(), states(&results).count()), (0, 1));
     }

@@ -105,6 +105,7 @@ impl SweepSpec {
         for budgets in [&self.training_tokens].into_iter().chain(of_models) {
             for (at, &tokens) in budgets.iter().enumerate() {
                 ensure!(!budgets[..at].contains(&tokens), "training_tokens: a value is listed twice ({tokens})");
+                ensure!(tokens > 0, "training_tokens = 0 trains nothing; {batch}, a step, is the least");
                 ensure!(
                     tokens >= batch as u64 && tokens % batch as u64 == 0,
                     "training_tokens = {tokens} is not a multiple of batch_size = {batch}; {} would be",

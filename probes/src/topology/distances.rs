@@ -94,12 +94,18 @@ impl Distances {
     }
 }
 
+/// Sums of squares of values up to this are numbers, with room for the nulls' draws.
+const LARGEST: f64 = 1e150;
+
 /// The first value of a cloud that is not what a metric is of.
 fn check(cloud: ArrayView2<'_, f64>, metric: Metric) -> Result<()> {
     for (row, values) in cloud.rows().into_iter().enumerate() {
         for (column, &value) in values.iter().enumerate() {
             if !value.is_finite() {
                 return Err(TopologyError::NotFinite { row, column, value });
+            }
+            if value.abs() > LARGEST {
+                return Err(TopologyError::TooLarge { row, column, value });
             }
             let (of, suits) = match metric {
                 Metric::Jaccard => ("0 or 1", value == 0.0 || value == 1.0),

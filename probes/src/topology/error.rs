@@ -15,6 +15,18 @@ pub enum TopologyError {
         /// What is there.
         value: f64,
     },
+    /// A value's square is beyond the largest number.
+    #[error(
+        "row {row}, column {column} of the cloud is {value:e}, whose square is no number; divide all values by the same"
+    )]
+    TooLarge {
+        /// Counted from 0.
+        row: usize,
+        /// Counted from 0.
+        column: usize,
+        /// What is there.
+        value: f64,
+    },
     /// A direction is asked of a point that has none.
     #[error("row {row} of the cloud is zero, and has no angle to others; leave it out, or take the metric euclidean")]
     Zero {

@@ -367,6 +367,9 @@ fn clouds_that_are_none_are_refused() {
             .to_string()
     };
     assert!(of([0.0, 1.0, f64::NAN, 1.0], Metric::Euclidean).contains("row 1, column 0 of the cloud is NaN"));
+    assert!(
+        of([0.0, 1.0, -1e200, 1.0], Metric::Euclidean).contains("row 1, column 0 of the cloud is -1e200, whose square")
+    );
     assert!(of([0.0, 0.0, 1.0, 1.0], Metric::Angular).contains("row 0 of the cloud is zero"));
     assert!(of([0.0, 1.0, 0.5, 1.0], Metric::Jaccard).contains("0 or 1"));
     assert!(of([0.0, 1.0, -0.5, 1.0], Metric::Tanimoto).contains("not negative"));

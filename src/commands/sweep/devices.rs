@@ -28,13 +28,15 @@ use crate::runner::{Passes, REMEDY, has_state};
 const ATTEMPTS: usize = 2;
 /// How often an interrupt is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often a group is asked for that another process works on.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+/// After how long a group is asked for again that another process works on: twice as long each time, since the states of all groups are read
+/// for it.
+const ASK_FIRST: Duration = Duration::from_secs(1);
+const ASK_AT_LEAST: Duration = Duration::from_secs(16);
 
 /// The devices that `--devices` names, a worker each.
 ///
 /// # Errors
-/// If a name means nothing, or `all` finds no GPU.
+/// If a name means nothing or a kind of device that this build lacks, or `all` finds no GPU.
 pub(super) fn named(text: &str) -> Result<Vec<String>> {
     let found = if text == "all" {
         device::all_cards().context("--devices all; `--devices cpu,cpu` has two worker processes on the CPU")?
@@ -42,7 +44,7 @@ pub(super) fn named(text: &str) -> Result<Vec<String>> {
         text.split(',').map(|name| name.trim().to_owned()).collect()
     };
     for name in &found {
-        device::check_name(name).with_context(|| format!("--devices {text}: `{name}`"))?;
+        device::check_built(name).with_context(|| format!("--devices {text}: `{name}`"))?;
     }
     Ok(found)
 }
@@ -94,6 +96,7 @@ fn deal_until(
         held: Vec::new(),
         dealt: 0,
         asked: Instant::now(),
+        patience: ASK_FIRST,
         said: BTreeSet::new(),
         class: None,
         deaths: BTreeMap::new(),
@@ -120,6 +123,8 @@ struct Deal<'a> {
     dealt: usize,
     /// When one of those that are held was asked for last.
     asked: Instant,
+    /// After how long one is asked for again.
+    patience: Duration,
     /// Those of which that was said, and warnings.
     said: BTreeSet<String>,
     /// That of all devices, and the first worker that named it.
@@ -182,6 +187,7 @@ impl Deal<'_> {
             }
             Message::Done(_) => {
                 self.workers[at].order = None;
+                self.patience = ASK_FIRST;
                 self.display.done(at);
             }
             Message::Held(group) => {
@@ -272,8 +278,12 @@ impl Deal<'_> {
 
     /// Gives every idle worker a group; where none is left and none may come back, it may go.
     fn hand_out(&mut self) -> Result<()> {
-        if self.todo.as_ref().is_some_and(Vec::is_empty) && !self.held.is_empty() && self.asked.elapsed() >= ASK_EVERY {
+        // Only when somebody can begin with it: what lies ready meanwhile would miss a state that is saved later.
+        let is_idle = self.workers.iter().any(|worker| worker.is_ready && worker.is_free());
+        let is_due = self.asked.elapsed() >= self.patience;
+        if self.todo.as_ref().is_some_and(Vec::is_empty) && !self.held.is_empty() && is_idle && is_due {
             self.asked = Instant::now();
+            self.patience = (self.patience * 2).min(ASK_AT_LEAST);
             self.deal_again();
         }
         let Some(todo) = &mut self.todo else { return Ok(()) };

@@ -73,8 +73,11 @@ pub(super) struct Outlook {
     evaluation_bytes: Option<f64>,
     checkpoint_seconds: u64,
     checkpoint_tokens: Option<u64>,
-    /// Of what is left to do, without the geometry of the models and mutual information.
+    /// Of what is left to do, without the geometry of the models and what is in `not_timed`.
     seconds: Option<Estimate>,
+    /// Parts of the spec whose work is not in `seconds`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_timed: Vec<&'static str>,
     /// Clouds to audit for loops, where the spec asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     topology: Option<Audits>,
@@ -217,6 +220,13 @@ impl Outlook {
             checkpoint_seconds,
             checkpoint_tokens,
             seconds: can.then_some(seconds),
+            not_timed: [
+                spec.information.is_some().then_some("[information]"),
+                spec.legibility.is_some().then_some("[legibility]"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             topology: spec
                 .topology
                 .as_ref()
@@ -295,9 +305,13 @@ impl fmt::Display for Outlook {
             writeln!(
                 f,
                 "about {} here, from a little of each, timed: capturing {capture:.0} s, training {training:.0} s ({:.2} TFLOP in the \
-                 encoders' products), evaluating {evaluation:.0} s",
+                 encoders' products), evaluating {evaluation:.0} s{}",
                 duration(seconds.total()),
-                self.flops / 1e12
+                self.flops / 1e12,
+                match &self.not_timed[..] {
+                    [] => String::new(),
+                    parts => format!("; the work of {} is not counted", parts.join(" and ")),
+                }
             )?;
         }
         if let (Some(model), Some(training), Some(evaluation)) =

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{read_json, write_atomic};
@@ -33,6 +33,8 @@ const SPEC: &str = "spec.toml";
 const REPORT: &str = "report.md";
 /// The device where none is named on the command line.
 const AUTO: &str = "auto";
+/// Minutes of a task that are not enough to begin anything.
+const LEAST_MINUTES: f64 = 3.0;
 /// Lines of a log that are shown.
 const LAST_LINES: usize = 8;
 
@@ -63,7 +65,7 @@ struct Options {
     /// With --slurm: what each task needs, such as `gpu:1`
     #[arg(long, requires = "slurm", value_name = "LIST")]
     gres: Option<String>,
-    /// With --slurm: how long a task may take; two minutes before, it saves its state and ends
+    /// With --slurm: how long a task may take, as Slurm writes it: minutes, H:MM:SS, D-H; two minutes before, it saves its state and ends
     #[arg(long, requires = "slurm", value_name = "TIME")]
     time: Option<String>,
     /// With --slurm: any other option of sbatch, such as --sbatch=--cpus-per-task=8; may be repeated
@@ -143,6 +145,7 @@ impl SlurmArgs {
             "--slurm --retry goes by the spec as it was submitted, with its --set; leave --set out, or submit the changed sweep with \
              --slurm alone"
         );
+        self.options.check()?;
         jobs.options.update(&self.options);
         if submission.device != AUTO {
             submission.device.clone_into(&mut jobs.device);
@@ -163,6 +166,7 @@ impl SlurmArgs {
     /// # Errors
     /// If jobs of it are in the queue, the directory can't be written, or Slurm refuses.
     pub fn start(&self, submission: &Submission<'_>, groups: Vec<String>, recorded: &str, dry_run: bool) -> Result<()> {
+        self.options.check()?;
         let all: Vec<usize> = (0..groups.len()).collect();
         let mut jobs = Jobs {
             device: submission.device.to_owned(),
@@ -193,6 +197,14 @@ impl SlurmArgs {
 }
 
 impl Options {
+    /// Checks that a task has time to do something: Slurm sends the signal two minutes before the end, or up to a minute earlier.
+    fn check(&self) -> Result<()> {
+        let short = self.time.as_ref().filter(|time| minutes(time).is_some_and(|minutes| minutes <= LEAST_MINUTES));
+        short.map_or(Ok(()), |time| {
+            bail!("--time {time}: a task saves its state and ends two minutes before its time is over, and would begin nothing; give more")
+        })
+    }
+
     /// Takes what is given in `other`.
     fn update(&mut self, other: &Self) {
         let fields =
@@ -349,6 +361,7 @@ impl Jobs {
             let what = match &state.queued {
                 Some(queued) => queued.to_lowercase(),
                 None if state.is_finished() => "finished".to_owned(),
+                None if self.arrays.is_empty() => "not submitted".to_owned(),
                 None => {
                     let log = results.join(SLURM).join(format!("group-{at}.log"));
                     write!(logs, "\n{name} stopped; {} ends:\n{}", log.display(), last_lines(&log))?;
@@ -366,9 +379,33 @@ impl Jobs {
             None if results.join(REPORT).exists() => results.join(REPORT).display().to_string(),
             None => "not in the queue".to_owned(),
         };
-        let retry = if logs.is_empty() { "" } else { "\n--slurm --retry submits those that stopped again.\n" };
+        let retry = match logs.is_empty() {
+            true if self.arrays.is_empty() => {
+                "Slurm took no job of it: --slurm --retry submits it, or --slurm alone with other options.\n"
+            }
+            true => "",
+            false => "\n--slurm --retry submits those that stopped again.\n",
+        };
         Ok(format!("{table}\nReport: {gathered}\n{logs}{retry}"))
     }
+}
+
+/// A time as Slurm reads it: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` or
+/// `days-hours:minutes:seconds`. `None` for what is none of these; Slurm has words of its own for it.
+fn minutes(time: &str) -> Option<f64> {
+    let (days, rest) = match time.split_once('-') {
+        Some((days, rest)) => (Some(days.parse::<f64>().ok()?), rest),
+        None => (None, time),
+    };
+    let parts: Vec<f64> = rest.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let of = match (days, parts.len()) {
+        (None, 1) => [1.0, 0.0, 0.0],
+        (None, 2) => [1.0, 1.0 / 60.0, 0.0],
+        (_, 1..=3) => [60.0, 1.0, 1.0 / 60.0],
+        _ => return None,
+    };
+    let minutes: f64 = parts.iter().zip(of).map(|(part, of)| part * of).sum();
+    Some(days.unwrap_or(0.0) * 24.0 * 60.0 + minutes)
 }
 
 /// Whether all groups are finished and the report was written after the last of their records.
@@ -388,6 +425,21 @@ fn last_lines(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_slurm() {
+        for (time, expected) in
+            [("30", 30.0), ("1:30", 1.5), ("4:00:00", 240.0), ("1-0", 1440.0), ("1-1:30", 1530.0), ("2-0:0:30", 2880.5)]
+        {
+            assert_eq!(minutes(time), Some(expected), "{time}");
+        }
+        for time in ["4x", "UNLIMITED", "", "1:2:3:4", "a-1"] {
+            assert_eq!(minutes(time), None, "{time}");
+        }
+        let of = |time: &str| Options { time: Some(time.to_owned()), ..Options::default() }.check();
+        assert!(of("2:59").unwrap_err().to_string().contains("--time 2:59"));
+        assert!(of("0:3:30").is_ok() && of("INFINITE").is_ok() && Options::default().check().is_ok());
+    }
 
     #[test]
     fn the_last_lines_of_a_log_are_shown() {

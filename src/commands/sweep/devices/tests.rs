@@ -11,7 +11,12 @@ use crate::runner::made::MadeSweep;
 #[test]
 fn devices_are_names_and_are_told_apart() {
     assert_eq!(named("cpu").unwrap(), ["cpu"]);
-    assert_eq!(named("cuda:0, cuda:1").unwrap(), ["cuda:0", "cuda:1"]);
+    assert_eq!(named("cpu, cpu").unwrap(), ["cpu", "cpu"]);
+    let cards = named("cuda:0,cuda:1");
+    match device::backends().contains(&"cuda") {
+        true => assert_eq!(cards.unwrap(), ["cuda:0", "cuda:1"]),
+        false => assert!(format!("{:#}", cards.unwrap_err()).contains("`cuda:0`: this build lacks it")),
+    }
     for text in ["", "cpu,", "cpu,tpu", "cuda:x"] {
         let error = format!("{:#}", named(text).unwrap_err());
         assert!(error.contains("--devices"), "{error}");
@@ -30,11 +35,14 @@ while read -r order; do
     $HELD) if [ -e "$LOG.held" ]; then
             cp "$MADE/$group/runs/"* "$RESULTS/runs/"; printf '{"done":"%s"}\n' "$group"
         else
-            touch "$LOG.held"; mv "$RESULTS/left" "$RESULTS/.state"; printf '{"held":"%s"}\n' "$group"
+            touch "$LOG.held"; (sleep "$LATE"; mv "$RESULTS/left" "$RESULTS/.state") > /dev/null &
+            [ "$LATE" != 0 ] || wait
+            printf '{"held":"%s"}\n' "$group"
         fi ;;
     $FAILS) printf '{"failed":{"group":"%s","error":"the text is damaged"}}\n' "$group" ;;
     $DIES) echo "a last word" >&2; exit 3 ;;
-    *) cp "$MADE/$group/runs/"* "$RESULTS/runs/"; printf '{"done":"%s"}\n' "$group" ;;
+    *) case "$group" in b-*) sleep "$SLOW" ;; esac
+        cp "$MADE/$group/runs/"* "$RESULTS/runs/"; printf '{"done":"%s"}\n' "$group" ;;
     esac
 done
 "#;
@@ -44,8 +52,11 @@ done
 struct Fate<'a> {
     fails: &'a str,
     dies: &'a str,
-    /// Once; then the states are there that lie in `left`.
+    /// Once; `late` seconds later the states are there that lie in `left`.
     held: &'a str,
+    late: u32,
+    /// Seconds that groups of the second model take.
+    slow: u32,
 }
 
 /// A sweep of which each group was carried out in a directory of its own, from which workers take it.
@@ -84,6 +95,7 @@ impl Dealt {
                 .env("LOG", &self.log)
                 .env("MADE", self.results.with_file_name("made"))
                 .env("RESULTS", &self.results);
+            command.env("LATE", fate.late.to_string()).env("SLOW", fate.slow.to_string());
             command.env("FAILS", fate.fails).env("DIES", fate.dies).env("HELD", fate.held);
             command
         };
@@ -197,19 +209,28 @@ fn sites_on_one_device_share_a_capture() {
     assert_eq!(shares(&sweep, 4), with_other(&[&[0], &[1], &[2]]));
 }
 
-/// An earlier sweep's worker, whose own parent was killed, saves all of a group while a part of it is asked for: all of it goes on from there.
+/// An earlier sweep's worker, whose own parent was killed, saves all of a group while a part of it is asked for: all of it goes on from there,
+/// also where that takes longer than it takes to ask again, while all workers have other work.
 #[test]
 fn what_another_process_leaves_of_a_group_is_gone_on_with() {
-    let overrides = ["k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]", "training_tokens=[64]"];
-    let sweep = Dealt::of(&overrides);
-    let [early, mid] = [0, 1].map(|at| sweep.made.parts("a-256tokens")[at].name());
-    sweep.begin("a-256tokens", &[]);
-    fs::rename(sweep.results.join(".state"), sweep.results.join("left")).unwrap();
-    sweep.deal(&["cpu", "cpu"], Fate { held: &early, ..Fate::default() }, &|| false).unwrap();
-    let mut given = sweep.given();
-    given.sort();
-    assert_eq!(given, ["a-256tokens".to_owned(), early, mid, "b-64tokens".to_owned()]);
-    assert_eq!(sweep.done().len(), 2);
+    let overrides =
+        ["k=[2]", "seeds=[0]", "controls=[]", "models.a.training_tokens=[256]", "training_tokens=[64, 128]"];
+    for (late, slow) in [(0, 0), (2, 4)] {
+        let sweep = Dealt::of(&overrides);
+        let [early, mid] = [0, 1].map(|at| sweep.made.parts("a-256tokens")[at].name());
+        sweep.begin("a-256tokens", &[]);
+        fs::rename(sweep.results.join(".state"), sweep.results.join("left")).unwrap();
+        let fate = Fate { held: &early, late, slow, ..Fate::default() };
+        sweep.deal(&["cpu", "cpu"], fate, &|| false).unwrap();
+        let mut given = sweep.given();
+        given.sort();
+        let whole = ["a-256tokens", "b-128tokens", "b-64tokens"].map(str::to_owned);
+        let [a, rest @ ..] = whole.clone();
+        assert_eq!(given, [&[a, early, mid], &rest[..]].concat(), "{late} s");
+        let mut done = sweep.done();
+        done.sort();
+        assert_eq!(done, whole);
+    }
 }
 
 #[test]
