@@ -109,7 +109,7 @@ impl SweepArgs {
     ///
     /// # Errors
     /// If the spec, a model or a token file is unusable, the results directory is not a sweep's or another process works in it,
-    /// training diverges, a file can't be written, or somebody interrupts ([`Interrupted`](crate::interrupt::Interrupted)).
+    /// training diverges, a file can't be written, or somebody interrupts ([`Interrupted`]).
     pub fn run(&self, device_name: &str, progress: Progress) -> Result<()> {
         self.run_document(&SpecDocument::read(&self.spec, &self.options.overrides)?, device_name, progress)
     }
