@@ -74,6 +74,8 @@ fn an_override_that_is_wrong_is_named_as_it_was_given() {
         ("train.lr=high", &["--set train.lr=high: invalid type: string \"high\", expected a number"][..]),
         ("train.lrr=1", &["--set train.lrr=1: unknown field `lrr`", "did you mean `lr`?"]),
         ("k=8", &["--set k=8", "expected a list", "write a list"]),
+        ("k=[8, 8]", &[".toml with --set k=[8, 8]: ", "twice"]),
+        ("training_tokens=[0]", &["with --set training_tokens=[0]: training_tokens = 0 trains nothing"]),
     ] {
         let mut command = sweep(&spec, &dir.path().join("out"));
         refused(command.args(["--set", "seeds=[1]", "--set", set]), parts);

@@ -73,7 +73,11 @@ impl SpecDocument {
     /// If it has a key that is not known, or a value that can't be.
     pub fn spec(&self) -> Result<SweepSpec> {
         let mut spec: SweepSpec = self.parsed()?;
-        spec.check().with_context(|| format!("{}", self.path.display()))?;
+        let is_right = |document: &Self| document.read_as::<SweepSpec>().is_ok_and(|spec| spec.check().is_ok());
+        spec.check().with_context(|| match self.source(is_right) {
+            Source::File(path) => path.display().to_string(),
+            Source::Override(set) => format!("{} with --set {set}", self.path.display()),
+        })?;
         for model in &mut spec.models {
             for path in [&mut model.path, &mut model.step0] {
                 *path = path.take().map(|p| self.place(&p));
@@ -89,14 +93,19 @@ impl SpecDocument {
     /// # Errors
     /// If a value is none of its key, or a key is missing or not known.
     pub fn parsed<T: DeserializeOwned>(&self) -> Result<T> {
-        toml::from_str(&self.document.to_string()).map_err(|error| explain(&error, &self.source::<T>()))
+        let is_right = |document: &Self| document.read_as::<T>().is_ok();
+        self.read_as().map_err(|error| explain(&error, &self.source(is_right)))
     }
 
-    /// Where the first mistake of its form was made: an override of the command line, or the file.
-    fn source<T: DeserializeOwned>(&self) -> Source<'_> {
+    fn read_as<T: DeserializeOwned>(&self) -> Result<T, toml::de::Error> {
+        toml::from_str(&self.document.to_string())
+    }
+
+    /// Where the first mistake was made: by an override of the command line, without which it is right, or in the file.
+    fn source(&self, is_right: impl Fn(&Self) -> bool) -> Source<'_> {
         let is_right = |count: usize| {
             let document = Self::of(&self.path, &self.written, &self.overrides[..count]);
-            document.is_ok_and(|document| toml::from_str::<T>(&document.document.to_string()).is_ok())
+            document.is_ok_and(|document| is_right(&document))
         };
         let wrong = (1..=self.overrides.len()).find(|&count| is_right(count - 1) && !is_right(count));
         wrong.map_or(Source::File(&self.path), |count| Source::Override(&self.overrides[count - 1]))

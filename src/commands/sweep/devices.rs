@@ -349,10 +349,10 @@ impl Deal<'_> {
         }
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         if !is_ready {
-            self.display.say(&format!("{label}: the worker ended before it began{words}"));
             if self.todo.is_none() && self.workers.iter().all(|worker| worker.is_gone) {
-                bail!("no worker could begin; {label}{words}");
+                bail!("no worker could begin; {label}{}", words.replacen(": error: ", ": ", 1));
             }
+            self.display.say(&format!("{label}: the worker ended before it began{words}"));
             return Ok(());
         }
         let Some(order) = order else {
