@@ -39,6 +39,8 @@ pub fn read(results: &Path) -> Result<Grid> {
             fields.push(column.unwrap_or_else(|| vec![Some(0.0); sequences.height()]));
         }
     }
+    let numbers = sequences.whole("sequence")?;
+    let damaged = "rows were lost or put in another order; copy the file again, or make it anew by `assay gather`";
     for (row, id) in sequences.text("id")?.into_iter().enumerate() {
         // A null in a subset's column is the value on all tokens.
         let all = |field: usize| fields[field % Sums::FIELDS.len()][row];
@@ -46,8 +48,19 @@ pub fn read(results: &Path) -> Result<Grid> {
         let values: Vec<f64> = fields.iter().enumerate().map(value).collect();
         let parts: Vec<Sums> = values.chunks(Sums::FIELDS.len()).filter_map(Sums::from_values).collect();
         let parts: [Sums; 3] = parts.try_into().ok().context("three subsets of sums")?;
-        sums.entry(id).or_default().push(parts);
+        let of_run = sums.entry(id).or_default();
+        // By their places those of different runs are paired.
+        ensure!(
+            numbers[row] == of_run.len() as u64,
+            "{SEQUENCES}: row {row} is of sequence {}, where {} is expected: {damaged}",
+            numbers[row],
+            of_run.len()
+        );
+        of_run.push(parts);
     }
+    let mut counts = sums.values().map(Vec::len);
+    let first = counts.next();
+    ensure!(counts.all(|count| Some(count) == first), "{SEQUENCES}: not all runs have as many sequences: {damaged}");
     let mut curves: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
     let frame = Frame::open(&results.join(CURVES))?;
     for ((id, step), loss) in frame.text("id")?.into_iter().zip(frame.whole("step")?).zip(frame.numbers("loss")?) {
@@ -226,15 +239,34 @@ mod tests {
 
     /// A copy of committed results, which name no architecture, with a change of `runs.parquet`.
     fn changed(change: impl Fn(&mut DataFrame)) -> Result<Grid> {
+        changed_in(RUNS, change)
+    }
+
+    fn changed_in(name: &str, change: impl Fn(&mut DataFrame)) -> Result<Grid> {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/example");
         let dir = tempfile::tempdir().unwrap();
         for file in super::super::FILES {
             std::fs::copy(from.join(file), dir.path().join(file)).unwrap();
         }
-        let mut frame = open(&dir.path().join(RUNS)).unwrap();
+        let mut frame = open(&dir.path().join(name)).unwrap();
         change(&mut frame);
-        write_frame(&dir.path().join(RUNS), frame).unwrap();
+        write_frame(&dir.path().join(name), frame).unwrap();
         read(dir.path())
+    }
+
+    /// A row that is missing would pair sequences with others, and a run that has fewer has no replicates in common with the rest.
+    #[test]
+    fn sequences_that_are_lost_or_mixed_are_missed() {
+        let last = |frame: &mut DataFrame| *frame = frame.head(Some(frame.height() - 1));
+        let first = |frame: &mut DataFrame| *frame = frame.slice(1, frame.height());
+        for (change, part) in [
+            (&last as &dyn Fn(&mut DataFrame), "not all runs have as many sequences"),
+            (&first, "row 0 is of sequence 1, where 0"),
+        ] {
+            let error = format!("{:#}", changed_in(SEQUENCES, change).err().unwrap());
+            assert!(error.contains(part) && error.contains("assay gather"), "{error}");
+        }
+        assert!(changed_in(SEQUENCES, |_| ()).is_ok());
     }
 
     #[test]
