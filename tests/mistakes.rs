@@ -83,6 +83,18 @@ fn an_override_that_is_wrong_is_named_as_it_was_given() {
         let said = String::from_utf8_lossy(&said);
         assert!(!said.contains(" at line ") && !said.contains("usize"), "{said}");
     }
+    // The one that is named is the one that the mistake came with.
+    for (sets, named) in [
+        (["seeds=[-1]", "k=5"], "--set k=5: invalid type"),
+        (["training_tokens=[0]", "name='a b'"], "with --set name='a b': name"),
+        (["k=5", "k=[5]"], ""),
+        (["train.lr=abc", "train.batch_size=128"], "--set train.lr=abc: "),
+    ] {
+        let mut command = sweep(&spec, &dir.path().join("out"));
+        command.args(["--dry-run", "--set", sets[0], "--set", sets[1]]);
+        let said = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
+        assert!(said.contains(named) && said.contains("--set") != named.is_empty(), "{sets:?}: {said}");
+    }
     std::fs::write(&spec, std::fs::read_to_string(&spec).unwrap().replace("[train]", "[training]")).unwrap();
     let mut command = sweep(&spec, &dir.path().join("out"));
     refused(command.args(["--set", "seeds=[1]"]), &["TOML parse error at line", "training", "did you mean `train`?"]);

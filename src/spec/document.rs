@@ -73,8 +73,8 @@ impl SpecDocument {
     /// If it has a key that is not known, or a value that can't be.
     pub fn spec(&self) -> Result<SweepSpec> {
         let mut spec: SweepSpec = self.parsed()?;
-        let is_right = |document: &Self| document.read_as::<SweepSpec>().is_ok_and(|spec| spec.check().is_ok());
-        spec.check().with_context(|| match self.source(is_right) {
+        let mistake = |document: &Self| Some(document.read_as::<SweepSpec>().ok()?.check().err()?.to_string());
+        spec.check().with_context(|| match self.source(mistake) {
             Source::File(path) => path.display().to_string(),
             Source::Override(set) => format!("{} with --set {set}", self.path.display()),
         })?;
@@ -93,22 +93,23 @@ impl SpecDocument {
     /// # Errors
     /// If a value is none of its key, or a key is missing or not known.
     pub fn parsed<T: DeserializeOwned>(&self) -> Result<T> {
-        let is_right = |document: &Self| document.read_as::<T>().is_ok();
-        self.read_as().map_err(|error| explain(&error, &self.source(is_right)))
+        let mistake = |document: &Self| document.read_as::<T>().err().map(|error| error.message().to_owned());
+        self.read_as().map_err(|error| explain(&error, &self.source(mistake)))
     }
 
     fn read_as<T: DeserializeOwned>(&self) -> Result<T, toml::de::Error> {
         toml::from_str(&self.document.to_string())
     }
 
-    /// Where the first mistake was made: by an override of the command line, without which it is right, or in the file.
-    fn source(&self, is_right: impl Fn(&Self) -> bool) -> Source<'_> {
-        let is_right = |count: usize| {
-            let document = Self::of(&self.path, &self.written, &self.overrides[..count]);
-            document.is_ok_and(|document| is_right(&document))
-        };
-        let wrong = (1..=self.overrides.len()).find(|&count| is_right(count - 1) && !is_right(count));
-        wrong.map_or(Source::File(&self.path), |count| Source::Override(&self.overrides[count - 1]))
+    /// Where the mistake was made that is left with all overrides: by the one since which it is there, or in the file.
+    fn source(&self, mistake: impl Fn(&Self) -> Option<String>) -> Source<'_> {
+        let with = |count: usize| mistake(&Self::of(&self.path, &self.written, &self.overrides[..count]).ok()?);
+        let left = mistake(self);
+        let since = (0..self.overrides.len()).rev().take_while(|&count| with(count) == left).last();
+        match since.unwrap_or(self.overrides.len()).checked_sub(1) {
+            None => Source::File(&self.path),
+            Some(at) => Source::Override(&self.overrides[at]),
+        }
     }
 
     /// The spec as it was run, to lie in `dir`, where it can be run again: overrides are in their places, paths lead from there,

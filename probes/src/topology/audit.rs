@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::distances::Distances;
+use super::distances::{Distances, check_numbers};
 use super::error::Result;
 use super::filtration::Filtration;
 use super::landmarks::{landmarks, without_outliers};
@@ -65,6 +65,8 @@ impl Pipeline {
     /// # Errors
     /// If the cloud is not one of the metric or too small for what is asked.
     pub fn distances(&self, cloud: ArrayView2<'_, f64>) -> Result<Distances> {
+        // Of the cloud itself, whose principal axes would spread it over all rows.
+        check_numbers(cloud)?;
         let distances = match self.components {
             Some(k) if k < cloud.ncols() => Distances::between(principal_scores(cloud, k)?.view(), self.metric)?,
             _ => Distances::between(cloud, self.metric)?,

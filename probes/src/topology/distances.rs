@@ -94,19 +94,25 @@ impl Distances {
     }
 }
 
-/// Sums of squares of values up to this are numbers, with room for the nulls' draws.
-const LARGEST: f64 = 1e150;
+/// Sums of fourth powers of values up to this are numbers, which the nulls need.
+const LARGEST: f64 = 1e70;
+
+/// The first value of a cloud that is none to compute with.
+pub(super) fn check_numbers(cloud: ArrayView2<'_, f64>) -> Result<()> {
+    let wrong = cloud.indexed_iter().find(|(_, value)| !value.is_finite() || value.abs() > LARGEST);
+    wrong.map_or(Ok(()), |((row, column), &value)| {
+        Err(match value.is_finite() {
+            true => TopologyError::TooLarge { row, column, value },
+            false => TopologyError::NotFinite { row, column, value },
+        })
+    })
+}
 
 /// The first value of a cloud that is not what a metric is of.
 fn check(cloud: ArrayView2<'_, f64>, metric: Metric) -> Result<()> {
+    check_numbers(cloud)?;
     for (row, values) in cloud.rows().into_iter().enumerate() {
         for (column, &value) in values.iter().enumerate() {
-            if !value.is_finite() {
-                return Err(TopologyError::NotFinite { row, column, value });
-            }
-            if value.abs() > LARGEST {
-                return Err(TopologyError::TooLarge { row, column, value });
-            }
             let (of, suits) = match metric {
                 Metric::Jaccard => ("0 or 1", value == 0.0 || value == 1.0),
                 Metric::Tanimoto => ("not negative", value >= 0.0),

@@ -15,9 +15,9 @@ pub enum TopologyError {
         /// What is there.
         value: f64,
     },
-    /// A value's square is beyond the largest number.
+    /// Powers of a value that are needed are beyond the largest number.
     #[error(
-        "row {row}, column {column} of the cloud is {value:e}, whose square is no number; divide all values by the same"
+        "row {row}, column {column} of the cloud is {value:e}, too large to be squared twice; divide all by the same"
     )]
     TooLarge {
         /// Counted from 0.

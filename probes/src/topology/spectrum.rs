@@ -85,6 +85,7 @@ pub fn ledoit_wolf(cloud: ArrayView2<'_, f64>) -> f64 {
     let mu = trace / d;
     let beta = (squares / n - norm) / (n * d);
     let delta = (norm - 2.0 * mu * trace + d * mu * mu) / d;
-    let beta = beta.min(delta);
+    // Of two points it is 0, and by rounding less.
+    let beta = beta.min(delta).max(0.0);
     if beta == 0.0 { 0.0 } else { beta / delta }
 }

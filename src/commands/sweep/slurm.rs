@@ -199,7 +199,10 @@ impl SlurmArgs {
 impl Options {
     /// Checks that a task has time to do something: Slurm sends the signal two minutes before the end, or up to a minute earlier.
     fn check(&self) -> Result<()> {
-        let short = self.time.as_ref().filter(|time| minutes(time).is_some_and(|minutes| minutes <= LEAST_MINUTES));
+        let short = self
+            .time
+            .as_ref()
+            .filter(|time| minutes(time).is_some_and(|minutes| minutes > 0.0 && minutes <= LEAST_MINUTES));
         short.map_or(Ok(()), |time| {
             bail!("--time {time}: a task saves its state and ends two minutes before its time is over, and would begin nothing; give more")
         })
@@ -390,14 +393,14 @@ impl Jobs {
     }
 }
 
-/// A time as Slurm reads it: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` or
+/// A time as Slurm reads it, 0 without a limit: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours`, `days-hours:minutes` or
 /// `days-hours:minutes:seconds`. `None` for what is none of these; Slurm has words of its own for it.
 fn minutes(time: &str) -> Option<f64> {
     let (days, rest) = match time.split_once('-') {
-        Some((days, rest)) => (Some(days.parse::<f64>().ok()?), rest),
+        Some((days, rest)) => (Some(f64::from(days.parse::<u32>().ok()?)), rest),
         None => (None, time),
     };
-    let parts: Vec<f64> = rest.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let parts: Vec<f64> = rest.split(':').map(|part| part.parse::<u32>().ok().map(f64::from)).collect::<Option<_>>()?;
     let of = match (days, parts.len()) {
         (None, 1) => [1.0, 0.0, 0.0],
         (None, 2) => [1.0, 1.0 / 60.0, 0.0],
@@ -433,12 +436,14 @@ mod tests {
         {
             assert_eq!(minutes(time), Some(expected), "{time}");
         }
-        for time in ["4x", "UNLIMITED", "", "1:2:3:4", "a-1"] {
+        for time in ["4x", "UNLIMITED", "", "1:2:3:4", "a-1", "2.5", "-5"] {
             assert_eq!(minutes(time), None, "{time}");
         }
         let of = |time: &str| Options { time: Some(time.to_owned()), ..Options::default() }.check();
         assert!(of("2:59").unwrap_err().to_string().contains("--time 2:59"));
-        assert!(of("0:3:30").is_ok() && of("INFINITE").is_ok() && Options::default().check().is_ok());
+        assert!(
+            of("0").is_ok() && of("0:3:30").is_ok() && of("INFINITE").is_ok() && Options::default().check().is_ok()
+        );
     }
 
     #[test]
