@@ -19,6 +19,9 @@ const LOCK: &str = ".lock";
 const LOCKS: &str = ".locks";
 const STATE: &str = ".state";
 
+/// The file of a state that points to the rest of it.
+pub const GROUP: &str = "group.json";
+
 /// How long a process waits for another that prepares the directory, or that gathers what is in it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -194,7 +197,7 @@ impl ResultsDir {
             remove_abandoned(&dir);
         }
         // What a kill left of a state before it pointed to anything is nobody's.
-        for state in states(&self.path).filter(|state| !state.join("group.json").exists()) {
+        for state in states(&self.path).filter(|state| !state.join(GROUP).exists()) {
             let _kept = std::fs::remove_dir_all(state);
         }
         let _kept = std::fs::remove_dir(self.path.join(STATE));
@@ -244,7 +247,7 @@ pub fn unfinished(path: &Path) -> Option<Unfinished> {
     }
     let records = recorded_runs(path);
     let tokens = |state: PathBuf| {
-        let text = std::fs::read_to_string(state.join("group.json")).ok()?;
+        let text = std::fs::read_to_string(state.join(GROUP)).ok()?;
         serde_json::from_str::<serde_json::Value>(&text).ok()?.get("tokens")?.as_u64()
     };
     let trained_tokens = states(path).filter_map(tokens).max();
@@ -334,7 +337,7 @@ fn is_record(path: &Path) -> bool {
 fn is_state(path: &Path) -> bool {
     let ours = |entry: PathBuf| {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        name == "group.json" || name.starts_with("round-") || name.starts_with(".assay-")
+        name == GROUP || name.starts_with("round-") || name.starts_with(".assay-")
     };
     path.is_dir() && path.file_name().is_some_and(|name| is_id(&name.to_string_lossy())) && entries(path).all(ours)
 }

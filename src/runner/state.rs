@@ -15,10 +15,7 @@ use super::job::{Losses, TrainingJob};
 use crate::events::hash_file;
 use crate::files::{of_json, read, sync_dir, write_atomic};
 use crate::plan::{Group, Run};
-use crate::results_dir::{state_dir, states};
-
-/// The file that points to the state.
-const GROUP: &str = "group.json";
+use crate::results_dir::{GROUP, state_dir, states};
 
 /// How far a group's training has come, and how long it took in all processes that worked on it.
 #[derive(Clone, Default, Serialize, Deserialize)]

@@ -65,10 +65,12 @@ impl Pipeline {
     /// # Errors
     /// If the cloud is not one of the metric or too small for what is asked.
     pub fn distances(&self, cloud: ArrayView2<'_, f64>) -> Result<Distances> {
-        // Of the cloud itself, whose principal axes would spread it over all rows.
-        check_numbers(cloud)?;
         let distances = match self.components {
-            Some(k) if k < cloud.ncols() => Distances::between(principal_scores(cloud, k)?.view(), self.metric)?,
+            Some(k) if k < cloud.ncols() => {
+                // Of the cloud itself: principal axes would spread a wrong one over all rows.
+                check_numbers(cloud)?;
+                Distances::between(principal_scores(cloud, k)?.view(), self.metric)?
+            }
             _ => Distances::between(cloud, self.metric)?,
         };
         let distances = match self.landmarks {
