@@ -6,6 +6,7 @@
 //! sequences, whatever the length of the training text.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use anyhow::{Result, ensure};
 use ndarray::ArrayView2;
@@ -31,7 +32,7 @@ pub struct Overlap {
     n: usize,
     grams: Vec<Gram>,
     /// The first n-gram with a hash; `Gram::next` leads to the others.
-    by_hash: HashMap<u64, usize>,
+    by_hash: HashMap<u64, usize, BuildHasherDefault<Hashed>>,
     /// N-grams of each sequence.
     per_sequence: Vec<usize>,
     window: Window,
@@ -44,6 +45,25 @@ struct Gram {
     next: Option<usize>,
     /// The training context in which it was found to end.
     found: Option<usize>,
+}
+
+/// The hash of what is a hash already. Every token of the training text is looked up, and few are there.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("an n-gram's hash is a u64")
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        // A map looks at the upper bits and at the lower ones.
+        self.0 = hash ^ hash.rotate_right(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// The last n tokens of the training stream, and their hash.
@@ -63,7 +83,7 @@ impl Overlap {
         let mut overlap = Self {
             n,
             grams: Vec::new(),
-            by_hash: HashMap::new(),
+            by_hash: HashMap::default(),
             per_sequence: vec![0; sequences.nrows()],
             window: Window { tokens: vec![0; n], seen: 0, hash: 0, leaving: BASE.wrapping_pow(n as u32) },
         };

@@ -40,7 +40,7 @@ use left::Left;
 pub use passes::{MemoryFull, Passes, REMEDY};
 use state::{Trained, remove_state, save_state};
 pub use state::{has_state, parts_begun, remove_states};
-use training::train;
+use training::{Beginnings, train};
 
 /// A sweep that is being carried out: what all of its groups share.
 pub struct Sweep<'a> {
@@ -237,8 +237,13 @@ impl<'a> ModelAtWork<'a> {
             // A kill may have come between the last record and this.
             return remove_state(&state_dir(results, &group.id()));
         }
-        let decoder = self.decoder()?;
-        let (jobs, trained) = train(sweep, group, &missing, decoder, model, &label, self.passes.contexts())?;
+        // While the model is read.
+        let (decoder, beginnings) = std::thread::scope(|scope| {
+            let beginnings = scope.spawn(|| Beginnings::draw(&missing));
+            (self.decoder(), beginnings.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        let (decoder, beginnings) = (decoder?, beginnings?);
+        let (jobs, trained) = train(sweep, group, beginnings, decoder, model, &label, self.passes.contexts())?;
         let started = Instant::now();
         let job_of_any = |run: &Run| jobs.iter().find(|job| job.runs.iter().any(|own| own.id == run.id));
         // Without those that failed.

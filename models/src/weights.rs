@@ -10,6 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::error::{ModelError, Result};
 use crate::files::{self, read_text};
+use crate::finite::first_not_finite;
 use crate::gguf::{Gguf, TensorInfo, TensorType};
 
 /// An opened checkpoint, whose tensors are read by name.
@@ -197,15 +198,25 @@ impl Checkpoint {
         let entry = self.entry(name)?;
         let (path, map) = &self.shards[entry.shard];
         let values = entry.format.widen(&map[entry.bytes.clone()]).ok_or_else(|| self.no_float(name, entry))?;
-        if let Some(index) = values.iter().position(|v| !v.is_finite()) {
-            return Err(ModelError::NotFinite {
-                path: path.clone(),
-                name: name.to_owned(),
-                value: values[index],
-                index,
-            });
+        match first_not_finite(&values) {
+            None => Ok(values),
+            Some(index) => {
+                Err(ModelError::NotFinite { path: path.clone(), name: name.to_owned(), value: values[index], index })
+            }
         }
-        Ok(values)
+    }
+
+    /// Whether [`Self::read`] would give the values, which are not kept.
+    fn look_at(&self, name: &str) -> Result<()> {
+        let entry = self.entry(name)?;
+        let (path, map) = &self.shards[entry.shard];
+        let Format::Read(kind) = entry.format else { return Err(self.no_float(name, entry)) };
+        match kind.first_not_finite(&map[entry.bytes.clone()]) {
+            None => Ok(()),
+            Some((index, value)) => {
+                Err(ModelError::NotFinite { path: path.clone(), name: name.to_owned(), value, index })
+            }
+        }
     }
 
     /// Checks that the tensors which `ignored` does not name hold only finite values.
@@ -214,7 +225,7 @@ impl Checkpoint {
     /// Names the first that does not.
     pub(crate) fn check_values(&self, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let names: Vec<&String> = self.entries.keys().filter(|name| !ignored(name)).collect();
-        names.into_par_iter().find_map_first(|name| self.read(name).err()).map_or(Ok(()), Err)
+        names.into_par_iter().find_map_first(|name| self.look_at(name).err()).map_or(Ok(()), Err)
     }
 
     /// Elements, bytes and dtypes of the tensors that `ignored` does not name.
@@ -245,7 +256,7 @@ impl Checkpoint {
         for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
             let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
             hasher.update(format!("{name} {} [{}]\n", entry.format.name(), shape.join(", ")).as_bytes());
-            hasher.update(&self.shards[entry.shard].1[entry.bytes.clone()]);
+            hasher.update_rayon(&self.shards[entry.shard].1[entry.bytes.clone()]);
         }
         hasher.finalize().to_hex().to_string()
     }

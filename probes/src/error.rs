@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use assay_models::{HookPoint, ModelError, Site};
+use assay_models::{HookPoint, ModelError, Site, first_not_finite};
 
 /// Result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, ProbeError>;
@@ -154,7 +154,7 @@ pub(crate) fn check_finite(
     start: usize,
     context: usize,
 ) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite()) {
+    match first_not_finite(values) {
         None => Ok(()),
         Some(at) => {
             let token = at / width;

@@ -6,8 +6,9 @@ mod cuda;
 use assay_models::runs_on_cuda;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use ndarray::Array2;
+use rayon::prelude::*;
 
 /// Backend operations of the probes.
 #[backend_extension(Flex, Cube: cfg(feature = "cuda"))]
@@ -32,10 +33,7 @@ pub(crate) struct Moments {
 impl Moments {
     /// Zeros; `None` where the device can't.
     pub(crate) fn new(d: usize, device: &Device) -> Option<Self> {
-        runs_on_cuda(device).then(|| {
-            let zeros = TensorData::new(vec![0_i32; 2 * d * d], [2 * d * d]);
-            Self { d, about: None, sums: Tensor::from_data(zeros, device) }
-        })
+        runs_on_cuda(device).then(|| Self { d, about: None, sums: Tensor::zeros([2 * d * d], device) })
     }
 
     /// Adds Σ_t (x_t − s)(x_t − s)ᵀ, row after row: no bit depends on how rows are cut into batches.
@@ -56,12 +54,16 @@ impl Moments {
 
     /// The sums; waits for the device.
     pub(crate) fn read(self) -> Array2<f64> {
+        let d = self.d;
         let bits = self.sums.into_data().convert::<i32>().try_into_vec::<i32>().expect("converted to i32");
-        let value = |(i, j): (usize, usize)| {
-            let at = 2 * (i.min(j) * self.d + i.max(j));
+        let value = |i: usize, j: usize| {
+            let at = 2 * (i.min(j) * d + i.max(j));
             f64::from_bits(u64::from(bits[at] as u32) | u64::from(bits[at + 1] as u32) << 32)
         };
-        Array2::from_shape_fn((self.d, self.d), value)
+        let mut sums = Array2::zeros((d, d));
+        let rows = sums.as_slice_mut().expect("it was just made").par_chunks_mut(d.max(1)).enumerate();
+        rows.for_each(|(i, row)| row.iter_mut().enumerate().for_each(|(j, sum)| *sum = value(i, j)));
+        sums
     }
 }
 

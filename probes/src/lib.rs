@@ -55,6 +55,8 @@ pub mod metrics;
 pub mod probing;
 pub mod profile;
 pub mod rate;
+#[cfg(feature = "tensors")]
+mod readback;
 pub mod saebench;
 #[cfg(feature = "tensors")]
 pub mod seeds;

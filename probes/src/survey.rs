@@ -15,6 +15,7 @@ use crate::error::{ProbeError, Result, advance, check_finite};
 use crate::geometry::{Covariance, LayerGeometry, ModelGeometry, Spectrum};
 use crate::metrics::{Directions, FirstLook, SecondLook, Subsets};
 use crate::profile::NormBins;
+use crate::readback::{host, read_into};
 
 /// A model, the tokens that SAEs of it are evaluated on, and what is known of the activations there.
 pub struct Survey<'a> {
@@ -69,6 +70,7 @@ impl<'a> Survey<'a> {
         let last = (!layers.is_empty()).then(|| Site::from(HookPoint::resid_post(config.n_layers() - 1)));
         let captured: Vec<Site> = wanted.iter().copied().chain(last).collect();
         let (mut ce, mut scored) = (0.0, 0.0);
+        let mut on_host: Vec<Vec<f32>> = vec![Vec::new(); wanted.len()];
         for (start, part) in this.batches() {
             let mut cuts = model.cut(part, &captured)?;
             if let Some(last) = last.and_then(|_| cuts.pop()) {
@@ -79,11 +81,10 @@ impl<'a> Survey<'a> {
             }
             let values: Vec<Tensor<3>> = cuts.iter().map(Cut::value).collect();
             drop(cuts);
-            let on_host: Vec<Vec<f32>> = values.iter().map(|values| host(values.clone())).collect();
-            for (values, &width) in on_host.iter().zip(&widths) {
-                check_finite("the activation", values, width, start, tokens.ncols())?;
-            }
-            looks.par_iter_mut().zip(&on_host).for_each(|(look, values)| look.add(values));
+            on_host.iter_mut().zip(&values).for_each(|(on_host, values)| read_into(on_host, values.clone()));
+            let added: Vec<Result<()>> =
+                looks.par_iter_mut().zip(&on_host).map(|(look, values)| look.add(values, start)).collect();
+            added.into_iter().collect::<Result<()>>()?;
             let on_device =
                 |(look, values): (&mut SiteStatistics, Tensor<3>)| look.covariance.add_on_device(values.flatten(0, 1));
             looks.iter_mut().zip(values).for_each(on_device);
@@ -91,16 +92,20 @@ impl<'a> Survey<'a> {
         }
         looks.iter_mut().for_each(|look| look.covariance.read_device());
         let of = |site: &Site| &looks[wanted.iter().position(|w| w == site).expect("every site is wanted")];
+        let (layers_known, eigen) = rayon::join(
+            || layers.par_iter().map(|site| of(site).geometry(site.hook.layer)).collect::<Result<Vec<_>>>(),
+            || {
+                let at_site = |(site, look): (&Site, &SiteStatistics)| {
+                    sites.contains(site).then(|| look.covariance.eigen()).transpose()
+                };
+                wanted.par_iter().zip(&looks).map(at_site).collect::<Result<Vec<_>>>()
+            },
+        );
         if !layers.is_empty() {
-            let layers = layers.par_iter().map(|site| of(site).geometry(site.hook.layer)).collect::<Result<_>>()?;
-            this.geometry = Some(ModelGeometry { ce_orig: ce / f64::max(scored, 1.0), layers });
+            this.geometry = Some(ModelGeometry { ce_orig: ce / f64::max(scored, 1.0), layers: layers_known? });
         }
-        let looks: Vec<(Site, SiteStatistics)> =
-            wanted.into_iter().zip(looks).filter(|(site, _)| sites.contains(site)).collect();
-        let half_known = looks
-            .into_par_iter()
-            .map(|(site, SiteStatistics { covariance, first })| Ok((site, covariance.eigen()?, first.finish())))
-            .collect::<Result<_>>()?;
+        let known = wanted.into_iter().zip(looks).zip(eigen?);
+        let half_known = known.filter_map(|((site, look), eigen)| Some((site, eigen?, look.first.finish()))).collect();
         this.look_again(half_known, progress)?;
         Ok(this)
     }
@@ -173,10 +178,13 @@ impl SiteStatistics {
         Self { covariance: Covariance::on(device, d_model), first: FirstLook::new(d_model, context) }
     }
 
-    fn add(&mut self, values: &[f32]) {
+    /// Adds the activations of the sequences from number `start` on.
+    fn add(&mut self, values: &[f32], start: usize) -> Result<()> {
         let width = self.covariance.d_model();
+        check_finite("the activation", values, width, start, self.first.context())?;
         self.covariance.add(ArrayView2::from_shape((values.len() / width, width), values).expect("whole rows"));
         self.first.add(values);
+        Ok(())
     }
 
     fn geometry(&self, layer: usize) -> Result<LayerGeometry> {
@@ -187,8 +195,4 @@ impl SiteStatistics {
 /// Cross-entropy of each next token in the pass that was cut.
 fn losses(model: &Decoder, cut: &Cut, tokens: ArrayView2<'_, u32>) -> Vec<f32> {
     Said::new(model.forward_from(cut, cut.value()), tokens).losses()
-}
-
-pub(crate) fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().try_into_vec::<f32>().expect("activations are f32")
 }

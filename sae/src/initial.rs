@@ -3,6 +3,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 
 use crate::config::TrainConfig;
 use crate::error::Result;
@@ -28,15 +29,13 @@ impl Initial {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut directions = |norm: f64| {
             let mut rows = vec![0.0_f32; d_sae * d_model];
-            for row in rows.chunks_mut(d_model) {
-                for v in row.iter_mut() {
-                    *v = StandardNormal.sample(&mut rng);
-                }
+            rows.fill_with(|| StandardNormal.sample(&mut rng));
+            rows.par_chunks_mut(d_model).for_each(|row| {
                 let length = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
                 for v in row {
                     *v = (f64::from(*v) * norm / length) as f32;
                 }
-            }
+            });
             rows
         };
         let w_dec = directions(decoder_init_norm);

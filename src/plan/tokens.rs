@@ -243,7 +243,6 @@ fn hash_sequences(tokens: &Array2<u32>) -> String {
 }
 
 fn hash_into(hasher: &mut blake3::Hasher, tokens: impl Iterator<Item = u32>) {
-    for token in tokens {
-        hasher.update(&token.to_le_bytes());
-    }
+    // Together: four bytes at a time cost more than what they are hashed with.
+    hasher.update(&tokens.flat_map(u32::to_le_bytes).collect::<Vec<u8>>());
 }

@@ -43,11 +43,11 @@ fn saving_time(jobs: &[TrainingJob<'_>]) -> Duration {
     Duration::from_secs_f64(bytes / WRITTEN)
 }
 
-/// Trains the SAEs of `missing` in lockstep; gives them, without those that failed, and how long it took.
+/// Trains the SAEs of some runs in lockstep; gives them, without those that failed, and how long it took.
 pub(super) fn train<'a>(
     sweep: &Sweep<'_>,
     group: &Group,
-    missing: &[&'a Run],
+    beginnings: Beginnings<'a>,
     decoder: &Decoder,
     model: &PlannedModel,
     label: &str,
@@ -65,7 +65,7 @@ pub(super) fn train<'a>(
         seed: 0,
         precision: spec.precision,
     };
-    let mut jobs = untrained(missing, device)?;
+    let mut jobs = beginnings.untrained(device)?;
     let mut feed = Feed::new(decoder, &model.tokens.source, &jobs, stream_config)?;
     let state = load_state(&state_dir(results, &group.id()), &mut jobs, device)?;
     let any = state.is_some();
@@ -107,27 +107,52 @@ pub(super) fn train<'a>(
     Ok((training.jobs, training.trained))
 }
 
-/// The SAEs of these runs before their first step. Weights that several begin with are drawn once, on all cores, so many at a time.
-fn untrained<'a>(runs: &[&'a Run], device: &Device) -> Result<Vec<TrainingJob<'a>>> {
-    let saes = together(runs.to_vec(), |run, other| run.trains_as(other));
-    let begin_alike = |(_, one): &(usize, Vec<&Run>), (_, other): &(usize, Vec<&Run>)| {
-        let (one, other) = (&one[0].key, &other[0].key);
-        one.seed == other.seed && Initial::is_same(&one.train, &other.train)
-    };
-    let beginnings = together(saes.into_iter().enumerate().collect(), begin_alike);
-    let mut jobs = Vec::with_capacity(runs.len());
-    for some in beginnings.chunks(rayon::current_num_threads()) {
-        let draw = |alike: &Vec<(usize, Vec<&Run>)>| Initial::draw(&alike[0].1[0].key.train, alike[0].1[0].key.seed);
-        let drawn: Vec<Initial> = some.par_iter().map(draw).collect::<Result<_, _>>()?;
-        for (initial, alike) in drawn.into_iter().zip(some) {
-            let trainers = Trainer::begin(alike.iter().map(|(_, runs)| runs[0].key.train.clone()), initial, device);
-            let begun = alike.iter().zip(trainers);
-            jobs.extend(begun.map(|((at, runs), trainer)| (*at, TrainingJob::new(runs.clone(), trainer, device))));
-        }
+/// The SAEs of some runs, together where they begin with the same weights, which are drawn once. Each is of a place among the SAEs, with the
+/// runs that share it.
+pub(super) struct Beginnings<'a> {
+    alike: Vec<Vec<(usize, Vec<&'a Run>)>>,
+    /// What the first of them begin with.
+    drawn: Vec<Initial>,
+}
+
+impl<'a> Beginnings<'a> {
+    /// Draws the first weights, on all cores: as many as there are cores.
+    pub fn draw(runs: &[&'a Run]) -> Result<Self> {
+        let saes = together(runs.to_vec(), |run, other| run.trains_as(other));
+        let begin_alike = |(_, one): &(usize, Vec<&Run>), (_, other): &(usize, Vec<&Run>)| {
+            let (one, other) = (&one[0].key, &other[0].key);
+            one.seed == other.seed && Initial::is_same(&one.train, &other.train)
+        };
+        let alike = together(saes.into_iter().enumerate().collect(), begin_alike);
+        let drawn = drawn(&alike[..alike.len().min(rayon::current_num_threads())])?;
+        Ok(Self { alike, drawn })
     }
-    // In the order of the runs.
-    jobs.sort_by_key(|(at, _)| *at);
-    Ok(jobs.into_iter().map(|(_, job)| job).collect())
+
+    /// The SAEs before their first step, in the order of their runs. Weights are drawn and brought to the device so many at a time.
+    fn untrained(self, device: &Device) -> Result<Vec<TrainingJob<'a>>> {
+        let Self { alike, drawn: first } = self;
+        let mut jobs = Vec::new();
+        let mut first = Some(first);
+        for some in alike.chunks(rayon::current_num_threads()) {
+            let drawn = first.take().map_or_else(|| drawn(some), Ok)?;
+            for (initial, alike) in drawn.into_iter().zip(some) {
+                let trainers = Trainer::begin(alike.iter().map(|(_, runs)| runs[0].key.train.clone()), initial, device);
+                let begun = alike.iter().zip(trainers);
+                jobs.extend(begun.map(|((at, runs), trainer)| (*at, TrainingJob::new(runs.clone(), trainer, device))));
+            }
+        }
+        jobs.sort_by_key(|(at, _)| *at);
+        Ok(jobs.into_iter().map(|(_, job)| job).collect())
+    }
+}
+
+/// The weights that some SAEs begin with.
+fn drawn(alike: &[Vec<(usize, Vec<&Run>)>]) -> Result<Vec<Initial>> {
+    let draw = |alike: &Vec<(usize, Vec<&Run>)>| {
+        let key = &alike[0].1[0].key;
+        Initial::draw(&key.train, key.seed)
+    };
+    Ok(alike.par_iter().map(draw).collect::<Result<_, _>>()?)
 }
 
 /// Those that are alike, together, in the order in which the first of them comes.

@@ -172,10 +172,13 @@ impl Loader<'_> {
 
 impl Rows {
     /// Row r of the result is row `source(r)`.
-    fn ordered(self, rows: usize, source: impl Fn(usize) -> usize) -> Self {
+    fn ordered(self, rows: usize, source: impl Fn(usize) -> usize + Sync) -> Self {
         let d_in = self.d_in;
-        let row = |r: usize| &self.weight[source(r) * d_in..(source(r) + 1) * d_in];
-        let weight = (0..rows).flat_map(row).copied().collect();
+        let mut weight = vec![0.0; rows * d_in];
+        weight.par_chunks_mut(d_in).enumerate().for_each(|(row, to)| {
+            let from = source(row) * d_in;
+            to.copy_from_slice(&self.weight[from..from + d_in]);
+        });
         let bias = self.bias.as_ref().map(|bias| (0..rows).map(|r| bias[source(r)]).collect());
         Self { weight, bias, d_in, half: self.half }
     }

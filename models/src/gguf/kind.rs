@@ -151,25 +151,47 @@ impl TensorType {
     /// The values of whole blocks as f32. Each has the bits that llama.cpp's reference code (`ggml-quants.c`) and the
     /// Python package `gguf` give it: products and sums are rounded in the same order.
     pub fn widen(self, bytes: &[u8]) -> Vec<f32> {
-        match self {
-            Self::F32 => self.each(bytes, blocks::f32),
-            Self::F16 => self.each(bytes, blocks::f16),
-            Self::BF16 => self.each(bytes, blocks::bf16),
-            Self::F64 => self.each(bytes, blocks::f64),
-            Self::Q4_0 => self.each(bytes, blocks::q4_0),
-            Self::Q4_1 => self.each(bytes, blocks::q4_1),
-            Self::Q5_0 => self.each(bytes, blocks::q5_0),
-            Self::Q5_1 => self.each(bytes, blocks::q5_1),
-            Self::Q8_0 => self.each(bytes, blocks::q8_0),
-            Self::Q4_K => self.each(bytes, blocks::q4_k),
-            Self::Q5_K => self.each(bytes, blocks::q5_k),
-            Self::Q6_K => self.each(bytes, blocks::q6_k),
-        }
+        self.of_blocks(Widened(bytes))
     }
 
-    fn each<const B: usize, const N: usize>(self, bytes: &[u8], widen: fn(&[u8; B], &mut [f32; N])) -> Vec<f32> {
-        debug_assert_eq!((B, N), (self.block_bytes(), self.block()));
-        let (blocks, _) = bytes.as_chunks::<B>();
+    /// The first value of whole blocks that is NaN or infinite as f32, with its place.
+    pub fn first_not_finite(self, bytes: &[u8]) -> Option<(usize, f32)> {
+        self.of_blocks(NotFinite(bytes))
+    }
+
+    fn of_blocks<T: OfBlocks>(self, task: T) -> T::Out {
+        match self {
+            Self::F32 => task.with(blocks::f32),
+            Self::F16 => task.with(blocks::f16),
+            Self::BF16 => task.with(blocks::bf16),
+            Self::F64 => task.with(blocks::f64),
+            Self::Q4_0 => task.with(blocks::q4_0),
+            Self::Q4_1 => task.with(blocks::q4_1),
+            Self::Q5_0 => task.with(blocks::q5_0),
+            Self::Q5_1 => task.with(blocks::q5_1),
+            Self::Q8_0 => task.with(blocks::q8_0),
+            Self::Q4_K => task.with(blocks::q4_k),
+            Self::Q5_K => task.with(blocks::q5_k),
+            Self::Q6_K => task.with(blocks::q6_k),
+        }
+    }
+}
+
+/// What is done with blocks of B bytes and N numbers, given how one of them is widened.
+trait OfBlocks {
+    type Out;
+
+    fn with<const B: usize, const N: usize>(self, widen: fn(&[u8; B], &mut [f32; N])) -> Self::Out;
+}
+
+/// All of these bytes' numbers.
+struct Widened<'a>(&'a [u8]);
+
+impl OfBlocks for Widened<'_> {
+    type Out = Vec<f32>;
+
+    fn with<const B: usize, const N: usize>(self, widen: fn(&[u8; B], &mut [f32; N])) -> Vec<f32> {
+        let (blocks, _) = self.0.as_chunks::<B>();
         let mut values = vec![0.0; blocks.len() * N];
         let (places, _) = values.as_chunks_mut::<N>();
         places.par_chunks_mut(BLOCKS).zip(blocks.par_chunks(BLOCKS)).for_each(|(places, blocks)| {
@@ -178,5 +200,23 @@ impl TensorType {
             }
         });
         values
+    }
+}
+
+/// The first of these bytes' numbers that is NaN or infinite; none is kept.
+struct NotFinite<'a>(&'a [u8]);
+
+impl OfBlocks for NotFinite<'_> {
+    type Out = Option<(usize, f32)>;
+
+    fn with<const B: usize, const N: usize>(self, widen: fn(&[u8; B], &mut [f32; N])) -> Option<(usize, f32)> {
+        let (blocks, _) = self.0.as_chunks::<B>();
+        let in_block = |(number, block): (usize, &[u8; B])| {
+            let mut values = [0.0; N];
+            widen(block, &mut values);
+            values.iter().position(|value| !value.is_finite()).map(|at| (number * N + at, values[at]))
+        };
+        let in_part = |(part, blocks): (usize, &[[u8; B]])| (part * BLOCKS..).zip(blocks).find_map(in_block);
+        blocks.par_chunks(BLOCKS).enumerate().find_map_first(in_part)
     }
 }

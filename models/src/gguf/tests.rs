@@ -120,6 +120,25 @@ fn formats_know_their_sizes() {
     }
 }
 
+/// Zeros with a few bytes of all ones, which in most formats are NaN or make some of a block.
+#[test]
+fn values_that_are_no_numbers_are_found_without_keeping_them() {
+    let mut found = 0;
+    for kind in TensorType::ALL {
+        for at in [0, 300, 4095] {
+            let block = kind.bytes_of(kind.block()).unwrap();
+            let mut bytes = vec![0; kind.bytes_of(256 * 20).unwrap()];
+            let at = at.min(bytes.len() - block) / block * block;
+            bytes[at..at + block.min(8)].fill(0xff);
+            let values = kind.widen(&bytes);
+            let expected = values.iter().position(|value| !value.is_finite());
+            assert_eq!(kind.first_not_finite(&bytes).map(|(at, _)| at), expected, "{}", kind.name());
+            found += usize::from(expected.is_some());
+        }
+    }
+    assert!(found > 12, "{found} of {}", 3 * TensorType::ALL.len());
+}
+
 #[test]
 fn llamas_keys_are_a_configuration() {
     let file = model("llama").open().unwrap();

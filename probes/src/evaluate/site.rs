@@ -10,8 +10,9 @@ use super::{Evaluation, Observed, Subject};
 use crate::error::{ProbeError, Result, check_finite};
 use crate::metrics::{FromMean, Subset, Sums, drawn_sums, norm_squared, token_sums};
 use crate::profile::{NormBin, NormBins};
+use crate::readback::host;
 use crate::saebench::CoreSums;
-use crate::survey::{Surveyed, host};
+use crate::survey::Surveyed;
 
 /// A batch at one site, and what all SAEs there share.
 pub(super) struct AtSite<'a, 's> {
@@ -80,10 +81,10 @@ impl<'a, 's> AtSite<'a, 's> {
         let Self { batch: &Batch { start, tokens, .. }, pass, cut, .. } = *self;
         let [batch, context, d_model] = cut.value().dims();
         let (recon, code) = subject.codec.reconstruct(read.flatten(0, 1));
-        let patched = recon.clone().reshape([batch, context, d_model]);
+        // Before the reconstruction is read: the device works on while the host looks at it.
+        let said = self.batch.said(cut, recon.clone().reshape([batch, context, d_model]));
         let recon = host(recon);
         check_finite("the reconstruction", &recon, d_model, start, context)?;
-        let said = self.batch.said(cut, patched);
         let ce_recon = said.losses();
         self.batch.check("the patched loss", &ce_recon)?;
         let kl = pass.said.divergence(&said);

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use faer::Side;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::error::{ProbeError, Result};
 use crate::kernels::Moments;
@@ -49,7 +49,7 @@ impl Covariance {
         }
     }
 
-    /// Waits for the device's moments.
+    /// Waits for the device's moments, where it has any.
     pub(crate) fn read_device(&mut self) {
         if let Some(moments) = self.on_device.take() {
             self.moments = moments.read();
@@ -66,16 +66,17 @@ impl Covariance {
         if rows.is_empty() {
             return;
         }
-        let mut rows = rows.mapv(f64::from);
-        let shift = self.shift.get_or_insert_with(|| rows.mean_axis(ndarray::Axis(0)).expect("rows").to_vec());
-        for mut row in rows.rows_mut() {
-            for ((v, &shift), sum) in row.iter_mut().zip(shift.iter()).zip(&mut self.sum) {
-                *v -= shift;
-                *sum += *v;
+        let shift =
+            self.shift.get_or_insert_with(|| rows.mapv(f64::from).mean_axis(ndarray::Axis(0)).expect("rows").to_vec());
+        for row in rows.as_standard_layout().rows() {
+            let row = row.to_slice().expect("rows in the order of memory");
+            for ((&v, &shift), sum) in row.iter().zip(shift.iter()).zip(&mut self.sum) {
+                *sum += f64::from(v) - shift;
             }
         }
         if self.on_device.is_none() {
-            self.moments += &rows.t().dot(&rows);
+            let shifted = rows.mapv(f64::from) - ArrayView1::from(shift.as_slice());
+            self.moments += &shifted.t().dot(&shifted);
         }
         self.tokens += rows.nrows() as f64;
     }

@@ -77,6 +77,11 @@ impl FirstLook {
         &self.norms
     }
 
+    /// Tokens of a sequence.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
     /// Ends the first look.
     pub fn finish(self) -> SecondLook {
         let Self { d_model, context, norms, all, no_first } = self;
