@@ -57,8 +57,8 @@ impl Hasher for Hashed {
     }
 
     fn write_u64(&mut self, hash: u64) {
-        // A map looks at the upper bits and at the lower ones.
-        self.0 = hash ^ hash.rotate_right(32);
+        // The lower bits of products know only the lower bits of their factors, and a map takes its place by them.
+        self.0 = hash ^ (hash >> 32);
     }
 
     fn finish(&self) -> u64 {

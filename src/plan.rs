@@ -257,6 +257,14 @@ impl PlannedModel {
         self.control.map_or_else(|| self.name.clone(), |control| format!("{} {control}", self.name))
     }
 
+    /// Checks that the weights fit into the device's memory, as [`Self::load`] does.
+    ///
+    /// # Errors
+    /// If they don't.
+    pub fn check_memory(&self, opened: &OpenDevice) -> Result<()> {
+        self.files.check_memory(&opened.device).with_context(|| format!("model `{}`", self.name))
+    }
+
     /// Reads the weights into the device's memory.
     ///
     /// # Errors

@@ -237,7 +237,10 @@ impl<'a> ModelAtWork<'a> {
             // A kill may have come between the last record and this.
             return remove_state(&state_dir(results, &group.id()));
         }
-        // While the model is read.
+        if self.decoder.get().is_none() {
+            model.check_memory(sweep.opened)?;
+        }
+        // Drawn while the model is read.
         let (decoder, beginnings) = std::thread::scope(|scope| {
             let beginnings = scope.spawn(|| Beginnings::draw(&missing));
             (self.decoder(), beginnings.join().unwrap_or_else(|panic| resume_unwind(panic)))

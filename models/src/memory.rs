@@ -22,7 +22,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// Says how much is missing and what would help.
-    pub(crate) fn check_memory(&self, device: &Device) -> Result<()> {
+    pub fn check_memory(&self, device: &Device) -> Result<()> {
         let needed = self.memory(device);
         match free(device) {
             Some(free) if needed > free => {

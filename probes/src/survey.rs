@@ -90,6 +90,7 @@ impl<'a> Survey<'a> {
             looks.iter_mut().zip(values).for_each(on_device);
             advance(&mut progress, part.nrows())?;
         }
+        drop(on_host);
         looks.iter_mut().for_each(|look| look.covariance.read_device());
         let of = |site: &Site| &looks[wanted.iter().position(|w| w == site).expect("every site is wanted")];
         let (layers_known, eigen) = rayon::join(

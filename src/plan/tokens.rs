@@ -238,7 +238,9 @@ fn hash_sequences(tokens: &Array2<u32>) -> String {
     let mut hasher = blake3::Hasher::new();
     let (sequences, context_size) = tokens.dim();
     hasher.update(format!("({sequences}, {context_size})\n").as_bytes());
-    hash_into(&mut hasher, tokens.iter().copied());
+    for row in tokens.rows() {
+        hash_into(&mut hasher, row.iter().copied());
+    }
     short(hasher.finalize())
 }
 

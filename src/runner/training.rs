@@ -107,16 +107,18 @@ pub(super) fn train<'a>(
     Ok((training.jobs, training.trained))
 }
 
-/// The SAEs of some runs, together where they begin with the same weights, which are drawn once. Each is of a place among the SAEs, with the
-/// runs that share it.
+/// SAEs that begin with the same weights: the place of each among all, in the order of their runs, and the runs that share it.
+type Alike<'a> = Vec<(usize, Vec<&'a Run>)>;
+
+/// The SAEs of some runs before there are any. Weights that several begin with are drawn once.
 pub(super) struct Beginnings<'a> {
-    alike: Vec<Vec<(usize, Vec<&'a Run>)>>,
-    /// What the first of them begin with.
+    alike: Vec<Alike<'a>>,
+    /// The weights of the first of those.
     drawn: Vec<Initial>,
 }
 
 impl<'a> Beginnings<'a> {
-    /// Draws the first weights, on all cores: as many as there are cores.
+    /// Draws the weights of the first: of as many as there are threads.
     pub fn draw(runs: &[&'a Run]) -> Result<Self> {
         let saes = together(runs.to_vec(), |run, other| run.trains_as(other));
         let begin_alike = |(_, one): &(usize, Vec<&Run>), (_, other): &(usize, Vec<&Run>)| {
@@ -130,16 +132,18 @@ impl<'a> Beginnings<'a> {
 
     /// The SAEs before their first step, in the order of their runs. Weights are drawn and brought to the device so many at a time.
     fn untrained(self, device: &Device) -> Result<Vec<TrainingJob<'a>>> {
-        let Self { alike, drawn: first } = self;
+        let (first, others) = self.alike.split_at(self.drawn.len());
         let mut jobs = Vec::new();
-        let mut first = Some(first);
-        for some in alike.chunks(rayon::current_num_threads()) {
-            let drawn = first.take().map_or_else(|| drawn(some), Ok)?;
+        let mut begin = |some: &[Alike<'a>], drawn: Vec<Initial>| {
             for (initial, alike) in drawn.into_iter().zip(some) {
                 let trainers = Trainer::begin(alike.iter().map(|(_, runs)| runs[0].key.train.clone()), initial, device);
                 let begun = alike.iter().zip(trainers);
                 jobs.extend(begun.map(|((at, runs), trainer)| (*at, TrainingJob::new(runs.clone(), trainer, device))));
             }
+        };
+        begin(first, self.drawn);
+        for some in others.chunks(rayon::current_num_threads()) {
+            begin(some, drawn(some)?);
         }
         jobs.sort_by_key(|(at, _)| *at);
         Ok(jobs.into_iter().map(|(_, job)| job).collect())
@@ -147,8 +151,8 @@ impl<'a> Beginnings<'a> {
 }
 
 /// The weights that some SAEs begin with.
-fn drawn(alike: &[Vec<(usize, Vec<&Run>)>]) -> Result<Vec<Initial>> {
-    let draw = |alike: &Vec<(usize, Vec<&Run>)>| {
+fn drawn(alike: &[Alike<'_>]) -> Result<Vec<Initial>> {
+    let draw = |alike: &Alike<'_>| {
         let key = &alike[0].1[0].key;
         Initial::draw(&key.train, key.seed)
     };
