@@ -21,8 +21,8 @@ pub(crate) fn read_into<const D: usize>(values: &mut Vec<f32>, x: Tensor<D>) {
         *values = data.try_into_vec::<f32>().expect("activations are f32");
         return;
     }
-    // A copy, so that what the device wrote to goes back to its pool. The page faults of new memory take longer than the copy: threads share
-    // both.
+    // A copy at once. A version that kept what the device had written to, of these and of second moments, gave a few layers other sums in two of
+    // three runs, and why was not found. The page faults of new memory take longer than the copy: threads share both.
     let there = data.as_slice::<f32>().expect("activations are f32");
     if values.len() != there.len() {
         *values = vec![0.0; there.len()];
