@@ -1,5 +1,6 @@
 //! Carries out a plan: captures activations, trains SAEs in lockstep, evaluates them, and writes each record as it is done.
 
+mod beginnings;
 mod feed;
 mod job;
 mod left;
@@ -34,13 +35,14 @@ use crate::record::{GeometryKey, GeometryRecord, RunRecord, Timing};
 use crate::results_dir::{state_dir, states};
 use crate::spec::{SweepControl, SweepSpec};
 use crate::topology;
+use beginnings::Beginnings;
 pub(crate) use feed::distinct;
 use job::TrainingJob;
 use left::Left;
 pub use passes::{MemoryFull, Passes, REMEDY};
 use state::{Trained, remove_state, save_state};
 pub use state::{has_state, parts_begun, remove_states};
-use training::{Beginnings, train};
+use training::train;
 
 /// A sweep that is being carried out: what all of its groups share.
 pub struct Sweep<'a> {

@@ -190,32 +190,35 @@ impl Checkpoint {
         ModelError::Dtype { path, name: name.to_owned(), dtype: entry.format.name() }
     }
 
+    fn not_finite(&self, name: &str, entry: &Entry, (index, value): (usize, f32)) -> ModelError {
+        let path = self.shards[entry.shard].0.clone();
+        ModelError::NotFinite { path, name: name.to_owned(), value, index }
+    }
+
+    fn bytes(&self, entry: &Entry) -> &[u8] {
+        &self.shards[entry.shard].1[entry.bytes.clone()]
+    }
+
     /// The values of a tensor, widened to f32, in row-major order.
     ///
     /// # Errors
     /// If the tensor is missing, is not of floats, or holds NaN or infinity.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let entry = self.entry(name)?;
-        let (path, map) = &self.shards[entry.shard];
-        let values = entry.format.widen(&map[entry.bytes.clone()]).ok_or_else(|| self.no_float(name, entry))?;
+        let values = entry.format.widen(self.bytes(entry)).ok_or_else(|| self.no_float(name, entry))?;
         match first_not_finite(&values) {
             None => Ok(values),
-            Some(index) => {
-                Err(ModelError::NotFinite { path: path.clone(), name: name.to_owned(), value: values[index], index })
-            }
+            Some(index) => Err(self.not_finite(name, entry, (index, values[index]))),
         }
     }
 
     /// Whether [`Self::read`] would give the values, which are not kept.
     fn look_at(&self, name: &str) -> Result<()> {
         let entry = self.entry(name)?;
-        let (path, map) = &self.shards[entry.shard];
         let Format::Read(kind) = entry.format else { return Err(self.no_float(name, entry)) };
-        match kind.first_not_finite(&map[entry.bytes.clone()]) {
+        match kind.first_not_finite(self.bytes(entry)) {
             None => Ok(()),
-            Some((index, value)) => {
-                Err(ModelError::NotFinite { path: path.clone(), name: name.to_owned(), value, index })
-            }
+            Some(first) => Err(self.not_finite(name, entry, first)),
         }
     }
 
@@ -256,7 +259,7 @@ impl Checkpoint {
         for (name, entry) in self.entries.iter().filter(|(name, _)| !ignored(name)) {
             let shape: Vec<String> = entry.shape.iter().map(ToString::to_string).collect();
             hasher.update(format!("{name} {} [{}]\n", entry.format.name(), shape.join(", ")).as_bytes());
-            hasher.update_rayon(&self.shards[entry.shard].1[entry.bytes.clone()]);
+            hasher.update_rayon(self.bytes(entry));
         }
         hasher.finalize().to_hex().to_string()
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail, ensure};
-use assay_models::{Decoder, HookPoint, ModelError, ModelFiles, Site, TokenSource};
+use assay_models::{Decoder, HookPoint, ModelError, ModelFiles, Site, TokenSource, first_not_finite};
 use indicatif::DecimalBytes;
 use serde_json::json;
 
@@ -154,7 +154,7 @@ impl Work<'_> {
             let count = self.batch.min(end - first);
             let captured = self.model.capture(self.source.read(first, count)?.view(), &[self.site])?.remove(0);
             let values = captured.into_data().try_into_vec::<f32>().map_err(|e| anyhow!("activations: {e:?}"))?;
-            if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            if let Some(at) = first_not_finite(&values) {
                 let token = at / (values.len() / (count * context_size));
                 let (sequence, position) = (first + token / context_size, token % context_size);
                 bail!("the activation at {} is {} in sequence {sequence}, position {position}", self.site, values[at]);

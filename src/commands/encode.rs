@@ -6,6 +6,7 @@ mod source;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use assay_models::first_not_finite;
 use assay_sae::formats;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::json;
@@ -128,7 +129,7 @@ impl EncodeArgs {
                         let (reconstruction, code) = sae.reconstruct(x);
                         (reconstruction.into_data().try_into_vec::<f32>()?, code)
                     };
-                    if let Some(bad) = reconstruction.iter().position(|v| !v.is_finite()) {
+                    if let Some(bad) = first_not_finite(&reconstruction) {
                         bail!(
                             "the reconstruction of row {} is not finite ({}): the activations there are beyond what f32 holds, or a weight \
                              of {} is",

@@ -1,7 +1,7 @@
 //! The streaming pass: contexts through the model as far as the SAE, and what fires into the store.
 
 use anyhow::{Result, anyhow, bail};
-use assay_models::{Decoder, Site, TokenSource};
+use assay_models::{Decoder, Site, TokenSource, first_not_finite};
 use assay_sae::Sae;
 use burn::tensor::Tensor;
 
@@ -82,7 +82,7 @@ impl Pass<'_> {
     /// A NaN may make no latent fire.
     fn check(&self, x: Tensor<2>, first: usize) -> Result<()> {
         let values = x.into_data().try_into_vec::<f32>().map_err(|e| anyhow!("activations: {e:?}"))?;
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        if let Some(at) = first_not_finite(&values) {
             let (token, context_size) = (at / self.sae.d_in(), self.source.context_size());
             let (sequence, position) = (first + token / context_size, token % context_size);
             bail!("the activation at {} is {} in sequence {sequence}, position {position}", self.reads, values[at]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use assay_models::vocabulary::Vocabulary;
-use assay_models::{Decoder, Site};
+use assay_models::{Decoder, Site, first_not_finite};
 use assay_probes::probing::Features;
 use assay_sae::Sae;
 use burn::tensor::{Tensor, TensorData};
@@ -194,7 +194,7 @@ impl Reading<'_> {
                 }
                 places += pass.texts.len();
                 let width = pass.widths[0];
-                if let Some(bad) = pass.values[0].iter().position(|value| !value.is_finite()) {
+                if let Some(bad) = first_not_finite(&pass.values[0]) {
                     bail!(
                         "the activation at {} is {} in text {}",
                         sites[0],

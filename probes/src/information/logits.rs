@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use crate::error::{ProbeError, Result, check_finite};
 use crate::geometry::Covariance;
+use crate::readback::host;
 
 /// Which activations to pair with which components of the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub fn logit_pairs(
         let u = captured.pop().map(|last| ("the final LayerNorm's output", model.final_norm_output(last)));
         let captured = captured.into_iter().map(|h| ("the activation", h));
         for (((what, h), buffer), &width) in captured.chain(u).zip(&mut buffers).zip(&widths) {
-            let values = h.into_data().try_into_vec::<f32>().expect("f32 activations");
+            let values = host(h);
             check_finite(what, &values, width, start, context)?;
             for sequence in values.chunks(context * width) {
                 buffer.extend_from_slice(&sequence[positions.start * width..positions.end * width]);

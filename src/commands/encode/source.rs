@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use assay_models::{FloatLists, open_regular};
+use assay_models::{FloatLists, first_not_finite, open_regular};
 use assay_sae::Rows;
 
 use crate::shards::{INDEX, captured_at, finished};
@@ -136,7 +136,7 @@ impl Lists {
         if self.at == self.group_values.len() && self.group < self.lists.groups() {
             self.group_values = self.lists.group(self.group)?;
             self.at = 0;
-            if let Some(bad) = self.group_values.iter().position(|v| !v.is_finite()) {
+            if let Some(bad) = first_not_finite(&self.group_values) {
                 bail!(
                     "{}: `{}` holds {} in row {} of row group {}, column {}; activations are finite numbers",
                     self.path.display(),
